@@ -78,7 +78,12 @@ CREATE TABLE rotation (
     started_at      TEXT NOT NULL CHECK (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     label           TEXT UNIQUE CHECK (label IS NOT NULL OR "trigger" = 'adopted'),
     credential_id   TEXT UNIQUE,
+    -- The name of the credential at the provider: the label at the intent, then the
+    -- answered name; at an adoption the name that was shown.
+    name            TEXT,
     redacted_value  TEXT,
+    -- The answer to its create redacted its secret to another end than it has.
+    wrong_redaction INTEGER NOT NULL DEFAULT 0 CHECK (wrong_redaction IN (0, 1)),
     created_at      TEXT CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     expires_at      TEXT CHECK (expires_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     phase           TEXT NOT NULL CHECK (phase = 'intended' OR phase = 'created'
@@ -91,6 +96,8 @@ CREATE TABLE rotation (
     error           TEXT,
     attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- The answer to its create could not be true, so that it counts as unclear.
+    answer_rejected INTEGER NOT NULL DEFAULT 0 CHECK (answer_rejected IN (0, 1)),
     -- 0 once its create was certainly not done; such a one does not count.
     maybe_created   INTEGER NOT NULL DEFAULT 1 CHECK (maybe_created IN (0, 1)),
     stranded_at     TEXT CHECK (stranded_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
@@ -104,6 +111,10 @@ CREATE TABLE rotation (
     revoke_now      INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
     -- Since when its revocation is deferred.
     deferred_since  TEXT CHECK (deferred_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- Why its revocation is deferred.
+    deferral        TEXT CHECK (deferral = 'self-credential' OR deferral = 'may-be-in-use'
+        OR deferral = 'recently-used' OR deferral = 'use-unreadable'
+        OR deferral = 'successor-missing' OR deferral = 'other-name'),
     -- Its revocation is deferred because it is used, and within a day it is
     -- revoked all the same.
     final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),
@@ -118,7 +129,8 @@ CREATE TABLE rotation (
     CHECK (credential_id IS NULL OR phase <> 'intended'),
     CHECK (current_at IS NOT NULL OR phase <> 'current'),
     CHECK ((retired_at IS NOT NULL AND revoke_after IS NOT NULL) OR phase <> 'retired'),
-    CHECK (revoked_at IS NOT NULL OR phase <> 'revoked')
+    CHECK (revoked_at IS NOT NULL OR phase <> 'revoked'),
+    CHECK (deferral IS NULL OR deferred_since IS NOT NULL)
 ) STRICT;
 
 -- Each transition between phases writes to the indexes of the live rotations:
@@ -277,7 +289,7 @@ SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,
        END AS holder,
        CASE WHEN is_held THEN (SELECT e.detail ->> 'reason' FROM event_log e
            WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
-       END AS hold_reason
+       END AS hold_reason, name
 FROM rotation r;
 
 CREATE VIEW deliveries AS

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
@@ -53,12 +54,25 @@ impl Provider for SlowProvider {
         self.inner.check().await
     }
 
-    fn may_be_in_use(&self, redacted: &str) -> bool {
-        self.inner.may_be_in_use(redacted)
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        self.inner.usage(id, redacted_value)
     }
 
-    fn may_be_previous(&self, _: &str) -> bool {
-        false
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        self.inner.record_created(id, secret, redacted_value)
+    }
+
+    fn origin(&self, secret: &Secret) -> SecretOrigin {
+        self.inner.origin(secret)
+    }
+
+    fn distrust_redacted_values(&self) {
+        self.inner.distrust_redacted_values();
     }
 
     async fn list(

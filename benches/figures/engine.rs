@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rekeyd::config::settings::Settings;
-use rekeyd::core::secret::ActiveCredential;
+use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::daemon::runtime::build_sinks;
 use rekeyd::engine::{Engine, ManagedKey};
 use rekeyd::platform::clock::Clock;

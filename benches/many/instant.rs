@@ -10,7 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::config::settings::Settings;
+use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
 use rekeyd::core::ids::{CredentialId, Label, SinkId};
+use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
@@ -57,7 +59,8 @@ impl InstantProvider {
                 expires_at: None,
             },
             name: Some(label.to_string()),
-            last_used_at: None,
+            last_used: ReportedTime::None,
+            unreadable_times: Vec::new(),
             owner: None,
         };
         self.with_live(|live| live.insert(id.clone(), credential));
@@ -110,20 +113,31 @@ impl Provider for InstantProvider {
         let id = self.create_credential(label, self.now());
         let metadata = self.with_live(|live| live[&id].metadata.clone());
         let secret = Some(Secret::new(format!("sk-admin-{label}")));
-        self.respond(CreatedCredential { metadata, secret })
+        self.respond(CreatedCredential {
+            metadata,
+            name: Some(label.to_string()),
+            secret,
+            unreadable_times: Vec::new(),
+        })
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
         self.respond(())
     }
 
-    fn may_be_in_use(&self, _: &str) -> bool {
+    fn usage(&self, _: &CredentialId, _: Option<&str>) -> CredentialUsage {
+        CredentialUsage::Unused
+    }
+
+    fn record_created(&self, _: &CredentialId, _: &Secret, _: Option<&str>) -> bool {
         false
     }
 
-    fn may_be_previous(&self, _: &str) -> bool {
-        false
+    fn origin(&self, _: &Secret) -> SecretOrigin {
+        SecretOrigin::Unknown
     }
+
+    fn distrust_redacted_values(&self) {}
 
     async fn list(
         &self,

@@ -16,13 +16,14 @@ SELECT key, sequence, attempt, retry_at, problem, revoke_previous, timetable,
 FROM temp.former_key_state;
 
 INSERT INTO rotation (id, rotation, key, sequence, "trigger", scheduled_for, started_at, label,
-                      credential_id, redacted_value, created_at, expires_at, phase, current_at,
+                      name, credential_id, redacted_value, created_at, expires_at, phase, current_at,
                       retired_at, revoke_after, revoked_at, error, attempt, retry_at,
                       maybe_created, stranded_at, missing_since, missing_checks, is_held,
                       hold_until,
                       revoke_now, deferred_since, final_warning)
 SELECT id, rotation, key, sequence, "trigger", scheduled_for, started_at, label,
-       credential_id, redacted_value, created_at, expires_at, phase, current_at,
+       -- 0.1.0 recorded no name. An adopted credential has no label either.
+       label, credential_id, redacted_value, created_at, expires_at, phase, current_at,
        retired_at, revoke_after, revoked_at, error, attempt, retry_at,
        maybe_made, stranded_at, missing_since, missing_looks, hold_until IS NOT NULL,
        -- 0.1.0 recorded a hold without an end as one until the last time there is.

@@ -10,10 +10,11 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::service_view;
 use crate::cli::{output, text};
+use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
+use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
-use crate::core::secret::ActiveCredential;
 use crate::core::{duration, redact, time};
 use crate::daemon::runtime::ledger_identity;
 use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
@@ -264,7 +265,10 @@ impl AuditEntry {
             redact::sanitize_name(self.id.as_str()),
             cell(remote.and_then(|remote| remote.name.as_ref())),
             age(remote.and_then(|remote| remote.metadata.created_at)),
-            age(remote.and_then(|remote| remote.last_used_at)),
+            match remote.map(|remote| remote.last_used) {
+                Some(ReportedTime::Unreadable) => "?".to_owned(),
+                last_used => age(last_used.and_then(ReportedTime::readable)),
+            },
             cell(remote.and_then(|remote| remote.owner.as_ref())),
         ]
     }
@@ -277,7 +281,8 @@ impl AuditEntry {
             "credential_id": self.id,
             "name": remote.and_then(|remote| remote.name.as_deref()).map(redact::sanitize_name),
             "created_at": remote.and_then(|remote| remote.metadata.created_at).map(time::to_text),
-            "last_used_at": remote.and_then(|remote| remote.last_used_at).map(time::to_text),
+            "last_used_at": remote.and_then(|remote| remote.last_used.readable()).map(time::to_text),
+            "unreadable": remote.map(|remote| &remote.unreadable_times),
             "owner": remote.and_then(|remote| remote.owner.as_deref()).map(redact::sanitize_name),
         })
     }

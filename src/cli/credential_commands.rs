@@ -22,6 +22,10 @@ pub(crate) struct RevokeCommand {
     /// Also when a sink may hold it: its consumers are left with a dead key
     #[arg(long)]
     force: bool,
+    /// With --force, as root: also when the provider shows the credential under this
+    /// name instead of the recorded one
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     #[command(flatten)]
     daemon: DaemonOptions,
 }
@@ -83,6 +87,7 @@ impl RevokeCommand {
         let request = ControlRequest::Revoke {
             credential_id: self.credential.clone(),
             force: self.force,
+            name: self.name.clone(),
             reason: self.reason.clone(),
         };
         execute(options, &self.daemon, request).await

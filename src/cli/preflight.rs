@@ -10,7 +10,7 @@ use crate::cli::failure::{exit_code, ledger_exit_code};
 use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
-use crate::core::secret::ActiveCredential;
+use crate::core::active_credential::ActiveCredential;
 use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};

@@ -19,7 +19,7 @@ use crate::core::health::{alertable_error, error_time, most_urgent_error};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
-use crate::core::state::{DeliveryState, KeyState, Pause, Rotation};
+use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
 use crate::ledger::OperatorRecord;
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -238,6 +238,7 @@ fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
             json!({
                 "credential_id": rotation.credential.as_ref().map(|credential| &credential.id),
                 "revoke_after": rotation.revoke_after.map(time::to_text),
+                "deferral": rotation.deferral.map(DeferralKind::as_str),
                 "held": rotation.hold(now).is_some(),
             })
         })
@@ -308,11 +309,31 @@ fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
             let line = notes::hold_line(&status.key, credential, *until, record.as_ref());
             text.push_str(&line);
         }
-        for line in undelivered_optional_sinks(status) {
+        for line in deferred_revocations(status).chain(undelivered_optional_sinks(status)) {
             text.push_str(&format!("{}: {line}\n", status.key));
         }
     }
     text
+}
+
+/// Lists the credentials whose revocation is deferred, with the reasons.
+fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
+    status.overlap.iter().filter_map(|rotation| {
+        let (credential, kind) = (rotation.credential.as_ref()?, rotation.deferral?);
+        let reason = rotation.error.as_deref().unwrap_or_default();
+        let id = &credential.id;
+        Some(match kind {
+            DeferralKind::MayBeInUse => format!(
+                "{id} is not revoked yet: {reason}; if it is another one, revoke it: rekeyd revoke \
+                 {id} --force"
+            ),
+            DeferralKind::SelfCredential
+            | DeferralKind::RecentlyUsed
+            | DeferralKind::UseUnreadable
+            | DeferralKind::SuccessorMissing
+            | DeferralKind::OtherName => format!("{id} is not revoked yet: {reason}"),
+        })
+    })
 }
 
 /// Lists the optional sinks that lack the current secret, with the reasons.

@@ -18,12 +18,16 @@ use crate::core::lifecycle::Phase;
 use crate::core::notification::{Alert, AlertKind};
 use crate::core::overdue::{due_since, overdue_threshold};
 use crate::core::policy::KeyPolicy;
-use crate::core::state::{KeyState, Rotation, visible_hold_end};
+use crate::core::state::{DeferralKind, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// How long an error must last before it raises an alert: five attempts with
 /// back-offs of 1, 2, 5 and 15 s fit into it.
 pub const FAILURE_GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// How long a superseded credential may be the one that rekeyd works with before its
+/// alert is raised.
+const SELF_CREDENTIAL_GRACE_PERIOD: Duration = time::DAY;
 
 /// How long before the revocation of a held credential its alert is raised.
 const HOLD_EXPIRY_WARNING: Duration = time::DAY;
@@ -91,6 +95,7 @@ pub fn active_alerts(
     for rotation in &context.state.live {
         check_orphan(context, rotation, now, &mut alerts);
         check_hold(context, rotation, now, &mut alerts);
+        check_doubt(context, rotation, now, &mut alerts);
     }
     alerts
 }
@@ -316,6 +321,59 @@ fn check_hold(
     alerts.raise(alert, now, text);
 }
 
+/// Raises the alert of a credential that the schedule does not revoke until a person has
+/// looked at it: rekeyd may itself work with it, or the provider shows another name.
+fn check_doubt(
+    context: &AlertContext<'_>,
+    rotation: &Rotation,
+    now: Timestamp,
+    alerts: &mut ActiveAlerts,
+) {
+    let Some(credential) = &rotation.credential else {
+        return;
+    };
+    let (key, id) = (&context.state.key, &credential.id);
+    let why = rotation.error.as_deref().unwrap_or_default();
+    let (kind, text) = match rotation.deferral {
+        Some(DeferralKind::MayBeInUse) => (
+            AlertKind::MayBeInUse,
+            format!(
+                "{id} of {key} is not revoked yet: {why}; if it is another one, revoke it: \
+                 `rekeyd revoke {id} --force`"
+            ),
+        ),
+        Some(DeferralKind::OtherName) => (
+            AlertKind::OtherName,
+            format!("{id} of {key} is not revoked: {why}"),
+        ),
+        // A rotation of rekeyd's own key ends this soon. What lasts is another credential
+        // whose secret ends alike, or a file that somebody put back.
+        Some(DeferralKind::SelfCredential) => {
+            let since = rotation.deferred_since.unwrap_or(now);
+            let at = time::after(since, SELF_CREDENTIAL_GRACE_PERIOD);
+            if at > now {
+                alerts.recheck_no_later_than(at);
+                return;
+            }
+            (
+                AlertKind::MayBeInUse,
+                format!(
+                    "{id} of {key} is not revoked: rekeyd itself works with it, or with one \
+                     whose secret ends alike; see that credential-file holds the newest key"
+                ),
+            )
+        }
+        Some(
+            DeferralKind::RecentlyUsed
+            | DeferralKind::UseUnreadable
+            | DeferralKind::SuccessorMissing,
+        )
+        | None => return,
+    };
+    let alert = Alert::for_credential(key, kind, id);
+    alerts.raise(alert, rotation.deferred_since.unwrap_or(now), text);
+}
+
 /// Returns the text of the notification that an alert is resolved.
 #[must_use]
 pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
@@ -341,6 +399,12 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::Expiring => format!("{credential} of {key} has a successor{current}"),
         AlertKind::Orphan => format!("{credential} of {key} is revoked"),
         AlertKind::Hold => format!("{credential} of {key} is not held for its last day any more"),
+        AlertKind::MayBeInUse => {
+            format!("{credential} of {key} is revoked, or known not to be rekeyd's own")
+        }
+        AlertKind::OtherName => {
+            format!("{credential} of {key} is revoked, or shown under its own name again")
+        }
         AlertKind::Rotated | AlertKind::Lookalike => format!("{credential} of {key}"),
     }
 }

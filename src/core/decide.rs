@@ -1,6 +1,7 @@
 //! The decisions about a key: pure functions of the ledger's state, of what this
 //! process holds in memory, and of the time.
 
+pub mod create_answer;
 pub mod due;
 pub mod next_step;
 pub mod outcome;

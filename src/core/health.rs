@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::core::lifecycle::Phase;
-use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::state::{DeferralKind, Delivery, DeliveryState, KeyState, Rotation};
 
 /// Returns the most urgent error of a key.
 #[must_use]
@@ -11,6 +11,7 @@ pub fn most_urgent_error(state: &KeyState) -> Option<String> {
     delivery_error(state)
         .or_else(|| state.last_error.clone())
         .or_else(|| step_error(state, |_| true))
+        .or_else(|| other_name_error(state))
         .or_else(|| lost_secret_error(state))
 }
 
@@ -62,6 +63,16 @@ fn step_error(state: &KeyState, counts: impl Fn(&Rotation) -> bool) -> Option<St
     let live = state.live.iter();
     let mut failing = live.filter(|rotation| rotation.attempt > 0 && counts(rotation));
     failing.find_map(|rotation| rotation.error.clone())
+}
+
+/// Returns the error of a credential that the provider does not show under its recorded
+/// name. It has an alert of its own.
+fn other_name_error(state: &KeyState) -> Option<String> {
+    let mut live = state.live.iter();
+    let kept = live.find(|rotation| rotation.deferral == Some(DeferralKind::OtherName))?;
+    let id = &kept.credential.as_ref()?.id;
+    let reason = kept.error.as_deref().unwrap_or_default();
+    Some(format!("{id} is not revoked: {reason}"))
 }
 
 fn lost_secret_error(state: &KeyState) -> Option<String> {

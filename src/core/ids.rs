@@ -105,26 +105,40 @@ impl Label {
         Self(text.into())
     }
 
-    /// Returns whether `name` has the form of a label of `key`. A credential with such
-    /// a name and no row is a lookalike.
+    /// Returns whether `name` looks like a label of `key`, also as a provider changes
+    /// names: in another case, cut, or behind a prefix. A credential with such a name and
+    /// no row is a lookalike.
     #[must_use]
     pub fn matches_format(name: &str, key: &KeyName) -> bool {
-        let Some(rest) = name
-            .strip_prefix(key.as_str())
-            .and_then(|rest| rest.strip_prefix('-'))
-        else {
-            return false;
-        };
-        let bytes = rest.as_bytes();
-        bytes.len() == 23
-            && bytes.iter().enumerate().all(|(index, byte)| match index {
-                8 => *byte == b'T',
-                15 => *byte == b'Z',
-                16 => *byte == b'-',
-                0..=14 => byte.is_ascii_digit(),
-                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-            })
+        let name = name.trim().to_ascii_lowercase();
+        let start = format!("{key}-");
+        let is_cut_key =
+            name.len() >= MIN_CUT_LENGTH && name != key.as_str() && start.starts_with(&name);
+        is_cut_key
+            || name
+                .match_indices(&start)
+                .any(|(at, _)| is_label_suffix(&name[at + start.len()..]))
     }
+}
+
+/// The length from which the start of a key's name is taken for a label that was cut.
+const MIN_CUT_LENGTH: usize = 30;
+
+/// The length of the date, with which a cut label is recognized.
+const DATE_LENGTH: usize = 8;
+
+/// Returns whether a text is the part of a label behind its key, in lower case, or the
+/// start of one that has the date.
+fn is_label_suffix(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (DATE_LENGTH..=23).contains(&bytes.len())
+        && bytes.iter().enumerate().all(|(index, byte)| match index {
+            8 => *byte == b't',
+            15 => *byte == b'z',
+            16 => *byte == b'-',
+            0..=14 => byte.is_ascii_digit(),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 impl RotationId {
@@ -232,7 +246,6 @@ mod tests {
         assert!(!Label::matches_format(label.as_str(), &shorter));
         for other in [
             "billing-exporter",
-            "billing-exporter-20261123T030000Z-5F3A9C",
             "billing-exporter-202611a3T030000Z-5f3a9c",
             "billing-exporter-20261123T03000aZ-5f3a9c",
             "billing-exporter-20261123-030000Z-5f3a9c",
@@ -240,8 +253,40 @@ mod tests {
             "billing-exporter-20261123T030000Z05f3a9c",
             "billing-exporter-20261123T030000Z-5f3a9c0",
             "billing-exporter-",
+            "billing-exporter-2",
+            "billing-exporter-2026",
+            "billing-exporter-20261123T030000Z-5f3a9c (copy)",
+            "",
         ] {
             assert!(!Label::matches_format(other, &key), "{other}");
+        }
+    }
+
+    /// Labels of a lost ledger are recognized as the provider changed them.
+    #[test]
+    fn changed_labels_look_like_labels() {
+        let key = KeyName::new("billing-exporter").unwrap();
+        for name in [
+            "billing-exporter-20261123T030000Z-5F3A9C",
+            "billing-exporter-20261123t030000z-5f3a9c",
+            "BILLING-EXPORTER-20261123T030000Z-5F3A9C",
+            "billing-exporter-20261123T030000Z-5f3",
+            "billing-exporter-20261123T0300",
+            "billing-exporter-20261123",
+            "acme/billing-exporter-20261123T030000Z-5f3a9c",
+            "acme-billing-exporter-20261123t0300",
+            "Admin key billing-exporter-20261123T030000Z-5f3a9c",
+            " billing-exporter-20261123T030000Z-5f3a9c ",
+        ] {
+            assert!(Label::matches_format(name, &key), "{name}");
+        }
+        let long = KeyName::new(&"a".repeat(48)).unwrap();
+        for (length, expected) in [(29, false), (32, true), (47, true), (48, false)] {
+            assert_eq!(
+                Label::matches_format(&"a".repeat(length), &long),
+                expected,
+                "{length}"
+            );
         }
     }
 }

@@ -6,6 +6,20 @@ use jiff::Timestamp;
 
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
+
+/// A credential that was just created.
+#[derive(Debug, Clone)]
+pub struct CreatedCredential {
+    /// Its metadata, which may be recorded.
+    pub metadata: CredentialMetadata,
+    /// Its name in the response.
+    pub name: Option<String>,
+    /// Its secret; `None` if a successful response contained none.
+    pub secret: Option<Secret>,
+    /// The fields of the response with times that cannot be read.
+    pub unreadable_times: Vec<&'static str>,
+}
 
 /// The volatile state of an open rotation, lost when the process ends.
 #[derive(Debug, Clone)]
@@ -14,6 +28,8 @@ pub struct InFlight {
     pub rotation: RotationId,
     /// Whether its create was sent. Without an answer, its outcome is unknown.
     pub create_sent: bool,
+    /// The answer to its create, until it is checked and recorded.
+    pub answer: Option<CreatedCredential>,
     /// Its secret.
     pub secret: Option<Secret>,
     /// When the secret worked for the first time.
@@ -36,6 +52,7 @@ impl InFlight {
         Self {
             rotation,
             create_sent: false,
+            answer: None,
             secret: None,
             first_verified_at: None,
             verified_at: None,

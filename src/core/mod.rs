@@ -4,6 +4,7 @@
 //! every function takes its facts as arguments and returns a decision. The tests
 //! are therefore tables, and the daemon and the simulation decide alike.
 
+pub mod active_credential;
 pub mod alert;
 pub mod apply;
 pub mod backoff;
@@ -17,12 +18,14 @@ pub mod hex;
 pub mod ids;
 pub mod in_flight;
 pub mod key_shape;
+pub mod label_match;
 pub mod lifecycle;
 pub mod loopback;
 pub mod notification;
 pub mod overdue;
 pub mod policy;
 pub mod redact;
+pub mod reported_time;
 pub mod schedule;
 pub mod scope;
 pub mod secret;

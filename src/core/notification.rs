@@ -110,6 +110,10 @@ pub enum AlertKind {
     Orphan,
     /// The hold or delay that keeps a credential alive ends soon.
     Hold,
+    /// A credential is not revoked because rekeyd may itself work with it.
+    MayBeInUse,
+    /// A credential is not revoked because the provider shows another name of it.
+    OtherName,
     /// A rotation became current.
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
@@ -118,7 +122,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -130,6 +134,8 @@ impl AlertKind {
         Self::Expiring,
         Self::Orphan,
         Self::Hold,
+        Self::MayBeInUse,
+        Self::OtherName,
         Self::Rotated,
         Self::Lookalike,
     ];
@@ -149,6 +155,8 @@ impl AlertKind {
             Self::Expiring => "expiring",
             Self::Orphan => "orphan",
             Self::Hold => "hold",
+            Self::MayBeInUse => "may-be-in-use",
+            Self::OtherName => "other-name",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
         }
@@ -169,7 +177,9 @@ impl AlertKind {
             | Self::Organization
             | Self::Provider
             | Self::Reconciliation
-            | Self::Failing => EventKind::Failure,
+            | Self::Failing
+            | Self::MayBeInUse
+            | Self::OtherName => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
             Self::Expiring => EventKind::Expiring,
@@ -196,7 +206,9 @@ impl AlertKind {
             | Self::Overdue
             | Self::Expiring
             | Self::Orphan
-            | Self::Hold => false,
+            | Self::Hold
+            | Self::MayBeInUse
+            | Self::OtherName => false,
         }
     }
 }

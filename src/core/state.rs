@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
 pub use self::rotation::{
-    CredentialMetadata, HELD_UNTIL_RELEASED, MissingSince, Rotation, Trigger, visible_hold_end,
+    CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, MissingSince, Rotation, Trigger,
+    visible_hold_end,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
@@ -162,13 +163,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trigger_and_delivery_state_texts_round_trip() {
+    fn texts_of_the_ledger_round_trip() {
         for trigger in Trigger::ALL {
             assert_eq!(Trigger::from_text(trigger.as_str()), Some(trigger));
         }
         for state in DeliveryState::ALL {
             assert_eq!(DeliveryState::from_text(state.as_str()), Some(state));
         }
+        for kind in DeferralKind::ALL {
+            assert_eq!(DeferralKind::from_text(kind.as_str()), Some(kind));
+        }
+        assert_eq!(DeferralKind::from_text("nonsense"), None);
         assert_eq!(Trigger::from_text("nonsense"), None);
         assert_eq!(DeliveryState::from_text(""), None);
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::config::settings::{KeySettings, Settings};
-use crate::core::secret::ActiveCredential;
+use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;

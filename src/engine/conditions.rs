@@ -315,6 +315,19 @@ impl Conditions {
         self.inner().logged_once.insert(name)
     }
 
+    /// Logs the fields of an answer whose times cannot be read, each once.
+    pub(crate) fn report_unreadable_times(&self, fields: &[&'static str]) {
+        for field in fields {
+            if self.is_first_occurrence(field) {
+                tracing::warn!(
+                    "the {field} of a credential in the provider's answer is no time that rekeyd \
+                     can read; credentials with it count as in use; hint: compare base-url and \
+                     any proxy before it with the provider's documentation"
+                );
+            }
+        }
+    }
+
     /// Waits until no other worker diagnoses a failure.
     pub(crate) async fn lock_diagnosis(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.diagnosis_lock.lock().await

@@ -12,7 +12,7 @@ use crate::core::decide::due::imminent_expiry;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::CHECKS_UNTIL_GONE;
-use crate::core::state::{DeliveryState, KeyState, Rotation, visible_hold_end};
+use crate::core::state::{DeferralKind, DeliveryState, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// Logs `changes`, which led from `before` to `after`.
@@ -61,6 +61,12 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
             let rotation = rotation.or(before.rotation(&transition.rotation));
             log_transition(after, rotation, transition);
         }
+        RotationChange::CredentialNamed(named) => tracing::debug!(
+            key = %name, rotation = %named.rotation,
+            "{} of {name} bears the name {}", credential_name(after, &named.rotation), named.name
+        ),
+        // `Worker::reject_answer` logs it, before anything is recorded.
+        RotationChange::AnswerRejected(_) => {}
         RotationChange::RetryScheduled(RetrySchedule {
             rotation,
             attempt,
@@ -177,7 +183,8 @@ fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Tran
     }
 }
 
-/// Logs why a retired credential is not revoked: once, and again on its last day.
+/// Logs why a retired credential is not revoked: once for each reason, and again on its
+/// last day.
 fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &RevocationDeferral) {
     let (name, rotation, reason) = (&after.key, &deferral.rotation, &deferral.reason);
     let credential = credential_name(after, rotation);
@@ -188,13 +195,24 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
             key = %name, %rotation, credential, alarm = "hold",
             "{credential} of {name} is not revoked yet: {reason}"
         );
-    } else if previous.is_none_or(|previous| previous.deferred_since.is_none()) {
+    } else if previous.is_some_and(|previous| previous.deferral == Some(deferral.kind)) {
+        tracing::debug!(key = %name, %rotation, credential, "still held back: {reason}");
+    } else if deferral.kind == DeferralKind::OtherName {
+        tracing::error!(
+            key = %name, %rotation, credential, alarm = "other-name",
+            "{credential} of {name} is not revoked: {reason}"
+        );
+    } else if deferral.kind == DeferralKind::MayBeInUse {
+        tracing::warn!(
+            key = %name, %rotation, credential, alarm = "may-be-in-use",
+            "{credential} of {name} is not revoked yet: {reason}; hint: if it is another one, \
+             revoke it: rekeyd revoke {credential} --force"
+        );
+    } else {
         tracing::info!(
             key = %name, %rotation, credential,
             "{credential} of {name} is not revoked yet: {reason}"
         );
-    } else {
-        tracing::debug!(key = %name, %rotation, credential, "still held back: {reason}");
     }
 }
 

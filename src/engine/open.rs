@@ -13,8 +13,9 @@ use crate::alerting::tracker::AlertTracker;
 use crate::core::decide::due::Downtime;
 use crate::core::health::alertable_error;
 use crate::core::ids::KeyName;
+use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
-use crate::core::state::KeyState;
+use crate::core::state::{KeyState, Rotation};
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::maintenance::MaintenanceSchedule;
@@ -52,6 +53,16 @@ impl Engine {
             RunMode::Command => BTreeMap::new(),
         };
         let previous_run = begin_run(&services, mode, now).await;
+        let mut live = states.iter().flat_map(|state| &state.live);
+        let has_worked = |rotation: &Rotation| {
+            matches!(
+                rotation.phase,
+                Phase::Verified | Phase::Current | Phase::Retired | Phase::Stranded
+            )
+        };
+        if live.any(|rotation| rotation.has_wrong_redaction && has_worked(rotation)) {
+            services.provider.distrust_redacted_values();
+        }
         let scopes = scopes_of(&managed, &states);
         let mut engine = Self {
             alert_tracker: AlertTracker::new(Arc::clone(&services.subscriptions), raised, now),

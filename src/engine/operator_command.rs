@@ -24,6 +24,9 @@ pub enum OperatorCommand {
         credential: CredentialId,
         /// Whether sinks may be left with a revoked credential.
         force: bool,
+        /// The name that root has confirmed of a credential that the provider shows under
+        /// another name than the recorded one.
+        name: Option<String>,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },

@@ -60,6 +60,10 @@ pub(crate) async fn reconcile(
         Err(error) => return Err(diagnose(services, scope, &error, is_first).await),
     };
     let now = services.clock.now();
+    for credential in &listed.value {
+        let fields = &credential.unreadable_times;
+        services.conditions.report_unreadable_times(fields);
+    }
     services
         .conditions
         .observe_response(listed.server_time, now, services.clock.monotonic());
@@ -77,7 +81,7 @@ pub(crate) async fn reconcile(
         .into_iter()
         .map(|remote| {
             let name = remote.name.as_deref().unwrap_or_default();
-            let matching_key = keys.iter().find(|key| Label::matches_format(name, key));
+            let matching_key = matching_key(&keys, name);
             lookalikes.extend(matching_key.map(|key| Lookalike {
                 key: key.clone(),
                 id: remote.metadata.id.clone(),
@@ -151,6 +155,13 @@ fn raise(services: &Services, scope: &Scope, problem: &str) {
 fn ledger_failure(services: &Services, error: &LedgerError) -> ReconciliationFailure {
     raise_ledger_condition(&services.conditions, error);
     ReconciliationFailure::Condition
+}
+
+/// Returns the key whose label a name looks like: of several, the one with the longest
+/// name, since a provider may put a prefix before names.
+fn matching_key<'k>(keys: &'k [KeyName], name: &str) -> Option<&'k KeyName> {
+    let matching = keys.iter().filter(|key| Label::matches_format(name, key));
+    matching.max_by_key(|key| key.as_str().len())
 }
 
 /// Converts the provider's list to the type that the ledger compares.

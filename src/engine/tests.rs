@@ -11,6 +11,8 @@ pub(crate) mod rotation_changes;
 mod budgets;
 mod clock_jumps;
 mod conditions;
+mod create_answers;
+mod credential_names;
 mod failure_scope;
 mod logging;
 mod notifications;

@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use crate::core::apply::{AppliedChanges, LedgerEvent, RotationUpdate};
 use crate::core::ids::{KeyName, RotationId};
-use crate::core::state::{Delivery, KeyState, Rotation, visible_hold_end};
+use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// A column and its value.
@@ -164,7 +164,7 @@ fn key_columns(state: &KeyState) -> [Column; 12] {
     ]
 }
 
-fn rotation_columns(rotation: &Rotation) -> [Column; 28] {
+fn rotation_columns(rotation: &Rotation) -> [Column; 32] {
     let credential = rotation.credential.as_ref();
     let label = rotation.label.as_ref();
     let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
@@ -181,7 +181,9 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 28] {
             "credential_id",
             optional_text(credential.map(|credential| credential.id.as_str())),
         ),
+        ("name", optional_text(rotation.name.as_deref())),
         ("redacted_value", optional_text(redacted)),
+        ("wrong_redaction", boolean(rotation.has_wrong_redaction)),
         (
             "created_at",
             timestamp(credential.and_then(|credential| credential.created_at)),
@@ -198,6 +200,7 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 28] {
         ("error", optional_text(rotation.error.as_deref())),
         ("attempt", integer(rotation.attempt)),
         ("retry_at", timestamp(rotation.retry_at)),
+        ("answer_rejected", boolean(rotation.is_answer_rejected)),
         ("maybe_created", boolean(rotation.maybe_created)),
         ("stranded_at", timestamp(rotation.stranded_at)),
         (
@@ -215,6 +218,10 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 28] {
         ),
         ("revoke_now", boolean(rotation.revoke_now)),
         ("deferred_since", timestamp(rotation.deferred_since)),
+        (
+            "deferral",
+            optional_text(rotation.deferral.map(DeferralKind::as_str)),
+        ),
         ("final_warning", boolean(rotation.final_warning)),
     ]
 }

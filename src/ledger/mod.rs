@@ -9,6 +9,7 @@
 //! recorded.
 
 mod backup;
+mod changed_names;
 mod checkpoint;
 mod checkpoint_note;
 mod damage;
@@ -42,6 +43,7 @@ mod writer;
 mod writer_message;
 
 pub use backup::back_up;
+pub use changed_names::ChangedNames;
 pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;

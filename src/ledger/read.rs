@@ -269,6 +269,49 @@ pub(super) fn has_written(
     Ok(found)
 }
 
+/// Returns the labels of the last `limit` creates of a key whose answers were rejected
+/// and whose credentials no list showed; fewer if another create came after one of them.
+/// A create without an answer does not count.
+pub(super) fn rejected_answers(
+    connection: &Connection,
+    key: &KeyName,
+    limit: usize,
+) -> Result<Vec<String>, LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT label, phase = 'failed' AND answer_rejected = 1 AS rejected FROM rotation
+         WHERE key = ?1 AND \"trigger\" <> 'adopted'
+             AND NOT (phase = 'failed' AND answer_rejected = 0)
+         ORDER BY sequence DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![key.as_str(), limit], |row| {
+        Ok((
+            row.get::<_, String>("label")?,
+            row.get::<_, bool>("rejected")?,
+        ))
+    })?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let rejected = rows.into_iter().take_while(|(_, rejected)| *rejected);
+    Ok(rejected.map(|(label, _)| label).collect())
+}
+
+/// Returns the name that a list last showed of a credential without a row; none if no
+/// list of the scope showed it.
+pub(super) fn name_without_row(
+    connection: &Connection,
+    scope: &Scope,
+    credential: &CredentialId,
+) -> Result<Option<Option<String>>, LedgerError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT name FROM unknown_credential WHERE scope = ?1 AND credential_id = ?2",
+        )?
+        .query_row(params![scope.to_string(), credential.as_str()], |row| {
+            row.get("name")
+        })
+        .optional()?;
+    Ok(found)
+}
+
 /// Returns the time of the last reconciliation of a scope, and whether a create in it that
 /// was sent since `since` failed and may still be applied.
 pub(super) fn last_reconciliation(

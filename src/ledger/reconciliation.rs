@@ -10,6 +10,7 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
+use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 
@@ -85,6 +86,7 @@ pub(super) fn reconcile(
 ) -> Result<Reconciliation, LedgerError> {
     let mut reconciliation = Reconciliation::default();
     let mut claimed: BTreeSet<RotationId> = BTreeSet::new();
+    let changed_names = ChangedNames::read(connection, scope)?;
     let ids = listed.iter().map(|remote| remote.metadata.id.clone());
     let ids: BTreeSet<CredentialId> = ids.collect();
     for remote in listed {
@@ -92,6 +94,11 @@ pub(super) fn reconcile(
         let by_label = match (&by_id, &remote.name) {
             (None, Some(name)) => find_rotation_by(connection, "label", name)?,
             (Some(_), _) | (None, None) => None,
+        };
+        let by_label = match (&by_id, by_label) {
+            (None, None) => find_by_changed_name(connection, &changed_names, &remote)?
+                .filter(|row| !claimed.contains(&row.rotation)),
+            (_, by_label) => by_label,
         };
         let (row, is_recorded) = match (by_id, by_label) {
             (Some(row), _) => (row, true),
@@ -144,6 +151,19 @@ impl Reconciliation {
             credential: row.credential,
             remote_state,
         });
+    }
+}
+
+/// Returns the row without a credential whose create made this one, under a name that the
+/// provider changed.
+fn find_by_changed_name(
+    connection: &Connection,
+    changed_names: &ChangedNames,
+    remote: &RemoteCredential,
+) -> Result<Option<RotationRow>, LedgerError> {
+    match changed_names.label_of(remote.name.as_deref(), remote.metadata.created_at) {
+        Some(label) => find_rotation_by(connection, "label", label.as_str()),
+        None => Ok(None),
     }
 }
 
@@ -226,8 +246,8 @@ pub(super) fn record_reconciliation(
     Ok(new)
 }
 
-/// Returns the credentials without a row in the last list of a scope whose names have the
-/// form of a label of `key`, even if the key was not configured then.
+/// Returns the credentials without a row in the last list of a scope whose names look like
+/// a label of `key`, even if the key was not configured then.
 pub(super) fn lookalikes(
     connection: &Connection,
     scope: &Scope,
@@ -235,7 +255,9 @@ pub(super) fn lookalikes(
 ) -> Result<Vec<CredentialId>, LedgerError> {
     let mut query = connection.prepare_cached(
         "SELECT credential_id, name FROM unknown_credential
-         WHERE scope = ?1 AND name > ?2 AND name < ?2 || '.'
+         WHERE scope = ?1
+           AND (instr(lower(name), ?2 || '-') > 0 OR (length(name) >= 30
+                AND instr(?2, lower(name)) = 1))
            AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
          ORDER BY name DESC",
     )?;

@@ -10,8 +10,8 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, Delivery, DeliveryState, HELD_UNTIL_RELEASED, KeyState, MissingSince,
-    Pause, Rotation, Trigger,
+    CredentialMetadata, DeferralKind, Delivery, DeliveryState, HELD_UNTIL_RELEASED, KeyState,
+    MissingSince, Pause, Rotation, Trigger,
 };
 use crate::core::time;
 
@@ -44,7 +44,7 @@ macro_rules! impl_from_sql_text {
         }
     )*};
 }
-impl_from_sql_text!(Phase, Trigger, DeliveryState, Scope);
+impl_from_sql_text!(Phase, Trigger, DeferralKind, DeliveryState, Scope);
 
 impl FromSql for SqlText<KeyName> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
@@ -111,7 +111,8 @@ pub(crate) const ROTATION_COLUMNS: &str =
     r.rotation, r.scope, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
     r.stranded_at, r.missing_since, r.missing_checks, r.is_held, r.hold_until, r.revoke_now,
-    r.deferred_since, r.final_warning, r.maybe_created";
+    r.deferred_since, r.deferral, r.final_warning, r.maybe_created,
+    r.wrong_redaction, r.answer_rejected, r.name";
 
 /// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
@@ -242,8 +243,14 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         },
         revoke_now: cells.get()?,
         deferred_since: cells.timestamp()?,
+        deferral: cells
+            .get::<Option<SqlText<DeferralKind>>>()?
+            .map(|text| text.0),
         final_warning: cells.get()?,
         maybe_created: cells.get()?,
+        has_wrong_redaction: cells.get()?,
+        is_answer_rejected: cells.get()?,
+        name: cells.get()?,
         deliveries: Vec::with_capacity(1),
     })
 }

@@ -12,6 +12,7 @@ use crate::core::change::Change;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
+use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
@@ -227,6 +228,47 @@ impl Ledger {
     ) -> Result<(u32, Option<Timestamp>), LedgerError> {
         let key = key.clone();
         self.submit(move |connection| read::creates_between(connection, &key, from, to))
+            .await
+    }
+
+    /// Returns the labels of the last `limit` creates of a key whose answers were rejected
+    /// and whose credentials no list showed; fewer if another create came after one of
+    /// them.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn rejected_answers(
+        &self,
+        key: &KeyName,
+        limit: usize,
+    ) -> Result<Vec<String>, LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| read::rejected_answers(connection, &key, limit))
+            .await
+    }
+
+    /// Returns the names that the unclear creates of a scope may have at the provider.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn changed_names(&self, scope: &Scope) -> Result<ChangedNames, LedgerError> {
+        let scope = scope.clone();
+        self.submit(move |connection| ChangedNames::read(connection, &scope))
+            .await
+    }
+
+    /// Returns the name that a list last showed of a credential without a row; none if no
+    /// list of the scope showed it.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn name_without_row(
+        &self,
+        scope: &Scope,
+        credential: &CredentialId,
+    ) -> Result<Option<Option<String>>, LedgerError> {
+        let (scope, credential) = (scope.clone(), credential.clone());
+        self.submit(move |connection| read::name_without_row(connection, &scope, &credential))
             .await
     }
 

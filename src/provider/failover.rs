@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
-use crate::core::secret::{ActiveCredential, Secret};
+use crate::core::secret::Secret;
 use crate::core::secret_text::{SecretForm, SecretTextError};
 use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
@@ -169,6 +170,9 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
     /// one in use stays. Returns the problems of the sources.
     async fn select(&self) -> Vec<String> {
         let (mut credentials, mut problems) = self.source.read_all().await;
+        for (_, secret) in &credentials {
+            self.active.record_own(secret);
+        }
         if self.active.get().is_none()
             && let [(source, secret)] = credentials.as_slice()
         {
@@ -266,12 +270,25 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         Err(error)
     }
 
-    fn may_be_in_use(&self, redacted_value: &str) -> bool {
-        self.inner.may_be_in_use(redacted_value)
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        self.inner.usage(id, redacted_value)
     }
 
-    fn may_be_previous(&self, redacted_value: &str) -> bool {
-        self.inner.may_be_previous(redacted_value)
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        self.inner.record_created(id, secret, redacted_value)
+    }
+
+    fn origin(&self, secret: &Secret) -> SecretOrigin {
+        self.inner.origin(secret)
+    }
+
+    fn distrust_redacted_values(&self) {
+        self.inner.distrust_redacted_values();
     }
 
     async fn list(

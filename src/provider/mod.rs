@@ -14,7 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::core::active_credential::{CredentialUsage, SecretOrigin};
 use crate::core::ids::{CredentialId, Label};
+pub use crate::core::in_flight::CreatedCredential;
+use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
@@ -36,13 +39,25 @@ pub trait Provider: Send + Sync {
     /// time.
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError>;
 
-    /// Whether the credential with this redacted value may be the one in use,
-    /// which is never revoked. When in doubt, it may.
-    fn may_be_in_use(&self, redacted_value: &str) -> bool;
+    /// Returns whether rekeyd authenticates with a credential, by its id and the
+    /// redacted value that the provider shows. When in doubt, it may.
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage;
 
-    /// Whether the credential with this redacted value may be the previous one,
-    /// which rekeyd falls back to when the provider refuses the one in use.
-    fn may_be_previous(&self, redacted_value: &str) -> bool;
+    /// Records the secret of a credential that was just created, for [`Self::usage`].
+    /// Returns whether the redacted value in the same answer contradicts it.
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool;
+
+    /// Returns where a secret is known from.
+    fn origin(&self, secret: &Secret) -> SecretOrigin;
+
+    /// Takes from now on no redacted value as proof that a credential is another one
+    /// than that in use.
+    fn distrust_redacted_values(&self);
 
     /// Lists every credential of a scope once, over all pages.
     async fn list(
@@ -92,15 +107,6 @@ pub struct ProviderResponse<T> {
     pub server_time: Option<Timestamp>,
 }
 
-/// A credential that was just created.
-#[derive(Debug, Clone)]
-pub struct CreatedCredential {
-    /// Its metadata, which may be recorded.
-    pub metadata: CredentialMetadata,
-    /// Its secret; `None` if a successful response contained none.
-    pub secret: Option<Secret>,
-}
-
 /// A credential as the provider lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedCredential {
@@ -110,9 +116,27 @@ pub struct ListedCredential {
     pub name: Option<String>,
     /// The time of its last use. The provider reports it imprecisely and late,
     /// so that no decision rests on it alone.
-    pub last_used_at: Option<Timestamp>,
+    pub last_used: ReportedTime,
+    /// The fields of the response with times that cannot be read.
+    pub unreadable_times: Vec<&'static str>,
     /// Its owner, for people.
     pub owner: Option<String>,
+}
+
+/// The field with the end of a credential.
+pub const EXPIRY_FIELD: &str = "expires_at";
+
+impl ListedCredential {
+    /// Returns its last use, as far as it is known. Where its end cannot be read, what
+    /// the response says of it is not understood, and it counts as used.
+    #[must_use]
+    pub fn last_use(&self) -> ReportedTime {
+        if self.unreadable_times.contains(&EXPIRY_FIELD) {
+            ReportedTime::Unreadable
+        } else {
+            self.last_used
+        }
+    }
 }
 
 /// Whether a failed operation took effect.

@@ -17,8 +17,8 @@ use crate::config_reader::location::Location;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::Section;
+use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::SinkId;
-use crate::core::secret::ActiveCredential;
 
 /// The options that every sink has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::adapter::{adapter_with, credential_with};
 use async_trait::async_trait;
+use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::core::secret::Secret;
 use rekeyd::provider::failover::{CredentialSource, FailoverProvider};
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{ErrorKind, Provider as _};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::adapter::{adapter, adapter_with, credential_with};
+use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::core::ids::{Label, ProjectId};
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::core::secret::Secret;
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{Effect, ErrorKind, Provider, RetryAdvice};
 use rekeyd::sandbox::{

@@ -43,6 +43,11 @@ pub(crate) enum SimFault {
     ClockStepForward,
     /// This host's clock steps back, and forward two hours later.
     ClockStepBack,
+    /// The create is applied, and its response is not true.
+    FalseAnswer(FalseAnswer),
+    /// The process dies, and somebody writes the previous secret into the file of rekeyd's
+    /// own credential, if that secret is alive.
+    CredentialFileRestore,
     /// The process dies, and the ledger is replaced by an older backup.
     LedgerRestore,
     /// The process dies, and the ledger is lost.
@@ -51,6 +56,23 @@ pub(crate) enum SimFault {
     Reconfiguration,
     /// An operator acts.
     Operator(OperatorAction),
+}
+
+/// What a response to a create says instead of the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FalseAnswer {
+    /// The id of a credential that somebody else created.
+    UnmanagedId,
+    /// The id of a credential of the same key.
+    EarlierId,
+    /// The name of another credential.
+    OtherName,
+    /// The secret that rekeyd authenticates with.
+    OwnSecret,
+    /// The secret of a credential of the same key.
+    EarlierSecret,
+    /// The id of a credential that somebody else created, and nothing is created.
+    NothingCreated,
 }
 
 /// The actions of an operator.
@@ -80,6 +102,12 @@ impl SimOperation {
                 F::Failure,
                 F::LostResponse,
                 F::LateEffect,
+                F::FalseAnswer(FalseAnswer::UnmanagedId),
+                F::FalseAnswer(FalseAnswer::EarlierId),
+                F::FalseAnswer(FalseAnswer::OtherName),
+                F::FalseAnswer(FalseAnswer::OwnSecret),
+                F::FalseAnswer(FalseAnswer::EarlierSecret),
+                F::FalseAnswer(FalseAnswer::NothingCreated),
             ],
             Self::Check => &[F::CrashBefore, F::Rejection, F::Failure],
             Self::List => &[
@@ -160,6 +188,8 @@ impl SimFault {
             | Self::LostResponse
             | Self::LateEffect
             | Self::StaleResponse
+            | Self::FalseAnswer(_)
+            | Self::CredentialFileRestore
             | Self::ClockStepForward
             | Self::ClockStepBack
             | Self::LedgerRestore
@@ -171,7 +201,8 @@ impl SimFault {
 }
 
 /// The events, which may occur at any operation.
-pub(crate) const EVENTS: [SimFault; 13] = [
+pub(crate) const EVENTS: [SimFault; 14] = [
+    SimFault::CredentialFileRestore,
     SimFault::ClockStepForward,
     SimFault::ClockStepBack,
     SimFault::LedgerRestore,

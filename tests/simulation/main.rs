@@ -14,6 +14,7 @@ mod planted_bugs;
 mod provider;
 #[path = "../support/provider_contract.rs"]
 mod provider_contract;
+mod redaction;
 mod rng;
 mod runner;
 mod scenario;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use batch::{check_all, parallelism, print_trace, run_fixed, single_fault_plans};
 use fault::{OperatorAction, SimFault};
+use redaction::RedactionForm;
 use rng::SeededRng;
 use scenario::Scenario;
 use world::{FaultPlan, PlannedFault, SimReport};
@@ -86,6 +88,29 @@ fn simulation_of_every_single_fault_beside_another_daemon() {
     let plans = single_fault_plans(&scenario, true);
     check_all(&scenario, &plans);
     eprintln!("{} simulations", plans.len());
+}
+
+/// However the provider redacts secrets, rekeyd does not delete the credential that it
+/// authenticates with, and rotates on: after a crash at each operation, and after somebody
+/// wrote the previous secret into its file.
+#[test]
+fn simulation_of_redactions_of_every_form() {
+    for form in RedactionForm::ALL {
+        let scenario = scenario::redacted(form);
+        let operations = run_fixed(&scenario, &Vec::new(), false).operations.len();
+        let faults = [SimFault::CrashBefore, SimFault::CredentialFileRestore];
+        let plans =
+            (0..operations).flat_map(|at| faults.map(|fault| vec![PlannedFault::once(at, fault)]));
+        let twice = (0..operations).step_by(3).map(|at| {
+            let restores = [at, at + 20];
+            restores
+                .map(|at| PlannedFault::once(at, SimFault::CredentialFileRestore))
+                .into()
+        });
+        let plans: Vec<_> = plans.chain(twice).collect();
+        check_all(&scenario, &plans);
+        eprintln!("{form:?}: {} simulations", plans.len());
+    }
 }
 
 /// The host restarts the daemon after each crash, and the same fault repeats more often than

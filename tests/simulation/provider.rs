@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
 use rekeyd::provider::failover::CredentialSource;
@@ -16,7 +18,7 @@ use rekeyd::provider::{
     ProviderResponse, RetryAdvice,
 };
 
-use crate::fault::{SimFault, SimOperation};
+use crate::fault::{FalseAnswer, SimFault, SimOperation};
 use crate::scenario::SinkKind;
 use crate::world::{BOOTSTRAP_SECRET, SimCredential, SimWorld};
 
@@ -89,6 +91,9 @@ impl SimProvider {
             .await;
         let name = format!("{operation:?}");
         let secret = self.active_credential.get();
+        if let Some(secret) = &secret {
+            self.world.record_own_secret(secret.expose());
+        }
         if !secret.is_some_and(|secret| self.world.accepts_secret(secret.expose())) {
             return Err(self.error_response(&name, ErrorKind::CredentialRefused));
         }
@@ -119,20 +124,21 @@ impl SimProvider {
     }
 }
 
-fn metadata(credential: &SimCredential) -> CredentialMetadata {
+fn metadata(world: &SimWorld, credential: &SimCredential) -> CredentialMetadata {
     CredentialMetadata {
         id: CredentialId::new(credential.id.clone()),
-        redacted_value: Some(credential.redacted()),
+        redacted_value: world.scenario.redaction.redact(&credential.secret),
         created_at: Some(time::whole_seconds(credential.created_at)),
         expires_at: None,
     }
 }
 
-fn listed_credential(credential: &SimCredential) -> ListedCredential {
+fn listed_credential(world: &SimWorld, credential: &SimCredential) -> ListedCredential {
     ListedCredential {
-        metadata: metadata(credential),
+        metadata: metadata(world, credential),
         name: Some(credential.name.clone()),
-        last_used_at: None,
+        last_used: ReportedTime::None,
+        unreadable_times: Vec::new(),
         owner: None,
     }
 }
@@ -155,16 +161,43 @@ impl Provider for SimProvider {
             let seconds = usize::try_from(self.world.true_now().as_second()).unwrap();
             LATE_CREATE_DELAYS[seconds % LATE_CREATE_DELAYS.len()]
         });
-        let created = self.world.create(label, delay);
-        let mut metadata = created.as_ref().map_or_else(empty_metadata, metadata);
+        let answer = match fault {
+            Some(SimFault::FalseAnswer(answer)) => Some(answer),
+            _ => None,
+        };
+        let created = if answer == Some(FalseAnswer::NothingCreated) {
+            self.world.record_sent_label(label);
+            Some(
+                self.world
+                    .other_credential(label, FalseAnswer::NothingCreated),
+            )
+        } else {
+            self.world.create(label, delay)
+        };
+        let of_created = |credential| metadata(&self.world, credential);
+        let mut metadata = created.as_ref().map_or_else(empty_metadata, of_created);
         metadata.expires_at = metadata
             .created_at
             .zip(expires_in)
             .map(|(created_at, lifetime)| time::after(created_at, lifetime));
-        let response = CreatedCredential {
+        let mut response = CreatedCredential {
             metadata,
+            name: Some(label.to_string()),
             secret: created.map(|created| Secret::new(created.secret)),
+            unreadable_times: Vec::new(),
         };
+        if let Some(answer) = answer {
+            let other = self.world.other_credential(label, answer);
+            match answer {
+                FalseAnswer::UnmanagedId | FalseAnswer::EarlierId | FalseAnswer::NothingCreated => {
+                    response.metadata.id = CredentialId::new(other.id);
+                }
+                FalseAnswer::OtherName => response.name = Some(other.name),
+                FalseAnswer::OwnSecret | FalseAnswer::EarlierSecret => {
+                    response.secret = Some(Secret::new(other.secret));
+                }
+            }
+        }
         self.complete(SimOperation::Create, fault, response).await
     }
 
@@ -173,12 +206,26 @@ impl Provider for SimProvider {
         self.respond(())
     }
 
-    fn may_be_in_use(&self, redacted_value: &str) -> bool {
-        self.active_credential.might_be(redacted_value)
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        self.active_credential.usage(id, redacted_value)
     }
 
-    fn may_be_previous(&self, redacted_value: &str) -> bool {
-        self.active_credential.previous_might_be(redacted_value)
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        self.active_credential
+            .record_created(id, secret, redacted_value)
+    }
+
+    fn origin(&self, secret: &Secret) -> SecretOrigin {
+        self.active_credential.origin(secret)
+    }
+
+    fn distrust_redacted_values(&self) {
+        self.active_credential.distrust_redacted_values();
     }
 
     async fn list(
@@ -193,7 +240,12 @@ impl Provider for SimProvider {
             now
         };
         let credentials = self.world.credentials_at(at);
-        self.respond(credentials.iter().map(listed_credential).collect())
+        self.respond(
+            credentials
+                .iter()
+                .map(|credential| listed_credential(&self.world, credential))
+                .collect(),
+        )
     }
 
     async fn retrieve(
@@ -204,7 +256,7 @@ impl Provider for SimProvider {
         let credentials = self.world.credentials_at(self.world.true_now());
         let mut credentials = credentials.iter();
         let found = credentials.find(|credential| credential.id == id.as_str());
-        self.respond(found.map(listed_credential))
+        self.respond(found.map(|credential| listed_credential(&self.world, credential)))
     }
 
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
@@ -226,8 +278,10 @@ impl Provider for SimProvider {
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         let configuration = self.world.configuration_number();
+        let own = self.active_credential.get();
         let fault = self.request(SimOperation::Delete, id.as_str()).await?;
-        self.world.delete(id.as_str(), configuration);
+        let own = own.as_ref().map_or("", |own| own.expose());
+        self.world.delete(id.as_str(), own, configuration);
         self.complete(SimOperation::Delete, fault, ()).await
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::redaction::RedactionForm;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -63,6 +65,8 @@ pub(crate) struct Scenario {
     /// Whether another daemon, with a ledger of its own, rotates keys of the same names in
     /// the same organization, and has done so before the start.
     pub(crate) has_other_daemon: bool,
+    /// The form in which the provider redacts secrets.
+    pub(crate) redaction: RedactionForm,
 }
 
 fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
@@ -96,6 +100,7 @@ pub(crate) fn small() -> Scenario {
         converges_after: PERIOD * 2 - MINUTE,
         rotations: 2,
         has_other_daemon: false,
+        redaction: RedactionForm::Dots,
     }
 }
 
@@ -121,6 +126,15 @@ pub(crate) fn large() -> Scenario {
         converges_after: PERIOD * 3 - MINUTE,
         rotations: 9,
         has_other_daemon: false,
+        redaction: RedactionForm::Dots,
+    }
+}
+
+/// Returns the scenario of three keys at a provider with another form of redacted values.
+pub(crate) fn redacted(redaction: RedactionForm) -> Scenario {
+    Scenario {
+        redaction,
+        ..large()
     }
 }
 
@@ -162,5 +176,6 @@ pub(crate) fn hanging() -> Scenario {
         converges_after: PERIOD * 6 - MINUTE,
         rotations: 27,
         has_other_daemon: false,
+        redaction: RedactionForm::Dots,
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::core::active_credential::ActiveCredential;
+use rekeyd::core::secret::Secret;
 
 use crate::provider::SimProvider;
 use crate::world::{BOOTSTRAP_SECRET, FaultPlan, SimWorld};

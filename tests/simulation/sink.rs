@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekeyd::core::ids::SinkId;
-use rekeyd::core::secret::matches_suffix;
+use rekeyd::core::secret::{EndMatch, compare_end};
 use rekeyd::core::state::{CredentialMetadata, KeyState};
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
@@ -84,9 +84,9 @@ impl Sink for SimSink {
         let Some(content) = self.world.sink_content(&self.location) else {
             return Some(drift(DriftKind::Missing, "the file is missing"));
         };
-        let redacted = credential.redacted_value.as_deref()?;
-        let is_same = matches_suffix(&content, redacted) == Some(true);
-        (!is_same).then(|| drift(DriftKind::OtherContent, "the file has other content"))
+        let redacted = credential.redacted_value.as_deref();
+        let is_other = compare_end(&content, redacted) == EndMatch::Different;
+        is_other.then(|| drift(DriftKind::OtherContent, "the file has other content"))
     }
 
     fn has_on_change(&self) -> bool {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::core::active_credential::ActiveCredential;
+use rekeyd::core::secret::Secret;
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::settings::ProviderSettings;
 use url::Url;

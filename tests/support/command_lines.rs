@@ -2,7 +2,7 @@
 //! that`, `REPEATED...` and PLACEHOLDERs.
 
 /// A sample value for each placeholder.
-const SAMPLES: [(&str, &str); 21] = [
+const SAMPLES: [(&str, &str); 22] = [
     ("ADDRESS", "127.0.0.1:0"),
     ("CONFIG", "/etc/rekeyd/config.toml"),
     ("CREDENTIAL_ID", "key_abc"),
@@ -14,6 +14,7 @@ const SAMPLES: [(&str, &str); 21] = [
     ("KEY", "billing"),
     ("LEVEL", "info"),
     ("N", "3"),
+    ("NAME", "billing"),
     ("OP:KIND:PROBABILITY", "create:429:0.5"),
     ("OPERATION:KIND:PROBABILITY", "create:429:0.5"),
     ("PATH", "/nonexistent"),

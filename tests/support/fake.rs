@@ -11,9 +11,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use rekeyd::core::change::Change;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::policy::KeyPolicy;
+use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
@@ -55,12 +57,43 @@ pub(crate) fn sink_named(name: &str) -> SinkId {
     }
 }
 
+/// What an answer to a create says instead of the truth.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LyingAnswer {
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) secret: Option<String>,
+}
+
+/// How the provider changes the names that it is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum NameRule {
+    #[default]
+    Keep,
+    Cut(usize),
+    Lower,
+    Prefix(&'static str),
+}
+
+impl NameRule {
+    pub(crate) fn apply(self, name: &str) -> String {
+        match self {
+            Self::Keep => name.to_owned(),
+            Self::Cut(length) => name.chars().take(length).collect(),
+            Self::Lower => name.to_lowercase(),
+            Self::Prefix(prefix) => format!("{prefix}{name}"),
+        }
+    }
+}
+
 #[derive(Default)]
 struct FakeWorld {
     now: Mutex<Option<Timestamp>>,
     calls: Mutex<Vec<String>>,
     /// The names of the live credentials, by id.
     live: Mutex<BTreeMap<String, String>>,
+    /// When each credential was created, by id; without an entry at the start.
+    created: Mutex<BTreeMap<String, Timestamp>>,
     entropy_counter: AtomicU64,
     /// The scopes of credentials that are not admin keys, by id.
     scopes: Mutex<BTreeMap<String, Scope>>,
@@ -74,6 +107,14 @@ struct FakeWorld {
     refuses_secrets: AtomicBool,
     /// Whether every preflight fails.
     refuses_preflight: AtomicBool,
+    /// What answers to creates say instead of the truth.
+    lying_answer: Mutex<LyingAnswer>,
+    /// How the provider changes the names that it is sent.
+    name_rule: Mutex<NameRule>,
+    /// Whether creates make nothing, whatever they answer.
+    creates_nothing: AtomicBool,
+    /// The secrets that this process knows.
+    known_secrets: ActiveCredential,
     /// The error of every create.
     create_failure: Mutex<Option<(ErrorKind, Effect)>>,
     /// The id of the credential whose sink has drift.
@@ -82,10 +123,8 @@ struct FakeWorld {
     delivery_failure: Mutex<Option<Acceptance>>,
     /// The pause that every failed request and delivery asks for.
     requested_pause: Mutex<Option<Duration>>,
-    /// Whether every credential may be the one in use.
-    in_use: AtomicBool,
-    /// Whether every credential may be the previous one.
-    is_previous: AtomicBool,
+    /// Whether rekeyd uses each credential.
+    usage: Mutex<CredentialUsage>,
     /// The call at which every credential comes into use.
     comes_into_use_at: Mutex<Option<String>>,
     /// The call at which the host is suspended, and for how long.
@@ -95,7 +134,7 @@ struct FakeWorld {
     /// How far the provider's clock is ahead.
     provider_clock_ahead: Mutex<Duration>,
     /// The last use of each credential, by id.
-    last_used: Mutex<BTreeMap<String, Timestamp>>,
+    last_used: Mutex<BTreeMap<String, ReportedTime>>,
     /// The names of the sinks that reject every delivery.
     unavailable_sinks: Mutex<BTreeSet<String>>,
     /// The name of the sink that does not answer.
@@ -121,7 +160,7 @@ impl FakeWorld {
         drop(sleeps_at);
         let mut comes_into_use_at = self.comes_into_use_at.lock().unwrap();
         if comes_into_use_at.take_if(|at| *at == call).is_some() {
-            self.in_use.store(true, Ordering::SeqCst);
+            *self.usage.lock().unwrap() = CredentialUsage::InUse;
         }
         drop(comes_into_use_at);
         self.calls.lock().unwrap().push(call);
@@ -160,9 +199,26 @@ impl FakeWorld {
 
     fn credential_named(&self, id: &str, name: String) -> ListedCredential {
         ListedCredential {
-            metadata: metadata(id),
+            metadata: CredentialMetadata {
+                created_at: Some(
+                    self.created
+                        .lock()
+                        .unwrap()
+                        .get(id)
+                        .copied()
+                        .unwrap_or_else(at),
+                ),
+                ..metadata(id)
+            },
             name: Some(name),
-            last_used_at: self.last_used.lock().unwrap().get(id).copied(),
+            last_used: self
+                .last_used
+                .lock()
+                .unwrap()
+                .get(id)
+                .copied()
+                .unwrap_or_default(),
+            unreadable_times: Vec::new(),
             owner: None,
         }
     }
@@ -226,16 +282,23 @@ impl Provider for FakeWorld {
             });
         }
         let id = format!("key_of_{label}");
+        let shown = self.name_rule.lock().unwrap().apply(label.as_str());
+        let answer = self.lying_answer.lock().unwrap().clone();
+        // A name that a living secret contains would be masked wherever it is shown.
+        let reversed = || label.as_str().chars().rev().collect::<String>();
+        let secret = answer
+            .secret
+            .unwrap_or_else(|| format!("sk-admin-{}", reversed()));
         let mut alive = self.live.lock().unwrap();
-        alive.insert(id.clone(), label.to_string());
+        if !self.creates_nothing.load(Ordering::SeqCst) {
+            alive.insert(id.clone(), shown.clone());
+        }
         drop(alive);
         self.respond(CreatedCredential {
-            metadata: metadata(&id),
-            // A name that a living secret contains would be masked wherever it is shown.
-            secret: Some(Secret::new(format!(
-                "sk-admin-{}",
-                label.as_str().chars().rev().collect::<String>()
-            ))),
+            metadata: metadata(answer.id.as_deref().unwrap_or(&id)),
+            name: answer.name.or(Some(shown)),
+            secret: Some(Secret::new(secret)),
+            unreadable_times: Vec::new(),
         })
     }
 
@@ -244,13 +307,25 @@ impl Provider for FakeWorld {
         self.respond(())
     }
 
-    fn may_be_in_use(&self, _: &str) -> bool {
-        self.in_use.load(Ordering::SeqCst)
+    fn usage(&self, _: &CredentialId, _: Option<&str>) -> CredentialUsage {
+        *self.usage.lock().unwrap()
     }
 
-    fn may_be_previous(&self, _: &str) -> bool {
-        self.is_previous.load(Ordering::SeqCst)
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        let known = &self.known_secrets;
+        known.record_created(id, secret, redacted_value)
     }
+
+    fn origin(&self, secret: &Secret) -> SecretOrigin {
+        self.known_secrets.origin(secret)
+    }
+
+    fn distrust_redacted_values(&self) {}
 
     async fn list(
         &self,
@@ -610,6 +685,28 @@ impl Fakes {
         *self.world.requested_pause.lock().unwrap() = pause;
     }
 
+    /// Makes every answer to a create say this.
+    pub(crate) fn lie_in_creates(&self, answer: LyingAnswer) {
+        *self.world.lying_answer.lock().unwrap() = answer;
+    }
+
+    /// Makes the provider change the names that it is sent.
+    pub(crate) fn change_names(&self, rule: NameRule) {
+        *self.world.name_rule.lock().unwrap() = rule;
+    }
+
+    /// Sets whether creates make nothing, whatever they answer.
+    pub(crate) fn create_nothing(&self, creates_nothing: bool) {
+        let flag = &self.world.creates_nothing;
+        flag.store(creates_nothing, Ordering::SeqCst);
+    }
+
+    /// Makes this the secret that rekeyd authenticates with.
+    pub(crate) fn set_own_secret(&self, secret: &str) {
+        let secret = Secret::new(secret.to_owned());
+        self.world.known_secrets.set(secret);
+    }
+
     /// Makes every delivery fail; with none, ends the failures.
     pub(crate) fn fail_deliveries(&self, with: Option<Acceptance>) {
         *self.world.delivery_failure.lock().unwrap() = with;
@@ -632,19 +729,14 @@ impl Fakes {
         self.world.refuses_secrets.store(refuses, Ordering::SeqCst);
     }
 
-    /// Sets whether every credential may be the previous one.
-    pub(crate) fn set_previous(&self, is_previous: bool) {
-        self.world.is_previous.store(is_previous, Ordering::SeqCst);
-    }
-
     /// Makes every credential come into use at this call.
     pub(crate) fn take_into_use_at(&self, call: &str) {
         *self.world.comes_into_use_at.lock().unwrap() = Some(call.to_owned());
     }
 
-    /// Sets whether every credential may be the one in use.
-    pub(crate) fn set_in_use(&self, in_use: bool) {
-        self.world.in_use.store(in_use, Ordering::SeqCst);
+    /// Sets whether rekeyd uses each credential.
+    pub(crate) fn set_usage(&self, usage: CredentialUsage) {
+        *self.world.usage.lock().unwrap() = usage;
     }
 
     /// Returns the details of the recorded events of one kind, newest last.
@@ -664,16 +756,23 @@ impl Fakes {
 
     /// Records a use of a credential.
     pub(crate) fn mark_used(&self, id: &str) {
-        let now = self.world.now();
-        self.world
-            .last_used
-            .lock()
-            .unwrap()
-            .insert(id.to_owned(), now);
+        self.set_last_use(id, ReportedTime::At(self.world.now()));
+    }
+
+    /// Sets the last use that the provider reports of a credential.
+    pub(crate) fn set_last_use(&self, id: &str, last_use: ReportedTime) {
+        let mut last_used = self.world.last_used.lock().unwrap();
+        last_used.insert(id.to_owned(), last_use);
     }
 
     /// Adds a live credential.
     pub(crate) fn add_credential(&self, id: &str, name: &str) {
+        let now = self.world.now();
+        self.world
+            .created
+            .lock()
+            .unwrap()
+            .insert(id.to_owned(), now);
         let mut alive = self.world.live.lock().unwrap();
         alive.insert(id.to_owned(), name.to_owned());
     }

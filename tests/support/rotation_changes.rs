@@ -27,6 +27,7 @@ pub(crate) fn adopted(number: u64, scope: Scope) -> Change {
             created_at: Some(at()),
             expires_at: None,
         },
+        name: Some("by hand".to_owned()),
         event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
         operator: None,

@@ -6,7 +6,7 @@ use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Trigger};
+use crate::core::state::{CredentialMetadata, DeferralKind, Delivery, DeliveryState, Trigger};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
 
@@ -302,6 +302,44 @@ fn orphan_and_hold_alerts_name_their_credential() {
         "{:?}",
         found.texts
     );
+}
+
+/// A person decides about a credential that rekeyd may work with, or that bears another
+/// name. That rekeyd works with a superseded one passes by itself, unless it lasts.
+#[test]
+fn doubtful_credentials_raise_one_alert_each() {
+    let deferred = |kind, since: &str| {
+        let mut rotation = rotation(1, Phase::Retired);
+        rotation.deferral = Some(kind);
+        rotation.deferred_since = Some(at(since));
+        rotation.error = Some("nothing shows it".to_owned());
+        evaluate(
+            &state(vec![rotation, self::rotation(2, Phase::Current)]),
+            &[],
+            |_| {},
+        )
+    };
+    let (today, long_ago) = (NOW, "2026-11-01T00:00:00Z");
+    for (kind, since, expected) in [
+        (DeferralKind::MayBeInUse, today, Some("may-be-in-use key_1")),
+        (DeferralKind::OtherName, today, Some("other-name key_1")),
+        (DeferralKind::SelfCredential, today, None),
+        (
+            DeferralKind::SelfCredential,
+            long_ago,
+            Some("may-be-in-use key_1"),
+        ),
+        (DeferralKind::RecentlyUsed, long_ago, None),
+        (DeferralKind::UseUnreadable, long_ago, None),
+        (DeferralKind::SuccessorMissing, long_ago, None),
+    ] {
+        let alerts = deferred(kind, since).alerts;
+        assert_eq!(
+            alerts,
+            Vec::from_iter(expected.map(str::to_owned)),
+            "{kind:?}"
+        );
+    }
 }
 
 #[test]

@@ -7,16 +7,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::core::change::{
-    AddedSink, Adoption, Change, CredentialHold, DeliveryResult, DeliveryStart, DowntimeReason,
-    FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential, OnChangeState,
-    OverlapExtension, PauseUpdate, PreviousRevocation, RemovedSink, RetryRequest, RetrySchedule,
-    ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent, ScheduleChange, SinkDrift,
-    SinkRequirement, SkippedDelivery, TimetableChange, Transition,
+    AddedSink, Adoption, Change, CredentialHold, CredentialName, DeliveryResult, DeliveryStart,
+    DowntimeReason, FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential,
+    OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink,
+    RetryRequest, RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate,
+    RotationIntent, ScheduleChange, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange,
+    Transition,
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Pause, Trigger};
+use crate::core::state::{
+    CredentialMetadata, DeferralKind, DeliveryState, MissingSince, Pause, Trigger,
+};
 
 pub(crate) fn at() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
@@ -65,6 +68,7 @@ pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
         scope: Scope::AdminKeys,
         sequence: number.into(),
         credential: credential(number),
+        name: Some(format!("made-by-hand-{number}")),
         event,
         sinks: vec![(sink("file"), true)],
         operator: None,
@@ -141,6 +145,8 @@ fn any_transition() -> impl Strategy<Value = Change> {
         let retires = matches!(event, LifecycleEvent::Superseded | LifecycleEvent::Replaced);
         Transition {
             credential: with_credential.then(|| credential(number)),
+            name: with_credential.then(|| format!("name-{number}")),
+            has_wrong_redaction: with_credential && is_failure,
             revoke_after: retires.then_some(until),
             error: is_failure.then(|| "no answer".to_owned()),
             ..Transition::new(&rotation(number), event)
@@ -150,7 +156,7 @@ fn any_transition() -> impl Strategy<Value = Change> {
 }
 
 fn any_rotation_change() -> impl Strategy<Value = Change> {
-    (any_number(), 0_u8..9, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
+    (any_number(), 0_u8..11, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
         let rotation = rotation(number);
         match kind {
             0 => RetrySchedule {
@@ -168,6 +174,7 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
             2 => RevocationDeferral {
                 rotation,
                 retry_at: time,
+                kind: DeferralKind::RecentlyUsed,
                 reason: "it was used".to_owned(),
                 final_warning: flag,
             }
@@ -193,6 +200,16 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
             }
             .into(),
             7 => ImmediateRevocation { rotation }.into(),
+            9 => CredentialName {
+                rotation,
+                name: "made-by-hand".to_owned(),
+            }
+            .into(),
+            8 => RejectedAnswer {
+                rotation,
+                problem: "it existed before".to_owned(),
+            }
+            .into(),
             _ => RevokedDuplicate {
                 rotation,
                 credential: CredentialId::new("key_double".to_owned()),

@@ -121,6 +121,7 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
         expires_at: adoption.credential.expires_at.map(time::whole_seconds),
         ..adoption.credential.clone()
     });
+    rotation.name = adoption.name.clone();
     rotation.current_at = (phase == Phase::Current).then_some(update.at);
     rotation.stranded_at = (phase == Phase::Stranded).then_some(update.at);
     rotation.add_deliveries(&adoption.sinks, DeliveryState::Uncertain);

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
 use crate::core::change::{
-    OverlapExtension, RevocationDeferral, RotationChange, RotationIntent, Transition,
+    OverlapExtension, RejectedAnswer, RevocationDeferral, RotationChange, RotationIntent,
+    Transition,
 };
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::{self, LifecycleEvent, Phase};
@@ -18,6 +19,16 @@ pub(super) fn apply_change(
     match change {
         RotationChange::Started(intent) => start(update, intent),
         RotationChange::Transitioned(moved) => transition(update, moved),
+        RotationChange::CredentialNamed(named) => {
+            update.update_rotation(&named.rotation, |row| {
+                row.name = Some(named.name.clone());
+                Ok(())
+            })?;
+            let detail = json!({"name": named.name});
+            update.append_event(Some(&named.rotation), "credential-named", detail);
+            Ok(())
+        }
+        RotationChange::AnswerRejected(rejected) => reject_answer(update, rejected),
         RotationChange::RetryScheduled(retry) => update.update_rotation(&retry.rotation, |row| {
             row.attempt = retry.attempt;
             row.retry_at = Some(time::whole_seconds(retry.retry_at));
@@ -53,6 +64,7 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
     );
     rotation.scheduled_for = intent.scheduled_for.map(time::whole_seconds);
     rotation.label = Some(intent.label.clone());
+    rotation.name = Some(intent.label.as_str().to_owned());
     rotation.maybe_created = true;
     rotation.add_deliveries(&intent.sinks, DeliveryState::Pending);
     // The approval of an operator holds for retries, until a rotation is current.
@@ -84,8 +96,12 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
     let mut row = before.clone();
     row.phase = to;
     (row.attempt, row.retry_at, row.missing) = (0, None, None);
-    (row.deferred_since, row.final_warning) = (None, false);
+    (row.deferred_since, row.deferral, row.final_warning) = (None, None, false);
     row.maybe_created &= moved.event != LifecycleEvent::NotCreated;
+    let new_name = moved.name.as_ref();
+    let new_name = new_name.filter(|name| Some(*name) != row.name.as_ref());
+    row.name = new_name.or(row.name.as_ref()).cloned();
+    row.has_wrong_redaction |= moved.has_wrong_redaction;
     if let Some(credential) = &moved.credential {
         merge_credential(&mut row, credential)?;
     }
@@ -110,11 +126,22 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
     let detail = json!({
         "from": from.as_str(), "to": to.as_str(),
         "credential_id": moved.credential.as_ref().map(|credential| &credential.id),
+        "name": new_name,
         "revoke_after": moved.revoke_after.map(time::to_text),
         "reason": operator_reason(operator).or(moved.error.as_deref()),
         "by": operator_name(operator),
     });
     update.append_event(Some(&moved.rotation), moved.event.as_str(), detail);
+    Ok(())
+}
+
+fn reject_answer(update: &mut KeyUpdate, rejected: &RejectedAnswer) -> Result<(), ApplyError> {
+    update.update_rotation(&rejected.rotation, |row| {
+        row.is_answer_rejected = true;
+        Ok(())
+    })?;
+    let detail = json!({"reason": rejected.problem});
+    update.append_event(Some(&rejected.rotation), "answer-rejected", detail);
     Ok(())
 }
 
@@ -160,20 +187,21 @@ fn extend_overlap(update: &mut KeyUpdate, extension: &OverlapExtension) -> Resul
 }
 
 /// Defers a revocation. It is decided again every quarter of an hour, so only the
-/// first deferral and a final warning are events.
+/// first deferral for a reason and a final warning are events.
 fn defer_revocation(
     update: &mut KeyUpdate,
     deferral: &RevocationDeferral,
 ) -> Result<(), ApplyError> {
     let before = update.find_rotation(&deferral.rotation)?;
     let is_repeated =
-        before.deferred_since.is_some() && before.final_warning == deferral.final_warning;
+        before.deferral == Some(deferral.kind) && before.final_warning == deferral.final_warning;
     let at = update.at;
     update.update_rotation(&deferral.rotation, |row| {
         row.attempt = 0;
         row.retry_at = Some(time::whole_seconds(deferral.retry_at));
         row.error = Some(deferral.reason.clone());
         row.deferred_since = row.deferred_since.or(Some(at));
+        row.deferral = Some(deferral.kind);
         row.final_warning = deferral.final_warning;
         Ok(())
     })?;

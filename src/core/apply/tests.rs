@@ -16,7 +16,7 @@ use crate::core::change::{
 use crate::core::change::{DowntimeReason, RemovedSink, ReturnedSink, SkippedDelivery};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::state::{DeliveryState, KeyState, Pause, Rotation};
+use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
 
 fn key() -> KeyState {
     KeyState::unknown(KeyName::new("billing").unwrap())
@@ -388,6 +388,7 @@ fn defer(final_warning: bool) -> Change {
     RevocationDeferral {
         rotation: id(1),
         retry_at: at() + Duration::from_secs(900),
+        kind: DeferralKind::RecentlyUsed,
         reason: "it was used".to_owned(),
         final_warning,
     }

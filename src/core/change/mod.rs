@@ -15,8 +15,9 @@ pub use operator::{
     PreviousRevocation, ReplacementApproval, RetryRequest,
 };
 pub use rotation::{
-    FoundCredential, MissingCredential, OverlapExtension, RetrySchedule, RevocationDeferral,
-    RevokedDuplicate, RotationChange, RotationIntent, Transition,
+    CredentialName, FoundCredential, MissingCredential, OverlapExtension, RejectedAnswer,
+    RetrySchedule, RevocationDeferral, RevokedDuplicate, RotationChange, RotationIntent,
+    Transition,
 };
 pub use schedule::{DowntimeReason, KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
 
@@ -77,6 +78,8 @@ macro_rules! impl_from_struct {
 impl_from_struct!(Rotation: RotationChange {
     Started(RotationIntent),
     Transitioned(Transition),
+    CredentialNamed(CredentialName),
+    AnswerRejected(RejectedAnswer),
     RetryScheduled(RetrySchedule),
     OverlapExtended(OverlapExtension),
     RevocationDeferred(RevocationDeferral),

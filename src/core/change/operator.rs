@@ -91,6 +91,8 @@ pub struct Adoption {
     pub sequence: u64,
     /// The credential.
     pub credential: CredentialMetadata,
+    /// Its name at the provider.
+    pub name: Option<String>,
     /// [`LifecycleEvent::Adopted`] or [`LifecycleEvent::AdoptedAlongside`].
     pub event: LifecycleEvent,
     /// The key's sinks: any of them may hold it, since no delivery of it was

@@ -6,7 +6,7 @@ use crate::core::change::operator::OperatorNote;
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, MissingSince, Rotation, Trigger};
+use crate::core::state::{CredentialMetadata, DeferralKind, MissingSince, Rotation, Trigger};
 
 /// A change to one rotation of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub enum RotationChange {
     Started(RotationIntent),
     /// A lifecycle event moves a rotation to another phase.
     Transitioned(Transition),
+    /// The name of an adopted credential is seen for the first time.
+    CredentialNamed(CredentialName),
+    /// The answer to the create of a rotation cannot be true.
+    AnswerRejected(RejectedAnswer),
     /// The current step of a rotation failed and is retried.
     RetryScheduled(RetrySchedule),
     /// A retired credential stays longer than was recorded.
@@ -61,6 +65,11 @@ pub struct Transition {
     pub event: LifecycleEvent,
     /// The credential, if the event is the first to name it.
     pub credential: Option<CredentialMetadata>,
+    /// The name of the credential at the provider, if the event is the first to show it.
+    pub name: Option<String>,
+    /// Whether the answer with the credential redacted its secret to another end than
+    /// it has.
+    pub has_wrong_redaction: bool,
     /// When a credential that retires may be revoked.
     pub revoke_after: Option<Timestamp>,
     /// The error, if the event is a failure.
@@ -80,12 +89,32 @@ impl Transition {
             rotation: rotation.clone(),
             event,
             credential: None,
+            name: None,
+            has_wrong_redaction: false,
             revoke_after: None,
             error: None,
             operator: None,
             ended_row: None,
         }
     }
+}
+
+/// The name of an adopted credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialName {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The name that the provider shows.
+    pub name: String,
+}
+
+/// An answer to a create that cannot be true, so that the create counts as unclear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedAnswer {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Why it cannot be true, for people.
+    pub problem: String,
 }
 
 /// The next attempt at the current step of a rotation.
@@ -117,6 +146,8 @@ pub struct RevocationDeferral {
     pub rotation: RotationId,
     /// When the revocation is decided again.
     pub retry_at: Timestamp,
+    /// The kind of reason.
+    pub kind: DeferralKind,
     /// The reason, for people.
     pub reason: String,
     /// Whether the credential is in use and revoked within a day all the same.

@@ -171,6 +171,8 @@ fn rotation_step(
                 Step::Record(vec![outcome::cancel_create(rotation, KEY_REMOVED)])
             }
             Some(in_flight) if !in_flight.create_sent => Step::Create(id.clone()),
+            // The ledger could not be read to check the answer.
+            Some(in_flight) if in_flight.answer.is_some() => Step::Create(id.clone()),
             in_flight => wait_until_or(plausible_retry(rotation.retry_at, now), now, || {
                 Step::FindLabel {
                     rotation: id.clone(),

@@ -20,11 +20,13 @@ use self::deferral::IN_USE_RECHECK_PAUSE;
 pub use self::deferral::{DeferReason, Deferral};
 pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
 pub use self::holding_sinks::holding_sinks;
-pub use self::observation::{CredentialUsage, Observation, ObservationPart, RemoteAnswer};
+pub use self::observation::{Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
+use crate::core::active_credential::CredentialUsage;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{KeyPolicy, MISSING_CHECK_INTERVAL};
+use crate::core::reported_time::ReportedTime;
 use crate::core::state::{DeliveryState, Rotation, Trigger};
 use crate::core::time;
 
@@ -58,10 +60,14 @@ pub enum Blocker {
     Clock,
     /// rekeyd authenticates with it.
     SelfCredential,
+    /// rekeyd may authenticate with it: nothing shows that it does not.
+    MayBeInUse,
     /// Sinks may hold it.
     HeldBy(Vec<SinkId>),
-    /// A consumer used it: rekeyd's own last use was earlier.
+    /// A consumer used it, or may have: rekeyd's own last use was earlier.
     UsedByConsumer,
+    /// The provider does not show it under its recorded name.
+    OtherName,
     /// A row has this credential: it is no duplicate.
     HasRow,
 }
@@ -72,34 +78,41 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
     if let Some(blocker) = blocker(candidate, observation, now) {
         return Revocation::Blocked(blocker);
     }
-    let last_used_at = match observation.credential {
+    let (last_use, identity) = match observation.credential {
         None => return Revocation::Observe(ObservationPart::Credential),
         // One 404 may come from a stale replica, so an operator's revocation sends
         // the delete all the same.
         Some(RemoteAnswer::Gone) => match candidate.reason {
-            RevocationReason::Operator { .. } => None,
+            RevocationReason::Operator { .. } => (ReportedTime::None, Identity::Confirmed),
             RevocationReason::Superseded
             | RevocationReason::Immediate
             | RevocationReason::Orphan
             | RevocationReason::DuplicateLabel
             | RevocationReason::Eviction => return Revocation::AlreadyGone,
         },
-        Some(RemoteAnswer::Live { last_used_at }) => last_used_at,
+        Some(RemoteAnswer::Live { last_use, identity }) => (last_use, identity),
     };
     match observation.usage {
         None => return Revocation::Observe(ObservationPart::Usage),
-        Some(CredentialUsage::InUse) => return keep_self_credential(candidate.reason, now),
+        Some(usage @ (CredentialUsage::InUse | CredentialUsage::MayBeInUse)) => {
+            if let Some(kept) = keep_self_credential(candidate.reason, usage, now) {
+                return kept;
+            }
+        }
         Some(CredentialUsage::Previous | CredentialUsage::Unused) => {}
+    }
+    if let Some(kept) = keep_unidentified(candidate.reason, identity, now) {
+        return kept;
     }
     if is_time_based(candidate) && !clock_agrees(candidate, observation, now) {
         return Revocation::Blocked(Blocker::Clock);
     }
     match (candidate.reason, candidate.rotation) {
         (RevocationReason::Superseded, Some(rotation)) => {
-            decide_superseded(candidate, rotation, last_used_at, observation, now)
+            decide_superseded(candidate, rotation, last_use, observation, now)
         }
         (RevocationReason::Eviction, Some(rotation)) => {
-            decide_eviction(candidate.policy, rotation, last_used_at)
+            decide_eviction(candidate.policy, rotation, last_use)
         }
         (
             RevocationReason::Immediate
@@ -167,16 +180,61 @@ fn blocker(
     }
 }
 
-fn keep_self_credential(reason: RevocationReason, now: Timestamp) -> Revocation {
+/// Keeps a credential that rekeyd authenticates with, or may. An operator can insist
+/// on the revocation of one that it only may.
+fn keep_self_credential(
+    reason: RevocationReason,
+    usage: CredentialUsage,
+    now: Timestamp,
+) -> Option<Revocation> {
+    let is_certain = usage == CredentialUsage::InUse;
     match reason {
         RevocationReason::Superseded
         | RevocationReason::Immediate
         | RevocationReason::Orphan
-        | RevocationReason::DuplicateLabel => Revocation::Defer(Deferral::self_credential(now)),
+        | RevocationReason::DuplicateLabel => {
+            Some(Revocation::Defer(Deferral::self_credential(usage, now)))
+        }
+        RevocationReason::Operator { force: true } if !is_certain => None,
         RevocationReason::Eviction | RevocationReason::Operator { .. } => {
-            Revocation::Blocked(Blocker::SelfCredential)
+            Some(Revocation::Blocked(if is_certain {
+                Blocker::SelfCredential
+            } else {
+                Blocker::MayBeInUse
+            }))
         }
     }
+}
+
+/// Keeps a credential that the provider does not show under its recorded name: it may be
+/// somebody else's. An operator can insist, and confirm the name that is shown.
+fn keep_unidentified(
+    reason: RevocationReason,
+    identity: Identity,
+    now: Timestamp,
+) -> Option<Revocation> {
+    match identity {
+        Identity::Confirmed => return None,
+        Identity::ConfirmedByOperator => {
+            if reason == (RevocationReason::Operator { force: true }) {
+                return None;
+            }
+        }
+        Identity::OtherName | Identity::Unproven => {}
+    }
+    Some(match reason {
+        RevocationReason::Superseded
+        | RevocationReason::Immediate
+        | RevocationReason::Orphan
+        | RevocationReason::DuplicateLabel => Revocation::Defer(Deferral {
+            until: time::after(now, IN_USE_RECHECK_PAUSE),
+            reason: DeferReason::OtherName,
+            final_warning: false,
+        }),
+        RevocationReason::Eviction | RevocationReason::Operator { .. } => {
+            Revocation::Blocked(Blocker::OtherName)
+        }
+    })
 }
 
 fn is_time_based(candidate: &Candidate<'_>) -> bool {
@@ -203,15 +261,14 @@ fn clock_agrees(candidate: &Candidate<'_>, observation: &Observation, now: Times
 fn decide_superseded(
     candidate: &Candidate<'_>,
     rotation: &Rotation,
-    last_used_at: Option<Timestamp>,
+    last_use: ReportedTime,
     observation: &Observation,
     now: Timestamp,
 ) -> Revocation {
     let policy = candidate.policy;
-    if let Some(deferral) = policy.and_then(|policy| {
-        let used = last_used_at?;
-        defer_recently_used(rotation, policy, used, now)
-    }) {
+    if let Some(deferral) =
+        policy.and_then(|policy| defer_recently_used(rotation, policy, last_use, now))
+    {
         return Revocation::Defer(deferral);
     }
     match observation.successor_exists {
@@ -228,9 +285,14 @@ fn decide_superseded(
 fn defer_recently_used(
     rotation: &Rotation,
     policy: &KeyPolicy,
-    last_used_at: Timestamp,
+    last_use: ReportedTime,
     now: Timestamp,
 ) -> Option<Deferral> {
+    let last_used_at = match last_use {
+        ReportedTime::None => return None,
+        ReportedTime::At(at) => at,
+        ReportedTime::Unreadable => now,
+    };
     // A use before it became current was rekeyd's own verification.
     let by_consumer = rotation.current_at.is_none_or(|at| last_used_at > at);
     let is_recent = by_consumer && time::until(last_used_at, now) < policy.revoke_when_idle_for;
@@ -241,9 +303,14 @@ fn defer_recently_used(
     let remaining = time::until(now, revoked_at);
     Some(Deferral {
         until: time::after(now, IN_USE_RECHECK_PAUSE.min(remaining)),
-        reason: DeferReason::RecentlyUsed {
-            last_used_at,
-            revoked_at,
+        reason: match last_use {
+            ReportedTime::At(last_used_at) => DeferReason::RecentlyUsed {
+                last_used_at,
+                revoked_at,
+            },
+            ReportedTime::None | ReportedTime::Unreadable => {
+                DeferReason::UseUnreadable { revoked_at }
+            }
         },
         final_warning: remaining <= FINAL_WARNING_LEAD,
     })
@@ -255,7 +322,7 @@ fn defer_recently_used(
 fn decide_eviction(
     policy: Option<&KeyPolicy>,
     rotation: &Rotation,
-    last_used_at: Option<Timestamp>,
+    last_use: ReportedTime,
 ) -> Revocation {
     let verified_by = policy.map(|policy| {
         let longest = policy.verify_timeout + policy.verify_interval;
@@ -263,10 +330,12 @@ fn decide_eviction(
     });
     let stranded_at = rotation.stranded_at.unwrap_or(rotation.started_at);
     let own_use_until = verified_by.map_or(stranded_at, |at| at.min(stranded_at));
-    if last_used_at.is_none_or(|used| used <= own_use_until) {
-        Revocation::Delete
-    } else {
-        Revocation::Blocked(Blocker::UsedByConsumer)
+    match last_use {
+        ReportedTime::None => Revocation::Delete,
+        ReportedTime::At(used) if used <= own_use_until => Revocation::Delete,
+        ReportedTime::At(_) | ReportedTime::Unreadable => {
+            Revocation::Blocked(Blocker::UsedByConsumer)
+        }
     }
 }
 

@@ -35,8 +35,14 @@ pub struct Rotation {
     pub started_at: Timestamp,
     /// The name of its credential at the provider; none for an adopted one.
     pub label: Option<Label>,
+    /// The name of its credential at the provider: the label, the name in the answer to
+    /// its create, or the one that was shown at its adoption. None for an adopted one
+    /// whose name is not known yet.
+    pub name: Option<String>,
     /// Its credential, once the provider created it.
     pub credential: Option<CredentialMetadata>,
+    /// Whether the answer to its create redacted its secret to another end than it has.
+    pub has_wrong_redaction: bool,
     /// Its phase.
     pub phase: Phase,
     /// When it became current.
@@ -67,9 +73,14 @@ pub struct Rotation {
     /// Since when its revocation is deferred, until the next transition. A request that
     /// fails in between does not end the deferral.
     pub deferred_since: Option<Timestamp>,
+    /// Why its revocation is deferred: [`Rotation::error`] says it for people.
+    pub deferral: Option<DeferralKind>,
     /// Whether its revocation is deferred for the last day, because it is in use:
     /// [`Rotation::error`] is the reason then.
     pub final_warning: bool,
+    /// Whether the answer to its create could not be true, so that the create counts as
+    /// unclear.
+    pub is_answer_rejected: bool,
     /// Whether its create was sent, or may have been, so that it counts as one. An
     /// adopted credential was created by an operator.
     pub maybe_created: bool,
@@ -96,7 +107,9 @@ impl Rotation {
             scheduled_for: None,
             started_at,
             label: None,
+            name: None,
             credential: None,
+            has_wrong_redaction: false,
             phase,
             current_at: None,
             retired_at: None,
@@ -110,7 +123,9 @@ impl Rotation {
             hold_until: None,
             revoke_now: false,
             deferred_since: None,
+            deferral: None,
             final_warning: false,
+            is_answer_rejected: false,
             maybe_created: false,
             deliveries: Vec::new(),
         }
@@ -183,6 +198,54 @@ pub struct MissingSince {
     pub since: Timestamp,
     /// Their number, at least 1.
     pub checks: u32,
+}
+
+/// Why the revocation of a credential is deferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeferralKind {
+    /// rekeyd authenticates with it.
+    SelfCredential,
+    /// rekeyd may authenticate with it: nothing shows that it does not.
+    MayBeInUse,
+    /// A consumer used it lately.
+    RecentlyUsed,
+    /// What the provider says of its last use cannot be read.
+    UseUnreadable,
+    /// The provider does not have the credential that replaced it.
+    SuccessorMissing,
+    /// The provider does not show it under the recorded name.
+    OtherName,
+}
+
+impl DeferralKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::SelfCredential,
+        Self::MayBeInUse,
+        Self::RecentlyUsed,
+        Self::UseUnreadable,
+        Self::SuccessorMissing,
+        Self::OtherName,
+    ];
+
+    /// Returns the kind's word in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SelfCredential => "self-credential",
+            Self::MayBeInUse => "may-be-in-use",
+            Self::RecentlyUsed => "recently-used",
+            Self::UseUnreadable => "use-unreadable",
+            Self::SuccessorMissing => "successor-missing",
+            Self::OtherName => "other-name",
+        }
+    }
+
+    /// Parses the word that [`DeferralKind::as_str`] returns.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// Why a rotation started.

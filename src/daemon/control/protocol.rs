@@ -37,6 +37,10 @@ pub enum ControlRequest {
         /// Whether to revoke it also while a sink may hold it.
         #[serde(default)]
         force: bool,
+        /// The name that root has confirmed of a credential that the provider shows under
+        /// another name than the recorded one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::core::active_credential::{CredentialUsage, SecretOrigin};
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
 use crate::core::secret::Secret;
@@ -53,12 +54,25 @@ impl<P: Provider> Provider for InstrumentedProvider<P> {
         self.measure("check", self.inner.check()).await
     }
 
-    fn may_be_in_use(&self, redacted_value: &str) -> bool {
-        self.inner.may_be_in_use(redacted_value)
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        self.inner.usage(id, redacted_value)
     }
 
-    fn may_be_previous(&self, redacted_value: &str) -> bool {
-        self.inner.may_be_previous(redacted_value)
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        self.inner.record_created(id, secret, redacted_value)
+    }
+
+    fn origin(&self, secret: &Secret) -> SecretOrigin {
+        self.inner.origin(secret)
+    }
+
+    fn distrust_redacted_values(&self) {
+        self.inner.distrust_redacted_values();
     }
 
     async fn list(

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange};
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
@@ -211,6 +212,7 @@ impl Worker {
             scope: managed.scope.clone(),
             sequence: self.state.next_sequence(self.now()),
             credential: found.metadata,
+            name: found.name,
             event,
             sinks: managed.all_sinks(),
             operator,
@@ -239,10 +241,14 @@ impl Worker {
                 "the provider has no credential {credential}"
             )));
         };
-        let redacted = found.metadata.redacted_value.as_deref().unwrap_or_default();
+        let conditions = &self.services.conditions;
+        conditions.report_unreadable_times(&found.unreadable_times);
+        let redacted = found.metadata.redacted_value.as_deref();
+        let usage = self.services.provider.usage(credential, redacted);
         let mut sinks = managed.sinks.iter();
         let has_self_sink = sinks.any(|(sink, _)| sink.rotates_self_credential());
-        if self.services.provider.may_be_in_use(redacted) && !has_self_sink {
+        // One that only may be in use is not revoked by the schedule.
+        if usage == CredentialUsage::InUse && !has_self_sink {
             return Err(CommandError::Rejected(format!(
                 "{credential} is what rekeyd itself works with; only a key with the sink \
                  \"self\" can adopt it"

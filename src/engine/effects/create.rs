@@ -1,17 +1,20 @@
 //! Sends a create, once, and resolves one whose outcome is unknown.
 
+use std::time::Duration;
+
 use crate::core::change::{Change, RevokedDuplicate, Transition};
 use crate::core::decide::revocation::RevocationReason;
 use crate::core::ids::{Label, RotationId};
+use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
-use crate::engine::effects::revoke::{RECONFIGURED, RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::revoke::{ExpectedName, RECONFIGURED, RevocationOutcome, STILL_SHOWN};
 use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
+use crate::provider::{CreatedCredential, EXPIRY_FIELD, Effect, ListedCredential, ProviderError};
 
 impl Worker {
     fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
@@ -20,9 +23,14 @@ impl Worker {
             .ok_or_else(|| LedgerError::Corrupt(format!("no label for the rotation {rotation}")))
     }
 
-    /// Sends the create, once.
+    /// Sends the create, once, and records what the provider answers. An answer that
+    /// could not be checked before is checked again instead.
     pub(crate) async fn create(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let label = self.label(rotation)?;
+        let in_flight = self.in_flight.as_ref();
+        if in_flight.is_some_and(|in_flight| in_flight.answer.is_some()) {
+            return self.accept_answer(rotation, &label).await;
+        }
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         let expires_in = policy.and_then(|policy| policy.expires_after);
         if let Some(in_flight) = &mut self.in_flight {
@@ -31,11 +39,15 @@ impl Worker {
         let answer = self.services.provider.create(&label, expires_in).await;
         self.observe_response(&answer);
         match answer {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                self.complete_expiry(&mut answer.value, expires_in);
                 if expires_in.is_some() && answer.value.metadata.expires_at.is_none() {
                     self.log_missing_expiry();
                 }
-                self.record_created(rotation, answer.value).await
+                if let Some(in_flight) = &mut self.in_flight {
+                    in_flight.answer = Some(answer.value);
+                }
+                self.accept_answer(rotation, &label).await
             }
             Err(error) if error.effect == Effect::NotApplied => {
                 self.record_not_applied(rotation, &error).await
@@ -44,11 +56,35 @@ impl Worker {
         }
     }
 
+    /// Checks the answer to a create, and records it if it can be true.
+    async fn accept_answer(
+        &mut self,
+        rotation: &RotationId,
+        label: &Label,
+    ) -> Result<(), LedgerError> {
+        let in_flight = self.in_flight.as_ref();
+        let Some(created) = in_flight.and_then(|in_flight| in_flight.answer.clone()) else {
+            return Ok(());
+        };
+        let checked = self.check_answer(label, &created).await?;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.answer = None;
+        }
+        match checked {
+            Ok(matched) => {
+                self.report_changed_name(rotation, &created, &matched);
+                self.record_created(rotation, created).await
+            }
+            Err(problem) => self.reject_answer(rotation, label, &problem).await,
+        }
+    }
+
     async fn record_created(
         &mut self,
         rotation: &RotationId,
-        created: CreatedCredential,
+        mut created: CreatedCredential,
     ) -> Result<(), LedgerError> {
+        let has_wrong_redaction = self.has_wrong_redaction(&mut created);
         let event = if created.secret.is_some() {
             LifecycleEvent::Created
         } else {
@@ -59,6 +95,8 @@ impl Worker {
         }
         let transition = Transition {
             credential: Some(created.metadata),
+            name: created.name,
+            has_wrong_redaction,
             ..Transition::new(rotation, event)
         };
         let mut changes = vec![Change::from(transition)];
@@ -66,6 +104,41 @@ impl Worker {
             changes.push(self.back_off_key("the provider's answer had no secret", None));
         }
         self.record(changes).await
+    }
+
+    /// Compares the new secret with the redacted value in the same answer. One that
+    /// contradicts it is removed: sinks that hold the secret would not match it.
+    fn has_wrong_redaction(&self, created: &mut CreatedCredential) -> bool {
+        let (metadata, provider) = (&mut created.metadata, &self.services.provider);
+        let redacted_value = metadata.redacted_value.as_deref();
+        let Some(secret) = &created.secret else {
+            return false;
+        };
+        if !provider.record_created(&metadata.id, secret, redacted_value) {
+            return false;
+        }
+        metadata.redacted_value = None;
+        true
+    }
+
+    /// Logs once that the provider changes the names that it is sent.
+    fn report_changed_name(
+        &self,
+        rotation: &RotationId,
+        created: &CreatedCredential,
+        matched: &LabelMatch,
+    ) {
+        let conditions = &self.services.conditions;
+        if let (LabelMatch::Changed(_), Some(name)) = (matched, &created.name)
+            && conditions.is_first_occurrence("changed-name")
+        {
+            tracing::warn!(
+                key = %self.state.key, %rotation, credential = %created.metadata.id,
+                "the provider changed the name of {} to {name:?}; it is recorded, and credentials \
+                 are recognized by such names",
+                created.metadata.id
+            );
+        }
     }
 
     async fn record_not_applied(
@@ -134,7 +207,30 @@ impl Worker {
         if found.len() > 1 {
             return self.revoke_duplicates(rotation, &found).await;
         }
+        let found = if found.is_empty() {
+            match self.find_by_changed_name(&label).await? {
+                Ok(found) => found,
+                Err(error) if self.is_global_failure(&error).await => return Ok(()),
+                Err(error) => {
+                    let (text, after) = (error.to_string(), retry_delay(&error));
+                    let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
+                    return self.record(vec![change]).await;
+                }
+            }
+        } else {
+            found
+        };
+        let row = self.state.rotation(rotation);
+        let is_rejected = row.is_some_and(|row| row.is_answer_rejected);
         let (event, reason) = match (found.first(), after_restart) {
+            (Some(_), _) if is_rejected => (
+                LifecycleEvent::LabelFound,
+                "the answer to its create could not be true",
+            ),
+            (None, _) if is_rejected => (
+                LifecycleEvent::LabelNotFound,
+                "the answer to its create could not be true, and no list shows what it made",
+            ),
             (Some(_), true) => (
                 LifecycleEvent::LabelFoundAfterRestart,
                 "its secret was lost in a restart",
@@ -149,6 +245,7 @@ impl Worker {
             ),
         };
         let transition = Transition {
+            name: found.first().and_then(|credential| credential.name.clone()),
             credential: found
                 .into_iter()
                 .next()
@@ -158,6 +255,37 @@ impl Worker {
         };
         let backoff = self.back_off_key(reason, None);
         self.record(vec![Change::from(transition), backoff]).await
+    }
+
+    /// Searches for the credential of an unclear create by a name that the provider made
+    /// of its label. Sends a request only if the provider was seen to change names.
+    async fn find_by_changed_name(
+        &self,
+        label: &Label,
+    ) -> Result<Result<Vec<ListedCredential>, ProviderError>, LedgerError> {
+        let (ledger, scope) = (&self.services.ledger, &self.context.scope);
+        let changed_names = ledger.changed_names(scope).await?;
+        if changed_names.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let answer = self.services.provider.list(scope).await;
+        self.observe_response(&answer);
+        let listed = match answer {
+            Ok(answer) => answer.value,
+            Err(error) => return Ok(Err(error)),
+        };
+        for credential in listed {
+            let (name, created_at) = (credential.name.as_deref(), credential.metadata.created_at);
+            if changed_names.label_of(name, created_at) == Some(label)
+                && ledger
+                    .key_for_credential(&credential.metadata.id)
+                    .await?
+                    .is_none()
+            {
+                return Ok(Ok(vec![credential]));
+            }
+        }
+        Ok(Ok(Vec::new()))
     }
 
     /// Revokes one of several credentials with the label, and schedules another search. A
@@ -172,7 +300,13 @@ impl Worker {
         };
         let credential = &duplicate.metadata;
         let reason = RevocationReason::DuplicateLabel;
-        let (problem, after) = match self.revoke_if_allowed(credential, None, reason).await {
+        let label = self.label(rotation)?;
+        let name = ExpectedName {
+            recorded: Some(label.as_str()),
+            confirmed: None,
+        };
+        let revoked = self.revoke_if_allowed(credential, None, reason, name);
+        let (problem, after) = match revoked.await {
             Ok(RevocationOutcome::Deleted) => {
                 let revoked = RevokedDuplicate {
                     rotation: rotation.clone(),
@@ -187,6 +321,7 @@ impl Worker {
                 let pause = time::until(self.now(), deferral.until);
                 (deferral.message(), Some(pause))
             }
+            Ok(RevocationOutcome::OtherName(other)) => (other.message(), None),
             Ok(RevocationOutcome::Blocked(_)) => {
                 (format!("{} has a row of its own", credential.id), None)
             }
@@ -196,6 +331,17 @@ impl Worker {
         let text = format!("{} credentials bear its label; {problem}", found.len());
         let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
         self.record(vec![change]).await
+    }
+
+    /// Sets the end of a credential that was requested and cannot be read in the answer:
+    /// it is not taken for one without an end.
+    fn complete_expiry(&self, created: &mut CreatedCredential, expires_in: Option<Duration>) {
+        let conditions = &self.services.conditions;
+        conditions.report_unreadable_times(&created.unreadable_times);
+        if created.unreadable_times.contains(&EXPIRY_FIELD) {
+            let created_at = created.metadata.created_at.unwrap_or_else(|| self.now());
+            created.metadata.expires_at = expires_in.map(|life| time::after(created_at, life));
+        }
     }
 
     fn log_missing_expiry(&self) {

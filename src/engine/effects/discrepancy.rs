@@ -6,15 +6,15 @@ use crate::core::change::{
 };
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::RevocationReason;
-use crate::core::ids::RotationId;
+use crate::core::ids::{Label, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::CHECKS_UNTIL_GONE;
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
-use crate::engine::effects::revoke::{RECONFIGURED, RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::revoke::{ExpectedName, RECONFIGURED, RevocationOutcome, STILL_SHOWN};
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError, RemoteState};
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, ProviderResponse};
 
 impl Worker {
     /// Returns the record of a missing credential after one more check. While most
@@ -136,7 +136,29 @@ impl Worker {
         credential: &CredentialMetadata,
     ) -> Result<(), LedgerError> {
         let reason = RevocationReason::DuplicateLabel;
-        let problem = match self.revoke_if_allowed(credential, None, reason).await {
+        let ledger = &self.services.ledger;
+        let Some(row) = ledger.rotation(&self.state.key, rotation).await? else {
+            return Ok(());
+        };
+        if !row.phase.is_ended() {
+            match self.is_identified(&row).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
+                        "{} bears the label of {rotation}, whose recorded credential the provider \
+                         does not show under that name; neither is revoked: compare them at the \
+                         provider", credential.id);
+                    return Ok(());
+                }
+                Err(error) => return self.handle_discrepancy_error(rotation, &error).await,
+            }
+        }
+        let name = ExpectedName {
+            recorded: row.label.as_ref().map(Label::as_str),
+            confirmed: None,
+        };
+        let revoked = self.revoke_if_allowed(credential, None, reason, name);
+        let problem = match revoked.await {
             Ok(RevocationOutcome::Deleted) => {
                 let revoked = RevokedDuplicate {
                     rotation: rotation.clone(),
@@ -146,6 +168,7 @@ impl Worker {
             }
             // The list was stale.
             Ok(RevocationOutcome::AlreadyGone | RevocationOutcome::Blocked(_)) => return Ok(()),
+            Ok(RevocationOutcome::OtherName(other)) => other.message(),
             Ok(RevocationOutcome::StillShown) => STILL_SHOWN.to_owned(),
             Ok(RevocationOutcome::Reconfigured) => RECONFIGURED.to_owned(),
             Ok(RevocationOutcome::Deferred(deferral)) => deferral.message(),
@@ -178,11 +201,20 @@ impl Worker {
         credential: CredentialMetadata,
     ) -> Result<(), LedgerError> {
         match self.retrieve(&credential).await {
-            Ok(answer) if answer.value.is_some() => {
+            Ok(ProviderResponse {
+                value: Some(listed),
+                ..
+            }) => {
                 let ledger = &self.services.ledger;
                 let ended_row = ledger.rotation(&self.state.key, rotation).await?;
+                // A row without a credential claims this one, whose name the provider may have
+                // changed.
+                let claims = ended_row
+                    .as_ref()
+                    .is_some_and(|row| row.credential.is_none());
                 let transition = Transition {
                     credential: Some(credential),
+                    name: listed.name.filter(|_| claims),
                     ended_row: ended_row.map(Box::new),
                     ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };

@@ -1,7 +1,7 @@
 //! Compares keys that targets hold with what the provider shows of credentials, and
 //! describes them to people.
 
-use crate::core::secret::Secret;
+use crate::core::secret::{EndMatch, Secret, compare_end};
 use crate::core::state::CredentialMetadata;
 
 /// The number of characters of a secret's end that people are shown, as the provider
@@ -18,24 +18,17 @@ pub(super) fn is_any_of<'c>(
 
 /// Returns whether one of `keys` ends as the provider shows the secret of `credential`.
 pub(super) fn holds_credential(keys: &[Secret], credential: &CredentialMetadata) -> bool {
-    let is_same = |key: &Secret| compare_end(key, credential) == Some(true);
+    let is_same = |key: &Secret| compare(key, credential) == EndMatch::Same;
     keys.iter().any(is_same)
 }
 
 /// Returns whether a key certainly is not that of `credential`.
 pub(super) fn shows_other_end(key: &Secret, credential: &CredentialMetadata) -> bool {
-    compare_end(key, credential) == Some(false)
+    compare(key, credential) == EndMatch::Different
 }
 
-/// The shortest end that tells one secret from another.
-const MIN_END_CHARS: usize = 3;
-
-/// Returns whether a secret ends as the redacted value of `credential`; none if that
-/// shows too little.
-fn compare_end(key: &Secret, credential: &CredentialMetadata) -> Option<bool> {
-    let redacted = credential.redacted_value.as_deref()?;
-    let end = redacted.rsplit(['.', '*', '…']).next()?;
-    (end.len() >= MIN_END_CHARS).then(|| key.expose().ends_with(end))
+fn compare(key: &Secret, credential: &CredentialMetadata) -> EndMatch {
+    compare_end(key.expose(), credential.redacted_value.as_deref())
 }
 
 /// Describes keys by their ends, as the provider shows them.

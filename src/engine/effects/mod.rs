@@ -1,6 +1,7 @@
 //! The steps with an external effect, each followed by one commit.
 
 mod adopt;
+mod answer;
 mod create;
 mod deliver;
 mod discrepancy;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use crate::core::change::{Change, Transition};
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::secret::{EndMatch, compare_end};
 use crate::core::state::CredentialMetadata;
 use crate::core::time;
 use crate::engine::worker::Worker;
@@ -55,15 +57,21 @@ fn retry_delay(error: &ProviderError) -> Option<Duration> {
 }
 
 /// Returns the redacted value of a credential: from a fresh response if it has one,
-/// or as it was recorded; empty if there is none.
-pub(crate) fn redacted_value_of<'a>(
-    response: Option<&'a ListedCredential>,
-    recorded: &'a CredentialMetadata,
-) -> &'a str {
-    response
-        .and_then(|listed| listed.metadata.redacted_value.as_deref())
-        .or(recorded.redacted_value.as_deref())
-        .unwrap_or_default()
+/// or as it was recorded. Two that contradict each other show nothing.
+pub(crate) fn redacted_value_of(
+    response: Option<&ListedCredential>,
+    recorded: &CredentialMetadata,
+) -> Option<String> {
+    let recorded = recorded.redacted_value.as_deref();
+    let fresh = response.and_then(|listed| listed.metadata.redacted_value.as_deref());
+    match (fresh, recorded) {
+        (Some(fresh), Some(recorded))
+            if compare_end(fresh, Some(recorded)) == EndMatch::Different =>
+        {
+            None
+        }
+        (fresh, recorded) => fresh.or(recorded).map(str::to_owned),
+    }
 }
 
 #[cfg(test)]

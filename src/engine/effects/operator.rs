@@ -16,7 +16,7 @@ use crate::core::state::{
     CredentialMetadata, HELD_UNTIL_RELEASED, Pause, Rotation, visible_hold_end,
 };
 use crate::core::time;
-use crate::engine::effects::revoke::RevocationOutcome;
+use crate::engine::effects::revoke::{ExpectedName, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -38,8 +38,13 @@ impl Worker {
             OperatorCommand::Revoke {
                 credential,
                 force,
+                name,
                 operator,
-            } => self.revoke_manually(&credential, force, operator).await,
+            } => {
+                let name = name.as_deref();
+                self.revoke_manually(&credential, force, name, operator)
+                    .await
+            }
             OperatorCommand::Hold {
                 credential,
                 until,
@@ -78,6 +83,7 @@ impl Worker {
         &mut self,
         credential: &CredentialId,
         force: bool,
+        confirmed: Option<&str>,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
         let Some(rotation) = self.live_rotation(credential).cloned() else {
@@ -90,9 +96,18 @@ impl Worker {
                 "{credential} has no credential yet"
             )));
         };
+        let Some(rotation) = self.record_missing_name(rotation).await? else {
+            return Err(CommandError::Rejected(format!(
+                "the provider does not answer about {credential}; try again"
+            )));
+        };
         let reason = RevocationReason::Operator { force };
+        let name = ExpectedName {
+            confirmed,
+            ..ExpectedName::of_rotation(&rotation)
+        };
         match self
-            .revoke_if_allowed(&metadata, Some(&rotation), reason)
+            .revoke_if_allowed(&metadata, Some(&rotation), reason, name)
             .await
         {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {}
@@ -107,6 +122,21 @@ impl Worker {
             Ok(RevocationOutcome::Reconfigured) => {
                 return Err(CommandError::Rejected(format!(
                     "the configuration changed before {credential} was revoked; try again"
+                )));
+            }
+            Ok(RevocationOutcome::OtherName(other)) => {
+                return Err(CommandError::Rejected(format!(
+                    "{credential} is not revoked: {}; {}",
+                    other.message(),
+                    other.advice(credential)
+                )));
+            }
+            Ok(RevocationOutcome::Blocked(Blocker::MayBeInUse)) => {
+                return Err(CommandError::Rejected(format!(
+                    "{credential} may be what rekeyd itself works with: its secret is not known \
+                     to this process, and the provider shows no end of it that differs from \
+                     that of rekeyd's own; if it is another one: `rekeyd revoke {credential} \
+                     --force`"
                 )));
             }
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Deferred(_)) => {

@@ -1,6 +1,6 @@
 //! The preconditions of a create: the number of creates and of live credentials, the
-//! sinks, what their targets hold, the provider, and that a key without rows has no
-//! lookalikes.
+//! answers to earlier ones, the sinks, what their targets hold, the provider, and that a
+//! key without rows has no lookalikes.
 
 mod live_limit;
 mod preflight;
@@ -43,6 +43,12 @@ impl Worker {
         let is_requested = trigger == Trigger::Manual;
         if !self.has_create_budget(managed, is_requested).await? {
             return Ok(Readiness::Deferred);
+        }
+        if !is_requested {
+            match self.check_earlier_answers().await? {
+                Readiness::Ready => {}
+                readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
+            }
         }
         match self.enforce_live_limit(managed, is_requested).await? {
             Readiness::Ready => {}

@@ -3,16 +3,22 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::core::change::{Change, MissingCredential, RevocationDeferral, Transition};
+use jiff::Timestamp;
+
+use crate::core::active_credential::CredentialUsage;
+use crate::core::change::{
+    Change, CredentialName, MissingCredential, RevocationDeferral, Transition,
+};
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{
-    Blocker, Candidate, CredentialUsage, DeferReason, Deferral, Observation, ObservationPart,
+    Blocker, Candidate, DeferReason, Deferral, Identity, Observation, ObservationPart,
     RemoteAnswer, Revocation, RevocationReason, decide,
 };
-use crate::core::ids::RotationId;
+use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
-use crate::core::state::{CredentialMetadata, Rotation};
+use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
+use crate::core::time;
 use crate::engine::conditions::clock_mismatch_message;
 use crate::engine::effects::{redacted_value_of, retry_delay};
 use crate::engine::worker::Worker;
@@ -37,9 +43,61 @@ pub(super) enum RevocationOutcome {
     Deferred(Deferral),
     /// The credential is not revoked.
     Blocked(Blocker),
+    /// The provider does not show the credential under its recorded name.
+    OtherName(OtherName),
     /// The configuration changed after the observation: the revocation is decided again
     /// by the new one.
     Reconfigured,
+}
+
+/// A credential that is kept because the provider shows another name of it.
+pub(super) struct OtherName {
+    recorded: Option<String>,
+    /// The name that the provider shows; empty if it shows none.
+    pub(super) shown: String,
+    /// When the revocation is decided again.
+    until: Timestamp,
+}
+
+impl OtherName {
+    /// Returns the problem for people.
+    pub(super) fn message(&self) -> String {
+        let recorded = self.recorded.as_deref().unwrap_or("an unknown name");
+        match self.shown.as_str() {
+            "" => format!(
+                "the provider shows it without a name, created at another time than {recorded}"
+            ),
+            shown => format!("the provider shows it as {shown:?} and not as {recorded:?}"),
+        }
+    }
+
+    /// Returns the command that revokes the credential all the same.
+    pub(super) fn advice(&self, credential: &CredentialId) -> String {
+        format!(
+            "it may be somebody else's; compare it at the provider, and if it is to go, as root: \
+             rekeyd revoke {credential} --force --name {:?}",
+            self.shown
+        )
+    }
+}
+
+/// The names by which a credential is recognized.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ExpectedName<'a> {
+    /// The recorded name; of a double the label that it bears.
+    pub(super) recorded: Option<&'a str>,
+    /// The name that an operator has confirmed.
+    pub(super) confirmed: Option<&'a str>,
+}
+
+impl<'a> ExpectedName<'a> {
+    /// Returns the recorded name of a rotation's credential.
+    pub(super) fn of_rotation(rotation: &'a Rotation) -> Self {
+        Self {
+            recorded: rotation.name.as_deref(),
+            confirmed: None,
+        }
+    }
 }
 
 /// A decision with its observations.
@@ -47,7 +105,9 @@ pub(super) struct DecidedRevocation {
     pub(super) revocation: Revocation,
     pub(super) observation: Observation,
     /// The redacted value that the credential was compared by.
-    redacted: String,
+    redacted: Option<String>,
+    /// The name that the provider shows.
+    shown_name: Option<String>,
 }
 
 impl Worker {
@@ -71,8 +131,12 @@ impl Worker {
         {
             return Ok(());
         }
+        let Some(row) = self.record_missing_name(row).await? else {
+            return Ok(());
+        };
+        let name = ExpectedName::of_rotation(&row);
         let outcome = self
-            .revoke_if_allowed(&credential, Some(&row), reason)
+            .revoke_if_allowed(&credential, Some(&row), reason, name)
             .await;
         let change = match outcome {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {
@@ -84,6 +148,16 @@ impl Worker {
             Ok(RevocationOutcome::Deferred(deferral)) => {
                 let changes = self.deferral_changes(rotation, &deferral);
                 return self.record(changes).await;
+            }
+            Ok(RevocationOutcome::OtherName(other)) => {
+                let advice = other.advice(&credential.id);
+                Change::from(RevocationDeferral {
+                    rotation: rotation.clone(),
+                    retry_at: other.until,
+                    kind: DeferralKind::OtherName,
+                    reason: format!("{}; {advice}", other.message()),
+                    final_warning: false,
+                })
             }
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
@@ -104,12 +178,26 @@ impl Worker {
         credential: &CredentialMetadata,
         rotation: Option<&Rotation>,
         reason: RevocationReason,
+        name: ExpectedName<'_>,
     ) -> Result<RevocationOutcome, ProviderError> {
-        let decided = self.decide_revocation(credential, rotation, reason).await?;
+        let decided = self
+            .decide_revocation(credential, rotation, reason, name)
+            .await?;
+        let other_name = |until| {
+            RevocationOutcome::OtherName(OtherName {
+                recorded: name.recorded.map(str::to_owned),
+                shown: decided.shown_name.clone().unwrap_or_default(),
+                until,
+            })
+        };
         match decided.revocation {
             Revocation::Delete => self.send_deletion(credential, reason, &decided).await,
             Revocation::AlreadyGone => Ok(RevocationOutcome::AlreadyGone),
+            Revocation::Defer(deferral) if deferral.reason == DeferReason::OtherName => {
+                Ok(other_name(deferral.until))
+            }
             Revocation::Defer(deferral) => Ok(RevocationOutcome::Deferred(deferral)),
+            Revocation::Blocked(Blocker::OtherName) => Ok(other_name(self.now())),
             Revocation::Blocked(blocker) => Ok(RevocationOutcome::Blocked(blocker)),
             // `decide_revocation` never returns this variant.
             Revocation::Observe(_) => Ok(RevocationOutcome::Blocked(Blocker::NotDue(None))),
@@ -122,9 +210,11 @@ impl Worker {
         credential: &CredentialMetadata,
         rotation: Option<&Rotation>,
         reason: RevocationReason,
+        name: ExpectedName<'_>,
     ) -> Result<DecidedRevocation, ProviderError> {
+        let mut shown_name = None;
         let mut observation = Observation::default();
-        let mut redacted = redacted_value_of(None, credential).to_owned();
+        let mut redacted = redacted_value_of(None, credential);
         loop {
             let candidate = self.candidate(credential, rotation, reason);
             let revocation = decide(&candidate, &observation, self.now());
@@ -132,17 +222,22 @@ impl Worker {
                 Revocation::Observe(ObservationPart::Credential) => {
                     let answer = self.retrieve(credential).await?;
                     let listed = answer.value.as_ref();
-                    redacted = redacted_value_of(listed, credential).to_owned();
+                    redacted = redacted_value_of(listed, credential);
+                    shown_name = listed.and_then(|listed| listed.name.clone());
                     observation.server_time = answer.server_time;
                     observation.credential =
                         Some(
                             listed.map_or(RemoteAnswer::Gone, |listed| RemoteAnswer::Live {
-                                last_used_at: listed.last_used_at,
+                                last_use: listed.last_use(),
+                                identity: identify(credential, listed, name),
                             }),
                         );
                 }
                 Revocation::Observe(ObservationPart::Usage) => {
-                    observation.usage = Some(self.observe_usage(&redacted).await?);
+                    observation.usage = Some(
+                        self.observe_usage(&credential.id, redacted.as_deref())
+                            .await?,
+                    );
                 }
                 Revocation::Observe(ObservationPart::Successor) => {
                     observation.successor_exists = Some(self.successor_exists().await?);
@@ -159,10 +254,53 @@ impl Worker {
                         revocation,
                         observation,
                         redacted,
+                        shown_name,
                     });
                 }
             }
         }
+    }
+
+    /// Records the name of an adopted credential whose name was not known. Returns the
+    /// row afterwards; none if it could not be asked for.
+    pub(super) async fn record_missing_name(
+        &mut self,
+        row: Rotation,
+    ) -> Result<Option<Rotation>, LedgerError> {
+        let Some(credential) = row.credential.clone().filter(|_| row.name.is_none()) else {
+            return Ok(Some(row));
+        };
+        let name = match self.retrieve(&credential).await {
+            Ok(answer) => answer.value.and_then(|listed| listed.name),
+            Err(error) if self.is_global_failure(&error).await => return Ok(None),
+            Err(error) => {
+                let (text, after) = (error.to_string(), retry_delay(&error));
+                let change = self.schedule_retry(&row.id, RetryClass::Provider, &text, after);
+                self.record(vec![change]).await?;
+                return Ok(None);
+            }
+        };
+        if let Some(name) = name {
+            let named = CredentialName {
+                rotation: row.id.clone(),
+                name,
+            };
+            self.record(vec![Change::from(named)]).await?;
+        }
+        Ok(self.state.rotation(&row.id).cloned())
+    }
+
+    /// Returns whether the provider shows a rotation's credential under its recorded
+    /// name: only then can another one with its label be a double.
+    pub(super) async fn is_identified(&self, row: &Rotation) -> Result<bool, ProviderError> {
+        let Some(credential) = &row.credential else {
+            return Ok(true);
+        };
+        let answer = self.retrieve(credential).await?;
+        let name = ExpectedName::of_rotation(row);
+        Ok(answer
+            .value
+            .is_some_and(|listed| identify(credential, &listed, name) == Identity::Confirmed))
     }
 
     pub(super) fn candidate<'a>(
@@ -191,6 +329,14 @@ impl Worker {
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
         let answer = self.services.provider.retrieve(&credential.id).await;
         self.observe_response(&answer);
+        if let Ok(ProviderResponse {
+            value: Some(listed),
+            ..
+        }) = &answer
+        {
+            let conditions = &self.services.conditions;
+            conditions.report_unreadable_times(&listed.unreadable_times);
+        }
         answer
     }
 
@@ -211,9 +357,10 @@ impl Worker {
         let (id, reason) = (&credential.id, reason.as_str());
         tracing::trace!(key = %self.state.key, credential = %id, "deleting {id} ({reason})");
         let observed = decided.observation.usage;
-        let usage = self.credential_usage(&decided.redacted);
+        let provider = &self.services.provider;
+        let usage = provider.usage(id, decided.redacted.as_deref());
         if usage != CredentialUsage::Unused && Some(usage) != observed {
-            let deferral = Deferral::self_credential(self.now());
+            let deferral = Deferral::self_credential(usage, self.now());
             return Ok(RevocationOutcome::Deferred(deferral));
         }
         if self.interrupted.load(Ordering::Relaxed) {
@@ -233,25 +380,19 @@ impl Worker {
     /// Observes whether rekeyd authenticates with a credential. rekeyd may have fallen
     /// back to it, or may have to: a check request makes it switch to a newer one that
     /// works.
-    async fn observe_usage(&self, redacted: &str) -> Result<CredentialUsage, ProviderError> {
-        if self.credential_usage(redacted) == CredentialUsage::Unused {
+    async fn observe_usage(
+        &self,
+        id: &CredentialId,
+        redacted: Option<&str>,
+    ) -> Result<CredentialUsage, ProviderError> {
+        let provider = &self.services.provider;
+        if provider.usage(id, redacted) == CredentialUsage::Unused {
             return Ok(CredentialUsage::Unused);
         }
-        let answer = self.services.provider.check().await;
+        let answer = provider.check().await;
         self.observe_response(&answer);
         answer?;
-        Ok(self.credential_usage(redacted))
-    }
-
-    fn credential_usage(&self, redacted: &str) -> CredentialUsage {
-        let provider = &self.services.provider;
-        if provider.may_be_in_use(redacted) {
-            CredentialUsage::InUse
-        } else if provider.may_be_previous(redacted) {
-            CredentialUsage::Previous
-        } else {
-            CredentialUsage::Unused
-        }
+        Ok(provider.usage(id, redacted))
     }
 
     /// Returns whether the provider has the key's current credential.
@@ -267,6 +408,7 @@ impl Worker {
         let mut changes = vec![Change::from(RevocationDeferral {
             rotation: rotation.clone(),
             retry_at: deferral.until,
+            kind: deferral.reason.kind(),
             reason: deferral.message(),
             final_warning: deferral.final_warning,
         })];
@@ -281,4 +423,17 @@ impl Worker {
         }
         changes
     }
+}
+
+fn identify(
+    recorded: &CredentialMetadata,
+    listed: &ListedCredential,
+    name: ExpectedName<'_>,
+) -> Identity {
+    let created_at = |metadata: &CredentialMetadata| metadata.created_at.map(time::whole_seconds);
+    Identity::compare(
+        (name.recorded, created_at(recorded)),
+        (listed.name.as_deref(), created_at(&listed.metadata)),
+        name.confirmed,
+    )
 }

@@ -4,6 +4,7 @@ use crate::core::decide::outcome;
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
+use crate::core::state::Rotation;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::probe::requested_pause;
@@ -72,9 +73,28 @@ impl Worker {
         }
         in_flight.verified_at = Some(now);
         in_flight.previous = previous;
+        if row.has_wrong_redaction {
+            self.distrust_redacted_values(&row);
+        }
         let next_sink = self.place_for_next_delivery(&row);
         self.record(outcome::finish_verification(&row, next_sink.as_ref()))
             .await
+    }
+
+    /// Takes no redacted value as proof any more: this secret works, and the provider
+    /// redacts it to another end than it has.
+    fn distrust_redacted_values(&self, rotation: &Rotation) {
+        self.services.provider.distrust_redacted_values();
+        let conditions = &self.services.conditions;
+        if conditions.is_first_occurrence("redacted-value") {
+            let credential = rotation.credential.as_ref();
+            let credential = credential.map_or("a credential", |credential| credential.id.as_str());
+            tracing::warn!(
+                key = %self.state.key, rotation = %rotation.id, credential,
+                "the provider redacts the secret of {credential} to another end than it has; \
+                 such values are not used to recognize secrets any more"
+            );
+        }
     }
 
     async fn handle_refused_secret(

@@ -11,7 +11,7 @@ use crate::core::change::{
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Pause};
+use crate::core::state::{CredentialMetadata, DeferralKind, Pause};
 use crate::core::time;
 use crate::engine::log::log_changes;
 use crate::engine::tests::captured_log::CapturedLog;
@@ -64,6 +64,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
             created_at: Some(time::before(at(), HOUR * 24)),
             expires_at: Some(time::after(at(), HOUR)),
         },
+        name: Some("label-1".to_owned()),
         event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
         operator: None,
@@ -200,12 +201,14 @@ async fn the_first_deferral_is_logged_despite_an_earlier_error() {
     let deferral = Change::from(RevocationDeferral {
         rotation: rotation(1),
         retry_at: time::after(at(), HOUR),
+        kind: DeferralKind::RecentlyUsed,
         reason: "it was used".to_owned(),
         final_warning: false,
     });
-    for (deferred_since, lines) in [(None, 1), (Some(at()), 0)] {
+    let recently_used = Some(DeferralKind::RecentlyUsed);
+    for (recorded, lines) in [(None, 1), (recently_used, 0)] {
         state.live[0].error = Some("its secret was lost in a restart".to_owned());
-        state.live[0].deferred_since = deferred_since;
+        state.live[0].deferral = recorded;
         let (captured, _guard) = CapturedLog::capture();
         log_changes(&state, &state, std::slice::from_ref(&deferral), at());
         let expected = "key_1 of billing is not revoked yet: it was used";

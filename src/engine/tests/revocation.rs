@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crate::core::active_credential::CredentialUsage;
 use crate::core::change::Change;
+use crate::core::reported_time::ReportedTime;
+use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::{current, intended};
 use crate::engine::{Engine, RotationRequest, RunMode};
@@ -45,13 +48,13 @@ async fn a_duplicate_that_rekeyd_uses_is_not_revoked() {
     let alive = [("key_1", "label-1"), ("key_double", "label-1")];
     for changes in [current(1), intended(1)] {
         let fakes = Fakes::new(&alive);
-        fakes.set_in_use(true);
+        fakes.set_usage(CredentialUsage::InUse);
         let mut engine = open_daemon(&fakes, changes).await;
         fakes.run_for(&mut engine, MINUTE * 5).await;
         assert_eq!(fakes.live_ids(), ["key_1", "key_double"]);
         assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
         // Once rekeyd uses another credential, it is revoked.
-        fakes.set_in_use(false);
+        fakes.set_usage(CredentialUsage::Unused);
         fakes.run_for(&mut engine, OVERLAP).await;
         assert!(!fakes.live_ids().contains(&"key_double".to_owned()));
     }
@@ -84,7 +87,7 @@ async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     assert!(
         fakes.journal_details("revocation-deferred")[0].contains("rekeyd itself works with it")
     );
-    fakes.set_in_use(false);
+    fakes.set_usage(CredentialUsage::Unused);
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids(), [successor(&engine)]);
 }
@@ -124,7 +127,11 @@ async fn the_credential_in_use_is_checked_before_the_previous_one_is_deleted() {
     for is_previous in [true, false] {
         let fakes = Fakes::new(&[("key_1", "label-1")]);
         let mut engine = engine_with_retired_credential(&fakes).await;
-        fakes.set_previous(is_previous);
+        fakes.set_usage(if is_previous {
+            CredentialUsage::Previous
+        } else {
+            CredentialUsage::Unused
+        });
         fakes.run_for(&mut engine, OVERLAP + MINUTE).await;
         let calls = fakes.take_calls();
         let deletion = calls
@@ -142,6 +149,51 @@ async fn the_credential_in_use_is_checked_before_the_previous_one_is_deleted() {
         );
         assert_eq!(fakes.live_ids(), [successor(&engine)]);
     }
+}
+
+/// Where nothing shows whether rekeyd works with a credential, the schedule keeps it.
+#[tokio::test]
+async fn a_credential_that_may_be_in_use_is_not_revoked_by_the_schedule() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_retired_credential(&fakes).await;
+    fakes.set_usage(CredentialUsage::MayBeInUse);
+    fakes.run_for(&mut engine, OVERLAP * 30).await;
+    assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
+    let deferrals = fakes.journal_details("revocation-deferred");
+    assert_eq!(deferrals.len(), 1, "{deferrals:?}");
+    let recorded = fakes.query_rows("SELECT deferral FROM rotation WHERE phase = 'retired'");
+    assert_eq!(recorded, ["may-be-in-use"]);
+}
+
+/// What cannot be read is not taken for "never used": the credential counts as used, for
+/// as long as a used one is kept.
+#[tokio::test]
+async fn a_credential_whose_last_use_is_unreadable_counts_as_used() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_retired_credential(&fakes).await;
+    fakes.set_last_use("key_1", ReportedTime::Unreadable);
+    let (captured, _guard) = CapturedLog::capture();
+    fakes.run_for(&mut engine, OVERLAP * 24).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    let recorded = fakes.query_rows("SELECT deferral FROM rotation WHERE phase = 'retired'");
+    assert_eq!(recorded, ["use-unreadable"]);
+    assert_eq!(captured.lines_with("INFO", "cannot be read").len(), 1);
+    let max_revoke_delay = OVERLAP * 24 * 8;
+    fakes.run_for(&mut engine, max_revoke_delay).await;
+    assert_eq!(fakes.live_ids(), [successor(&engine)]);
+}
+
+/// Once it is known that rekeyd works with another credential, the schedule goes on.
+#[tokio::test]
+async fn a_credential_known_to_be_another_is_revoked_after_a_doubt() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_retired_credential(&fakes).await;
+    fakes.set_usage(CredentialUsage::MayBeInUse);
+    fakes.run_for(&mut engine, OVERLAP * 2).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    fakes.set_usage(CredentialUsage::Unused);
+    fakes.run_for(&mut engine, OVERLAP).await;
+    assert_eq!(fakes.live_ids(), [successor(&engine)]);
 }
 
 #[tokio::test]

@@ -212,6 +212,7 @@ async fn a_command_without_a_waiting_caller_is_not_executed() {
     let revoke = || OperatorCommand::Revoke {
         credential: CredentialId::new("key_1".to_owned()),
         force: true,
+        name: None,
         operator: None,
     };
     for waits in [false, true] {

@@ -7,6 +7,7 @@ mod decode;
 mod errors;
 mod http;
 mod schema;
+mod time_field;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,11 +20,12 @@ use reqwest::{Client, Method};
 use serde_json::json;
 use url::Url;
 
+use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use crate::core::duration;
 use crate::core::ids::{CredentialId, Label, ProjectId};
 use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
-use crate::core::secret::{ActiveCredential, Secret};
+use crate::core::secret::Secret;
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
 use crate::provider::openai::errors::ResponseHead;
@@ -317,12 +319,25 @@ impl Provider for OpenAiProvider {
         Ok(provider_response((), head.server_time))
     }
 
-    fn may_be_in_use(&self, redacted_value: &str) -> bool {
-        self.credential.might_be(redacted_value)
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        self.credential.usage(id, redacted_value)
     }
 
-    fn may_be_previous(&self, redacted_value: &str) -> bool {
-        self.credential.previous_might_be(redacted_value)
+    fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        self.credential.record_created(id, secret, redacted_value)
+    }
+
+    fn origin(&self, secret: &Secret) -> SecretOrigin {
+        self.credential.origin(secret)
+    }
+
+    fn distrust_redacted_values(&self) {
+        self.credential.distrust_redacted_values();
     }
 
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {

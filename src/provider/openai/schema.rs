@@ -1,19 +1,20 @@
 //! The Admin API's responses, parsed leniently.
 //!
 //! Only a credential's `id` is required. Any other field that is missing, null
-//! or of an unexpected type counts as absent: the official descriptions and
+//! or of an unexpected type counts as absent, but for times (see `time_field`): the official descriptions and
 //! examples contradict each other, and a rotation must not fail for that.
 //! Unknown fields are ignored. The source is `AdminApiKey` in the official
 //! OpenAPI document.
 
-use jiff::Timestamp;
 use secrecy::zeroize::Zeroize as _;
 use serde_json::Value;
 
 use crate::core::ids::CredentialId;
 use crate::core::redact::{sanitize_name, sanitize_reply};
-use crate::core::secret::Secret;
+use crate::core::reported_time::ReportedTime;
+use crate::core::secret::{Secret, is_redacted};
 use crate::core::state::CredentialMetadata;
+use crate::provider::openai::time_field::read_time;
 use crate::provider::{CreatedCredential, ListedCredential};
 
 /// The longest id that is accepted.
@@ -50,7 +51,12 @@ pub(super) fn parse_new_credential(body: &[u8]) -> Result<CreatedCredential, Str
         Some(_) | None => None,
     };
     let metadata = metadata_from_json(&object)?;
-    Ok(CreatedCredential { metadata, secret })
+    Ok(CreatedCredential {
+        metadata,
+        name: name_field(&object),
+        secret,
+        unreadable_times: unreadable_times(&object),
+    })
 }
 
 /// Parses the response to a retrieve.
@@ -129,11 +135,9 @@ fn parse_object(body: &[u8]) -> Result<Value, String> {
 fn credential_from_json(object: &Value) -> Result<ListedCredential, String> {
     Ok(ListedCredential {
         metadata: metadata_from_json(object)?,
-        name: object
-            .get("name")
-            .and_then(Value::as_str)
-            .map(recorded_name),
-        last_used_at: time_field(object, "last_used_at"),
+        name: name_field(object),
+        last_used: read_time(object.get("last_used_at")),
+        unreadable_times: unreadable_times(object),
         owner: object.get("owner").and_then(describe_owner),
     })
 }
@@ -146,10 +150,14 @@ fn metadata_from_json(object: &Value) -> Result<CredentialMetadata, String> {
         .ok_or("it has a credential without a usable \"id\"")?;
     Ok(CredentialMetadata {
         id: CredentialId::new(id.to_owned()),
-        // A redacted value is shortened; any other could be the secret itself.
-        redacted_value: text_field(object, "redacted_value").filter(|value| value.contains("...")),
-        created_at: time_field(object, "created_at"),
-        expires_at: time_field(object, "expires_at"),
+        // Any other text could be the secret itself.
+        redacted_value: object
+            .get("redacted_value")
+            .and_then(Value::as_str)
+            .filter(|value| is_redacted(value))
+            .map(sanitize_name),
+        created_at: read_time(object.get("created_at")).readable(),
+        expires_at: read_time(object.get("expires_at")).readable(),
     })
 }
 
@@ -159,6 +167,10 @@ fn is_valid_id(id: &str) -> bool {
         && id.len() <= MAX_ID_LENGTH
         && !matches!(id, "." | "..")
         && !id.contains(char::is_control)
+}
+
+fn name_field(object: &Value) -> Option<String> {
+    object.get("name")?.as_str().map(recorded_name)
 }
 
 /// Sanitizes a name. Names are compared with labels, so one that changes gets a
@@ -184,13 +196,11 @@ fn text_field(object: &Value, field: &str) -> Option<String> {
     object.get(field)?.as_str().map(sanitize_name)
 }
 
-fn time_field(object: &Value, field: &str) -> Option<Timestamp> {
-    let seconds = object.get(field)?.as_i64()?;
-    // More than one API sends zero for "never".
-    if seconds <= 0 {
-        return None;
-    }
-    Timestamp::from_second(seconds).ok()
+/// Returns the names of the fields whose times cannot be read.
+fn unreadable_times(object: &Value) -> Vec<&'static str> {
+    let fields = ["created_at", "expires_at", "last_used_at"].into_iter();
+    let unreadable = |field: &&str| read_time(object.get(*field)) == ReportedTime::Unreadable;
+    fields.filter(unreadable).collect()
 }
 
 #[cfg(test)]
@@ -204,10 +214,11 @@ mod tests {
         let created = parse_new_credential(body).unwrap();
         assert!(created.secret.is_none());
         assert_eq!(created.metadata.created_at, None);
+        assert_eq!(created.unreadable_times, ["created_at", "expires_at"]);
         let listed = parse_credential(body).unwrap();
         assert_eq!(
-            (listed.name, listed.owner, listed.last_used_at),
-            (None, None, None)
+            (listed.name, listed.owner, listed.last_used),
+            (None, None, ReportedTime::None)
         );
     }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::settings::{FileFormat, FileTarget, WriteMode};
 use super::target::{TargetLocation, is_regular};
-use crate::core::secret::matches_suffix;
+use crate::core::secret::{EndMatch, compare_end};
 use crate::platform::users;
 use crate::sink::{Drift, DriftKind};
 
@@ -63,17 +63,17 @@ pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> 
         }
     }
     let content = &content[..length];
-    let is_same = stored_value(format, content).and_then(|value| matches_suffix(&value, redacted?));
-    match is_same {
-        Some(false) => drift(
+    let compared = stored_value(format, content).map(|value| compare_end(&value, redacted));
+    match compared {
+        Some(EndMatch::Different) => drift(
             DriftKind::OtherContent,
             format!("{path} holds another key than the one delivered"),
         ),
-        None if stored_value(format, content).is_none() => drift(
+        None => drift(
             DriftKind::OtherContent,
             format!("{path} does not hold what rekeyd wrote"),
         ),
-        Some(true) | None => None,
+        Some(EndMatch::Same | EndMatch::Unknown) => None,
     }
 }
 

@@ -13,8 +13,9 @@ use async_trait::async_trait;
 
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
+use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::SinkId;
-use crate::core::secret::{ActiveCredential, Secret};
+use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 use crate::sink::file::FileSink;
 use crate::sink::file::settings::FileTarget;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rekeyd::core::ids::KeyName;
 use rekeyd::core::lifecycle::Phase;
-use rekeyd::core::state::{KeyState, Rotation};
+use rekeyd::core::state::{DeferralKind, KeyState, Rotation};
 use rekeyd::core::time;
 use rekeyd::engine::Engine;
 use rusqlite::Connection;
@@ -34,7 +34,14 @@ pub(crate) fn check_convergence(world: &SimWorld, engine: &Engine) -> Result<(),
         }
     }
     remove_unconfigured(world, engine, &mut live);
-    if let Some(alert) = world.read_ledger(raised_alert) {
+    let is_doubtful = !world.scenario.redaction.identifies_secrets();
+    if is_doubtful {
+        let states = world.scenario.keys.iter();
+        let states = states.filter_map(|key| engine.state(&KeyName::new(key.name).unwrap()));
+        let kept: BTreeSet<_> = states.flat_map(kept_in_doubt).collect();
+        live.retain(|credential| !kept.contains(credential.id.as_str()));
+    }
+    if let Some(alert) = world.read_ledger(|ledger| raised_alert(ledger, is_doubtful)) {
         return Err(format!("the alert is raised that {alert}"));
     }
     if let Some(credential) = live.first() {
@@ -114,12 +121,21 @@ fn remove_unconfigured(world: &SimWorld, engine: &Engine, live: &mut Vec<SimCred
     }
 }
 
-/// Returns a raised alert of a key without hanging receivers.
-fn raised_alert(ledger: &Connection) -> Option<String> {
+/// Returns the ids of the credentials that are kept because rekeyd may authenticate with
+/// them.
+fn kept_in_doubt(state: &KeyState) -> impl Iterator<Item = &str> {
+    let rotations = state.live.iter();
+    let doubtful = rotations.filter(|rotation| rotation.deferral == Some(DeferralKind::MayBeInUse));
+    doubtful.filter_map(credential_id)
+}
+
+/// Returns a raised alert of a key without hanging receivers; with `is_doubtful`, none of a
+/// credential that is kept because rekeyd may authenticate with it.
+fn raised_alert(ledger: &Connection, is_doubtful: bool) -> Option<String> {
     let sql = "SELECT key || ' is ' || kind || ' ' || credential_id FROM alert
-         WHERE key NOT LIKE 'hang-%' LIMIT 1";
+         WHERE key NOT LIKE 'hang-%' AND NOT (?1 AND kind IN ('may-be-in-use', 'orphan')) LIMIT 1";
     let mut query = ledger.prepare(sql).unwrap();
-    let mut alerts = query.query_map([], |row| row.get(0)).unwrap();
+    let mut alerts = query.query_map([is_doubtful], |row| row.get(0)).unwrap();
     alerts.next().transpose().unwrap()
 }
 

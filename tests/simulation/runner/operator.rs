@@ -85,7 +85,10 @@ impl Operator {
 /// Requests a rotation of every key if the keys wait for an operator: too many credentials
 /// are alive, or lookalikes exist. Only the recorded error shows that.
 pub(super) fn request_blocked_rotations(world: &SimWorld, engine: &mut Engine, reason: &str) {
-    if reason.contains("max-live-credentials") || reason.contains("knows nothing of") {
+    if reason.contains("max-live-credentials")
+        || reason.contains("knows nothing of")
+        || reason.contains("could not be true")
+    {
         request_all(world, engine);
     }
 }
@@ -159,6 +162,7 @@ fn perform_action(
             OperatorCommand::Revoke {
                 credential,
                 force,
+                name: None,
                 operator: None,
             }
         }

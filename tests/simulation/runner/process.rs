@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::tz::TimeZone;
+use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::core::ids::{KeyName, SinkId};
 use rekeyd::core::notification::{ChannelId, EventKind};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::ActiveCredential;
 use rekeyd::core::subscriptions::{Subscription, Subscriptions};
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};

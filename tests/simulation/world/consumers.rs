@@ -75,6 +75,11 @@ impl WorldState {
             return false;
         };
         let secret = &revocation.credential.secret;
+        // Only rekeyd reads the file into which it was written, and the check of each deletion
+        // has its credential.
+        if self.restored_secrets.contains(secret) {
+            return false;
+        }
         let is_content = state.content.as_ref() == Some(secret);
         // The operator accepts that consumers may use the previous credential. Each sink of the
         // rotation must hold the new one.

@@ -8,9 +8,12 @@ use rekeyd::core::time;
 
 use super::consumers::Revocation;
 use super::{SimWorld, WorldState};
+use crate::fault::FalseAnswer;
 
 /// The secret that rekeyd uses until the first rotation of its own credential.
 pub(crate) const BOOTSTRAP_SECRET: &str = "sk-admin-bootstrap-T3BlbkFJ-000000";
+
+const BOOTSTRAP_ID: &str = "key_owner";
 
 /// An admin key at the provider.
 #[derive(Debug, Clone)]
@@ -36,7 +39,7 @@ impl SimCredential {
     /// Returns the credential that an operator created for rekeyd.
     pub(super) fn bootstrap(created_at: Timestamp) -> Self {
         Self {
-            id: "key_owner".to_owned(),
+            id: BOOTSTRAP_ID.to_owned(),
             name: "bootstrap".to_owned(),
             secret: BOOTSTRAP_SECRET.to_owned(),
             created_at,
@@ -45,13 +48,39 @@ impl SimCredential {
             deletion_requested: false,
         }
     }
-
-    pub(crate) fn redacted(&self) -> String {
-        format!("sk-admin...{}", &self.secret[self.secret.len() - 6..])
-    }
 }
 
 impl SimWorld {
+    /// Records the secret that rekeyd authenticates with.
+    pub(crate) fn record_own_secret(&self, secret: &str) {
+        self.state().own_secret = Some(secret.to_owned());
+    }
+
+    /// Returns the credential whose id, secret or name a false answer to the create of this
+    /// label shows.
+    pub(crate) fn other_credential(&self, label: &Label, answer: FalseAnswer) -> SimCredential {
+        let state = self.state();
+        let key = key_of_label(label.as_str());
+        let mut others: Vec<_> = state
+            .credentials
+            .values()
+            .filter(|other| match answer {
+                FalseAnswer::EarlierId | FalseAnswer::EarlierSecret => {
+                    !other.unmanaged
+                        && other.name != label.as_str()
+                        && key_of_label(&other.name) == key
+                }
+                FalseAnswer::OwnSecret => Some(&other.secret) == state.own_secret.as_ref(),
+                FalseAnswer::UnmanagedId | FalseAnswer::OtherName | FalseAnswer::NothingCreated => {
+                    other.id == BOOTSTRAP_ID
+                }
+            })
+            .collect();
+        others.sort_by_key(|other| other.created_at);
+        let bootstrap = &state.credentials[BOOTSTRAP_ID];
+        others.last().copied().unwrap_or(bootstrap).clone()
+    }
+
     /// Returns whether the provider accepts this secret.
     pub(crate) fn accepts_secret(&self, secret: &str) -> bool {
         self.state().is_live_secret(secret)
@@ -94,8 +123,9 @@ impl SimWorld {
     }
 
     /// Deletes a credential. The configuration that was in force when the request was sent
-    /// decides which consumers may use the credential.
-    pub(crate) fn delete(&self, id: &str, configuration: usize) {
+    /// decides which consumers may use the credential. `own_secret` is what rekeyd
+    /// authenticated the request with.
+    pub(crate) fn delete(&self, id: &str, own_secret: &str, configuration: usize) {
         let now = self.true_now();
         let mut state = self.state();
         let Some(credential) = state.credentials.get_mut(id) else {
@@ -106,6 +136,12 @@ impl SimWorld {
         }
         credential.deleted_at = Some(now);
         let credential = credential.clone();
+        if credential.secret == own_secret {
+            let name = &credential.name;
+            state.record_violation(format!(
+                "rekeyd deletes {name}, which it authenticates with"
+            ));
+        }
         if credential.unmanaged && !credential.deletion_requested
             || state.forgotten_labels.contains(&credential.name)
         {

@@ -77,6 +77,10 @@ struct WorldState {
     late_creates: Vec<LateCreate>,
     late_deliveries: Vec<LateDelivery>,
     sinks: BTreeMap<SinkLocation, SinkState>,
+    /// The secret that rekeyd last authenticated with.
+    own_secret: Option<String>,
+    /// The secrets that somebody wrote into the file of rekeyd's own credential.
+    restored_secrets: BTreeSet<String>,
     operator_actions: Vec<OperatorAction>,
     /// The keys whose previous credentials the operator had revoked at once.
     immediately_revoked_keys: BTreeSet<String>,
@@ -120,6 +124,8 @@ impl SimWorld {
             late_creates: Vec::new(),
             late_deliveries: Vec::new(),
             sinks: BTreeMap::new(),
+            own_secret: None,
+            restored_secrets: BTreeSet::new(),
             operator_actions: Vec::new(),
             immediately_revoked_keys: BTreeSet::new(),
             reconfigured_at: Vec::new(),

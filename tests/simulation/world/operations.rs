@@ -38,6 +38,7 @@ impl SimWorld {
             Err(ProcessDead) => std::future::pending().await,
             Ok(Some(
                 SimFault::CrashBefore
+                | SimFault::CredentialFileRestore
                 | SimFault::LedgerRestore
                 | SimFault::LedgerLoss
                 | SimFault::Reconfiguration,
@@ -84,6 +85,10 @@ impl SimWorld {
         match fault {
             Some(SimFault::LedgerLoss) => self.remove_ledger(),
             Some(SimFault::LedgerRestore) => self.restore_ledger(),
+            Some(SimFault::CredentialFileRestore) => {
+                self.state().restore_credential_file();
+                return;
+            }
             Some(SimFault::Reconfiguration) => {
                 self.reconfigure();
                 return;
@@ -160,7 +165,10 @@ impl SimWorld {
                 state.operator_actions.push(action);
                 self.operator_acted.notify_one();
             }
-            SimFault::LedgerRestore | SimFault::LedgerLoss | SimFault::Reconfiguration => {
+            SimFault::CredentialFileRestore
+            | SimFault::LedgerRestore
+            | SimFault::LedgerLoss
+            | SimFault::Reconfiguration => {
                 state.pending_fault = Some(fault);
                 return Some(fault);
             }
@@ -171,6 +179,7 @@ impl SimWorld {
             | SimFault::LostResponse
             | SimFault::Timeout
             | SimFault::LateEffect
+            | SimFault::FalseAnswer(_)
             | SimFault::StaleResponse => return Some(fault),
         }
         None

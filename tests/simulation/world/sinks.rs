@@ -69,6 +69,27 @@ impl SimWorld {
 }
 
 impl WorldState {
+    /// Writes the previous secret into the file of rekeyd's own credential, if that secret is
+    /// alive. Only rekeyd reads that file.
+    pub(super) fn restore_credential_file(&mut self) {
+        let mut sinks = self
+            .sinks
+            .iter()
+            .filter(|(location, _)| is_own_file(location));
+        let Some((location, sink)) = sinks.next() else {
+            return;
+        };
+        let previous = sink.replaced.last().map(|(secret, _)| secret.clone());
+        let location = location.clone();
+        let Some(previous) = previous.filter(|secret| self.is_live_secret(secret)) else {
+            return;
+        };
+        self.restored_secrets.insert(previous.clone());
+        if let Some(sink) = self.sinks.get_mut(&location) {
+            sink.content = Some(previous);
+        }
+    }
+
     /// Applies the late deliveries that are due.
     pub(super) fn apply_late_deliveries(&mut self, now: Timestamp) {
         let due: Vec<_> = self
@@ -112,6 +133,11 @@ impl WorldState {
         if let Some(replaced) = sink.content.replace(secret.to_owned()) {
             sink.replaced.push((replaced, at));
         }
+        if self.own_secret.as_deref() == Some(secret) && !is_own_file(location) {
+            self.record_violation(format!(
+                "{location:?} receives what rekeyd authenticates with"
+            ));
+        }
         let may_be_revoked = self.immediately_revoked_keys.contains(&location.0)
             || self
                 .credentials
@@ -121,6 +147,11 @@ impl WorldState {
             self.record_violation(format!("{location:?} receives a revoked credential"));
         }
     }
+}
+
+/// Returns whether this is the file of rekeyd's own credential.
+fn is_own_file((_, sink): &SinkLocation) -> bool {
+    sink == "self"
 }
 
 /// Returns the locations of what a sink's consumers use: the sink, and the cache of a

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::active_credential::CredentialUsage;
+use crate::core::state::DeferralKind;
 use crate::core::time;
 
 /// The delay until the revocation of a credential in use is decided again.
@@ -22,12 +24,17 @@ pub struct Deferral {
 }
 
 impl Deferral {
-    /// Returns the deferral of a credential that rekeyd authenticates with.
+    /// Returns the deferral of a credential that rekeyd authenticates with, or may.
     #[must_use]
-    pub fn self_credential(now: Timestamp) -> Self {
+    pub fn self_credential(usage: CredentialUsage, now: Timestamp) -> Self {
         Self {
             until: time::after(now, IN_USE_RECHECK_PAUSE),
-            reason: DeferReason::SelfCredential,
+            reason: match usage {
+                CredentialUsage::MayBeInUse => DeferReason::MayBeInUse,
+                CredentialUsage::InUse | CredentialUsage::Previous | CredentialUsage::Unused => {
+                    DeferReason::SelfCredential
+                }
+            },
             final_warning: false,
         }
     }
@@ -49,6 +56,8 @@ impl Deferral {
 pub enum DeferReason {
     /// rekeyd authenticates with it.
     SelfCredential,
+    /// rekeyd may authenticate with it: nothing shows that it does not.
+    MayBeInUse,
     /// A consumer used it within `revoke-when-idle-for`.
     RecentlyUsed {
         /// When it was last used.
@@ -56,14 +65,41 @@ pub enum DeferReason {
         /// When it is revoked even if it is in use.
         revoked_at: Timestamp,
     },
+    /// What the provider says of its last use cannot be read, so that it counts as used
+    /// now.
+    UseUnreadable {
+        /// When it is revoked even if it is in use.
+        revoked_at: Timestamp,
+    },
     /// The provider does not have the credential that replaced it.
     SuccessorMissing,
+    /// The provider does not show it under its recorded name.
+    OtherName,
+}
+
+impl DeferReason {
+    /// Returns the kind that the ledger records.
+    #[must_use]
+    pub const fn kind(&self) -> DeferralKind {
+        match self {
+            Self::SelfCredential => DeferralKind::SelfCredential,
+            Self::MayBeInUse => DeferralKind::MayBeInUse,
+            Self::RecentlyUsed { .. } => DeferralKind::RecentlyUsed,
+            Self::UseUnreadable { .. } => DeferralKind::UseUnreadable,
+            Self::SuccessorMissing => DeferralKind::SuccessorMissing,
+            Self::OtherName => DeferralKind::OtherName,
+        }
+    }
 }
 
 impl fmt::Display for DeferReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SelfCredential => formatter.write_str("rekeyd itself works with it"),
+            Self::MayBeInUse => formatter.write_str(
+                "rekeyd may itself work with it: its secret is not known to this process, and \
+                 the provider shows no end of it that differs from that of rekeyd's own",
+            ),
             Self::RecentlyUsed {
                 last_used_at,
                 revoked_at,
@@ -74,9 +110,19 @@ impl fmt::Display for DeferReason {
                     "it was used at {used}; it goes at {last} at the latest"
                 )
             }
+            Self::UseUnreadable { revoked_at } => write!(
+                formatter,
+                "the times that the provider shows of it cannot be read, so it counts as used \
+                 now; it goes at {} at the latest",
+                time::to_text(*revoked_at)
+            ),
             Self::SuccessorMissing => {
                 formatter.write_str("what replaced it is missing at the provider")
             }
+            Self::OtherName => formatter.write_str(
+                "the provider does not show it under its recorded name, so it may be somebody \
+                 else's",
+            ),
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 
+use crate::core::active_credential::CredentialUsage;
+use crate::core::reported_time::ReportedTime;
+
 /// The observations for one decision. A part that was not observed yet is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Observation {
@@ -23,21 +26,46 @@ pub enum RemoteAnswer {
     /// It is alive.
     Live {
         /// The last use that the provider recorded.
-        last_used_at: Option<Timestamp>,
+        last_use: ReportedTime,
+        /// Whether it is the credential of its row, by its name.
+        identity: Identity,
     },
 }
 
-/// Whether rekeyd itself authenticates with a credential. It is observed after a
-/// request that makes rekeyd switch to a newer one if there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CredentialUsage {
-    /// rekeyd does not use it.
-    Unused,
-    /// rekeyd used it before the one in use, which works, and would fall back to
-    /// it.
-    Previous,
-    /// rekeyd uses it, or may.
-    InUse,
+/// Whether a credential that the provider shows is that of its row: an id in a row may
+/// come from an answer that was not true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// It bears the recorded name, or none and has the recorded time of its creation.
+    Confirmed,
+    /// It bears another name, which an operator has confirmed.
+    ConfirmedByOperator,
+    /// It bears another name.
+    OtherName,
+    /// It bears no name, and nothing else shows what it is.
+    Unproven,
+}
+
+impl Identity {
+    /// Compares the recorded name and time of creation of a credential with those that
+    /// the provider shows. `confirmed` is the name that an operator has confirmed.
+    #[must_use]
+    pub fn compare(
+        recorded: (Option<&str>, Option<Timestamp>),
+        shown: (Option<&str>, Option<Timestamp>),
+        confirmed: Option<&str>,
+    ) -> Self {
+        let is_same_time = recorded.1.is_some() && recorded.1 == shown.1;
+        match (recorded.0, shown.0) {
+            (Some(recorded), Some(shown)) if recorded == shown => Self::Confirmed,
+            (_, None) if is_same_time => Self::Confirmed,
+            (_, shown) if confirmed.is_some() && confirmed == Some(shown.unwrap_or_default()) => {
+                Self::ConfirmedByOperator
+            }
+            (_, Some(_)) => Self::OtherName,
+            (_, None) => Self::Unproven,
+        }
+    }
 }
 
 /// A part of an [`Observation`].

@@ -52,6 +52,8 @@ enum Remote {
     UsedLongAgo,
     /// A consumer used it ten minutes ago.
     UsedRecently,
+    /// The answer has a last use that cannot be read.
+    UseUnreadable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,7 @@ struct Case {
     is_clock_trusted: bool,
     has_row: bool,
     answer: Remote,
+    identity: Identity,
     usage: Option<CredentialUsage>,
     successor: Option<bool>,
     provider_time: ProviderTime,
@@ -86,11 +89,16 @@ enum Expected {
     Delete,
     AlreadyGone,
     DeferSelfCredential,
+    DeferMayBeInUse,
     DeferUsed,
+    DeferUseUnreadable,
     DeferSuccessor,
+    DeferOtherName,
     NotDue,
     Clock,
     SelfCredential,
+    MayBeInUse,
+    OtherName,
     HeldBy,
     Used,
     HasRow,
@@ -130,6 +138,22 @@ impl Case {
         }
     }
 
+    fn is_unidentified(&self) -> bool {
+        match self.identity {
+            // The answers that the provider has no such credential show no name.
+            _ if self.answer == Remote::Gone => false,
+            Identity::Confirmed => false,
+            Identity::ConfirmedByOperator => {
+                self.reason != RevocationReason::Operator { force: true }
+            }
+            Identity::OtherName | Identity::Unproven => true,
+        }
+    }
+
+    fn may_be_used(&self) -> bool {
+        matches!(self.answer, Remote::UsedRecently | Remote::UseUnreadable)
+    }
+
     fn is_clock_confirmed(&self) -> bool {
         self.is_clock_trusted && self.provider_time == ProviderTime::Same
     }
@@ -144,7 +168,7 @@ impl Case {
 /// A rule; the first one that applies decides.
 type Rule = (&'static str, fn(&Case) -> bool, Expected);
 const OPERATOR: RevocationReason = RevocationReason::Operator { force: false };
-const RULES: [Rule; 25] = [
+const RULES: [Rule; 31] = [
     (
         "the credential of a row is no duplicate",
         |case| case.reason == RevocationReason::DuplicateLabel && case.has_row,
@@ -240,6 +264,51 @@ const RULES: [Rule; 25] = [
         Expected::DeferSelfCredential,
     ),
     (
+        "an operator can insist on what rekeyd only may use",
+        |case| {
+            case.usage == Some(CredentialUsage::MayBeInUse)
+                && case.reason == RevocationReason::Operator { force: true }
+                && !case.is_unidentified()
+        },
+        Expected::Delete,
+    ),
+    (
+        "a credential that rekeyd may use is revoked by no other command and not evicted",
+        |case| {
+            case.usage == Some(CredentialUsage::MayBeInUse)
+                && matches!(
+                    case.reason,
+                    RevocationReason::Operator { force: false } | RevocationReason::Eviction
+                )
+        },
+        Expected::MayBeInUse,
+    ),
+    (
+        "a credential that rekeyd may use is kept",
+        |case| {
+            case.usage == Some(CredentialUsage::MayBeInUse)
+                && case.reason != RevocationReason::Operator { force: true }
+        },
+        Expected::DeferMayBeInUse,
+    ),
+    (
+        "a credential that the provider does not show under its name is not revoked by a \
+         command without that name, and not evicted",
+        |case| {
+            case.is_unidentified()
+                && matches!(
+                    case.reason,
+                    RevocationReason::Operator { .. } | RevocationReason::Eviction
+                )
+        },
+        Expected::OtherName,
+    ),
+    (
+        "a credential that the provider does not show under its name is kept",
+        Case::is_unidentified,
+        Expected::DeferOtherName,
+    ),
+    (
         "a wrong clock does not cause a revocation",
         |case| case.depends_on_time() && !case.is_clock_confirmed(),
         Expected::Clock,
@@ -254,6 +323,15 @@ const RULES: [Rule; 25] = [
         Expected::DeferUsed,
     ),
     (
+        "a credential whose last use cannot be read counts as used now",
+        |case| {
+            case.reason == RevocationReason::Superseded
+                && case.is_configured
+                && case.answer == Remote::UseUnreadable
+        },
+        Expected::DeferUseUnreadable,
+    ),
+    (
         "the decision needs to know whether the successor exists",
         |case| case.reason == RevocationReason::Superseded && case.successor.is_none(),
         Expected::Observe(ObservationPart::Successor),
@@ -265,7 +343,7 @@ const RULES: [Rule; 25] = [
     ),
     (
         "a credential that a consumer used is not evicted",
-        |case| case.reason == RevocationReason::Eviction && case.answer == Remote::UsedRecently,
+        |case| case.reason == RevocationReason::Eviction && case.may_be_used(),
         Expected::Used,
     ),
     (
@@ -318,13 +396,19 @@ fn no_credential_is_deleted_that_is_in_use_held_newest_or_due_by_a_wrong_clock()
         assert_ne!(case.answer, Remote::NotAsked, "{case:?}");
         let usage = case.usage.unwrap();
         assert_ne!(usage, CredentialUsage::InUse, "{case:?}");
+        let is_insisted = case.reason == RevocationReason::Operator { force: true };
+        assert!(
+            is_insisted || usage != CredentialUsage::MayBeInUse,
+            "{case:?}"
+        );
+        assert!(!case.is_unidentified(), "{case:?}");
         // Sinks do not count for a forced revocation, an unused stranded credential
         // and a duplicate, whose secret no sink has.
         let ignores_sinks = match case.reason {
             RevocationReason::Operator { force } => force,
             RevocationReason::Immediate => true,
             RevocationReason::Orphan => case.revoke_now,
-            RevocationReason::Eviction => case.answer != Remote::UsedRecently,
+            RevocationReason::Eviction => !case.may_be_used(),
             RevocationReason::DuplicateLabel => !case.has_row,
             RevocationReason::Superseded => false,
         };
@@ -395,7 +479,13 @@ fn use_by_own_verification_does_not_defer_revocation() {
 
 #[test]
 fn deferral_messages_state_the_reason() {
-    let own = Deferral::self_credential(now());
+    let doubtful = Deferral::self_credential(CredentialUsage::MayBeInUse, now());
+    assert!(
+        doubtful
+            .message()
+            .starts_with("rekeyd may itself work with it: ")
+    );
+    let own = Deferral::self_credential(CredentialUsage::InUse, now());
     assert_eq!(own.message(), "rekeyd itself works with it");
     assert_eq!(own.until, time::after(now(), MINUTE * 15));
     let (rotation, key) = superseded();
@@ -434,6 +524,78 @@ fn reasons_have_distinct_words() {
     assert_eq!(words.len(), RevocationReason::ALL.len());
 }
 
+#[test]
+fn a_credential_is_identified_by_its_name_or_else_by_its_creation() {
+    let (earlier, later) = (Some(now()), Some(time::after(now(), HOUR)));
+    for (recorded, shown, confirmed, expected) in [
+        (
+            (Some("a"), earlier),
+            (Some("a"), later),
+            None,
+            Identity::Confirmed,
+        ),
+        (
+            (Some("a"), None),
+            (Some("a"), None),
+            None,
+            Identity::Confirmed,
+        ),
+        (
+            (Some("a"), earlier),
+            (None, earlier),
+            None,
+            Identity::Confirmed,
+        ),
+        ((None, earlier), (None, earlier), None, Identity::Confirmed),
+        (
+            (Some("a"), earlier),
+            (None, later),
+            None,
+            Identity::Unproven,
+        ),
+        ((Some("a"), None), (None, None), None, Identity::Unproven),
+        (
+            (Some("a"), earlier),
+            (Some("b"), earlier),
+            None,
+            Identity::OtherName,
+        ),
+        (
+            (Some("a"), earlier),
+            (Some("A"), earlier),
+            None,
+            Identity::OtherName,
+        ),
+        (
+            (None, earlier),
+            (Some("b"), earlier),
+            None,
+            Identity::OtherName,
+        ),
+        (
+            (Some("a"), earlier),
+            (Some("b"), earlier),
+            Some("a"),
+            Identity::OtherName,
+        ),
+        (
+            (Some("a"), earlier),
+            (Some("b"), earlier),
+            Some("b"),
+            Identity::ConfirmedByOperator,
+        ),
+        (
+            (Some("a"), None),
+            (None, None),
+            Some(""),
+            Identity::ConfirmedByOperator,
+        ),
+    ] {
+        let identity = Identity::compare(recorded, shown, confirmed);
+        assert_eq!(identity, expected, "{recorded:?} {shown:?} {confirmed:?}");
+    }
+}
+
 fn for_each_case(mut check: impl FnMut(&Case, &Revocation)) {
     let policy = policy();
     let observations = observations();
@@ -452,8 +614,9 @@ fn for_each_case(mut check: impl FnMut(&Case, &Revocation)) {
             reason: case.reason,
             is_clock_trusted: case.is_clock_trusted,
         };
-        for (answer, usage, successor, provider_time, observation) in &observations {
+        for (answer, identity, usage, successor, provider_time, observation) in &observations {
             case.answer = *answer;
+            case.identity = *identity;
             case.usage = *usage;
             case.successor = *successor;
             case.provider_time = *provider_time;
@@ -516,11 +679,26 @@ fn rows_of(reason: RevocationReason) -> &'static [bool] {
 
 type Observed = (
     Remote,
+    Identity,
     Option<CredentialUsage>,
     Option<bool>,
     ProviderTime,
     Observation,
 );
+
+/// Returns the identities that are combined with an answer: one answer has all of them.
+fn identities(answer: Remote, provider_time: ProviderTime) -> &'static [Identity] {
+    if answer == Remote::NeverUsed && provider_time == ProviderTime::Same {
+        &[
+            Identity::Confirmed,
+            Identity::ConfirmedByOperator,
+            Identity::OtherName,
+            Identity::Unproven,
+        ]
+    } else {
+        &[Identity::Confirmed]
+    }
+}
 
 fn observations() -> Vec<Observed> {
     let mut all = Vec::new();
@@ -530,6 +708,7 @@ fn observations() -> Vec<Observed> {
         Remote::NeverUsed,
         Remote::UsedLongAgo,
         Remote::UsedRecently,
+        Remote::UseUnreadable,
     ] {
         for provider_time in [
             ProviderTime::Missing,
@@ -540,15 +719,31 @@ fn observations() -> Vec<Observed> {
                 None,
                 Some(CredentialUsage::Unused),
                 Some(CredentialUsage::Previous),
+                Some(CredentialUsage::MayBeInUse),
                 Some(CredentialUsage::InUse),
             ] {
                 for successor_exists in [None, Some(false), Some(true)] {
-                    let observation = Observation {
-                        usage,
-                        successor_exists,
-                        ..observation(answer, provider_time)
-                    };
-                    all.push((answer, usage, successor_exists, provider_time, observation));
+                    for identity in identities(answer, provider_time) {
+                        let mut observation = Observation {
+                            usage,
+                            successor_exists,
+                            ..observation(answer, provider_time)
+                        };
+                        if let Some(RemoteAnswer::Live {
+                            identity: shown, ..
+                        }) = &mut observation.credential
+                        {
+                            *shown = *identity;
+                        }
+                        all.push((
+                            answer,
+                            *identity,
+                            usage,
+                            successor_exists,
+                            provider_time,
+                            observation,
+                        ));
+                    }
                 }
             }
         }
@@ -563,18 +758,23 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::AlreadyGone => Expected::AlreadyGone,
         Revocation::Defer(deferral) => match deferral.reason {
             DeferReason::SelfCredential => Expected::DeferSelfCredential,
+            DeferReason::MayBeInUse => Expected::DeferMayBeInUse,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
+            DeferReason::UseUnreadable { .. } => Expected::DeferUseUnreadable,
             DeferReason::SuccessorMissing => Expected::DeferSuccessor,
+            DeferReason::OtherName => Expected::DeferOtherName,
         },
         Revocation::Blocked(blocker) => match blocker {
             Blocker::NotDue(_) => Expected::NotDue,
             Blocker::Clock => Expected::Clock,
             Blocker::SelfCredential => Expected::SelfCredential,
+            Blocker::MayBeInUse => Expected::MayBeInUse,
             Blocker::HeldBy(sinks) => {
                 assert_eq!(*sinks, [sink_id()]);
                 Expected::HeldBy
             }
             Blocker::UsedByConsumer => Expected::Used,
+            Blocker::OtherName => Expected::OtherName,
             Blocker::HasRow => Expected::HasRow,
         },
     }
@@ -605,6 +805,7 @@ fn plain_case() -> Case {
         is_clock_trusted: true,
         has_row: true,
         answer: Remote::NeverUsed,
+        identity: Identity::Confirmed,
         usage: Some(CredentialUsage::Unused),
         successor: Some(true),
         provider_time: ProviderTime::Same,
@@ -634,14 +835,21 @@ fn candidate<'a>(
 }
 
 fn observation(answer: Remote, provider_time: ProviderTime) -> Observation {
-    let live = |last_used_at| Some(RemoteAnswer::Live { last_used_at });
+    let live = |last_use| {
+        Some(RemoteAnswer::Live {
+            last_use,
+            identity: Identity::Confirmed,
+        })
+    };
+    let used = |span| live(ReportedTime::At(time::before(now(), span)));
     Observation {
         credential: match answer {
             Remote::NotAsked => None,
             Remote::Gone => Some(RemoteAnswer::Gone),
-            Remote::NeverUsed => live(None),
-            Remote::UsedLongAgo => live(Some(time::before(now(), HOUR * 5 - MINUTE * 5))),
-            Remote::UsedRecently => live(Some(time::before(now(), MINUTE * 10))),
+            Remote::NeverUsed => live(ReportedTime::None),
+            Remote::UsedLongAgo => used(HOUR * 5 - MINUTE * 5),
+            Remote::UsedRecently => used(MINUTE * 10),
+            Remote::UseUnreadable => live(ReportedTime::Unreadable),
         },
         server_time: match provider_time {
             ProviderTime::Missing => None,

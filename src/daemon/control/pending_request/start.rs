@@ -12,6 +12,9 @@ use crate::daemon::control::protocol::ControlRequest;
 use crate::engine::operator_command::{OperatorCommand, SharedListing};
 use crate::engine::{Engine, RotationRequest};
 
+/// The operator name of root, as the control socket and the commands record it.
+const ROOT: &str = "uid 0";
+
 impl PendingRequest {
     /// Submits the request's commands and rotations to the engine. Records an
     /// outcome at once for each that the engine refuses.
@@ -57,10 +60,12 @@ impl PendingRequest {
             ControlRequest::Revoke {
                 credential_id,
                 force,
+                name,
                 reason,
             } => {
                 let operator = operator(reason);
-                self.revoke(credential_id, force, operator, engine).await;
+                self.revoke(credential_id, force, name, operator, engine)
+                    .await;
             }
             ControlRequest::Hold {
                 what,
@@ -139,13 +144,24 @@ impl PendingRequest {
         &mut self,
         credential_id: String,
         force: bool,
+        name: Option<String>,
         operator: Option<OperatorNote>,
         engine: &mut Engine,
     ) {
+        let is_root = operator
+            .as_ref()
+            .is_some_and(|operator| operator.by == ROOT);
+        if name.is_some() && !is_root {
+            let problem = "only root can confirm the name of a credential that the provider \
+                           shows under another name than the recorded one";
+            self.refuse(&credential_id, problem);
+            return;
+        }
         let credential = CredentialId::new(credential_id);
         let command = OperatorCommand::Revoke {
             credential: credential.clone(),
             force,
+            name,
             operator,
         };
         self.submit_for_credential(&credential, command, engine)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
@@ -31,6 +32,7 @@ fn revoke(credential: &str, force: bool) -> OperatorCommand {
     OperatorCommand::Revoke {
         credential: id(credential),
         force,
+        name: None,
         operator: operator(),
     }
 }
@@ -96,6 +98,20 @@ fn current_credential(engine: &Engine) -> String {
 }
 
 #[tokio::test]
+async fn a_credential_that_may_be_in_use_is_revoked_only_with_force() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    fakes.set_usage(CredentialUsage::MayBeInUse);
+    fakes.advance_clock(OVERLAP * 2);
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_rejected(reply, "may be what rekeyd itself works with");
+    assert_eq!(fakes.live_ids().len(), 2);
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_eq!(reply, Ok("revoked key_1".to_owned()));
+    assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
+}
+
+#[tokio::test]
 async fn a_credential_a_sink_may_hold_is_revoked_only_with_force() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), OVERLAP).await;
@@ -141,7 +157,7 @@ async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() 
 async fn own_credential_is_never_revoked_by_command() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), OVERLAP).await;
-    fakes.set_in_use(true);
+    fakes.set_usage(CredentialUsage::InUse);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
     assert_rejected(reply, "what rekeyd itself works with");
     assert_eq!(fakes.live_ids(), ["key_1"]);
@@ -151,13 +167,13 @@ async fn own_credential_is_never_revoked_by_command() {
 async fn own_credential_is_never_revoked_by_schedule() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = engine_with_two_credentials(&fakes).await;
-    fakes.set_in_use(true);
+    fakes.set_usage(CredentialUsage::InUse);
     fakes.run_for(&mut engine, OVERLAP * 3).await;
     assert_eq!(fakes.live_ids().len(), 2);
     assert!(
         fakes.journal_details("revocation-deferred")[0].contains("rekeyd itself works with it")
     );
-    fakes.set_in_use(false);
+    fakes.set_usage(CredentialUsage::Unused);
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
 }
@@ -268,7 +284,7 @@ async fn own_credential_is_adopted_only_by_a_key_with_a_self_sink() {
     fakes.write_ledger(Vec::new()).await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
-    fakes.set_in_use(true);
+    fakes.set_usage(CredentialUsage::InUse);
     let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
     assert_rejected(reply, "only a key with the sink \"self\"");
 }
@@ -286,6 +302,7 @@ async fn pause_warns_when_the_credential_expires_first() {
             created_at: Some(at()),
             expires_at: Some(time::after(at(), OVERLAP * 8)),
         },
+        name: Some("label-1".to_owned()),
         event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
         operator: None,

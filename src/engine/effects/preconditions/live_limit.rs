@@ -8,6 +8,7 @@ use crate::core::state::Rotation;
 use crate::core::time;
 use crate::engine::effects::preconditions::Readiness;
 use crate::engine::effects::retry_delay;
+use crate::engine::effects::revoke::ExpectedName;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -71,7 +72,12 @@ impl Worker {
         };
         let reason = RevocationReason::Eviction;
         let decided = self
-            .decide_revocation(credential, Some(rotation), reason)
+            .decide_revocation(
+                credential,
+                Some(rotation),
+                reason,
+                ExpectedName::of_rotation(rotation),
+            )
             .await?;
         Ok(match decided.revocation {
             Revocation::Delete | Revocation::AlreadyGone => true,

@@ -46,6 +46,7 @@ async fn only_stranded_rotations_without_deliveries_are_evictable() {
             created_at: None,
             expires_at: None,
         },
+        name: None,
         event: LifecycleEvent::AdoptedAlongside,
         sinks: vec![(sink_id(), true)],
         operator: None,

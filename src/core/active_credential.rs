@@ -1,0 +1,360 @@
+//! The cell that holds the admin credential in use, and what this process knows of
+//! other secrets.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::core::ids::CredentialId;
+use crate::core::secret::{EndMatch, Secret, compare_end};
+
+/// The admin credential that rekeyd authenticates with. The provider client reads it
+/// at each request, so that a new one takes effect without a restart.
+///
+/// After a switch, the previous credential is kept until it is revoked: rekeyd falls
+/// back to it if the provider refuses the new one.
+#[derive(Debug, Clone, Default)]
+pub struct ActiveCredential(Arc<RwLock<KnownSecrets>>);
+
+#[derive(Debug, Default)]
+struct KnownSecrets {
+    in_use: Option<Secret>,
+    previous: Option<PreviousCredential>,
+    /// Computes the digests: keyed with a random key of this process, so that a digest
+    /// says nothing elsewhere.
+    hasher: RandomState,
+    /// The digest of each secret that came in the answer to its create.
+    created: HashMap<CredentialId, u64>,
+    /// The digest of each secret that rekeyd authenticated with, or could have.
+    own: HashSet<u64>,
+    /// Whether the provider showed an end that was not that of the secret.
+    are_ends_unreliable: bool,
+}
+
+impl KnownSecrets {
+    fn digest(&self, secret: &Secret) -> u64 {
+        self.hasher.hash_one(secret.expose())
+    }
+
+    /// Compares one of rekeyd's own secrets with that of a credential.
+    fn compare(&self, own: &Secret, id: &CredentialId, redacted_value: Option<&str>) -> EndMatch {
+        match self.created.get(id) {
+            Some(digest) if *digest == self.digest(own) => EndMatch::Same,
+            Some(_) => EndMatch::Different,
+            None => match compare_end(own.expose(), redacted_value) {
+                EndMatch::Different if self.are_ends_unreliable => EndMatch::Unknown,
+                compared => compared,
+            },
+        }
+    }
+}
+
+/// Where a secret is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretOrigin {
+    /// rekeyd authenticated with it since this process started, or could have: it is in
+    /// a source of the admin credential.
+    Own,
+    /// It came in the answer to a create since this process started.
+    Created,
+    /// This process has not seen it.
+    Unknown,
+}
+
+/// Whether rekeyd itself authenticates with a credential. It is observed after a
+/// request that makes rekeyd switch to a newer one if there is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CredentialUsage {
+    /// rekeyd does not use it.
+    #[default]
+    Unused,
+    /// rekeyd used it before the one in use, which works, and would fall back to
+    /// it.
+    Previous,
+    /// Nothing shows whether rekeyd uses it.
+    MayBeInUse,
+    /// rekeyd uses it.
+    InUse,
+}
+
+#[derive(Debug)]
+struct PreviousCredential {
+    secret: Secret,
+    id: Option<CredentialId>,
+}
+
+impl ActiveCredential {
+    /// Returns a cell without a credential.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the credential in use.
+    #[must_use]
+    pub fn get(&self) -> Option<Secret> {
+        self.read().in_use.clone()
+    }
+
+    /// Returns the credential that was in use before the last switch, until it is
+    /// revoked.
+    #[must_use]
+    pub fn previous(&self) -> Option<Secret> {
+        let pair = self.read();
+        let previous = pair.previous.as_ref();
+        previous.map(|previous| previous.secret.clone())
+    }
+
+    /// Returns whether the previous credential is in use again.
+    #[must_use]
+    pub fn is_using_previous(&self) -> bool {
+        let pair = self.read();
+        pair.previous.as_ref().is_some_and(|previous| {
+            let used = pair.in_use.as_ref();
+            used.is_some_and(|used| used.same_as(&previous.secret))
+        })
+    }
+
+    /// Returns whether rekeyd authenticates with a credential, as far as can be known
+    /// without a request. When in doubt, it may.
+    ///
+    /// The secrets that came to this process in the answer to their create are
+    /// compared themselves. Of any other credential, the end that the provider shows
+    /// is compared.
+    #[must_use]
+    pub fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        let inner = self.read();
+        let Some(used) = &inner.in_use else {
+            return CredentialUsage::MayBeInUse;
+        };
+        let previous = inner.previous.as_ref();
+        match inner.compare(used, id, redacted_value) {
+            EndMatch::Same => CredentialUsage::InUse,
+            EndMatch::Unknown => CredentialUsage::MayBeInUse,
+            EndMatch::Different => {
+                match previous.map(|previous| inner.compare(&previous.secret, id, redacted_value)) {
+                    Some(EndMatch::Same) => CredentialUsage::Previous,
+                    Some(EndMatch::Unknown) => CredentialUsage::MayBeInUse,
+                    Some(EndMatch::Different) | None => CredentialUsage::Unused,
+                }
+            }
+        }
+    }
+
+    /// Records the secret of a credential that was just created, and compares it with
+    /// the redacted value in the same answer. Returns whether they contradict each other.
+    /// If the secret works, [`ActiveCredential::distrust_redacted_values`] follows.
+    pub fn record_created(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        redacted_value: Option<&str>,
+    ) -> bool {
+        let mut inner = self.write();
+        let digest = inner.digest(secret);
+        inner.created.insert(id.clone(), digest);
+        compare_end(secret.expose(), redacted_value) == EndMatch::Different
+    }
+
+    /// Takes from now on no redacted value as proof that a credential is another one
+    /// than that in use.
+    pub fn distrust_redacted_values(&self) {
+        self.write().are_ends_unreliable = true;
+    }
+
+    /// Returns where a secret is known from.
+    #[must_use]
+    pub fn origin(&self, secret: &Secret) -> SecretOrigin {
+        let inner = self.read();
+        let digest = inner.digest(secret);
+        if inner.own.contains(&digest) {
+            SecretOrigin::Own
+        } else if inner.created.values().any(|created| *created == digest) {
+            SecretOrigin::Created
+        } else {
+            SecretOrigin::Unknown
+        }
+    }
+
+    /// Records a secret that rekeyd could authenticate with.
+    pub fn record_own(&self, secret: &Secret) {
+        let mut inner = self.write();
+        let digest = inner.digest(secret);
+        inner.own.insert(digest);
+    }
+
+    /// Sets the credential in use.
+    pub fn set(&self, secret: Secret) {
+        self.record_own(&secret);
+        self.write().in_use = Some(secret);
+    }
+
+    /// Replaces the credential in use, whose id is `replaced`, and keeps it as the
+    /// previous one.
+    pub fn switch_to(&self, secret: Secret, replaced: Option<CredentialId>) {
+        self.record_own(&secret);
+        let mut pair = self.write();
+        let used = pair.in_use.take().filter(|used| !used.same_as(&secret));
+        if let Some(used) = used {
+            pair.previous = Some(PreviousCredential {
+                secret: used,
+                id: replaced,
+            });
+        }
+        pair.in_use = Some(secret);
+    }
+
+    /// Drops the previous credential if it is the revoked one.
+    pub fn forget_revoked(&self, revoked: &CredentialId) {
+        let mut pair = self.write();
+        let previous = pair.previous.as_ref();
+        if previous.is_some_and(|previous| previous.id.as_ref() == Some(revoked)) {
+            pair.previous = None;
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, KnownSecrets> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, KnownSecrets> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(value: &str) -> Secret {
+        Secret::new(value.to_owned())
+    }
+
+    fn id(text: &str) -> CredentialId {
+        CredentialId::new(text.to_owned())
+    }
+
+    fn usage(cell: &ActiveCredential, redacted_value: &str) -> CredentialUsage {
+        cell.usage(&id("key_listed"), Some(redacted_value))
+    }
+
+    #[test]
+    fn debug_hides_the_values() {
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-debug-form"));
+        let text = format!("{cell:?}");
+        assert!(!text.contains("debug-form"), "{text}");
+    }
+
+    #[test]
+    fn previous_credential_is_held_until_it_is_revoked() {
+        let cell = ActiveCredential::new();
+        assert!(cell.get().is_none() && cell.previous().is_none() && !cell.is_using_previous());
+        assert_eq!(usage(&cell, "sk-admin...one"), CredentialUsage::MayBeInUse);
+        cell.set(secret("sk-admin-one"));
+        assert_eq!(usage(&cell, "sk-admin...one"), CredentialUsage::InUse);
+        assert_eq!(usage(&cell, "sk-admin...two"), CredentialUsage::Unused);
+        assert_eq!(usage(&cell, "sk-admin..."), CredentialUsage::MayBeInUse);
+        cell.switch_to(secret("sk-admin-two"), Some(id("key_1")));
+        assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
+        assert_eq!(cell.previous().unwrap().expose(), "sk-admin-one");
+        assert_eq!(usage(&cell, "sk-admin...one"), CredentialUsage::Previous);
+        assert_eq!(usage(&cell, "sk-admin...two"), CredentialUsage::InUse);
+        assert_eq!(usage(&cell, "sk-admin...ten"), CredentialUsage::Unused);
+        assert!(!cell.is_using_previous());
+        // The same credential again is no switch.
+        cell.switch_to(secret("sk-admin-two"), Some(id("key_2")));
+        assert_eq!(cell.previous().unwrap().expose(), "sk-admin-one");
+        // rekeyd falls back to the previous one for a while.
+        cell.set(secret("sk-admin-one"));
+        assert!(cell.is_using_previous());
+        cell.set(secret("sk-admin-two"));
+        cell.forget_revoked(&id("key_2"));
+        assert!(cell.previous().is_some(), "another one was revoked");
+        cell.forget_revoked(&id("key_1"));
+        assert!(cell.previous().is_none());
+        assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
+    }
+
+    #[test]
+    fn previous_credential_without_id_is_never_forgotten() {
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-one"));
+        cell.switch_to(secret("sk-admin-two"), None);
+        cell.forget_revoked(&id("key_1"));
+        assert!(cell.previous().is_some());
+    }
+
+    /// The answer to the create is known better than any redacted value.
+    #[test]
+    fn created_secrets_are_compared_themselves() {
+        let cell = ActiveCredential::new();
+        let (one, two) = (secret("sk-admin-1-end"), secret("sk-admin-2-end"));
+        let three = secret("sk-admin-3-end");
+        for (number, secret) in [("key_1", &one), ("key_2", &two), ("key_3", &three)] {
+            assert!(
+                !cell.record_created(&id(number), secret, None),
+                "nothing is contradicted"
+            );
+        }
+        cell.set(one);
+        cell.switch_to(two, Some(id("key_1")));
+        for redacted_value in [None, Some("hidden"), Some("sk-admin...end"), Some("***")] {
+            for (number, expected) in [
+                ("key_1", CredentialUsage::Previous),
+                ("key_2", CredentialUsage::InUse),
+                ("key_3", CredentialUsage::Unused),
+            ] {
+                assert_eq!(
+                    cell.usage(&id(number), redacted_value),
+                    expected,
+                    "{number}"
+                );
+            }
+            let of_another_process = cell.usage(&id("key_4"), redacted_value);
+            assert!(
+                of_another_process >= CredentialUsage::MayBeInUse,
+                "{redacted_value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_origin() {
+        let cell = ActiveCredential::new();
+        let secrets = ["sk-1", "sk-2", "sk-3", "sk-4", "sk-5"].map(secret);
+        cell.set(secrets[0].clone());
+        cell.record_own(&secrets[1]);
+        for (secret, number) in [(&secrets[2], "key_3"), (&secrets[3], "key_4")] {
+            cell.record_created(&id(number), secret, None);
+        }
+        cell.switch_to(secrets[3].clone(), None);
+        let origins = secrets.map(|secret| cell.origin(&secret));
+        assert_eq!(
+            origins,
+            [
+                SecretOrigin::Own,
+                SecretOrigin::Own,
+                SecretOrigin::Created,
+                SecretOrigin::Own,
+                SecretOrigin::Unknown,
+            ]
+        );
+    }
+
+    /// One redacted value that contradicts its secret shows that no other proves
+    /// anything.
+    #[test]
+    fn contradicting_redacted_value_makes_all_of_them_unreliable() {
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-one"));
+        assert_eq!(usage(&cell, "sk-admin...abc"), CredentialUsage::Unused);
+        let created = secret("sk-admin-two");
+        assert!(cell.record_created(&id("key_2"), &created, Some("sk-admin...abc")));
+        assert_eq!(usage(&cell, "sk-admin...abc"), CredentialUsage::Unused);
+        cell.distrust_redacted_values();
+        assert_eq!(usage(&cell, "sk-admin...abc"), CredentialUsage::MayBeInUse);
+        assert_eq!(usage(&cell, "sk-admin...one"), CredentialUsage::InUse);
+        assert_eq!(cell.usage(&id("key_2"), None), CredentialUsage::Unused);
+    }
+}

@@ -1,0 +1,163 @@
+//! Whether the answer to a create can be true.
+//!
+//! A proxy that replays answers, a cache or a faulty provider may answer with a
+//! credential or a secret that existed before. Believed, it would deliver a secret that
+//! belongs elsewhere, and later delete a credential that rekeyd did not create.
+
+use crate::core::active_credential::SecretOrigin;
+use crate::core::ids::{CredentialId, KeyName, Label};
+use crate::core::label_match::{LabelMatch, match_label};
+use crate::core::redact::sanitize;
+
+/// What is known of an answer to a create.
+#[derive(Debug, Clone)]
+pub struct CreateAnswer<'a> {
+    /// The label that was sent.
+    pub label: &'a Label,
+    /// The id in the answer.
+    pub id: &'a CredentialId,
+    /// The name in the answer.
+    pub name: Option<&'a str>,
+    /// The key that has a row with this id.
+    pub recorded_for: Option<KeyName>,
+    /// The name under which an earlier list showed a credential with this id and
+    /// without a row.
+    pub listed_as: Option<Option<String>>,
+    /// Where the secret is known from.
+    pub secret: SecretOrigin,
+    /// A live credential of the key whose redacted value shows the end of this secret.
+    pub same_end: Option<CredentialId>,
+}
+
+/// Why an answer to a create cannot be true.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerProblem {
+    /// The ledger has the credential already.
+    #[error("{id} is a credential of {key} already")]
+    Recorded {
+        /// The id in the answer.
+        id: CredentialId,
+        /// The key that has it.
+        key: KeyName,
+    },
+    /// The provider listed the credential before.
+    #[error("{id} existed before")]
+    Existed {
+        /// The id in the answer.
+        id: CredentialId,
+    },
+    /// The credential has a name that no provider makes of the label.
+    #[error("it bears the name {:?} instead of {label}", sanitize(name))]
+    OtherName {
+        /// The name in the answer.
+        name: String,
+        /// The label that was sent.
+        label: Label,
+    },
+    /// The secret is one that rekeyd authenticates with, or could.
+    #[error("its secret is what rekeyd itself works with")]
+    OwnSecret,
+    /// The secret came in an earlier answer.
+    #[error("its secret is that of an earlier credential")]
+    EarlierSecret,
+    /// The secret ends like that of another credential of the key.
+    #[error("its secret ends like that of {id}")]
+    SameEnd {
+        /// The other credential.
+        id: CredentialId,
+    },
+}
+
+/// Checks an answer to a create against what is known before it is believed. Returns
+/// how the name in it relates to the label.
+///
+/// # Errors
+/// [`AnswerProblem`] if the answer cannot be true: the create counts as unclear.
+pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, AnswerProblem> {
+    let id = answer.id;
+    match answer.secret {
+        SecretOrigin::Own => return Err(AnswerProblem::OwnSecret),
+        SecretOrigin::Created => return Err(AnswerProblem::EarlierSecret),
+        SecretOrigin::Unknown => {}
+    }
+    if let Some(key) = &answer.recorded_for {
+        let (id, key) = (id.clone(), key.clone());
+        return Err(AnswerProblem::Recorded { id, key });
+    }
+    let match_name = |name: &str| match_label(answer.label, name);
+    let matched = answer.name.map_or(LabelMatch::Same, match_name);
+    if let (LabelMatch::Other, Some(name)) = (&matched, answer.name) {
+        return Err(AnswerProblem::OtherName {
+            name: name.to_owned(),
+            label: answer.label.clone(),
+        });
+    }
+    // A reconciliation beside the create may have listed the new credential under a
+    // name that the provider changed.
+    if let Some(listed) = &answer.listed_as {
+        let name = listed.as_deref();
+        if name.is_none_or(|name| match_name(name) == LabelMatch::Other) {
+            return Err(AnswerProblem::Existed { id: id.clone() });
+        }
+    }
+    if let Some(other) = &answer.same_end {
+        return Err(AnswerProblem::SameEnd { id: other.clone() });
+    }
+    Ok(matched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> CredentialId {
+        CredentialId::new(text.to_owned())
+    }
+
+    #[test]
+    fn answers_that_cannot_be_true_are_refused() {
+        let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c");
+        let new = id("key_new");
+        let key = KeyName::new("web").unwrap();
+        let honest = CreateAnswer {
+            label: &label,
+            id: &new,
+            name: Some(label.as_str()),
+            recorded_for: None,
+            listed_as: None,
+            secret: SecretOrigin::Unknown,
+            same_end: None,
+        };
+        let check = |change: &dyn Fn(&mut CreateAnswer<'_>)| {
+            let mut answer = honest.clone();
+            change(&mut answer);
+            check_create_answer(&answer)
+        };
+        assert_eq!(check(&|_| {}), Ok(LabelMatch::Same));
+        assert_eq!(check(&|answer| answer.name = None), Ok(LabelMatch::Same));
+        let cut = check(&|answer| answer.name = Some("billing-20261123T0300"));
+        assert!(matches!(cut, Ok(LabelMatch::Changed(_))), "{cut:?}");
+        let listed_in_between =
+            check(&|answer| answer.listed_as = Some(Some("billing-20261123T0300".to_owned())));
+        assert_eq!(listed_in_between, Ok(LabelMatch::Same));
+        let recorded = check(&|answer| answer.recorded_for = Some(key.clone()));
+        assert!(matches!(recorded, Err(AnswerProblem::Recorded { .. })));
+        for listed in [None, Some("someone".to_owned())] {
+            let problem = check(&|answer| answer.listed_as = Some(listed.clone()));
+            assert_eq!(problem, Err(AnswerProblem::Existed { id: new.clone() }));
+        }
+        for name in ["", "Administration Key", "billing-20261123T030000Z-000000"] {
+            let problem = check(&|answer| answer.name = Some(name));
+            assert!(
+                matches!(problem, Err(AnswerProblem::OtherName { .. })),
+                "{name}"
+            );
+        }
+        let own = check(&|answer| answer.secret = SecretOrigin::Own);
+        assert_eq!(own, Err(AnswerProblem::OwnSecret));
+        let earlier = check(&|answer| answer.secret = SecretOrigin::Created);
+        assert_eq!(earlier, Err(AnswerProblem::EarlierSecret));
+        let same_end = check(&|answer| answer.same_end = Some(id("key_1")));
+        assert_eq!(same_end, Err(AnswerProblem::SameEnd { id: id("key_1") }));
+    }
+}

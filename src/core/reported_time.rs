@@ -1,0 +1,33 @@
+//! A time that the provider reports of a credential.
+
+use jiff::Timestamp;
+
+/// A time in an answer of the provider. One that cannot be read is something else than
+/// none: "never used" and "never expires" have consequences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReportedTime {
+    /// The answer has no such time.
+    #[default]
+    None,
+    /// The time.
+    At(Timestamp),
+    /// The answer has a value that is no time that rekeyd can read.
+    Unreadable,
+}
+
+impl ReportedTime {
+    /// Returns the time, if there is one that can be read.
+    #[must_use]
+    pub const fn readable(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::None | Self::Unreadable => None,
+        }
+    }
+}
+
+impl From<Option<Timestamp>> for ReportedTime {
+    fn from(at: Option<Timestamp>) -> Self {
+        at.map_or(Self::None, Self::At)
+    }
+}

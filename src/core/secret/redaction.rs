@@ -1,0 +1,288 @@
+//! What a redacted value shows of its secret.
+//!
+//! Providers show the end of a secret behind a mask, such as `sk-admin...def`, and
+//! write the mask in many forms. A value whose end cannot be told from its mask shows
+//! nothing: a wrong conclusion could revoke the credential that rekeyd works with.
+
+/// The number of characters from which an end identifies a secret.
+const MIN_END_CHARS: usize = 3;
+
+/// The number of equal characters in a row from which they may be a mask.
+const MIN_RUN: usize = 3;
+
+/// The number of letters from which a value without a mask may be a word, such as
+/// `hidden`, instead of an end.
+const MIN_WORD_CHARS: usize = 5;
+
+/// The longest value without a mask that is no whole secret, and the most characters
+/// that a value shows beside its mask.
+const MAX_UNMASKED_LENGTH: usize = 12;
+const MAX_SHOWN_CHARS: usize = 32;
+
+/// Short words that stand for a value that is not shown.
+const PLACEHOLDERS: [&str; 6] = ["none", "null", "n/a", "key", "true", "void"];
+
+/// Whether a secret ends as its supposed redacted value shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndMatch {
+    /// It ends with the three or more characters that the value shows.
+    Same,
+    /// It has another end: the value belongs to another secret.
+    Different,
+    /// The value shows no end, or too little of it.
+    Unknown,
+}
+
+/// Compares the end of `secret` with the one that `redacted_value` shows.
+///
+/// The case of letters does not count, because some providers change it.
+#[must_use]
+pub fn compare_end(secret: &str, redacted_value: Option<&str>) -> EndMatch {
+    let value = redacted_value.unwrap_or_default();
+    let value = value.trim_matches(|character: char| {
+        character.is_whitespace() || matches!(character, '"' | '\'' | '`')
+    });
+    match value.rfind(is_mask) {
+        Some(at) => {
+            let end = value[at..].trim_start_matches(is_mask);
+            compare_shown(secret, end)
+        }
+        None => compare_unmasked(secret, value),
+    }
+}
+
+/// Returns whether a value hides most of its secret, so that it can be recorded and
+/// shown.
+#[must_use]
+pub fn is_redacted(value: &str) -> bool {
+    let is_masked = value.contains("..")
+        || value.contains(|character: char| is_mask(character) && character != '.')
+        || end_behind_run(value).is_some();
+    let shown = value.chars().filter(|character| !is_mask(*character));
+    value.len() <= MAX_UNMASKED_LENGTH || (is_masked && shown.count() <= MAX_SHOWN_CHARS)
+}
+
+/// Compares an end that stands behind a mask.
+fn compare_shown(secret: &str, end: &str) -> EndMatch {
+    if end.chars().count() < MIN_END_CHARS || !end.chars().all(is_secret_character) {
+        EndMatch::Unknown
+    } else if ends_with(secret, end) {
+        EndMatch::Same
+    } else {
+        EndMatch::Different
+    }
+}
+
+/// Compares a value without a mask: a bare end, or one behind letters that serve as a
+/// mask, such as `sk-admin-xxxxxxdef`. A start of the secret or a word shows nothing.
+fn compare_unmasked(secret: &str, value: &str) -> EndMatch {
+    if value.chars().count() >= MIN_END_CHARS && ends_with(secret, value) {
+        return EndMatch::Same;
+    }
+    if is_word(value) || starts_with(secret, value) || !value.chars().all(is_secret_character) {
+        return EndMatch::Unknown;
+    }
+    if let Some(end) = end_behind_run(value) {
+        return compare_shown(secret, end);
+    }
+    match compare_shown(secret, last_characters(value)) {
+        // Only a part of the value is the end.
+        EndMatch::Same => EndMatch::Unknown,
+        compared @ (EndMatch::Different | EndMatch::Unknown) => compared,
+    }
+}
+
+/// Returns what stands behind the last run of equal characters, if there is a run that
+/// is long enough to be a mask.
+fn end_behind_run(value: &str) -> Option<&str> {
+    let bytes = value.as_bytes();
+    let mut runs = bytes.windows(MIN_RUN).enumerate();
+    let is_run = |(_, window): &(usize, &[u8])| window.iter().all(|byte| *byte == window[0]);
+    let (at, _) = runs.rfind(is_run)?;
+    value.get(at + MIN_RUN..)
+}
+
+/// Returns whether a character serves as a mask. Letters do as well, but stand in
+/// secrets, too.
+const fn is_mask(character: char) -> bool {
+    matches!(
+        character,
+        '.' | '…'
+            | '‥'
+            | '․'
+            | '*'
+            | '＊'
+            | '∗'
+            | '•'
+            | '●'
+            | '∙'
+            | '·'
+            | '‧'
+            | '⋯'
+            | '■'
+            | '▪'
+            | '█'
+            | '#'
+            | '?'
+    )
+}
+
+/// Returns whether a character can stand in a secret. Brackets, blanks and colons show
+/// that the value is a remark, such as `[redacted]` or `sha256:…`.
+const fn is_secret_character(character: char) -> bool {
+    character.is_ascii_alphanumeric()
+        || matches!(
+            character,
+            '-' | '_' | '+' | '/' | '=' | '~' | '%' | '@' | '!' | '$'
+        )
+}
+
+fn is_word(value: &str) -> bool {
+    let is_all = |of: fn(&char) -> bool| value.chars().all(|character| of(&character));
+    let rest = value.get(1..).unwrap_or_default();
+    let is_one_case = is_all(char::is_ascii_uppercase)
+        || (is_all(char::is_ascii_alphabetic)
+            && rest.chars().all(|character| character.is_ascii_lowercase()));
+    (is_one_case && value.len() >= MIN_WORD_CHARS)
+        || PLACEHOLDERS.contains(&value.to_ascii_lowercase().as_str())
+}
+
+fn last_characters(value: &str) -> &str {
+    let mut starts = value.char_indices().rev();
+    let start = starts.nth(MIN_END_CHARS - 1);
+    start.map_or(value, |(at, _)| &value[at..])
+}
+
+fn ends_with(secret: &str, end: &str) -> bool {
+    let start = secret.len().checked_sub(end.len());
+    let tail = start.and_then(|start| secret.get(start..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+}
+
+fn starts_with(secret: &str, start: &str) -> bool {
+    let head = secret.get(..start.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "sk-admin-AbCdEf123wxYz";
+
+    #[test]
+    fn ends_are_read_behind_masks_of_every_form() {
+        for mask in [
+            "...",
+            "…",
+            "..",
+            "****",
+            "*",
+            "•••",
+            "········",
+            "●●",
+            "sk-admin-***",
+            "sk-...",
+            "sk-admin-AbC…",
+            "?",
+            "####",
+            "⋯",
+            " \"sk-admin...",
+        ] {
+            for (end, expected) in [
+                ("wxYz", EndMatch::Same),
+                ("WXYZ", EndMatch::Same),
+                ("123wxYz", EndMatch::Same),
+                ("abcd", EndMatch::Different),
+                ("def", EndMatch::Different),
+                ("awxYz", EndMatch::Different),
+                ("Yz", EndMatch::Unknown),
+                ("ab", EndMatch::Unknown),
+                ("", EndMatch::Unknown),
+                ("abcd (active)", EndMatch::Unknown),
+                ("[hidden]", EndMatch::Unknown),
+            ] {
+                let value = format!("{mask}{end}");
+                assert_eq!(compare_end(SECRET, Some(&value)), expected, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_without_a_mask_count_by_their_last_characters() {
+        for (value, expected) in [
+            ("wxYz", EndMatch::Same),
+            (SECRET, EndMatch::Same),
+            ("a1c4", EndMatch::Different),
+            ("sk-admin-xxxxxxxxa1c4", EndMatch::Different),
+            ("sk-admin-xxxxxxxxwxYz", EndMatch::Same),
+            ("sk-admin-XXXXXXXXxYz", EndMatch::Same),
+            ("sk-admin-xxxxxxxxYz", EndMatch::Unknown),
+            ("a1wxYz", EndMatch::Unknown),
+            ("xxxxxxxx", EndMatch::Unknown),
+            ("sk-admin-AbCxxxx", EndMatch::Unknown),
+            ("sk-admin-----", EndMatch::Unknown),
+            ("sk-admin-", EndMatch::Unknown),
+            ("sk-admin-AbCd", EndMatch::Unknown),
+            ("Yz", EndMatch::Unknown),
+            ("", EndMatch::Unknown),
+            ("hidden", EndMatch::Unknown),
+            ("REDACTED", EndMatch::Unknown),
+            ("Masked", EndMatch::Unknown),
+            ("[redacted]", EndMatch::Unknown),
+            ("<secret>", EndMatch::Unknown),
+            ("null", EndMatch::Unknown),
+            ("None", EndMatch::Unknown),
+            ("key ending in a1c4", EndMatch::Unknown),
+            ("sha256:9f86d081", EndMatch::Unknown),
+        ] {
+            assert_eq!(compare_end(SECRET, Some(value)), expected, "{value}");
+        }
+        assert_eq!(compare_end(SECRET, None), EndMatch::Unknown);
+    }
+
+    #[test]
+    fn only_values_that_hide_most_of_the_secret_are_kept() {
+        for kept in [
+            "sk-admin...def",
+            "sk-admin…def",
+            "wxYz",
+            "****",
+            "sk-admin-xxxxdef",
+            "hidden",
+        ] {
+            assert!(is_redacted(kept), "{kept}");
+        }
+        let long = format!("{}...", "aB3-".repeat(20));
+        for dropped in ["plain-and-long-1", "plain.and.long.1", SECRET, &long] {
+            assert!(!is_redacted(dropped), "{dropped}");
+        }
+    }
+
+    proptest! {
+        /// However a provider hides the start of the secret, or all of it, the value is
+        /// never taken for another secret's.
+        #[test]
+        fn own_redaction_is_never_taken_for_another_secret(
+            body in "[A-Za-z0-9_-]{12,40}",
+            mask in prop_oneof![
+                "[.*…•]{1,8}", "x{3,12}", "X{3,12}", "-{3,8}",
+            ],
+            shown in 0_usize..9,
+            start in 0_usize..9,
+        ) {
+            let secret = format!("sk-admin-{body}");
+            let end = &secret[secret.len() - shown..];
+            let start = &secret[..start];
+            let masked = [format!("{start}{mask}{end}"), format!("{mask}{end}")];
+            for value in masked.iter().map(String::as_str).chain([end, start]) {
+                let is_short = value.len() < MIN_END_CHARS;
+                let compared = compare_end(&secret, Some(value));
+                prop_assert_ne!(compared, EndMatch::Different, "{} {}", secret, value);
+                prop_assert!(!is_short || compared == EndMatch::Unknown, "{} {}", secret, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Answers to creates that cannot be true.
+
+use std::time::Duration;
+
+use crate::core::lifecycle::Phase;
+use crate::engine::tests::captured_log::CapturedLog;
+use crate::engine::tests::fake::{Fakes, LyingAnswer, key};
+use crate::engine::tests::rotation_changes::current;
+use crate::engine::{Engine, RotationRequest, RunMode};
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const MINUTE: Duration = Duration::from_secs(60);
+const OWN_SECRET: &str = "sk-admin-of-rekeyd-itself";
+
+/// Returns a daemon whose key has `key_1` and is about to be rotated by request; the
+/// provider also has `key_foreign`, which nobody but its owner may delete.
+async fn open_daemon(fakes: &Fakes) -> Engine {
+    fakes.set_own_secret(OWN_SECRET);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.take_calls();
+    engine
+}
+
+fn request(engine: &mut Engine) {
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+        may_replace: false,
+    };
+    engine.request_rotation(&key(), request);
+}
+
+fn lies() -> [LyingAnswer; 6] {
+    let text = |text: &str| Some(text.to_owned());
+    let id = |id: &str| LyingAnswer {
+        id: text(id),
+        ..LyingAnswer::default()
+    };
+    let name = |name: &str| LyingAnswer {
+        name: text(name),
+        ..LyingAnswer::default()
+    };
+    [
+        // Its own current credential, and one of somebody else.
+        id("key_1"),
+        id("key_foreign"),
+        LyingAnswer {
+            name: text("someone's"),
+            ..id("key_foreign")
+        },
+        name("Administration Key"),
+        name("billing-20260101T000000Z-000000"),
+        LyingAnswer {
+            secret: text(OWN_SECRET),
+            ..LyingAnswer::default()
+        },
+    ]
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_true_is_settled_by_its_label() {
+    for lie in lies() {
+        let fakes = Fakes::new(&[("key_1", "label-1"), ("key_foreign", "someone's")]);
+        let mut engine = open_daemon(&fakes).await;
+        fakes.lie_in_creates(lie.clone());
+        request(&mut engine);
+        let (captured, _guard) = CapturedLog::capture();
+        fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+        assert_eq!(
+            captured.lines_with("WARN", "for what it made").len(),
+            1,
+            "{lie:?}"
+        );
+        let calls = fakes.take_calls();
+        assert!(!calls.contains(&"deliver".to_owned()), "{lie:?}: {calls:?}");
+        // What was made is found by its label and revoked, and nothing else is.
+        assert_eq!(
+            fakes.live_ids(),
+            ["key_1", "key_foreign"].map(str::to_owned),
+            "{lie:?}"
+        );
+        assert_eq!(fakes.journal_details("answer-rejected").len(), 1, "{lie:?}");
+        let state = engine.state(&key()).unwrap();
+        assert_eq!(
+            state
+                .current()
+                .unwrap()
+                .credential
+                .as_ref()
+                .unwrap()
+                .id
+                .as_str(),
+            "key_1"
+        );
+        // The rotation is tried again, and succeeds when the provider is in order.
+        fakes.lie_in_creates(LyingAnswer::default());
+        fakes.run_for(&mut engine, MINUTE * 30).await;
+        let state = engine.state(&key()).unwrap();
+        let current = state.current().unwrap().credential.as_ref().unwrap();
+        assert!(
+            current.id.as_str().starts_with("key_of_billing-"),
+            "{lie:?}"
+        );
+        assert!(
+            fakes.live_ids().contains(&"key_foreign".to_owned()),
+            "{lie:?}"
+        );
+    }
+}
+
+/// A cache repeats the answer to an earlier create.
+#[tokio::test]
+async fn a_secret_that_was_delivered_before_is_not_delivered_again() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open_daemon(&fakes).await;
+    fakes.lie_in_creates(LyingAnswer {
+        secret: Some("sk-admin-of-the-first-answer".to_owned()),
+        ..LyingAnswer::default()
+    });
+    request(&mut engine);
+    fakes.run_for(&mut engine, MINUTE * 5).await;
+    let first = fakes.live_ids();
+    request(&mut engine);
+    fakes.take_calls();
+    fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+    assert_eq!(fakes.live_ids(), first);
+    assert!(!fakes.take_calls().contains(&"deliver".to_owned()));
+    assert!(fakes.journal_details("answer-rejected")[0].contains("earlier credential"));
+}
+
+/// Each further create could leave one more credential behind that no list shows.
+#[tokio::test]
+async fn a_key_stops_after_two_rejected_answers_that_no_list_explains() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open_daemon(&fakes).await;
+    fakes.create_nothing(true);
+    fakes.lie_in_creates(LyingAnswer {
+        id: Some("key_1".to_owned()),
+        ..LyingAnswer::default()
+    });
+    request(&mut engine);
+    fakes.run_for(&mut engine, DAY * 2).await;
+    let creates = |fakes: &Fakes| {
+        let calls = fakes.take_calls();
+        calls.iter().filter(|call| *call == "create").count()
+    };
+    assert_eq!(creates(&fakes), 2);
+    let state = engine.state(&key()).unwrap();
+    let problem = state.last_error.clone().unwrap();
+    assert!(problem.contains("could not be true"), "{problem}");
+    assert_eq!(state.current().unwrap().phase, Phase::Current);
+    // A restart does not forget it, and an operator can insist.
+    drop(engine);
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, DAY).await;
+    assert_eq!(creates(&fakes), 0);
+    fakes.create_nothing(false);
+    fakes.lie_in_creates(LyingAnswer::default());
+    request(&mut engine);
+    fakes.run_for(&mut engine, MINUTE * 10).await;
+    assert_eq!(creates(&fakes), 1);
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.last_error, None);
+}

@@ -1,0 +1,144 @@
+//! The names of credentials: what the provider changes, and what no name confirms.
+
+use std::time::Duration;
+
+use crate::core::lifecycle::Phase;
+use crate::engine::tests::captured_log::CapturedLog;
+use crate::engine::tests::fake::{Fakes, NameRule, key};
+use crate::engine::tests::rotation_changes::current;
+use crate::engine::{Engine, RotationRequest, RunMode};
+use crate::provider::{Effect, ErrorKind};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn open_daemon(fakes: &Fakes) -> Engine {
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.take_calls();
+    engine
+}
+
+fn request(engine: &mut Engine) {
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+        may_replace: false,
+    };
+    engine.request_rotation(&key(), request);
+}
+
+#[tokio::test]
+async fn a_changed_name_is_recorded_and_recognized_at_the_deletion() {
+    for rule in [
+        NameRule::Cut(27),
+        NameRule::Lower,
+        NameRule::Prefix("acme/"),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open_daemon(&fakes).await;
+        fakes.change_names(rule);
+        let (captured, _guard) = CapturedLog::capture();
+        for _ in 0..3 {
+            request(&mut engine);
+            fakes.run_for(&mut engine, MINUTE * 10).await;
+        }
+        assert_eq!(
+            captured.lines_with("WARN", "changed the name").len(),
+            1,
+            "{rule:?}"
+        );
+        let state = engine.state(&key()).unwrap();
+        assert_eq!(state.last_error, None);
+        let current = state.current().unwrap();
+        let label = current.label.as_ref().unwrap().as_str();
+        assert_eq!(current.name.as_deref(), Some(rule.apply(label).as_str()));
+        // The earlier ones were recognized by their recorded names, and revoked.
+        assert_eq!(fakes.live_ids().len(), 1, "{rule:?}");
+    }
+}
+
+/// Somebody renamed the credential, or its id came from an answer that was not true.
+#[tokio::test]
+async fn a_credential_under_another_name_is_kept_and_reported_once() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open_daemon(&fakes).await;
+    fakes.add_credential("key_1", "someone's");
+    request(&mut engine);
+    let (captured, _guard) = CapturedLog::capture();
+    fakes.run_for(&mut engine, HOUR * 10).await;
+    assert!(fakes.live_ids().contains(&"key_1".to_owned()));
+    let calls = fakes.take_calls();
+    assert!(
+        !calls.iter().any(|call| call.starts_with("delete")),
+        "{calls:?}"
+    );
+    let errors = captured.lines_with("ERROR", "the provider shows it as");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].contains("rekeyd revoke key_1 --force --name"),
+        "{errors:?}"
+    );
+    let deferral = fakes.query_rows("SELECT deferral FROM rotation WHERE phase = 'retired'");
+    assert_eq!(deferral, ["other-name"]);
+    // It is revoked once it bears its own name again.
+    fakes.add_credential("key_1", "label-1");
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(!fakes.live_ids().contains(&"key_1".to_owned()));
+}
+
+/// The recorded credential is somebody else's, so that the one with the label may be the
+/// one in the sinks.
+#[tokio::test]
+async fn a_credential_with_the_label_of_an_unidentified_one_is_no_double() {
+    let fakes = Fakes::new(&[("key_1", "someone's"), ("key_real", "label-1")]);
+    let mut engine = open_daemon(&fakes).await;
+    fakes.run_for(&mut engine, HOUR * 2).await;
+    assert_eq!(fakes.live_ids(), ["key_1", "key_real"].map(str::to_owned));
+    let calls = fakes.take_calls();
+    assert!(
+        !calls.iter().any(|call| call.starts_with("delete")),
+        "{calls:?}"
+    );
+}
+
+/// The answer to a create is lost at a provider that changes names. It is settled by a
+/// changed name only where the provider was seen to make this change.
+#[tokio::test]
+async fn an_unclear_create_is_settled_by_a_change_that_was_seen() {
+    for is_seen in [true, false] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open_daemon(&fakes).await;
+        if is_seen {
+            fakes.change_names(NameRule::Cut(27));
+            request(&mut engine);
+            fakes.run_for(&mut engine, MINUTE * 10).await;
+        }
+        fakes.fail_creates(Some((ErrorKind::NoAnswer, Effect::Unknown)));
+        request(&mut engine);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        let open = engine
+            .state(&key())
+            .unwrap()
+            .open_rotation()
+            .unwrap()
+            .clone();
+        assert_eq!(open.phase, Phase::Intended);
+        let label = open.label.unwrap();
+        fakes.add_credential("key_lost", &label.as_str()[..27]);
+        fakes.fail_creates(None);
+        fakes.run_for(&mut engine, MINUTE / 2).await;
+        let is_alive = fakes.live_ids().contains(&"key_lost".to_owned());
+        assert_eq!(is_alive, !is_seen);
+        // Once it is seen, a reconciliation settles it as well.
+        fakes.change_names(NameRule::Cut(27));
+        request(&mut engine);
+        fakes.run_for(&mut engine, HOUR * 2).await;
+        assert!(
+            !fakes.live_ids().contains(&"key_lost".to_owned()),
+            "{is_seen}"
+        );
+    }
+}
