@@ -43,7 +43,7 @@ impl KnownSecrets {
             Some(_) => EndMatch::Different,
             None => match compare_end(own.expose(), redacted_value) {
                 EndMatch::Different if self.are_ends_unreliable => EndMatch::Unknown,
-                compared => compared,
+                compared @ (EndMatch::Same | EndMatch::Different | EndMatch::Unknown) => compared,
             },
         }
     }
