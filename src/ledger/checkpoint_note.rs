@@ -68,6 +68,18 @@ pub(super) enum LogOrigin {
     Foreign(&'static str),
 }
 
+impl LogOrigin {
+    /// Returns whether the ledger may not be what its last writer left, so that its pages
+    /// must be checked, and its credentials compared with the provider.
+    pub(super) const fn is_uncertain(self) -> bool {
+        match self {
+            Self::Empty { is_unchanged } => !is_unchanged,
+            Self::Own => false,
+            Self::Unclear | Self::Foreign(_) => true,
+        }
+    }
+}
+
 /// Returns whether the log beside the ledger at `path` belongs to it.
 ///
 /// # Errors

@@ -269,39 +269,23 @@ fn prepare_connection(
     // Readers of another user, too, could not open a ledger without its -wal and -shm
     // files, because they may not create them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    if origin == LogOrigin::Unclear
+    if origin.is_uncertain()
         && let Err(error) = check_integrity(connection)
     {
-        return Err(foreign_log(path, &error.to_string()));
+        return Err(if origin == LogOrigin::Unclear {
+            foreign_log(path, &error.to_string())
+        } else {
+            error
+        });
     }
     let note = lock.map(|_| CheckpointNote::open(path, options.is_synced));
     let ledger_file = lock.map(WriterLock::clone_descriptor).transpose()?;
     let mut checkpoints = Checkpoints::new(note.transpose()?, ledger_file, options.wal_pages);
     configure_and_migrate(connection, path, now, options, origin, &mut checkpoints)?;
-    if lock.is_some() && needs_reconciliation(path, origin) {
+    if lock.is_some() && origin.is_uncertain() {
         identity::forget_reconciliations(connection)?;
     }
     Ok(checkpoints)
-}
-
-/// Returns whether the ledger may lack what was created since it was written: it is not
-/// the file that the last writer left, or its log is gone.
-fn needs_reconciliation(path: &Path, origin: LogOrigin) -> bool {
-    match origin {
-        LogOrigin::Empty { is_unchanged: true } | LogOrigin::Own => false,
-        LogOrigin::Empty {
-            is_unchanged: false,
-        }
-        | LogOrigin::Unclear
-        | LogOrigin::Foreign(_) => {
-            tracing::debug!(
-                "{} may not be the ledger that was written last; comparing it with the provider \
-                 before anything else",
-                path.display()
-            );
-            true
-        }
-    }
 }
 
 /// Opens an empty ledger in memory, for tests.

@@ -133,7 +133,7 @@ fn check_content(
 ) -> Result<Option<PendingMigration>, LedgerError> {
     let origin = read_only::check_log(path)?;
     // Before the connection, whose locks this would drop.
-    let is_unclear = origin == LogOrigin::Unclear && WriterLock::holder(path).is_none();
+    let must_check = origin.is_uncertain() && WriterLock::holder(path).is_none();
     let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
     let (log, index) = (
         sibling_path(path, "-wal").exists(),
@@ -145,8 +145,12 @@ fn check_content(
         (true, false, false) => read_only::open_immutable(path)?,
         _ => return Ok(None),
     };
-    if is_unclear && let Err(error) = check_integrity(&connection) {
-        return Err(foreign_log(path, &error.to_string()));
+    if must_check && let Err(error) = check_integrity(&connection) {
+        return Err(if origin == LogOrigin::Unclear {
+            foreign_log(path, &error.to_string())
+        } else {
+            into_open_error(path, error)
+        });
     }
     identity::check_identity(&connection, path, version, configured)
         .and_then(|()| identity::check_host(&connection, path, version, host))

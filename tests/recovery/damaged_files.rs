@@ -258,8 +258,11 @@ fn lost_rotations_are_reported_by_the_next_start() {
     assert!(lookalikes.count() >= 3);
 }
 
+/// Work of an operator beside a running daemon, with its name.
+type OperatorWork = (&'static str, fn(&TestEnv));
+
 /// What operators do beside a running daemon.
-const HARMLESS: [(&str, fn(&TestEnv)); 7] = [
+const HARMLESS: [OperatorWork; 7] = [
     ("a checkpoint that empties the log", |world| {
         let ledger = write_ledger(&world.path("ledger.db"));
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
