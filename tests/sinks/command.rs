@@ -199,7 +199,7 @@ async fn exits_are_classified_as_documented() {
 async fn program_that_cannot_start_is_not_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
-    fs::write(&file, "exit 0\n").unwrap();
+    fs::write(&file, "#!/bin/sh\nexit 0\n").unwrap();
     let missing = folder.path().join("missing");
     for (program, problem) in [
         (&missing, "does not exist; install it"),
