@@ -116,7 +116,8 @@ impl StatusCommand {
         }
         let mut keys = statuses.iter();
         let has_problem = keys.any(|status| !status.is_healthy() || status.is_overdue);
-        if has_problem || !problems.is_empty() || process.is_problem() {
+        let is_blocked = recorded.is_blocked || process.problem().is_some();
+        if has_problem || is_blocked || process.is_problem() {
             Err(Failure::Reported)
         } else {
             Ok(())

@@ -13,7 +13,7 @@ change_over Checks Claims clocks_have_parted Compared conclude count_by Course
 CredentialCell daemon_of deliver_last Dense Desk desk doomed Down drive_task Dropped
 each_alive Ended ends_as Errand Errands exchange farewell Finding finish_some Found
 give_up_open give_way guarded Hand hand_out hand_over has_ears_for has_fallen_back
-have_done hear heard_lately Heed heed Held holder held_for held_from HostChance How
+have_done hear heard_lately Heed heed Held held_by held_for held_from HostChance How
 hurried Hurry hurry Instead intend is_alone is_bereft is_everybodys
 is_own is_told_as is_trouble is_wished judge KEPT Known LandsLate leftover leftovers Listed
 listen_for_readers LONGEST_NAP Look look_again LookAtSinks lose_patience LostReply make_ready
