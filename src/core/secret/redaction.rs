@@ -85,19 +85,26 @@ fn compare_unmasked(secret: &str, value: &str) -> EndMatch {
     if let Some(end) = end_behind_run(value) {
         return compare_shown(secret, end);
     }
-    match compare_shown(secret, last_characters(value)) {
+    let last = last_characters(value);
+    if last.chars().all(|character| last.starts_with(character)) {
+        return EndMatch::Unknown;
+    }
+    match compare_shown(secret, last) {
         // Only a part of the value is the end.
         EndMatch::Same => EndMatch::Unknown,
         compared @ (EndMatch::Different | EndMatch::Unknown) => compared,
     }
 }
 
-/// Returns what stands behind the last run of equal characters, if there is a run that
-/// is long enough to be a mask.
+/// Returns what stands behind the last run of equal characters that serve as a mask, if
+/// there is one that is long enough.
 fn end_behind_run(value: &str) -> Option<&str> {
     let bytes = value.as_bytes();
     let mut runs = bytes.windows(MIN_RUN).enumerate();
-    let is_run = |(_, window): &(usize, &[u8])| window.iter().all(|byte| *byte == window[0]);
+    let can_mask = |byte: u8| matches!(byte, b'x' | b'X' | b'-' | b'_');
+    let is_run = |(_, window): &(usize, &[u8])| {
+        can_mask(window[0]) && window.iter().all(|byte| *byte == window[0])
+    };
     let (at, _) = runs.rfind(is_run)?;
     value.get(at + MIN_RUN..)
 }
@@ -223,6 +230,8 @@ mod tests {
             ("a1wxYz", EndMatch::Unknown),
             ("xxxxxxxx", EndMatch::Unknown),
             ("sk-admin-AbCxxxx", EndMatch::Unknown),
+            ("sk-admin-AbC0000", EndMatch::Unknown),
+            ("sk-admin-0000a1c4", EndMatch::Different),
             ("sk-admin-----", EndMatch::Unknown),
             ("sk-admin-", EndMatch::Unknown),
             ("sk-admin-AbCd", EndMatch::Unknown),

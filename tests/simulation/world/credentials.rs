@@ -220,7 +220,12 @@ impl WorldState {
         let created = SimCredential {
             id: format!("key_{number:04}"),
             name: name.to_owned(),
-            secret: format!("sk-admin-{name}-T3BlbkFJ-{number:06}"),
+            // Backwards, since text with a part of a living secret, of another simulation in
+            // this process, too, is masked.
+            secret: format!(
+                "sk-admin-{}-T3BlbkFJ-{number:06}",
+                name.chars().rev().collect::<String>()
+            ),
             created_at: at,
             deleted_at: None,
             unmanaged,
