@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
 use crate::cli::{notes, output, text};
-use crate::config::settings::KeySettings;
+use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
 use crate::core::health::{alertable_error, error_time, most_urgent_error};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
@@ -21,7 +21,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
 use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
-use crate::ledger::OperatorRecord;
+use crate::ledger::{LedgerError, OperatorRecord};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -63,7 +63,10 @@ impl StatusCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let now = SystemClock.now();
-        let mut recorded = RecordedStatus::read(&settings.ledger)?;
+        let mut recorded = match RecordedStatus::read(&settings.ledger) {
+            Ok(recorded) => recorded,
+            Err(error) => return self.report_unreadable(&settings, error).await,
+        };
         let process = if self.offline {
             ProcessStatus::Unknown
         } else {
@@ -122,6 +125,22 @@ impl StatusCommand {
         } else {
             Ok(())
         }
+    }
+
+    /// Fails because the ledger cannot be read, and prints first what a running daemon
+    /// reports: it may know why.
+    async fn report_unreadable(
+        &self,
+        settings: &Settings,
+        error: LedgerError,
+    ) -> Result<(), Failure> {
+        if !self.offline && !self.json {
+            let process = ProcessStatus::observe(settings, &self.daemon, None).await;
+            if let Some(problem) = process.problem() {
+                output::print(format!("problem: {problem}\n").as_bytes())?;
+            }
+        }
+        Err(error.into())
     }
 }
 

@@ -100,8 +100,11 @@ impl OpenLedger {
     /// [`LedgerError::Damaged`], or [`LedgerError::Locked`]: another process took one of
     /// its locks.
     pub(super) fn check(&mut self) -> Result<(), LedgerError> {
-        self.check_watched()?;
-        self.lock.as_mut().map_or(Ok(()), WriterLock::check)
+        let watched = self.check_watched();
+        // A removed lock file is made again beside damaged files, too: no second writer may
+        // start while this process runs.
+        let locked = self.lock.as_mut().map_or(Ok(()), WriterLock::check);
+        watched.and(locked)
     }
 
     fn check_watched(&mut self) -> Result<(), LedgerError> {
@@ -405,9 +408,14 @@ fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
             path,
             reason: IS_DIRECTORY_REASON.to_owned(),
         },
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            LedgerError::NotADatabase { path }
-        }
+        Some(ErrorCode::NotADatabase) => LedgerError::NotADatabase { path },
+        Some(ErrorCode::DatabaseCorrupt) => LedgerError::Open {
+            path,
+            reason: format!(
+                "it is damaged ({error}); hint: put the newest backup back with `rekeyd restore \
+                 PATH`"
+            ),
+        },
         Some(ErrorCode::ReadOnly) => LedgerError::Open {
             path,
             reason: READ_ONLY_REASON.to_owned(),

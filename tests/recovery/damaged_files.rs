@@ -189,6 +189,20 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
     assert!(page.contains(damage.expected), "{case}: {page}");
     assert!(page.contains("rekeyd restore"), "{case}: {page}");
 
+    // `status` says so, whatever the ledger says, and no other process is let in.
+    let status = world.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1), "{case}");
+    let printed = text(&status.stdout);
+    let first = printed.lines().next().unwrap_or_default();
+    assert!(first.contains(damage.expected), "{case}: {printed}");
+    let once = world.run(&["once"]);
+    assert_eq!(
+        once.status.code(),
+        Some(75),
+        "{case}: {}",
+        text(&once.stderr)
+    );
+
     // Nothing more is sent: a command that waits is not carried out.
     let created = world.keys().len();
     let _ = world
