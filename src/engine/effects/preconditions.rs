@@ -54,10 +54,7 @@ impl Worker {
             Readiness::Ready => {}
             readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
-        match self.check_local_sinks(managed).await? {
-            Readiness::Ready => {}
-            readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
-        }
+        // It gives the place at the provider back; the next check takes it again.
         if !may_replace
             && let Some(problem) = self
                 .required_first_write_problem(managed, is_requested)
@@ -66,6 +63,10 @@ impl Worker {
             let problem = format!("no rotation begun: {problem}");
             self.record_backoff(&problem, None).await?;
             return Ok(Readiness::Deferred);
+        }
+        match self.check_local_sinks(managed).await? {
+            Readiness::Ready => {}
+            readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
         match self.check_provider().await? {
             Readiness::Ready => {}
