@@ -77,7 +77,7 @@ CREATE TABLE rotation (
     scheduled_for   TEXT CHECK (scheduled_for GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     started_at      TEXT NOT NULL CHECK (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     label           TEXT UNIQUE CHECK (label IS NOT NULL OR "trigger" = 'adopted'),
-    credential_id   TEXT UNIQUE,
+    credential_id   TEXT,
     -- The name of the credential at the provider: the label at the intent, then the
     -- answered name; at an adoption the name that was shown.
     name            TEXT,
@@ -114,7 +114,8 @@ CREATE TABLE rotation (
     -- Why its revocation is deferred.
     deferral        TEXT CHECK (deferral = 'self-credential' OR deferral = 'may-be-in-use'
         OR deferral = 'recently-used' OR deferral = 'use-unreadable'
-        OR deferral = 'successor-missing' OR deferral = 'other-name'),
+        OR deferral = 'successor-missing' OR deferral = 'other-name'
+        OR deferral = 'used-by-other-key'),
     -- Its revocation is deferred because it is used, and within a day it is
     -- revoked all the same.
     final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),
@@ -124,6 +125,8 @@ CREATE TABLE rotation (
         WHEN 'current' THEN 'current' END),
     UNIQUE (key, sequence),
     CHECK (is_held = 1 OR hold_until IS NULL),
+    -- Several keys may have adopted one credential.
+    UNIQUE (credential_id, key),
     CHECK ((missing_since IS NULL) = (missing_checks = 0)),
     CHECK (credential_id IS NOT NULL OR phase IN ('intended', 'failed')),
     CHECK (credential_id IS NULL OR phase <> 'intended'),
@@ -279,6 +282,13 @@ WHEN OLD.rotation IS NOT NEW.rotation OR OLD.key IS NOT NEW.key
     OR OLD.scope IS NOT NEW.scope OR OLD.sequence IS NOT NEW.sequence OR OLD.label IS NOT NEW.label
     OR (OLD.credential_id IS NOT NULL AND OLD.credential_id IS NOT NEW.credential_id)
 BEGIN SELECT RAISE(ABORT, 'id, key, scope, sequence, label and credential of a rotation are immutable'); END;
+
+-- A credential that rekeyd created belongs to one rotation: only an adoption adds
+-- another key to it.
+CREATE TRIGGER rotation_created_credential BEFORE UPDATE OF credential_id ON rotation
+WHEN OLD.credential_id IS NULL AND NEW.credential_id IS NOT NULL
+    AND EXISTS (SELECT 1 FROM rotation WHERE credential_id = NEW.credential_id)
+BEGIN SELECT RAISE(ABORT, 'the credential belongs to another rotation'); END;
 
 CREATE VIEW history AS
 SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,

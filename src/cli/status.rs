@@ -351,6 +351,7 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
             | DeferralKind::RecentlyUsed
             | DeferralKind::UseUnreadable
             | DeferralKind::SuccessorMissing
+            | DeferralKind::UsedByOtherKey
             | DeferralKind::OtherName => format!("{id} is not revoked yet: {reason}"),
         })
     })

@@ -366,7 +366,8 @@ fn check_doubt(
         Some(
             DeferralKind::RecentlyUsed
             | DeferralKind::UseUnreadable
-            | DeferralKind::SuccessorMissing,
+            | DeferralKind::SuccessorMissing
+            | DeferralKind::UsedByOtherKey,
         )
         | None => return,
     };

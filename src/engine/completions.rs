@@ -82,6 +82,10 @@ impl Engine {
     pub(super) fn park(&mut self, worker: Worker) {
         let now = self.services.clock.now();
         let key = worker.state.key.clone();
+        // Its commits may have changed rows of other keys, which read them again.
+        for stale in self.services.ledger.stale_keys() {
+            self.wake(&stale, now);
+        }
         if worker.needs_follow_up {
             self.maintenance
                 .schedule_follow_ups(&worker.context.scope, now);

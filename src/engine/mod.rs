@@ -8,6 +8,7 @@
 mod alerts;
 mod completions;
 pub mod conditions;
+mod credential_locks;
 mod drift;
 mod effects;
 mod key_entry;

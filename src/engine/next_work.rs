@@ -29,6 +29,9 @@ impl Worker {
         if !self.unrecorded.is_empty() {
             return Some(Work::FlushUnrecorded);
         }
+        if self.services.ledger.take_stale(&self.state.key) {
+            return Some(Work::ReadState);
+        }
         if self.needs_sink_sync && self.has_provider_time() {
             let sinks = self.managed.as_deref().map(ManagedKey::all_sinks);
             let from = self.overlap_start();

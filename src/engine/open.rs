@@ -16,6 +16,7 @@ use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
+use crate::engine::credential_locks::{CredentialLocks, Policies};
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::maintenance::MaintenanceSchedule;
@@ -82,6 +83,8 @@ impl Engine {
             stopping: Arc::new(AtomicBool::new(false)),
             deliveries_dropped: watch::Sender::new(false),
             places: PlacePool::default(),
+            credential_locks: CredentialLocks::default(),
+            policies: policies_of(managed.iter()),
             awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
             last_reading: reading,
@@ -198,6 +201,12 @@ async fn begin_run(services: &Services, mode: RunMode, now: Timestamp) -> Option
 /// runs of a timer, the back-off keeps a loop from making credentials.
 fn is_stopped_daemon(run: LastRun) -> bool {
     run.command == SchedulingCommand::Run && run.ended_at.is_some()
+}
+
+/// Returns the policies of configured keys.
+pub(super) fn policies_of<'a>(managed: impl Iterator<Item = &'a ManagedKey>) -> Policies {
+    let policies = managed.map(|key| (key.name.clone(), Arc::clone(&key.policy)));
+    Arc::new(policies.collect())
 }
 
 /// Returns the scopes of the keys. The admin keys are always among them, because the

@@ -18,6 +18,7 @@ use crate::core::decide::due::Downtime;
 use crate::core::duration;
 use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
+use crate::engine::credential_locks::{CredentialLocks, Policies};
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::places::PlacePool;
@@ -62,6 +63,10 @@ pub struct Engine {
     /// Set when the process ends: running deliveries are dropped.
     pub(super) deliveries_dropped: watch::Sender<bool>,
     pub(super) places: PlacePool,
+    /// The locks of credentials that several keys may have.
+    pub(super) credential_locks: CredentialLocks,
+    /// The policies of the configured keys.
+    pub(super) policies: Policies,
     /// The keys that wait for a place at the provider, by the start of their wait.
     pub(super) awaiting_provider: RunQueue,
     /// The latest time in which no process could start a scheduled run.
@@ -272,6 +277,8 @@ impl Engine {
             places: self.places.clone(),
             is_scheduling: self.is_scheduling,
             downtime: self.downtime,
+            locks: self.credential_locks.clone(),
+            policies: Arc::clone(&self.policies),
             has_others_due: self.due_by_age.len() > usize::from(self.due_by_age.contains(key)),
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),

@@ -24,6 +24,7 @@ mod retries;
 mod revocation;
 mod rotation_requests;
 mod scopes;
+mod shared_credentials;
 mod sink_sync;
 mod unclear_commit;
 mod views;

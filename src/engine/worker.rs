@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::Downtime;
-use crate::core::ids::{RotationId, SinkId};
+use crate::core::decide::revocation::OtherHolder;
+use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::due_since;
@@ -21,6 +22,7 @@ use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, plausibl
 use crate::core::scope::Scope;
 use crate::core::state::{Delivery, KeyState, Rotation, Trigger};
 use crate::core::time;
+use crate::engine::credential_locks::{CredentialLocks, LockedCredential, Policies};
 use crate::engine::log;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
@@ -46,6 +48,10 @@ pub(crate) struct RunContext {
     pub(crate) downtime: Downtime,
     /// The reading of the clocks that determined the downtime.
     pub(crate) clock_reading: ClockReading,
+    /// The locks of credentials that several keys may have.
+    pub(crate) locks: CredentialLocks,
+    /// The policies of all configured keys.
+    pub(crate) policies: Policies,
     /// Whether other keys may fall due by their age together with this one.
     pub(crate) has_others_due: bool,
     /// The scope of the key's credentials.
@@ -192,6 +198,29 @@ impl Worker {
         self.unrecorded.clear();
         self.finish_commit(state, &attempted);
         Ok(true)
+    }
+
+    /// Locks a credential until the returned lock is dropped, and reads the rows that
+    /// other keys have of it. Another key's worker may have ended this key's own row
+    /// meanwhile: its state is read again then.
+    pub(crate) async fn lock_credential(
+        &mut self,
+        credential: &CredentialId,
+    ) -> Result<LockedCredential, LedgerError> {
+        let guard = self.context.locks.lock(credential).await;
+        let ledger = self.services.ledger.clone();
+        if ledger.take_stale(&self.state.key) {
+            self.read_state().await?;
+        }
+        let others = ledger.other_holders(credential, &self.state.key).await?;
+        let others = others.into_iter().filter_map(|(key, rotation)| {
+            Some(OtherHolder {
+                rotation: key.rotation(&rotation)?.clone(),
+                policy: self.context.policies.get(&key.key).cloned(),
+                key,
+            })
+        });
+        Ok(LockedCredential::new(guard, others.collect()))
     }
 
     /// Replaces the state by the result of recorded `changes`, and logs them.

@@ -35,6 +35,7 @@ mod reader;
 mod reconciliation;
 mod restore;
 mod rows;
+mod shared_credential;
 mod store;
 mod version;
 mod watch;

@@ -238,13 +238,28 @@ pub(super) fn failed_at(
     Ok(found.flatten())
 }
 
-/// Returns the key that a credential belongs to, if it has a row.
+/// Returns the keys that have or had a row of a credential.
+pub(super) fn keys_of_credential(
+    connection: &Connection,
+    credential: &CredentialId,
+) -> Result<Vec<KeyName>, LedgerError> {
+    let mut statement = connection
+        .prepare_cached("SELECT key FROM rotation WHERE credential_id = ?1 ORDER BY id")?;
+    let found = statement.query_map([credential.as_str()], rows::key_column)?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Returns the key that a credential belongs to, if it has a row: of several, the first
+/// with a live one.
 pub(super) fn key_for_credential(
     connection: &Connection,
     credential: &CredentialId,
 ) -> Result<Option<KeyName>, LedgerError> {
     let found = connection
-        .prepare_cached("SELECT key FROM rotation WHERE credential_id = ?1")?
+        .prepare_cached(
+            "SELECT key FROM rotation WHERE credential_id = ?1
+             ORDER BY phase IN ('revoked', 'failed'), id LIMIT 1",
+        )?
         .query_row([credential.as_str()], rows::key_column)
         .optional()?;
     Ok(found)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::lifecycle::Phase;
@@ -90,9 +90,15 @@ pub(super) fn reconcile(
     let ids = listed.iter().map(|remote| remote.metadata.id.clone());
     let ids: BTreeSet<CredentialId> = ids.collect();
     for remote in listed {
-        let by_id = find_rotation_by(connection, "credential_id", remote.metadata.id.as_str())?;
+        let mut by_id =
+            find_rotations_by(connection, "credential_id", remote.metadata.id.as_str())?;
+        if by_id.len() > 1 {
+            reconciliation.add_shared(by_id, &remote.metadata, &is_selected);
+            continue;
+        }
+        let by_id = by_id.pop();
         let by_label = match (&by_id, &remote.name) {
-            (None, Some(name)) => find_rotation_by(connection, "label", name)?,
+            (None, Some(name)) => find_rotations_by(connection, "label", name)?.pop(),
             (Some(_), _) | (None, None) => None,
         };
         let by_label = match (&by_id, by_label) {
@@ -143,6 +149,27 @@ pub(super) fn reconcile(
 }
 
 impl Reconciliation {
+    /// Adds the state of each row of a listed credential that several keys have. Only if
+    /// none of the rows is live is it unexpectedly alive.
+    fn add_shared(
+        &mut self,
+        rows: Vec<RotationRow>,
+        credential: &CredentialMetadata,
+        is_selected: impl Fn(&RemoteState) -> bool,
+    ) {
+        let is_expected = rows.iter().any(|row| !row.phase.is_ended());
+        for row in rows {
+            let state = match (row.phase.is_ended(), is_expected) {
+                (false, _) => RemoteState::AsExpected(credential.clone()),
+                (true, false) => RemoteState::UnexpectedlyLive(credential.clone()),
+                (true, true) => continue,
+            };
+            if is_selected(&state) {
+                self.add_discrepancy(row, state);
+            }
+        }
+    }
+
     fn add_discrepancy(&mut self, row: RotationRow, remote_state: RemoteState) {
         let of_key = self.discrepancies.entry(row.key).or_default();
         of_key.push(Discrepancy {
@@ -162,20 +189,21 @@ fn find_by_changed_name(
     remote: &RemoteCredential,
 ) -> Result<Option<RotationRow>, LedgerError> {
     match changed_names.label_of(remote.name.as_deref(), remote.metadata.created_at) {
-        Some(label) => find_rotation_by(connection, "label", label.as_str()),
+        Some(label) => Ok(find_rotations_by(connection, "label", label.as_str())?.pop()),
         None => Ok(None),
     }
 }
 
-fn find_rotation_by(
+fn find_rotations_by(
     connection: &Connection,
     column: &'static str,
     value: &str,
-) -> Result<Option<RotationRow>, LedgerError> {
+) -> Result<Vec<RotationRow>, LedgerError> {
     let sql =
         format!("SELECT key, rotation, phase, credential_id FROM rotation WHERE {column} = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_row([value], read_rotation_row).optional()?)
+    let rows = statement.query_map([value], read_rotation_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {

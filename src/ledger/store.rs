@@ -24,6 +24,7 @@ use crate::ledger::page_check::PageCheck;
 use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
+use crate::ledger::shared_credential::{StaleKeys, live_rows, shared_changes, write_shared};
 use crate::ledger::writer::{Mailbox, run_as_task, run_on_thread, run_with_faults};
 use crate::ledger::writer_message::WriterMessage;
 use crate::ledger::{open, read, write};
@@ -36,6 +37,7 @@ pub struct Ledger {
     /// None in short-lived processes and tests.
     pages: Option<PageCheck>,
     faults: Option<Arc<dyn FaultInjector>>,
+    stale_keys: StaleKeys,
 }
 
 /// The driver that runs the writer's operations.
@@ -127,11 +129,15 @@ impl Ledger {
             messages,
             pages,
             faults,
+            stale_keys: StaleKeys::default(),
         })
     }
 
     /// Records `changes` of the key in `before`, all or none, and returns the
     /// state that they lead to. Returns when they are on disk.
+    ///
+    /// The end of a credential and an operator's hold are recorded for its rows of other
+    /// keys, too: see [`Ledger::take_stale`].
     ///
     /// # Errors
     /// With [`LedgerError::is_content_error`] nothing was recorded. After any
@@ -145,11 +151,16 @@ impl Ledger {
     ) -> Result<KeyState, LedgerError> {
         let applied = apply(before, changes, at)?;
         let difference = Difference::new(before, &applied, at);
+        let shared = shared_changes(changes, &applied);
+        let (key, stale) = (before.key.clone(), self.stale_keys.clone());
         let state = applied.state;
         // The injector compares the computed with the written state.
         let observed = self.faults.clone().map(|faults| (faults, state.clone()));
         self.submit(move |connection| {
             write::write_difference(connection, &difference)?;
+            write_shared(connection, &key, &shared, at, &stale)?;
+            // The worker reads a state again that another key's commit has changed.
+            let observed = observed.filter(|_| !stale.has(&key));
             if let Some((faults, computed)) = observed {
                 faults.after_record(&computed, &read::key_state(connection, &computed.key)?);
             }
@@ -157,6 +168,51 @@ impl Ledger {
         })
         .await?;
         Ok(state)
+    }
+
+    /// Returns whether a commit of another key changed rows of `key` since its state was
+    /// last read: the state must be read again.
+    pub(crate) fn take_stale(&self, key: &KeyName) -> bool {
+        self.stale_keys.take(key)
+    }
+
+    /// Returns the keys for which [`Ledger::take_stale`] returns true.
+    pub(crate) fn stale_keys(&self) -> Vec<KeyName> {
+        self.stale_keys.all()
+    }
+
+    /// Returns the states of the other keys than `key` that have a live row of a
+    /// credential.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub(crate) async fn other_holders(
+        &self,
+        credential: &CredentialId,
+        key: &KeyName,
+    ) -> Result<Vec<(KeyState, RotationId)>, LedgerError> {
+        let (credential, key) = (credential.clone(), key.clone());
+        self.submit(move |connection| {
+            let rows = live_rows(connection, &credential)?;
+            let others = rows.into_iter().filter(|(other, _)| *other != key);
+            others
+                .map(|(other, rotation)| Ok((read::key_state(connection, &other)?, rotation)))
+                .collect()
+        })
+        .await
+    }
+
+    /// Returns the keys that have or had a row of a credential.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn keys_of_credential(
+        &self,
+        credential: &CredentialId,
+    ) -> Result<Vec<KeyName>, LedgerError> {
+        let credential = credential.clone();
+        self.submit(move |connection| read::keys_of_credential(connection, &credential))
+            .await
     }
 
     /// Returns the state of every key, by name.

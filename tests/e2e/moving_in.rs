@@ -72,7 +72,7 @@ fn adoption_that_a_file_contradicts_is_refused() {
     world.ok(&["adopt", "b", &of_b]);
     let (other, _) = create_manually(&world, "another");
     assert_refused(
-        &world.run(&["adopt", "a", &of_b]),
+        &world.run(&["adopt", "a", &of_a]),
         &["in this ledger already"],
     );
     // The file holds the current credential of the key: another one may exist beside it.
@@ -280,4 +280,45 @@ fn sinks_propose_what_to_adopt() {
         "{again}"
     );
     assert_eq!(world.history().len(), 2);
+}
+
+/// Two consumers use one credential that a person made.
+#[test]
+fn two_keys_adopt_one_credential() {
+    let world = TestEnv::start(&[]);
+    configure(
+        &world,
+        &["a", "b"],
+        "initial-rotation = \"scheduled\"\nrevoke-when-idle-for = \"0s\"\n",
+    );
+    let (id, secret) = create_manually(&world, "made for both");
+    for key in ["a", "b"] {
+        write(&world.path(&format!("{key}.key")), &secret);
+    }
+    let adopted = world.ok(&["adopt", "--from-sinks", "--yes"]);
+    for key in ["a", "b"] {
+        let line = format!("adopted {id} as current of {key}\n");
+        assert!(adopted.contains(&line), "{adopted}");
+    }
+    world.ok(&["rotate", "a", "--revoke-previous-now"]);
+    world.ok(&["once"]);
+    assert!(world.live_ids().contains(&id), "b still uses it");
+    let history = world.history();
+    let of_a = |row: &&serde_json::Value| row["key"] == "a" && row["credential_id"] == id.as_str();
+    let error = history.iter().find(of_a).unwrap()["error"].to_string();
+    assert!(error.contains("another key uses it"), "{error}");
+    let refused = world.run(&["revoke", &id]);
+    assert_refused(&refused, &["b.key"]);
+    world.ok(&["rotate", "b", "--revoke-previous-now"]);
+    world.ok(&["once"]);
+    assert!(!world.live_ids().contains(&id));
+    let history = world.history();
+    let rows = history
+        .iter()
+        .filter(|row| row["credential_id"] == id.as_str());
+    assert!(
+        rows.clone().all(|row| row["phase"] == "revoked"),
+        "{history:?}"
+    );
+    assert_eq!(rows.count(), 2);
 }

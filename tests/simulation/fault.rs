@@ -84,6 +84,9 @@ pub(crate) enum OperatorAction {
     ForceRevoke,
     Hold,
     Adopt,
+    /// Adopts a credential of the first key into the second, by preference one that is
+    /// about to be revoked.
+    AdoptShared,
     /// Pauses the schedule for half a period.
     Pause,
     /// Reloads the scenario's other configuration.
@@ -201,7 +204,7 @@ impl SimFault {
 }
 
 /// The events, which may occur at any operation.
-pub(crate) const EVENTS: [SimFault; 14] = [
+pub(crate) const EVENTS: [SimFault; 15] = [
     SimFault::CredentialFileRestore,
     SimFault::ClockStepForward,
     SimFault::ClockStepBack,
@@ -214,6 +217,7 @@ pub(crate) const EVENTS: [SimFault; 14] = [
     SimFault::Operator(OperatorAction::ForceRevoke),
     SimFault::Operator(OperatorAction::Hold),
     SimFault::Operator(OperatorAction::Adopt),
+    SimFault::Operator(OperatorAction::AdoptShared),
     SimFault::Operator(OperatorAction::Pause),
     SimFault::Operator(OperatorAction::Reload),
 ];

@@ -44,6 +44,7 @@ fn simulation_of_given_faults() {
         Some("small") => scenario::small(),
         Some("shared") => scenario::shared(),
         Some("hanging") => scenario::hanging(),
+        Some("sharing") => scenario::sharing(),
         _ => scenario::large(),
     };
     let plan = words.map(parse_fault).collect();
@@ -111,6 +112,30 @@ fn simulation_of_redactions_of_every_form() {
         check_all(&scenario, &plans);
         eprintln!("{form:?}: {} simulations", plans.len());
     }
+}
+
+/// A key adopts a credential of another one at every step, also of its revocation, and
+/// each fault follows at the next operations; then the adopting key leaves the
+/// configuration, or the first key's previous credentials are revoked at once.
+#[test]
+fn simulation_of_shared_credentials() {
+    let scenario = scenario::sharing();
+    check_all(&scenario, &single_fault_plans(&scenario, true));
+    let adopt = SimFault::Operator(OperatorAction::AdoptShared);
+    let operations = run_fixed(&scenario, &Vec::new(), false).operations;
+    let mut plans = Vec::new();
+    for at in 0..operations.len() {
+        let adoption = PlannedFault::once(at, adopt);
+        for (later, operation) in operations.iter().enumerate().skip(at + 1) {
+            let events = [OperatorAction::Reload, OperatorAction::RotateAndRevoke];
+            let events = events.map(SimFault::Operator);
+            let faults = operation.faults().iter().filter(|_| later < at + 8);
+            let faults = events.iter().chain(faults);
+            plans.extend(faults.map(|fault| vec![adoption, PlannedFault::once(later, *fault)]));
+        }
+    }
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", plans.len());
 }
 
 /// The host restarts the daemon after each crash, and the same fault repeats more often than

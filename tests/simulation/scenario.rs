@@ -138,6 +138,25 @@ pub(crate) fn redacted(redaction: RedactionForm) -> Scenario {
     }
 }
 
+/// Returns a scenario of two keys with different overlaps, whose operator adopts a
+/// credential of the first key into the second. The other configuration lacks the second.
+pub(crate) fn sharing() -> Scenario {
+    let file = sink("file", SinkKind::File, true);
+    let hook = sink("hook", SinkKind::Webhook, true);
+    let first = key("first", 30, vec![file]);
+    let second = key("second", 10, vec![hook]);
+    Scenario {
+        name: "sharing",
+        keys: vec![first.clone(), second],
+        changed_keys: vec![first],
+        fault_period: PERIOD + HOUR,
+        converges_after: PERIOD * 2 - MINUTE,
+        rotations: 4,
+        has_other_daemon: false,
+        redaction: RedactionForm::Dots,
+    }
+}
+
 /// Returns the small scenario beside another daemon.
 pub(crate) fn shared() -> Scenario {
     Scenario {

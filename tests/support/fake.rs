@@ -816,6 +816,22 @@ impl Fakes {
         calls[..count].to_vec()
     }
 
+    /// Drives the engine until `count` calls were made, some of which may be unanswered.
+    pub(crate) async fn first_started_calls(&self, engine: &mut Engine, count: usize) {
+        while self.world.calls.lock().unwrap().len() < count {
+            engine.start_due();
+            tokio::task::yield_now().await;
+            if engine.active_tasks() > 0 {
+                let completed = engine.process_completions();
+                let _ = tokio::time::timeout(Duration::ZERO, completed).await;
+            } else {
+                let next = engine.next_at().expect("something to do");
+                let now = self.world.now();
+                *self.world.now.lock().unwrap() = Some(next.max(now));
+            }
+        }
+    }
+
     pub(crate) fn phase_of(&self, rotation: &RotationId) -> String {
         let ledger = self.raw_ledger();
         ledger

@@ -28,6 +28,7 @@ pub(crate) fn adopted(number: u64, scope: Scope) -> Change {
             expires_at: None,
         },
         name: Some("by hand".to_owned()),
+        hold_until: None,
         event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
         operator: None,

@@ -69,6 +69,7 @@ pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
         sequence: number.into(),
         credential: credential(number),
         name: Some(format!("made-by-hand-{number}")),
+        hold_until: None,
         event,
         sinks: vec![(sink("file"), true)],
         operator: None,

@@ -122,6 +122,7 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
         ..adoption.credential.clone()
     });
     rotation.name = adoption.name.clone();
+    rotation.hold_until = adoption.hold_until;
     rotation.current_at = (phase == Phase::Current).then_some(update.at);
     rotation.stranded_at = (phase == Phase::Stranded).then_some(update.at);
     rotation.add_deliveries(&adoption.sinks, DeliveryState::Uncertain);

@@ -95,6 +95,8 @@ pub struct Adoption {
     pub name: Option<String>,
     /// [`LifecycleEvent::Adopted`] or [`LifecycleEvent::AdoptedAlongside`].
     pub event: LifecycleEvent,
+    /// The end of an operator's hold on the credential, of another key that has it.
+    pub hold_until: Option<Timestamp>,
     /// The key's sinks: any of them may hold it, since no delivery of it was
     /// recorded.
     pub sinks: Vec<(SinkId, bool)>,

@@ -10,18 +10,20 @@ mod due_time;
 mod holding_sinks;
 mod observation;
 mod reason;
+mod sharing;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::candidate::Candidate;
+pub use self::candidate::{Candidate, OtherHolder};
 use self::deferral::IN_USE_RECHECK_PAUSE;
 pub use self::deferral::{DeferReason, Deferral};
 pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
 pub use self::holding_sinks::holding_sinks;
 pub use self::observation::{Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
+use self::sharing::{all_holding_sinks, unmoved_key};
 use crate::core::active_credential::CredentialUsage;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
@@ -78,6 +80,9 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
     if let Some(blocker) = blocker(candidate, observation, now) {
         return Revocation::Blocked(blocker);
     }
+    if let Some(deferral) = defer_shared(candidate, now) {
+        return Revocation::Defer(deferral);
+    }
     let (last_use, identity) = match observation.credential {
         None => return Revocation::Observe(ObservationPart::Credential),
         // One 404 may come from a stale replica, so an operator's revocation sends
@@ -113,6 +118,12 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
         }
         (RevocationReason::Eviction, Some(rotation)) => {
             decide_eviction(candidate.policy, rotation, last_use)
+        }
+        // Another key's newest working credential must not end before its successor.
+        (RevocationReason::Immediate | RevocationReason::Orphan, Some(_))
+            if !candidate.others.is_empty() =>
+        {
+            decide_by_successor(observation, now)
         }
         (
             RevocationReason::Immediate
@@ -157,7 +168,7 @@ fn blocker(
                 let credential = rotation.credential.as_ref();
                 credential.is_some_and(|credential| credential.id == *candidate.credential)
             });
-            has_row.then_some(Blocker::HasRow)
+            (has_row || !candidate.others.is_empty()).then_some(Blocker::HasRow)
         }
         (_, None) => Some(Blocker::NotDue(None)),
         (
@@ -170,11 +181,12 @@ fn blocker(
             not_due(due_time(rotation, candidate.key, candidate.policy))
         }
         (RevocationReason::Eviction, Some(rotation)) => {
-            (!is_evictable(rotation)).then_some(Blocker::NotDue(None))
+            let is_evictable = is_evictable(rotation) && candidate.others.is_empty();
+            (!is_evictable).then_some(Blocker::NotDue(None))
         }
         (RevocationReason::Operator { force: true }, Some(_)) => None,
         (RevocationReason::Operator { force: false }, Some(_)) => {
-            let sinks = holding_sinks(candidate, observation, now);
+            let sinks = all_holding_sinks(candidate, observation, now);
             (!sinks.is_empty()).then_some(Blocker::HeldBy(sinks))
         }
     }
@@ -237,11 +249,31 @@ fn keep_unidentified(
     })
 }
 
+/// Defers a revocation without a command while another key of the credential has not
+/// moved to a newer one.
+fn defer_shared(candidate: &Candidate<'_>, now: Timestamp) -> Option<Deferral> {
+    match candidate.reason {
+        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {}
+        RevocationReason::DuplicateLabel
+        | RevocationReason::Eviction
+        | RevocationReason::Operator { .. } => return None,
+    }
+    let unmoved = unmoved_key(candidate, now)?;
+    let recheck = time::after(now, IN_USE_RECHECK_PAUSE);
+    Some(Deferral {
+        until: unmoved.moved_at.map_or(recheck, |at| at.min(recheck)),
+        reason: DeferReason::UsedByOtherKey,
+        final_warning: false,
+    })
+}
+
 fn is_time_based(candidate: &Candidate<'_>) -> bool {
     match candidate.reason {
         RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
             let rotation = candidate.rotation;
-            rotation.is_none_or(|rotation| depends_on_time(rotation, candidate.key))
+            // The overlaps of other keys are times.
+            !candidate.others.is_empty()
+                || rotation.is_none_or(|rotation| depends_on_time(rotation, candidate.key))
         }
         RevocationReason::DuplicateLabel
         | RevocationReason::Eviction
@@ -271,6 +303,12 @@ fn decide_superseded(
     {
         return Revocation::Defer(deferral);
     }
+    decide_by_successor(observation, now)
+}
+
+/// Deletes a credential if the provider has what replaced it, for every key of the
+/// credential.
+fn decide_by_successor(observation: &Observation, now: Timestamp) -> Revocation {
     match observation.successor_exists {
         None => Revocation::Observe(ObservationPart::Successor),
         Some(true) => Revocation::Delete,

@@ -215,17 +215,20 @@ pub enum DeferralKind {
     SuccessorMissing,
     /// The provider does not show it under the recorded name.
     OtherName,
+    /// Another key uses it, too, and has not moved to a newer one.
+    UsedByOtherKey,
 }
 
 impl DeferralKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::SelfCredential,
         Self::MayBeInUse,
         Self::RecentlyUsed,
         Self::UseUnreadable,
         Self::SuccessorMissing,
         Self::OtherName,
+        Self::UsedByOtherKey,
     ];
 
     /// Returns the kind's word in the ledger.
@@ -238,6 +241,7 @@ impl DeferralKind {
             Self::UseUnreadable => "use-unreadable",
             Self::SuccessorMissing => "successor-missing",
             Self::OtherName => "other-name",
+            Self::UsedByOtherKey => "used-by-other-key",
         }
     }
 

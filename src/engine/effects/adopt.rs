@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange};
-use crate::core::ids::{CredentialId, RotationId, SinkId};
-use crate::core::lifecycle::LifecycleEvent;
+use crate::core::decide::revocation::OtherHolder;
+use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::secret::Secret;
 use crate::core::state::{CredentialMetadata, Rotation};
 use crate::core::time;
@@ -180,11 +181,9 @@ impl Worker {
         force: bool,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
-        if let Some(key) = self.services.ledger.key_for_credential(credential).await? {
-            return Err(CommandError::Rejected(format!(
-                "{credential} is in this ledger already, as one of the key {key}"
-            )));
-        }
+        // No key's worker deletes it meanwhile.
+        let lock = self.lock_credential(credential).await?;
+        self.check_adoptable(credential, &lock.others).await?;
         let found = self.retrieve_to_adopt(managed, credential).await?;
         let contradiction = self.find_contradiction(&found.metadata, beside, held);
         if let Some((sink, keys)) = contradiction.filter(|_| !force) {
@@ -213,6 +212,11 @@ impl Worker {
             sequence: self.state.next_sequence(self.now()),
             credential: found.metadata,
             name: found.name,
+            hold_until: lock
+                .others
+                .iter()
+                .filter_map(|other| other.rotation.hold_until)
+                .max(),
             event,
             sinks: managed.all_sinks(),
             operator,
@@ -226,6 +230,26 @@ impl Worker {
             "adopted {credential} as {phase} of {}",
             self.state.key
         ))
+    }
+
+    /// Checks that no row of the credential stands against its adoption: one of this
+    /// key, or one of another key that ended or ends.
+    async fn check_adoptable(
+        &self,
+        credential: &CredentialId,
+        others: &[OtherHolder],
+    ) -> Result<(), CommandError> {
+        let keys = self.services.ledger.keys_of_credential(credential).await?;
+        let shares = |key: &KeyName| {
+            let mut others = others.iter().filter(|other| other.key.key == *key);
+            others.any(|other| may_be_shared(other.rotation.phase))
+        };
+        match keys.iter().find(|key| !shares(key)) {
+            None => Ok(()),
+            Some(key) => Err(CommandError::Rejected(format!(
+                "{credential} is in this ledger already, as one of the key {key}"
+            ))),
+        }
     }
 
     /// Retrieves a credential that may be adopted.
@@ -275,6 +299,20 @@ impl Worker {
         held.into_iter().find(|(_, keys)| {
             !keys.is_empty() && keys.iter().all(is_other) && !is_any_of(keys, known())
         })
+    }
+}
+
+/// Returns whether another key may adopt a credential whose row has this phase: it is
+/// delivered, and nothing but the schedule ends it.
+const fn may_be_shared(phase: Phase) -> bool {
+    match phase {
+        Phase::Current | Phase::Stranded | Phase::Retired => true,
+        Phase::Intended
+        | Phase::Created
+        | Phase::Verified
+        | Phase::Orphaned
+        | Phase::Revoked
+        | Phase::Failed => false,
     }
 }
 

@@ -157,7 +157,8 @@ impl Worker {
             recorded: row.label.as_ref().map(Label::as_str),
             confirmed: None,
         };
-        let revoked = self.revoke_if_allowed(credential, None, reason, name);
+        let lock = self.lock_credential(&credential.id).await?;
+        let revoked = self.revoke_if_allowed(&lock, credential, None, reason, name);
         let problem = match revoked.await {
             Ok(RevocationOutcome::Deleted) => {
                 let revoked = RevokedDuplicate {

@@ -16,6 +16,7 @@ use crate::core::state::{
     CredentialMetadata, HELD_UNTIL_RELEASED, Pause, Rotation, visible_hold_end,
 };
 use crate::core::time;
+use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::revoke::{ExpectedName, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::worker::Worker;
@@ -86,6 +87,7 @@ impl Worker {
         confirmed: Option<&str>,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
+        let lock = self.lock_credential(credential).await?;
         let Some(rotation) = self.live_rotation(credential).cloned() else {
             return Err(CommandError::Rejected(format!(
                 "{credential} is not alive in this ledger; `rekeyd history` shows every one"
@@ -107,7 +109,7 @@ impl Worker {
             ..ExpectedName::of_rotation(&rotation)
         };
         match self
-            .revoke_if_allowed(&metadata, Some(&rotation), reason, name)
+            .revoke_if_allowed(&lock, &metadata, Some(&rotation), reason, name)
             .await
         {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {}
@@ -162,7 +164,7 @@ impl Worker {
             ..Transition::new(&rotation.id, event)
         };
         let mut changes = vec![Change::from(transition)];
-        if !self.holding_sinks(&rotation, &metadata).is_empty() {
+        if !self.holding_sinks(&lock, &rotation, &metadata).is_empty() {
             // If it is found alive later, it is revoked again although sinks hold it.
             changes.push(Change::from(ImmediateRevocation {
                 rotation: rotation.id.clone(),
@@ -208,9 +210,14 @@ impl Worker {
         )
     }
 
-    fn holding_sinks(&self, rotation: &Rotation, credential: &CredentialMetadata) -> Vec<SinkId> {
+    fn holding_sinks(
+        &self,
+        lock: &LockedCredential,
+        rotation: &Rotation,
+        credential: &CredentialMetadata,
+    ) -> Vec<SinkId> {
         let reason = RevocationReason::Operator { force: true };
-        let candidate = self.candidate(credential, Some(rotation), reason);
+        let candidate = self.candidate(lock, credential, Some(rotation), reason);
         holding_sinks(&candidate, &Observation::default(), self.now())
     }
 
@@ -225,6 +232,20 @@ impl Worker {
             return Err(CommandError::Rejected(format!(
                 "nothing of {key} can be held until a time that is over; `rekeyd release` ends a hold"
             )));
+        }
+        // A hold that is granted must not meet a deletion that another key's worker sends.
+        let mut ids: Vec<_> = self
+            .state
+            .live
+            .iter()
+            .filter_map(Rotation::credential)
+            .collect();
+        ids.retain(|recorded| credential.is_none_or(|id| recorded.id == *id));
+        let mut ids: Vec<_> = ids.into_iter().map(|one| one.id.clone()).collect();
+        ids.sort_unstable();
+        let mut locks = Vec::new();
+        for id in &ids {
+            locks.push(self.lock_credential(id).await?);
         }
         let is_selected = |rotation: &&Rotation| {
             let recorded = rotation.credential.as_ref();

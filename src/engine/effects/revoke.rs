@@ -11,7 +11,7 @@ use crate::core::change::{
 };
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{
-    Blocker, Candidate, DeferReason, Deferral, Identity, Observation, ObservationPart,
+    Blocker, Candidate, DeferReason, Deferral, Identity, Observation, ObservationPart, OtherHolder,
     RemoteAnswer, Revocation, RevocationReason, decide,
 };
 use crate::core::ids::{CredentialId, RotationId};
@@ -20,6 +20,7 @@ use crate::core::policy::RetryClass;
 use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
 use crate::core::time;
 use crate::engine::conditions::clock_mismatch_message;
+use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::{redacted_value_of, retry_delay};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -113,12 +114,22 @@ pub(super) struct DecidedRevocation {
 impl Worker {
     /// Revokes the credential of a rotation that is due.
     pub(crate) async fn revoke(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
+        let recorded = self.state.rotation(rotation).and_then(Rotation::credential);
+        let id = recorded.map(|credential| credential.id.clone());
+        let lock = match &id {
+            Some(id) => Some(self.lock_credential(id).await?),
+            None => None,
+        };
         let row = self.state.rotation(rotation).cloned();
-        let Some((row, credential, reason)) = row.and_then(|row| {
+        if row.is_none() && lock.is_some() {
+            // Another key's worker ended all rows of the credential.
+            return Ok(());
+        }
+        let Some((lock, (row, credential, reason))) = lock.zip(row.and_then(|row| {
             let credential = row.credential.clone()?;
             let reason = RevocationReason::of_rotation(&row)?;
             Some((row, credential, reason))
-        }) else {
+        })) else {
             return Err(LedgerError::Corrupt(format!(
                 "no credential to revoke for the rotation {rotation}"
             )));
@@ -136,7 +147,7 @@ impl Worker {
         };
         let name = ExpectedName::of_rotation(&row);
         let outcome = self
-            .revoke_if_allowed(&credential, Some(&row), reason, name)
+            .revoke_if_allowed(&lock, &credential, Some(&row), reason, name)
             .await;
         let change = match outcome {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {
@@ -172,16 +183,17 @@ impl Worker {
     }
 
     /// Decides whether a credential is revoked, and deletes it if it is. Every deletion
-    /// passes through here.
+    /// passes through here. The caller keeps the lock until it has recorded the outcome.
     pub(super) async fn revoke_if_allowed(
         &self,
+        lock: &LockedCredential,
         credential: &CredentialMetadata,
         rotation: Option<&Rotation>,
         reason: RevocationReason,
         name: ExpectedName<'_>,
     ) -> Result<RevocationOutcome, ProviderError> {
         let decided = self
-            .decide_revocation(credential, rotation, reason, name)
+            .decide_revocation(lock, credential, rotation, reason, name)
             .await?;
         let other_name = |until| {
             RevocationOutcome::OtherName(OtherName {
@@ -207,6 +219,7 @@ impl Worker {
     /// Makes the observations that the decision needs, one by one, until it is made.
     pub(super) async fn decide_revocation(
         &self,
+        lock: &LockedCredential,
         credential: &CredentialMetadata,
         rotation: Option<&Rotation>,
         reason: RevocationReason,
@@ -216,7 +229,7 @@ impl Worker {
         let mut observation = Observation::default();
         let mut redacted = redacted_value_of(None, credential);
         loop {
-            let candidate = self.candidate(credential, rotation, reason);
+            let candidate = self.candidate(lock, credential, rotation, reason);
             let revocation = decide(&candidate, &observation, self.now());
             match revocation {
                 Revocation::Observe(ObservationPart::Credential) => {
@@ -240,7 +253,7 @@ impl Worker {
                     );
                 }
                 Revocation::Observe(ObservationPart::Successor) => {
-                    observation.successor_exists = Some(self.successor_exists().await?);
+                    observation.successor_exists = Some(self.successors_exist(&lock.others).await?);
                 }
                 Revocation::Delete
                 | Revocation::AlreadyGone
@@ -305,6 +318,7 @@ impl Worker {
 
     pub(super) fn candidate<'a>(
         &'a self,
+        lock: &'a LockedCredential,
         credential: &'a CredentialMetadata,
         rotation: Option<&'a Rotation>,
         reason: RevocationReason,
@@ -313,6 +327,7 @@ impl Worker {
             key: &self.state,
             rotation,
             credential: &credential.id,
+            others: &lock.others,
             policy: self.managed.as_ref().map(|managed| managed.policy.as_ref()),
             reason,
             is_clock_trusted: self
@@ -395,13 +410,19 @@ impl Worker {
         Ok(provider.usage(id, redacted))
     }
 
-    /// Returns whether the provider has the key's current credential.
-    async fn successor_exists(&self) -> Result<bool, ProviderError> {
-        let current = self.state.current();
-        let Some(credential) = current.and_then(|current| current.credential.as_ref()) else {
-            return Ok(false);
-        };
-        Ok(self.retrieve(credential).await?.value.is_some())
+    /// Returns whether the provider has the key's current credential, and those of other
+    /// keys that have the credential to revoke.
+    async fn successors_exist(&self, others: &[OtherHolder]) -> Result<bool, ProviderError> {
+        for key in std::iter::once(&self.state).chain(others.iter().map(|other| &other.key)) {
+            let current = key.current();
+            let Some(credential) = current.and_then(Rotation::credential) else {
+                return Ok(false);
+            };
+            if self.retrieve(credential).await?.value.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn deferral_changes(&self, rotation: &RotationId, deferral: &Deferral) -> Vec<Change> {

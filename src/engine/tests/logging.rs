@@ -65,6 +65,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
             expires_at: Some(time::after(at(), HOUR)),
         },
         name: Some("label-1".to_owned()),
+        hold_until: None,
         event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
         operator: None,

@@ -34,6 +34,8 @@ pub(crate) fn check_convergence(world: &SimWorld, engine: &Engine) -> Result<(),
         }
     }
     remove_unconfigured(world, engine, &mut live);
+    // A key that left the configuration has not moved to a newer one.
+    live.retain(|credential| !world.is_shared_with_removed_key(&credential.id));
     let is_doubtful = !world.scenario.redaction.identifies_secrets();
     if is_doubtful {
         let states = world.scenario.keys.iter();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rekeyd::core::change::OperatorNote;
 use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName};
+use rekeyd::core::lifecycle::Phase;
 use rekeyd::core::time;
 use rekeyd::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use rekeyd::engine::{Engine, RotationRequest};
@@ -22,7 +23,11 @@ use crate::world::SimWorld;
 const REQUEST_DELAY: Duration = Duration::from_secs(PERIOD.as_secs() / 4);
 
 /// The reply that an operator waits for.
-type PendingReply = oneshot::Receiver<Result<String, CommandError>>;
+struct PendingReply {
+    reply: oneshot::Receiver<Result<String, CommandError>>,
+    /// The credential of another key that the command adopts, and the adopting key.
+    shared: Option<(CredentialId, KeyName)>,
+}
 
 /// The operator of one process.
 pub(super) struct Operator {
@@ -69,16 +74,22 @@ impl Operator {
 
     /// Receives the replies, and checks that the engine drops no command.
     fn receive_replies(&mut self, world: &SimWorld) {
-        self.replies.retain_mut(|reply| match reply.try_recv() {
-            Ok(_) => false,
-            Err(TryRecvError::Empty) => true,
-            Err(TryRecvError::Closed) => {
-                world.record_violation(
-                    "an operator's command is dropped without a reply".to_owned(),
-                );
-                false
-            }
-        });
+        self.replies
+            .retain_mut(|pending| match pending.reply.try_recv() {
+                Ok(result) => {
+                    if let (Ok(_), Some((credential, key))) = (result, &pending.shared) {
+                        world.record_shared_adoption(credential.as_str(), key.as_str());
+                    }
+                    false
+                }
+                Err(TryRecvError::Empty) => true,
+                Err(TryRecvError::Closed) => {
+                    world.record_violation(
+                        "an operator's command is dropped without a reply".to_owned(),
+                    );
+                    false
+                }
+            });
     }
 }
 
@@ -137,6 +148,9 @@ fn perform_action(
         let credential = state.current()?.credential.as_ref()?;
         Some(credential.id.clone())
     });
+    if action == OperatorAction::AdoptShared {
+        return adopt_shared(world, engine, &key);
+    }
     let half_period_from = |now| Some(time::after(now, PERIOD / 2));
     let command = match action {
         OperatorAction::Rotate => {
@@ -176,6 +190,8 @@ fn perform_action(
             until: half_period_from(world.true_now()),
             operator: None,
         },
+        // It concerns the second key.
+        OperatorAction::AdoptShared => return None,
         OperatorAction::Adopt => {
             let id = world.create_manually();
             world.request_deletion(&id);
@@ -187,6 +203,24 @@ fn perform_action(
         }
     };
     Some(submit_command(world, engine, &key, command))
+}
+
+/// Adopts a live credential of `first` into the second key.
+fn adopt_shared(world: &SimWorld, engine: &mut Engine, first: &KeyName) -> Option<PendingReply> {
+    let configuration = world.configuration();
+    let second = key_name(configuration.get(1)?.name);
+    let live = &engine.state(first)?.live;
+    let mut retired = live.iter().filter(|row| row.phase == Phase::Retired);
+    let shared = retired.next().or_else(|| engine.state(first)?.current())?;
+    let credential = shared.credential.as_ref()?.id.clone();
+    let command = OperatorCommand::Adopt {
+        credential: credential.clone(),
+        force: false,
+        operator: None,
+    };
+    let mut pending = submit_command(world, engine, &second, command);
+    pending.shared = Some((credential, second));
+    Some(pending)
 }
 
 fn request_rotation(world: &SimWorld, engine: &mut Engine, key: &KeyName, revoke_previous: bool) {
@@ -210,5 +244,8 @@ fn submit_command(
     };
     let is_accepted = engine.submit_command(key, command);
     world.check(is_accepted, "the engine accepts an operator's command");
-    receiver
+    PendingReply {
+        reply: receiver,
+        shared: None,
+    }
 }

@@ -148,12 +148,14 @@ impl SimWorld {
             let name = &credential.name;
             state.record_violation(format!("the unmanaged credential {name} is deleted"));
         }
-        state.check_consumers(&Revocation {
+        let revocation = Revocation {
             credential: &credential,
             at: now,
             scenario: &self.scenario,
             configuration,
-        });
+        };
+        state.check_consumers(&revocation);
+        state.check_other_keys(&revocation);
     }
 
     /// Returns every credential that was alive at a time.
@@ -217,15 +219,13 @@ impl WorldState {
         unmanaged: bool,
     ) -> SimCredential {
         let number = self.credentials.len();
+        // As at the real provider, no part of a secret is its credential's name: the name
+        // would be masked while any simulation of this process has the secret.
+        let random: String = name.chars().rev().collect();
         let created = SimCredential {
             id: format!("key_{number:04}"),
             name: name.to_owned(),
-            // Backwards, since text with a part of a living secret, of another simulation in
-            // this process, too, is masked.
-            secret: format!(
-                "sk-admin-{}-T3BlbkFJ-{number:06}",
-                name.chars().rev().collect::<String>()
-            ),
+            secret: format!("sk-admin-{random}-T3BlbkFJ-{number:06}"),
             created_at: at,
             deleted_at: None,
             unmanaged,

@@ -17,6 +17,7 @@ mod operations;
 mod operator;
 mod other_daemon;
 mod report;
+mod shared_credentials;
 mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use self::clock::ClockError;
 use self::credentials::LateCreate;
 use self::livelock::WorkCounters;
+use self::shared_credentials::SharedAdoption;
 use self::sinks::{LateDelivery, SinkState};
 use crate::fault::{OperatorAction, SimFault, SimOperation};
 use crate::scenario::Scenario;
@@ -82,6 +84,7 @@ struct WorldState {
     /// The secrets that somebody wrote into the file of rekeyd's own credential.
     restored_secrets: BTreeSet<String>,
     operator_actions: Vec<OperatorAction>,
+    shared_adoptions: Vec<SharedAdoption>,
     /// The keys whose previous credentials the operator had revoked at once.
     immediately_revoked_keys: BTreeSet<String>,
     /// When each reconfiguration occurred. They alternate between the scenario's other
@@ -127,6 +130,7 @@ impl SimWorld {
             own_secret: None,
             restored_secrets: BTreeSet::new(),
             operator_actions: Vec::new(),
+            shared_adoptions: Vec::new(),
             immediately_revoked_keys: BTreeSet::new(),
             reconfigured_at: Vec::new(),
             pending_fault: None,

@@ -105,6 +105,8 @@ impl SimWorld {
             .cloned()
             .collect();
         state.forgotten_labels.extend(forgotten);
+        // The ledger may have lost the adoptions, too.
+        state.shared_adoptions.clear();
     }
 
     async fn crash<T>(&self) -> T {

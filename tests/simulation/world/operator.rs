@@ -67,9 +67,10 @@ impl SimWorld {
                     && !state.forgotten_labels.contains(&credential.name)
             });
             earlier.next().is_none()
-                && lookalikes
-                    .iter()
-                    .any(|lookalike| key_of_label(&lookalike.name) == key)
+                && lookalikes.iter().any(|lookalike| {
+                    key_of_label(&lookalike.name) == key
+                        && lookalike.created_at < created.created_at
+                })
         });
         if let Some(name) = beside_lookalike.map(|created| created.name.clone()) {
             state.record_violation(format!("{name} is created beside lookalikes"));

@@ -1,5 +1,7 @@
 //! A credential whose revocation is decided.
 
+use std::sync::Arc;
+
 use crate::core::decide::revocation::reason::RevocationReason;
 use crate::core::ids::CredentialId;
 use crate::core::policy::KeyPolicy;
@@ -16,8 +18,21 @@ pub struct Candidate<'a> {
     pub credential: &'a CredentialId,
     /// The key's policy; none for a key that is not configured any more.
     pub policy: Option<&'a KeyPolicy>,
+    /// The rows that other keys have of it.
+    pub others: &'a [OtherHolder],
     /// The reason to revoke it.
     pub reason: RevocationReason,
     /// Whether no clock condition is active.
     pub is_clock_trusted: bool,
+}
+
+/// Another key with a live row of the credential.
+#[derive(Debug, Clone)]
+pub struct OtherHolder {
+    /// The key.
+    pub key: KeyState,
+    /// Its row.
+    pub rotation: Rotation,
+    /// The key's policy; none for a key that is not configured any more.
+    pub policy: Option<Arc<KeyPolicy>>,
 }

@@ -75,6 +75,8 @@ pub enum DeferReason {
     SuccessorMissing,
     /// The provider does not show it under its recorded name.
     OtherName,
+    /// Another key uses it, too, and has not moved to a newer one.
+    UsedByOtherKey,
 }
 
 impl DeferReason {
@@ -88,6 +90,7 @@ impl DeferReason {
             Self::UseUnreadable { .. } => DeferralKind::UseUnreadable,
             Self::SuccessorMissing => DeferralKind::SuccessorMissing,
             Self::OtherName => DeferralKind::OtherName,
+            Self::UsedByOtherKey => DeferralKind::UsedByOtherKey,
         }
     }
 }
@@ -123,6 +126,9 @@ impl fmt::Display for DeferReason {
                 "the provider does not show it under its recorded name, so it may be somebody \
                  else's",
             ),
+            Self::UsedByOtherKey => {
+                formatter.write_str("another key uses it, too, and has not moved to a newer one")
+            }
         }
     }
 }

@@ -611,6 +611,7 @@ fn for_each_case(mut check: impl FnMut(&Case, &Revocation)) {
             rotation: (case.reason != RevocationReason::DuplicateLabel).then_some(&rotation),
             credential: &id,
             policy: case.is_configured.then_some(&policy),
+            others: &[],
             reason: case.reason,
             is_clock_trusted: case.is_clock_trusted,
         };
@@ -757,6 +758,7 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::Delete => Expected::Delete,
         Revocation::AlreadyGone => Expected::AlreadyGone,
         Revocation::Defer(deferral) => match deferral.reason {
+            DeferReason::UsedByOtherKey => panic!("no other key has it"),
             DeferReason::SelfCredential => Expected::DeferSelfCredential,
             DeferReason::MayBeInUse => Expected::DeferMayBeInUse,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
@@ -829,6 +831,7 @@ fn candidate<'a>(
         rotation: Some(rotation),
         credential: &rotation.credential.as_ref().unwrap().id,
         policy: Some(policy),
+        others: &[],
         reason: RevocationReason::Superseded,
         is_clock_trusted: true,
     }

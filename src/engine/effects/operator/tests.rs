@@ -303,6 +303,7 @@ async fn pause_warns_when_the_credential_expires_first() {
             expires_at: Some(time::after(at(), OVERLAP * 8)),
         },
         name: Some("label-1".to_owned()),
+        hold_until: None,
         event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
         operator: None,

@@ -6,6 +6,7 @@ use crate::core::decide::revocation::{Revocation, RevocationReason, is_evictable
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::state::Rotation;
 use crate::core::time;
+use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::preconditions::Readiness;
 use crate::engine::effects::retry_delay;
 use crate::engine::effects::revoke::ExpectedName;
@@ -42,7 +43,11 @@ impl Worker {
         let candidates = live.filter(|rotation| is_evictable(rotation));
         let candidates: Vec<_> = candidates.cloned().collect();
         for candidate in candidates {
-            match self.can_evict(&candidate).await {
+            let Some(credential) = &candidate.credential else {
+                continue;
+            };
+            let lock = self.lock_credential(&credential.id).await?;
+            match self.can_evict(&lock, &candidate).await {
                 Ok(true) => {
                     self.evict(&candidate).await?;
                     return Ok(Readiness::Deferred);
@@ -66,13 +71,18 @@ impl Worker {
         Ok(Readiness::Deferred)
     }
 
-    async fn can_evict(&self, rotation: &Rotation) -> Result<bool, ProviderError> {
+    async fn can_evict(
+        &self,
+        lock: &LockedCredential,
+        rotation: &Rotation,
+    ) -> Result<bool, ProviderError> {
         let Some(credential) = &rotation.credential else {
             return Ok(false);
         };
         let reason = RevocationReason::Eviction;
         let decided = self
             .decide_revocation(
+                lock,
                 credential,
                 Some(rotation),
                 reason,

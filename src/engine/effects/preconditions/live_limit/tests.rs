@@ -47,6 +47,7 @@ async fn only_stranded_rotations_without_deliveries_are_evictable() {
             expires_at: None,
         },
         name: None,
+        hold_until: None,
         event: LifecycleEvent::AdoptedAlongside,
         sinks: vec![(sink_id(), true)],
         operator: None,

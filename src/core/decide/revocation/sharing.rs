@@ -1,0 +1,59 @@
+//! Whether other keys still use a credential that several keys have adopted.
+
+use jiff::Timestamp;
+
+use crate::core::decide::revocation::candidate::{Candidate, OtherHolder};
+use crate::core::decide::revocation::due_time::{DueTime, due_time};
+use crate::core::decide::revocation::holding_sinks::holding_sinks;
+use crate::core::decide::revocation::observation::Observation;
+use crate::core::ids::SinkId;
+
+/// A key that has not moved to a newer credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UnmovedKey {
+    /// When it has, if that follows from the ledger.
+    pub(super) moved_at: Option<Timestamp>,
+}
+
+/// Returns a key that may still use the credential, if others have it besides the
+/// candidate's own: one that has not moved, or whose overlap or hold is not over. A key
+/// that left the configuration has not moved.
+pub(super) fn unmoved_key(candidate: &Candidate<'_>, now: Timestamp) -> Option<UnmovedKey> {
+    if candidate.others.is_empty() {
+        return None;
+    }
+    if candidate.policy.is_none() {
+        return Some(UnmovedKey { moved_at: None });
+    }
+    let unmoved = |other: &OtherHolder| {
+        let Some(policy) = &other.policy else {
+            return Some(UnmovedKey { moved_at: None });
+        };
+        match due_time(&other.rotation, &other.key, Some(policy)) {
+            DueTime::Never => Some(UnmovedKey { moved_at: None }),
+            DueTime::From(Some(at)) if at > now => Some(UnmovedKey { moved_at: Some(at) }),
+            DueTime::From(_) => None,
+        }
+    };
+    candidate.others.iter().find_map(unmoved)
+}
+
+/// Returns the sinks of all keys that may hold the credential now.
+pub(super) fn all_holding_sinks(
+    candidate: &Candidate<'_>,
+    observation: &Observation,
+    now: Timestamp,
+) -> Vec<SinkId> {
+    let mut sinks = holding_sinks(candidate, observation, now);
+    for other in candidate.others {
+        let of_other = Candidate {
+            key: &other.key,
+            rotation: Some(&other.rotation),
+            policy: other.policy.as_deref(),
+            others: &[],
+            ..*candidate
+        };
+        sinks.extend(holding_sinks(&of_other, observation, now));
+    }
+    sinks
+}
