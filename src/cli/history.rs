@@ -117,7 +117,7 @@ impl HistoryCommand {
 }
 
 /// The columns of the view.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "rotation",
     "key",
     "sequence",
@@ -139,6 +139,7 @@ const COLUMNS: [&str; 21] = [
     "hold_until",
     "holder",
     "hold_reason",
+    "name",
 ];
 
 /// The values of a rotation in the order of [`COLUMNS`].
@@ -166,6 +167,7 @@ fn values(entry: &HistoryEntry) -> [Value; COLUMNS.len()] {
         timestamp(entry.hold_until),
         json!(entry.holder),
         json!(entry.hold_reason),
+        json!(entry.name),
     ]
 }
 

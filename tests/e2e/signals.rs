@@ -132,7 +132,12 @@ fn process_1_reaps_orphans_and_passes_signals_on() {
         return;
     }
     let world = TestEnv::start(&[]);
-    configure_on_change(&world, "(setsid sh -c 'echo > \"$0/ended\"' \"$1\" &)");
+    // The orphan has left the group of the program before that ends, and outlives it.
+    configure_on_change(
+        &world,
+        "setsid sh -c 'echo >\"$0/begun\"; while kill -0 \"$1\" 2>/dev/null; do :; done; \
+         echo >\"$0/ended\"' \"$1\" $$ &\nuntil [ -e \"$1/begun\" ]; do :; done",
+    );
     let mut command = Command::new("unshare");
     command
         .args(namespace)

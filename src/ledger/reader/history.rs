@@ -70,6 +70,8 @@ pub struct HistoryEntry {
     pub holder: Option<String>,
     /// Why it is held.
     pub hold_reason: Option<String>,
+    /// The name that the provider is expected to show.
+    pub name: Option<String>,
 }
 
 /// A prepared query of the history. It can run more than once, with the same result.
@@ -110,7 +112,7 @@ impl LedgerSnapshot<'_> {
 /// The columns in the order of [`read_entry`].
 const COLUMNS: &str = "rotation, key, sequence, \"trigger\", scheduled_for, started_at, label,
     credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
-    revoke_after, revoked_at, error, held, hold_until, holder, hold_reason";
+    revoke_after, revoked_at, error, held, hold_until, holder, hold_reason, name";
 
 fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {COLUMNS} FROM history WHERE true");
@@ -165,5 +167,6 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
         hold_until: cells.timestamp()?,
         holder: cells.get()?,
         hold_reason: cells.get()?,
+        name: cells.get()?,
     })
 }
