@@ -47,12 +47,12 @@ pub(super) struct SharedChange {
 
 enum SharedChangeKind {
     /// It is revoked.
-    Ended {
+    Revoked {
         event: LifecycleEvent,
         operator: Option<OperatorNote>,
     },
     /// An operator held or released it.
-    Held {
+    HoldSet {
         until: Option<Timestamp>,
         operator: Option<OperatorNote>,
     },
@@ -65,14 +65,14 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
         let (rotation, kind) = match change {
             Change::Rotation(RotationChange::Transitioned(moved)) => (
                 &moved.rotation,
-                SharedChangeKind::Ended {
+                SharedChangeKind::Revoked {
                     event: moved.event,
                     operator: moved.operator.clone(),
                 },
             ),
             Change::Operator(crate::core::change::OperatorChange::HoldSet(hold)) => (
                 &hold.rotation,
-                SharedChangeKind::Held {
+                SharedChangeKind::HoldSet {
                     until: hold.until,
                     operator: hold.operator.clone(),
                 },
@@ -87,7 +87,7 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
             continue;
         };
         let is_ended = row.after.phase == Phase::Revoked;
-        if matches!(kind, SharedChangeKind::Ended { .. }) && !is_ended {
+        if matches!(kind, SharedChangeKind::Revoked { .. }) && !is_ended {
             continue;
         }
         let credential = row.after.credential.as_ref();
@@ -141,7 +141,7 @@ pub(super) fn live_rows(
 
 fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind) -> Change {
     match kind {
-        SharedChangeKind::Ended { event, operator } => {
+        SharedChangeKind::Revoked { event, operator } => {
             let phase = key.rotation(rotation).map(|row| row.phase);
             let event = match (event, phase) {
                 (_, Some(Phase::Orphaned)) => LifecycleEvent::Deleted,
@@ -154,7 +154,7 @@ fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind)
                 ..Transition::new(rotation, event)
             })
         }
-        SharedChangeKind::Held { until, operator } => Change::from(CredentialHold {
+        SharedChangeKind::HoldSet { until, operator } => Change::from(CredentialHold {
             rotation: rotation.clone(),
             until: *until,
             operator: operator.clone(),

@@ -62,6 +62,8 @@ fn echo(knows: &[&str]) -> String {
 #[derive(Default)]
 struct Provider {
     made: Vec<String>,
+    /// The names that were asked for, in the same order.
+    names: Vec<String>,
     failed: Vec<String>,
     deleted: Vec<String>,
 }
@@ -88,17 +90,21 @@ impl Provider {
             self.failed.push(once);
             return error(500, "echo", &echo(&[secret, &request.body]));
         }
-        let key = |number: usize| {
+        let body: serde_json::Value = serde_json::from_str(&request.body).unwrap_or_default();
+        if request.method == "POST" {
+            self.names.push(body["name"].as_str().unwrap().to_owned());
+        }
+        let key = |number: usize, names: &[String]| {
             let secret = new_secret(number);
             let end = &secret[secret.len() - 3..];
             json!({"object": "organization.admin_api_key", "id": format!("key_echo_{number}"),
-                "redacted_value": format!("sk-admin...{end}"), "created_at": 1_711_471_533, "name": "x"})
+                "redacted_value": format!("sk-admin...{end}"), "created_at": 1_711_471_533, "name": names[number - 1]})
         };
         match (request.method.as_str(), id) {
             ("POST", None) => {
                 let number = self.made.len() + 1;
                 self.made.push(new_secret(number));
-                let mut key = key(number);
+                let mut key = key(number, &self.names);
                 key["value"] = json!(new_secret(number));
                 (200, key.to_string())
             }
@@ -108,7 +114,7 @@ impl Provider {
             }
             ("GET", Some(id)) => {
                 let number = id.trim_start_matches("key_echo_").parse().unwrap();
-                (200, key(number).to_string())
+                (200, key(number, &self.names).to_string())
             }
             _ => {
                 self.deleted.extend(id.map(str::to_owned));
