@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rekeyd::core::time;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -45,6 +46,10 @@ pub(crate) use self::sinks::{SinkLocation, consumer_cache, locations_of};
 
 /// The start of every simulation.
 const START_TIME: &str = "2026-11-24T00:00:00Z";
+
+/// The age of the credential that an operator created before the first start: even a stale
+/// list has it.
+const BOOTSTRAP_AGE: Duration = Duration::from_secs(30 * 86_400);
 
 pub(crate) struct SimWorld {
     pub(crate) scenario: Scenario,
@@ -110,7 +115,7 @@ struct WorldState {
 impl SimWorld {
     pub(crate) fn new(scenario: Scenario, plan: FaultPlan, is_traced: bool) -> Arc<Self> {
         let start_time: Timestamp = START_TIME.parse().unwrap();
-        let bootstrap = SimCredential::bootstrap(start_time);
+        let bootstrap = SimCredential::bootstrap(time::before(start_time, BOOTSTRAP_AGE));
         let mut state = WorldState {
             process: 0,
             operations_started: 0,
