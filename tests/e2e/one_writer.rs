@@ -41,12 +41,16 @@ fn run_within_limit(world: &TestEnv, arguments: &[&str]) -> Output {
 fn locks_of(process: u32, path: &Path) -> Vec<String> {
     let inode = path.metadata().unwrap().ino();
     let mut kinds = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).unwrap() {
-        let info = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
-        let locks = info.lines().filter(|line| line.starts_with("lock:"));
-        for lock in locks.filter(|lock| lock.contains(&format!(":{inode} "))) {
-            let kind = lock.split_whitespace().nth(2).unwrap();
-            kinds.push(kind.to_owned());
+    // Its `fdinfo` is closed to other processes, as its memory is.
+    for lock in fs::read_to_string("/proc/locks").unwrap().lines() {
+        // NUMBER: KIND ADVISORY MODE PROCESS DEVICE:INODE START END
+        let fields: Vec<_> = lock.split_whitespace().collect();
+        let is_holder = fields.get(4) == Some(&process.to_string().as_str());
+        let is_file = fields
+            .get(5)
+            .is_some_and(|file| file.ends_with(&format!(":{inode}")));
+        if is_holder && is_file {
+            kinds.push(fields[1].to_owned());
         }
     }
     kinds.sort();
