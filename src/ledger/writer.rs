@@ -83,12 +83,9 @@ impl Mailbox {
 /// Runs the writer until no handle of the ledger is left, or until it is closed.
 pub(super) fn run_on_thread(mut ledger: OpenLedger, mut mailbox: Mailbox) {
     while let Some(task) = mailbox.blocking_next() {
-        match task {
-            WriterTask::Commit(operations) => commit(&mut ledger, operations),
-            WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
-            WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
-            WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
-            WriterTask::Close(reply) => return close(ledger, reply),
+        match execute(ledger, task) {
+            Some(open) => ledger = open,
+            None => return,
         }
     }
 }
@@ -96,14 +93,26 @@ pub(super) fn run_on_thread(mut ledger: OpenLedger, mut mailbox: Mailbox) {
 /// As [`run_on_thread`], on the present runtime.
 pub(super) async fn run_as_task(mut ledger: OpenLedger, mut mailbox: Mailbox) {
     while let Some(task) = mailbox.next().await {
-        match task {
-            WriterTask::Commit(operations) => commit(&mut ledger, operations),
-            WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
-            WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
-            WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
-            WriterTask::Close(reply) => return close(ledger, reply),
+        match execute(ledger, task) {
+            Some(open) => ledger = open,
+            None => return,
         }
     }
+}
+
+/// Executes a task. Returns the ledger, unless the task closed it.
+fn execute(mut ledger: OpenLedger, task: WriterTask) -> Option<OpenLedger> {
+    match task {
+        WriterTask::Commit(operations) => commit(&mut ledger, operations),
+        WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+        WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
+        WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
+        WriterTask::Close(reply) => {
+            close(ledger, reply);
+            return None;
+        }
+    }
+    Some(ledger)
 }
 
 /// As [`run_as_task`], on a disk that may fail.
