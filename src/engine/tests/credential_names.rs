@@ -6,7 +6,8 @@ use crate::core::lifecycle::Phase;
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, NameRule, key};
 use crate::engine::tests::rotation_changes::current;
-use crate::engine::{Engine, RotationRequest, RunMode};
+use crate::engine::tests::rotation_request;
+use crate::engine::{Engine, RunMode};
 use crate::provider::{Effect, ErrorKind};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,12 +23,7 @@ async fn open_daemon(fakes: &Fakes) -> Engine {
 }
 
 fn request(engine: &mut Engine) {
-    let request = RotationRequest {
-        operator: None,
-        revoke_previous: false,
-        may_replace: false,
-    };
-    engine.request_rotation(&key(), request);
+    engine.request_rotation(&key(), rotation_request());
 }
 
 #[tokio::test]

@@ -8,19 +8,12 @@ use jiff::Timestamp;
 use crate::core::time;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{current, intended};
-use crate::engine::{Engine, PendingRotation, RotationRequest, RunMode};
+use crate::engine::tests::rotation_request;
+use crate::engine::{Engine, PendingRotation, RunMode};
 use crate::provider::{Effect, ErrorKind};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-fn rotation_request() -> RotationRequest {
-    RotationRequest {
-        operator: None,
-        revoke_previous: false,
-        may_replace: false,
-    }
-}
 
 /// Returns an engine whose key waits for its third retry, an hour and more after its
 /// preflight began to fail.
