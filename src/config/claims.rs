@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config_reader::location::Location;
 use crate::config_reader::quote::quote_path;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::values;
+use crate::core::path;
 use crate::platform::file_identity::{FileIdentity, LookedUpPath, find_identities};
 use crate::sink::file::temp_name;
 
@@ -167,7 +167,7 @@ impl PathClaims {
 impl PathClaim {
     /// Returns the normal form of the path, for messages.
     fn shown_path(&self) -> PathBuf {
-        let mut path = values::normalize(&self.file.path).into_os_string();
+        let mut path = path::normalize(&self.file.path).into_os_string();
         path.push(self.file.suffix);
         path.into()
     }

@@ -8,6 +8,7 @@ use url::Url;
 use super::quote::{is_secret_like, quoted};
 use super::reader::ConfigValue;
 use super::report::ProblemReport;
+use crate::core::path::is_normalized;
 use crate::core::{duration, loopback};
 
 /// The largest timeout of one request or one delivery.
@@ -84,31 +85,6 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
     None
 }
 
-/// Resolves every `..` of a path as text, without reading the disk: for
-/// comparisons, not for access.
-pub(crate) fn normalize(path: &Path) -> PathBuf {
-    if path.to_str().is_some_and(is_normalized) {
-        return path.to_owned();
-    }
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(part),
-        }
-    }
-    normal
-}
-
-/// Whether [`normalize`] certainly leaves a path unchanged, as it does nearly
-/// every one: splitting a path takes ten times as long.
-fn is_normalized(path: &str) -> bool {
-    path.starts_with('/') && !path.ends_with('/') && !path.contains("//") && !path.contains("/.")
-}
-
 /// Whether a path contains `..`.
 pub(crate) fn has_parent_component(path: &Path) -> bool {
     let is_parent_dir = |part| part == Component::ParentDir;
@@ -179,31 +155,4 @@ pub(crate) fn read_url(
         );
     }
     (report.count() == problem_count).then_some(url)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn normalized_path_has_no_redundant_components() {
-        for (path_text, expected) in [
-            ("/etc/rekeyd/key", "/etc/rekeyd/key"),
-            ("/etc/.key.rekeyd", "/etc/.key.rekeyd"),
-            ("/etc/..key", "/etc/..key"),
-            ("/etc/../key", "/key"),
-            ("/etc/..", "/"),
-            ("/etc/./key", "/etc/key"),
-            ("/etc/key/.", "/etc/key"),
-            ("/etc//key/", "/etc/key"),
-            ("./key", "key"),
-            ("/", "/"),
-        ] {
-            assert_eq!(
-                normalize(Path::new(path_text)),
-                Path::new(expected),
-                "{path_text}"
-            );
-        }
-    }
 }

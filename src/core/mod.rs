@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod loopback;
 pub mod notification;
 pub mod overdue;
+pub mod path;
 pub mod policy;
 pub mod redact;
 pub mod reported_time;

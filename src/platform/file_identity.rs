@@ -8,11 +8,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+
+use crate::core::path::normalize;
 
 /// The number of symbolic links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
@@ -108,22 +110,6 @@ pub fn find_identities(paths: Vec<LookedUpPath>, limit: Duration) -> Vec<Vec<Fil
         found = identities;
     }
     found
-}
-
-/// Resolves every `.` and `..` of a path as text, without reading the disk: for
-/// comparisons, not for access.
-fn normalize(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(part),
-        }
-    }
-    normal
 }
 
 fn path_identity(looked_up: &LookedUpPath) -> FileIdentity {
