@@ -29,12 +29,15 @@ pub(super) fn new_secret() -> String {
     format!("sk-admin-{}{SECRET_MARKER}{}", side(), side())
 }
 
-/// Returns the redacted form of a secret, which shows its last three
-/// characters.
+/// Returns the redacted form of a secret, which shows its end.
 pub(super) fn redact(secret: &str) -> String {
-    let suffix: Vec<char> = secret.chars().rev().take(3).collect();
-    let suffix: String = suffix.into_iter().rev().collect();
-    format!("sk-admin...{suffix}")
+    format!("sk-admin...{}", shown_end(secret))
+}
+
+/// Returns the last three characters of a secret, which its redacted form shows.
+pub(super) fn shown_end(secret: &str) -> &str {
+    let start = secret.char_indices().rev().nth(2);
+    start.map_or(secret, |(start, _)| &secret[start..])
 }
 
 /// Generates an id of letters and digits, which a shell and a double click

@@ -9,10 +9,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::sandbox::key_format::{new_secret, random_id, redact};
+use crate::sandbox::key_format::{new_secret, random_id, redact, shown_end};
 
 /// The name of the key that the sandbox has from the start.
 pub const ADMIN_KEY_NAME: &str = "sandbox-owner";
+
+/// The number of secrets that are tried for one whose redacted value no other key has.
+/// There are 262,144 such values.
+const MAX_SECRETS_TRIED: usize = 100;
 
 /// One key, alive or deleted. Times are milliseconds since 1970: the API
 /// returns whole seconds, but keys may live for less than one.
@@ -161,7 +165,21 @@ impl SandboxState {
             count: self.keys.len(),
             not_yet_deleted: None,
         };
-        self.insert(name, new_secret(), created_at, expires_at)
+        self.insert(name, self.distinguishable_secret(), created_at, expires_at)
+    }
+
+    /// Returns a new secret with a redacted value of its own. Two that end alike by
+    /// chance are told apart by nobody, and rekeyd revokes the later one and rotates
+    /// again: with the many keys of a rehearsal, it would fail now and then.
+    fn distinguishable_secret(&self) -> String {
+        let is_distinguishable = |secret: &String| {
+            let shown = shown_end(secret);
+            self.keys.iter().all(|key| shown_end(&key.value) != shown)
+        };
+        std::iter::repeat_with(new_secret)
+            .take(MAX_SECRETS_TRIED)
+            .find(is_distinguishable)
+            .unwrap_or_else(new_secret)
     }
 
     fn insert(
@@ -290,7 +308,20 @@ fn to_millis(span: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn redacted_values_tell_the_keys_apart() {
+        let mut state = SandboxState::default();
+        // Without a look at the other keys, some seven pairs would be alike.
+        for _ in 0..2_000 {
+            state.create("a".to_owned(), None);
+        }
+        let shown: HashSet<_> = state.keys.iter().map(|key| redact(&key.value)).collect();
+        assert_eq!(shown.len(), state.keys.len());
+    }
 
     #[test]
     fn expired_key_is_gone() {
