@@ -115,7 +115,7 @@ CREATE TABLE rotation (
     deferral        TEXT CHECK (deferral = 'self-credential' OR deferral = 'may-be-in-use'
         OR deferral = 'recently-used' OR deferral = 'use-unreadable'
         OR deferral = 'successor-missing' OR deferral = 'other-name'
-        OR deferral = 'used-by-other-key'),
+        OR deferral = 'used-by-other-key' OR deferral = 'held-again'),
     -- Its revocation is deferred because it is used, and within a day it is
     -- revoked all the same.
     final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),
@@ -167,7 +167,11 @@ CREATE TABLE delivery (
     removed_at      TEXT CHECK (removed_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     error           TEXT,
+    -- Since when the target holds the retired secret again, and until when it did.
+    seen_since      TEXT CHECK (seen_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    seen_until      TEXT CHECK (seen_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     PRIMARY KEY (rotation_row, ordinal),
+    CHECK (seen_since IS NOT NULL OR seen_until IS NULL),
     CHECK (accepted_at IS NOT NULL OR state <> 'accepted'),
     CHECK (state = 'removed' OR removed_at IS NULL)
 ) STRICT, WITHOUT ROWID;

@@ -15,10 +15,12 @@ use crate::cli::status::recorded_status::RecordedStatus;
 use crate::cli::{notes, output, text};
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
+use crate::core::decide::sightings::{open_sightings, sighting_text};
 use crate::core::health::{alertable_error, error_time, most_urgent_error};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
+use crate::core::policy::KeyPolicy;
 use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
 use crate::ledger::{LedgerError, OperatorRecord};
@@ -57,6 +59,8 @@ struct KeyStatus {
     pause: Option<(Pause, Option<OperatorRecord>)>,
     /// The held credentials, each with the end of its hold and its record.
     holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
+    /// Each target that holds a retired credential again, in words.
+    sightings: Vec<String>,
 }
 
 impl StatusCommand {
@@ -181,7 +185,9 @@ fn key_status(
     };
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let problem = most_urgent_error(&state);
+    let sightings = sighting_texts(&state, Some(&key.policy));
     let mut status = build_key_status(state, problem, recorded, now);
+    status.sightings = sightings;
     status.is_managed = true;
     status.next_rotation = next;
     status.is_overdue = is_overdue;
@@ -229,6 +235,7 @@ fn build_key_status(
         overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
         pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
         holds,
+        sightings: Vec::new(),
         is_new: state.sequence == 0,
         problem_at,
         key: state.key,
@@ -329,7 +336,9 @@ fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
             let line = notes::hold_line(&status.key, credential, *until, record.as_ref());
             text.push_str(&line);
         }
-        for line in deferred_revocations(status).chain(undelivered_optional_sinks(status)) {
+        let lines = status.sightings.iter().cloned();
+        let lines = lines.chain(deferred_revocations(status));
+        for line in lines.chain(undelivered_optional_sinks(status)) {
             text.push_str(&format!("{}: {line}\n", status.key));
         }
     }
@@ -343,6 +352,8 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
         let reason = rotation.error.as_deref().unwrap_or_default();
         let id = &credential.id;
         Some(match kind {
+            // The line about the target says it.
+            DeferralKind::HeldAgain => return None,
             DeferralKind::MayBeInUse => format!(
                 "{id} is not revoked yet: {reason}; if it is another one, revoke it: rekeyd revoke \
                  {id} --force"
@@ -355,6 +366,15 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
             | DeferralKind::OtherName => format!("{id} is not revoked yet: {reason}"),
         })
     })
+}
+
+/// Describes the targets that hold retired credentials of a key again.
+fn sighting_texts(state: &KeyState, policy: Option<&KeyPolicy>) -> Vec<String> {
+    let rows = state.live.iter().filter(|row| row.phase == Phase::Retired);
+    let texts = rows.flat_map(|row| {
+        open_sightings(row).filter_map(move |sighted| sighting_text(row, sighted, policy))
+    });
+    texts.collect()
 }
 
 /// Lists the optional sinks that lack the current secret, with the reasons.

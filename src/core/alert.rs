@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::decide::due::expiry_window;
+use crate::core::decide::sightings::{open_sightings, repair_time, sighting_text};
 use crate::core::health::alertable_error;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
@@ -96,6 +97,7 @@ pub fn active_alerts(
         check_orphan(context, rotation, now, &mut alerts);
         check_hold(context, rotation, now, &mut alerts);
         check_doubt(context, rotation, now, &mut alerts);
+        check_sighting(context, rotation, now, &mut alerts);
     }
     alerts
 }
@@ -289,6 +291,8 @@ fn check_hold(
     let alert = Alert::for_credential(key, AlertKind::Hold, &credential.id);
     if rotation.phase == Phase::Retired
         && rotation.final_warning
+        // It has an alert of its own.
+        && rotation.deferral != Some(DeferralKind::HeldAgain)
         && let Some(reason) = rotation.error.as_ref()
     {
         let text = format!("{} of {key} is not revoked yet: {reason}", credential.id);
@@ -367,12 +371,45 @@ fn check_doubt(
             DeferralKind::RecentlyUsed
             | DeferralKind::UseUnreadable
             | DeferralKind::SuccessorMissing
-            | DeferralKind::UsedByOtherKey,
+            | DeferralKind::UsedByOtherKey
+            | DeferralKind::HeldAgain,
         )
         | None => return,
     };
     let alert = Alert::for_credential(key, kind, id);
     alerts.raise(alert, rotation.deferred_since.unwrap_or(now), text);
+}
+
+/// Raises the alert of a retired credential that the target of a sink holds again, and
+/// another one on the last day before that target is given the newest one.
+fn check_sighting(
+    context: &AlertContext<'_>,
+    rotation: &Rotation,
+    now: Timestamp,
+    alerts: &mut ActiveAlerts,
+) {
+    let (Some(credential), Some(sighted)) = (
+        &rotation.credential,
+        open_sightings(rotation).find(|_| rotation.phase == Phase::Retired),
+    ) else {
+        return;
+    };
+    let policy = context.configured.map(|(policy, _)| policy);
+    let Some(line) = sighting_text(rotation, sighted, policy) else {
+        return;
+    };
+    let (key, id) = (&context.state.key, &credential.id);
+    let since = sighted.sighting.map_or(now, |sighting| sighting.since);
+    let text = format!("{key}: {line}");
+    let begun = Alert::for_credential(key, AlertKind::HeldAgain, id);
+    alerts.raise(begun, since, text.clone());
+    let last_day = time::before(repair_time(policy, since), HOLD_EXPIRY_WARNING);
+    if last_day > now {
+        alerts.recheck_no_later_than(last_day);
+        return;
+    }
+    let ends = Alert::for_credential(key, AlertKind::HeldAgainEnds, id);
+    alerts.raise(ends, now, text);
 }
 
 /// Returns the text of the notification that an alert is resolved.
@@ -405,6 +442,9 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         }
         AlertKind::OtherName => {
             format!("{credential} of {key} is revoked, or shown under its own name again")
+        }
+        AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {
+            format!("no sink's target holds the retired {credential} of {key} any more{current}")
         }
         AlertKind::Rotated | AlertKind::Lookalike => format!("{credential} of {key}"),
     }

@@ -6,4 +6,5 @@ pub mod due;
 pub mod next_step;
 pub mod outcome;
 pub mod revocation;
+pub mod sightings;
 pub mod sink_sync;

@@ -114,6 +114,10 @@ pub enum AlertKind {
     MayBeInUse,
     /// A credential is not revoked because the provider shows another name of it.
     OtherName,
+    /// The target of a sink holds a retired credential again.
+    HeldAgain,
+    /// Such a target is given the newest credential soon.
+    HeldAgainEnds,
     /// A rotation became current.
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
@@ -122,7 +126,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -136,6 +140,8 @@ impl AlertKind {
         Self::Hold,
         Self::MayBeInUse,
         Self::OtherName,
+        Self::HeldAgain,
+        Self::HeldAgainEnds,
         Self::Rotated,
         Self::Lookalike,
     ];
@@ -157,6 +163,8 @@ impl AlertKind {
             Self::Hold => "hold",
             Self::MayBeInUse => "may-be-in-use",
             Self::OtherName => "other-name",
+            Self::HeldAgain => "held-again",
+            Self::HeldAgainEnds => "held-again-ends",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
         }
@@ -179,7 +187,9 @@ impl AlertKind {
             | Self::Reconciliation
             | Self::Failing
             | Self::MayBeInUse
-            | Self::OtherName => EventKind::Failure,
+            | Self::OtherName
+            | Self::HeldAgain
+            | Self::HeldAgainEnds => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
             Self::Expiring => EventKind::Expiring,
@@ -208,7 +218,9 @@ impl AlertKind {
             | Self::Orphan
             | Self::Hold
             | Self::MayBeInUse
-            | Self::OtherName => false,
+            | Self::OtherName
+            | Self::HeldAgain
+            | Self::HeldAgainEnds => false,
         }
     }
 }

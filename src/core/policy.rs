@@ -68,10 +68,14 @@ impl KeyPolicy {
             max_live_credentials: 6,
             expires_after: None,
             revoke_when_idle_for: HOUR,
-            max_revoke_delay: DAY * 7,
+            max_revoke_delay: DEFAULT_MAX_REVOKE_DELAY,
         }
     }
 }
+
+/// How long a credential in use is kept beyond its overlap, unless a key's policy says
+/// otherwise.
+pub const DEFAULT_MAX_REVOKE_DELAY: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// The number of checks that must miss a credential before it is recorded as gone.
 pub const CHECKS_UNTIL_GONE: u32 = 3;
@@ -197,16 +201,40 @@ pub fn sink_hold_with(rotation: &Rotation, key: &KeyState, overlaps: SinkOverlap
     rotation
         .deliveries
         .iter()
-        .filter(|delivery| delivery.required)
-        .map(|delivery| delivery_hold(delivery, rotation, key, overlaps))
+        .map(|delivery| {
+            if delivery.required {
+                delivery_hold(delivery, rotation, key, overlaps)
+            } else {
+                sighting_hold(delivery, overlaps)
+            }
+        })
         .max()
         .unwrap_or(SinkHold::None)
+}
+
+/// Returns until when the consumers of a target may use a credential that somebody went
+/// back to: one overlap after the target no longer held it.
+fn sighting_hold(delivery: &Delivery, overlaps: SinkOverlaps) -> SinkHold {
+    let until = delivery.sighting.and_then(|sighting| sighting.until);
+    until.map_or(SinkHold::None, |at| {
+        SinkHold::Until(time::after(at, overlaps.after_removal))
+    })
 }
 
 /// Returns until when one sink may hold the secret of `rotation`: see
 /// [`sink_hold`].
 #[must_use]
 pub fn delivery_hold(
+    delivery: &Delivery,
+    rotation: &Rotation,
+    key: &KeyState,
+    overlaps: SinkOverlaps,
+) -> SinkHold {
+    let held = hold_of_delivery(delivery, rotation, key, overlaps);
+    held.max(sighting_hold(delivery, overlaps))
+}
+
+fn hold_of_delivery(
     delivery: &Delivery,
     rotation: &Rotation,
     key: &KeyState,

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod rotation;
+mod sighting;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,7 @@ pub use self::rotation::{
     CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, MissingSince, Rotation, Trigger,
     visible_hold_end,
 };
+pub use self::sighting::Sighting;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 

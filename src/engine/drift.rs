@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
 
+use crate::core::decide::sightings::has_open_sighting;
 use crate::core::ids::KeyName;
 use crate::core::state::{CredentialMetadata, KeyState};
 use crate::engine::effects::drift::accepted_deliveries;
@@ -44,7 +45,12 @@ impl Engine {
         let mut checks = JoinSet::new();
         let mut blocking_checks = Vec::new();
         let mut last = None;
+        // Whether a target still holds the retired credential that was seen there.
+        let mut sighted = BTreeSet::new();
         for (key, entry) in keys.by_ref().take(DRIFT_BATCH_SIZE) {
+            if entry.state().is_some_and(has_open_sighting) {
+                sighted.insert(key.clone());
+            }
             for (sink, credential) in entry.drift_checks() {
                 let key = key.clone();
                 if let Some(check) = sink.blocking_drift_check(credential) {
@@ -66,7 +72,7 @@ impl Engine {
         let last = last.cloned().filter(|_| keys.next().is_some());
         self.drift_cursor = last.map(Bound::Excluded);
         self.running.spawn(async move {
-            let mut suspect = BTreeSet::new();
+            let mut suspect = sighted;
             while let Some(checked) = checks.join_next().await {
                 // A check that panicked says nothing about its sink.
                 suspect.extend(checked.into_iter().flatten());

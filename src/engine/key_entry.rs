@@ -131,6 +131,7 @@ impl KeyEntry {
             discrepancies: std::mem::take(&mut self.discrepancies),
             needs_sink_sync: std::mem::take(&mut self.needs_sink_sync),
             needs_drift_check: std::mem::take(&mut self.needs_drift_check),
+            drift_checked_at: None,
             interrupted: Arc::clone(&self.interrupted),
             needs_reconciliation: false,
             wake_at: None,

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 
 use crate::core::change::{
     Adoption, Change, CredentialHold, DeliveryChange, DeliveryResult, KeyBackoff, MissedRun,
-    MissingCredential, OnChangeState, OperatorChange, PauseUpdate, RetrySchedule,
+    MissingCredential, OnChangeState, OperatorChange, PauseUpdate, RetiredSighting, RetrySchedule,
     RevocationDeferral, RotationChange, ScheduleChange, Transition,
 };
 use crate::core::decide::due::imminent_expiry;
+use crate::core::decide::sightings::open_sightings;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::CHECKS_UNTIL_GONE;
@@ -21,7 +22,7 @@ pub(crate) fn log_changes(before: &KeyState, after: &KeyState, changes: &[Change
     for change in changes {
         match change {
             Change::Rotation(change) => log_rotation_change(before, after, change),
-            Change::Delivery(change) => log_delivery_change(after, change),
+            Change::Delivery(change) => log_delivery_change(before, after, change),
             Change::Schedule(change) => log_schedule_change(before, after, change),
             Change::Operator(change) => log_operator_change(after, change, now),
         }
@@ -216,7 +217,7 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
     }
 }
 
-fn log_delivery_change(key: &KeyState, change: &DeliveryChange) {
+fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChange) {
     let name = &key.key;
     match change {
         DeliveryChange::Started(start) => tracing::debug!(
@@ -247,6 +248,30 @@ fn log_delivery_change(key: &KeyState, change: &DeliveryChange) {
             "{name} must be delivered to {} again: {}; a rotation follows",
             drift.sink, drift.problem
         ),
+        DeliveryChange::RetiredSeen(seen) => log_retired_seen(before, key, seen),
+        DeliveryChange::SightingEnded(ended) => tracing::info!(
+            key = %name, rotation = %ended.rotation, sink = %ended.sink,
+            "{name}: {} does not hold {} any more", ended.sink,
+            credential_name(key, &ended.rotation)
+        ),
+    }
+}
+
+/// Logs once that the target of a sink holds a retired credential again.
+fn log_retired_seen(before: &KeyState, key: &KeyState, seen: &RetiredSighting) {
+    let sighted = |key: &KeyState| {
+        let row = key.rotation(&seen.rotation);
+        row.is_some_and(|row| open_sightings(row).any(|sighted| sighted.sink == seen.sink))
+    };
+    if !sighted(before) && sighted(key) {
+        let (name, credential) = (&key.key, credential_name(key, &seen.rotation));
+        tracing::warn!(
+            key = %name, rotation = %seen.rotation, sink = %seen.sink, credential,
+            alarm = "held-again",
+            "{name}: {} holds the retired credential {credential} again; it is not revoked, and \
+             the target is left as it is for max-revoke-delay; hint: `rekeyd rotate {name}` gives \
+             it a new one at once", seen.sink
+        );
     }
 }
 

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use crate::core::change::{Change, MissedRun, ScheduleChange};
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Permits, Step, next_step};
+use crate::core::decide::revocation::RevocationReason;
+use crate::core::decide::sightings::next_repair;
 use crate::core::decide::sink_sync;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
@@ -68,7 +70,13 @@ impl Worker {
                 self.needs_reconciliation = !self.has_provider_time();
                 None
             }
-            Step::Wait(until) => self.start_if_due(until, now),
+            // What the targets hold now decides about it.
+            Step::Revoke(rotation)
+                if self.drift_checked_at.is_none() && self.is_superseded(&rotation) =>
+            {
+                Some(Work::CheckDrift)
+            }
+            Step::Wait(until) => self.repair_or_start(until, now),
             step @ (Step::Deliver { .. } | Step::RunOnChange { .. })
                 if self.is_optional_delivery(&step) =>
             {
@@ -109,6 +117,19 @@ impl Worker {
         }
         let delivery = Work::Step(delivery);
         self.reserve(&delivery).then_some(delivery)
+    }
+
+    /// Returns the check of a target whose time with a retired credential is over, or the
+    /// start of a rotation; otherwise sets the time of the next evaluation.
+    fn repair_or_start(&mut self, until: Option<Timestamp>, now: Timestamp) -> Option<Work> {
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
+        let repair = next_repair(&self.state, policy, now);
+        let is_unchecked = |at| self.drift_checked_at.is_none_or(|checked| checked < at);
+        if repair.is_some_and(|at| at <= now && is_unchecked(at)) {
+            return Some(Work::CheckDrift);
+        }
+        let repair = repair.filter(|at| *at > now);
+        self.start_if_due(until.into_iter().chain(repair).min(), now)
     }
 
     /// Returns whether a step delivers the current credential: its required sinks have
@@ -239,6 +260,15 @@ impl Worker {
             parse,
             now,
         )
+    }
+
+    /// Returns whether the schedule revokes a credential.
+    fn is_superseded(&self, rotation: &RotationId) -> bool {
+        let reason = self
+            .state
+            .rotation(rotation)
+            .map(RevocationReason::of_rotation);
+        reason == Some(Some(RevocationReason::Superseded))
     }
 
     fn has_sink(&self, sink: &SinkId) -> bool {

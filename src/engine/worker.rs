@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::Downtime;
 use crate::core::decide::revocation::OtherHolder;
+use crate::core::decide::sightings;
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
@@ -92,6 +93,8 @@ pub(crate) struct Worker {
     pub(crate) needs_sink_sync: bool,
     /// Whether to check that the sinks still hold what they accepted.
     pub(crate) needs_drift_check: bool,
+    /// When this worker last checked that.
+    pub(crate) drift_checked_at: Option<Timestamp>,
     /// Set to make the worker return after its current step, because the key's
     /// configuration changed.
     pub(crate) interrupted: Arc<AtomicBool>,
@@ -229,6 +232,8 @@ impl Worker {
         log::log_changes(&before, &self.state, changes, self.now());
         self.services.observer.observe(&self.state, changes);
         self.drop_unneeded_secret();
+        // The target of a sink that was left as it is for this credential is repaired.
+        self.needs_drift_check |= sightings::has_lost_tolerance(&before, &self.state, self.now());
     }
 
     /// Drops the secret as soon as no delivery needs it any more.

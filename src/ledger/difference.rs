@@ -226,7 +226,8 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 32] {
     ]
 }
 
-fn delivery_columns(delivery: &Delivery) -> [Column; 12] {
+fn delivery_columns(delivery: &Delivery) -> [Column; 14] {
+    let sighting = delivery.sighting;
     [
         ("sink", text(&delivery.sink.name)),
         ("target", text(&delivery.sink.target)),
@@ -240,6 +241,14 @@ fn delivery_columns(delivery: &Delivery) -> [Column; 12] {
         ("removed_at", timestamp(delivery.removed_at)),
         ("retry_at", timestamp(delivery.retry_at)),
         ("error", optional_text(delivery.error.as_deref())),
+        (
+            "seen_since",
+            timestamp(sighting.map(|sighting| sighting.since)),
+        ),
+        (
+            "seen_until",
+            timestamp(sighting.and_then(|sighting| sighting.until)),
+        ),
     ]
 }
 

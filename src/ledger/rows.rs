@@ -11,7 +11,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
     CredentialMetadata, DeferralKind, Delivery, DeliveryState, HELD_UNTIL_RELEASED, KeyState,
-    MissingSince, Pause, Rotation, Trigger,
+    MissingSince, Pause, Rotation, Sighting, Trigger,
 };
 use crate::core::time;
 
@@ -116,7 +116,8 @@ pub(crate) const ROTATION_COLUMNS: &str =
 
 /// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
-    d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error";
+    d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error,
+    d.seen_since, d.seen_until";
 
 /// Returns the number of columns in such a list.
 pub(crate) const fn column_count(list: &str) -> usize {
@@ -272,5 +273,9 @@ pub(crate) fn read_delivery(cells: &mut RowReader<'_>) -> rusqlite::Result<Deliv
         removed_at: cells.timestamp()?,
         retry_at: cells.timestamp()?,
         error: cells.get()?,
+        sighting: {
+            let (since, until) = (cells.timestamp()?, cells.timestamp()?);
+            since.map(|since| Sighting { since, until })
+        },
     })
 }

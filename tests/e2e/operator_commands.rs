@@ -35,7 +35,7 @@ fn create_manually(world: &TestEnv, name: &str) -> String {
     created.unwrap().value.metadata.id.as_str().to_owned()
 }
 
-fn delete_manually(world: &TestEnv, id: &str) {
+pub(crate) fn delete_manually(world: &TestEnv, id: &str) {
     let id = CredentialId::new(id.to_owned());
     with_provider(world, async |provider| provider.delete(&id).await).unwrap();
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use crate::operator_commands::delete_manually;
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, file_key_text, text, write, write_ledger};
+use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 
 /// Returns an environment whose key has one file sink of this format and was rotated
 /// once.
@@ -134,4 +135,137 @@ fn removed_key_is_not_failing() {
     assert!(stdout.contains("unmanaged"), "{stdout}");
     let stdout = world.ok(&["history", "nobody"]);
     assert_eq!(stdout, "no such rotation\n");
+}
+
+/// Returns an environment whose key was rotated twice and whose file was put back to the
+/// first secret, and the ids of the two credentials.
+fn gone_back(overlap: &str) -> (TestEnv, [String; 2]) {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text(overlap));
+    world.ok(&["once"]);
+    let first = fs::read_to_string(world.path("billing.key")).unwrap();
+    world.ok(&["rotate", "billing"]);
+    write(&world.path("billing.key"), &first);
+    let id = |row: &serde_json::Value| row["credential_id"].as_str().unwrap().to_owned();
+    let history = world.history();
+    let ids = [id(&history[1]), id(&history[0])];
+    (world, ids)
+}
+
+fn delivered(world: &TestEnv) -> String {
+    let text = fs::read_to_string(world.path("billing.key")).unwrap();
+    text.trim().to_owned()
+}
+
+fn seen_since(world: &TestEnv) -> Vec<Option<String>> {
+    let ledger = read_ledger(&world.path("ledger.db"));
+    let mut rows = ledger
+        .prepare("SELECT seen_since FROM delivery ORDER BY rotation_row")
+        .unwrap();
+    let rows = rows.query_map([], |row| row.get(0)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+fn change_ledger(world: &TestEnv, sql: &str) {
+    let ledger = write_ledger(&world.path("ledger.db"));
+    assert_ne!(ledger.execute(sql, []).unwrap(), 0, "{sql}");
+}
+
+/// Somebody went back to the previous credential: its consumers keep it, although its
+/// overlap is over, until max-revoke-delay has passed. Then the file gets a newer one, and
+/// the credential goes one overlap later.
+#[test]
+fn file_with_a_live_retired_credential_is_left_as_it_is_for_a_while() {
+    let (world, [first, second]) = gone_back("1h");
+    // The overlap is over.
+    change_ledger(
+        &world,
+        "UPDATE rotation SET revoke_after = '2026-01-01T00:00:00Z' WHERE phase = 'retired'",
+    );
+    change_ledger(
+        &world,
+        "UPDATE delivery SET accepted_at = '2026-01-01T00:00:00Z'",
+    );
+    world.ok(&["once"]);
+    assert_eq!(triggers(&world), ["manual", "first"]);
+    assert_eq!(delivered(&world), world.secret_of(&first));
+    assert!(world.live_ids().contains(&first));
+    let status = world.ok(&["status"]);
+    let line = format!("holds the retired credential {first} again");
+    assert!(status.contains(&line), "{status}");
+    let since = seen_since(&world);
+    assert!(since[0].is_some() && since[1].is_none(), "{since:?}");
+    // A restart does not move the bound.
+    change_ledger(
+        &world,
+        "UPDATE delivery SET seen_since = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-1 day')
+         WHERE seen_since IS NOT NULL",
+    );
+    let since = seen_since(&world);
+    world.ok(&["once"]);
+    assert_eq!(seen_since(&world), since);
+    // `revoke` says which sink holds it.
+    let refused = text(&world.run(&["revoke", &first]).stderr);
+    assert!(refused.contains("billing.key"), "{refused}");
+    // The bound is over.
+    change_ledger(
+        &world,
+        "UPDATE delivery SET seen_since = '2026-01-01T00:00:00Z' WHERE seen_since IS NOT NULL",
+    );
+    world.ok(&["once"]);
+    assert_eq!(triggers(&world), ["repair", "manual", "first"]);
+    let history = world.history();
+    let third = history[0]["credential_id"].as_str().unwrap();
+    assert_eq!(delivered(&world), world.secret_of(third));
+    let live = world.live_ids();
+    assert!(live.contains(&first) && live.contains(&second), "{live:?}");
+    // One overlap later it goes.
+    change_ledger(
+        &world,
+        "UPDATE delivery SET seen_until = '2026-01-01T01:00:00Z' WHERE seen_until IS NOT NULL",
+    );
+    change_ledger(
+        &world,
+        "UPDATE rotation SET revoke_after = '2026-01-01T00:00:00Z', retry_at = NULL
+         WHERE phase = 'retired'",
+    );
+    change_ledger(
+        &world,
+        "UPDATE delivery SET accepted_at = '2026-01-01T00:00:00Z'",
+    );
+    world.ok(&["once"]);
+    assert!(!world.live_ids().contains(&first));
+}
+
+/// The next rotation is delivered to the file as ever.
+#[test]
+fn file_with_a_live_retired_credential_gets_the_next_one() {
+    let (world, [first, _]) = gone_back("24h");
+    world.ok(&["once"]);
+    world.ok(&["rotate", "billing"]);
+    let history = world.history();
+    let third = history[0]["credential_id"].as_str().unwrap();
+    assert_eq!(delivered(&world), world.secret_of(third));
+    assert!(world.live_ids().contains(&first));
+    let status = world.ok(&["status"]);
+    assert!(!status.contains("again"), "{status}");
+}
+
+/// Its consumers are cut off already.
+#[test]
+fn file_with_a_dead_credential_is_repaired_at_once() {
+    // The ledger knows that it is revoked, or only the provider.
+    for at_provider in [false, true] {
+        let (world, [first, _]) = gone_back("24h");
+        let dead = world.secret_of(&first);
+        if at_provider {
+            delete_manually(&world, &first);
+        } else {
+            world.ok(&["revoke", &first, "--force"]);
+        }
+        world.ok(&["once"]);
+        assert_eq!(triggers(&world)[0], "repair", "{at_provider}");
+        assert_ne!(delivered(&world), dead);
+        assert_eq!(seen_since(&world), [None, None, None], "{at_provider}");
+    }
 }

@@ -48,6 +48,8 @@ pub(crate) enum SimFault {
     /// The process dies, and somebody writes the previous secret into the file of rekeyd's
     /// own credential, if that secret is alive.
     CredentialFileRestore,
+    /// Somebody writes the previous secret into a key's file, if that secret is alive.
+    FileRestore,
     /// The process dies, and the ledger is replaced by an older backup.
     LedgerRestore,
     /// The process dies, and the ledger is lost.
@@ -178,7 +180,7 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     let specific = operations
         .into_iter()
         .flat_map(|operation| operation.faults().iter().copied());
-    specific.chain(EVENTS)
+    specific.chain(EVENTS).chain([SimFault::FileRestore])
 }
 
 impl SimFault {
@@ -193,6 +195,7 @@ impl SimFault {
             | Self::StaleResponse
             | Self::FalseAnswer(_)
             | Self::CredentialFileRestore
+            | Self::FileRestore
             | Self::ClockStepForward
             | Self::ClockStepBack
             | Self::LedgerRestore

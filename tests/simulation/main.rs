@@ -45,6 +45,7 @@ fn simulation_of_given_faults() {
         Some("shared") => scenario::shared(),
         Some("hanging") => scenario::hanging(),
         Some("sharing") => scenario::sharing(),
+        Some("restored") => scenario::restored(),
         _ => scenario::large(),
     };
     let plan = words.map(parse_fault).collect();
@@ -136,6 +137,29 @@ fn simulation_of_shared_credentials() {
     }
     check_all(&scenario, &plans);
     eprintln!("{} simulations", plans.len());
+}
+
+/// Somebody goes back to the previous credential in a key's file, at every operation, and
+/// each fault follows at the next ones: no consumer of the file is left with a revoked
+/// credential, and the file is repaired in the end.
+#[test]
+fn simulation_of_files_that_hold_a_retired_credential_again() {
+    let scenario = scenario::restored();
+    let operations = run_fixed(&scenario, &Vec::new(), false).operations.len();
+    let restores = (0..operations).map(|at| vec![PlannedFault::once(at, SimFault::FileRestore)]);
+    let restores: Vec<_> = restores.collect();
+    let reports = check_all(&scenario, &restores);
+    let mut plans = Vec::new();
+    for (plan, report) in restores.iter().zip(&reports) {
+        let later = report.operations.iter().enumerate().skip(plan[0].at + 1);
+        for (at, operation) in later.take(24) {
+            for fault in operation.faults() {
+                plans.push(vec![plan[0], PlannedFault::once(at, *fault)]);
+            }
+        }
+    }
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", restores.len() + plans.len());
 }
 
 /// The host restarts the daemon after each crash, and the same fault repeats more often than

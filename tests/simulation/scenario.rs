@@ -6,6 +6,7 @@ use crate::redaction::RedactionForm;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// The period of every key's schedule.
 pub(crate) const PERIOD: Duration = Duration::from_secs(2 * 3_600);
@@ -67,6 +68,7 @@ pub(crate) struct Scenario {
     pub(crate) has_other_daemon: bool,
     /// The form in which the provider redacts secrets.
     pub(crate) redaction: RedactionForm,
+    pub(crate) max_revoke_delay: Duration,
 }
 
 fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
@@ -101,6 +103,7 @@ pub(crate) fn small() -> Scenario {
         rotations: 2,
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
+        max_revoke_delay: WEEK,
     }
 }
 
@@ -127,6 +130,7 @@ pub(crate) fn large() -> Scenario {
         rotations: 9,
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
+        max_revoke_delay: WEEK,
     }
 }
 
@@ -135,6 +139,16 @@ pub(crate) fn redacted(redaction: RedactionForm) -> Scenario {
     Scenario {
         redaction,
         ..large()
+    }
+}
+
+/// Returns the small scenario with a short time for which a retired credential in a file
+/// is kept.
+pub(crate) fn restored() -> Scenario {
+    Scenario {
+        name: "restored",
+        max_revoke_delay: MINUTE * 30,
+        ..small()
     }
 }
 
@@ -154,6 +168,7 @@ pub(crate) fn sharing() -> Scenario {
         rotations: 4,
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
+        max_revoke_delay: WEEK,
     }
 }
 
@@ -196,5 +211,6 @@ pub(crate) fn hanging() -> Scenario {
         rotations: 27,
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
+        max_revoke_delay: WEEK,
     }
 }

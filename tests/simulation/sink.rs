@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekeyd::core::ids::SinkId;
-use rekeyd::core::secret::{EndMatch, compare_end};
+use rekeyd::core::secret::{EndMatch, Secret, compare_end};
 use rekeyd::core::state::{CredentialMetadata, KeyState};
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
     Acceptance, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
-    SinkError, SinkProblem,
+    SinkError, SinkProblem, TargetContent,
 };
 
 use crate::fault::{SimFault, SimOperation};
@@ -87,6 +87,17 @@ impl Sink for SimSink {
         let redacted = credential.redacted_value.as_deref();
         let is_other = compare_end(&content, redacted) == EndMatch::Different;
         is_other.then(|| drift(DriftKind::OtherContent, "the file has other content"))
+    }
+
+    /// Returns the key in a file that somebody wrote.
+    async fn inspect(&self) -> TargetContent {
+        if !self.world.was_restored(&self.location) {
+            return TargetContent::Unknown;
+        }
+        let content = self.world.sink_content(&self.location);
+        content.map_or(TargetContent::NoKey, |content| {
+            TargetContent::Keys(vec![Secret::new(content)])
+        })
     }
 
     fn has_on_change(&self) -> bool {

@@ -6,7 +6,9 @@ use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, DeferralKind, Delivery, DeliveryState, Trigger};
+use crate::core::state::{
+    CredentialMetadata, DeferralKind, Delivery, DeliveryState, Sighting, Trigger,
+};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
 
@@ -118,6 +120,7 @@ fn key_with_rejected_delivery() -> KeyState {
         last_attempt_at: None,
         accepted_at: None,
         written_at: None,
+        sighting: None,
         removed_at: None,
         retry_at: None,
         error: Some("the folder is gone".to_owned()),
@@ -402,4 +405,43 @@ fn hold_alerts_a_day_before_it_ends() {
         alerts_of_hold(at("2026-11-25T03:10:01Z"), early),
         (0, a_second)
     );
+}
+
+/// People are notified at once, and again on the last day, whatever the overlap.
+#[test]
+fn retired_credential_in_a_target_raises_an_alert_at_once_and_on_the_last_day() {
+    let policy = KeyPolicy {
+        max_revoke_delay: time::DAY * 3,
+        ..policy()
+    };
+    let seen = |since: &str, until: Option<&str>| {
+        let mut retired = rotation(1, Phase::Retired);
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        };
+        retired.add_deliveries(&[(sink, true)], DeliveryState::Accepted);
+        retired.deliveries[0].sighting = Some(Sighting {
+            since: at(since),
+            until: until.map(at),
+        });
+        // The revocation is deferred already, which raises no further alert.
+        retired.deferral = Some(DeferralKind::HeldAgain);
+        (retired.final_warning, retired.error) = (true, Some("held again".to_owned()));
+        let state = state(vec![retired, rotation(2, Phase::Current)]);
+        evaluate_with(&policy, &state, &[], |_| {})
+    };
+    let found = seen("2026-11-24T03:00:00Z", None);
+    assert_eq!(found.alerts, ["held-again key_1"]);
+    assert_eq!(found.recheck_at, Some(at("2026-11-26T03:00:00Z")));
+    let text = &found.texts[0];
+    assert!(
+        text.contains("file (file:/x) holds the retired credential key_1 again")
+            && text.contains("until 2026-11-27T03:00:00Z"),
+        "{text}"
+    );
+    let found = seen("2026-11-22T03:00:00Z", None);
+    assert_eq!(found.alerts, ["held-again key_1", "held-again-ends key_1"]);
+    let found = seen("2026-11-22T03:00:00Z", Some("2026-11-24T03:00:00Z"));
+    assert_eq!(found.alerts, [""; 0]);
 }

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use crate::core::change::{
     AddedSink, Adoption, Change, CredentialHold, CredentialName, DeliveryResult, DeliveryStart,
-    DowntimeReason, FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential,
-    OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink,
-    RetryRequest, RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate,
-    RotationIntent, ScheduleChange, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange,
-    Transition,
+    DowntimeReason, EndedSighting, FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun,
+    MissingCredential, OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation,
+    RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest, RetrySchedule, ReturnedSink,
+    RevocationDeferral, RevokedDuplicate, RotationIntent, ScheduleChange, SinkDrift,
+    SinkRequirement, SkippedDelivery, TimetableChange, Transition,
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
@@ -223,7 +223,7 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
 fn any_delivery_change() -> impl Strategy<Value = Change> {
     let sink = proptest::sample::select(vec![sink("file"), sink("webhook"), sink("command")]);
     let state = proptest::sample::select(DeliveryState::ALL.to_vec());
-    let subject = (any_number(), sink, 0_u8..9, state);
+    let subject = (any_number(), sink, 0_u8..11, state);
     (subject, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
         let rotation = rotation(number);
         match kind {
@@ -252,6 +252,18 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 rotation,
                 sink,
                 problem: "it is empty".to_owned(),
+            }
+            .into(),
+            7 => RetiredSighting {
+                rotation,
+                sink,
+                required: flag,
+            }
+            .into(),
+            8 => EndedSighting {
+                rotation,
+                sink,
+                at: time,
             }
             .into(),
             _ => DeliveryResult {

@@ -1,8 +1,7 @@
 //! Applies changes to a delivery of a rotation to a sink.
 
-use serde_json::{Value, json};
-
-use crate::core::apply::update::{ApplyError, KeyUpdate};
+use crate::core::apply::sighting;
+use crate::core::apply::update::{ApplyError, KeyUpdate, sink_detail};
 use crate::core::change::{AddedSink, DeliveryChange, DeliveryResult, OnChangeState};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::state::{Delivery, DeliveryState};
@@ -12,6 +11,7 @@ pub(super) fn apply_change(
     update: &mut KeyUpdate,
     change: &DeliveryChange,
 ) -> Result<(), ApplyError> {
+    let at = update.at;
     match change {
         DeliveryChange::Started(start) => {
             let (rotation, sink) = (&start.rotation, &start.sink);
@@ -34,6 +34,8 @@ pub(super) fn apply_change(
                 delivery.state = DeliveryState::Removed;
                 (delivery.written_at, delivery.retry_at) = (None, None);
                 delivery.removed_at = removed.removed_at.map(time::whole_seconds);
+                let ended_at = delivery.removed_at.unwrap_or(at);
+                sighting::end(delivery, ended_at);
             })
         }
         DeliveryChange::SinkReturned(returned) => {
@@ -58,6 +60,13 @@ pub(super) fn apply_change(
             let detail = sink_detail(&drift.sink, Some(&drift.problem));
             update.append_event(Some(&drift.rotation), "sink-drifted", detail);
             Ok(())
+        }
+        DeliveryChange::RetiredSeen(seen) => sighting::begin(update, seen),
+        DeliveryChange::SightingEnded(ended) => {
+            let (rotation, sink) = (&ended.rotation, &ended.sink);
+            set(update, rotation, sink, "sighting-ended", |delivery| {
+                sighting::end(delivery, time::whole_seconds(ended.at));
+            })
         }
     }
 }
@@ -91,6 +100,10 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
         let written_at = delivery.written_at.or(Some(at));
         delivery.written_at = written_at.filter(|_| result.on_change.is_outstanding());
     })?;
+    if result.state == DeliveryState::Accepted {
+        let accepted_at = result.accepted_at.map_or(at, time::whole_seconds);
+        sighting::end_older(update, &result.rotation, &result.sink, accepted_at)?;
+    }
     let event = match (result.on_change, result.state) {
         (OnChangeState::Pending, _) => "delivery-written",
         (OnChangeState::Failed, _) => "on-change-failed",
@@ -119,8 +132,4 @@ fn add_sink(update: &mut KeyUpdate, added: &AddedSink) -> Result<(), ApplyError>
     let detail = sink_detail(&added.sink, None);
     update.append_event(Some(&added.rotation), "sink-added", detail);
     Ok(())
-}
-
-fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
-    json!({"sink": sink.name, "target": sink.target, "reason": reason})
 }

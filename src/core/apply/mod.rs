@@ -12,6 +12,7 @@ mod invariants;
 mod operator;
 mod rotation;
 mod schedule;
+mod sighting;
 mod update;
 
 use jiff::Timestamp;

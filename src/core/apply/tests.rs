@@ -9,11 +9,14 @@ use super::invariants::broken_invariant;
 use super::*;
 use crate::core::apply::changes::{at, changes, credential, current, intent, sink};
 use crate::core::change::{
-    AddedSink, CredentialHold, DeliveryResult, DeliveryStart, ImmediateRevocation, KeyBackoff,
-    MissedRun, OnChangeState, OverlapExtension, PauseUpdate, RetryRequest, RetrySchedule,
-    RevocationDeferral, RevokedDuplicate, ScheduleChange, SinkDrift, TimetableChange, Transition,
+    AddedSink, CredentialHold, DeliveryResult, DeliveryStart, EndedSighting, ImmediateRevocation,
+    KeyBackoff, MissedRun, OnChangeState, OverlapExtension, PauseUpdate, RetryRequest,
+    RetrySchedule, RevocationDeferral, RevokedDuplicate, ScheduleChange, SinkDrift,
+    TimetableChange, Transition,
 };
-use crate::core::change::{DowntimeReason, RemovedSink, ReturnedSink, SkippedDelivery};
+use crate::core::change::{
+    DowntimeReason, RemovedSink, RetiredSighting, ReturnedSink, SkippedDelivery,
+};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
@@ -640,4 +643,61 @@ proptest! {
             }
         }
     }
+}
+
+/// The time of a sighting counts from the first look, over repeated ones and restarts, and
+/// ends once a newer credential is accepted there, or other content is seen.
+#[test]
+fn sighting_counts_from_its_first_look_and_ends_once() {
+    let seen = |name: &str| -> Change {
+        RetiredSighting {
+            rotation: id(1),
+            sink: sink(name),
+            required: true,
+        }
+        .into()
+    };
+    let mut changes = current(1);
+    let superseded = Transition {
+        revoke_after: Some(at()),
+        ..Transition::new(&id(1), LifecycleEvent::Superseded)
+    };
+    changes.extend(current(2).into_iter().take(5));
+    changes.extend([superseded.into(), event(2, LifecycleEvent::Delivered)]);
+    let retired = apply_ok(&key(), changes).state;
+    let first = apply_ok(&retired, [seen("file")]);
+    assert_eq!(words(&first), ["retired-seen"]);
+    let sighting = |state: &KeyState, at: usize| state.live[0].deliveries[at].sighting;
+    assert_eq!(sighting(&first.state, 0).unwrap().since, at());
+    let later = at() + Duration::from_secs(60);
+    let again = apply(&first.state, &[seen("file")], later).unwrap();
+    assert_eq!((words(&again), &again.state), (vec![], &first.state));
+    // A sink that it was never delivered to was given it by somebody else.
+    let other = apply_ok(&first.state, [seen("copy")]);
+    let delivery = &other.state.live[0].deliveries[1];
+    assert_eq!(delivery.state, DeliveryState::Uncertain);
+    // A newer one is accepted: all of them end at that sink, and there alone.
+    let third = current(3).into_iter().take(5);
+    let accepted = apply(&other.state, &third.collect::<Vec<_>>(), later).unwrap();
+    assert!(!sighting(&accepted.state, 0).unwrap().is_open());
+    assert!(sighting(&accepted.state, 1).unwrap().is_open());
+    // Other content is seen.
+    let ended = EndedSighting {
+        rotation: id(1),
+        sink: sink("copy"),
+        at: later,
+    };
+    let ended = apply_ok(&accepted.state, [ended.into()]);
+    assert_eq!(sighting(&ended.state, 1).unwrap().until, Some(later));
+    // The sink is removed.
+    let removed = RemovedSink {
+        rotation: id(1),
+        sink: sink("copy"),
+        removed_at: Some(later),
+    };
+    let removed = apply_ok(&accepted.state, [removed.into()]);
+    assert_eq!(sighting(&removed.state, 1).unwrap().until, Some(later));
+    // Somebody goes back to it once more.
+    let again = apply(&accepted.state, &[seen("file")], later).unwrap();
+    assert_eq!(sighting(&again.state, 0).unwrap().since, later);
 }

@@ -1,7 +1,7 @@
 //! The update of a key while changes are applied to it, and its result.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::core::apply::invariants::broken_invariant;
 use crate::core::change::OperatorNote;
@@ -240,4 +240,9 @@ pub(super) fn operator_reason(operator: Option<&OperatorNote>) -> Option<&str> {
 /// The operator's name.
 pub(super) fn operator_name(operator: Option<&OperatorNote>) -> Option<&str> {
     operator.map(|operator| operator.by.as_str())
+}
+
+/// Returns the details of an event about a sink.
+pub(super) fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
+    json!({"sink": sink.name, "target": sink.target, "reason": reason})
 }

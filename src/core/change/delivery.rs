@@ -25,6 +25,10 @@ pub enum DeliveryChange {
     SinkRequirementChanged(SinkRequirement),
     /// A sink's content is no longer the secret that it accepted.
     SinkDrifted(SinkDrift),
+    /// A sink's target holds a retired credential again.
+    RetiredSeen(RetiredSighting),
+    /// A sink's target does not hold such a credential any more.
+    SightingEnded(EndedSighting),
 }
 
 /// A delivery that starts.
@@ -155,4 +159,26 @@ pub struct SinkDrift {
     pub sink: SinkId,
     /// How the content differs, as text for people.
     pub problem: String,
+}
+
+/// A retired credential that a sink's target holds again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiredSighting {
+    /// The rotation of the retired credential.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// Whether the sink is required.
+    pub required: bool,
+}
+
+/// A retired credential that a sink's target no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedSighting {
+    /// The rotation of the retired credential.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// When the overlap of its consumers begins.
+    pub at: Timestamp,
 }

@@ -7,8 +7,8 @@ mod rotation;
 mod schedule;
 
 pub use delivery::{
-    AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, OnChangeState, RemovedSink,
-    ReturnedSink, SinkDrift, SinkRequirement, SkippedDelivery,
+    AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, EndedSighting, OnChangeState,
+    RemovedSink, RetiredSighting, ReturnedSink, SinkDrift, SinkRequirement, SkippedDelivery,
 };
 pub use operator::{
     Adoption, CredentialHold, ImmediateRevocation, OperatorChange, OperatorNote, PauseUpdate,
@@ -96,6 +96,8 @@ impl_from_struct!(Delivery: DeliveryChange {
     SinkReturned(ReturnedSink),
     SinkRequirementChanged(SinkRequirement),
     SinkDrifted(SinkDrift),
+    RetiredSeen(RetiredSighting),
+    SightingEnded(EndedSighting),
 });
 impl_from_struct!(Schedule: ScheduleChange {
     BackedOff(KeyBackoff),

@@ -11,19 +11,19 @@ mod holding_sinks;
 mod observation;
 mod reason;
 mod sharing;
-
-use std::time::Duration;
+mod sighting;
 
 use jiff::Timestamp;
 
 pub use self::candidate::{Candidate, OtherHolder};
-use self::deferral::IN_USE_RECHECK_PAUSE;
 pub use self::deferral::{DeferReason, Deferral};
+use self::deferral::{FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE};
 pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
 pub use self::holding_sinks::holding_sinks;
 pub use self::observation::{Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
 use self::sharing::{all_holding_sinks, unmoved_key};
+use self::sighting::defer_sighted;
 use crate::core::active_credential::CredentialUsage;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
@@ -31,10 +31,6 @@ use crate::core::policy::{KeyPolicy, MISSING_CHECK_INTERVAL};
 use crate::core::reported_time::ReportedTime;
 use crate::core::state::{DeliveryState, Rotation, Trigger};
 use crate::core::time;
-
-/// How long before the revocation of a credential in use its final warning is
-/// raised.
-const FINAL_WARNING_LEAD: Duration = time::DAY;
 
 /// The decision about a credential to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +119,9 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
         (RevocationReason::Immediate | RevocationReason::Orphan, Some(_))
             if !candidate.others.is_empty() =>
         {
+            if let Some(deferral) = defer_sighted(candidate, now) {
+                return Revocation::Defer(deferral);
+            }
             decide_by_successor(observation, now)
         }
         (
@@ -298,6 +297,9 @@ fn decide_superseded(
     now: Timestamp,
 ) -> Revocation {
     let policy = candidate.policy;
+    if let Some(deferral) = defer_sighted(candidate, now) {
+        return Revocation::Defer(deferral);
+    }
     if let Some(deferral) =
         policy.and_then(|policy| defer_recently_used(rotation, policy, last_use, now))
     {

@@ -48,6 +48,7 @@ fn rotation_with_delivery(state: DeliveryState) -> Rotation {
         last_attempt_at: None,
         accepted_at: None,
         written_at: None,
+        sighting: None,
         removed_at: None,
         retry_at: None,
         error: Some("full".to_owned()),

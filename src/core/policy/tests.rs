@@ -79,6 +79,7 @@ fn sink(name: &str) -> SinkId {
 fn delivery(name: &str, state: DeliveryState) -> Delivery {
     Delivery {
         written_at: None,
+        sighting: None,
         sink: sink(name),
         required: true,
         state,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::core::ids::SinkId;
+use crate::core::state::sighting::Sighting;
 
 /// A recorded delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Delivery {
     pub accepted_at: Option<Timestamp>,
     /// When the sink was removed from the configuration, if it held the secret.
     pub removed_at: Option<Timestamp>,
+    /// When the sink's target held the secret again, after a newer one.
+    pub sighting: Option<Sighting>,
     /// The earliest time of the next attempt.
     pub retry_at: Option<Timestamp>,
     /// Its latest error.

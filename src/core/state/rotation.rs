@@ -141,6 +141,7 @@ impl Rotation {
             attempts: 0,
             last_attempt_at: None,
             written_at: None,
+            sighting: None,
             accepted_at: None,
             removed_at: None,
             retry_at: None,
@@ -217,11 +218,13 @@ pub enum DeferralKind {
     OtherName,
     /// Another key uses it, too, and has not moved to a newer one.
     UsedByOtherKey,
+    /// The target of a sink holds it again.
+    HeldAgain,
 }
 
 impl DeferralKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SelfCredential,
         Self::MayBeInUse,
         Self::RecentlyUsed,
@@ -229,6 +232,7 @@ impl DeferralKind {
         Self::SuccessorMissing,
         Self::OtherName,
         Self::UsedByOtherKey,
+        Self::HeldAgain,
     ];
 
     /// Returns the kind's word in the ledger.
@@ -242,6 +246,7 @@ impl DeferralKind {
             Self::SuccessorMissing => "successor-missing",
             Self::OtherName => "other-name",
             Self::UsedByOtherKey => "used-by-other-key",
+            Self::HeldAgain => "held-again",
         }
     }
 

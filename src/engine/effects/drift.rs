@@ -11,25 +11,40 @@ use crate::sink::Sink;
 
 impl Worker {
     /// Checks whether the sinks of the current credential still hold what they
-    /// accepted. A new rotation repairs drift.
+    /// accepted. A new rotation repairs drift, except that a target with a retired
+    /// credential that is alive is left as it is for a while.
     pub(crate) async fn check_drift(&mut self) -> Result<(), LedgerError> {
+        self.drift_checked_at = Some(self.now());
         let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current().cloned())
         else {
             return Ok(());
         };
         let mut changes = Vec::new();
         for (delivery, sink, credential) in accepted_deliveries(&managed, &current) {
-            let Some(checked) = self.attempt_at_sink(sink.check_drift(credential)).await else {
+            let Some(drift) = self.attempt_at_sink(sink.check_drift(credential)).await else {
                 self.needs_drift_check = true;
                 return Ok(());
             };
-            if let Some(drift) = checked {
-                changes.push(Change::from(SinkDrift {
-                    rotation: current.id.clone(),
-                    sink: delivery.sink.clone(),
-                    problem: drift.message,
-                }));
+            if drift.is_none() && self.sighted_at(&delivery.sink).is_empty() {
+                continue;
             }
+            let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
+                self.needs_drift_check = true;
+                return Ok(());
+            };
+            let sightings = self
+                .compare_sightings(delivery, drift.as_ref(), &content)
+                .await;
+            changes.extend(sightings.changes);
+            if sightings.is_left_as_it_is {
+                continue;
+            }
+            let unseen = || "what it holds instead of the newest key is not known".to_owned();
+            changes.push(Change::from(SinkDrift {
+                rotation: current.id.clone(),
+                sink: delivery.sink.clone(),
+                problem: drift.map_or_else(unseen, |drift| drift.message),
+            }));
         }
         if changes.is_empty() {
             return Ok(());

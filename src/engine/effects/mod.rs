@@ -12,6 +12,7 @@ mod intent;
 mod operator;
 mod preconditions;
 mod revoke;
+mod sightings;
 mod verify;
 
 use std::time::Duration;

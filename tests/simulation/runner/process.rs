@@ -78,6 +78,7 @@ impl SimProcess {
                 overlap: key.overlap,
                 max_creates_per_day: 1_000,
                 max_live_credentials: MAX_LIVE_CREDENTIALS,
+                max_revoke_delay: self.world.scenario.max_revoke_delay,
                 ..KeyPolicy::new(schedule)
             }),
             sinks: sinks.collect(),

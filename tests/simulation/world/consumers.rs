@@ -16,6 +16,9 @@ use crate::scenario::{KeySpec, KeySpecs, Scenario, SinkSpec};
 /// needs the provider's time.
 const RETURN_RECORDED_WITHIN: Duration = Duration::from_secs(60);
 
+/// The time between the last look at a file and the deletion of what it may hold.
+const RESTORE_SEEN_WITHIN: Duration = Duration::from_secs(60);
+
 /// A credential's deletion by the daemon.
 pub(super) struct Revocation<'w> {
     pub(super) credential: &'w SimCredential,
@@ -81,6 +84,12 @@ impl WorldState {
             return false;
         }
         let is_content = state.content.as_ref() == Some(secret);
+        let is_unseen = state
+            .restored_at
+            .is_some_and(|at| time::until(at, revocation.at) < RESTORE_SEEN_WITHIN);
+        if is_content && is_unseen {
+            return false;
+        }
         // The operator accepts that consumers may use the previous credential. Each sink of the
         // rotation must hold the new one.
         if self.immediately_revoked_keys.contains(key.name) {

@@ -19,6 +19,8 @@ pub(super) struct SinkState {
     pub(super) written_at: Option<Timestamp>,
     /// Each replaced secret, and when it was replaced.
     pub(super) replaced: Vec<(String, Timestamp)>,
+    /// When somebody last wrote the previous secret into it.
+    pub(super) restored_at: Option<Timestamp>,
 }
 
 /// A delivery that timed out and is applied later.
@@ -66,6 +68,13 @@ impl SimWorld {
     pub(crate) fn sink_content(&self, location: &SinkLocation) -> Option<String> {
         self.state().sinks.get(location)?.content.clone()
     }
+
+    /// Returns whether somebody ever wrote a secret into a file.
+    pub(crate) fn was_restored(&self, location: &SinkLocation) -> bool {
+        let state = self.state();
+        let sink = state.sinks.get(location);
+        sink.is_some_and(|sink| sink.restored_at.is_some())
+    }
 }
 
 impl WorldState {
@@ -87,6 +96,26 @@ impl WorldState {
         self.restored_secrets.insert(previous.clone());
         if let Some(sink) = self.sinks.get_mut(&location) {
             sink.content = Some(previous);
+        }
+    }
+
+    /// Writes the previous secret into the keys' files, where it is alive: consumers use it
+    /// again.
+    pub(super) fn restore_files(&mut self, now: Timestamp) {
+        let files = self.sinks.iter().filter(|((_, sink), _)| sink == "file");
+        let previous = files.filter_map(|(location, sink)| {
+            let (previous, _) = sink.replaced.last()?;
+            let is_other = sink.content.as_ref() != Some(previous);
+            (is_other && self.is_live_secret(previous))
+                .then(|| (location.clone(), previous.clone()))
+        });
+        for (location, previous) in previous.collect::<Vec<_>>() {
+            if let Some(sink) = self.sinks.get_mut(&location) {
+                sink.restored_at = Some(now);
+                if let Some(replaced) = sink.content.replace(previous) {
+                    sink.replaced.push((replaced, now));
+                }
+            }
         }
     }
 

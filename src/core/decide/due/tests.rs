@@ -46,6 +46,7 @@ fn rotation(
 ) -> Rotation {
     let delivery = |(name, state): &(&str, DeliveryState)| Delivery {
         written_at: None,
+        sighting: None,
         sink: sink(name),
         required: true,
         state: *state,

@@ -38,6 +38,7 @@ fn sink() -> SinkId {
 fn delivery(state: DeliveryState) -> Delivery {
     Delivery {
         written_at: None,
+        sighting: None,
         sink: sink(),
         required: true,
         state,

@@ -34,6 +34,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
     let deliveries = ["a", "b"].into_iter().zip(states);
     let deliveries = deliveries.map(|(name, state)| Delivery {
         written_at: None,
+        sighting: None,
         sink: sink(name),
         required: true,
         state: *state,

@@ -12,6 +12,10 @@ use crate::core::time;
 /// The delay until the revocation of a credential in use is decided again.
 pub(super) const IN_USE_RECHECK_PAUSE: Duration = Duration::from_secs(15 * 60);
 
+/// How long before the revocation of a credential in use its final warning is
+/// raised.
+pub(super) const FINAL_WARNING_LEAD: Duration = time::DAY;
+
 /// A postponed revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deferral {
@@ -77,6 +81,11 @@ pub enum DeferReason {
     OtherName,
     /// Another key uses it, too, and has not moved to a newer one.
     UsedByOtherKey,
+    /// The target of a sink holds it again.
+    HeldAgain {
+        /// When that target is given the newest one.
+        repaired_at: Timestamp,
+    },
 }
 
 impl DeferReason {
@@ -91,6 +100,7 @@ impl DeferReason {
             Self::SuccessorMissing => DeferralKind::SuccessorMissing,
             Self::OtherName => DeferralKind::OtherName,
             Self::UsedByOtherKey => DeferralKind::UsedByOtherKey,
+            Self::HeldAgain { .. } => DeferralKind::HeldAgain,
         }
     }
 }
@@ -129,6 +139,12 @@ impl fmt::Display for DeferReason {
             Self::UsedByOtherKey => {
                 formatter.write_str("another key uses it, too, and has not moved to a newer one")
             }
+            Self::HeldAgain { repaired_at } => write!(
+                formatter,
+                "a sink's target holds it again; the target is given the newest key from {} on, and \
+                 this one goes one overlap later",
+                time::to_text(*repaired_at)
+            ),
         }
     }
 }

@@ -24,6 +24,9 @@ pub fn holding_sinks(
     let deliveries = rotation.deliveries.iter();
     let required = deliveries.filter(|delivery| delivery.required);
     let holding = required.filter(|delivery| {
+        if delivery.sighting.is_some_and(|sighting| sighting.is_open()) {
+            return true;
+        }
         match delivery_hold(delivery, rotation, candidate.key, overlaps) {
             SinkHold::None => false,
             SinkHold::Until(at) => at > now || !is_trusted,

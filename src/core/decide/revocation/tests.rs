@@ -1,5 +1,9 @@
 //! Every combination of observation, reason, phase and hold, against a table of rules.
 
+mod sightings;
+
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 use super::*;
@@ -759,6 +763,7 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::AlreadyGone => Expected::AlreadyGone,
         Revocation::Defer(deferral) => match deferral.reason {
             DeferReason::UsedByOtherKey => panic!("no other key has it"),
+            DeferReason::HeldAgain { .. } => panic!("no target was seen with it"),
             DeferReason::SelfCredential => Expected::DeferSelfCredential,
             DeferReason::MayBeInUse => Expected::DeferMayBeInUse,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
@@ -927,6 +932,7 @@ fn deliveries(sink: Sink) -> Vec<Delivery> {
             attempts: 1,
             last_attempt_at: None,
             written_at: None,
+            sighting: None,
             accepted_at: None,
             removed_at,
             retry_at: None,
