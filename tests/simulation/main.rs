@@ -9,6 +9,7 @@
 
 mod batch;
 mod fault;
+mod name_form;
 mod oracle;
 mod planted_bugs;
 mod provider;
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use batch::{check_all, parallelism, print_trace, run_fixed, single_fault_plans};
 use fault::{OperatorAction, SimFault};
+use name_form::NameForm;
 use redaction::RedactionForm;
 use rng::SeededRng;
 use scenario::Scenario;
@@ -46,7 +48,11 @@ fn simulation_of_given_faults() {
         Some("hanging") => scenario::hanging(),
         Some("sharing") => scenario::sharing(),
         Some("restored") => scenario::restored(),
-        _ => scenario::large(),
+        name => {
+            let mut forms = NameForm::CHANGED.into_iter();
+            let form = forms.find(|form| name == Some(form.scenario_name()));
+            form.map_or_else(scenario::large, scenario::renamed)
+        }
     };
     let plan = words.map(parse_fault).collect();
     let report = run_fixed(&scenario, &plan, true);
@@ -110,6 +116,18 @@ fn simulation_of_redactions_of_every_form() {
                 .into()
         });
         let plans: Vec<_> = plans.chain(twice).collect();
+        check_all(&scenario, &plans);
+        eprintln!("{form:?}: {} simulations", plans.len());
+    }
+}
+
+/// However the provider changes the names that it is sent, every credential of the daemon is
+/// recorded or reported, and none of anybody else is deleted.
+#[test]
+fn simulation_of_changed_names() {
+    for form in NameForm::CHANGED {
+        let scenario = scenario::renamed(form);
+        let plans = single_fault_plans(&scenario, true);
         check_all(&scenario, &plans);
         eprintln!("{form:?}: {} simulations", plans.len());
     }

@@ -136,7 +136,7 @@ fn metadata(world: &SimWorld, credential: &SimCredential) -> CredentialMetadata 
 fn listed_credential(world: &SimWorld, credential: &SimCredential) -> ListedCredential {
     ListedCredential {
         metadata: metadata(world, credential),
-        name: Some(credential.name.clone()),
+        name: Some(world.scenario.names.apply(&credential.name)),
         last_used: ReportedTime::None,
         unreadable_times: Vec::new(),
         owner: None,
@@ -182,7 +182,7 @@ impl Provider for SimProvider {
             .map(|(created_at, lifetime)| time::after(created_at, lifetime));
         let mut response = CreatedCredential {
             metadata,
-            name: Some(label.to_string()),
+            name: Some(self.world.scenario.names.apply(label.as_str())),
             secret: created.map(|created| Secret::new(created.secret)),
             unreadable_times: Vec::new(),
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::name_form::NameForm;
 use crate::redaction::RedactionForm;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -69,6 +70,8 @@ pub(crate) struct Scenario {
     /// The form in which the provider redacts secrets.
     pub(crate) redaction: RedactionForm,
     pub(crate) max_revoke_delay: Duration,
+    /// The form in which the provider shows names.
+    pub(crate) names: NameForm,
 }
 
 fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
@@ -104,6 +107,7 @@ pub(crate) fn small() -> Scenario {
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
+        names: NameForm::Kept,
     }
 }
 
@@ -131,6 +135,7 @@ pub(crate) fn large() -> Scenario {
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
+        names: NameForm::Kept,
     }
 }
 
@@ -152,6 +157,20 @@ pub(crate) fn restored() -> Scenario {
     }
 }
 
+/// Returns a scenario at a provider that changes names: of three keys for the form that
+/// changes them most, and of one key for the others.
+pub(crate) fn renamed(names: NameForm) -> Scenario {
+    let scenario = match names {
+        NameForm::PrefixedAndCutInLowerCase => large(),
+        _ => small(),
+    };
+    Scenario {
+        name: names.scenario_name(),
+        names,
+        ..scenario
+    }
+}
+
 /// Returns a scenario of two keys with different overlaps, whose operator adopts a
 /// credential of the first key into the second. The other configuration lacks the second.
 pub(crate) fn sharing() -> Scenario {
@@ -169,6 +188,7 @@ pub(crate) fn sharing() -> Scenario {
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
+        names: NameForm::Kept,
     }
 }
 
@@ -212,5 +232,6 @@ pub(crate) fn hanging() -> Scenario {
         has_other_daemon: false,
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
+        names: NameForm::Kept,
     }
 }

@@ -110,8 +110,15 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
         Phase::Retired => row.retired_at = Some(update.at),
         Phase::Stranded => row.stranded_at = Some(update.at),
         Phase::Revoked => row.revoked_at = Some(update.at),
-        // It may have been recorded as revoked by mistake.
-        Phase::Orphaned => row.revoked_at = None,
+        Phase::Orphaned => {
+            // It may have been recorded as revoked by mistake.
+            row.revoked_at = None;
+            // A process whose commits this ledger lacks may have delivered what a create
+            // made that was given up.
+            if from == Phase::Failed {
+                row.stranded_at = Some(update.at);
+            }
+        }
         Phase::Intended | Phase::Created | Phase::Verified | Phase::Failed => {}
     }
     let revoke_after = moved.revoke_after.map(time::whole_seconds);

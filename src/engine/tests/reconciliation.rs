@@ -114,13 +114,19 @@ async fn an_unverifiable_live_credential_is_checked_again() {
 }
 
 #[tokio::test]
-async fn a_live_credential_of_a_failed_rotation_is_revoked() {
+async fn a_live_credential_of_a_failed_rotation_is_revoked_after_the_overlap() {
     let mut changes = intended(1);
     changes.push(transitioned(1, LifecycleEvent::LabelNotFound));
     changes.extend(current(2));
     let fakes = Fakes::new(&[("key_late", "label-1"), ("key_2", "label-2")]);
-    let mut engine = open_daemon(&fakes, changes).await;
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE * 30);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
     fakes.run_for(&mut engine, MINUTE).await;
+    // A process whose commits this ledger lacks may have delivered it.
+    assert_eq!(fakes.live_ids(), ["key_2", "key_late"]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
+    fakes.run_for(&mut engine, MINUTE * 30).await;
     assert_eq!(fakes.live_ids(), ["key_2"]);
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
 }
