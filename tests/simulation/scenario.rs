@@ -160,9 +160,10 @@ pub(crate) fn restored() -> Scenario {
 /// Returns a scenario at a provider that changes names: of three keys for the form that
 /// changes them most, and of one key for the others.
 pub(crate) fn renamed(names: NameForm) -> Scenario {
-    let scenario = match names {
-        NameForm::PrefixedAndCutInLowerCase => large(),
-        _ => small(),
+    let scenario = if names == NameForm::PrefixedAndCutInLowerCase {
+        large()
+    } else {
+        small()
     };
     Scenario {
         name: names.scenario_name(),
