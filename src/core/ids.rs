@@ -156,10 +156,42 @@ impl RotationId {
 }
 
 impl CredentialId {
+    /// The longest id that a provider or an operator may name.
+    pub const MAX_LENGTH: usize = 200;
+
     /// Returns an id that was read from the provider or the ledger.
     #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
+    }
+
+    /// Returns whether a text can be an id. An id is opaque, but it becomes a part of a
+    /// URL, of a log line and of a table.
+    ///
+    /// No part of it between slashes is `.` or `..`: what stands between rekeyd and the
+    /// provider may decode an encoded slash, and would find another resource.
+    #[must_use]
+    pub fn is_valid(text: &str) -> bool {
+        let is_unsafe = |letter: char| letter.is_control() || letter.is_whitespace();
+        (1..=Self::MAX_LENGTH).contains(&text.len())
+            && !text.contains(is_unsafe)
+            && decode_path(text)
+                .split(['/', '\\'])
+                .all(|part| !matches!(part, "." | ".."))
+    }
+}
+
+/// Returns a path with its dots and slashes decoded, however often they are encoded.
+fn decode_path(path: &str) -> String {
+    let mut decoded = path.to_ascii_lowercase();
+    loop {
+        let next = [("%25", "%"), ("%2e", "."), ("%2f", "/"), ("%5c", "\\")]
+            .iter()
+            .fold(decoded.clone(), |text, (from, to)| text.replace(from, to));
+        if next == decoded {
+            return decoded;
+        }
+        decoded = next;
     }
 }
 
@@ -229,6 +261,52 @@ mod tests {
             &"a".repeat(49),
         ] {
             assert_eq!(KeyName::new(bad), Err(NameError::InvalidForm), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_texts_that_stay_one_part_of_a_url_are_credential_ids() {
+        for good in [
+            "key_abc",
+            "a",
+            "...",
+            ".a",
+            "a..",
+            "a/b?c",
+            "a%2Fb",
+            "schl\u{fc}ssel",
+            "50%",
+            &"a".repeat(200),
+        ] {
+            assert!(CredentialId::is_valid(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "key_a/..",
+            "../projects/proj_a",
+            "key_a/./b",
+            "key_a\\..",
+            "%2e",
+            "%2E%2e",
+            ".%2e",
+            "key_a/%2e%2E/b",
+            "%252e%252e",
+            "%25252e",
+            "..%2fproj_a",
+            "a%2F%2e%2E%5cb",
+            "key a",
+            " key_a",
+            "key_a\n",
+            "key_a\t..",
+            "\t..",
+            "key\0",
+            "key_a\u{a0}",
+            "key\u{85}a",
+            &"a".repeat(201),
+        ] {
+            assert!(!CredentialId::is_valid(bad), "{bad:?}");
         }
     }
 

@@ -17,6 +17,7 @@ pub mod health;
 pub mod hex;
 pub mod ids;
 pub mod in_flight;
+pub mod json;
 pub mod key_shape;
 pub mod label_match;
 pub mod lifecycle;

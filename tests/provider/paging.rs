@@ -53,6 +53,45 @@ async fn a_full_page_without_has_more_is_not_the_last() {
     assert_eq!(ids[100], "key_last");
 }
 
+/// A server may have smaller pages than those that were asked for.
+#[tokio::test]
+async fn without_has_more_a_list_ends_with_an_empty_page() {
+    let one = ok(r#"{"data":[{"id":"key_1"}]}"#);
+    let two = ok(r#"{"data":[{"id":"key_2"}],"has_more":null}"#);
+    let end = ok(r#"{"data":[]}"#);
+    let all = ok(r#"{"data":[{"id":"key_1"},{"id":"key_2"}]}"#);
+    let rest = ok(r#"{"data":[{"id":"key_2"},{"id":"key_3"}]}"#);
+    for (case, answers, expected) in [
+        (
+            "small pages",
+            vec![one.clone(), two, end.clone()],
+            &["key_1", "key_2"][..],
+        ),
+        // A server without pages ignores the cursor.
+        (
+            "no pages",
+            vec![all.clone(), all.clone()],
+            &["key_1", "key_2"],
+        ),
+        (
+            "overlap",
+            vec![all, rest, end.clone()],
+            &["key_1", "key_2", "key_3"],
+        ),
+        ("nothing", vec![end], &[]),
+    ] {
+        let count = answers.len();
+        let server = CannedServer::start(answers).await;
+        let listed = adapter(&server.url).list(&Scope::AdminKeys).await.unwrap();
+        let ids = listed
+            .value
+            .iter()
+            .map(|listed| listed.metadata.id.as_str());
+        assert_eq!(ids.collect::<Vec<_>>(), expected, "{case}");
+        assert_eq!(server.requests().len(), count, "{case}");
+    }
+}
+
 #[tokio::test]
 async fn an_inconsistent_list_is_an_error() {
     let first = ok(r#"{"data":[{"id":"key_1"}],"has_more":true}"#);
@@ -67,6 +106,18 @@ async fn an_inconsistent_list_is_an_error() {
             vec![ok(r#"{"data":[],"has_more":true}"#)],
         ),
         ("no data", vec![ok(r#"{"has_more":false}"#)]),
+        (
+            "more in words",
+            vec![ok(r#"{"data":[],"has_more":"false"}"#)],
+        ),
+        (
+            "more twice",
+            vec![ok(r#"{"data":[],"has_more":true,"has_more":false}"#)],
+        ),
+        (
+            "an item that leads elsewhere",
+            vec![ok(r#"{"data":[{"id":"../x"}]}"#)],
+        ),
         ("an item without id", vec![ok(r#"{"data":[{"name":"x"}]}"#)]),
         ("html later", vec![first, ok("<html>")]),
     ] {

@@ -258,7 +258,7 @@ async fn requests_match_the_api() {
     let _ = provider
         .retrieve(&CredentialId::new("a/b?c".to_owned()))
         .await;
-    for id in ["", ".", ".."] {
+    for id in ["", ".", "..", "key_a/../key_b", "%2e%2e", "\t..", "key a"] {
         let error = provider.delete(&CredentialId::new(id.to_owned())).await;
         assert_eq!(error.unwrap_err().kind, ErrorKind::Refused);
     }

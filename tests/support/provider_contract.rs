@@ -76,7 +76,7 @@ pub(crate) async fn deletion_is_final_and_idempotent(provider: &dyn Provider) {
 }
 
 pub(crate) async fn unknown_id_is_none(provider: &dyn Provider) {
-    for id in ["key_none", "a/b?c#d", "ä %2e", "../admin_api_keys"] {
+    for id in ["key_none", "a/b?c#d", "ä%2e", "x%2fadmin_api_keys%"] {
         let id = CredentialId::new(id.to_owned());
         assert_eq!(provider.retrieve(&id).await.unwrap().value, None, "{id}");
         provider.delete(&id).await.unwrap();

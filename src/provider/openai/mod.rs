@@ -153,8 +153,8 @@ impl OpenAiProvider {
         path.pop_if_empty()
             .extend(["organization", "admin_api_keys"]);
         if let Some(id) = id {
-            // These would be the URL of the collection, or of its parent.
-            if matches!(id.as_str(), "" | "." | "..") {
+            // It could be the URL of the collection, or of something else.
+            if !CredentialId::is_valid(id.as_str()) {
                 return Err(invalid_url("that is no credential's id"));
             }
             path.push(id.as_str());
@@ -192,13 +192,17 @@ impl OpenAiProvider {
                 .credentials
                 .last()
                 .map(|credential| credential.metadata.id.clone());
+            let known_count = credentials.len();
             for credential in page.credentials {
                 if ids.insert(credential.metadata.id.clone()) {
                     credentials.push(credential);
                 }
             }
-            // A full page without `has_more` may not be the last.
-            if !page.has_more.unwrap_or(count >= PAGE_SIZE) {
+            // Without `has_more`, the list ends with an empty page: a server may have
+            // pages of any size. One without pages sends the whole list again.
+            let has_news = credentials.len() > known_count;
+            let may_continue = has_news || count >= PAGE_SIZE;
+            if !page.has_more.unwrap_or(may_continue) {
                 return Ok(provider_response(credentials, head.server_time));
             }
             let Some(last) = last else {

@@ -1,8 +1,9 @@
 //! The Admin API's responses, parsed leniently.
 //!
 //! Only a credential's `id` is required. Any other field that is missing, null
-//! or of an unexpected type counts as absent, but for times (see `time_field`): the official descriptions and
-//! examples contradict each other, and a rotation must not fail for that.
+//! or of an unexpected type counts as absent, but for times (see `time_field`) and
+//! `has_more`: the official descriptions and examples contradict each other, and a
+//! rotation must not fail for that. A field that is there twice makes the body unreadable.
 //! Unknown fields are ignored. The source is `AdminApiKey` in the official
 //! OpenAPI document.
 
@@ -10,15 +11,13 @@ use secrecy::zeroize::Zeroize as _;
 use serde_json::Value;
 
 use crate::core::ids::CredentialId;
+use crate::core::json;
 use crate::core::redact::{sanitize_name, sanitize_reply};
 use crate::core::reported_time::ReportedTime;
 use crate::core::secret::{Secret, is_redacted};
 use crate::core::state::CredentialMetadata;
 use crate::provider::openai::time_field::read_time;
 use crate::provider::{CreatedCredential, ListedCredential};
-
-/// The longest id that is accepted.
-const MAX_ID_LENGTH: usize = 200;
 
 /// One page of a list.
 pub(super) struct CredentialPage {
@@ -71,12 +70,18 @@ pub(super) fn parse_page(body: &[u8]) -> Result<CredentialPage, String> {
     let Some(items) = object.get("data").and_then(Value::as_array) else {
         return Err("it has no list \"data\"".to_owned());
     };
+    // Taken for absent, anything else could end the list too early.
+    let has_more = match object.get("has_more") {
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(has_more)) => Some(*has_more),
+        Some(_) => return Err("its \"has_more\" is neither true nor false".to_owned()),
+    };
     Ok(CredentialPage {
         credentials: items
             .iter()
             .map(credential_from_json)
             .collect::<Result<Vec<_>, _>>()?,
-        has_more: object.get("has_more").and_then(Value::as_bool),
+        has_more,
     })
 }
 
@@ -119,7 +124,7 @@ fn parse_object(body: &[u8]) -> Result<Value, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());
     }
-    match serde_json::from_slice::<Value>(body) {
+    match json::parse(body) {
         Ok(value) if value.is_object() => Ok(value),
         Ok(_) => Err("it is JSON, but no object".to_owned()),
         // The position alone, since the parser's message could quote the
@@ -146,7 +151,7 @@ fn metadata_from_json(object: &Value) -> Result<CredentialMetadata, String> {
     let id = object
         .get("id")
         .and_then(Value::as_str)
-        .filter(|id| is_valid_id(id))
+        .filter(|id| CredentialId::is_valid(id))
         .ok_or("it has a credential without a usable \"id\"")?;
     Ok(CredentialMetadata {
         id: CredentialId::new(id.to_owned()),
@@ -159,14 +164,6 @@ fn metadata_from_json(object: &Value) -> Result<CredentialMetadata, String> {
         created_at: read_time(object.get("created_at")).readable(),
         expires_at: read_time(object.get("expires_at")).readable(),
     })
-}
-
-/// Whether an id, which is opaque, is safe in a path, a log line and a table.
-fn is_valid_id(id: &str) -> bool {
-    !id.is_empty()
-        && id.len() <= MAX_ID_LENGTH
-        && !matches!(id, "." | "..")
-        && !id.contains(char::is_control)
 }
 
 fn name_field(object: &Value) -> Option<String> {
@@ -277,8 +274,27 @@ mod tests {
     fn a_page_with_an_item_without_id_is_rejected() {
         assert!(parse_page(br#"{"data":[{"name":"x"}]}"#).is_err());
         assert!(parse_page(br#"{"data":{}}"#).is_err());
-        let page = parse_page(br#"{"data":[{"id":"key_a"}],"has_more":"yes"}"#).unwrap();
-        assert_eq!((page.credentials.len(), page.has_more), (1, None));
+    }
+
+    #[test]
+    fn has_more_is_true_false_or_absent() {
+        for (field, expected) in [
+            ("", Some(None)),
+            (r#","has_more":null"#, Some(None)),
+            (r#","has_more":true"#, Some(Some(true))),
+            (r#","has_more":false"#, Some(Some(false))),
+            (r#","has_more":"yes""#, None),
+            (r#","has_more":"false""#, None),
+            (r#","has_more":0"#, None),
+            (r#","has_more":1"#, None),
+            (r#","has_more":[]"#, None),
+            (r#","hasMore":true"#, Some(None)),
+            (r#","has_more":true,"has_more":false"#, None),
+        ] {
+            let body = format!(r#"{{"data":[{{"id":"key_a"}}]{field}}}"#);
+            let page = parse_page(body.as_bytes()).ok();
+            assert_eq!(page.map(|page| page.has_more), expected, "{body}");
+        }
     }
 
     #[test]
@@ -290,6 +306,15 @@ mod tests {
             (r#"{"id":"key_a","deleted":false}"#, false),
             (r#"{"id":"key_a"}"#, false),
             (r#"{"id":"key_b","deleted":true}"#, false),
+            (r#"{"id":"KEY_A","deleted":true}"#, false),
+            (r#"{"id":"key_a ","deleted":true}"#, false),
+            (r#"{"id":"key_a","deleted":"true"}"#, false),
+            (r#"{"id":"key_a","deleted":1}"#, false),
+            (r#"{"id":"key_a","deleted":null}"#, false),
+            (r#"{"id":"key_a","deleted":false,"deleted":true}"#, false),
+            (r#"{"id":"key_b","id":"key_a","deleted":true}"#, false),
+            (r#"{"id":"key_a","deleted":true} {}"#, false),
+            (r#"[{"id":"key_a","deleted":true}]"#, false),
             ("{}", false),
         ] {
             assert_eq!(

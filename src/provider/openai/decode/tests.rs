@@ -292,7 +292,8 @@ fn check_error(response: &ArbitraryResponse, error: &ProviderError) {
 
 fn is_valid_id(id: Option<&Value>) -> bool {
     id.and_then(Value::as_str).is_some_and(|id| {
-        !matches!(id, "" | "." | "..") && id.len() <= 200 && !id.contains(char::is_control)
+        let is_unsafe = |letter: char| letter.is_control() || letter.is_whitespace();
+        !matches!(id, "" | "." | "..") && id.len() <= 200 && !id.contains(is_unsafe)
     })
 }
 
@@ -336,7 +337,9 @@ proptest! {
         let known_secret = Secret::new(KNOWN_SECRET.to_owned());
         let object = response.json_object().unwrap_or_default();
         let items = object.get("data").and_then(Value::as_array);
-        let is_whole = items.is_some_and(|items| items.iter().all(|item| is_valid_id(item.get("id"))));
+        let is_end_known = matches!(object.get("has_more"), None | Some(Value::Null | Value::Bool(_)));
+        let is_whole = is_end_known
+            && items.is_some_and(|items| items.iter().all(|item| is_valid_id(item.get("id"))));
         match response.require_success().and_then(|raw| decode_page(OPERATION, raw)) {
             Ok((page, _)) => {
                 assert!(response.is_success() && is_whole);
