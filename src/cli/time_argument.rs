@@ -1,8 +1,6 @@
 //! Times on the command line: a time, a date, or a duration from now.
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
 
 use crate::core::{duration, time};
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -32,20 +30,7 @@ fn parse_at(
         Err(error @ duration::DurationError::TooLong) => return Err(error.to_string()),
         Err(duration::DurationError::InvalidSyntax) => {}
     }
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    // The parsers of the library take more than a whole date or time.
-    let is_date = text.len() == "2026-12-24".len();
-    let civil = if is_date {
-        text.parse::<Date>().ok().map(|date| date.at(0, 0, 0, 0))
-    } else {
-        text.parse::<DateTime>().ok().filter(|_| text.contains(':'))
-    };
-    let zoned = civil.and_then(|civil| civil.to_zoned(TimeZone::UTC).ok());
-    zoned
-        .map(|zoned| zoned.timestamp())
-        .ok_or_else(|| FORMS.to_owned())
+    time::from_any_text(text).ok_or_else(|| FORMS.to_owned())
 }
 
 #[cfg(test)]
@@ -82,7 +67,13 @@ mod tests {
             "24.12.2026",
             "18:00",
             "2026-12-24T18",
+            "2026-12-24T18:00[Europe/Berlin]",
             "20261224",
+            "+7d",
+            "-7d",
+            "7D",
+            "7d7d",
+            "\u{667}d",
             "2026-12-24T25:00:00Z",
         ] {
             let error = parse_at(text, now, time::after).unwrap_err();

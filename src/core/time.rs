@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 
 /// One minute.
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -29,6 +31,48 @@ pub fn to_text(at: Timestamp) -> String {
 pub fn from_text(text: &str) -> Result<Timestamp, jiff::Error> {
     text.parse()
 }
+
+/// Parses a date, or a date and a time, with an offset or without one in UTC:
+/// `2026-12-24`, `2026-12-24 18:00`, `2026-12-24T18:00:00+01:00`.
+///
+/// The library's parsers take more than that, and ignore a part of it: a zone in
+/// brackets, an offset in seconds, a date without its hyphens.
+#[must_use]
+pub fn from_any_text(text: &str) -> Option<Timestamp> {
+    let digits_at = |places: &[usize]| {
+        let bytes = text.as_bytes();
+        let mut places = places.iter();
+        places.all(|at| bytes.get(*at).is_some_and(u8::is_ascii_digit))
+    };
+    let separators_at = |places: &[(usize, &[u8])]| {
+        let bytes = text.as_bytes();
+        let mut places = places.iter();
+        places.all(|(at, allowed)| bytes.get(*at).is_some_and(|byte| allowed.contains(byte)))
+    };
+    if !digits_at(&[0, 1, 2, 3, 5, 6, 8, 9]) || !separators_at(&[(4, b"-"), (7, b"-")]) {
+        return None;
+    }
+    let in_utc = |civil: DateTime| civil.to_zoned(TimeZone::UTC).ok();
+    if text.len() == DATE_LENGTH {
+        let date: Date = text.parse().ok()?;
+        return Some(in_utc(date.at(0, 0, 0, 0))?.timestamp());
+    }
+    let is_time = digits_at(&[11, 12, 14, 15]) && separators_at(&[(10, b"Tt "), (13, b":")]);
+    if !is_time || text.contains(['[', ']']) {
+        return None;
+    }
+    // Behind a time in UTC there is nothing but its seconds.
+    let is_utc = text[16..]
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
+    if is_utc {
+        return Some(in_utc(text.parse().ok()?)?.timestamp());
+    }
+    text.parse().ok()
+}
+
+/// The length of a date: `2026-12-24`.
+const DATE_LENGTH: usize = 10;
 
 /// Drops the fraction of a second. A time must be truncated before it is compared
 /// with one that was read from the ledger: storing it would change it.
@@ -77,14 +121,112 @@ pub fn clocks_agree(remote: Timestamp, local: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn printed_time_is_read_back(seconds in -62_135_596_800_i64..253_402_200_000, nanos in 0_i32..1_000_000_000) {
+            let at = Timestamp::new(seconds, nanos).unwrap();
+            prop_assert_eq!(from_any_text(&at.to_string()), Some(at));
+            prop_assert_eq!(from_any_text(&to_text(at)), Some(whole_seconds(at)));
+            prop_assert_eq!(from_text(&to_text(at)).unwrap(), whole_seconds(at));
+        }
+
+        /// A text that is read begins with its date, and with its time or with nothing.
+        #[test]
+        fn text_that_is_read_has_the_grammar(text in "[0-9]{1,4}[-/]?[0-9]{1,2}-?[0-9]{1,2}([T ][0-9]{1,2}:?[0-9]{0,2}(:[0-9.]{1,5})?)?(Z|[+-][0-9:]{1,6}|\\[[A-Z]{3}\\])?") {
+            if let Some(at) = from_any_text(&text) {
+                let day = Timestamp::from_second(at.as_second()).unwrap().to_string();
+                let is_near = from_any_text(&text[..10]).unwrap().duration_since(at).abs() < jiff::SignedDuration::from_hours(50);
+                prop_assert!(is_near && !text.contains('['), "{} {}", text, day);
+            }
+        }
+    }
 
     #[test]
     fn text_round_trips_in_whole_seconds() {
         let at: Timestamp = "2026-11-23T03:00:00.987Z".parse().unwrap();
         assert_eq!(to_text(at), "2026-11-23T03:00:00Z");
         assert_eq!(from_text(&to_text(at)).unwrap(), whole_seconds(at));
+    }
+
+    #[test]
+    fn dates_and_times_are_read_whole() {
+        for (text, expected) in [
+            ("2026-12-24", "2026-12-24T00:00:00Z"),
+            ("2026-12-24 18:00", "2026-12-24T18:00:00Z"),
+            ("2026-12-24T18:00:30", "2026-12-24T18:00:30Z"),
+            ("2026-12-24t18:00:30.25", "2026-12-24T18:00:30.25Z"),
+            ("2026-12-24T18:00Z", "2026-12-24T18:00:00Z"),
+            ("2026-12-24T18:00:00Z", "2026-12-24T18:00:00Z"),
+            ("2026-12-24 18:00:00z", "2026-12-24T18:00:00Z"),
+            ("2026-12-24T18:00:00+01:00", "2026-12-24T17:00:00Z"),
+            ("2026-12-24T18:00:00-0130", "2026-12-24T19:30:00Z"),
+            ("2026-12-24T18:00:00+00:00", "2026-12-24T18:00:00Z"),
+            ("2026-12-24T18:00:00,5Z", "2026-12-24T18:00:00.5Z"),
+            ("2024-02-29", "2024-02-29T00:00:00Z"),
+            ("9999-12-30", "9999-12-30T00:00:00Z"),
+        ] {
+            let parsed = from_any_text(text).map(|at| at.to_string());
+            assert_eq!(parsed.as_deref(), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "2026",
+            "2026-12",
+            "20261224",
+            "20261224T180000Z",
+            "2026-W52-4",
+            "2026-358",
+            "26-12-24",
+            "2026-1-2",
+            "2026/12/24",
+            "24.12.2026",
+            "2026-13-01",
+            "2026-02-30",
+            "2023-02-29",
+            "+2026-12-24",
+            "-2026-12-24",
+            "+002026-12-24",
+            " 2026-12-24",
+            "2026-12-24 ",
+            "2026-12-24\n",
+            "2026-12-24\0",
+            "2026-12-24Z",
+            "2026-12-24T",
+            "2026-12-24T18",
+            "2026-12-24T18Z",
+            "2026-12-24T1800",
+            "2026-12-24T18:0",
+            "2026-12-24T18:00:",
+            "2026-12-24T18:00.5",
+            "2026-12-24_18:00",
+            "2026-12-24T24:00:00Z",
+            "2026-12-24T25:00:00Z",
+            "2026-12-24T18:60:00Z",
+            "2026-12-24T18:00:61Z",
+            "2026-12-24T18:00:00 +01:00",
+            "2026-12-24T18:00:00+26:00",
+            "2026-12-24T18:00:00 CET",
+            "2026-12-24T18:00:00CET",
+            "2026-12-24T18:00:00[Europe/Berlin]",
+            "2026-12-24T18:00:00Z[Europe/Berlin]",
+            "2026-12-24T18:00:00+01:00[Europe/Berlin]",
+            "2026-12-24[Europe/Berlin]",
+            "2026-12-24T18:00:00[u-ca=hebrew]",
+            "2026-12-24T18:00:00Zx",
+            "2026-12-24T18:00:00Z 2026-12-25",
+            "\u{662}\u{660}\u{662}\u{666}-12-24",
+            "2026\u{2010}12\u{2010}24",
+        ] {
+            assert_eq!(from_any_text(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Times in the API's answers: documented as Unix seconds, and read in every form that
 //! JSON, a proxy or another implementation gives them.
 
-use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::core::reported_time::ReportedTime;
+use crate::core::time;
 
 /// The earliest plausible time, in Unix seconds (2001). A smaller number is a duration,
 /// or stands for "never".
@@ -35,13 +34,8 @@ fn read_text(text: &str) -> ReportedTime {
     if text.parse::<f64>().is_ok() {
         return read_number(text);
     }
-    let with_offset = text.parse::<Timestamp>().ok();
-    let in_utc = || {
-        let civil: DateTime = text.parse().ok()?;
-        civil.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
-    };
     let by_mail = || rfc2822::parse(text).ok().map(|at| at.timestamp());
-    let at = with_offset.or_else(in_utc).or_else(by_mail);
+    let at = time::from_any_text(text).or_else(by_mail);
     at.map_or(ReportedTime::Unreadable, plausible)
 }
 
@@ -161,6 +155,13 @@ mod tests {
             json!("NaN"),
             json!("inf"),
             json!("0x67492f37"),
+            json!("1_732_854_839"),
+            json!("\u{661}\u{667}\u{663}\u{662}\u{668}\u{665}\u{664}\u{668}\u{663}\u{669}"),
+            json!("2024-11-29T04:33:59[Europe/Berlin]"),
+            json!("2024-11-29T04:33:59 CET"),
+            json!("2024-11-29T04"),
+            json!("20241129"),
+            json!("2024-W48"),
             json!(-1),
             json!(-1_732_854_839),
             // A duration, and the zero time of some languages.
