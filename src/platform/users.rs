@@ -4,6 +4,10 @@
 //! name service switch, so it can neither hang on a directory server nor load
 //! foreign code: a user that only LDAP or systemd-homed knows is given by
 //! number.
+//!
+//! An entry is what the C library takes for one: neither a comment nor a line that
+//! refers to a directory server (`+name`). Digits are always a number, also where an
+//! account bears them as its name.
 
 use std::fmt;
 use std::io;
@@ -98,13 +102,13 @@ pub struct Account {
 /// If `/etc/passwd` cannot be read or does not have the account.
 pub fn find_account(name_or_number: &str) -> Result<Account, AccountError> {
     let list = Path::new(PASSWD_PATH);
-    let users = std::fs::read_to_string(list).map_err(|source| AccountError::Unreadable {
+    let users = read_list(list).map_err(|source| AccountError::Unreadable {
         kind: AccountKind::User,
         name: name_or_number.to_owned(),
         list: list.to_owned(),
         source,
     })?;
-    let groups = std::fs::read_to_string(GROUP_PATH).unwrap_or_default();
+    let groups = read_list(Path::new(GROUP_PATH)).unwrap_or_default();
     find_account_in(name_or_number, &users, &groups).ok_or_else(|| AccountError::Unknown {
         kind: AccountKind::User,
         name: name_or_number.to_owned(),
@@ -114,21 +118,16 @@ pub fn find_account(name_or_number: &str) -> Result<Account, AccountError> {
 
 fn find_account_in(name_or_number: &str, users: &str, groups: &str) -> Option<Account> {
     let number = parse_number(name_or_number);
-    let (name, user, group) = users.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        let (name, user) = (*fields.first()?, parse_number(fields.get(2)?)?);
-        let group = parse_number(fields.get(3)?)?;
-        (name == name_or_number || number == Some(user)).then_some((name, user, group))
+    let (name, user, group) = entries(users).find_map(|fields| {
+        let (user, group) = (parse_number(fields.get(2)?)?, parse_number(fields.get(3)?)?);
+        let is_found = match number {
+            Some(number) => number == user,
+            None => fields[0] == name_or_number,
+        };
+        is_found.then_some((fields[0], user, group))
     })?;
-    let listed = groups.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        let is_member = fields
-            .get(3)?
-            .split(',')
-            .any(|member| member.trim() == name);
-        let group = parse_number(fields.get(2)?)?;
-        is_member.then_some(group)
-    });
+    let listed = entries(groups).filter(|fields| has_member(fields, name));
+    let listed = listed.filter_map(|fields| parse_number(fields.get(2)?));
     let groups = std::iter::once(group).chain(listed).map(Gid::from_raw);
     Some(Account {
         user: Uid::from_raw(user),
@@ -154,15 +153,14 @@ pub fn check_group(name: &str) -> Option<AccountError> {
 /// Returns the name of the user with this number, if `/etc/passwd` has it.
 #[must_use]
 pub fn user_name(user: u32) -> Option<String> {
-    let users = std::fs::read_to_string(PASSWD_PATH).ok()?;
+    let users = read_list(Path::new(PASSWD_PATH)).ok()?;
     user_name_in(&users, user).map(str::to_owned)
 }
 
 fn user_name_in(users: &str, user: u32) -> Option<&str> {
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next().filter(|name| !name.is_empty())?;
-        (parse_number(fields.nth(1)?) == Some(user)).then_some(name)
+    entries(users).find_map(|fields| {
+        let is_user = parse_number(fields.get(2)?) == Some(user);
+        is_user.then_some(fields[0])
     })
 }
 
@@ -170,7 +168,7 @@ fn user_name_in(users: &str, user: u32) -> Option<&str> {
 /// number. A group that does not exist has no members.
 #[must_use]
 pub fn is_member(user: u32, primary_group: u32, group: &str) -> bool {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let read = |path| read_list(Path::new(path)).unwrap_or_default();
     is_member_in(
         user,
         primary_group,
@@ -188,11 +186,9 @@ fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups:
     let Some(name) = user_name_in(users, user) else {
         return false;
     };
-    groups.lines().any(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        let members = fields.get(3).copied().unwrap_or_default();
+    entries(groups).any(|fields| {
         let is_group = fields.get(2).copied().and_then(parse_number) == number;
-        is_group && members.split(',').any(|member| member.trim() == name)
+        is_group && has_member(&fields, name)
     })
 }
 
@@ -221,14 +217,20 @@ pub fn can_act_as_any_owner() -> bool {
 }
 
 fn has_capability(capability: u64) -> bool {
-    match std::fs::read_to_string("/proc/self/status") {
-        Ok(status) => status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:"))
-            .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-            .is_some_and(|set| set & capability != 0),
+    match read_list(Path::new("/proc/self/status")) {
+        Ok(status) => effective_capabilities(&status).is_some_and(|set| set & capability != 0),
         Err(_) => rustix::process::geteuid().is_root(),
     }
+}
+
+/// Returns the effective capabilities in a text of the form of `/proc/PID/status`.
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let set = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let set = set.trim_start_matches('\t');
+    let is_set = set.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_set.then(|| u64::from_str_radix(set, 16).ok()).flatten()
 }
 
 fn resolve_id(kind: AccountKind, name_or_number: &str, list: &Path) -> Result<u32, AccountError> {
@@ -242,17 +244,43 @@ fn resolve_id(kind: AccountKind, name_or_number: &str, list: &Path) -> Result<u3
 }
 
 fn find_named(kind: AccountKind, name: &str, list: &Path) -> Result<u32, AccountError> {
-    let entries = std::fs::read_to_string(list).map_err(|source| AccountError::Unreadable {
+    let accounts = read_list(list).map_err(|source| AccountError::Unreadable {
         kind,
         name: name.to_owned(),
         list: list.to_owned(),
         source,
     })?;
-    find_id(&entries, name).ok_or_else(|| AccountError::Unknown {
+    find_id(&accounts, name).ok_or_else(|| AccountError::Unknown {
         kind,
         name: name.to_owned(),
         list: list.to_owned(),
     })
+}
+
+/// Reads a list of accounts. A remark in it, such as a person's name, may be in any
+/// encoding.
+fn read_list(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+/// Returns the fields of each entry of a list of accounts, of which the first is the
+/// name. A name that is not UTF-8 is nobody's: two could not be told apart.
+fn entries(list: &str) -> impl Iterator<Item = Vec<&str>> {
+    let lines = list
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '\t']));
+    let fields = lines.map(|line| line.split(':').collect::<Vec<_>>());
+    fields.filter(|fields| {
+        let name = fields[0];
+        let is_entry = !name.is_empty() && !name.starts_with(['#', '+', '-']);
+        is_entry && !name.contains(char::REPLACEMENT_CHARACTER)
+    })
+}
+
+/// Whether the entry of a group lists a member.
+fn has_member(group: &[&str], name: &str) -> bool {
+    let members = group.get(3).copied().unwrap_or_default();
+    members.split(',').any(|member| member.trim() == name)
 }
 
 /// Returns the number that a text of digits is: a sign, as in the `+` of the lines of a
@@ -262,14 +290,11 @@ fn parse_number(text: &str) -> Option<u32> {
     is_number.then(|| text.parse().ok()).flatten()
 }
 
-/// Returns the number in `name:password:number:…`.
-fn find_id(entries: &str, name: &str) -> Option<u32> {
-    entries.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        if name.is_empty() || fields.next() != Some(name) {
-            return None;
-        }
-        parse_number(fields.nth(1)?)
+/// Returns the number of the first entry with this name.
+fn find_id(list: &str, name: &str) -> Option<u32> {
+    entries(list).find_map(|fields| {
+        let number = parse_number(fields.get(2)?)?;
+        (fields[0] == name).then_some(number)
     })
 }
 
@@ -360,6 +385,97 @@ mod tests {
         assert_eq!(find_id(groups, "plus"), None);
         for text in ["+7", "-7", " 7", "7 ", "", "0x7", "4294967296", "٧"] {
             assert_eq!(parse_number(text), None, "{text:?}");
+        }
+    }
+
+    /// What the C library does not take for an entry gives nobody a right.
+    #[test]
+    fn comments_and_references_are_no_entries() {
+        let users = "#anna:x:1000:1000::/:/bin/sh\n  anne:x:1000:1000::/:/bin/sh\n\
+                     +nina:x:1001:1001::/:/bin/sh\n-nino:x:1002:1002::/:/bin/sh\n";
+        let groups = "#ops:x:50:anne\n # ops:x:50:anne\n-ops:x:50:anne\n+@ops:x:50:anne\n\
+                      ops:x:50:bob\ndev:x:50:carl\nops:x:51:anne\n\tweb:x:52:anne\n";
+        assert_eq!(user_name_in(users, 1000), Some("anne"), "no comment");
+        assert_eq!(user_name_in(users, 1001), None);
+        assert_eq!(user_name_in(users, 1002), None);
+        for (group, expected) in [
+            ("ops", false),
+            ("50", false),
+            ("#ops", false),
+            ("# ops", false),
+            ("-ops", false),
+            ("+@ops", false),
+            ("51", true),
+            ("web", true),
+            ("52", true),
+            ("052", true),
+            ("OPS", false),
+            ("ops ", false),
+            ("ops\n", false),
+        ] {
+            let is_member = is_member_in(1000, 1000, group, users, groups);
+            assert_eq!(is_member, expected, "{group:?}");
+        }
+        assert_eq!(find_id(groups, "ops"), Some(50), "the first counts");
+        assert_eq!(find_account_in("#anna", users, groups), None);
+        assert_eq!(find_account_in("+nina", users, groups), None);
+    }
+
+    #[test]
+    fn digits_are_a_number_although_an_account_bears_them() {
+        let users = "1000:x:7:7::/:/bin/sh\nanna:x:1000:1000::/:/bin/sh\n";
+        let groups = "50:x:8:anna\nops:x:50:bob\n";
+        assert_eq!(
+            find_account_in("1000", users, groups)
+                .unwrap()
+                .user
+                .as_raw(),
+            1000
+        );
+        assert_eq!(
+            find_account_in("7", users, groups).unwrap().user.as_raw(),
+            7
+        );
+        assert!(!is_member_in(1000, 1000, "50", users, groups));
+        assert!(is_member_in(1000, 1000, "8", users, groups));
+    }
+
+    #[test]
+    fn remarks_may_be_in_any_encoding_and_names_may_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        std::fs::write(
+            &path,
+            b"fran\xe7ois:x:6:6::/:/bin/sh\nanna:x:7:7:Anna M\xfcller:/:/bin/sh\r\nbob:x:8:8\n",
+        )
+        .unwrap();
+        let users = read_list(&path).unwrap();
+        assert_eq!(user_name_in(&users, 7), Some("anna"));
+        assert_eq!(user_name_in(&users, 8), Some("bob"));
+        assert_eq!(user_name_in(&users, 6), None);
+        let groups = String::from_utf8_lossy(b"ops:x:50:fran\xe9ois,anna\n");
+        assert!(!is_member_in(6, 6, "ops", &users, &groups));
+        assert!(is_member_in(7, 7, "ops", &users, &groups));
+        assert_eq!(resolve_id(AccountKind::User, "anna", &path).unwrap(), 7);
+    }
+
+    #[test]
+    fn effective_capabilities_are_read_from_their_line() {
+        for (status, expected) in [
+            (
+                "Name:\trekeyd\nCapPrm:\t00000000000000ff\nCapEff:\t0000000000000009\n",
+                Some(9),
+            ),
+            ("Name:\tCapEff: ff\nCapEff:\t0\n", Some(0)),
+            ("CapEff:\t000001ffffffffff\n", Some(0x1ff_ffff_ffff)),
+            ("CapEff:\t+9\n", None),
+            ("CapEff:\t0x9\n", None),
+            ("CapEff:\t\n", None),
+            ("CapEff:\t10000000000000000\n", None),
+            ("XCapEff:\t9\n", None),
+            ("", None),
+        ] {
+            assert_eq!(effective_capabilities(status), expected, "{status:?}");
         }
     }
 
