@@ -8,7 +8,7 @@ mod unit_text;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use self::unit_text::UnitText;
 
@@ -126,20 +126,17 @@ impl ServiceUnit {
             .into_iter()
             .flatten()
             .collect();
-        let main = names.iter().find_map(|file| {
-            let files = UNIT_FOLDERS
-                .iter()
-                .map(|folder| root.join(folder).join(file));
-            files
-                .into_iter()
-                .find_map(|file| std::fs::read_to_string(file).ok())
-        })?;
+        let main = names.iter().find_map(|name| main_file(root, name))?;
+        let main = read_text(&main).ok()?;
+        // A unit that is masked is a link to /dev/null, or an empty file.
+        if main.is_empty() {
+            return None;
+        }
         let mut settings = UnitText::default();
         settings.add(&main, name);
         for text in drop_ins(root, &names).values() {
             settings.add(text, name);
         }
-        // A unit that is masked is a link to /dev/null.
         settings.has_values().then(|| Self {
             name: name.to_owned(),
             root: root.to_owned(),
@@ -149,7 +146,13 @@ impl ServiceUnit {
 
     /// Returns the configuration file that it runs.
     fn configuration_file(&self, default_file: &Path) -> PathBuf {
-        let words = self.settings.words("ExecStart");
+        let variables = self.environment();
+        let variable = |name: &str| {
+            let mut variables = variables.iter().rev();
+            let found = variables.find(|(own, _)| own == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let words = self.settings.escaped_words("ExecStart");
         let mut words = words.iter().map(String::as_str);
         while let Some(word) = words.next() {
             let value = match word.strip_prefix("--config") {
@@ -158,17 +161,13 @@ impl ServiceUnit {
                 None => None,
             };
             if let Some(value) = value {
-                return PathBuf::from(value);
+                let name = value.strip_prefix('$');
+                let name = name.map(|name| name.trim_start_matches('{').trim_end_matches('}'));
+                let value = name.map_or_else(|| Some(value.into()), variable);
+                return PathBuf::from(value.unwrap_or_default());
             }
         }
-        let variables = self.environment();
-        let variable = variables
-            .into_iter()
-            .find(|(name, _)| name == "REKEYD_CONFIG");
-        variable.map_or_else(
-            || default_file.to_owned(),
-            |(_, value)| PathBuf::from(value),
-        )
+        variable("REKEYD_CONFIG").map_or_else(|| default_file.to_owned(), PathBuf::from)
     }
 
     /// Whether a target or a timer starts it.
@@ -213,10 +212,10 @@ impl ServiceUnit {
         self.settings.words("AmbientCapabilities")
     }
 
-    /// Returns the variables of its environment.
+    /// Returns the variables of its environment. Of two with one name the later counts.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, OsString)> {
-        let words = self.settings.words("Environment");
+        let words = self.settings.escaped_words("Environment");
         let variables = words.iter().filter_map(|word| {
             let (name, value) = word.split_once('=')?;
             Some((name.to_owned(), OsString::from(value)))
@@ -234,47 +233,34 @@ impl ServiceUnit {
             .any(|name| name == "STATE_DIRECTORY");
         let folders = self.settings.words("StateDirectory");
         let folder = folders.first().filter(|_| !is_unset)?;
-        Some(Path::new("/var/lib").join(folder))
+        own_folder("/var/lib", folder)
     }
 
     /// Returns the credential that the service finds as `name`, where the
     /// service manager looks for it.
     #[must_use]
     pub fn stored_credential(&self, name: &str) -> Option<StoredCredential> {
-        let plain = self.credential_files("LoadCredential", &CREDENTIAL_FOLDERS, name);
-        let encrypted = self.credential_files(
-            "LoadCredentialEncrypted",
-            &ENCRYPTED_CREDENTIAL_FOLDERS,
-            name,
-        );
-        let plain = plain.into_iter().map(|path| (path, false));
-        let encrypted = encrypted.into_iter().map(|path| (path, true));
-        let (path, is_encrypted) = plain.chain(encrypted).find(|(path, _)| path.exists())?;
+        let line = self.settings.credential(name)?;
+        let files = if line.source.starts_with('/') {
+            vec![self.root.join(line.source.trim_start_matches('/'))]
+        } else {
+            let folders = if line.is_encrypted {
+                ENCRYPTED_CREDENTIAL_FOLDERS
+            } else {
+                CREDENTIAL_FOLDERS
+            };
+            // It names a file of the folder, and no other.
+            let is_name = !line.source.contains('/') && !matches!(line.source.as_str(), "." | "..");
+            let folders = folders.iter().filter(|_| is_name);
+            folders
+                .map(|folder| self.root.join(folder).join(&line.source))
+                .collect()
+        };
         Some(StoredCredential {
             name: name.to_owned(),
-            path,
-            is_encrypted,
+            path: files.into_iter().find(|path| path.exists())?,
+            is_encrypted: line.is_encrypted,
         })
-    }
-
-    fn credential_files(&self, option: &str, folders: &[&str], name: &str) -> Vec<PathBuf> {
-        let values = self.settings.values(option);
-        let sources = values.iter().filter_map(|value| {
-            let (id, source) = value.split_once(':').unwrap_or((value, value));
-            (id == name).then_some(source)
-        });
-        sources
-            .flat_map(|source| {
-                if source.starts_with('/') {
-                    vec![self.root.join(source.trim_start_matches('/'))]
-                } else {
-                    let folders = folders.iter();
-                    folders
-                        .map(|folder| self.root.join(folder).join(source))
-                        .collect()
-                }
-            })
-            .collect()
     }
 
     /// Returns why the service may not write `path`, a folder or a file,
@@ -302,7 +288,7 @@ impl ServiceUnit {
         };
         let has_bind_mount = self
             .settings
-            .paths("BindPaths")
+            .bind_targets("BindPaths")
             .iter()
             .any(|bound| path.starts_with(bound));
         if has_bind_mount {
@@ -328,14 +314,10 @@ impl ServiceUnit {
             covering.map(|covering| covering.components().count()).max()
         };
         let mut writable = self.settings.paths("ReadWritePaths");
-        writable.extend(self.settings.paths("BindPaths"));
+        writable.extend(self.settings.bind_targets("BindPaths"));
         for (option, parent) in OWN_FOLDERS {
             let folders = self.settings.words(option).into_iter();
-            writable.extend(folders.map(|folder| {
-                // `StateDirectory=a:b` makes a link b to a.
-                let folder = folder.split(':').next().unwrap_or_default().to_owned();
-                Path::new(parent).join(folder)
-            }));
+            writable.extend(folders.filter_map(|folder| own_folder(parent, &folder)));
         }
         let mut protected = self.settings.paths("ReadOnlyPaths");
         protected.extend(self.settings.paths("InaccessiblePaths"));
@@ -364,6 +346,29 @@ impl ServiceUnit {
     }
 }
 
+/// Returns a folder of the service's own below `parent`. `StateDirectory=a:b` makes a link
+/// b to a; systemd refuses one that is no part of `parent`.
+fn own_folder(parent: &str, folder: &str) -> Option<PathBuf> {
+    let folder = Path::new(folder.split(':').next()?);
+    let is_below = folder
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    is_below.then(|| Path::new(parent).join(folder))
+}
+
+/// Returns the most important file with this name.
+fn main_file(root: &Path, name: &str) -> Option<PathBuf> {
+    let mut files = UNIT_FOLDERS
+        .iter()
+        .map(|folder| root.join(folder).join(name));
+    files.find(|file| file.exists())
+}
+
+/// Reads a file of a unit, of which a remark may be in any encoding.
+fn read_text(file: &Path) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(file)?).into_owned())
+}
+
 /// Returns the template of an instance: `rekeyd@.service`.
 fn template_of(name: &str) -> Option<String> {
     let (prefix, _) = name.split_once('@')?;
@@ -385,7 +390,7 @@ fn drop_ins(root: &Path, names: &[String]) -> BTreeMap<OsString, String> {
                     .extension()
                     .is_some_and(|extension| extension == "conf")
                 {
-                    let text = std::fs::read_to_string(&path).unwrap_or_default();
+                    let text = read_text(&path).unwrap_or_default();
                     found.entry(entry.file_name()).or_insert(text);
                 }
             }

@@ -67,6 +67,88 @@ fn unit_is_found_by_its_configuration() {
 }
 
 #[test]
+fn the_last_value_of_a_variable_names_the_configuration() {
+    for (lines, expected) in [
+        ("Environment=REKEYD_CONFIG=/a.toml", "/a.toml"),
+        (
+            "Environment=REKEYD_CONFIG=/a.toml REKEYD_CONFIG=/b.toml",
+            "/b.toml",
+        ),
+        (
+            "Environment=REKEYD_CONFIG=/a.toml\nEnvironment=REKEYD_CONFIG=/b.toml",
+            "/b.toml",
+        ),
+        (
+            "Environment=REKEYD_CONFIG=/a.toml\nEnvironment=",
+            "/etc/rekeyd/config.toml",
+        ),
+        (
+            "Environment=REKEYD_CONFIGS=/a.toml",
+            "/etc/rekeyd/config.toml",
+        ),
+        (r"Environment=REKEYD_CONFIG=/a\x20b.toml", "/a b.toml"),
+        (
+            "ExecStart=\nExecStart=/usr/bin/rekeyd --config=/c.toml run",
+            "/c.toml",
+        ),
+        (
+            "ExecStart=\nExecStart=/usr/bin/rekeyd --config \"/c d.toml\" run",
+            "/c d.toml",
+        ),
+        (
+            "ExecStart=\nExecStart=/usr/bin/rekeyd --configs=/c.toml run",
+            "/etc/rekeyd/config.toml",
+        ),
+        (
+            "Environment=FILE=/e.toml\nExecStart=\nExecStart=/usr/bin/rekeyd --config ${FILE} run",
+            "/e.toml",
+        ),
+        (
+            "Environment=FILE=/e.toml\nExecStart=\nExecStart=/usr/bin/rekeyd --config=$FILE run",
+            "/e.toml",
+        ),
+    ] {
+        let root = root(&[(DROP_IN, &format!("[Service]\n{lines}\n"))]);
+        let unit = ServiceUnit::load(root.path(), "rekeyd.service").unwrap();
+        let file = unit.configuration_file(Path::new("/etc/rekeyd/config.toml"));
+        assert_eq!(file, Path::new(expected), "{lines}");
+    }
+}
+
+#[test]
+fn a_masked_or_unreadable_unit_is_not_replaced_by_another() {
+    let drop_in = (DROP_IN, "[Service]\nUser=ops\n");
+    let masked = root(&[("etc/systemd/system/rekeyd.service", ""), drop_in]);
+    assert!(ServiceUnit::load(masked.path(), "rekeyd.service").is_none());
+    let folder = root(&[("etc/systemd/system/rekeyd.service/file", ""), drop_in]);
+    assert!(ServiceUnit::load(folder.path(), "rekeyd.service").is_none());
+    let latin = root(&[drop_in]);
+    let own = latin.path().join("etc/systemd/system/rekeyd.service");
+    std::fs::write(
+        own,
+        b"[Unit]\nDescription=Schl\xfcssel\n[Service]\nUser=a\n",
+    )
+    .unwrap();
+    let unit = ServiceUnit::load(latin.path(), "rekeyd.service").unwrap();
+    assert_eq!(unit.user(), Some("ops"));
+}
+
+#[test]
+fn own_folders_are_below_their_parents() {
+    for (folder, expected) in [
+        ("rekeyd", Some("/var/lib/rekeyd")),
+        ("rekeyd:alias", Some("/var/lib/rekeyd")),
+        ("a/b", Some("/var/lib/a/b")),
+        ("/etc", None),
+        ("../../etc", None),
+        ("a/../../etc", None),
+    ] {
+        let found = own_folder("/var/lib", folder);
+        assert_eq!(found.as_deref(), expected.map(Path::new), "{folder}");
+    }
+}
+
+#[test]
 fn drop_ins_and_instances_count() {
     let root = root(&[
         (
