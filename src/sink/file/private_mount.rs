@@ -1,6 +1,9 @@
 //! Folders that systemd makes private to a service, where no consumer finds a
 //! file.
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -27,7 +30,7 @@ pub(super) fn check_path(path: &Path) -> Option<String> {
     let private_folder = PRIVATE_FOLDERS
         .iter()
         .find(|private_folder| real_path.starts_with(private_folder))?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
     is_on_private_mount(&real_path, &mounts).then(|| {
         format!(
             "{} is below {private_folder}, which the service does not share with others \
@@ -54,19 +57,43 @@ fn is_on_root_mount(path: &Path) -> bool {
 
 /// Whether the mount that holds `path` is one that systemd made for a service.
 /// `mounts` has the format of `/proc/self/mountinfo`, see proc(5).
-fn is_on_private_mount(path: &Path, mounts: &str) -> bool {
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(3);
-        Some((fields.next()?, fields.next()?))
+fn is_on_private_mount(path: &Path, mounts: &[u8]) -> bool {
+    let mounts = mounts.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        Some((decode_field(fields.next()?), decode_field(fields.next()?)))
     });
     let covering = mounts.filter(|(_, mount_point)| path.starts_with(mount_point));
     // The last of several mounts at one mount point hides the others.
     let nearest = covering.max_by_key(|(_, mount_point)| mount_point.len());
     nearest.is_some_and(|(root, _)| {
+        let root = root.to_string_lossy();
         PRIVATE_MOUNT_MARKERS
             .iter()
             .any(|marker| root.contains(marker))
     })
+}
+
+/// Returns a field of a list of mounts with its octal escapes decoded: the kernel writes
+/// blanks, tabs, line breaks and backslashes as `\040` and the like.
+fn decode_field(field: &[u8]) -> Cow<'_, OsStr> {
+    if !field.contains(&b'\\') {
+        return Cow::Borrowed(OsStr::from_bytes(field));
+    }
+    let mut decoded = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let escape = (*first == b'\\')
+            .then(|| after.first_chunk::<3>())
+            .flatten();
+        let byte = escape.and_then(|digits| {
+            let is_octal = digits.iter().all(|digit| matches!(digit, b'0'..=b'7'));
+            let text = std::str::from_utf8(digits).ok().filter(|_| is_octal)?;
+            u8::from_str_radix(text, 8).ok()
+        });
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    Cow::Owned(OsString::from_vec(decoded))
 }
 
 #[cfg(test)]
@@ -88,12 +115,36 @@ mod tests {
             ("/etc/billing/key", false),
         ] {
             assert_eq!(
-                is_on_private_mount(Path::new(path), mounts),
+                is_on_private_mount(Path::new(path), mounts.as_bytes()),
                 private,
                 "{path}"
             );
         }
-        assert!(!is_on_private_mount(Path::new("/tmp/key"), ""));
+        assert!(!is_on_private_mount(Path::new("/tmp/key"), b""));
+    }
+
+    #[test]
+    fn escapes_of_mounts_are_decoded() {
+        for (field, expected) in [
+            (&b"/tmp"[..], &b"/tmp"[..]),
+            (br"/a\040b\011\012\134", b"/a b\t\n\\"),
+            (br"/a\0401", b"/a 1"),
+            (br"/a\134040", br"/a\040"),
+            (br"/a\\", br"/a\\"),
+            (br"/a\04", br"/a\04"),
+            (br"/a\08", br"/a\08"),
+            (br"/a\+40", br"/a\+40"),
+            (br"/a\400", br"/a\400"),
+            (b"/a\xff", b"/a\xff"),
+            (b"", b""),
+        ] {
+            assert_eq!(decode_field(field).as_bytes(), expected, "{field:?}");
+        }
+        let mounts = b"30 22 254:1 /x/systemd-private-1/tmp /tmp/a\\040b rw - ext4 /dev/vda1 rw\n\
+                       31 22 0:3 /\xff /mnt/\xff rw - ext4 /dev/vda2 rw\n";
+        assert!(is_on_private_mount(Path::new("/tmp/a b/key"), mounts));
+        assert!(!is_on_private_mount(Path::new("/tmp/a/key"), mounts));
+        assert!(!is_on_private_mount(Path::new("/tmp/a bc/key"), mounts));
     }
 
     #[test]
