@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -76,16 +76,24 @@ impl LookedUpPath {
     }
 }
 
-/// Whether two paths name one file. Blocks on the disk, unless they are equal.
+/// Whether two absolute paths name one file. Blocks on the disk, unless they are equal.
+///
+/// Only what the disk shows counts: `..` behind a symbolic link leads elsewhere than it
+/// seems, and a relative path is that of another process.
 #[must_use]
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    if normalize(one) == normalize(other) {
+    if !one.is_absolute() || !other.is_absolute() {
+        return false;
+    }
+    if one == other {
         return true;
     }
     let mut lookup = IdentityLookup::default();
     let own = lookup.identities(&LookedUpPath::new(one.to_owned()));
     let others = lookup.identities(&LookedUpPath::new(other.to_owned()));
-    own.iter().any(|identity| others.contains(identity))
+    let is_text = |identity: &FileIdentity| matches!(identity, FileIdentity::Path(_));
+    own.iter()
+        .any(|identity| !is_text(identity) && others.contains(identity))
 }
 
 /// Returns the identities of each of `paths`, in their order. A file system may
@@ -168,28 +176,54 @@ impl IdentityLookup {
 
     /// Returns the entry that a path names in the nearest folder that exists.
     fn entry(&mut self, path: &Path) -> Option<FileIdentity> {
-        let mut folder_path = path.parent()?.to_owned();
-        let mut name = path.file_name()?.to_owned();
-        loop {
-            if let Some(folder) = self.folder(&folder_path) {
-                let name = if folder.ignores_case {
-                    lower_case(&name)
-                } else {
-                    name
-                };
-                return Some(FileIdentity::Entry {
-                    folder: folder.inode,
-                    name,
-                });
+        let name = path.file_name()?;
+        let parent = path.parent()?;
+        let (folder, name) = match self.folder(parent) {
+            Some(folder) => (folder, name.to_owned()),
+            None => {
+                let (folder, mut rest) = self.nearest_folder(parent)?;
+                rest.push(name);
+                (folder, rest.into_os_string())
             }
-            // A missing folder has no `..` that leads anywhere else.
-            folder_path = normalize(&folder_path);
-            let mut longer = folder_path.file_name()?.to_owned();
-            longer.push("/");
-            longer.push(&name);
-            name = longer;
-            folder_path.pop();
+        };
+        let name = if folder.ignores_case {
+            lower_case(&name)
+        } else {
+            name
+        };
+        Some(FileIdentity::Entry {
+            folder: folder.inode,
+            name,
+        })
+    }
+
+    /// Returns the last folder of a path that exists, and the rest of the path in it.
+    fn nearest_folder(&mut self, path: &Path) -> Option<(Folder, PathBuf)> {
+        let mut existing = PathBuf::from("/");
+        let mut folder = self.folder(&existing)?;
+        let mut rest = PathBuf::new();
+        for part in path.components() {
+            match part {
+                // A folder that does not exist is no symbolic link.
+                Component::ParentDir if rest.pop() => {}
+                Component::ParentDir | Component::Normal(_) if rest.as_os_str().is_empty() => {
+                    existing.push(part);
+                    match self.folder(&existing) {
+                        Some(found) => folder = found,
+                        None => {
+                            existing.pop();
+                            rest.push(part);
+                        }
+                    }
+                }
+                Component::Normal(_) => rest.push(part),
+                Component::ParentDir
+                | Component::CurDir
+                | Component::RootDir
+                | Component::Prefix(_) => {}
+            }
         }
+        Some((folder, rest))
     }
 
     fn folder(&mut self, path: &Path) -> Option<Folder> {
@@ -233,7 +267,8 @@ fn inode_of(stat: &fs::Stat) -> Inode {
 
 fn lower_case(name: &OsStr) -> OsString {
     match name.to_str() {
-        Some(text) => text.to_lowercase().into(),
+        // Some letters have one capital: ſ and s, ς and σ.
+        Some(text) => text.to_uppercase().to_lowercase().into(),
         None => name.to_ascii_lowercase(),
     }
 }
@@ -256,6 +291,9 @@ mod tests {
         symlink("../out/key", at("other/soft")).unwrap();
         symlink("../out/absent", at("other/dangling")).unwrap();
         symlink("loop", at("loop")).unwrap();
+        std::fs::create_dir(at("out/sub")).unwrap();
+        symlink("out/sub", at("deep")).unwrap();
+        std::fs::write(at("key"), "x").unwrap();
         dir
     }
 
@@ -281,6 +319,12 @@ mod tests {
             ("out/absent", "link/absent"),
             ("out/absent", "other/dangling"),
             ("out/a/b/absent", "link/a/c/../b/absent"),
+            // A symbolic link's `..` is that of its target.
+            ("out/key", "deep/../key"),
+            ("out/absent", "deep/../absent"),
+            ("out/a/absent", "deep/../a/absent"),
+            ("out/a/absent", "deep/x/../../a/absent"),
+            ("out/absent", "out/nowhere/../absent"),
         ] {
             assert!(is_same(one, other), "{one} and {other}");
         }
@@ -291,9 +335,19 @@ mod tests {
             ("out/a/absent", "out/absent"),
             ("out/absent", "loop"),
             ("loop/key", "out/key"),
+            ("key", "deep/../key"),
+            ("absent", "deep/../absent"),
+            ("a/absent", "deep/../a/absent"),
+            ("a/absent", "deep/x/../../a/absent"),
+            ("out/absent", "absent"),
+            ("out/absent", "out/absent2"),
+            ("out/absent", "out/absent/absent"),
         ] {
             assert!(!is_same(one, other), "{one} and {other}");
         }
+        let (relative, file) = (Path::new("out/key"), dir.path().join("out/key"));
+        assert!(!is_same_file(relative, &file));
+        assert!(!is_same_file(relative, relative), "of two processes");
     }
 
     #[test]
@@ -319,6 +373,10 @@ mod tests {
     #[test]
     fn folder_that_ignores_case_ignores_it_for_files_that_do_not_exist() {
         assert_eq!(lower_case(OsStr::new("ÄKey.TXT")), "äkey.txt");
+        assert_eq!(
+            lower_case(OsStr::new("\u{17f}\u{212a}\u{3c2}\u{df}")),
+            "sk\u{3c3}ss"
+        );
         let dir = tempfile::tempdir().unwrap();
         if has_casefold_flag(dir.path()) {
             return;
