@@ -55,7 +55,7 @@ async fn request_reload_of_invalid_config(options: &GlobalOptions) {
 /// Sends the signal. There is no response; the daemon logs the outcome.
 fn send_sighup() -> Result<(), Failure> {
     let process = std::env::var("MAINPID").ok();
-    let process = process.and_then(|process| Pid::from_raw(process.parse().ok()?));
+    let process = process.and_then(|process| parse_process(&process));
     let Some(process) = process else {
         return Err(Failure::Other(
             "no running rekeyd can be asked on the control socket of this configuration; send it \
@@ -69,4 +69,41 @@ fn send_sighup() -> Result<(), Failure> {
     })?;
     let message = "sent SIGHUP: no control socket answers, so the log tells what becomes of it\n";
     output::print(message.as_bytes())
+}
+
+/// Parses the number of a process. A negative one would be a group of processes, or all
+/// of them.
+fn parse_process(text: &str) -> Option<Pid> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<i32>().ok().filter(|_| is_number)?;
+    Pid::from_raw(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_number_of_one_process_is_taken() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("4711", Some(4711)),
+            ("2147483647", Some(i32::MAX)),
+            ("0", None),
+            ("-1", None),
+            ("-4711", None),
+            ("+4711", None),
+            ("2147483648", None),
+            ("4294967295", None),
+            ("", None),
+            (" 4711", None),
+            ("4711\n", None),
+            ("4711 4712", None),
+            ("0x10", None),
+            ("\u{664}\u{667}", None),
+        ] {
+            let process = parse_process(text).map(|process| process.as_raw_nonzero().get());
+            assert_eq!(process, expected, "{text:?}");
+        }
+    }
 }
