@@ -1,8 +1,14 @@
 //! The requests to a running daemon and its responses: JSON over HTTP on its
 //! control socket. Neither ever contains a secret.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::core::json;
+
+/// The member of a request that its path stands for.
+const VERB: &str = "verb";
 
 /// A request: `POST /VERB`, with the members as one JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,12 +212,22 @@ impl ControlRequest {
     /// # Errors
     /// If the body is no JSON object, or not one that this verb accepts.
     pub fn parse(verb: &str, body: &[u8]) -> Result<Self, RequestError> {
+        let no_object = |source| RequestError::NoObject { source };
         let mut members = if body.trim_ascii().is_empty() {
             Map::new()
         } else {
-            serde_json::from_slice(body).map_err(|source| RequestError::NoObject { source })?
+            let value = json::parse(body).map_err(no_object)?;
+            serde_json::from_value(value).map_err(no_object)?
         };
-        members.insert("verb".to_owned(), verb.into());
+        // The path names the verb. Beside one without members the library takes any.
+        let has_members = verb != Self::Reload.verb();
+        let mut names = members.keys();
+        let unexpected = names.find(|name| *name == VERB || !has_members);
+        if let Some(name) = unexpected {
+            let source = serde_json::Error::custom(format!("unknown field `{name}`"));
+            return Err(RequestError::Invalid { source });
+        }
+        members.insert(VERB.to_owned(), verb.into());
         serde_json::from_value(Value::Object(members))
             .map_err(|source| RequestError::Invalid { source })
     }
@@ -221,7 +237,7 @@ impl ControlRequest {
     pub fn body(&self) -> String {
         let mut value = json!(self);
         if let Value::Object(members) = &mut value {
-            members.remove("verb");
+            members.remove(VERB);
         }
         value.to_string()
     }
@@ -249,9 +265,39 @@ mod tests {
         );
         for (verb, body, expected) in [
             ("rotate", "[]", "no JSON object"),
+            ("rotate", "null", "no JSON object"),
+            ("rotate", "{} {}", "no JSON object"),
+            ("rotate", "{\"all\":true,\"all\":false}", "no JSON object"),
+            (
+                "rotate",
+                "{\"keys\":[\"a\"],\"keys\":[\"b\"]}",
+                "no JSON object",
+            ),
+            ("rotate", "\u{feff}{}", "no JSON object"),
             ("rotate", "{\"key\":\"a\"}", "unknown field `key`"),
+            ("rotate", "{\"keys\":\"a\"}", "invalid type"),
+            ("rotate", "{\"keys\":null}", "invalid type"),
+            ("rotate", "{\"keys\":[1]}", "invalid type"),
+            ("rotate", "{\"all\":\"true\"}", "invalid type"),
+            ("rotate", "{\"all\":1}", "invalid type"),
+            (
+                "hold",
+                "{\"verb\":\"release\",\"what\":\"a\"}",
+                "unknown field `verb`",
+            ),
+            (
+                "hold",
+                "{\"verb\":\"hold\",\"what\":\"a\"}",
+                "unknown field `verb`",
+            ),
+            ("reload", "{\"verb\":\"reload\"}", "unknown field `verb`"),
+            ("reload", "{\"keys\":[]}", "unknown field `keys`"),
             ("revoke", "{}", "missing field `credential_id`"),
+            ("revoke", "{\"credential_id\":null}", "invalid type"),
             ("launch", "{}", "unknown variant `launch`"),
+            ("ROTATE", "{}", "unknown variant `ROTATE`"),
+            ("rotate ", "{}", "unknown variant `rotate `"),
+            ("", "{}", "unknown variant ``"),
         ] {
             let error = ControlRequest::parse(verb, body.as_bytes()).unwrap_err();
             assert!(error.to_string().starts_with(expected), "{error}");
