@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod file_access;
 pub mod file_identity;
 pub mod machine;
 pub mod process;

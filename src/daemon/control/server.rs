@@ -7,7 +7,7 @@
 //! returns or accepts a secret.
 
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::net::http_server::{self, ConnectionLimits};
-use crate::platform::users;
+use crate::platform::{file_access, users};
 
 /// The mode of the socket: its owner and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
@@ -115,25 +115,13 @@ impl PeerCredentials {
         Self(peer.map(|peer| (peer.uid(), peer.gid())))
     }
 
-    /// Whether the permissions of a file let this peer read it.
+    /// Whether the permissions of a file and of its folders let this peer read it.
     fn may_read(self, file: &Path) -> bool {
         let Some((user, group)) = self.0 else {
             return false;
         };
-        if user == 0 || user == rustix::process::geteuid().as_raw() {
-            return true;
-        }
-        let Ok(metadata) = file.metadata() else {
-            return false;
-        };
-        let right = if user == metadata.uid() {
-            0o400
-        } else if users::is_member(user, group, &metadata.gid().to_string()) {
-            0o040
-        } else {
-            0o004
-        };
-        metadata.mode() & right != 0
+        let own_user = rustix::process::geteuid().as_raw();
+        user == 0 || user == own_user || file_access::may_read(user, group, file)
     }
 }
 
