@@ -81,6 +81,13 @@ impl PendingRequest {
                 force,
                 reason,
             } => {
+                if !CredentialId::is_valid(&credential_id) {
+                    self.refuse(
+                        &credential_id,
+                        &format!("{credential_id:?} is no credential's id"),
+                    );
+                    return;
+                }
                 let command = OperatorCommand::Adopt {
                     credential: CredentialId::new(credential_id),
                     force,
@@ -224,8 +231,9 @@ impl PendingRequest {
         operator: Option<OperatorNote>,
         engine: &mut Engine,
     ) {
-        // A credential's id has an underscore, and a key's name cannot.
-        if let Ok(key) = KeyName::new(&target) {
+        // An id is opaque and may have the form of a name: the configuration decides.
+        let key = KeyName::new(&target).ok();
+        if let Some(key) = key.filter(|key| engine.delivery_deadline(key).is_some()) {
             let command = OperatorCommand::Hold {
                 credential: None,
                 until,

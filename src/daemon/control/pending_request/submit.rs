@@ -34,6 +34,10 @@ fn acknowledgement(engine: &Engine, key: &KeyName) -> String {
     }
 }
 
+fn not_in_ledger(credential: &CredentialId) -> String {
+    format!("{credential} is not in this ledger; `rekeyd audit` shows what the provider has")
+}
+
 /// The keys of a request.
 pub(super) enum TargetKeys {
     All,
@@ -94,9 +98,15 @@ impl PendingRequest {
                 self.submit_command(credential.as_str(), &key, command, engine);
                 return;
             }
-            Ok(Ok(None)) => format!(
-                "{credential} is not in this ledger; `rekeyd audit` shows what the provider has"
-            ),
+            // It may be a key's name as well.
+            Ok(Ok(None)) if matches!(command, OperatorCommand::Hold { .. }) => {
+                if let Ok(key) = KeyName::new(credential.as_str()) {
+                    self.refuse_unknown_key(&key, engine);
+                    return;
+                }
+                not_in_ledger(credential)
+            }
+            Ok(Ok(None)) => not_in_ledger(credential),
             Ok(Err(error)) => format!("not done: {error}; try again when that has passed"),
             Err(_) => format!(
                 "not done: the ledger did not answer within {}; see whether its disk hangs",
