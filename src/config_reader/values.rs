@@ -120,6 +120,20 @@ pub(crate) fn read_url(
             return None;
         }
     };
+    // The parser leaves these out or takes them for something else.
+    let is_foreign = |letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\';
+    let is_literal = text.get(url.scheme().len()..).is_some_and(|rest| {
+        rest.strip_prefix("://")
+            .is_some_and(|rest| !rest.starts_with('/'))
+    });
+    if text.contains(is_foreign) || !is_literal {
+        report.add_problem(
+            &value.location,
+            "no URL: it needs SCHEME://HOST without blanks and backslashes",
+            "https://HOST/PATH is allowed, and http:// on this host",
+        );
+        return None;
+    }
     let problem_count = report.count();
     let host = url.host_str().unwrap_or_default();
     let is_safe =
