@@ -185,9 +185,9 @@ fn read_note(ledger: &Path) -> Result<Option<NotedState>, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut text = String::new();
-    file.take(MAX_LENGTH).read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text).ok())
+    let mut text = Vec::new();
+    file.take(MAX_LENGTH).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text).ok())
 }
 
 /// The note of a ledger, for its writer.
@@ -359,9 +359,32 @@ mod tests {
         assert_eq!(read_note(&ledger).unwrap(), Some(under_way));
         note.close().unwrap();
         assert_eq!(read_note(&ledger).unwrap(), Some(NotedState::Closed(stamp)));
-        for torn in ["", "{\"state\":\"done\",\"dev", "\0\0\0\0"] {
-            std::fs::write(note_path(&ledger), torn).unwrap();
-            assert_eq!(read_note(&ledger).unwrap(), None, "{torn:?}");
+        let members = r#""device":1,"inode":2,"size":3,"modified":[4,5]"#;
+        let whole = format!(r#"{{"state":"done",{members}}}"#);
+        std::fs::write(note_path(&ledger), &whole).unwrap();
+        assert!(read_note(&ledger).unwrap().is_some());
+        for torn in [
+            String::new(),
+            "{\"state\":\"done\",\"dev".to_owned(),
+            "\0\0\0\0".to_owned(),
+            format!("{whole}\0"),
+            format!("{whole}{whole}"),
+            format!("{whole}{}", " ".repeat(5_000)) + "x",
+            format!(r#"{{"state":"open",{members}}}"#),
+            format!(r#"{{"state":"done","state":"closed",{members}}}"#),
+            format!(r#"{{"state":"done",{members},"inode":9}}"#),
+            whole.replace('2', "-2"),
+            whole.replace('2', "2.0"),
+            whole.replace('2', "\"2\""),
+            whole.replace('2', "99999999999999999999"),
+            whole.replace("[4,5]", "[4]"),
+            whole.replace("[4,5]", "[4,5,6]"),
+        ] {
+            std::fs::write(note_path(&ledger), &torn).unwrap();
+            let note = read_note(&ledger).unwrap();
+            assert_eq!(note.is_some(), torn.ends_with('x'), "{torn:?}");
         }
+        std::fs::write(note_path(&ledger), b"\xff\xfe").unwrap();
+        assert_eq!(read_note(&ledger).unwrap(), None);
     }
 }

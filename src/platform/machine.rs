@@ -30,8 +30,10 @@ pub fn hostname() -> String {
 fn read_hashed_id(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let id = text.trim();
-    // systemd writes "uninitialized" there during the first boot.
-    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    // systemd writes "uninitialized" there during the first boot. Zeros are no id, and
+    // several hosts may have them.
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id || id.bytes().all(|byte| byte == b'0') {
         return None;
     }
     let hash = digest(&SHA256, &[SALT, id.as_bytes()].concat());
@@ -49,7 +51,14 @@ mod tests {
         assert_eq!(read_hashed_id(&path), None);
         for (text, is_valid) in [
             ("0123456789abcdef0123456789abcdef\n", true),
+            ("0123456789abcdef0123456789abcdef", true),
             ("uninitialized\n", false),
+            ("00000000000000000000000000000000\n", false),
+            ("0123456789abcdef0123456789abcde\n", false),
+            ("0123456789abcdef0123456789abcdef0\n", false),
+            ("01234567-89ab-cdef-0123-456789abcdef\n", false),
+            ("0123456789abcdef0123456789abcdeg\n", false),
+            ("0123456789abcdef\n0123456789abcdef\n", false),
             ("", false),
         ] {
             std::fs::write(&path, text).unwrap();

@@ -159,12 +159,18 @@ pub fn read(
     // With its full capacity, since a buffer that grows leaves copies.
     let size = usize::try_from(MAX_FILE_SIZE).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(size));
-    file.take(MAX_FILE_SIZE)
+    file.take(MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| SecretFileError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
+    // The system does not show the size of every file.
+    if bytes.len() == size {
+        return Err(SecretFileError::TooLong {
+            path: path.to_owned(),
+        });
+    }
     secret_text::parse(&bytes, form).map_err(|source| SecretFileError::Unusable {
         path: path.to_owned(),
         source,

@@ -1,9 +1,11 @@
 //! The access control list and the extended attributes of the file that is
 //! replaced, which the new file keeps as it keeps owner and group.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{self, Mode};
@@ -55,7 +57,7 @@ pub(super) enum AttributeError {
 pub(super) struct KeptAttributes {
     /// Whether there is a present file.
     has_file: bool,
-    attributes: Vec<(String, Vec<u8>)>,
+    attributes: Vec<(OsString, Vec<u8>)>,
     access_list: Option<Vec<u8>>,
 }
 
@@ -67,14 +69,14 @@ impl KeptAttributes {
             Ok(length) => length,
             Err(Errno::NOENT) => return Ok(Self::default()),
             Err(Errno::NOTSUP | Errno::NOSYS) => 0,
-            Err(error) => return Err(attribute_loss("(list)", error)),
+            Err(error) => return Err(attribute_loss(OsStr::new("(list)"), error)),
         };
         let mut kept = Self {
             has_file: true,
             ..Self::default()
         };
         let names = list[..length].split(|byte| *byte == 0);
-        for name in names.filter_map(|name| std::str::from_utf8(name).ok()) {
+        for name in names.map(OsStr::from_bytes) {
             if name == ACL {
                 kept.access_list = read_attribute(path, name)?;
             } else if is_kept(name) {
@@ -106,9 +108,11 @@ impl KeptAttributes {
     /// Sets the mode of the new file, and its access control list: that of the
     /// present file, or without one that of the folder's default.
     pub(super) fn apply_mode(&self, file: &File, mode: Mode) -> Result<(), AttributeError> {
-        let inherited = read_own_attribute(file, ACL);
+        let acl_name = OsStr::new(ACL);
+        let inherited = read_own_attribute(file, acl_name);
         if self.has_file && inherited.is_some() {
-            disk::remove_attribute(file, ACL).map_err(|error| attribute_loss(ACL, error))?;
+            disk::remove_attribute(file, acl_name)
+                .map_err(|error| attribute_loss(acl_name, error))?;
         }
         disk::set_mode(file, mode).map_err(|error| AttributeError::Mode {
             source: error.into(),
@@ -116,12 +120,13 @@ impl KeptAttributes {
         let list = match (&self.access_list, inherited) {
             (Some(list), _) => Some(list.clone()),
             // Its mask is the mode's by now.
-            (None, Some(_)) if !self.has_file => read_own_attribute(file, ACL),
+            (None, Some(_)) if !self.has_file => read_own_attribute(file, acl_name),
             (None, _) => None,
         };
         let Some(list) = list else { return Ok(()) };
-        let list = acl::with_mode(&list, mode).ok_or_else(|| attribute_loss(ACL, Errno::INVAL))?;
-        disk::set_attribute(file, ACL, &list).map_err(|error| attribute_loss(ACL, error))
+        let list =
+            acl::with_mode(&list, mode).ok_or_else(|| attribute_loss(acl_name, Errno::INVAL))?;
+        disk::set_attribute(file, acl_name, &list).map_err(|error| attribute_loss(acl_name, error))
     }
 }
 
@@ -130,25 +135,25 @@ pub(super) fn change_mode(file: &File, mode: Mode) -> Result<(), AttributeError>
     let kept = KeptAttributes {
         has_file: false,
         attributes: Vec::new(),
-        access_list: read_own_attribute(file, ACL),
+        access_list: read_own_attribute(file, OsStr::new(ACL)),
     };
     kept.apply_mode(file, mode)
 }
 
 /// Whether a file has an access control list besides its mode.
 pub(super) fn has_access_list(file: &File) -> bool {
-    read_own_attribute(file, ACL).is_some()
+    read_own_attribute(file, OsStr::new(ACL)).is_some()
 }
 
-fn is_kept(name: &str) -> bool {
+fn is_kept(name: &OsStr) -> bool {
     let in_namespace = KEPT_NAMESPACES
         .iter()
-        .any(|namespace| name.starts_with(namespace));
-    in_namespace && !COMPUTED.contains(&name)
+        .any(|namespace| name.as_bytes().starts_with(namespace.as_bytes()));
+    in_namespace && !COMPUTED.iter().any(|computed| name == *computed)
 }
 
 /// Returns the value of an attribute, if it was not removed in between.
-fn read_attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, AttributeError> {
+fn read_attribute(path: &Path, name: &OsStr) -> Result<Option<Vec<u8>>, AttributeError> {
     let mut value = vec![0_u8; MAX_ATTRIBUTE_BYTES];
     match fs::lgetxattr(path, name, &mut value[..]) {
         Ok(length) => {
@@ -160,16 +165,16 @@ fn read_attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, AttributeE
     }
 }
 
-fn read_own_attribute(file: impl AsFd, name: &str) -> Option<Vec<u8>> {
+fn read_own_attribute(file: impl AsFd, name: &OsStr) -> Option<Vec<u8>> {
     let mut value = vec![0_u8; MAX_ATTRIBUTE_BYTES];
     let length = fs::fgetxattr(file, name, &mut value[..]).ok()?;
     value.truncate(length);
     Some(value)
 }
 
-fn attribute_loss(name: &str, error: Errno) -> AttributeError {
+fn attribute_loss(name: &OsStr, error: Errno) -> AttributeError {
     AttributeError::Lost {
-        name: name.to_owned(),
+        name: name.to_string_lossy().into_owned(),
         source: error.into(),
     }
 }
@@ -187,16 +192,21 @@ mod tests {
             "trusted.note",
             "system.nfs4_acl",
         ] {
-            assert!(is_kept(name), "{name}");
+            assert!(is_kept(OsStr::new(name)), "{name}");
         }
         for name in [
             "security.ima",
             "security.evm",
             "btrfs.compression",
             "system.cifs_acl",
+            "system.posix_acl_default",
+            "User.origin",
+            "xuser.origin",
+            "user",
             "",
         ] {
-            assert!(!is_kept(name), "{name}");
+            assert!(!is_kept(OsStr::new(name)), "{name}");
         }
+        assert!(is_kept(OsStr::from_bytes(b"user.\xff")));
     }
 }

@@ -44,13 +44,13 @@ pub(super) fn truncate(file: &File, length: usize) -> Result<(), Errno> {
     step("truncate", || fs::ftruncate(file, length))
 }
 
-pub(super) fn set_attribute(file: &File, name: &str, value: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_attribute(file: &File, name: &OsStr, value: &[u8]) -> Result<(), Errno> {
     step("set_attribute", || {
         fs::fsetxattr(file, name, value, XattrFlags::empty())
     })
 }
 
-pub(super) fn remove_attribute(file: &File, name: &str) -> Result<(), Errno> {
+pub(super) fn remove_attribute(file: &File, name: &OsStr) -> Result<(), Errno> {
     step("remove_attribute", || fs::fremovexattr(file, name))
 }
 

@@ -117,7 +117,10 @@ fn stored_value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>
             .value
             .into_owned(),
     };
-    (!value.is_empty()).then(|| Zeroizing::new(value))
+    let value = Zeroizing::new(value);
+    // No secret has a blank: behind one stands what somebody else has added.
+    let is_word = !value.is_empty() && !value.contains(char::is_whitespace);
+    is_word.then_some(value)
 }
 
 #[cfg(test)]
