@@ -14,6 +14,7 @@ use crate::config_reader::problem::Problem;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::hex;
+use crate::core::path::LEDGER_FILE_ENDINGS;
 
 /// Reads and checks the configuration file.
 ///
@@ -89,7 +90,7 @@ fn check_configuration(
     if let Some(socket) = &control.socket {
         claims.reserve(socket, "the control socket");
     }
-    for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
+    for ending in [""].into_iter().chain(LEDGER_FILE_ENDINGS) {
         let owner = if ending.is_empty() {
             "the ledger".to_owned()
         } else {

@@ -2,6 +2,17 @@
 
 use std::path::{Component, Path, PathBuf};
 
+/// The endings of the files that SQLite and rekeyd find beside a ledger by their names.
+pub const LEDGER_FILE_ENDINGS: [&str; 7] = [
+    "-wal",
+    "-shm",
+    "-journal",
+    ".lock",
+    ".checkpoint",
+    ".restoring",
+    ".room",
+];
+
 /// Resolves every `..` of a path as text, without reading the disk: for
 /// comparisons, not for access.
 #[must_use]

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::error::LedgerError;
 use crate::ledger::kept_file::create_private;
-use crate::ledger::paths::{parent_directory, sibling_path};
+use crate::ledger::paths::{is_beside, parent_directory, sibling_path};
 use crate::ledger::read_only;
 use crate::ledger::version::LedgerVersion;
 
@@ -28,6 +28,10 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
     if target.symlink_metadata().is_ok() {
         return Err(cannot_write(target, &ErrorKind::AlreadyExists.into()));
+    }
+    if is_beside(path, target) {
+        let reason = "SQLite and rekeyd would take it for a file of the ledger; give another path";
+        return Err(cannot_write(target, &Error::other(reason)));
     }
     read_only::check_exists(path)?;
     let (source, version) = read_only::open_any_version(path)?;

@@ -1,9 +1,11 @@
 //! The paths of the ledger and of the files beside it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::core::path::LEDGER_FILE_ENDINGS;
 use crate::ledger::error::LedgerError;
 
 /// Returns the path of the file beside the ledger with its name and `ending`.
@@ -25,6 +27,21 @@ pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
 /// Returns the path of the lock file of the ledger at `ledger`.
 pub(super) fn lock_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".lock")
+}
+
+/// Returns whether a file at `path`, which need not exist, is taken for one of those
+/// beside the ledger at `ledger`.
+pub(super) fn is_beside(ledger: &Path, path: &Path) -> bool {
+    let identity = |path: &Path| {
+        let folder = parent_directory(path).metadata().ok()?;
+        Some((folder.dev(), folder.ino(), path.file_name()?.to_owned()))
+    };
+    let found = identity(path);
+    let [target, ..] = files_of_sqlite(ledger);
+    let mut siblings = LEDGER_FILE_ENDINGS
+        .iter()
+        .flat_map(|ending| [sibling_path(ledger, ending), sibling_path(&target, ending)]);
+    found.is_some() && siblings.any(|sibling| identity(&sibling) == found)
 }
 
 /// Returns the folder of the file at `path`.
@@ -51,4 +68,39 @@ pub(super) fn sqlite_url(path: &Path, option: &str) -> Result<String, LedgerErro
     })?;
     name.set_query(Some(option));
     Ok(name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_sqlite_would_take_for_its_own_are_recognized() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("real")).unwrap();
+        std::fs::create_dir(at("other")).unwrap();
+        std::fs::write(at("real/ledger.db"), "").unwrap();
+        std::os::unix::fs::symlink("real/ledger.db", at("linked.db")).unwrap();
+        std::os::unix::fs::symlink("real", at("folder")).unwrap();
+        for (ledger, path, expected) in [
+            ("real/ledger.db", "real/ledger.db-wal", true),
+            ("real/ledger.db", "folder/ledger.db-journal", true),
+            ("real/ledger.db", "other/../real/ledger.db-shm", true),
+            ("real/ledger.db", "real/ledger.db.lock", true),
+            ("linked.db", "real/ledger.db.checkpoint", true),
+            ("linked.db", "linked.db.lock", true),
+            ("real/ledger.db", "real/ledger.db.bak", false),
+            ("real/ledger.db", "real/ledger.db-wal.bak", false),
+            ("real/ledger.db", "real/ledger-wal", false),
+            ("real/ledger.db", "other/ledger.db-wal", false),
+            ("real/ledger.db", "nowhere/ledger.db-wal", false),
+        ] {
+            assert_eq!(
+                is_beside(&at(ledger), &at(path)),
+                expected,
+                "{ledger} {path}"
+            );
+        }
+    }
 }

@@ -329,6 +329,24 @@ fn two_writers_of_one_file_are_reported() {
             already_written("/var/lib/rekeyd/ledger.db.lock", "the ledger's .lock file"),
         ),
         (
+            at("/var/lib/rekeyd/ledger.db.checkpoint"),
+            already_written(
+                "/var/lib/rekeyd/ledger.db.checkpoint",
+                "the ledger's .checkpoint file",
+            ),
+        ),
+        (
+            at("/var/lib/rekeyd/ledger.db.room"),
+            already_written("/var/lib/rekeyd/ledger.db.room", "the ledger's .room file"),
+        ),
+        (
+            at("/var/lib/rekeyd/ledger.db.restoring"),
+            already_written(
+                "/var/lib/rekeyd/ledger.db.restoring",
+                "the ledger's .restoring file",
+            ),
+        ),
+        (
             format!("{}[provider]\ncredential-file = \"/own\"\n", at("/own")),
             already_written("/own", "the credential file"),
         ),
