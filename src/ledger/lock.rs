@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::core::redact::sanitize_bytes;
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{
     cannot_open, create_if_missing, network_file_system, open_or_create_regular, open_regular,
@@ -267,14 +268,14 @@ fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockCont
 }
 
 fn read_holder(file: &mut File) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     // The lock is held, even if its record cannot be read.
-    let _ = file.take(200).read_to_string(&mut text);
-    let text = text.trim();
+    let _ = file.take(200).read_to_end(&mut text);
+    let text = sanitize_bytes(&text, &[]);
     if text.is_empty() {
         UNKNOWN_HOLDER.to_owned()
     } else {
-        text.to_owned()
+        text
     }
 }
 
