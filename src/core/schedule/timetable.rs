@@ -200,6 +200,9 @@ impl Timetable {
     ) -> Option<Self> {
         let mut parts = text.split(SEPARATOR);
         let (rule, name, jitter) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
         let zone = zone(name)?;
         let unjittered = match rule.strip_prefix("every ") {
             Some(age) => Self::every(duration::parse(age).ok()?, zone),

@@ -160,6 +160,14 @@ fn ledger_text_round_trips() {
         "0 3 * * Mon",
         "0 3 * * Mon | Nowhere/Else | 0s",
         "x | UTC | 0s",
+        "0 3 * * Mon | UTC | 0s | 0s",
+        "0 3 * * Mon | UTC | 0s ",
+        "0 3 * * Mon | UTC | +5s",
+        "0 3 * * Mon | UTC |",
+        "every 90m|UTC|5m",
+        "Every 90m | UTC | 5m",
+        "every  90m | UTC | 5m",
+        "every 90 | UTC | 5m",
     ] {
         assert!(
             Timetable::from_text(text, &key("k"), zone).is_none(),
