@@ -117,7 +117,7 @@ pub async fn start(
     let (opened, ()) = tokio::join!(opening, cleanup);
     let engine = opened?;
     let removed = engine.unconfigured_sinks();
-    temp_cleanup::remove_stale_temps_of_removed_sinks(removed, deadline).await;
+    temp_cleanup::remove_stale_temps_of_removed_sinks(settings, removed, deadline).await;
     let outbox = engine.subscribe_outbox();
     Ok(Runtime {
         dispatcher: NotificationDispatcher::new(context.ledger.clone(), Arc::clone(&clock), outbox),

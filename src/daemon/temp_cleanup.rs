@@ -16,7 +16,7 @@ use crate::platform::run_blocking;
 use crate::sink;
 use crate::sink::SinkProblem;
 use crate::sink::file::settings::FileTarget;
-use crate::sink::file::{FileSink, stale_temp};
+use crate::sink::file::{FileSink, stale_temp, temp_name};
 use crate::sink::target::SinkSettings;
 
 /// The time limit of the search for temporary files.
@@ -65,13 +65,22 @@ pub(crate) async fn remove_stale_temps(
 }
 
 /// Removes the temporary files beside the files of removed sinks, `(key, sink)`
-/// each, which may have been removed while rekeyd was not running.
+/// each, which may have been removed while rekeyd was not running. One that bears the
+/// name of a configured sink's file is that file.
 pub(crate) async fn remove_stale_temps_of_removed_sinks(
+    settings: &Settings,
     sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
     deadline: CleanupDeadline,
 ) {
+    let configured = sink_files(settings);
+    let configured: HashSet<_> = configured
+        .map(|(_, _, target)| target.path.clone())
+        .collect();
     let files = sinks.filter_map(|(key, id)| {
         let path = sink::replaced_path(&id.target)?;
+        if configured.contains(&temp_name::temp_path(&path)) {
+            return None;
+        }
         let target = Arc::new(FileTarget::with_defaults(path));
         let sink = SinkSettings {
             id: id.clone(),

@@ -47,7 +47,8 @@ pub static SINK_TYPES: &[&SinkType] = &[
 pub fn replaced_path(target_text: &str) -> Option<PathBuf> {
     let (name, identity) = target_text.split_once(':')?;
     let kind = SINK_TYPES.iter().find(|sink_type| sink_type.name == name)?;
-    kind.replaces_file.then(|| PathBuf::from(identity))
+    let path = kind.replaces_file.then(|| PathBuf::from(identity));
+    path.filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]
@@ -78,6 +79,12 @@ mod tests {
             ("webhook:https://host/path", None),
             ("removed-type:/etc/key", None),
             ("/etc/key", None),
+            ("file:etc/key", None),
+            ("file:", None),
+            ("file", None),
+            ("FILE:/etc/key", None),
+            (" file:/etc/key", None),
+            ("", None),
         ] {
             assert_eq!(replaced_path(text), expected.map(PathBuf::from), "{text}");
         }
