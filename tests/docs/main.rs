@@ -11,6 +11,7 @@ mod imports;
 mod layering;
 mod names;
 mod package;
+mod parsers;
 mod readme;
 mod sink_example;
 mod transitions;
