@@ -9,6 +9,9 @@ const MAX_QUOTED_LENGTH: usize = 60;
 /// `task-queue`. Secrets are longer.
 const MAX_WORD_LENGTH: usize = 40;
 
+/// The longest name of a kind of secret, as in `sk-svcacct-…`.
+const MAX_KIND_LENGTH: usize = 12;
+
 /// The replacement of a secret.
 const REDACTED: &str = "(not shown: it looks like a secret)";
 
@@ -64,17 +67,40 @@ pub(crate) fn redact_if_secret(message: String) -> String {
 }
 
 /// Whether `text` contains something in the form of a secret, which the file
-/// must not hold.
+/// must not hold. A kind of secret, such as `sk-proj-…`, is none.
 pub(crate) fn is_secret_like(text: &str) -> bool {
-    text.contains("whsec_")
-        || text.match_indices("sk-").any(|(start, marker)| {
-            let is_within_word =
-                text[..start].ends_with(|letter: char| letter.is_ascii_alphabetic());
-            let rest = &text[start + marker.len()..];
-            let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
-            let length = rest.find(|letter| !is_word(letter)).unwrap_or(rest.len());
-            !is_within_word || length > MAX_WORD_LENGTH
-        })
+    let is_signing_secret = |(_, rest): (&str, &str)| !is_kind(rest);
+    let is_api_secret = |(before, rest): (&str, &str)| {
+        let is_within_word = before.ends_with(|letter: char| letter.is_ascii_alphabetic());
+        (!is_within_word || word_length(rest) > MAX_WORD_LENGTH) && !is_kind(rest)
+    };
+    occurrences(text, "whsec_").any(is_signing_secret)
+        || occurrences(text, "sk-").any(is_api_secret)
+}
+
+/// Returns what is before and after each `marker` in `text`.
+fn occurrences<'t>(text: &'t str, marker: &'t str) -> impl Iterator<Item = (&'t str, &'t str)> {
+    let parts =
+        move |(start, marker): (usize, &str)| (&text[..start], &text[start + marker.len()..]);
+    text.match_indices(marker).map(parts)
+}
+
+/// Whether the text after the beginning of a secret only names its kind:
+/// nothing or a word in lower case, and an ellipsis.
+fn is_kind(rest: &str) -> bool {
+    let (word, after) = rest.split_at(word_length(rest));
+    let is_name = word.is_empty() || word.len() <= MAX_KIND_LENGTH && word.ends_with('-');
+    is_name
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        && after.starts_with('…')
+}
+
+/// Returns the length of what may be a secret's text at the beginning of `text`.
+fn word_length(text: &str) -> usize {
+    let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    text.find(|letter| !is_word(letter)).unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -90,11 +116,29 @@ mod tests {
             "/etc/sk-Zq7",
             "1sk-Zq7",
             "xwhsec_Zq7",
+            "sk-proj-Zq7…",
+            "sk-proj-zq7…",
+            "sk-proj-zqwertyuiopasdf-…",
+            "sk-proj-… and sk-proj-Zq7",
+            "whsec_Zq7…",
             &long_secret,
         ] {
             assert_eq!(quoted(text), REDACTED, "{text}");
             assert_eq!(quote_segment(text), REDACTED, "{text}");
             assert_eq!(quote_path(Path::new(text)), REDACTED, "{text}");
+        }
+    }
+
+    #[test]
+    fn kind_of_secret_is_not_redacted() {
+        for text in [
+            "/etc/key has a project's key (sk-proj-…)",
+            "sk-…",
+            "sk-svcacct-…",
+            "sk-admin-…, sk-ant-…",
+            "a signing secret (whsec_…)",
+        ] {
+            assert!(!is_secret_like(text), "{text}");
         }
     }
 

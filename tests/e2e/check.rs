@@ -107,6 +107,25 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
     assert_eq!(check(&world, 1), format!("{at}{missing}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {missing}")]);
 
+    // What the file holds instead is named, and not taken for a secret itself.
+    for (content, expected) in [
+        ("sk-proj-Zq7w8e9r0t1", "a project's key (sk-proj-…)"),
+        (
+            "sk-svcacct-Zq7w8e9r0t1",
+            "a service account's key (sk-svcacct-…)",
+        ),
+        (
+            "whsec_Zq7w8e9r0t1",
+            "a signing secret of webhooks (whsec_…)",
+        ),
+    ] {
+        write(&file, content);
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let found = check(&world, 1);
+        assert!(found.contains(expected), "{found}");
+        assert!(!found.contains("Zq7"), "{found}");
+    }
+
     write(&file, &world.admin_key);
     world.ok(&["check"]);
 }
