@@ -48,16 +48,15 @@ impl HostCheck<'_> {
         let passed_file = directory.map(|folder| folder.join(ADMIN_CREDENTIAL_NAME));
         let passed_file = passed_file.filter(|file| file.exists());
         if let Some(file) = &self.settings.provider.credential_file {
-            // At first the service manager passes the key; the first rotation
-            // creates the file.
-            let is_created_later = !file.exists() && self.has_self_credential_sink();
-            let is_passed = passed_file.is_some()
-                || self.environment.passed_admin_key.is_some()
-                || self.is_in_credential_store();
-            if !(is_created_later && is_passed) {
+            // Without the file the daemon works with the key that the service
+            // manager passes; a sink of type "self" creates the file later.
+            let is_missing = matches!(file.try_exists(), Ok(false));
+            let is_passed = passed_file.is_some() || self.environment.passed_admin_key.is_some();
+            let is_stored = self.has_self_credential_sink() && self.is_in_credential_store();
+            if !(is_missing && (is_passed || is_stored)) {
                 self.check_secret_file(file, location());
+                return;
             }
-            return;
         }
         match passed_file {
             Some(file) => self.check_secret_file(&file, location()),

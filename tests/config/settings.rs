@@ -248,6 +248,21 @@ fn host_problems_name_missing_and_exposed_files() {
     let without = parse_text("").unwrap();
     assert!(host_problems(&without, &shell).is_empty());
     assert_eq!(host_problems(&without, &environment()).len(), 1);
+    // Without such a sink the file is not needed as long as a key is passed.
+    let no_file = parse_text(&format!("[provider]\ncredential-file = {made:?}\n")).unwrap();
+    assert!(host_problems(&no_file, &service).is_empty());
+    assert_eq!(host_problems(&no_file, &shell).len(), 1);
+    assert_eq!(host_problems(&no_file, &environment()).len(), 1);
+    let mut as_service = environment();
+    as_service.passed_admin_key = Some(Ok(()));
+    assert!(host_problems(&no_file, &as_service).is_empty());
+    as_service.passed_admin_key = Some(Err(SecretTextError::SeveralLines { lines: 2 }));
+    assert_eq!(host_problems(&no_file, &as_service).len(), 1);
+    // A file that is there counts, whatever is passed.
+    as_service.passed_admin_key = Some(Ok(()));
+    fs::write(&made, "").unwrap();
+    assert_eq!(host_problems(&no_file, &as_service).len(), 1);
+    fs::remove_file(&made).unwrap();
     // The same holds for a template's unit, here for /etc/c.toml.
     let (plain, of_instance) = ("openai-admin-key", "openai-admin-key.c");
     fs::rename(folder.path().join(plain), folder.path().join(of_instance)).unwrap();
