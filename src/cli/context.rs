@@ -17,9 +17,6 @@ use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
 use crate::provider::failover::AdminCredentialSources;
 
-/// The configuration of a command that names none.
-pub(super) const DEFAULT_CONFIG: &str = "/etc/rekeyd/config.toml";
-
 // A doc comment here would take the place of the program's description.
 #[derive(Debug, Args)]
 pub(crate) struct GlobalOptions {
@@ -29,7 +26,7 @@ pub(crate) struct GlobalOptions {
         global = true,
         value_name = "PATH",
         env = "REKEYD_CONFIG",
-        default_value = DEFAULT_CONFIG
+        default_value = config::DEFAULT_FILE
     )]
     pub(super) config: PathBuf,
     /// How much is logged: error, warn, info, debug or trace

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Gid, MemfdFlags, SeekFrom, Uid};
 use secrecy::zeroize::Zeroizing;
 
-use crate::cli::context::{DEFAULT_CONFIG, GlobalOptions, read_environment};
+use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::failure::Failure;
 use crate::cli::passed_key::KEY_VARIABLE;
 use crate::config;
@@ -49,7 +49,7 @@ pub(super) fn description() -> Option<String> {
 /// Returns the unit that runs the configuration in `file`.
 pub(super) fn find_unit(file: &Path) -> Option<ServiceUnit> {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    ServiceUnit::find(&file, Path::new(DEFAULT_CONFIG))
+    ServiceUnit::find(&file, Path::new(config::DEFAULT_FILE))
 }
 
 /// Executes this command again as the service, if it is root's and the service

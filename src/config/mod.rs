@@ -25,3 +25,6 @@ pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub use host_checks::host_problems;
 pub use load::{load, load_lenient, parse};
+
+/// The configuration of a command that names none.
+pub const DEFAULT_FILE: &str = "/etc/rekeyd/config.toml";

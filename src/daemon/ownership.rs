@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
+use crate::config::DEFAULT_FILE;
+use crate::config::settings::Settings;
 use crate::core::shell;
+use crate::platform::service_unit::ServiceUnit;
 use crate::platform::users;
 
 /// The ledger belongs to another user, and the process is root's.
@@ -23,8 +26,24 @@ pub struct LedgerOwnerError {
     pub owner: u32,
     /// The name of its owner, if the host knows it.
     pub owner_name: Option<String>,
-    /// The command line of this process.
-    pub arguments: Vec<OsString>,
+    /// What root runs instead.
+    pub replacement: Replacement,
+}
+
+/// What root runs instead of a command that would write the ledger of another
+/// user.
+#[derive(Debug)]
+pub enum Replacement {
+    /// The unit, to which the service manager passes the admin key.
+    StartOf {
+        /// The name of the unit.
+        unit: String,
+    },
+    /// The same command line as the ledger's owner.
+    SameCommand {
+        /// The command line of this process.
+        arguments: Vec<OsString>,
+    },
 }
 
 impl fmt::Display for LedgerOwnerError {
@@ -38,29 +57,56 @@ impl fmt::Display for LedgerOwnerError {
         };
         write!(
             formatter,
-            "the ledger {} belongs to {owner}, and no rekeyd is running that could be asked; as \
-             root this would leave files that {owner} cannot write; start the service first, or \
-             run: {program}",
+            "the ledger {} belongs to {owner}; as root this would leave files that {owner} cannot \
+             write; ",
             self.path.display()
         )?;
-        self.arguments.iter().try_for_each(|word| {
-            let quoted = shell::quote(&word.to_string_lossy());
-            write!(formatter, " {quoted}")
-        })
+        match &self.replacement {
+            Replacement::StartOf { unit } => write!(formatter, "run: systemctl start {unit}"),
+            Replacement::SameCommand { arguments } => {
+                write!(formatter, "run: {program}")?;
+                arguments.iter().try_for_each(|word| {
+                    let quoted = shell::quote(&word.to_string_lossy());
+                    write!(formatter, " {quoted}")
+                })
+            }
+        }
     }
 }
 
 impl std::error::Error for LedgerOwnerError {}
 
-/// Refuses to work as root on a ledger at `path` that belongs to another user.
+/// Refuses to work on due keys as root on a ledger of another user.
 ///
 /// # Errors
-/// If the ledger has another owner; the message has the command to run instead,
-/// which repeats the `arguments` of this process.
-pub(super) fn refuse_root(
-    path: &Path,
-    arguments: impl Iterator<Item = OsString>,
-) -> Result<(), LedgerOwnerError> {
+/// If the ledger has another owner; the error has the command to run instead.
+pub(super) fn refuse_root_worker(settings: &Settings) -> Result<(), LedgerOwnerError> {
+    refuse(&settings.ledger, || {
+        // The service manager alone passes the admin key: the owner's command
+        // may find none.
+        let unit = ServiceUnit::find(&settings.file, Path::new(DEFAULT_FILE));
+        unit.map_or_else(same_command, |unit| Replacement::StartOf {
+            unit: unit.name,
+        })
+    })
+}
+
+/// Refuses a command of root's on the ledger of another user.
+///
+/// # Errors
+/// If the ledger has another owner; the error repeats the command line for that
+/// user.
+pub(super) fn refuse_root(settings: &Settings) -> Result<(), LedgerOwnerError> {
+    refuse(&settings.ledger, same_command)
+}
+
+fn same_command() -> Replacement {
+    Replacement::SameCommand {
+        arguments: std::env::args_os().collect(),
+    }
+}
+
+fn refuse(path: &Path, replacement: impl FnOnce() -> Replacement) -> Result<(), LedgerOwnerError> {
     // A ledger that does not exist yet will belong to the owner of its folder.
     let folder = path.parent().unwrap_or(Path::new("/"));
     let metadata = path.metadata().or_else(|_| folder.metadata());
@@ -75,7 +121,7 @@ pub(super) fn refuse_root(
         path: path.to_owned(),
         owner,
         owner_name: users::user_name(owner),
-        arguments: arguments.collect(),
+        replacement: replacement(),
     })
 }
 
@@ -83,25 +129,35 @@ pub(super) fn refuse_root(
 mod tests {
     use super::*;
 
+    fn message(owner_name: Option<&str>, replacement: Replacement) -> String {
+        let error = LedgerOwnerError {
+            path: "/var/lib/rekeyd/ledger.db".into(),
+            owner: 4_711,
+            owner_name: owner_name.map(str::to_owned),
+            replacement,
+        };
+        error.to_string()
+    }
+
     #[test]
     fn message_has_the_command_to_run_instead() {
         for (owner_name, owner, program) in [
             (Some("rekeyd"), "rekeyd", "runuser -u rekeyd --"),
             (None, "user 4711", "setpriv --reuid=4711 --clear-groups --"),
         ] {
-            let error = LedgerOwnerError {
-                path: "/var/lib/rekeyd/ledger.db".into(),
-                owner: 4_711,
-                owner_name: owner_name.map(str::to_owned),
-                arguments: vec!["rekeyd".into(), "rotate".into(), "a b".into()],
-            };
+            let prefix = format!(
+                "the ledger /var/lib/rekeyd/ledger.db belongs to {owner}; as root this would \
+                 leave files that {owner} cannot write; run: "
+            );
+            let arguments = vec!["rekeyd".into(), "once".into(), "a b".into()];
             assert_eq!(
-                error.to_string(),
-                format!(
-                    "the ledger /var/lib/rekeyd/ledger.db belongs to {owner}, and no rekeyd is \
-                     running that could be asked; as root this would leave files that {owner} \
-                     cannot write; start the service first, or run: {program} rekeyd rotate 'a b'"
-                )
+                message(owner_name, Replacement::SameCommand { arguments }),
+                format!("{prefix}{program} rekeyd once 'a b'")
+            );
+            let unit = "rekeyd@acme.service".to_owned();
+            assert_eq!(
+                message(owner_name, Replacement::StartOf { unit }),
+                format!("{prefix}systemctl start rekeyd@acme.service")
             );
         }
     }

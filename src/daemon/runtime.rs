@@ -14,7 +14,7 @@ use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
-use crate::daemon::ownership::refuse_root;
+use crate::daemon::ownership::{LedgerOwnerError, refuse_root, refuse_root_worker};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
@@ -80,7 +80,11 @@ pub async fn start(
     command: &str,
     run_mode: RunMode,
 ) -> Result<Runtime, ServiceError> {
-    refuse_root(&settings.ledger, std::env::args_os())?;
+    let permission = match run_mode {
+        RunMode::Daemon | RunMode::Once => refuse_root_worker(settings),
+        RunMode::Command => refuse_root(settings),
+    };
+    explain_refusal(permission, settings)?;
     let signal_actions = signals::listen()?;
     if run_mode == RunMode::Daemon && machine::id().is_none() {
         tracing::warn!(
@@ -208,7 +212,7 @@ impl ProcessContext {
 /// If the ledger belongs to another user, is locked by another process, or
 /// cannot be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
-    refuse_root(&settings.ledger, std::env::args_os())?;
+    explain_refusal(refuse_root(settings), settings)?;
     let lock = WriterLock::acquire(&settings.ledger, command)?;
     let options = ledger_options(settings, true);
     Ok(ledger::prepare(lock, &options, SystemClock.now())?)
@@ -220,10 +224,22 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
 /// If the ledger belongs to another user or is locked by another process, or if `source`
 /// cannot be used.
 pub fn restore(settings: &Settings, source: &Path) -> Result<RestoredLedger, ServiceError> {
-    refuse_root(&settings.ledger, std::env::args_os())?;
+    explain_refusal(refuse_root(settings), settings)?;
     let lock = WriterLock::acquire(&settings.ledger, "rekeyd restore")?;
     let (identity, host) = (ledger_identity(settings), machine::id());
     Ok(ledger::restore(&lock, source, &identity, host.as_deref())?)
+}
+
+/// Replaces the refusal of root's by the error that the ledger has a writer, if
+/// it has one: no other command would start a second.
+fn explain_refusal(
+    permission: Result<(), LedgerOwnerError>,
+    settings: &Settings,
+) -> Result<(), ServiceError> {
+    permission.or_else(|refusal| {
+        WriterLock::check_free(&settings.ledger)?;
+        Err(refusal.into())
+    })
 }
 
 fn open_ledger(

@@ -112,6 +112,18 @@ impl WriterLock {
         Ok(())
     }
 
+    /// Checks that no process is the writer of the ledger at `ledger`. The writer itself
+    /// must not call it.
+    ///
+    /// # Errors
+    /// If another process is the writer.
+    pub fn check_free(ledger: &Path) -> Result<(), LedgerError> {
+        match Self::holder(ledger) {
+            Some(holder) => Err(locked(ledger, holder)),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the record of the process that holds the lock of the ledger at `ledger`;
     /// none without a writer. The writer itself must not call it: it opens and closes the
     /// ledger.

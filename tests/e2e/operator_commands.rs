@@ -1,5 +1,7 @@
 //! The operator's commands about credentials, through the binary.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::process::Output;
 use std::time::Duration;
 
@@ -257,6 +259,25 @@ fn root_does_not_write_another_users_ledger() {
         assert!(line.starts_with(&expected), "{line}");
     }
     assert_eq!(world.history().len(), before);
+
+    // Beside a writer no other command would help.
+    let mut lock = File::options()
+        .write(true)
+        .open(world.path("ledger.db.lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    lock.set_len(0).unwrap();
+    write!(lock, "rekeyd run (process 4711)").unwrap();
+    for arguments in [&["once"][..], &["run"], &["run", "--take-over"]] {
+        let output = world.run(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(75), "{stderr}");
+        assert!(
+            stderr.contains("rekeyd run (process 4711) holds it"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("run: "), "{stderr}");
+    }
 }
 
 /// Root's commands work as the owner of the ledger where no unit runs the
