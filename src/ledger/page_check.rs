@@ -152,3 +152,120 @@ fn is_damage(error: &LedgerError) -> bool {
         if error.extended_code() == Some(SQLITE_IOERR_SHORT_READ));
     is_short_read || error.is_malformed()
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    use super::*;
+
+    /// A ledger file with a page, its check, and the mailbox of the writer.
+    struct Ledger {
+        check: PageCheck,
+        mailbox: UnboundedReceiver<WriterMessage>,
+        /// Kept, so that the mailbox stays open.
+        _sender: mpsc::UnboundedSender<WriterMessage>,
+        dir: TempDir,
+    }
+
+    impl Ledger {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ledger.db");
+            let connection = Connection::open(&path).unwrap();
+            connection.execute_batch("CREATE TABLE a (b)").unwrap();
+            let (sender, mailbox) = mpsc::unbounded_channel();
+            Self {
+                check: PageCheck::new(&path, sender.downgrade()),
+                mailbox,
+                _sender: sender,
+                dir,
+            }
+        }
+
+        /// Returns what the next check reports to the writer.
+        fn reported(&mut self) -> Result<Option<FileStamp>, String> {
+            match self.mailbox.blocking_recv().unwrap() {
+                WriterMessage::PagesChecked(found) => found,
+                WriterMessage::Run(_)
+                | WriterMessage::CheckFiles(_)
+                | WriterMessage::CheckRoom(_)
+                | WriterMessage::Close(_) => panic!("a check sends its result alone"),
+            }
+        }
+
+        fn stamp(&self) -> FileStamp {
+            FileStamp::new(&self.dir.path().join("ledger.db").metadata().unwrap())
+        }
+
+        fn has_started_since(&self, before: Option<Instant>) -> bool {
+            self.check.state().last_start != before
+        }
+    }
+
+    #[test]
+    fn check_runs_once_an_hour_and_earlier_if_another_process_writes() {
+        let mut ledger = Ledger::new();
+        ledger.check.start();
+        assert_eq!(ledger.reported(), Ok(None));
+        let first = ledger.check.state().last_start;
+        ledger.check.start();
+        assert!(!ledger.has_started_since(first), "within the hour");
+
+        let written = ledger.stamp();
+        ledger.check.start_soon(written);
+        assert_eq!(ledger.reported(), Ok(Some(written)));
+        ledger.check.start_soon(written);
+        assert!(ledger.mailbox.is_empty(), "within ten seconds");
+
+        let an_hour_ago = Instant::now().checked_sub(INTERVAL);
+        ledger.check.state().last_start = Some(an_hour_ago.unwrap());
+        ledger.check.start();
+        assert_eq!(ledger.reported(), Ok(None));
+    }
+
+    #[test]
+    fn check_of_a_long_duration_runs_rarely_and_never_twice_at_once() {
+        let mut state = CheckState::default();
+        assert!(state.can_start(None, INTERVAL));
+        let now = Instant::now();
+        assert!(!state.can_start(Some(now), SUSPICIOUS_INTERVAL));
+        let a_minute_ago = now.checked_sub(Duration::from_secs(60));
+        assert!(state.can_start(a_minute_ago, SUSPICIOUS_INTERVAL));
+        let long = Duration::from_secs(30);
+        assert!(!state.can_start(a_minute_ago, SUSPICIOUS_INTERVAL.max(long * REST)));
+        state.is_running = true;
+        assert!(!state.can_start(None, INTERVAL));
+    }
+
+    #[test]
+    fn stop_ends_a_running_check_and_lets_none_start() {
+        let mut ledger = Ledger::new();
+        // A check that would never end.
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)
+                   SELECT x FROM n";
+        let mut endless = connection.prepare(sql).unwrap();
+        let mut rows = endless.query([]).unwrap();
+        assert!(rows.next().is_ok());
+        {
+            let mut state = ledger.check.state();
+            state.is_running = true;
+            state.interrupt = Some(connection.get_interrupt_handle());
+        }
+        ledger.check.stop();
+        assert!(rows.next().is_err(), "the check goes on");
+
+        ledger.check.state().is_running = false;
+        ledger.check.start();
+        ledger.check.start_soon(ledger.stamp());
+        assert_eq!(ledger.check.state().last_start, None);
+        assert_eq!(
+            ledger.check.check().unwrap(),
+            "ok",
+            "nothing is read any more"
+        );
+        assert!(ledger.mailbox.try_recv().is_err());
+    }
+}

@@ -33,6 +33,7 @@ mod on_change;
 mod once;
 mod one_writer;
 mod operator_commands;
+mod refused_list;
 mod rehearse;
 mod renamed_options;
 mod repair;

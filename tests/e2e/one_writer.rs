@@ -207,6 +207,46 @@ fn file_system_without_locks_is_named() {
     assert!(world.live_ids().is_empty());
 }
 
+/// On NFS `flock` becomes a lock of the whole file, which would meet SQLite's own.
+#[test]
+fn ledger_on_a_network_file_system_is_locked_by_its_lock_file_alone() {
+    /// What `fstatfs` answers for a file on NFS: its magic number comes first.
+    const NFS: &str = "inject=statfs,fstatfs:poke_exit=@arg2=6969000000000000";
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let trace = world.path("trace");
+    let traced = |arguments: &[&str]| {
+        let given = world.command(arguments);
+        let mut command = std::process::Command::new(strace()?);
+        command
+            .args(["-f", "-e", "trace=flock,statfs,fstatfs", "-e", NFS, "-o"])
+            .arg(&trace)
+            .arg(given.get_program())
+            .args(given.get_args());
+        command.output().ok()
+    };
+    let Some(once) = traced(&["once"]) else {
+        return;
+    };
+    assert!(once.status.success(), "{}", text(&once.stderr));
+    let calls = fs::read_to_string(&trace).unwrap();
+    if !calls.contains("(INJECTED: args)") {
+        eprintln!("this test is not complete: it needs strace 5.16, which changes arguments");
+        return;
+    }
+    let is_lock = |call: &&str| call.contains("flock(") && call.contains("LOCK_EX");
+    let locks: Vec<_> = calls.lines().filter(is_lock).collect();
+    assert_eq!(locks.len(), 1, "only the lock file is locked: {locks:?}");
+    assert_eq!(world.live_ids().len(), 1);
+    let check = traced(&["check"]).unwrap();
+    let printed = text(&check.stdout);
+    assert!(check.status.success(), "{}", text(&check.stderr));
+    assert!(
+        printed.contains("is on NFS, where rekeyd cannot lock"),
+        "{printed}"
+    );
+}
+
 /// Returns the path of strace if the host has it, and lets it trace.
 fn strace() -> Option<std::path::PathBuf> {
     let path = Path::new("/usr/bin/strace");

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::operator_commands::delete_manually;
+use crate::support::daemon::Daemon;
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 
@@ -267,5 +268,42 @@ fn file_with_a_dead_credential_is_repaired_at_once() {
         assert_eq!(triggers(&world)[0], "repair", "{at_provider}");
         assert_ne!(delivered(&world), dead);
         assert_eq!(seen_since(&world), [None, None, None], "{at_provider}");
+    }
+}
+
+/// Returns when the key is tried again, from the line of the log that says so.
+fn planned_retry(line: &str) -> jiff::Timestamp {
+    let planned = line.split("retry_at=\"").nth(1).unwrap();
+    planned.split('"').next().unwrap().parse().unwrap()
+}
+
+/// An administrator who has repaired the host does not wait for the back-off.
+#[test]
+fn repaired_host_is_tried_at_once_by_a_reload_and_by_a_start() {
+    for is_restarted in [false, true] {
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("24h").replace("DIR/", "DIR/absent/"));
+        let mut daemon = Daemon::start(&world);
+        let planned = planned_retry(&daemon.wait_for("billing was not rotated"));
+        // The log has the failure before the ledger has.
+        while !text(&world.run(&["status"]).stdout).contains("failing") {
+            std::thread::yield_now();
+        }
+        fs::create_dir(world.path("absent")).unwrap();
+        if is_restarted {
+            daemon.stop();
+            daemon = Daemon::start(&world);
+        } else {
+            world.ok(&["reload"]);
+        }
+        daemon.wait_for("is the current credential of");
+        let history = world.history();
+        let started = history[0]["started_at"].as_str().unwrap();
+        let started: jiff::Timestamp = started.parse().unwrap();
+        assert!(started < planned, "restarted: {is_restarted}");
+        let status = text(&world.run(&["status"]).stdout);
+        assert!(status.contains("healthy"), "{status}");
+        assert!(!status.contains("absent"), "{status}");
+        drop(daemon);
     }
 }
