@@ -109,6 +109,10 @@ CREATE TABLE rotation (
     hold_until      TEXT CHECK (hold_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     -- It is revoked as soon as it is retired, whatever sinks may hold it.
     revoke_now      INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
+    -- It may have leaked, and ends at this time, whatever may still use it; forced if
+    -- also though rekeyd may itself work with it.
+    revoke_by       TEXT CHECK (revoke_by GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    revoke_by_forced INTEGER NOT NULL DEFAULT 0 CHECK (revoke_by_forced IN (0, 1)),
     -- Since when its revocation is deferred.
     deferred_since  TEXT CHECK (deferred_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     -- Why its revocation is deferred.
@@ -125,6 +129,7 @@ CREATE TABLE rotation (
         WHEN 'current' THEN 'current' END),
     UNIQUE (key, sequence),
     CHECK (is_held = 1 OR hold_until IS NULL),
+    CHECK (revoke_by IS NOT NULL OR revoke_by_forced = 0),
     -- Several keys may have adopted one credential.
     UNIQUE (credential_id, key),
     CHECK ((missing_since IS NULL) = (missing_checks = 0)),

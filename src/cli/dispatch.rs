@@ -19,14 +19,23 @@ pub(crate) async fn execute(
     daemon_options: &DaemonOptions,
     request: ControlRequest,
 ) -> Result<(), Failure> {
+    report_results(&send(options, daemon_options, request).await?)
+}
+
+/// Executes `request`, and returns its outcomes.
+pub(crate) async fn send(
+    options: &GlobalOptions,
+    daemon_options: &DaemonOptions,
+    request: ControlRequest,
+) -> Result<ControlResponse, Failure> {
     let settings = match daemon_options.target(options).await? {
         CommandTarget::File(settings) => settings,
-        CommandTarget::Daemon(daemon) => return report_results(&daemon.send(&request).await?),
+        CommandTarget::Daemon(daemon) => return daemon.send(&request).await,
     };
     match find_daemon(daemon_options, &settings).await? {
         Some(daemon) => {
             daemon.warn_if_config_is_stale(&settings);
-            report_results(&daemon.send(&request).await?)
+            daemon.send(&request).await
         }
         None => {
             // Files of root's would lock the service out.
@@ -34,42 +43,19 @@ pub(crate) async fn execute(
             let command = format!("rekeyd {}", request.verb());
             let sources = credential_sources(&settings);
             let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;
-            report_results(
-                &event_loop::run_request(runtime, without_no_wait(request), current_operator())
-                    .await?,
-            )
+            let request = without_no_wait(request);
+            Ok(event_loop::run_request(runtime, request, current_operator()).await?)
         }
     }
 }
 
 /// Returns the request without `no_wait`: without a daemon no process would
 /// continue the rotation.
-fn without_no_wait(request: ControlRequest) -> ControlRequest {
-    match request {
-        ControlRequest::Rotate {
-            keys,
-            all,
-            revoke_previous_now,
-            replace,
-            reason,
-            no_wait: _,
-        } => ControlRequest::Rotate {
-            keys,
-            all,
-            revoke_previous_now,
-            replace,
-            reason,
-            no_wait: false,
-        },
-        other @ (ControlRequest::Revoke { .. }
-        | ControlRequest::Hold { .. }
-        | ControlRequest::Release { .. }
-        | ControlRequest::Adopt { .. }
-        | ControlRequest::AdoptFromSinks { .. }
-        | ControlRequest::Pause { .. }
-        | ControlRequest::Resume { .. }
-        | ControlRequest::Reload) => other,
+fn without_no_wait(mut request: ControlRequest) -> ControlRequest {
+    if let ControlRequest::Rotate { no_wait, .. } = &mut request {
+        *no_wait = false;
     }
+    request
 }
 
 /// Returns the name of the user for the event log.
@@ -77,7 +63,7 @@ fn current_operator() -> String {
     format!("uid {}", rustix::process::getuid().as_raw())
 }
 
-fn report_results(response: &ControlResponse) -> Result<(), Failure> {
+pub(crate) fn report_results(response: &ControlResponse) -> Result<(), Failure> {
     let mut failed = false;
     for outcome in &response.outcomes {
         if outcome.done {

@@ -1,9 +1,15 @@
 //! `rekeyd rotate`: a rotation on an operator's request.
 
+use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::execute;
+use crate::cli::dispatch::{execute, report_results, send};
 use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::core::duration;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -20,6 +26,22 @@ pub(crate) struct RotateCommand {
     /// Revoke every older credential as soon as the new one is current, overlap or not
     #[arg(long)]
     revoke_previous_now: bool,
+    /// A leak: revoke every older credential when this time is over (such as 30s), whatever
+    /// may still use it
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse_duration,
+        conflicts_with = "revoke_previous_now"
+    )]
+    revoke_previous_within: Option<Duration>,
+    /// With --revoke-previous-within: also what rekeyd may work with, what is held, and what
+    /// the provider shows under another name
+    #[arg(long, requires = "revoke_previous_within")]
+    force: bool,
+    /// With --revoke-previous-within: rotate other keys that share a credential without asking
+    #[arg(long, requires = "revoke_previous_within")]
+    yes: bool,
     /// Also over a key in a sink that the ledger neither wrote nor adopted
     #[arg(long)]
     replace: bool,
@@ -32,14 +54,56 @@ pub(crate) struct RotateCommand {
 
 impl RotateCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let request = ControlRequest::Rotate {
+        let request = self.request(Vec::new());
+        if self.revoke_previous_within.is_none() {
+            return execute(options, &self.daemon, request).await;
+        }
+        let response = send(options, &self.daemon, request).await?;
+        let shared = response.outcomes.iter().flat_map(|one| &one.shared_with);
+        let also: BTreeSet<String> = shared.cloned().collect();
+        if also.is_empty() {
+            return report_results(&response);
+        }
+        if !self.yes && !std::io::stdin().is_terminal() {
+            return report_results(&response);
+        }
+        for outcome in &response.outcomes {
+            output::report_warning(&outcome.message);
+        }
+        let names: Vec<_> = also.iter().map(String::as_str).collect();
+        if !self.yes && !confirm(&format!("go on with {}, too?", names.join(", ")))? {
+            return Err(Failure::Other("nothing is begun".to_owned()));
+        }
+        let request = self.request(also.into_iter().collect());
+        execute(options, &self.daemon, request).await
+    }
+
+    fn request(&self, also: Vec<String>) -> ControlRequest {
+        ControlRequest::Rotate {
             keys: self.keys.clone(),
             all: self.all,
             revoke_previous_now: self.revoke_previous_now,
+            revoke_previous_within: self.revoke_previous_within.map(duration::to_text),
+            force: self.force,
+            also,
             replace: self.replace,
             no_wait: self.no_wait,
             reason: self.reason.clone(),
-        };
-        execute(options, &self.daemon, request).await
+        }
     }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// Asks a person at the terminal.
+fn confirm(question: &str) -> Result<bool, Failure> {
+    let failed = |error: std::io::Error| Failure::Other(format!("cannot ask: {error}"));
+    let mut terminal = std::io::stderr();
+    write!(terminal, "{question} [y/N] ").map_err(failed)?;
+    terminal.flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

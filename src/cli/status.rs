@@ -15,13 +15,16 @@ use crate::cli::status::recorded_status::RecordedStatus;
 use crate::cli::{notes, output, text};
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
+use crate::core::decide::revocation::describe_leak;
 use crate::core::decide::sightings::{open_sightings, sighting_text};
 use crate::core::health::{alertable_error, error_time, most_urgent_error};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
 use crate::core::policy::KeyPolicy;
-use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
+use crate::core::state::{
+    DeferralKind, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation,
+};
 use crate::core::{duration, time};
 use crate::ledger::{LedgerError, OperatorRecord};
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -57,6 +60,8 @@ struct KeyStatus {
     is_new: bool,
     /// The pause, while it is active, and its record.
     pause: Option<(Pause, Option<OperatorRecord>)>,
+    /// What each credential that may have leaked waits for.
+    leaks: Vec<(CredentialId, RevocationDeadline, String)>,
     /// The held credentials, each with the end of its hold and its record.
     holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
     /// Each target that holds a retired credential again, in words.
@@ -150,12 +155,12 @@ impl StatusCommand {
 
 impl KeyStatus {
     fn is_healthy(&self) -> bool {
-        self.problem.is_none()
+        self.problem.is_none() && self.leaks.is_empty()
     }
 
     /// Returns the word for the state of the key.
-    const fn state_word(&self) -> &'static str {
-        match (self.is_managed, self.problem.is_none(), self.is_overdue) {
+    fn state_word(&self) -> &'static str {
+        match (self.is_managed, self.is_healthy(), self.is_overdue) {
             (false, _, _) => "unmanaged",
             (true, _, true) => "overdue",
             (true, false, false) => "failing",
@@ -223,6 +228,15 @@ fn build_key_status(
         ),
         None => problem,
     });
+    let leaks = state.live.iter().filter_map(|rotation| {
+        let id = rotation.credential.as_ref()?.id.clone();
+        Some((
+            id,
+            rotation.deadline?,
+            describe_leak(rotation, &state, now)?,
+        ))
+    });
+    let leaks = leaks.collect();
     let is_in_overlap = |rotation: &&Rotation| {
         matches!(
             rotation.phase,
@@ -236,6 +250,7 @@ fn build_key_status(
         pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
         holds,
         sightings: Vec::new(),
+        leaks,
         is_new: state.sequence == 0,
         problem_at,
         key: state.key,
@@ -288,6 +303,16 @@ fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
             })
         })
         .collect();
+    let leaks: Vec<_> = status
+        .leaks
+        .iter()
+        .map(|(credential, deadline, text)| {
+            json!({
+                "credential_id": credential, "revoke_by": time::to_text(deadline.at),
+                "waits_for": text,
+            })
+        })
+        .collect();
     json!({
         "key": status.key,
         "state": status.state_word(),
@@ -301,6 +326,7 @@ fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
         "problem_at": status.problem_at.map(time::to_text),
         "pause": pause,
         "holds": holds,
+        "leaked": leaks,
     })
 }
 
@@ -329,6 +355,9 @@ fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
             let age = age.unwrap_or_default();
             text.push_str(&format!("{}: {problem}{age}\n", status.key));
         }
+        for (_, _, line) in &status.leaks {
+            text.push_str(&format!("{}: {line}\n", status.key));
+        }
         if let Some((pause, record)) = &status.pause {
             text.push_str(&notes::pause_line(&status.key, *pause, record.as_ref()));
         }
@@ -347,7 +376,9 @@ fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
 
 /// Lists the credentials whose revocation is deferred, with the reasons.
 fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
-    status.overlap.iter().filter_map(|rotation| {
+    let overlap = status.overlap.iter();
+    let planned = overlap.filter(|rotation| rotation.deadline.is_none());
+    planned.filter_map(|rotation| {
         let (credential, kind) = (rotation.credential.as_ref()?, rotation.deferral?);
         let reason = rotation.error.as_deref().unwrap_or_default();
         let id = &credential.id;

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
 pub use self::rotation::{
-    CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, MissingSince, Rotation, Trigger,
-    visible_hold_end,
+    CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, MissingSince, RevocationDeadline,
+    Rotation, Trigger, visible_hold_end,
 };
 pub use self::sighting::Sighting;
 use crate::core::ids::{CredentialId, KeyName, RotationId};

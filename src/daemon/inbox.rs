@@ -162,6 +162,7 @@ impl Inbox {
                 Ok(()) => format!("took {file}"),
                 Err(error) => error.to_string(),
             },
+            shared_with: Vec::new(),
         };
         for caller in std::mem::take(&mut self.reload_replies) {
             // The caller may have disconnected.

@@ -83,8 +83,12 @@ impl Engine {
         let now = self.services.clock.now();
         let key = worker.state.key.clone();
         // Its commits may have changed rows of other keys, which read them again.
+        let has_leaked = worker.state.live.iter().any(|row| row.deadline.is_some());
         for stale in self.services.ledger.stale_keys() {
             self.wake(&stale, now);
+            if has_leaked && let Some(entry) = self.keys.get(&stale) {
+                entry.interrupt_delivery();
+            }
         }
         if worker.needs_follow_up {
             self.maintenance

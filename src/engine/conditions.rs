@@ -229,6 +229,21 @@ impl Conditions {
         active.all(|key| !concerns(key, scope))
     }
 
+    /// Returns whether a rotation may start that replaces leaked credentials of a key of
+    /// this scope: neither a clock that disagrees nor a list that fails delays it.
+    #[must_use]
+    pub fn can_replace_leaked(&self, scope: &Scope) -> bool {
+        let inner = self.inner();
+        let mut active = inner.active.keys().filter(|key| concerns(key, scope));
+        active.all(|(condition, _)| match condition {
+            Condition::Clock | Condition::Reconciliation => true,
+            Condition::Ledger
+            | Condition::Credential
+            | Condition::Organization
+            | Condition::Provider => false,
+        })
+    }
+
     /// Returns which steps are permitted for the keys of a scope.
     #[must_use]
     pub fn permits(&self, scope: &Scope) -> Permits {

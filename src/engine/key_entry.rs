@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
@@ -40,6 +41,8 @@ pub(super) struct KeyEntry {
     pub(super) is_dirty: bool,
     /// Set to make the key's worker return after its current step.
     pub(super) interrupted: Arc<AtomicBool>,
+    /// Notified to end a delivery of the key's worker, because the key leaked.
+    delivery_ended: Arc<Notify>,
     /// When the key is evaluated, while it is parked.
     pub(super) wake_at: Option<Timestamp>,
     pub(super) presence: CredentialPresence,
@@ -88,6 +91,7 @@ impl KeyEntry {
             needs_drift_check: false,
             is_dirty: false,
             interrupted: Arc::new(AtomicBool::new(false)),
+            delivery_ended: Arc::default(),
             wake_at: Some(wake_at),
             presence: CredentialPresence::from_state(&state),
             last_sequence: 0,
@@ -114,6 +118,8 @@ impl KeyEntry {
         let parked = self.parked.take()?;
         self.wake_at = None;
         self.last_sequence = sequence_of(&parked.state);
+        // An earlier worker may not have taken the notification.
+        self.delivery_ended = Arc::default();
         Some(Worker {
             services: Arc::clone(services),
             context,
@@ -133,6 +139,7 @@ impl KeyEntry {
             needs_drift_check: std::mem::take(&mut self.needs_drift_check),
             drift_checked_at: None,
             interrupted: Arc::clone(&self.interrupted),
+            delivery_ended: Arc::clone(&self.delivery_ended),
             needs_reconciliation: false,
             wake_at: None,
             rotates_at: None,
@@ -142,6 +149,15 @@ impl KeyEntry {
             awaits: None,
             preflight: std::mem::take(&mut self.preflight),
         })
+    }
+
+    /// Makes the key's worker return at once, also from a delivery, which is made again: no
+    /// sink delays the end of what leaked.
+    pub(super) fn interrupt_delivery(&self) {
+        if self.parked.is_none() {
+            self.interrupted.store(true, Ordering::Relaxed);
+            self.delivery_ended.notify_one();
+        }
     }
 
     /// Takes the key back from its worker. Commands and findings that the worker returns

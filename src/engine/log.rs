@@ -4,9 +4,9 @@
 use jiff::Timestamp;
 
 use crate::core::change::{
-    Adoption, Change, CredentialHold, DeliveryChange, DeliveryResult, KeyBackoff, MissedRun,
-    MissingCredential, OnChangeState, OperatorChange, PauseUpdate, RetiredSighting, RetrySchedule,
-    RevocationDeferral, RotationChange, ScheduleChange, Transition,
+    Adoption, Change, CredentialHold, DeadlineUpdate, DeliveryChange, DeliveryResult, KeyBackoff,
+    MissedRun, MissingCredential, OnChangeState, OperatorChange, PauseUpdate, RetiredSighting,
+    RetrySchedule, RevocationDeferral, RotationChange, ScheduleChange, Transition,
 };
 use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::sightings::open_sightings;
@@ -382,6 +382,16 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
             key = %name,
             "{name} may replace keys in its sinks that rekeyd did not write"
         ),
+        OperatorChange::DeadlineSet(DeadlineUpdate {
+            rotation, deadline, ..
+        }) => {
+            let credential = credential_name(key, rotation);
+            let until = time::to_text(deadline.at);
+            tracing::warn!(
+                key = %name, %rotation, credential, until,
+                "{credential} of {name} may have leaked; it ends at {until}"
+            );
+        }
         OperatorChange::RetryRequested(_)
         | OperatorChange::RevokePreviousSet(_)
         | OperatorChange::ImmediateRevocationSet(_) => {}

@@ -37,6 +37,7 @@ mod work;
 mod worker;
 
 pub use managed_key::ManagedKey;
+pub use requests::SharingKey;
 pub use rotation_request::RotationRequest;
 pub use scheduler::Engine;
 pub use services::{RunMode, Services};

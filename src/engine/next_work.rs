@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::core::change::{Change, MissedRun, ScheduleChange};
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Permits, Step, next_step};
-use crate::core::decide::revocation::RevocationReason;
+use crate::core::decide::revocation::{RevocationReason, leak_reason, wants_successor};
 use crate::core::decide::sightings::next_repair;
 use crate::core::decide::sink_sync;
 use crate::core::ids::{RotationId, SinkId};
@@ -48,7 +48,8 @@ impl Worker {
         if let Some(command) = self.commands.pop_front() {
             return Some(Work::Execute(command));
         }
-        if std::mem::take(&mut self.needs_drift_check) {
+        if self.needs_drift_check && !self.ends_leak() {
+            self.needs_drift_check = false;
             return Some(Work::CheckDrift);
         }
         if permits.can_use_provider
@@ -72,7 +73,7 @@ impl Worker {
             }
             // What the targets hold now decides about it.
             Step::Revoke(rotation)
-                if self.drift_checked_at.is_none() && self.is_superseded(&rotation) =>
+                if self.drift_checked_at.is_none() && self.is_superseded(&rotation, now) =>
             {
                 Some(Work::CheckDrift)
             }
@@ -125,7 +126,7 @@ impl Worker {
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         let repair = next_repair(&self.state, policy, now);
         let is_unchecked = |at| self.drift_checked_at.is_none_or(|checked| checked < at);
-        if repair.is_some_and(|at| at <= now && is_unchecked(at)) {
+        if repair.is_some_and(|at| at <= now && is_unchecked(at)) && !self.ends_leak() {
             return Some(Work::CheckDrift);
         }
         let repair = repair.filter(|at| *at > now);
@@ -163,17 +164,18 @@ impl Worker {
         {
             return Some(Work::Step(Step::Record(vec![change])));
         }
-        self.context.reconciled_at?;
+        let is_leaked = wants_successor(&self.state);
+        // A list that fails does not delay the end of what leaked.
+        let is_compared = self.context.reconciled_at.is_some()
+            || (is_leaked && self.context.list_problem.is_some());
+        if !is_compared {
+            return None;
+        }
         if let Some(request) = self.request.clone() {
             let start = RotationStart::from_request(request);
             return Some(self.preflight_or_start(&managed, start, until));
         }
-        if !self.context.is_scheduling
-            || !self
-                .services
-                .conditions
-                .can_start_rotation(&self.context.scope)
-        {
+        if !self.context.is_scheduling || !self.can_start_in_spite_of_conditions(is_leaked) {
             return None;
         }
         let required = managed.required_sinks();
@@ -235,6 +237,10 @@ impl Worker {
         start: RotationStart,
         until: Option<Timestamp>,
     ) -> Work {
+        // No sink delays the end of what leaked.
+        if wants_successor(&self.state) {
+            return Work::StartRotation(start, until);
+        }
         match self.next_endpoint_to_check(managed) {
             Some(sink) => Work::Preflight(sink, until),
             None => Work::StartRotation(start, until),
@@ -262,13 +268,20 @@ impl Worker {
         )
     }
 
-    /// Returns whether the schedule revokes a credential.
-    fn is_superseded(&self, rotation: &RotationId) -> bool {
-        let reason = self
-            .state
-            .rotation(rotation)
-            .map(RevocationReason::of_rotation);
-        reason == Some(Some(RevocationReason::Superseded))
+    /// Returns whether the schedule revokes a credential, and not a deadline.
+    fn is_superseded(&self, rotation: &RotationId, now: Timestamp) -> bool {
+        self.state.rotation(rotation).is_some_and(|row| {
+            RevocationReason::of_rotation(row) == Some(RevocationReason::Superseded)
+                && leak_reason(row, &self.state, now).is_none()
+        })
+    }
+
+    /// Returns whether the end of what leaked is due, or the rotation before it: no look
+    /// at a sink delays them.
+    fn ends_leak(&self) -> bool {
+        let (state, now) = (&self.state, self.now());
+        let mut live = state.live.iter();
+        wants_successor(state) || live.any(|row| leak_reason(row, state, now).is_some())
     }
 
     fn has_sink(&self, sink: &SinkId) -> bool {
@@ -283,6 +296,7 @@ impl Worker {
         let request = self.request.as_ref()?;
         let open = self.state.open_rotation()?;
         let can_finish = open.can_finish_without_secret() || self.in_flight.is_some();
-        (can_finish && !request.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
+        let is_given_up = request.revoke_previous || open.deadline.is_some();
+        (can_finish && !is_given_up && self.managed.is_some()).then(|| open.id.clone())
     }
 }

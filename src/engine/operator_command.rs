@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, oneshot};
@@ -27,6 +28,19 @@ pub enum OperatorCommand {
         /// The name that root has confirmed of a credential that the provider shows under
         /// another name than the recorded one.
         name: Option<String>,
+        /// The operator of the request, and the reason.
+        operator: Option<OperatorNote>,
+    },
+    /// End every present credential of the key at a deadline, because it may have leaked,
+    /// and rotate it.
+    EndPresent {
+        /// The time until the deadline.
+        within: Duration,
+        /// Whether to end also what rekeyd may work with, what is held, and what the
+        /// provider shows under another name.
+        force: bool,
+        /// Whether the rotation may replace keys that this ledger did not write.
+        may_replace: bool,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
@@ -77,7 +91,10 @@ impl OperatorCommand {
     /// Returns whether the command sends requests to the provider.
     pub(super) const fn uses_provider(&self) -> bool {
         match self {
-            Self::Revoke { .. } | Self::Adopt { .. } | Self::AdoptFromSinks { .. } => true,
+            Self::Revoke { .. }
+            | Self::EndPresent { .. }
+            | Self::Adopt { .. }
+            | Self::AdoptFromSinks { .. } => true,
             Self::Hold { .. } | Self::Pause { .. } | Self::Resume { .. } => false,
         }
     }

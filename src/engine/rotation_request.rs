@@ -21,7 +21,7 @@ impl RotationRequest {
     /// Merges a later request into this one. A request to revoke older credentials
     /// stays, even if the later one asks for less: the key may have leaked. So does an
     /// approval to replace keys.
-    pub(super) fn merge(self, later: Self) -> Self {
+    pub(crate) fn merge(self, later: Self) -> Self {
         let may_replace = self.may_replace || later.may_replace;
         let merged = match (self.revoke_previous, later.revoke_previous) {
             (true, false) => self,

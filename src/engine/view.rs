@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::condition::{ActiveCondition, Condition};
+use crate::core::decide::revocation::wants_successor;
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
@@ -207,11 +208,18 @@ impl Engine {
             now,
         )?;
         let is_open = state.open_rotation().is_some();
+        let is_leaked = wants_successor(state);
+        let conditions = &self.services.conditions;
+        let can_start = if is_leaked {
+            conditions.can_replace_leaked(&entry.scope)
+        } else {
+            conditions.can_start_rotation(&entry.scope)
+        };
         Some(if !self.is_scheduling {
             PendingRotation::InAnotherProcess
-        } else if !is_open && state.is_paused(now) {
+        } else if !is_open && !is_leaked && state.is_paused(now) {
             PendingRotation::AfterPause
-        } else if !self.services.conditions.can_start_rotation(&entry.scope) {
+        } else if !can_start {
             PendingRotation::AfterCondition
         } else {
             let retry_at = plausible_retry(state.retry_at, now).filter(|at| *at > now);
@@ -224,6 +232,12 @@ impl Engine {
     #[must_use]
     pub fn request_problem(&self, key: &KeyName) -> Option<&str> {
         self.keys.get(key)?.request_problem.as_deref()
+    }
+
+    /// Returns whether this process rotates by schedule.
+    #[must_use]
+    pub const fn is_scheduling(&self) -> bool {
+        self.is_scheduling
     }
 
     /// Returns the configured keys, by name.

@@ -310,14 +310,15 @@ impl Worker {
                 operator: request.operator.clone(),
             }));
         }
-        if request.revoke_previous && rotation.phase == Phase::Intended {
+        let is_given_up = request.revoke_previous || rotation.deadline.is_some();
+        if is_given_up && rotation.phase == Phase::Intended {
             // The outcome of its create must be known before it is abandoned.
             self.request = Some(request);
             if rotation.retry_at.is_none_or(|at| at <= self.now()) {
                 return Ok(false);
             }
             self.record(retry).await?;
-        } else if request.revoke_previous {
+        } else if is_given_up {
             let changes = outcome::abandon(rotation, "given up for a rotation by hand");
             self.request = Some(request);
             self.record(changes).await?;

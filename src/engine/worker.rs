@@ -9,11 +9,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::Downtime;
-use crate::core::decide::revocation::OtherHolder;
+use crate::core::decide::revocation::{OtherHolder, next_deadline};
 use crate::core::decide::sightings;
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
@@ -98,6 +98,8 @@ pub(crate) struct Worker {
     /// Set to make the worker return after its current step, because the key's
     /// configuration changed.
     pub(crate) interrupted: Arc<AtomicBool>,
+    /// Notified to end a delivery, because the key leaked.
+    pub(crate) delivery_ended: Arc<Notify>,
     /// Whether the key needs a reconciliation before it can start a rotation.
     pub(crate) needs_reconciliation: bool,
     /// When the key is evaluated next.
@@ -303,6 +305,30 @@ impl Worker {
             biased;
             outcome = attempt => Some(outcome),
             _ = dropped.wait_for(|dropped| *dropped) => None,
+        }
+    }
+
+    /// Awaits a delivery as [`Worker::attempt_at_sink`] does. Also returns none when the
+    /// deadline of a leaked credential passes, and when an operator reports a leak: no
+    /// sink delays that, and the delivery is made again.
+    pub(crate) async fn attempt_before_deadline<T>(
+        &mut self,
+        attempt: impl Future<Output = T>,
+    ) -> Option<T> {
+        let now = self.now();
+        let deadline = next_deadline(&self.state, now).map(|at| time::until(now, at));
+        let is_over = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let delivery_ended = Arc::clone(&self.delivery_ended);
+        tokio::select! {
+            biased;
+            outcome = self.attempt_at_sink(attempt) => outcome,
+            () = delivery_ended.notified() => None,
+            () = is_over => None,
         }
     }
 

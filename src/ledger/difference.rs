@@ -164,11 +164,12 @@ fn key_columns(state: &KeyState) -> [Column; 12] {
     ]
 }
 
-fn rotation_columns(rotation: &Rotation) -> [Column; 32] {
+fn rotation_columns(rotation: &Rotation) -> [Column; 34] {
     let credential = rotation.credential.as_ref();
     let label = rotation.label.as_ref();
     let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
     let missing = rotation.missing;
+    let deadline = rotation.deadline;
     [
         ("rotation", text(rotation.id.as_str())),
         ("scope", text(&rotation.scope.to_string())),
@@ -217,6 +218,11 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 32] {
             timestamp(rotation.hold_until.and_then(visible_hold_end)),
         ),
         ("revoke_now", boolean(rotation.revoke_now)),
+        ("revoke_by", timestamp(deadline.map(|deadline| deadline.at))),
+        (
+            "revoke_by_forced",
+            boolean(deadline.is_some_and(|deadline| deadline.is_forced)),
+        ),
         ("deferred_since", timestamp(rotation.deferred_since)),
         (
             "deferral",

@@ -11,7 +11,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
     CredentialMetadata, DeferralKind, Delivery, DeliveryState, HELD_UNTIL_RELEASED, KeyState,
-    MissingSince, Pause, Rotation, Sighting, Trigger,
+    MissingSince, Pause, RevocationDeadline, Rotation, Sighting, Trigger,
 };
 use crate::core::time;
 
@@ -112,7 +112,7 @@ pub(crate) const ROTATION_COLUMNS: &str =
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
     r.stranded_at, r.missing_since, r.missing_checks, r.is_held, r.hold_until, r.revoke_now,
     r.deferred_since, r.deferral, r.final_warning, r.maybe_created,
-    r.wrong_redaction, r.answer_rejected, r.name";
+    r.wrong_redaction, r.answer_rejected, r.name, r.revoke_by, r.revoke_by_forced";
 
 /// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
@@ -252,6 +252,10 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         has_wrong_redaction: cells.get()?,
         is_answer_rejected: cells.get()?,
         name: cells.get()?,
+        deadline: {
+            let (at, is_forced) = (cells.timestamp()?, cells.get()?);
+            at.map(|at| RevocationDeadline { at, is_forced })
+        },
         deliveries: Vec::with_capacity(1),
     })
 }

@@ -8,10 +8,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::core::apply::{AppliedChanges, apply};
-use crate::core::change::{Change, CredentialHold, OperatorNote, RotationChange, Transition};
+use crate::core::change::{
+    Change, CredentialHold, DeadlineUpdate, OperatorChange, OperatorNote, RotationChange,
+    Transition,
+};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::state::KeyState;
+use crate::core::state::{KeyState, RevocationDeadline};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, rows, write};
@@ -56,6 +59,11 @@ enum SharedChangeKind {
         until: Option<Timestamp>,
         operator: Option<OperatorNote>,
     },
+    /// An operator set its deadline.
+    DeadlineSet {
+        deadline: RevocationDeadline,
+        operator: Option<OperatorNote>,
+    },
 }
 
 /// Returns the changes that concern the rows of other keys, too.
@@ -70,7 +78,14 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
                     operator: moved.operator.clone(),
                 },
             ),
-            Change::Operator(crate::core::change::OperatorChange::HoldSet(hold)) => (
+            Change::Operator(OperatorChange::DeadlineSet(set)) => (
+                &set.rotation,
+                SharedChangeKind::DeadlineSet {
+                    deadline: set.deadline,
+                    operator: set.operator.clone(),
+                },
+            ),
+            Change::Operator(OperatorChange::HoldSet(hold)) => (
                 &hold.rotation,
                 SharedChangeKind::HoldSet {
                     until: hold.until,
@@ -157,6 +172,11 @@ fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind)
         SharedChangeKind::HoldSet { until, operator } => Change::from(CredentialHold {
             rotation: rotation.clone(),
             until: *until,
+            operator: operator.clone(),
+        }),
+        SharedChangeKind::DeadlineSet { deadline, operator } => Change::from(DeadlineUpdate {
+            rotation: rotation.clone(),
+            deadline: *deadline,
             operator: operator.clone(),
         }),
     }

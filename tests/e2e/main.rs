@@ -22,6 +22,7 @@ mod end_to_end;
 mod file_modes;
 mod full_disk;
 mod hanging_receivers;
+mod leak;
 mod ledger_unwritable;
 mod log;
 mod metrics;

@@ -13,7 +13,7 @@ use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, text, write};
 
 /// Creates a credential as a person does, and returns its id and its secret.
-fn create_manually(world: &TestEnv, name: &str) -> (String, String) {
+pub(crate) fn create_manually(world: &TestEnv, name: &str) -> (String, String) {
     let url = world.base_url.parse().unwrap();
     let cell = crate::adapter::credential_with(&world.admin_key);
     let provider = crate::adapter::adapter_with(&url, Duration::from_secs(10), cell);

@@ -82,6 +82,8 @@ pub(crate) enum FalseAnswer {
 pub(crate) enum OperatorAction {
     Rotate,
     RotateAndRevoke,
+    /// Ends every present credential at a deadline.
+    RotateAfterLeak,
     Revoke,
     ForceRevoke,
     Hold,
@@ -207,7 +209,7 @@ impl SimFault {
 }
 
 /// The events, which may occur at any operation.
-pub(crate) const EVENTS: [SimFault; 15] = [
+pub(crate) const EVENTS: [SimFault; 16] = [
     SimFault::CredentialFileRestore,
     SimFault::ClockStepForward,
     SimFault::ClockStepBack,
@@ -216,6 +218,7 @@ pub(crate) const EVENTS: [SimFault; 15] = [
     SimFault::Reconfiguration,
     SimFault::Operator(OperatorAction::Rotate),
     SimFault::Operator(OperatorAction::RotateAndRevoke),
+    SimFault::Operator(OperatorAction::RotateAfterLeak),
     SimFault::Operator(OperatorAction::Revoke),
     SimFault::Operator(OperatorAction::ForceRevoke),
     SimFault::Operator(OperatorAction::Hold),

@@ -4,12 +4,13 @@ use serde_json::json;
 
 use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
 use crate::core::change::{
-    Adoption, CredentialHold, ImmediateRevocation, OperatorChange, PauseUpdate, RetryRequest,
+    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, PauseUpdate,
+    RetryRequest,
 };
 use crate::core::lifecycle::{self, Phase};
 use crate::core::state::{
-    CredentialMetadata, DeliveryState, HELD_UNTIL_RELEASED, Pause, Rotation, Trigger,
-    visible_hold_end,
+    CredentialMetadata, DeliveryState, HELD_UNTIL_RELEASED, Pause, RevocationDeadline, Rotation,
+    Trigger, visible_hold_end,
 };
 use crate::core::time;
 
@@ -41,6 +42,7 @@ pub(super) fn apply_change(
             Ok(())
         }
         OperatorChange::ImmediateRevocationSet(set) => set_immediate_revocation(update, set),
+        OperatorChange::DeadlineSet(set) => set_deadline(update, set),
         OperatorChange::CredentialAdopted(adoption) => adopt(update, adoption),
         OperatorChange::PauseSet(pause) => {
             set_pause(update, pause);
@@ -101,6 +103,34 @@ fn set_immediate_revocation(
         "immediate-revocation-requested",
         json!({}),
     );
+    Ok(())
+}
+
+/// Sets the deadline of a credential that may have leaked. No retry that was planned before
+/// delays it, neither its own nor that of its key.
+fn set_deadline(update: &mut KeyUpdate, set: &DeadlineUpdate) -> Result<(), ApplyError> {
+    let leaked = update.find_rotation(&set.rotation)?.credential.clone();
+    let mut deadline = RevocationDeadline {
+        at: time::whole_seconds(set.deadline.at),
+        ..set.deadline
+    };
+    update.update_rotation(&set.rotation, |row| {
+        if let Some(earlier) = row.deadline {
+            deadline.at = deadline.at.min(earlier.at);
+            deadline.is_forced |= earlier.is_forced;
+        }
+        row.deadline = Some(deadline);
+        (row.attempt, row.retry_at) = (0, None);
+        Ok(())
+    })?;
+    update.state.retry_at = None;
+    let operator = set.operator.as_ref();
+    let detail = json!({
+        "credential_id": leaked.map(|credential| credential.id),
+        "until": time::to_text(deadline.at), "forced": deadline.is_forced,
+        "reason": operator_reason(operator), "by": operator_name(operator),
+    });
+    update.append_event(Some(&set.rotation), "revocation-deadline-set", detail);
     Ok(())
 }
 

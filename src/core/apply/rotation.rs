@@ -1,5 +1,6 @@
 //! Applies changes to a rotation and its credential.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
@@ -16,6 +17,7 @@ pub(super) fn apply_change(
     update: &mut KeyUpdate,
     change: &RotationChange,
 ) -> Result<(), ApplyError> {
+    let at = update.at;
     match change {
         RotationChange::Started(intent) => start(update, intent),
         RotationChange::Transitioned(moved) => transition(update, moved),
@@ -31,7 +33,7 @@ pub(super) fn apply_change(
         RotationChange::AnswerRejected(rejected) => reject_answer(update, rejected),
         RotationChange::RetryScheduled(retry) => update.update_rotation(&retry.rotation, |row| {
             row.attempt = retry.attempt;
-            row.retry_at = Some(time::whole_seconds(retry.retry_at));
+            row.retry_at = Some(not_after_deadline(row, retry.retry_at, at));
             row.error = Some(retry.error.clone());
             row.final_warning = false;
             Ok(())
@@ -205,7 +207,7 @@ fn defer_revocation(
     let at = update.at;
     update.update_rotation(&deferral.rotation, |row| {
         row.attempt = 0;
-        row.retry_at = Some(time::whole_seconds(deferral.retry_at));
+        row.retry_at = Some(not_after_deadline(row, deferral.retry_at, at));
         row.error = Some(deferral.reason.clone());
         row.deferred_since = row.deferred_since.or(Some(at));
         row.deferral = Some(deferral.kind);
@@ -218,6 +220,16 @@ fn defer_revocation(
         update.append_event(Some(&deferral.rotation), "revocation-deferred", detail);
     }
     Ok(())
+}
+
+/// Returns when a step is tried again: no deferral or back-off from before a credential's
+/// deadline lasts beyond it.
+fn not_after_deadline(row: &Rotation, retry_at: Timestamp, now: Timestamp) -> Timestamp {
+    let retry_at = time::whole_seconds(retry_at);
+    match row.deadline {
+        Some(deadline) if deadline.at > now => retry_at.min(deadline.at),
+        Some(_) | None => retry_at,
+    }
 }
 
 fn set_missing(

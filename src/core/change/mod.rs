@@ -11,8 +11,8 @@ pub use delivery::{
     RemovedSink, RetiredSighting, ReturnedSink, SinkDrift, SinkRequirement, SkippedDelivery,
 };
 pub use operator::{
-    Adoption, CredentialHold, ImmediateRevocation, OperatorChange, OperatorNote, PauseUpdate,
-    PreviousRevocation, ReplacementApproval, RetryRequest,
+    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
+    PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest,
 };
 pub use rotation::{
     CredentialName, FoundCredential, MissingCredential, OverlapExtension, RejectedAnswer,
@@ -49,6 +49,7 @@ impl Change {
             },
             Self::Operator(change) => match change {
                 OperatorChange::HoldSet(_)
+                | OperatorChange::DeadlineSet(_)
                 | OperatorChange::CredentialAdopted(_)
                 | OperatorChange::ReplacementAllowed(_)
                 | OperatorChange::PauseSet(_) => true,
@@ -110,6 +111,7 @@ impl_from_struct!(Operator: OperatorChange {
     RevokePreviousSet(PreviousRevocation),
     ReplacementAllowed(ReplacementApproval),
     ImmediateRevocationSet(ImmediateRevocation),
+    DeadlineSet(DeadlineUpdate),
     CredentialAdopted(Adoption),
     PauseSet(PauseUpdate),
 });

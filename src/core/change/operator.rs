@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Pause};
+use crate::core::state::{CredentialMetadata, Pause, RevocationDeadline};
 
 /// A change that carries out an operator's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum OperatorChange {
     ReplacementAllowed(ReplacementApproval),
     /// A credential is revoked as soon as it retires, even if a sink holds it.
     ImmediateRevocationSet(ImmediateRevocation),
+    /// A credential that may have leaked ends at a deadline.
+    DeadlineSet(DeadlineUpdate),
     /// A credential that was created manually is adopted.
     CredentialAdopted(Adoption),
     /// Scheduled rotations are paused or resumed.
@@ -77,6 +79,17 @@ pub struct ReplacementApproval {
 pub struct ImmediateRevocation {
     /// The rotation.
     pub rotation: RotationId,
+}
+
+/// The deadline of a credential that may have leaked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadlineUpdate {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The deadline. One that was set before and is earlier stays.
+    pub deadline: RevocationDeadline,
+    /// The operator of the request, and the reason.
+    pub operator: Option<OperatorNote>,
 }
 
 /// A manually created credential that is adopted. It has no label: a label would

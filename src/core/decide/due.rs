@@ -20,6 +20,7 @@ use self::downtime::find_downtime;
 use self::expiry::last_quarter_start;
 pub use self::expiry::{expiry_window, imminent_expiry};
 use crate::core::change::DowntimeReason;
+use crate::core::decide::revocation::wants_successor;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{InitialRotation, KeyPolicy, SinkHold, plausible_retry, sink_hold};
@@ -75,8 +76,10 @@ pub fn check_due(
     // The consumers have no working credential, or soon have none: neither a pause
     // nor `catch-up-window` delays the rotation.
     let is_urgent = expiry_due.is_some_and(|at| at <= now) || state.has_lost_credential();
+    let is_leaked = wants_successor(state);
     let retry_at = plausible_retry(state.retry_at, now);
     let (trigger, firing) = match find_candidate(policy, required, state, downtime, now) {
+        _ if is_leaked => (Trigger::Manual, None),
         _ if is_urgent => (Trigger::Repair, None),
         _ if state.is_paused(now) => {
             let until = state.pause.and_then(|pause| pause.until);

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::core::change::{Change, OverlapExtension, SkippedDelivery, Transition};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::decide::revocation::{
-    DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps,
+    DueTime, depends_on_time, due_time, has_newer_current, leak_due_at, sink_overlaps,
 };
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::in_flight::InFlight;
@@ -87,6 +87,9 @@ impl Permits {
 /// The error of an open rotation that is abandoned because its key was removed.
 const KEY_REMOVED: &str = "the key was removed";
 
+/// The error of an open rotation that is given up because its key leaked.
+const LEAKED: &str = "given up, because the key may have leaked";
+
 /// Decides the next step of a key. `policy` is none for a key that is not
 /// configured any more. A step that `permits` blocks sets no time to wait for: the
 /// end of a condition wakes every key.
@@ -98,7 +101,14 @@ pub fn next_step(
     permits: Permits,
     now: Timestamp,
 ) -> Step {
+    // What leaked ends at its deadline, whatever a rotation waits for.
     let mut wait: Option<Timestamp> = None;
+    for leaked in key.live.iter().filter(|_| permits.can_use_provider) {
+        match leak_due_at(leaked, key, now) {
+            Some(at) if at <= now => return Step::Revoke(leaked.id.clone()),
+            at => wait = wait.into_iter().chain(at).min(),
+        }
+    }
     // The open rotation comes first; otherwise the oldest.
     let open = key.live.iter().filter(|rotation| rotation.phase.is_open());
     let settled = key.live.iter().filter(|rotation| !rotation.phase.is_open());
@@ -170,6 +180,9 @@ fn rotation_step(
             Some(in_flight) if !in_flight.create_sent && policy.is_none() => {
                 Step::Record(vec![outcome::cancel_create(rotation, KEY_REMOVED)])
             }
+            Some(in_flight) if !in_flight.create_sent && rotation.deadline.is_some() => {
+                Step::Record(vec![outcome::cancel_create(rotation, LEAKED)])
+            }
             Some(in_flight) if !in_flight.create_sent => Step::Create(id.clone()),
             // The ledger could not be read to check the answer.
             Some(in_flight) if in_flight.answer.is_some() => Step::Create(id.clone()),
@@ -180,6 +193,12 @@ fn rotation_step(
                 }
             }),
         },
+        (Phase::Created | Phase::Verified, in_flight, _)
+            if rotation.deadline.is_some()
+                && (in_flight.is_some() || rotation.can_finish_without_secret()) =>
+        {
+            Step::Record(outcome::abandon(rotation, LEAKED))
+        }
         // Its sinks have the secret; the rest of the rotation does not need it.
         (Phase::Verified, _, Some(_)) if rotation.can_finish_without_secret() => {
             deliver_required(rotation, key, OverlapBounds::new(overlap, in_flight), now)

@@ -8,6 +8,7 @@ mod candidate;
 mod deferral;
 mod due_time;
 mod holding_sinks;
+mod leak;
 mod observation;
 mod reason;
 mod sharing;
@@ -20,6 +21,11 @@ pub use self::deferral::{DeferReason, Deferral};
 use self::deferral::{FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE};
 pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
 pub use self::holding_sinks::holding_sinks;
+use self::leak::defer_unreplaced;
+pub use self::leak::{
+    LeakWait, describe_leak, has_verified_successor, leak_due_at, leak_reason, leak_wait,
+    next_deadline, wants_successor,
+};
 pub use self::observation::{Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
 use self::sharing::{all_holding_sinks, unmoved_key};
@@ -84,7 +90,9 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
         // One 404 may come from a stale replica, so an operator's revocation sends
         // the delete all the same.
         Some(RemoteAnswer::Gone) => match candidate.reason {
-            RevocationReason::Operator { .. } => (ReportedTime::None, Identity::Confirmed),
+            RevocationReason::Operator { .. } | RevocationReason::Leaked { .. } => {
+                (ReportedTime::None, Identity::Confirmed)
+            }
             RevocationReason::Superseded
             | RevocationReason::Immediate
             | RevocationReason::Orphan
@@ -128,6 +136,7 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
             RevocationReason::Immediate
             | RevocationReason::Orphan
             | RevocationReason::DuplicateLabel
+            | RevocationReason::Leaked { .. }
             | RevocationReason::Operator { .. },
             _,
         ) => Revocation::Delete,
@@ -183,6 +192,12 @@ fn blocker(
             let is_evictable = is_evictable(rotation) && candidate.others.is_empty();
             (!is_evictable).then_some(Blocker::NotDue(None))
         }
+        (RevocationReason::Leaked { .. }, Some(rotation)) => {
+            match leak_due_at(rotation, candidate.key, now) {
+                Some(at) => not_due(DueTime::From(Some(at))),
+                None => Some(Blocker::NotDue(None)),
+            }
+        }
         (RevocationReason::Operator { force: true }, Some(_)) => None,
         (RevocationReason::Operator { force: false }, Some(_)) => {
             let sinks = all_holding_sinks(candidate, observation, now);
@@ -206,7 +221,15 @@ fn keep_self_credential(
         | RevocationReason::DuplicateLabel => {
             Some(Revocation::Defer(Deferral::self_credential(usage, now)))
         }
-        RevocationReason::Operator { force: true } if !is_certain => None,
+        RevocationReason::Operator { force: true } | RevocationReason::Leaked { force: true }
+            if !is_certain =>
+        {
+            None
+        }
+        RevocationReason::Leaked { .. } => {
+            let deferral = Deferral::self_credential(usage, now);
+            Some(Revocation::Defer(deferral.for_reason(reason, now)))
+        }
         RevocationReason::Eviction | RevocationReason::Operator { .. } => {
             Some(Revocation::Blocked(if is_certain {
                 Blocker::SelfCredential
@@ -237,7 +260,8 @@ fn keep_unidentified(
         RevocationReason::Superseded
         | RevocationReason::Immediate
         | RevocationReason::Orphan
-        | RevocationReason::DuplicateLabel => Revocation::Defer(Deferral {
+        | RevocationReason::DuplicateLabel
+        | RevocationReason::Leaked { .. } => Revocation::Defer(Deferral {
             until: time::after(now, IN_USE_RECHECK_PAUSE),
             reason: DeferReason::OtherName,
             final_warning: false,
@@ -253,6 +277,7 @@ fn keep_unidentified(
 fn defer_shared(candidate: &Candidate<'_>, now: Timestamp) -> Option<Deferral> {
     match candidate.reason {
         RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {}
+        RevocationReason::Leaked { .. } => return defer_unreplaced(candidate, now),
         RevocationReason::DuplicateLabel
         | RevocationReason::Eviction
         | RevocationReason::Operator { .. } => return None,
@@ -276,6 +301,7 @@ fn is_time_based(candidate: &Candidate<'_>) -> bool {
         }
         RevocationReason::DuplicateLabel
         | RevocationReason::Eviction
+        | RevocationReason::Leaked { .. }
         | RevocationReason::Operator { .. } => false,
     }
 }

@@ -18,6 +18,7 @@ pub fn is_tolerated(rotation: &Rotation, now: Timestamp) -> bool {
     rotation.phase == Phase::Retired
         && credential.is_some()
         && !rotation.revoke_now
+        && rotation.deadline.is_none()
         && rotation.missing.is_none()
         && expires_at.is_none_or(|at| at > now)
 }

@@ -70,6 +70,8 @@ pub struct Rotation {
     /// Whether an operator requested its revocation as soon as it retires, even if a
     /// sink holds it.
     pub revoke_now: bool,
+    /// The deadline that an operator set for its end, because it may have leaked.
+    pub deadline: Option<RevocationDeadline>,
     /// Since when its revocation is deferred, until the next transition. A request that
     /// fails in between does not end the deferral.
     pub deferred_since: Option<Timestamp>,
@@ -122,6 +124,7 @@ impl Rotation {
             missing: None,
             hold_until: None,
             revoke_now: false,
+            deadline: None,
             deferred_since: None,
             deferral: None,
             final_warning: false,
@@ -190,6 +193,15 @@ pub struct CredentialMetadata {
     pub created_at: Option<Timestamp>,
     /// When it expires, if it does.
     pub expires_at: Option<Timestamp>,
+}
+
+/// When a credential that may have leaked ends, whatever may still use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationDeadline {
+    /// The time, in whole seconds.
+    pub at: Timestamp,
+    /// Whether the operator insisted although rekeyd may itself work with it.
+    pub is_forced: bool,
 }
 
 /// The provider's consecutive answers of 404 for a credential that should be alive.

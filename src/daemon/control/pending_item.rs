@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::core::duration;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
-use crate::core::{duration, time};
+use crate::daemon::control::command_outcome::{continuation, receive};
+use crate::daemon::control::leak_wait::{LeakFollowUp, LeakWait};
+use crate::engine::Engine;
 use crate::engine::operator_command::CommandError;
-use crate::engine::{Engine, PendingRotation};
 
 /// The part of a request for one key.
 pub(super) struct PendingItem {
@@ -27,6 +29,8 @@ pub(super) enum WaitCondition {
         key: KeyName,
         previous_sequence: u64,
     },
+    /// A rotation after a leak, and the end of what may have leaked.
+    Leak(LeakWait),
     /// The result of an operator command.
     Command {
         result: oneshot::Receiver<Result<String, CommandError>>,
@@ -52,13 +56,8 @@ impl PendingItem {
                 key,
                 previous_sequence,
             } => rotation_result(engine, key, *previous_sequence),
-            WaitCondition::Command { result, .. } => match result.try_recv() {
-                Ok(outcome) => Some(outcome.map_err(|error| error.to_string())),
-                Err(oneshot::error::TryRecvError::Empty) => None,
-                Err(oneshot::error::TryRecvError::Closed) => {
-                    Some(Err("the engine dropped it; report this".to_owned()))
-                }
-            },
+            WaitCondition::Leak(leak) => leak.poll(engine),
+            WaitCondition::Command { result, .. } => receive(result),
         };
         let is_timed_out = || Instant::now() >= self.deadline;
         outcome.or_else(|| {
@@ -78,7 +77,16 @@ impl PendingItem {
                      goes on with it"
                 )
             }
+            WaitCondition::Leak(leak) => leak.unfinished_message(engine, reason),
             WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => reason.to_owned(),
+        }
+    }
+
+    /// Returns what follows from a command that has just succeeded.
+    pub(super) fn take_follow_up(&mut self) -> Option<LeakFollowUp> {
+        match &mut self.awaiting {
+            WaitCondition::Leak(leak) => leak.take_follow_up(),
+            WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => None,
         }
     }
 
@@ -93,6 +101,9 @@ impl PendingItem {
                  of it"
                 )))
             }
+            WaitCondition::Leak(leak) => Some(Err(
+                leak.unfinished_message(engine, &format!("not done within {timeout}"))
+            )),
             // It ends by the timeouts of its own requests.
             WaitCondition::Command { started, .. } if started.load(Ordering::Relaxed) => None,
             WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => {
@@ -128,21 +139,6 @@ fn rotation_result(
         Some(continuation) => format!("{key} is not rotated yet: {problem}; {continuation}"),
         None => format!("{key} was not rotated: {problem}"),
     }))
-}
-
-/// Describes what follows for a key whose rotation failed, if it is rotated without a
-/// further request.
-fn continuation(engine: &Engine, key: &KeyName) -> Option<String> {
-    Some(match engine.pending_rotation(key)? {
-        PendingRotation::At(at) => {
-            format!("rekeyd goes on by itself, next at {}", time::to_text(at))
-        }
-        PendingRotation::AfterCondition => "it is rotated when that has passed".to_owned(),
-        PendingRotation::AfterPause => "it is rotated when its pause ends".to_owned(),
-        PendingRotation::InAnotherProcess => {
-            "the next `rekeyd run` or `rekeyd once` goes on with it".to_owned()
-        }
-    })
 }
 
 /// Returns a warning of the credentials that this rotation would revoke and

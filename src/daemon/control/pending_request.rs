@@ -1,5 +1,6 @@
 //! A request in progress: waits for what it started, and collects the outcomes.
 
+mod leak;
 mod start;
 mod submit;
 
@@ -42,15 +43,20 @@ impl PendingRequest {
             about: subject.to_owned(),
             done,
             message,
+            shared_with: Vec::new(),
         });
     }
 
     /// Records the results that have arrived. Returns the keys whose rotation
     /// this request does not await any more.
-    pub(super) fn poll(&mut self, engine: &Engine) -> Vec<KeyName> {
+    pub(super) fn poll(&mut self, engine: &mut Engine) -> Vec<KeyName> {
         let mut given_up = Vec::new();
         for mut item in std::mem::take(&mut self.items) {
-            match item.poll(engine) {
+            let result = item.poll(engine);
+            if let Some(follow_up) = item.take_follow_up() {
+                self.follow(follow_up, engine);
+            }
+            match result {
                 Some(Ok(message)) => self.push_outcome(&item.subject, true, message),
                 Some(Err(message)) => {
                     self.push_outcome(&item.subject, false, message);
@@ -68,6 +74,7 @@ impl PendingRequest {
     pub(super) fn is_waiting_for(&self, key: &KeyName) -> bool {
         self.items.iter().any(|item| match &item.awaiting {
             WaitCondition::Rotation { key: awaited, .. } => awaited == key,
+            WaitCondition::Leak(leak) => leak.key == *key,
             WaitCondition::Command { .. } => false,
         })
     }

@@ -26,6 +26,18 @@ pub enum ControlRequest {
         /// current.
         #[serde(default)]
         revoke_previous_now: bool,
+        /// The time, such as `30s`, within which every older credential ends whatever may
+        /// still use it, because it may have leaked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revoke_previous_within: Option<String>,
+        /// With it: whether to end also what rekeyd may work with, what is held, and what
+        /// the provider shows under another name.
+        #[serde(default, skip_serializing_if = "is_false")]
+        force: bool,
+        /// With it: the other keys that share one of these credentials, which are rotated,
+        /// too.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<String>,
         /// Whether to replace keys that the ledger did not write.
         #[serde(default)]
         replace: bool,
@@ -123,6 +135,11 @@ pub enum ControlRequest {
     Reload,
 }
 
+/// Returns whether a member is left out.
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// The reason why a body is no request. Its text quotes the body, which has no
 /// secret.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +174,9 @@ pub struct RequestOutcome {
     pub done: bool,
     /// The change that was made, or why there was none.
     pub message: String,
+    /// The other keys to name in `also`, if there was none because they share a credential.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_with: Vec<String>,
 }
 
 /// The state of a daemon: `GET /daemon`.

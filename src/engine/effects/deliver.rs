@@ -47,7 +47,7 @@ impl Worker {
             self.record(vec![outcome::start_delivery(&row, sink)])
                 .await?;
         }
-        let Some(delivered) = self.attempt_at_sink(target.deliver(&payload)).await else {
+        let Some(delivered) = self.attempt_before_deadline(target.deliver(&payload)).await else {
             return Ok(());
         };
         drop(place);
@@ -82,7 +82,10 @@ impl Worker {
             return Ok(());
         };
         let place = self.delivery_place.take();
-        let Some(drift) = self.attempt_at_sink(target.check_drift(&credential)).await else {
+        let Some(drift) = self
+            .attempt_before_deadline(target.check_drift(&credential))
+            .await
+        else {
             return Ok(());
         };
         let result = if let Some(drift) = drift {
@@ -97,7 +100,10 @@ impl Worker {
                 sequence: row.sequence,
                 credential,
             };
-            let Some(result) = self.attempt_at_sink(target.run_on_change(&delivered)).await else {
+            let Some(result) = self
+                .attempt_before_deadline(target.run_on_change(&delivered))
+                .await
+            else {
                 return Ok(());
             };
             match result {

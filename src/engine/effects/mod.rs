@@ -9,6 +9,7 @@ pub(super) mod drift;
 mod first_write;
 mod held_keys;
 mod intent;
+mod leak;
 mod operator;
 mod preconditions;
 mod revoke;

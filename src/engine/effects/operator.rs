@@ -13,12 +13,13 @@ use crate::core::ids::{CredentialId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, overlap_or_default, sink_hold};
 use crate::core::state::{
-    CredentialMetadata, HELD_UNTIL_RELEASED, Pause, Rotation, visible_hold_end,
+    CredentialMetadata, HELD_UNTIL_RELEASED, KeyState, Pause, Rotation, visible_hold_end,
 };
 use crate::core::time;
 use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::revoke::{ExpectedName, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
@@ -45,6 +46,19 @@ impl Worker {
                 let name = name.as_deref();
                 self.revoke_manually(&credential, force, name, operator)
                     .await
+            }
+            OperatorCommand::EndPresent {
+                within,
+                force,
+                may_replace,
+                operator,
+            } => {
+                let request = RotationRequest {
+                    operator,
+                    revoke_previous: false,
+                    may_replace,
+                };
+                self.end_present(within, force, request).await
             }
             OperatorCommand::Hold {
                 credential,
@@ -181,16 +195,19 @@ impl Worker {
         let key = &self.state.key;
         let names: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
         let names = names.join(", ");
-        let is_open = self.state.open_rotation().is_some();
         if rotation.phase != Phase::Retired {
-            let advice = if is_open {
-                format!("its rotation is under way (`rekeyd status {key}`): wait for it")
-            } else {
-                format!("rotate first (`rekeyd rotate {key}`)")
-            };
+            let advice = held_advice(rotation, &self.state);
             return format!(
-                "{credential} may be held by {names}; {advice}, or leave its consumers with a \
-                 dead key (--force)"
+                "{credential} may be held by {names}; {advice}; if it has leaked: `rekeyd rotate \
+                 {key} --revoke-previous-within 30s`; or leave its consumers with a dead key \
+                 (--force)"
+            );
+        }
+        if let Some(deadline) = rotation.deadline {
+            let at = time::to_text(deadline.at);
+            return format!(
+                "{credential} may be held by {names} and ends at {at}, since it may have leaked \
+                 (`rekeyd status {key}`); wait, or leave its consumers with a dead key (--force)"
             );
         }
         let retired_at = rotation.retired_at.map(time::to_text).unwrap_or_default();
@@ -206,7 +223,8 @@ impl Worker {
         };
         format!(
             "{credential} was replaced at {retired_at} and {held}: its consumers may still use \
-             it; wait, or leave them with a dead key (--force)"
+             it; wait; if it has leaked: `rekeyd rotate {key} --revoke-previous-within 30s`; or \
+             leave them with a dead key (--force)"
         )
     }
 
@@ -260,6 +278,16 @@ impl Worker {
                 ),
                 None => format!("{} has no live credential", self.state.key),
             }));
+        }
+        let ending = selected.iter().filter_map(|rotation| rotation.deadline);
+        if let Some(deadline) = ending.min_by_key(|deadline| deadline.at)
+            && until.is_some()
+        {
+            return Err(CommandError::Rejected(format!(
+                "{} may have leaked and ends at {}: a hold does not keep it",
+                credential.map_or(self.state.key.as_str(), CredentialId::as_str),
+                time::to_text(deadline.at)
+            )));
         }
         let now = self.now();
         let is_held = selected.iter().any(|rotation| rotation.hold(now).is_some());
@@ -348,6 +376,25 @@ impl Worker {
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
         Ok(format!("{key} is rotated by schedule again"))
+    }
+}
+
+/// Returns what to do before a credential that sinks may hold is revoked: if a rotation is
+/// open, waiting for it is right only where it replaces the credential.
+fn held_advice(rotation: &Rotation, key: &KeyState) -> String {
+    let name = &key.key;
+    match key.open_rotation() {
+        Some(open) if open.id == rotation.id => format!(
+            "it is being delivered (`rekeyd status {name}`): wait for that, and then rotate \
+             (`rekeyd rotate {name}`)"
+        ),
+        Some(open) if open.sequence > rotation.sequence => format!(
+            "a newer one is under way (`rekeyd status {name}`): wait until it is delivered and \
+             the overlap is over"
+        ),
+        Some(_) | None => {
+            format!("rotate (`rekeyd rotate {name}`), and wait until the overlap is over")
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod preflight;
 
 use std::time::Duration;
 
+use crate::core::decide::revocation::wants_successor;
 use crate::core::ids::CredentialId;
 use crate::core::state::Trigger;
 use crate::core::time;
@@ -33,13 +34,17 @@ pub(super) enum Readiness {
 }
 
 impl Worker {
-    /// Checks the preconditions in order, until one fails.
+    /// Checks the preconditions in order, until one fails. A rotation that replaces what
+    /// leaked has one alone, the provider: no limit and no sink delays it.
     pub(super) async fn check_preconditions(
         &mut self,
         managed: &ManagedKey,
         trigger: Trigger,
         may_replace: bool,
     ) -> Result<Readiness, LedgerError> {
+        if wants_successor(&self.state) {
+            return self.check_provider().await;
+        }
         let is_requested = trigger == Trigger::Manual;
         if !self.has_create_budget(managed, is_requested).await? {
             return Ok(Readiness::Deferred);
@@ -123,11 +128,20 @@ impl Worker {
                 drop(diagnosis);
             }
         }
-        let scope = &self.context.scope;
-        if self.services.conditions.can_start_rotation(scope) {
+        if self.can_start_in_spite_of_conditions(wants_successor(&self.state)) {
             Ok(Readiness::Ready)
         } else {
             Ok(Readiness::Blocked)
+        }
+    }
+
+    /// Returns whether no active condition stops a rotation of this key.
+    pub(crate) fn can_start_in_spite_of_conditions(&self, is_leaked: bool) -> bool {
+        let (conditions, scope) = (&self.services.conditions, &self.context.scope);
+        if is_leaked {
+            conditions.can_replace_leaked(scope)
+        } else {
+            conditions.can_start_rotation(scope)
         }
     }
 

@@ -12,10 +12,10 @@ use crate::core::change::{
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{
     Blocker, Candidate, DeferReason, Deferral, Identity, Observation, ObservationPart, OtherHolder,
-    RemoteAnswer, Revocation, RevocationReason, decide,
+    RemoteAnswer, Revocation, RevocationReason, decide, leak_reason,
 };
 use crate::core::ids::{CredentialId, RotationId};
-use crate::core::lifecycle::LifecycleEvent;
+use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::RetryClass;
 use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
 use crate::core::time;
@@ -127,7 +127,8 @@ impl Worker {
         }
         let Some((lock, (row, credential, reason))) = lock.zip(row.and_then(|row| {
             let credential = row.credential.clone()?;
-            let reason = RevocationReason::of_rotation(&row)?;
+            let reason = leak_reason(&row, &self.state, self.now());
+            let reason = reason.or_else(|| RevocationReason::of_rotation(&row))?;
             Some((row, credential, reason))
         })) else {
             return Err(LedgerError::Corrupt(format!(
@@ -136,7 +137,9 @@ impl Worker {
         };
         // A returned sink still holds its credential, and its return is recorded only
         // once the provider's time is known.
-        if self.needs_sink_sync
+        let is_leaked = matches!(reason, RevocationReason::Leaked { .. });
+        if !is_leaked
+            && self.needs_sink_sync
             && self.retrieve(&credential).await.is_ok()
             && self.has_provider_time()
         {
@@ -151,12 +154,13 @@ impl Worker {
             .await;
         let change = match outcome {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {
-                Change::from(Transition::new(rotation, LifecycleEvent::Deleted))
+                Change::from(Transition::new(rotation, deletion_event(row.phase)))
             }
             Ok(RevocationOutcome::StillShown) => {
                 self.schedule_retry(rotation, RetryClass::Provider, STILL_SHOWN, None)
             }
             Ok(RevocationOutcome::Deferred(deferral)) => {
+                let deferral = deferral.for_reason(reason, self.now());
                 let changes = self.deferral_changes(rotation, &deferral);
                 return self.record(changes).await;
             }
@@ -395,7 +399,7 @@ impl Worker {
     /// Observes whether rekeyd authenticates with a credential. rekeyd may have fallen
     /// back to it, or may have to: a check request makes it switch to a newer one that
     /// works.
-    async fn observe_usage(
+    pub(super) async fn observe_usage(
         &self,
         id: &CredentialId,
         redacted: Option<&str>,
@@ -446,7 +450,19 @@ impl Worker {
     }
 }
 
-fn identify(
+/// Returns the event of a deletion: what ends at a deadline may be current or stranded.
+const fn deletion_event(phase: Phase) -> LifecycleEvent {
+    match phase {
+        Phase::Created | Phase::Verified | Phase::Current | Phase::Stranded => {
+            LifecycleEvent::RevokedManually
+        }
+        Phase::Intended | Phase::Retired | Phase::Orphaned | Phase::Revoked | Phase::Failed => {
+            LifecycleEvent::Deleted
+        }
+    }
+}
+
+pub(super) fn identify(
     recorded: &CredentialMetadata,
     listed: &ListedCredential,
     name: ExpectedName<'_>,

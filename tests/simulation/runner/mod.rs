@@ -51,6 +51,7 @@ pub(crate) fn run(scenario: &Scenario, plan: FaultPlan, seed: u64, is_traced: bo
             run_processes(&world, seed).await;
             oracle::check_final_ledger(&world);
             oracle::check_punctuality(&world);
+            world.check_leaks();
         });
     };
     // The test must report the world whose engine panicked.

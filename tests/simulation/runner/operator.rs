@@ -17,7 +17,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::process::{SimProcess, key_name};
 use crate::fault::OperatorAction;
 use crate::scenario::PERIOD;
-use crate::world::SimWorld;
+use crate::world::{LEAK_BOUND, SimWorld};
 
 /// The time until an operator requests the rotations that wait for one.
 const REQUEST_DELAY: Duration = Duration::from_secs(PERIOD.as_secs() / 4);
@@ -27,6 +27,8 @@ struct PendingReply {
     reply: oneshot::Receiver<Result<String, CommandError>>,
     /// The credential of another key that the command adopts, and the adopting key.
     shared: Option<(CredentialId, KeyName)>,
+    /// The credentials that the command ends at a deadline.
+    leaked: Vec<CredentialId>,
 }
 
 /// The operator of one process.
@@ -77,6 +79,9 @@ impl Operator {
         self.replies
             .retain_mut(|pending| match pending.reply.try_recv() {
                 Ok(result) => {
+                    if result.is_ok() && !pending.leaked.is_empty() {
+                        world.record_leak(&pending.leaked);
+                    }
                     if let (Ok(_), Some((credential, key))) = (result, &pending.shared) {
                         world.record_shared_adoption(credential.as_str(), key.as_str());
                     }
@@ -148,6 +153,9 @@ fn perform_action(
         let credential = state.current()?.credential.as_ref()?;
         Some(credential.id.clone())
     });
+    if action == OperatorAction::RotateAfterLeak {
+        return end_present(world, engine, &key);
+    }
     if action == OperatorAction::AdoptShared {
         return adopt_shared(world, engine, &key);
     }
@@ -190,8 +198,7 @@ fn perform_action(
             until: half_period_from(world.true_now()),
             operator: None,
         },
-        // It concerns the second key.
-        OperatorAction::AdoptShared => return None,
+        OperatorAction::AdoptShared | OperatorAction::RotateAfterLeak => return None,
         OperatorAction::Adopt => {
             let id = world.create_manually();
             world.request_deletion(&id);
@@ -203,6 +210,29 @@ fn perform_action(
         }
     };
     Some(submit_command(world, engine, &key, command))
+}
+
+/// Ends every present credential of a key at a deadline.
+fn end_present(world: &SimWorld, engine: &mut Engine, key: &KeyName) -> Option<PendingReply> {
+    world.record_rotation_request(key.as_str());
+    let state = engine.state(key)?;
+    let leaked: Vec<_> = state
+        .live
+        .iter()
+        .filter_map(|row| Some(row.credential.as_ref()?.id.clone()))
+        .collect();
+    for credential in &leaked {
+        world.request_deletion(credential.as_str());
+    }
+    let command = OperatorCommand::EndPresent {
+        within: LEAK_BOUND,
+        force: false,
+        may_replace: false,
+        operator: None,
+    };
+    let mut pending = submit_command(world, engine, key, command);
+    pending.leaked = leaked;
+    Some(pending)
 }
 
 /// Adopts a live credential of `first` into the second key.
@@ -247,5 +277,6 @@ fn submit_command(
     PendingReply {
         reply: receiver,
         shared: None,
+        leaked: Vec::new(),
     }
 }

@@ -156,6 +156,7 @@ impl SimWorld {
         };
         state.check_consumers(&revocation);
         state.check_other_keys(&revocation);
+        state.check_leaked(&credential);
     }
 
     /// Returns every credential that was alive at a time.

@@ -10,6 +10,7 @@ mod configuration;
 mod consumers;
 mod credentials;
 mod fault_plan;
+mod leaks;
 mod ledger_files;
 mod ledger_view;
 mod livelock;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 use self::clock::ClockError;
 use self::credentials::LateCreate;
+use self::leaks::Leak;
 use self::livelock::WorkCounters;
 use self::shared_credentials::SharedAdoption;
 use self::sinks::{LateDelivery, SinkState};
@@ -41,6 +43,7 @@ use crate::scenario::Scenario;
 
 pub(crate) use self::credentials::{BOOTSTRAP_SECRET, SimCredential};
 pub(crate) use self::fault_plan::{FaultPlan, PlannedFault};
+pub(crate) use self::leaks::LEAK_BOUND;
 pub(crate) use self::report::SimReport;
 pub(crate) use self::sinks::{SinkLocation, consumer_cache, locations_of};
 
@@ -90,6 +93,7 @@ struct WorldState {
     restored_secrets: BTreeSet<String>,
     operator_actions: Vec<OperatorAction>,
     shared_adoptions: Vec<SharedAdoption>,
+    leaks: Vec<Leak>,
     /// The keys whose previous credentials the operator had revoked at once.
     immediately_revoked_keys: BTreeSet<String>,
     /// When each reconfiguration occurred. They alternate between the scenario's other
@@ -136,6 +140,7 @@ impl SimWorld {
             restored_secrets: BTreeSet::new(),
             operator_actions: Vec::new(),
             shared_adoptions: Vec::new(),
+            leaks: Vec::new(),
             immediately_revoked_keys: BTreeSet::new(),
             reconfigured_at: Vec::new(),
             pending_fault: None,

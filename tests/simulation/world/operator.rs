@@ -20,9 +20,11 @@ impl SimWorld {
     /// Records that the operator had this credential revoked although consumers may use it,
     /// or had it adopted.
     pub(crate) fn request_deletion(&self, id: &str) {
-        if let Some(credential) = self.state().credentials.get_mut(id) {
+        let mut state = self.state();
+        if let Some(credential) = state.credentials.get_mut(id) {
             credential.deletion_requested = true;
         }
+        state.forget_leak(id);
     }
 
     /// Records that the operator had all previous credentials of this key revoked at once.

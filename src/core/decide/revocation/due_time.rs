@@ -47,6 +47,7 @@ pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>)
         Some(
             RevocationReason::DuplicateLabel
             | RevocationReason::Eviction
+            | RevocationReason::Leaked { .. }
             | RevocationReason::Operator { .. },
         )
         | None => DueTime::Never,

@@ -18,6 +18,11 @@ pub enum RevocationReason {
     DuplicateLabel,
     /// It is stranded, and a new rotation would exceed `max-live-credentials`.
     Eviction,
+    /// It may have leaked, and the deadline that an operator set for it is over.
+    Leaked {
+        /// Whether the operator insisted although rekeyd may itself work with it.
+        force: bool,
+    },
     /// An operator ran `rekeyd revoke`.
     Operator {
         /// Whether sinks may be left with a revoked credential.
@@ -27,12 +32,14 @@ pub enum RevocationReason {
 
 impl RevocationReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Superseded,
         Self::Immediate,
         Self::Orphan,
         Self::DuplicateLabel,
         Self::Eviction,
+        Self::Leaked { force: false },
+        Self::Leaked { force: true },
         Self::Operator { force: false },
         Self::Operator { force: true },
     ];
@@ -64,6 +71,8 @@ impl RevocationReason {
             Self::Orphan => "orphan",
             Self::DuplicateLabel => "duplicate-label",
             Self::Eviction => "eviction",
+            Self::Leaked { force: false } => "leaked",
+            Self::Leaked { force: true } => "leaked-force",
             Self::Operator { force: false } => "operator",
             Self::Operator { force: true } => "operator-force",
         }

@@ -11,7 +11,7 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::policy::UNMANAGED_OVERLAP;
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Delivery, KeyState};
+use crate::core::state::{CredentialMetadata, Delivery, KeyState, RevocationDeadline};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -116,11 +116,26 @@ impl Case {
         )
     }
 
+    fn is_leaked(&self) -> bool {
+        matches!(self.reason, RevocationReason::Leaked { .. })
+    }
+
+    fn is_insisted(&self) -> bool {
+        matches!(
+            self.reason,
+            RevocationReason::Operator { force: true } | RevocationReason::Leaked { force: true }
+        )
+    }
+
     fn fits_phase(&self) -> bool {
         match self.reason {
             RevocationReason::Superseded => self.phase == Phase::Retired && !self.revoke_now,
             RevocationReason::Immediate => self.phase == Phase::Retired && self.revoke_now,
             RevocationReason::Orphan => self.phase == Phase::Orphaned,
+            RevocationReason::Leaked { .. } => matches!(
+                self.phase,
+                Phase::Current | Phase::Retired | Phase::Stranded | Phase::Orphaned
+            ),
             RevocationReason::DuplicateLabel
             | RevocationReason::Eviction
             | RevocationReason::Operator { .. } => true,
@@ -172,7 +187,7 @@ impl Case {
 /// A rule; the first one that applies decides.
 type Rule = (&'static str, fn(&Case) -> bool, Expected);
 const OPERATOR: RevocationReason = RevocationReason::Operator { force: false };
-const RULES: [Rule; 31] = [
+const RULES: [Rule; 32] = [
     (
         "the credential of a row is no duplicate",
         |case| case.reason == RevocationReason::DuplicateLabel && case.has_row,
@@ -186,6 +201,11 @@ const RULES: [Rule; 31] = [
     (
         "the newest working credential is kept",
         |case| case.reason == RevocationReason::Superseded && !case.has_newer,
+        Expected::NotDue,
+    ),
+    (
+        "a leaked credential is kept until a newer one is verified",
+        |case| case.is_leaked() && !case.has_newer,
         Expected::NotDue,
     ),
     (
@@ -238,7 +258,9 @@ const RULES: [Rule; 31] = [
     (
         "a credential that is gone is recorded as revoked",
         |case| {
-            case.answer == Remote::Gone && !matches!(case.reason, RevocationReason::Operator { .. })
+            case.answer == Remote::Gone
+                && !case.is_leaked()
+                && !matches!(case.reason, RevocationReason::Operator { .. })
         },
         Expected::AlreadyGone,
     ),
@@ -271,7 +293,7 @@ const RULES: [Rule; 31] = [
         "an operator can insist on what rekeyd only may use",
         |case| {
             case.usage == Some(CredentialUsage::MayBeInUse)
-                && case.reason == RevocationReason::Operator { force: true }
+                && case.is_insisted()
                 && !case.is_unidentified()
         },
         Expected::Delete,
@@ -289,10 +311,7 @@ const RULES: [Rule; 31] = [
     ),
     (
         "a credential that rekeyd may use is kept",
-        |case| {
-            case.usage == Some(CredentialUsage::MayBeInUse)
-                && case.reason != RevocationReason::Operator { force: true }
-        },
+        |case| case.usage == Some(CredentialUsage::MayBeInUse) && !case.is_insisted(),
         Expected::DeferMayBeInUse,
     ),
     (
@@ -400,9 +419,8 @@ fn no_credential_is_deleted_that_is_in_use_held_newest_or_due_by_a_wrong_clock()
         assert_ne!(case.answer, Remote::NotAsked, "{case:?}");
         let usage = case.usage.unwrap();
         assert_ne!(usage, CredentialUsage::InUse, "{case:?}");
-        let is_insisted = case.reason == RevocationReason::Operator { force: true };
         assert!(
-            is_insisted || usage != CredentialUsage::MayBeInUse,
+            case.is_insisted() || usage != CredentialUsage::MayBeInUse,
             "{case:?}"
         );
         assert!(!case.is_unidentified(), "{case:?}");
@@ -410,13 +428,16 @@ fn no_credential_is_deleted_that_is_in_use_held_newest_or_due_by_a_wrong_clock()
         // and a duplicate, whose secret no sink has.
         let ignores_sinks = match case.reason {
             RevocationReason::Operator { force } => force,
-            RevocationReason::Immediate => true,
+            RevocationReason::Immediate | RevocationReason::Leaked { .. } => true,
             RevocationReason::Orphan => case.revoke_now,
             RevocationReason::Eviction => !case.may_be_used(),
             RevocationReason::DuplicateLabel => !case.has_row,
             RevocationReason::Superseded => false,
         };
         assert!(ignores_sinks || !case.is_held(), "{case:?}");
+        if case.is_leaked() {
+            assert!(case.has_newer, "{case:?}");
+        }
         if case.reason == RevocationReason::Superseded {
             assert_eq!(case.successor, Some(true), "{case:?}");
             assert!(case.has_newer, "{case:?}");
@@ -909,6 +930,13 @@ fn rotation(case: &Case) -> Rotation {
         stranded_at: is_stranded.then(|| time::before(now(), HOUR * 2)),
         hold_until: time_of(case.hold),
         revoke_now: case.revoke_now,
+        deadline: match case.reason {
+            RevocationReason::Leaked { force } => Some(RevocationDeadline {
+                at: now(),
+                is_forced: force,
+            }),
+            _ => None,
+        },
         maybe_created: true,
         deliveries: deliveries(case.sink),
         ..Rotation::new(
@@ -963,6 +991,7 @@ fn key_state(case: &Case, rotation: &Rotation) -> KeyState {
             scope: Scope::AdminKeys,
             sequence: 2,
             phase: Phase::Current,
+            deadline: None,
             deliveries: Vec::new(),
             credential: Some(CredentialMetadata {
                 id: credential_id(2),

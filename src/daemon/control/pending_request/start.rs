@@ -7,6 +7,7 @@ use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::HELD_UNTIL_RELEASED;
 use crate::core::{redact, time};
 use crate::daemon::control::pending_request::PendingRequest;
+use crate::daemon::control::pending_request::leak::LeakOrder;
 use crate::daemon::control::pending_request::submit::TargetKeys;
 use crate::daemon::control::protocol::ControlRequest;
 use crate::engine::operator_command::{OperatorCommand, SharedListing};
@@ -37,10 +38,27 @@ impl PendingRequest {
                 keys,
                 all,
                 revoke_previous_now,
+                revoke_previous_within,
+                force,
+                also,
                 replace,
                 no_wait,
                 reason,
             } => {
+                if let Some(within) = revoke_previous_within {
+                    let order = LeakOrder {
+                        within,
+                        force,
+                        also,
+                        no_wait,
+                        may_replace: replace,
+                        operator: operator(reason),
+                    };
+                    if let Some(keys) = self.parse_keys(&keys, all) {
+                        self.end_leaked(keys, order, engine).await;
+                    }
+                    return;
+                }
                 let rotation_request = RotationRequest {
                     operator: operator(reason),
                     revoke_previous: revoke_previous_now,

@@ -18,7 +18,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The time limit of the ledger's lookup of a credential's key, which blocks
 /// the event loop.
-const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Describes a rotation request that nobody waits for. The rotation may fail or have to
 /// wait, so that it is never reported as done.
@@ -156,12 +156,12 @@ impl PendingRequest {
         }
     }
 
-    fn add_item(&mut self, subject: String, awaiting: WaitCondition, timeout: Duration) {
+    pub(super) fn add_item(&mut self, subject: String, awaiting: WaitCondition, timeout: Duration) {
         self.items
             .push(PendingItem::new(subject, awaiting, timeout));
     }
 
-    fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
+    pub(super) fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
         let names: Vec<_> = engine
             .configured_keys()
             .iter()

@@ -10,7 +10,7 @@ use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Trigger};
+use crate::core::state::{CredentialMetadata, KeyState, Trigger};
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
 use crate::engine::{Engine, RotationRequest, RunMode};
@@ -368,4 +368,44 @@ async fn a_hold_until_a_past_time_is_rejected_and_changes_nothing() {
     }
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.live[0].hold_until, Some(later));
+}
+
+#[test]
+fn advice_about_a_held_credential_suits_the_open_rotation() {
+    let row = |sequence: u64, phase| {
+        let id = RotationId::new(sequence.to_be_bytes());
+        Rotation::new(id, Scope::AdminKeys, sequence, Trigger::Manual, phase, at())
+    };
+    let (current, stranded) = (row(1, Phase::Current), row(3, Phase::Stranded));
+    let open = row(2, Phase::Verified);
+    for (of, live, expected) in [
+        (
+            &current,
+            vec![current.clone()],
+            "rotate (`rekeyd rotate billing`)",
+        ),
+        (
+            &current,
+            vec![current.clone(), open.clone()],
+            "a newer one is under way",
+        ),
+        (
+            &open,
+            vec![current.clone(), open.clone()],
+            "it is being delivered",
+        ),
+        // A ledger in which the open one is the older one does not replace it.
+        (
+            &stranded,
+            vec![open.clone(), stranded.clone()],
+            "rotate (`rekeyd rotate billing`)",
+        ),
+    ] {
+        let state = KeyState {
+            live,
+            ..KeyState::unknown(key())
+        };
+        let advice = held_advice(of, &state);
+        assert!(advice.starts_with(expected), "{advice}");
+    }
 }

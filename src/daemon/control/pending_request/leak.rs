@@ -1,0 +1,173 @@
+//! Ends what may have leaked of keys, with the other keys that share it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::core::change::OperatorNote;
+use crate::core::duration;
+use crate::core::ids::KeyName;
+use crate::daemon::control::leak_wait::{Follower, LeakFollowUp, LeakWait};
+use crate::daemon::control::pending_item::WaitCondition;
+use crate::daemon::control::pending_request::PendingRequest;
+use crate::daemon::control::pending_request::submit::{LEDGER_TIMEOUT, TargetKeys};
+use crate::daemon::control::protocol::RequestOutcome;
+use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+use crate::engine::{Engine, RotationRequest, SharingKey};
+
+/// How long revocations may take after their deadline.
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The members of a request that ends what may have leaked.
+pub(super) struct LeakOrder {
+    pub(super) within: String,
+    pub(super) force: bool,
+    pub(super) also: Vec<String>,
+    pub(super) no_wait: bool,
+    pub(super) may_replace: bool,
+    pub(super) operator: Option<OperatorNote>,
+}
+
+impl PendingRequest {
+    /// Sets the deadline of every present credential of `keys`, and rotates them and the
+    /// keys that share one. Nothing begins unless the request names all of those.
+    pub(super) async fn end_leaked(
+        &mut self,
+        keys: TargetKeys,
+        order: LeakOrder,
+        engine: &mut Engine,
+    ) {
+        let within = match duration::parse(&order.within) {
+            Ok(within) => within,
+            Err(error) => {
+                self.refuse("revoke_previous_within", &error.to_string());
+                return;
+            }
+        };
+        let keys = match keys {
+            TargetKeys::Named(keys) => keys,
+            TargetKeys::All => engine.configured_keys(),
+        };
+        let mut named: BTreeSet<KeyName> = keys.iter().cloned().collect();
+        named.extend(order.also.iter().filter_map(|key| KeyName::new(key).ok()));
+        let mut sharing = Vec::new();
+        for key in &keys {
+            let found = tokio::time::timeout(LEDGER_TIMEOUT, engine.sharing_keys(key)).await;
+            match found {
+                Ok(Ok(found)) => sharing.push(found),
+                Ok(Err(error)) => return self.refuse(key.as_str(), &error.to_string()),
+                Err(_) => return self.refuse(key.as_str(), "the ledger did not answer in time"),
+            }
+        }
+        let mut has_unnamed = false;
+        for (key, found) in keys.iter().zip(&sharing) {
+            has_unnamed |= self.refuse_unnamed(key, found, &named);
+        }
+        if has_unnamed {
+            return;
+        }
+        let mut following: BTreeSet<KeyName> = keys.iter().cloned().collect();
+        for (key, found) in keys.into_iter().zip(sharing) {
+            let followers = found
+                .into_iter()
+                .filter(|one| one.needs_rotation && following.insert(one.key.clone()))
+                .map(|one| Follower {
+                    previous_sequence: engine.current_sequence(&one.key),
+                    key: one.key,
+                });
+            let followers = followers.collect();
+            self.end_present(key, within, &order, followers, engine);
+        }
+    }
+
+    /// Refuses a request about a key that shares a credential with a key that the request
+    /// does not name.
+    fn refuse_unnamed(
+        &mut self,
+        key: &KeyName,
+        sharing: &[SharingKey],
+        named: &BTreeSet<KeyName>,
+    ) -> bool {
+        let unnamed = sharing.iter().filter(|one| !named.contains(&one.key));
+        let unnamed: Vec<_> = unnamed.collect();
+        if unnamed.is_empty() {
+            return false;
+        }
+        let lines: Vec<_> = unnamed.iter().map(|one| one.describe()).collect();
+        self.outcomes.push(RequestOutcome {
+            about: key.to_string(),
+            done: false,
+            message: format!(
+                "{key}: {}; nothing is begun; --yes includes them",
+                lines.join("; ")
+            ),
+            shared_with: unnamed.iter().map(|one| one.key.to_string()).collect(),
+        });
+        true
+    }
+
+    fn end_present(
+        &mut self,
+        key: KeyName,
+        within: Duration,
+        order: &LeakOrder,
+        followers: Vec<Follower>,
+        engine: &mut Engine,
+    ) {
+        let Some(timeout) = engine.delivery_deadline(&key) else {
+            self.refuse_unknown_key(&key, engine);
+            return;
+        };
+        let request = RotationRequest {
+            operator: order.operator.clone(),
+            revoke_previous: false,
+            may_replace: false,
+        };
+        let (reply, result) = oneshot::channel();
+        let command = PendingCommand {
+            command: OperatorCommand::EndPresent {
+                within,
+                force: order.force,
+                may_replace: order.may_replace,
+                operator: order.operator.clone(),
+            },
+            started: Arc::new(AtomicBool::new(false)),
+            reply,
+        };
+        let previous_sequence = engine.current_sequence(&key);
+        if !engine.submit_command(&key, command) {
+            self.refuse_unknown_key(&key, engine);
+            return;
+        }
+        let follow_up = LeakFollowUp {
+            followers,
+            request,
+            no_wait: order.no_wait,
+        };
+        let subject = key.to_string();
+        let wait = LeakWait::of_command(key, previous_sequence, result, follow_up);
+        let timeout = timeout.max(within + REVOCATION_TIMEOUT);
+        self.add_item(subject, WaitCondition::Leak(wait), timeout);
+    }
+
+    /// Rotates the keys that share what leaked. A daemon does so because the deadline is
+    /// in their rows, too.
+    pub(super) fn follow(&mut self, follow_up: LeakFollowUp, engine: &mut Engine) {
+        for follower in follow_up.followers {
+            if !engine.is_scheduling() {
+                engine.request_rotation(&follower.key, follow_up.request.clone());
+            }
+            if follow_up.no_wait {
+                continue;
+            }
+            let timeout = engine.delivery_deadline(&follower.key);
+            let timeout = timeout.unwrap_or(REVOCATION_TIMEOUT);
+            let subject = follower.key.to_string();
+            let wait = WaitCondition::Leak(LeakWait::of_follower(follower));
+            self.add_item(subject, wait, timeout);
+        }
+    }
+}

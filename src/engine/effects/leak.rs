@@ -1,0 +1,146 @@
+//! Ends what may have leaked: sets the deadline of every present credential of a key, and
+//! requests the rotation that replaces them.
+
+use std::time::Duration;
+
+use crate::core::active_credential::CredentialUsage;
+use crate::core::change::{Change, CredentialName, DeadlineUpdate};
+use crate::core::decide::revocation::Identity;
+use crate::core::ids::CredentialId;
+use crate::core::lifecycle::Phase;
+use crate::core::state::{RevocationDeadline, Rotation};
+use crate::core::time;
+use crate::engine::effects::redacted_value_of;
+use crate::engine::effects::revoke::{ExpectedName, identify};
+use crate::engine::operator_command::CommandError;
+use crate::engine::rotation_request::RotationRequest;
+use crate::engine::worker::Worker;
+
+/// The operator name of root.
+const ROOT: &str = "uid 0";
+
+/// Why a credential is not ended without `--force`.
+struct Objection {
+    problem: String,
+    /// The other name that the provider shows of it.
+    shown_name: Option<String>,
+}
+
+impl Worker {
+    /// Ends every present credential of the key `within` a time, and requests a rotation.
+    /// Changes nothing if one of them may be rekeyd's own, is held, or shows another name,
+    /// unless the operator insists.
+    pub(super) async fn end_present(
+        &mut self,
+        within: Duration,
+        force: bool,
+        request: RotationRequest,
+    ) -> Result<String, CommandError> {
+        let mut ids: Vec<_> = self.present_credentials().collect();
+        ids.sort_unstable();
+        // A credential may have rows of other keys, which get the deadline, too.
+        let mut locks = Vec::new();
+        for id in &ids {
+            locks.push(self.lock_credential(id).await?);
+        }
+        let mut problems = Vec::new();
+        let mut changes = Vec::new();
+        for row in self.state.live.clone() {
+            let Some(objection) = self.objection(row.clone()).await? else {
+                continue;
+            };
+            problems.push(objection.problem);
+            let is_root = request.operator.as_ref().is_some_and(|by| by.by == ROOT);
+            changes.extend(objection.shown_name.filter(|_| is_root).map(|name| {
+                Change::from(CredentialName {
+                    rotation: row.id,
+                    name,
+                })
+            }));
+        }
+        let key = self.state.key.clone();
+        if !problems.is_empty() && !force {
+            return Err(CommandError::Rejected(format!(
+                "{key}: nothing is begun: {}; to end it all the same: --force",
+                problems.join("; ")
+            )));
+        }
+        let deadline = RevocationDeadline {
+            at: time::whole_seconds(time::after(self.now(), within)),
+            is_forced: force,
+        };
+        changes.extend(self.state.live.iter().map(|row| {
+            Change::from(DeadlineUpdate {
+                rotation: row.id.clone(),
+                deadline,
+                operator: request.operator.clone(),
+            })
+        }));
+        self.record(changes).await?;
+        self.request = Some(match self.request.take() {
+            Some(earlier) => earlier.merge(request),
+            None => request,
+        });
+        let at = time::to_text(deadline.at);
+        Ok(format!("{key}: its present credentials end at {at}"))
+    }
+
+    fn present_credentials(&self) -> impl Iterator<Item = CredentialId> {
+        let live = self.state.live.iter().filter_map(Rotation::credential);
+        live.map(|credential| credential.id.clone())
+    }
+
+    /// Returns why a credential is not ended without `--force`.
+    async fn objection(&mut self, row: Rotation) -> Result<Option<Objection>, CommandError> {
+        if row.credential.is_none() || matches!(row.phase, Phase::Created | Phase::Verified) {
+            return Ok(None);
+        }
+        let objection = |problem: String| {
+            Ok(Some(Objection {
+                problem,
+                shown_name: None,
+            }))
+        };
+        let Some(row) = self.record_missing_name(row).await? else {
+            return Err(CommandError::Rejected(
+                "the provider does not answer; nothing is begun; try again".to_owned(),
+            ));
+        };
+        let Some(credential) = row.credential.clone() else {
+            return Ok(None);
+        };
+        let id = &credential.id;
+        if let Some(until) = row.hold(self.now()) {
+            let until = until.map(|until| format!(" until {}", time::to_text(until)));
+            let until = until.unwrap_or_default();
+            return objection(format!("{id} is held{until} (`rekeyd release {id}`)"));
+        }
+        let answer = self.retrieve(&credential).await?;
+        let Some(listed) = answer.value else {
+            return Ok(None);
+        };
+        match identify(&credential, &listed, ExpectedName::of_rotation(&row)) {
+            Identity::Confirmed | Identity::ConfirmedByOperator => {}
+            Identity::OtherName | Identity::Unproven => {
+                let recorded = row.name.as_deref().unwrap_or("an unknown name");
+                let shown = listed.name.as_deref().unwrap_or("without a name");
+                return Ok(Some(Objection {
+                    problem: format!(
+                        "the provider shows {id} as {shown:?} and not as {recorded:?}, so it may \
+                         be somebody else's; with --force, root alone confirms that name"
+                    ),
+                    shown_name: listed.name.clone(),
+                }));
+            }
+        }
+        let redacted = redacted_value_of(Some(&listed), &credential);
+        if self.observe_usage(id, redacted.as_deref()).await? == CredentialUsage::MayBeInUse {
+            return objection(format!(
+                "{id} may be what rekeyd itself works with: its secret is not known to this \
+                 process, and the provider shows no end of it that differs from that of rekeyd's \
+                 own"
+            ));
+        }
+        Ok(None)
+    }
+}

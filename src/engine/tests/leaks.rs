@@ -1,0 +1,259 @@
+//! The end of what may have leaked, at its deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::core::active_credential::CredentialUsage;
+use crate::core::change::{Change, OperatorNote};
+use crate::core::time;
+use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rotation_changes::current;
+use crate::engine::{Engine, RunMode};
+use crate::provider::ErrorKind;
+use crate::sink::Acceptance;
+
+const SECOND: Duration = Duration::from_secs(1);
+const WITHIN: Duration = Duration::from_secs(30);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn open(fakes: &Fakes, changes: Vec<Change>) -> Engine {
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    reopen(fakes).await
+}
+
+async fn reopen(fakes: &Fakes) -> Engine {
+    let managed = fakes.managed_key(key(), |policy| {
+        policy.overlap = HOUR;
+        policy.max_live_credentials = 1;
+        policy.max_creates_per_day = 1;
+    });
+    fakes.open_engine(vec![managed], RunMode::Daemon).await
+}
+
+type Reply = oneshot::Receiver<Result<String, CommandError>>;
+
+fn submit(engine: &mut Engine, command: OperatorCommand) -> Reply {
+    let (reply, receiver) = oneshot::channel();
+    let pending = PendingCommand {
+        command,
+        started: Arc::default(),
+        reply,
+    };
+    assert!(engine.submit_command(&key(), pending));
+    receiver
+}
+
+fn end_present(engine: &mut Engine, force: bool, by: &str) -> Reply {
+    let command = OperatorCommand::EndPresent {
+        within: WITHIN,
+        force,
+        may_replace: false,
+        operator: Some(OperatorNote {
+            reason: None,
+            by: by.to_owned(),
+        }),
+    };
+    submit(engine, command)
+}
+
+fn is_alive(fakes: &Fakes) -> bool {
+    fakes.live_ids().contains(&"key_1".to_owned())
+}
+
+/// Checks that `key_1` is alive before the deadline, and not after it.
+async fn assert_ends_at_deadline(fakes: &Fakes, engine: &mut Engine) {
+    fakes.run_for(engine, WITHIN - SECOND * 2).await;
+    assert!(is_alive(fakes));
+    fakes.run_for(engine, SECOND * 3).await;
+    assert!(!is_alive(fakes));
+}
+
+/// What delays the end of a retired credential delays that of a leaked one not at all.
+#[tokio::test]
+async fn nothing_but_verification_delays_the_end() {
+    type Obstacle = fn(&Fakes);
+    let obstacles: [(&str, Obstacle); 6] = [
+        ("nothing", |_| {}),
+        ("a sink", |fakes| {
+            fakes.fail_deliveries(Some(Acceptance::Uncertain));
+        }),
+        ("a sink's preflight", |fakes| fakes.refuse_preflight(true)),
+        ("a consumer", |fakes| fakes.mark_used("key_1")),
+        ("the clock", |fakes| {
+            fakes.set_provider_clock_ahead(HOUR);
+        }),
+        ("a list", |fakes| {
+            fakes.fail_calls(Some(("list", ErrorKind::ServerError)));
+        }),
+    ];
+    for (name, obstacle) in obstacles {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND).await;
+        obstacle(&fakes);
+        let reply = end_present(&mut engine, false, "uid 7");
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        reply.await.unwrap().unwrap();
+        eprintln!("delayed by {name}?");
+        assert_ends_at_deadline(&fakes, &mut engine).await;
+        assert_eq!(fakes.live_ids().len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn end_waits_until_the_new_credential_is_verified() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    fakes.refuse_secrets(true);
+    let reply = end_present(&mut engine, false, "uid 7");
+    fakes.run_for(&mut engine, WITHIN * 4).await;
+    reply.await.unwrap().unwrap();
+    assert!(is_alive(&fakes));
+    assert_eq!(fakes.live_ids().len(), 2);
+    fakes.refuse_secrets(false);
+    fakes.run_for(&mut engine, SECOND * 31).await;
+    assert!(!is_alive(&fakes));
+}
+
+/// The deadline and what is to do because of it are in the ledger: a restart at any call
+/// goes on with it, even in a pause.
+#[tokio::test]
+async fn restart_does_not_move_the_deadline() {
+    for calls in 0..8 {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND).await;
+        let pause = OperatorCommand::Pause {
+            until: None,
+            operator: None,
+        };
+        let paused = submit(&mut engine, pause);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        paused.await.unwrap().unwrap();
+        let reply = end_present(&mut engine, false, "uid 7");
+        if calls > 0 {
+            fakes.take_calls();
+            fakes.first_started_calls(&mut engine, calls).await;
+        }
+        drop(engine);
+        let mut engine = reopen(&fakes).await;
+        fakes.run_for(&mut engine, WITHIN * 2).await;
+        // It may have ended before the command did.
+        let is_accepted = !fakes.journal_details("revocation-deadline-set").is_empty();
+        assert_eq!(is_alive(&fakes), !is_accepted, "{calls}");
+        drop(reply);
+    }
+}
+
+/// An open rotation is given up, whatever its step.
+#[tokio::test]
+async fn open_rotation_is_given_up() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    let request = crate::engine::tests::rotation_request();
+    engine.request_rotation(&key(), request);
+    fakes.run_for(&mut engine, SECOND * 5).await;
+    let given_up = fakes.live_ids();
+    assert_eq!(given_up.len(), 2, "one is being delivered");
+    let reply = end_present(&mut engine, false, "uid 7");
+    fakes.run_for(&mut engine, WITHIN * 2).await;
+    reply.await.unwrap().unwrap();
+    let live = fakes.live_ids();
+    assert!(live.iter().all(|id| !given_up.contains(id)), "{live:?}");
+    assert_eq!(live.len(), 1);
+    fakes.fail_deliveries(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(fakes.live_ids(), live);
+}
+
+/// What rekeyd may work with is refused before anything begins, or ends by force; what it
+/// certainly works with waits.
+#[tokio::test]
+async fn leaked_credential_in_doubt_ends_only_with_force() {
+    for (usage, force, is_refused, ends) in [
+        (CredentialUsage::MayBeInUse, false, true, false),
+        (CredentialUsage::MayBeInUse, true, false, true),
+        (CredentialUsage::InUse, false, false, false),
+        (CredentialUsage::InUse, true, false, false),
+        (CredentialUsage::Previous, false, false, true),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND).await;
+        fakes.set_usage(usage);
+        let reply = end_present(&mut engine, force, "uid 7");
+        fakes.run_for(&mut engine, WITHIN * 3).await;
+        let result = reply.await.unwrap();
+        assert_eq!(result.is_err(), is_refused, "{usage:?} {force}");
+        assert_eq!(is_alive(&fakes), !ends, "{usage:?} {force}");
+        if is_refused {
+            assert_eq!(fakes.live_ids(), ["key_1"]);
+            let events = fakes.journal_details("revocation-deadline-set");
+            assert!(events.is_empty(), "{events:?}");
+            continue;
+        }
+        // It goes as soon as rekeyd works with another one.
+        fakes.set_usage(CredentialUsage::Unused);
+        fakes.run_for(&mut engine, SECOND * 6).await;
+        assert!(!is_alive(&fakes), "{usage:?} {force}");
+    }
+}
+
+/// Only root takes over the name that the provider shows.
+#[tokio::test]
+async fn leaked_credential_under_another_name_ends_only_by_root() {
+    for (force, by, is_refused, ends) in [
+        (false, "uid 0", true, false),
+        (true, "uid 7", false, false),
+        (true, "uid 0", false, true),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "somebody's")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND).await;
+        let reply = end_present(&mut engine, force, by);
+        fakes.run_for(&mut engine, WITHIN * 3).await;
+        let result = reply.await.unwrap();
+        assert_eq!(result.is_err(), is_refused, "{force} {by}: {result:?}");
+        assert_eq!(is_alive(&fakes), !ends, "{force} {by}");
+    }
+}
+
+/// A hold that was set before is refused; one that is set later keeps nothing.
+#[tokio::test]
+async fn hold_does_not_outlast_the_deadline() {
+    for (is_earlier, force, ends) in [
+        (true, false, false),
+        (true, true, true),
+        (false, false, true),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND).await;
+        let hold = OperatorCommand::Hold {
+            credential: None,
+            until: Some(time::after(fakes.now(), HOUR)),
+            operator: None,
+        };
+        if is_earlier {
+            let held = submit(&mut engine, hold.clone());
+            fakes.run_for(&mut engine, Duration::ZERO).await;
+            held.await.unwrap().unwrap();
+        }
+        let reply = end_present(&mut engine, force, "uid 7");
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        assert_eq!(reply.await.unwrap().is_ok(), ends);
+        if !is_earlier {
+            let held = submit(&mut engine, hold);
+            fakes.run_for(&mut engine, Duration::ZERO).await;
+            let refusal = held.await.unwrap().unwrap_err().to_string();
+            assert!(refusal.contains("a hold does not keep it"), "{refusal}");
+        }
+        fakes.run_for(&mut engine, WITHIN * 2).await;
+        assert_eq!(is_alive(&fakes), !ends, "{is_earlier} {force}");
+    }
+}
