@@ -25,12 +25,16 @@ fn rotated(times: usize) -> (TestEnv, Vec<String>) {
     (world, ids)
 }
 
-/// Waits until none of `ids` is alive.
+/// Waits until none of `ids` is alive, and `status` shows it.
 fn wait_until_gone(world: &TestEnv, ids: &[String]) {
     let started = Instant::now();
     while world.live_ids().iter().any(|id| ids.contains(id)) {
         assert!(started.elapsed() < TIMEOUT, "{}", status(world).1);
         std::thread::yield_now();
+    }
+    // The commit follows the deletion.
+    while status(world).1.contains("leaked") {
+        assert!(started.elapsed() < TIMEOUT, "{}", status(world).1);
     }
 }
 

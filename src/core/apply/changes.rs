@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::core::change::{
-    AddedSink, Adoption, Change, CredentialHold, CredentialName, DeliveryResult, DeliveryStart,
-    DowntimeReason, EndedSighting, FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun,
-    MissingCredential, OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation,
+    AddedSink, Adoption, Change, CredentialHold, CredentialName, DeadlineUpdate, DeliveryResult,
+    DeliveryStart, DowntimeReason, EndedSighting, FoundCredential, ImmediateRevocation, KeyBackoff,
+    MissedRun, MissingCredential, OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation,
     RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest, RetrySchedule, ReturnedSink,
     RevocationDeferral, RevokedDuplicate, RotationIntent, ScheduleChange, SinkDrift,
     SinkRequirement, SkippedDelivery, TimetableChange, Transition,
@@ -18,7 +18,8 @@ use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, DeferralKind, DeliveryState, MissingSince, Pause, Trigger,
+    CredentialMetadata, DeferralKind, DeliveryState, MissingSince, Pause, RevocationDeadline,
+    Trigger,
 };
 
 pub(crate) fn at() -> Timestamp {
@@ -157,7 +158,7 @@ fn any_transition() -> impl Strategy<Value = Change> {
 }
 
 fn any_rotation_change() -> impl Strategy<Value = Change> {
-    (any_number(), 0_u8..11, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
+    (any_number(), 0_u8..12, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
         let rotation = rotation(number);
         match kind {
             0 => RetrySchedule {
@@ -201,6 +202,15 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
             }
             .into(),
             7 => ImmediateRevocation { rotation }.into(),
+            10 => DeadlineUpdate {
+                rotation,
+                deadline: RevocationDeadline {
+                    at: time,
+                    is_forced: flag,
+                },
+                operator: None,
+            }
+            .into(),
             9 => CredentialName {
                 rotation,
                 name: "made-by-hand".to_owned(),

@@ -9,9 +9,9 @@ use super::invariants::broken_invariant;
 use super::*;
 use crate::core::apply::changes::{at, changes, credential, current, intent, sink};
 use crate::core::change::{
-    AddedSink, CredentialHold, DeliveryResult, DeliveryStart, EndedSighting, ImmediateRevocation,
-    KeyBackoff, MissedRun, OnChangeState, OverlapExtension, PauseUpdate, RetryRequest,
-    RetrySchedule, RevocationDeferral, RevokedDuplicate, ScheduleChange, SinkDrift,
+    AddedSink, CredentialHold, DeadlineUpdate, DeliveryResult, DeliveryStart, EndedSighting,
+    ImmediateRevocation, KeyBackoff, MissedRun, OnChangeState, OverlapExtension, PauseUpdate,
+    RetryRequest, RetrySchedule, RevocationDeferral, RevokedDuplicate, ScheduleChange, SinkDrift,
     TimetableChange, Transition,
 };
 use crate::core::change::{
@@ -19,7 +19,9 @@ use crate::core::change::{
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::state::{DeferralKind, DeliveryState, KeyState, Pause, Rotation};
+use crate::core::state::{
+    DeferralKind, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation,
+};
 
 fn key() -> KeyState {
     KeyState::unknown(KeyName::new("billing").unwrap())
@@ -470,6 +472,45 @@ fn a_revoked_duplicate_is_recorded_even_of_an_ended_rotation() {
     assert_eq!(applied.state, with_current());
     assert_eq!(words(&applied), ["duplicate-revoked"]);
     assert_eq!(applied.events[0].rotation, Some(id(7)));
+}
+
+/// The earliest deadline of a credential stays, and nothing that was planned before lasts
+/// beyond it.
+#[test]
+fn deadline_moves_only_forward() {
+    let in_seconds = |seconds| at() + jiff::SignedDuration::from_secs(seconds);
+    let set = |seconds, is_forced| DeadlineUpdate {
+        rotation: id(1),
+        deadline: RevocationDeadline {
+            at: in_seconds(seconds),
+            is_forced,
+        },
+        operator: None,
+    };
+    let mut state = with_current();
+    (state.retry_at, state.live[0].retry_at) = (Some(in_seconds(900)), Some(in_seconds(900)));
+    for (seconds, is_forced, expected) in [
+        (60, false, (60, false)),
+        (90, true, (60, true)),
+        (30, false, (30, true)),
+    ] {
+        let applied = apply_ok(&state, [set(seconds, is_forced).into()]);
+        assert_eq!(words(&applied), ["revocation-deadline-set"]);
+        state = applied.state;
+        let deadline = state.live[0].deadline.unwrap();
+        let (seconds, is_forced) = expected;
+        assert_eq!(deadline.at, in_seconds(seconds));
+        assert_eq!(deadline.is_forced, is_forced);
+        assert_eq!((state.retry_at, state.live[0].retry_at), (None, None));
+    }
+    let retry = RetrySchedule {
+        rotation: id(1),
+        attempt: 1,
+        retry_at: in_seconds(300),
+        error: "no answer".to_owned(),
+    };
+    let applied = apply_ok(&state, [retry.into()]);
+    assert_eq!(applied.state.live[0].retry_at, Some(in_seconds(30)));
 }
 
 #[test]

@@ -930,13 +930,10 @@ fn rotation(case: &Case) -> Rotation {
         stranded_at: is_stranded.then(|| time::before(now(), HOUR * 2)),
         hold_until: time_of(case.hold),
         revoke_now: case.revoke_now,
-        deadline: match case.reason {
-            RevocationReason::Leaked { force } => Some(RevocationDeadline {
-                at: now(),
-                is_forced: force,
-            }),
-            _ => None,
-        },
+        deadline: case.is_leaked().then(|| RevocationDeadline {
+            at: now(),
+            is_forced: case.reason == RevocationReason::Leaked { force: true },
+        }),
         maybe_created: true,
         deliveries: deliveries(case.sink),
         ..Rotation::new(
