@@ -131,6 +131,18 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
 }
 
 #[test]
+fn configuration_without_keys_is_noted() {
+    let world = TestEnv::start(&[]);
+    world.configure("");
+    let printed = world.ok(&["check"]);
+    assert!(printed.contains("no problem found, 0 keys"), "{printed}");
+    assert!(
+        printed.contains("no key is configured, so nothing is rotated; add a [key.NAME]"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn sink_host_problems_do_not_stop_the_daemon() {
     let world = TestEnv::start(&[]);
     let webhook = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://h.example/\"\n\

@@ -16,6 +16,7 @@ mod support;
 mod backup;
 mod broken_file;
 mod check;
+mod colors;
 mod control;
 mod daemon;
 mod end_to_end;

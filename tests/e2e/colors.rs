@@ -1,0 +1,62 @@
+//! Colors on a terminal, which `NO_COLOR` and `TERM=dumb` turn off in every output.
+
+use std::process::Command;
+
+use crate::support::{TestEnv, file_key_text, text};
+
+/// The start of every escape sequence.
+const ESCAPE: char = '\u{1b}';
+
+/// Returns what a command writes to a terminal, with these variables besides.
+fn on_terminal(world: &TestEnv, arguments: &[&str], variables: &[(&str, &str)]) -> Option<String> {
+    let given = world.command(arguments);
+    let words = std::iter::once(given.get_program()).chain(given.get_args());
+    let line: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+    let mut command = Command::new("script");
+    command
+        .args(["-q", "-c", &line.join(" "), "/dev/null"])
+        .env_remove("NO_COLOR")
+        .env_remove("OPENAI_ADMIN_KEY")
+        .env("TERM", "xterm-256color")
+        .envs(variables.iter().copied());
+    let output = command.output().ok()?;
+    Some(text(&output.stdout))
+}
+
+#[test]
+fn no_output_has_colors_if_the_user_wants_none() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1h"));
+    let Some(plain) = on_terminal(&world, &["once"], &[]) else {
+        eprintln!("this test is not complete: it needs script(1) of bsdutils");
+        return;
+    };
+    assert!(plain.contains(ESCAPE), "a capable terminal shows colors");
+    for variables in [
+        &[("NO_COLOR", "1")][..],
+        &[("TERM", "dumb")],
+        &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")],
+    ] {
+        for arguments in [
+            &["--help"][..],
+            &["rotate", "--help"],
+            &["no-such-command"],
+            &["hold", "billing", "--until", "never"],
+            &["check"],
+            &["check", "--online"],
+            &["rotate", "billing"],
+            &["rotate", "nobody"],
+            &["once"],
+            &["status"],
+            &["history"],
+            &["schedule"],
+            &["audit"],
+            &["backup", "/dev/null/absent"],
+            &["demo", "--for", "1s"],
+        ] {
+            let output = on_terminal(&world, arguments, variables).unwrap();
+            let colored = output.lines().find(|line| line.contains(ESCAPE));
+            assert_eq!(colored, None, "{variables:?} {arguments:?}");
+        }
+    }
+}
