@@ -15,6 +15,10 @@ use crate::core::redact::sanitize;
 /// The part of a file that the kernel reads to find out how to run it.
 const HEAD_BYTES: usize = 256;
 
+/// The longest line behind `#!` that the kernel reads to its end: without the
+/// two characters and the byte that ends it.
+const MAX_LINE_BYTES: usize = HEAD_BYTES - 2;
+
 /// How often an interpreter may be a script itself.
 const MAX_INTERPRETERS: usize = 4;
 
@@ -57,10 +61,13 @@ fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
             "{path} has no #! in its first line, so that the kernel knows no interpreter for it; \
              begin it with #!/bin/sh or the like"
         )),
-        Format::Unknown => Some(format!(
-            "{path} is neither a script nor a program of this kind of machine"
-        )),
+        Format::Unknown => Some(not_a_program(program)),
     }
+}
+
+fn not_a_program(program: &Path) -> String {
+    let path = program.display();
+    format!("{path} is neither a script nor a program of this kind of machine")
 }
 
 fn read_head(file: &File) -> Option<Vec<u8>> {
@@ -138,6 +145,14 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
         ));
     }
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    // Blanks at the end are no part of an argument that is cut.
+    if line.len() >= MAX_LINE_BYTES && !line.last().is_some_and(is_blank) {
+        return Some(format!(
+            "{path} has a first line of more than {} bytes, of which the kernel reads no more; \
+             name the interpreter by a shorter path",
+            MAX_LINE_BYTES + 1
+        ));
+    }
     let line = line.trim_ascii();
     let mut parts = line.splitn(2, is_blank);
     let interpreter = parts.next().unwrap_or_default();
@@ -196,7 +211,9 @@ fn check_env_argument(argument: &str) -> Option<String> {
 /// Checks the machine of an ELF file, and the loader that it names.
 fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
     let path = program.display();
-    let header = ElfHeader::parse(head)?;
+    let Some(header) = ElfHeader::parse(head) else {
+        return Some(not_a_program(program));
+    };
     let own = File::open("/proc/self/exe").ok();
     let own = own.and_then(|own| ElfHeader::parse(&read_head(&own)?));
     if let Some(own) = own {
@@ -444,6 +461,23 @@ mod tests {
     }
 
     #[test]
+    fn line_that_the_kernel_does_not_read_to_its_end_is_named() {
+        let line = |length: usize| format!("#!{}bin/sh\nexit 0\n", "/".repeat(length - 8));
+        let blanks = format!("#!/bin/sh -e{:300}\n", "");
+        for content in [line(100), line(254), line(255), blanks] {
+            assert_eq!(problem(content.as_bytes()), None, "{content}");
+        }
+        let argument = format!("#!/usr/bin/env -S sh {}\n", "x".repeat(300));
+        for content in [line(256), line(300), argument] {
+            let found = problem(content.as_bytes()).unwrap();
+            assert!(
+                found.contains("a first line of more than 255 bytes"),
+                "{found}"
+            );
+        }
+    }
+
+    #[test]
     fn script_that_runs_itself_ends() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("loop");
@@ -471,7 +505,11 @@ mod tests {
         bytes[19] = 0xfe;
         let found = problem(&bytes).unwrap();
         assert_eq!(found, "PUT is a program of another kind of machine");
-        for length in [4, 5, 20, 60, 70] {
+        for length in [4, 5, 20, 40] {
+            let found = problem(&bytes[..length]).unwrap();
+            assert!(found.starts_with("PUT is neither"), "{length}: {found}");
+        }
+        for length in [60, 70] {
             let _ = problem(&bytes[..length]);
         }
     }
