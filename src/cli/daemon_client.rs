@@ -61,6 +61,11 @@ impl DaemonClient {
         self.info.problem.clone()
     }
 
+    /// Returns its process id.
+    pub(super) const fn process(&self) -> u32 {
+        self.info.process
+    }
+
     /// Returns the ledger that it writes.
     pub(super) fn ledger(&self) -> &Path {
         Path::new(&self.info.ledger)

@@ -167,8 +167,10 @@ impl WatchedFile {
     }
 }
 
+/// Looks at the file at `path`, which was no link when SQLite opened it. Who opens the
+/// ledger by a link looks for the log beside its target.
 fn look_at(path: &Path) -> std::io::Result<Option<Metadata>> {
-    match path.metadata() {
+    match path.symlink_metadata() {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -30,7 +30,7 @@ struct Damage {
     expected: &'static str,
 }
 
-const DAMAGES: [Damage; 16] = [
+const DAMAGES: [Damage; 18] = [
     Damage {
         name: "all files are removed",
         script: "rm -f ledger.db ledger.db-wal ledger.db-shm ledger.db.lock ledger.db.checkpoint",
@@ -70,6 +70,16 @@ const DAMAGES: [Damage; 16] = [
         name: "the ledger is replaced by a backup",
         script: "mv backup.db ledger.db",
         expected: "ledger.db was replaced",
+    },
+    Damage {
+        name: "the ledger is moved, with a link in its place",
+        script: "mv ledger.db elsewhere.db; ln -s elsewhere.db ledger.db",
+        expected: "ledger.db was replaced",
+    },
+    Damage {
+        name: "the log is moved, with a link in its place",
+        script: "mv ledger.db-wal elsewhere; ln -s elsewhere ledger.db-wal",
+        expected: "ledger.db-wal was replaced",
     },
     Damage {
         name: "the log is replaced",
@@ -249,6 +259,34 @@ fn damaged_files_stop_an_idle_daemon() {
 #[test]
 fn damaged_files_stop_a_rotating_daemon() {
     assert_each_damage_is_noticed(true);
+}
+
+/// Without the folder, neither the ledger nor a lock shows that the daemon runs.
+#[test]
+fn status_asks_a_daemon_whose_folder_is_gone() {
+    let world = TestEnv::start(&[]);
+    fs::create_dir(world.path("state")).unwrap();
+    world.configure(&crate::support::file_key_text("1h"));
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    let config = config.replace("/ledger.db\"", "/state/ledger.db\"");
+    write(&world.path("config.toml"), &config);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential of");
+    fs::rename(world.path("state"), world.path("elsewhere")).unwrap();
+    daemon.wait_for("changed under rekeyd");
+    let status = world.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    let printed = text(&status.stdout);
+    let first = printed.lines().next().unwrap_or_default();
+    assert!(first.contains("state/ledger.db is gone"), "{printed}");
+    let running = format!("rekeyd run (process {}) is at work", daemon.id());
+    assert!(printed.contains(&running), "{printed}");
+    let json = world.run(&["status", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["running"], true);
+    daemon.stop();
+    let status = world.run(&["status"]);
+    assert!(!text(&status.stdout).contains("is at work"));
 }
 
 #[test]

@@ -46,8 +46,11 @@ impl ProcessStatus {
         options: &DaemonOptions,
         last_run: Option<(LastRun, Option<Timestamp>)>,
     ) -> Self {
-        if let Some(holder) = WriterLock::holder(&settings.ledger) {
-            let problem = ask_for_problem(settings, options).await;
+        let report = ask_daemon(settings, options).await;
+        // Nobody sees the locks of a daemon whose files are gone, and it reports just that.
+        let holder = WriterLock::holder(&settings.ledger).or(report.holder);
+        if let Some(holder) = holder {
+            let problem = report.problem;
             return Self::Running { holder, problem };
         }
         match last_run {
@@ -129,12 +132,27 @@ impl ProcessStatus {
     }
 }
 
-/// Asks the running daemon what is wrong with it; none if it reports nothing, if it has
-/// no control socket, or if this user may not ask.
-async fn ask_for_problem(settings: &Settings, options: &DaemonOptions) -> Option<String> {
+/// What a daemon reports of itself through its control socket.
+#[derive(Default)]
+struct DaemonReport {
+    /// Its command and process id.
+    holder: Option<String>,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+/// Asks the running daemon; the report is empty if it has no control socket, or if this
+/// user may not ask.
+async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonReport {
     match tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await {
-        Ok(Ok(daemon)) => daemon?.problem(),
-        Ok(Err(_)) => None,
-        Err(_) => Some("the running rekeyd does not answer its control socket".to_owned()),
+        Ok(Ok(Some(daemon))) => DaemonReport {
+            holder: Some(format!("rekeyd run (process {})", daemon.process())),
+            problem: daemon.problem(),
+        },
+        Ok(Ok(None) | Err(_)) => DaemonReport::default(),
+        Err(_) => DaemonReport {
+            holder: None,
+            problem: Some("the running rekeyd does not answer its control socket".to_owned()),
+        },
     }
 }
