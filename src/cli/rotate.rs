@@ -105,5 +105,29 @@ fn confirm(question: &str) -> Result<bool, Failure> {
     terminal.flush().map_err(failed)?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    Ok(is_yes(&answer))
+}
+
+/// Returns whether an answer agrees. An empty one, as at the end of the input, does not.
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_agrees() {
+        for (answer, expected) in [
+            ("y\n", true),
+            ("Yes\r\n", true),
+            ("", false),
+            ("\n", false),
+            ("n\n", false),
+            ("yesterday\n", false),
+        ] {
+            assert_eq!(is_yes(answer), expected, "{answer:?}");
+        }
+    }
 }

@@ -68,15 +68,20 @@ impl Engine {
     /// Requests a rotation of every configured key now. The request confirms that the
     /// organization is the right one.
     pub fn request_all(&mut self, request: &RotationRequest) {
+        self.confirm_organization();
+        let keys: Vec<_> = self.keys.keys().cloned().collect();
+        for key in keys {
+            self.request_rotation(&key, request.clone());
+        }
+    }
+
+    /// Records that a person who asks for every key confirms the organization.
+    pub fn confirm_organization(&mut self) {
         for (scope, tally) in &mut self.presence {
             self.services
                 .conditions
                 .clear_in(scope, Condition::Organization);
             tally.is_confirmed = true;
-        }
-        let keys: Vec<_> = self.keys.keys().cloned().collect();
-        for key in keys {
-            self.request_rotation(&key, request.clone());
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct LeakWait {
     follow_up: Option<LeakFollowUp>,
     has_succeeded: bool,
     no_wait: bool,
+    /// Whether the key only shares a credential of the one that leaked.
+    is_follower: bool,
 }
 
 impl LeakWait {
@@ -60,6 +62,7 @@ impl LeakWait {
             has_succeeded: false,
             no_wait: follow_up.no_wait,
             follow_up: Some(follow_up),
+            is_follower: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl LeakWait {
             follow_up: None,
             has_succeeded: true,
             no_wait: false,
+            is_follower: true,
         }
     }
 
@@ -108,9 +112,12 @@ impl LeakWait {
         let is_ended = leaked(state).next().is_none();
         if is_rotated && is_ended {
             let key = &self.key;
-            return Some(Ok(format!(
-                "{key}: rotated, and its earlier credentials are revoked"
-            )));
+            let ended = if self.is_follower {
+                "what it shared is revoked"
+            } else {
+                "its earlier credentials are revoked"
+            };
+            return Some(Ok(format!("{key}: rotated, and {ended}")));
         }
         if !is_rotated && let Some(problem) = self.start_problem(engine, state) {
             return Some(Err(self.unfinished_message(engine, &problem)));

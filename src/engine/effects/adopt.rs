@@ -239,6 +239,12 @@ impl Worker {
         credential: &CredentialId,
         others: &[OtherHolder],
     ) -> Result<(), CommandError> {
+        if let Some(deadline) = others.iter().find_map(|other| other.rotation.deadline) {
+            return Err(CommandError::Rejected(format!(
+                "{credential} may have leaked, and ends at {}",
+                time::to_text(deadline.at)
+            )));
+        }
         let keys = self.services.ledger.keys_of_credential(credential).await?;
         let shares = |key: &KeyName| {
             let mut others = others.iter().filter(|other| other.key.key == *key);

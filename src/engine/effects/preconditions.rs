@@ -43,6 +43,13 @@ impl Worker {
         may_replace: bool,
     ) -> Result<Readiness, LedgerError> {
         if wants_successor(&self.state) {
+            // A provider whose answers are not true would be asked again and again.
+            if self.request.is_none()
+                && let readiness @ (Readiness::Deferred | Readiness::Blocked) =
+                    self.check_earlier_answers().await?
+            {
+                return Ok(readiness);
+            }
             return self.check_provider().await;
         }
         let is_requested = trigger == Trigger::Manual;

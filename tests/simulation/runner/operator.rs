@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rekeyd::core::change::OperatorNote;
 use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName};
@@ -29,6 +30,7 @@ struct PendingReply {
     shared: Option<(CredentialId, KeyName)>,
     /// The credentials that the command ends at a deadline.
     leaked: Vec<CredentialId>,
+    submitted_at: Timestamp,
 }
 
 /// The operator of one process.
@@ -80,7 +82,7 @@ impl Operator {
             .retain_mut(|pending| match pending.reply.try_recv() {
                 Ok(result) => {
                     if result.is_ok() && !pending.leaked.is_empty() {
-                        world.record_leak(&pending.leaked);
+                        world.record_leak(&pending.leaked, pending.submitted_at);
                     }
                     if let (Ok(_), Some((credential, key))) = (result, &pending.shared) {
                         world.record_shared_adoption(credential.as_str(), key.as_str());
@@ -278,5 +280,6 @@ fn submit_command(
         reply: receiver,
         shared: None,
         leaked: Vec::new(),
+        submitted_at: world.true_now(),
     }
 }

@@ -19,17 +19,17 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 /// The end of leaked credentials.
 pub(super) struct Leak {
     ids: Vec<String>,
-    recorded_at: Timestamp,
+    requested_at: Timestamp,
 }
 
 impl SimWorld {
-    /// Records that the daemon has accepted to end these credentials.
-    pub(crate) fn record_leak(&self, credentials: &[CredentialId]) {
-        let recorded_at = self.true_now();
+    /// Records that the daemon has accepted to end these credentials, as an operator
+    /// requested at this time.
+    pub(crate) fn record_leak(&self, credentials: &[CredentialId], requested_at: Timestamp) {
         let ids = credentials.iter().map(|id| id.as_str().to_owned());
         self.state().leaks.push(Leak {
             ids: ids.collect(),
-            recorded_at,
+            requested_at,
         });
     }
 
@@ -42,9 +42,9 @@ impl SimWorld {
             .iter()
             .filter(|leak| {
                 let last = last_fault_at.map(|at| time::after(self.start_time, at));
-                last.is_none_or(|last| last <= leak.recorded_at)
+                last.is_none_or(|last| last <= leak.requested_at)
             })
-            .flat_map(|leak| leak.ids.iter().map(|id| (id, leak.recorded_at)))
+            .flat_map(|leak| leak.ids.iter().map(|id| (id, leak.requested_at)))
             .filter_map(|(id, at)| {
                 let credential = state.credentials.get(id)?;
                 let deadline = time::after(at, LEAK_BOUND + MAX_DELAY);
@@ -81,7 +81,7 @@ impl WorldState {
         let key = key_of_label(&credential.name);
         let has_newer = self.live_credentials().any(|newer| {
             key_of_label(&newer.name) == key
-                && newer.created_at >= leak.recorded_at
+                && newer.created_at > credential.created_at
                 && !leak.ids.contains(&newer.id)
         });
         if is_held && !has_newer && !credential.unmanaged {

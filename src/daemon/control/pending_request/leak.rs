@@ -49,7 +49,10 @@ impl PendingRequest {
         };
         let keys = match keys {
             TargetKeys::Named(keys) => keys,
-            TargetKeys::All => engine.configured_keys(),
+            TargetKeys::All => {
+                engine.confirm_organization();
+                engine.configured_keys()
+            }
         };
         let mut named: BTreeSet<KeyName> = keys.iter().cloned().collect();
         named.extend(order.also.iter().filter_map(|key| KeyName::new(key).ok()));
