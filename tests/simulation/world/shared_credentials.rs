@@ -27,15 +27,29 @@ impl SimWorld {
         });
     }
 
-    /// Returns whether a key that has adopted this credential is not configured.
+    /// Returns whether a key that has adopted this credential is not configured. The
+    /// operator gets no reply to an adoption after which the process died.
     pub(crate) fn is_shared_with_removed_key(&self, credential: &str) -> bool {
         let configuration = self.configuration();
+        let adopted_by = self.read_ledger(|ledger| {
+            let sql =
+                "SELECT key FROM rotation WHERE credential_id = ?1 AND \"trigger\" = 'adopted'
+                 AND phase NOT IN ('revoked', 'failed')";
+            let mut query = ledger.prepare(sql).unwrap();
+            let keys = query.query_map([credential], |row| row.get(0)).unwrap();
+            keys.map(Result::unwrap).collect::<Vec<String>>()
+        });
+        let is_removed = |key: &str| {
+            !configuration
+                .iter()
+                .any(|configured| configured.name == key)
+        };
+        if adopted_by.iter().any(|key| is_removed(key)) {
+            return true;
+        }
         let state = self.state();
         let mut adoptions = state.shared_adoptions.iter();
-        adoptions.any(|adoption| {
-            adoption.credential == credential
-                && !configuration.iter().any(|key| key.name == adoption.key)
-        })
+        adoptions.any(|adoption| adoption.credential == credential && is_removed(&adoption.key))
     }
 }
 
