@@ -477,7 +477,7 @@ fn a_revoked_duplicate_is_recorded_even_of_an_ended_rotation() {
 /// The earliest deadline of a credential stays, and nothing that was planned before lasts
 /// beyond it.
 #[test]
-fn deadline_moves_only_forward() {
+fn deadline_only_becomes_earlier() {
     let in_seconds = |seconds| at() + jiff::SignedDuration::from_secs(seconds);
     let set = |seconds, is_forced| DeadlineUpdate {
         rotation: id(1),
