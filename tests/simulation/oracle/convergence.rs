@@ -112,9 +112,22 @@ fn remove_unconfigured(world: &SimWorld, engine: &Engine, live: &mut Vec<SimCred
         }
         let label_prefix = format!("{}-2", key.name);
         let state = engine.state(&KeyName::new(key.name).unwrap());
+        let current = state.and_then(|state| state.current());
+        let current = current.map(|current| current.sequence);
+        // A retired one may be the newest that works, once an operator has ended the current.
+        let is_kept = |rotation: &&Rotation| match rotation.phase {
+            Phase::Current | Phase::Stranded => true,
+            Phase::Retired => current < Some(rotation.sequence),
+            Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Orphaned
+            | Phase::Revoked
+            | Phase::Failed => false,
+        };
         let rotations = state.iter().flat_map(|state| &state.live);
         let kept: BTreeSet<_> = rotations
-            .filter(|rotation| matches!(rotation.phase, Phase::Current | Phase::Stranded))
+            .filter(is_kept)
             .filter_map(credential_id)
             .collect();
         live.retain(|credential| {
