@@ -7,7 +7,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::ledger::ledger_file::{
     READ_ONLY_REASON, cannot_open, open_or_create_regular, open_regular,
 };
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
+use crate::ledger::version::APPLICATION_ID;
 
 /// The longest note, in bytes.
 const MAX_LENGTH: u64 = 4096;
@@ -33,6 +34,9 @@ enum NotedState {
     /// The file after an orderly stop. Its log is empty.
     Closed(FileStamp),
 }
+
+/// The length of the header of a SQLite file, up to and with its `application_id`.
+const HEADER_LENGTH: usize = 72;
 
 /// A file at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +94,27 @@ pub(super) fn log_origin(path: &Path) -> Result<LogOrigin, Error> {
     let found = stat(&ledger)?.map(|metadata| FileStamp::new(&metadata));
     let length = |file: &Path| Ok::<_, Error>(stat(file)?.map_or(0, |metadata| metadata.len()));
     let has_log = length(&log)? > 0 || length(&journal)? > 0;
-    Ok(compare(found, has_log, read_note(&ledger)?))
+    let origin = compare(found, has_log, read_note(&ledger)?);
+    if origin == LogOrigin::Unclear && is_note_missing(&ledger)? {
+        return Ok(LogOrigin::Foreign("the note of its checkpoints is missing"));
+    }
+    Ok(origin)
+}
+
+/// Returns whether the ledger at `ledger` should have a note, and has none. Since 0.2.0 a
+/// ledger has its note before its log; it may be the ledger that is not its own.
+fn is_note_missing(ledger: &Path) -> Result<bool, Error> {
+    if stat(&note_path(ledger))?.is_some() {
+        return Ok(false);
+    }
+    let mut header = [0; HEADER_LENGTH];
+    match open_regular(ledger)?.read_exact_at(&mut header, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let id = u32::from_be_bytes([header[68], header[69], header[70], header[71]]);
+    Ok(i64::from(id) == APPLICATION_ID)
 }
 
 /// Decides by the file that is found and what was noted of it.
@@ -107,7 +131,7 @@ fn compare(found: Option<FileStamp>, has_log: bool, noted: Option<NotedState>) -
     };
     let is_same = |device, inode| (found.device, found.inode) == (device, inode);
     match noted {
-        // A ledger of an earlier release, or one whose note was removed.
+        // A ledger of an earlier release, or a note that was being written.
         None => LogOrigin::Unclear,
         Some(NotedState::UnderWay { device, inode }) if is_same(device, inode) => {
             LogOrigin::Unclear

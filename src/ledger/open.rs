@@ -233,6 +233,8 @@ pub(super) fn open(
 ) -> Result<OpenLedger, LedgerError> {
     if lock.is_none() {
         create_if_missing(path)?;
+        // Readers do not miss the note of a ledger that has none in tests and simulations.
+        CheckpointNote::open(path, options.is_synced)?;
     }
     for file in files_of_sqlite(path) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;

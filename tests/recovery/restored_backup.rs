@@ -49,7 +49,7 @@ fn shell(world: &TestEnv, script: &str) {
     assert!(status.unwrap().success(), "{script}");
 }
 
-const WAYS: [Way; 10] = [
+const WAYS: [Way; 11] = [
     Way {
         name: "rekeyd restore",
         restore: |world| {
@@ -67,6 +67,12 @@ const WAYS: [Way; 10] = [
     Way {
         name: "cp with its time",
         restore: |world| shell(world, "cp -p backup.db ledger.db"),
+        after_stop: Expected::Counts,
+        after_kill: Expected::Refused,
+    },
+    Way {
+        name: "cp, and the note of the checkpoints removed",
+        restore: |world| shell(world, "cp backup.db ledger.db; rm ledger.db.checkpoint"),
         after_stop: Expected::Counts,
         after_kill: Expected::Refused,
     },
