@@ -172,11 +172,22 @@ CREATE TABLE delivery (
     removed_at      TEXT CHECK (removed_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     error           TEXT,
+    -- What identifies the file that the delivery left: times in nanoseconds. A secret is
+    -- taken again only from that very file.
+    file_device     INTEGER,
+    file_inode      INTEGER,
+    file_size       INTEGER,
+    file_modified   INTEGER,
+    file_changed    INTEGER,
     -- Since when the target holds the retired secret again, and until when it did.
     seen_since      TEXT CHECK (seen_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     seen_until      TEXT CHECK (seen_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     PRIMARY KEY (rotation_row, ordinal),
     CHECK (seen_since IS NOT NULL OR seen_until IS NULL),
+    CHECK ((file_device IS NULL) = (file_inode IS NULL)
+        AND (file_device IS NULL) = (file_size IS NULL)
+        AND (file_device IS NULL) = (file_modified IS NULL)
+        AND (file_device IS NULL) = (file_changed IS NULL)),
     CHECK (accepted_at IS NOT NULL OR state <> 'accepted'),
     CHECK (state = 'removed' OR removed_at IS NULL)
 ) STRICT, WITHOUT ROWID;

@@ -227,6 +227,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             state: DeliveryState::Accepted,
             accepted_at: Some(time::next_whole_second(at)),
             retry_at: None,
+            file: None,
             error: None,
         }),
     ];

@@ -142,6 +142,7 @@ fn rotation(
             state: DeliveryState::Accepted,
             accepted_at: Some(time::next_whole_second(rotated_at)),
             retry_at: None,
+            file: None,
             error: None,
         }),
         transition(LifecycleEvent::Delivered),

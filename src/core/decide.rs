@@ -6,5 +6,6 @@ pub mod due;
 pub mod next_step;
 pub mod outcome;
 pub mod revocation;
+pub mod secret_source;
 pub mod sightings;
 pub mod sink_sync;

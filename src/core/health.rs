@@ -43,19 +43,26 @@ pub fn error_time(state: &KeyState, failed_at: Option<Timestamp>) -> Option<Time
     }
 }
 
-/// Returns the error of a sink that did not accept the open rotation's secret.
+/// Returns the error of a required sink that did not accept the newest secret.
 fn delivery_error(state: &KeyState) -> Option<String> {
     let delivery = failing_delivery(state)?;
     let error = delivery.error.as_ref()?;
     Some(format!("not delivered to {}: {error}", delivery.sink))
 }
 
-/// Returns the first delivery of the open rotation that failed.
+/// Returns the first delivery that failed: of the open rotation, or of the current
+/// credential to a sink that was added.
 fn failing_delivery(state: &KeyState) -> Option<&Delivery> {
     let is_failing =
         |state: DeliveryState| matches!(state, DeliveryState::Uncertain | DeliveryState::Refused);
-    let mut deliveries = state.open_rotation()?.deliveries.iter();
-    deliveries.find(|delivery| is_failing(delivery.state) && delivery.error.is_some())
+    let is_failing = |delivery: &&Delivery| is_failing(delivery.state) && delivery.error.is_some();
+    if let Some(open) = state.open_rotation() {
+        return open.deliveries.iter().find(is_failing);
+    }
+    let mut deliveries = state.current()?.deliveries.iter();
+    deliveries.find(|delivery| {
+        delivery.required && delivery.accepted_at.is_none() && is_failing(delivery)
+    })
 }
 
 /// Returns the error of a rotation's failing step.

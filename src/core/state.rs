@@ -1,12 +1,14 @@
 //! The state of a key in the ledger, as the decisions need it.
 
 mod delivery;
+mod file_note;
 mod rotation;
 mod sighting;
 
 use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
+pub use self::file_note::FileNote;
 pub use self::rotation::{
     CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, MissingSince, RevocationDeadline,
     Rotation, Trigger, visible_hold_end,

@@ -138,6 +138,7 @@ impl KeyEntry {
             needs_sink_sync: std::mem::take(&mut self.needs_sink_sync),
             needs_drift_check: std::mem::take(&mut self.needs_drift_check),
             drift_checked_at: None,
+            sourceless: None,
             interrupted: Arc::clone(&self.interrupted),
             delivery_ended: Arc::clone(&self.delivery_ended),
             needs_reconciliation: false,

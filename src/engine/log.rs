@@ -95,6 +95,11 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
                 key = %name, %rotation, credential, "{credential} of {name} is there again"
             );
         }
+        RotationChange::SecretRecovered(recovered) => tracing::info!(
+            key = %after.key, rotation = %recovered.rotation, sink = %recovered.sink,
+            "{}: took the secret of {} again from {}", after.key,
+            credential_name(after, &recovered.rotation), recovered.sink
+        ),
         RotationChange::DuplicateRevoked(duplicate) => tracing::warn!(
             key = %name, rotation = %duplicate.rotation, credential = %duplicate.credential,
             "revoked {}, which bore the label of another credential of {name}",
@@ -231,7 +236,7 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
         ),
         DeliveryChange::SinkAdded(added) => tracing::info!(
             key = %name, rotation = %added.rotation, sink = %added.sink,
-            "{name}: the open rotation is delivered to {} too", added.sink
+            "{name}: the same credential is delivered to {} too", added.sink
         ),
         DeliveryChange::SinkRemoved(removed) => tracing::info!(
             key = %name, rotation = %removed.rotation, sink = %removed.sink,

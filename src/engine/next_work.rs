@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use crate::core::change::{Change, MissedRun, ScheduleChange};
 use crate::core::decide::due::{Due, check_due, timetable_change};
-use crate::core::decide::next_step::{Permits, Step, next_step};
+use crate::core::decide::next_step::{Permits, Step, is_optional_delivery, next_step};
 use crate::core::decide::revocation::{RevocationReason, leak_reason, wants_successor};
+use crate::core::decide::secret_source::{added_sinks, sinks_in_delivery};
 use crate::core::decide::sightings::next_repair;
 use crate::core::decide::sink_sync;
 use crate::core::ids::{RotationId, SinkId};
-use crate::core::lifecycle::Phase;
 use crate::core::schedule::timetable::Timetable;
 use crate::core::state::KeyState;
 use crate::engine::managed_key::ManagedKey;
@@ -84,6 +84,7 @@ impl Worker {
                 self.optional_delivery_or_more_urgent(step, permits, now)
             }
             step @ (Step::Record(_)
+            | Step::TakeSecret(_)
             | Step::Create(_)
             | Step::FindLabel { .. }
             | Step::Verify(_)
@@ -133,14 +134,13 @@ impl Worker {
         self.start_if_due(until.into_iter().chain(repair).min(), now)
     }
 
-    /// Returns whether a step delivers the current credential: its required sinks have
-    /// accepted it already.
+    /// Returns whether a step delivers the current credential to an optional sink.
     fn is_optional_delivery(&self, step: &Step) -> bool {
-        let (Step::Deliver { rotation, .. } | Step::RunOnChange { rotation, .. }) = step else {
+        let (Step::Deliver { rotation, sink } | Step::RunOnChange { rotation, sink }) = step else {
             return false;
         };
-        let rotation = self.state.rotation(rotation);
-        rotation.is_some_and(|rotation| rotation.phase == Phase::Current)
+        let row = self.state.rotation(rotation);
+        row.is_some_and(|row| is_optional_delivery(row, sink))
     }
 
     /// Returns the start of a rotation if one is due; otherwise sets the time of the next
@@ -178,10 +178,18 @@ impl Worker {
         if !self.context.is_scheduling || !self.can_start_in_spite_of_conditions(is_leaked) {
             return None;
         }
-        let required = managed.required_sinks();
+        let mut required = managed.required_sinks();
+        let served = sinks_in_delivery(&self.state, self.has_secret_of_current());
+        required.retain(|sink| !served.contains(&sink));
         let (policy, downtime) = (&managed.policy, self.context.downtime);
         let state = self.state_without_ignored_backoff();
-        match check_due(policy, &required, &state, downtime, now) {
+        let due = check_due(policy, &required, &state, downtime, now);
+        if matches!(due, Due::Now { .. })
+            && let Some(current) = self.current_to_take(&managed, required, now)
+        {
+            return Some(Work::Step(Step::TakeSecret(current)));
+        }
+        match due {
             // What failed is not tried again, because nothing asks for it any more.
             Due::NotDue { .. } if self.state.last_error.is_some() && self.has_no_cause() => {
                 let recovered = Change::Schedule(ScheduleChange::Recovered);
@@ -215,6 +223,36 @@ impl Worker {
                 Some(self.preflight_or_start(&managed, start, until))
             }
         }
+    }
+
+    /// Returns the current rotation if nothing but sinks that were added asks for a new
+    /// one, and if they may get its secret from a file.
+    fn current_to_take(
+        &self,
+        managed: &ManagedKey,
+        mut required: Vec<SinkId>,
+        now: Timestamp,
+    ) -> Option<RotationId> {
+        let added = added_sinks(&self.state, &required, now);
+        let current = &self.state.current()?.id;
+        if added.is_empty() || self.sourceless.as_ref() == Some(current) {
+            return None;
+        }
+        required.retain(|sink| !added.contains(sink));
+        let downtime = self.context.downtime;
+        match check_due(&managed.policy, &required, &self.state, downtime, now) {
+            Due::Now { .. } => None,
+            Due::NotDue { .. } | Due::MissedRunSkipped { .. } => Some(current.clone()),
+        }
+    }
+
+    /// Returns whether this process has the secret of the current credential.
+    fn has_secret_of_current(&self) -> bool {
+        let current = self.state.current().map(|current| &current.id);
+        let in_flight = self.in_flight.as_ref();
+        in_flight.is_some_and(|in_flight| {
+            in_flight.secret.is_some() && Some(&in_flight.rotation) == current
+        })
     }
 
     /// Returns the key's state, without a back-off that is ignored once: a start, a reload

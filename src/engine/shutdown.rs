@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::core::change::{Change, KeyBackoff};
 use crate::core::decide::outcome;
+use crate::core::decide::secret_source::may_resume;
 use crate::core::health::most_urgent_error;
 use crate::core::lifecycle::Phase;
 use crate::core::time;
@@ -103,7 +104,8 @@ impl Engine {
     }
 
     /// Abandons every open rotation of this process, except those that the next process
-    /// can finish without the secret. The next rotation of such a key waits at least
+    /// can finish without the secret, or with the one in a
+    /// file. The next rotation of such a key waits at least
     /// `pause`.
     ///
     /// # Errors
@@ -127,6 +129,7 @@ impl Engine {
                 .state
                 .open_rotation()
                 .filter(|open| !open.can_finish_without_secret())
+                .filter(|open| !may_resume(open, &parked.state, now))
             else {
                 continue;
             };

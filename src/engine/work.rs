@@ -53,7 +53,8 @@ impl Work {
             Self::Execute(pending) => pending.command.uses_provider(),
             Self::HandleDiscrepancy(_) | Self::StartRotation(..) => true,
             Self::Step(step) => match step {
-                Step::Create(_)
+                Step::TakeSecret(_)
+                | Step::Create(_)
                 | Step::FindLabel { .. }
                 | Step::Verify(_)
                 | Step::Revoke(_)
@@ -235,6 +236,7 @@ impl Worker {
     async fn run_step(&mut self, step: Step) -> Result<bool, LedgerError> {
         match step {
             Step::Record(changes) => self.record(changes).await?,
+            Step::TakeSecret(rotation) => self.take_secret(&rotation).await?,
             Step::Create(rotation) => self.create(&rotation).await?,
             Step::FindLabel {
                 rotation,

@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     pub(crate) needs_drift_check: bool,
     /// When this worker last checked that.
     pub(crate) drift_checked_at: Option<Timestamp>,
+    /// The current rotation whose secret no file holds, as this worker has seen.
+    pub(crate) sourceless: Option<RotationId>,
     /// Set to make the worker return after its current step, because the key's
     /// configuration changed.
     pub(crate) interrupted: Arc<AtomicBool>,

@@ -232,8 +232,8 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 34] {
     ]
 }
 
-fn delivery_columns(delivery: &Delivery) -> [Column; 14] {
-    let sighting = delivery.sighting;
+fn delivery_columns(delivery: &Delivery) -> [Column; 19] {
+    let (sighting, file) = (delivery.sighting, delivery.file);
     [
         ("sink", text(&delivery.sink.name)),
         ("target", text(&delivery.sink.target)),
@@ -255,12 +255,30 @@ fn delivery_columns(delivery: &Delivery) -> [Column; 14] {
             "seen_until",
             timestamp(sighting.and_then(|sighting| sighting.until)),
         ),
+        (
+            "file_device",
+            optional_integer(file.map(|file| file.device)),
+        ),
+        ("file_inode", optional_integer(file.map(|file| file.inode))),
+        ("file_size", optional_integer(file.map(|file| file.size))),
+        (
+            "file_modified",
+            optional_integer(file.map(|file| file.modified_at)),
+        ),
+        (
+            "file_changed",
+            optional_integer(file.map(|file| file.changed_at)),
+        ),
     ]
 }
 
 /// Returns an integer value. The core rejects values beyond SQLite's signed integers.
 fn integer(value: impl Into<u64>) -> Value {
     Value::Integer(i64::try_from(value.into()).unwrap_or(i64::MAX))
+}
+
+fn optional_integer(value: Option<i64>) -> Value {
+    value.map_or(Value::Null, Value::Integer)
 }
 
 fn boolean(value: bool) -> Value {

@@ -10,8 +10,8 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, DeferralKind, Delivery, DeliveryState, HELD_UNTIL_RELEASED, KeyState,
-    MissingSince, Pause, RevocationDeadline, Rotation, Sighting, Trigger,
+    CredentialMetadata, DeferralKind, Delivery, DeliveryState, FileNote, HELD_UNTIL_RELEASED,
+    KeyState, MissingSince, Pause, RevocationDeadline, Rotation, Sighting, Trigger,
 };
 use crate::core::time;
 
@@ -117,7 +117,8 @@ pub(crate) const ROTATION_COLUMNS: &str =
 /// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
     d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error,
-    d.seen_since, d.seen_until";
+    d.seen_since, d.seen_until, d.file_device, d.file_inode, d.file_size, d.file_modified,
+    d.file_changed";
 
 /// Returns the number of columns in such a list.
 pub(crate) const fn column_count(list: &str) -> usize {
@@ -281,5 +282,28 @@ pub(crate) fn read_delivery(cells: &mut RowReader<'_>) -> rusqlite::Result<Deliv
             let (since, until) = (cells.timestamp()?, cells.timestamp()?);
             since.map(|since| Sighting { since, until })
         },
+        file: read_file_note(cells)?,
     })
+}
+
+fn read_file_note(cells: &mut RowReader<'_>) -> rusqlite::Result<Option<FileNote>> {
+    let mut column = || cells.get::<Option<i64>>();
+    let columns = [column()?, column()?, column()?, column()?, column()?];
+    let [
+        Some(device),
+        Some(inode),
+        Some(size),
+        Some(modified_at),
+        Some(changed_at),
+    ] = columns
+    else {
+        return Ok(None);
+    };
+    Ok(Some(FileNote {
+        device,
+        inode,
+        size,
+        modified_at,
+        changed_at,
+    }))
 }

@@ -8,7 +8,7 @@ use super::error::{DeliveryError, Drift, SinkError, SinkProblem};
 use super::target_content::TargetContent;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
-use crate::core::state::CredentialMetadata;
+use crate::core::state::{CredentialMetadata, FileNote};
 
 /// A receiver of secrets.
 #[async_trait]
@@ -78,6 +78,25 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// Whether the sink may hold the secret; when in doubt, it may.
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
+
+    /// Delivers as [`Sink::deliver`], and returns what identifies the file that it left,
+    /// if it wrote one.
+    ///
+    /// # Errors
+    /// As [`Sink::deliver`].
+    async fn deliver_with_note(
+        &self,
+        payload: &Payload,
+    ) -> Result<Option<FileNote>, DeliveryError> {
+        self.deliver(payload).await.map(|()| None)
+    }
+
+    /// Returns the keys in the target's file, if that is the file that a delivery left,
+    /// unchanged. Anything else is unknown.
+    async fn read_noted(&self, note: FileNote) -> TargetContent {
+        let _ = note;
+        TargetContent::Unknown
+    }
 }
 
 /// Returns how a target differs from what its sink accepted. It blocks its thread.

@@ -23,6 +23,7 @@ pub mod webhook;
 use std::path::PathBuf;
 
 use self::target::SinkType;
+use crate::core::state::FileNote;
 
 pub use self::contract::{
     BlockingDriftCheck, DeliveredPayload, Destination, Payload, ReplacedCredential, Sink,
@@ -49,6 +50,17 @@ pub fn replaced_path(target_text: &str) -> Option<PathBuf> {
     let kind = SINK_TYPES.iter().find(|sink_type| sink_type.name == name)?;
     let path = kind.replaces_file.then(|| PathBuf::from(identity));
     path.filter(|path| path.is_absolute())
+}
+
+/// Returns the keys in the file of a target that is no longer configured, if that is the
+/// file that a delivery left, unchanged.
+pub async fn read_noted_target(target_text: &str, note: FileNote) -> TargetContent {
+    match target_text.split_once(':') {
+        Some((name, path)) if name == file::TYPE.name => {
+            file::read_noted_path(PathBuf::from(path), note).await
+        }
+        Some(_) | None => TargetContent::Unknown,
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod renamed_options;
 mod repair;
 mod sandbox_command;
 mod schedule_command;
+mod secret_from_file;
 mod secrets;
 mod self_credential;
 mod signals;

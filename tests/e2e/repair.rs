@@ -67,18 +67,6 @@ fn overwritten_file_is_delivered_again() {
     }
 }
 
-#[test]
-fn added_sink_gets_a_new_credential() {
-    let world = rotated("raw");
-    let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
-    let named = file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
-    world.configure(&format!("{named}{more}"));
-    world.ok(&["once"]);
-    assert_eq!(triggers(&world), ["repair", "first"]);
-    let copies = [world.path("billing.key"), world.path("copy.key")].map(fs::read_to_string);
-    assert_eq!(copies[0].as_ref().unwrap(), copies[1].as_ref().unwrap());
-}
-
 /// The process was killed during the write, and the sink was removed before the next
 /// start.
 #[test]

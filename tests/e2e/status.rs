@@ -110,6 +110,7 @@ impl Past {
             state: DeliveryState::Accepted,
             accepted_at: Some(self.ago(seconds_ago)),
             retry_at: None,
+            file: None,
             error: None,
         };
         self.record(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::{EndMatch, Secret, compare_end};
-use rekeyd::core::state::{CredentialMetadata, KeyState};
+use rekeyd::core::state::{CredentialMetadata, FileNote, KeyState};
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
     Acceptance, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
@@ -98,6 +98,26 @@ impl Sink for SimSink {
         content.map_or(TargetContent::NoKey, |content| {
             TargetContent::Keys(vec![Secret::new(content)])
         })
+    }
+
+    async fn deliver_with_note(
+        &self,
+        payload: &Payload,
+    ) -> Result<Option<FileNote>, DeliveryError> {
+        self.deliver(payload).await?;
+        Ok(match self.kind {
+            SinkKind::File | SinkKind::NotifiedFile => self.world.file_note(&self.location),
+            SinkKind::Webhook | SinkKind::HangingWebhook | SinkKind::SelfCredential => None,
+        })
+    }
+
+    async fn read_noted(&self, note: FileNote) -> TargetContent {
+        let is_unchanged = self.world.file_note(&self.location) == Some(note);
+        let content = self.world.sink_content(&self.location);
+        match content.filter(|_| is_unchanged) {
+            Some(content) => TargetContent::Keys(vec![Secret::new(content)]),
+            None => TargetContent::Unknown,
+        }
     }
 
     fn has_on_change(&self) -> bool {

@@ -87,6 +87,7 @@ pub(crate) fn accepted(number: u64) -> Vec<Change> {
         state: DeliveryState::Accepted,
         accepted_at: Some("2026-11-24T03:00:00Z".parse().unwrap()),
         retry_at: None,
+        file: None,
         error: None,
     }));
     changes

@@ -121,6 +121,7 @@ fn key_with_rejected_delivery() -> KeyState {
         accepted_at: None,
         written_at: None,
         sighting: None,
+        file: None,
         removed_at: None,
         retry_at: None,
         error: Some("the folder is gone".to_owned()),

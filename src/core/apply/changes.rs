@@ -18,8 +18,8 @@ use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, DeferralKind, DeliveryState, MissingSince, Pause, RevocationDeadline,
-    Trigger,
+    CredentialMetadata, DeferralKind, DeliveryState, FileNote, MissingSince, Pause,
+    RevocationDeadline, Trigger,
 };
 
 pub(crate) fn at() -> Timestamp {
@@ -288,6 +288,13 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 accepted_at: (state == DeliveryState::Accepted).then_some(time),
                 retry_at: flag.then_some(time),
                 error: flag.then(|| "exit 1".to_owned()),
+                file: flag.then_some(FileNote {
+                    device: 1,
+                    inode: number.into(),
+                    size: 20,
+                    modified_at: -1,
+                    changed_at: i64::MAX,
+                }),
             }
             .into(),
         }

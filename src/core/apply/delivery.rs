@@ -55,6 +55,7 @@ pub(super) fn apply_change(
             update.update_delivery(&drift.rotation, &drift.sink, |delivery| {
                 delivery.state = DeliveryState::Uncertain;
                 delivery.maybe_accepted = true;
+                delivery.file = None;
                 delivery.error = Some(drift.problem.clone());
             })?;
             let detail = sink_detail(&drift.sink, Some(&drift.problem));
@@ -99,6 +100,9 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
         delivery.error.clone_from(&result.error);
         let written_at = delivery.written_at.or(Some(at));
         delivery.written_at = written_at.filter(|_| result.on_change.is_outstanding());
+        let is_unchanged =
+            result.state == DeliveryState::Accepted || result.on_change.is_outstanding();
+        delivery.file = result.file.or(delivery.file.filter(|_| is_unchanged));
     })?;
     if result.state == DeliveryState::Accepted {
         let accepted_at = result.accepted_at.map_or(at, time::whole_seconds);

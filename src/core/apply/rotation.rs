@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
+use crate::core::apply::update::{
+    ApplyError, KeyUpdate, operator_name, operator_reason, sink_detail,
+};
 use crate::core::change::{
     OverlapExtension, RejectedAnswer, RevocationDeferral, RotationChange, RotationIntent,
     Transition,
@@ -44,6 +46,15 @@ pub(super) fn apply_change(
             set_missing(update, &found.rotation, Some(found.missing))
         }
         RotationChange::CredentialFound(found) => set_missing(update, &found.rotation, None),
+        RotationChange::SecretRecovered(recovered) => {
+            update.update_rotation(&recovered.rotation, |row| {
+                (row.attempt, row.retry_at, row.error) = (0, None, None);
+                Ok(())
+            })?;
+            let detail = sink_detail(&recovered.sink, None);
+            update.append_event(Some(&recovered.rotation), "secret-recovered", detail);
+            Ok(())
+        }
         RotationChange::DuplicateRevoked(duplicate) => {
             // The row's own credential may have ended long ago, so only the event is
             // recorded.

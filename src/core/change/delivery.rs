@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::core::ids::{RotationId, SinkId};
-use crate::core::state::DeliveryState;
+use crate::core::state::{DeliveryState, FileNote};
 
 /// A change to one delivery of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct DeliveryResult {
     pub retry_at: Option<Timestamp>,
     /// Why the sink did not accept.
     pub error: Option<String>,
+    /// What identifies the file that the attempt wrote.
+    pub file: Option<FileNote>,
 }
 
 impl DeliveryResult {
@@ -72,6 +74,7 @@ impl DeliveryResult {
             accepted_at: None,
             retry_at: None,
             error: None,
+            file: None,
         }
     }
 }

@@ -15,9 +15,9 @@ pub use operator::{
     PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest,
 };
 pub use rotation::{
-    CredentialName, FoundCredential, MissingCredential, OverlapExtension, RejectedAnswer,
-    RetrySchedule, RevocationDeferral, RevokedDuplicate, RotationChange, RotationIntent,
-    Transition,
+    CredentialName, FoundCredential, MissingCredential, OverlapExtension, RecoveredSecret,
+    RejectedAnswer, RetrySchedule, RevocationDeferral, RevokedDuplicate, RotationChange,
+    RotationIntent, Transition,
 };
 pub use schedule::{DowntimeReason, KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
 
@@ -86,6 +86,7 @@ impl_from_struct!(Rotation: RotationChange {
     RevocationDeferred(RevocationDeferral),
     CredentialMissing(MissingCredential),
     CredentialFound(FoundCredential),
+    SecretRecovered(RecoveredSecret),
     DuplicateRevoked(RevokedDuplicate),
 });
 impl_from_struct!(Delivery: DeliveryChange {

@@ -29,6 +29,8 @@ pub enum RotationChange {
     CredentialMissing(MissingCredential),
     /// A credential that was missing is there again.
     CredentialFound(FoundCredential),
+    /// The secret of a rotation was taken again from a file.
+    SecretRecovered(RecoveredSecret),
     /// Another credential with the label of a rotation was deleted.
     DuplicateRevoked(RevokedDuplicate),
 }
@@ -168,6 +170,15 @@ pub struct MissingCredential {
 pub struct FoundCredential {
     /// The rotation.
     pub rotation: RotationId,
+}
+
+/// A secret that was taken again from the file that a delivery of its rotation left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredSecret {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink with that file.
+    pub sink: SinkId,
 }
 
 /// A deleted credential that had another credential's label.

@@ -7,11 +7,12 @@
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, OverlapExtension, SkippedDelivery, Transition};
+use crate::core::change::{Change, OverlapExtension, SkippedDelivery};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::decide::revocation::{
     DueTime, depends_on_time, due_time, has_newer_current, leak_due_at, sink_overlaps,
 };
+use crate::core::decide::secret_source::{self, is_in_delivery};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -37,6 +38,8 @@ pub enum Step {
         /// Whether an earlier process sent it.
         after_restart: bool,
     },
+    /// Take the secret of a rotation again from a file that it was delivered to.
+    TakeSecret(RotationId),
     /// Verify the new secret.
     Verify(RotationId),
     /// Deliver to a sink, once the delivery has a place at its destination. Its start
@@ -132,17 +135,27 @@ pub fn next_step(
 fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, permits: Permits) -> bool {
     match step {
         Step::Record(_) | Step::Wait(_) => true,
-        // Only optional sinks are left of a current rotation.
-        Step::Deliver { .. } | Step::RunOnChange { .. } => {
-            permits.can_deliver_optional || rotation.phase != Phase::Current
+        Step::Deliver { sink, .. } | Step::RunOnChange { sink, .. } => {
+            permits.can_deliver_optional || !is_optional_delivery(rotation, sink)
         }
-        Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => permits.can_use_provider,
+        Step::TakeSecret(_) | Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => {
+            permits.can_use_provider
+        }
         Step::Revoke(_) => {
             let needs_clock = !is_undelivered_orphan(rotation) || depends_on_time(rotation, key);
             permits.can_use_provider && (permits.can_trust_clock || !needs_clock)
         }
         Step::RecheckMissing(_) => permits.can_use_provider && permits.can_trust_clock,
     }
+}
+
+/// Returns whether no rotation waits for a delivery: the credential is current, and the
+/// sink is not required.
+#[must_use]
+pub fn is_optional_delivery(rotation: &Rotation, sink: &SinkId) -> bool {
+    let mut deliveries = rotation.deliveries.iter();
+    let is_required = deliveries.any(|delivery| delivery.sink == *sink && delivery.required);
+    rotation.phase == Phase::Current && !is_required
 }
 
 /// Returns whether no delivery of an orphan ever started, so that no overlap counts
@@ -203,9 +216,14 @@ fn rotation_step(
         (Phase::Verified, _, Some(_)) if rotation.can_finish_without_secret() => {
             deliver_required(rotation, key, OverlapBounds::new(overlap, in_flight), now)
         }
-        (Phase::Created | Phase::Verified, None, _) => Step::Record(vec![Change::from(
-            Transition::new(id, LifecycleEvent::Interrupted),
-        )]),
+        (Phase::Verified, None, Some(_)) if secret_source::may_resume(rotation, key, now) => {
+            wait_until_or(plausible_retry(rotation.retry_at, now), now, || {
+                Step::TakeSecret(id.clone())
+            })
+        }
+        (Phase::Created | Phase::Verified, None, _) => {
+            Step::Record(outcome::interrupt(rotation, key, policy, now))
+        }
         // A removed key has no sinks.
         (Phase::Created | Phase::Verified, Some(_), None) => {
             Step::Record(outcome::abandon(rotation, KEY_REMOVED))
@@ -224,7 +242,17 @@ fn rotation_step(
             deliver_required(rotation, key, OverlapBounds::new(overlap, in_flight), now)
         }
         (Phase::Current, secret, Some(policy)) => {
-            deliver_optional(rotation, policy, secret.is_some(), now)
+            let is_added = |delivery: &Delivery| is_in_delivery(delivery, secret.is_some());
+            let added = deliver(rotation, is_added, now);
+            let Step::Wait(until) = added else {
+                return added;
+            };
+            let optional = deliver_optional(rotation, policy, secret.is_some(), now);
+            if let Step::Wait(other) = optional {
+                Step::Wait(until.into_iter().chain(other).min())
+            } else {
+                optional
+            }
         }
         (Phase::Current, _, None) => skip_optional(rotation, Delivery::is_outstanding),
         (Phase::Stranded, _, _) => match sink_hold(rotation, key, overlap) {
@@ -298,7 +326,7 @@ fn deliver_required(
     if required.all(|delivery| !delivery.is_outstanding()) {
         return Step::Record(outcome::make_current(rotation, key, overlap, now));
     }
-    deliver(rotation, true, now)
+    deliver(rotation, |delivery| delivery.required, now)
 }
 
 fn deliver_optional(
@@ -316,14 +344,14 @@ fn deliver_optional(
             return skipped;
         }
     }
-    deliver(rotation, false, now)
+    deliver(rotation, |delivery| !delivery.required, now)
 }
 
-/// Returns the next delivery to the required or to the optional sinks.
-fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
+/// Returns the next of the deliveries that `counts` selects.
+fn deliver(rotation: &Rotation, counts: impl Fn(&Delivery) -> bool, now: Timestamp) -> Step {
     let mut wait: Option<Timestamp> = None;
     for delivery in &rotation.deliveries {
-        if delivery.required != required || !delivery.is_outstanding() {
+        if !counts(delivery) || !delivery.is_outstanding() {
             continue;
         }
         match plausible_retry(delivery.retry_at, now) {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{
-    Change, DeliveryResult, DeliveryStart, ImmediateRevocation, PreviousRevocation, ScheduleChange,
-    SkippedDelivery, Transition,
+    Change, DeliveryResult, DeliveryStart, ImmediateRevocation, KeyBackoff, PreviousRevocation,
+    ScheduleChange, SkippedDelivery, Transition,
 };
 use crate::core::ids::SinkId;
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::policy::{SinkHold, sink_hold};
+use crate::core::policy::{KeyPolicy, SinkHold, key_backoff_delay, plausible_retry, sink_hold};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
 
@@ -211,6 +211,38 @@ pub fn abandon(rotation: &Rotation, reason: &str) -> Vec<Change> {
         error: Some(reason.to_owned()),
         ..Transition::new(&rotation.id, event)
     })]
+}
+
+/// Strands a rotation whose secret was lost with its process. If a required sink had not
+/// accepted it, the next rotation waits: it would meet the same sink.
+#[must_use]
+pub fn interrupt(
+    rotation: &Rotation,
+    key: &KeyState,
+    policy: Option<&KeyPolicy>,
+    now: Timestamp,
+) -> Vec<Change> {
+    let interrupted = Transition::new(&rotation.id, LifecycleEvent::Interrupted);
+    let mut changes = vec![Change::from(interrupted)];
+    let mut deliveries = rotation.deliveries.iter();
+    let failed = deliveries
+        .find(|delivery| delivery.required && delivery.is_outstanding() && delivery.attempts > 0);
+    // What leaked is replaced without a delay.
+    let failed = failed.filter(|_| rotation.deadline.is_none());
+    if let Some((failed, policy)) = failed.zip(policy) {
+        let attempt = key.attempt.saturating_add(1);
+        let pause = key_backoff_delay(attempt, policy.max_creates_per_day);
+        let retry_at = plausible_retry(failed.retry_at, now);
+        let error = failed.error.as_deref().unwrap_or("it failed");
+        changes.push(Change::from(KeyBackoff {
+            attempt,
+            retry_at: time::after(now, pause).max(retry_at.unwrap_or(now)),
+            problem: format!("not delivered to {}: {error}", failed.sink),
+            is_before_create: false,
+            is_extra: false,
+        }));
+    }
+    changes
 }
 
 /// Cancels a rotation whose create was not sent.

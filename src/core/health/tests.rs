@@ -49,6 +49,7 @@ fn rotation_with_delivery(state: DeliveryState) -> Rotation {
         accepted_at: None,
         written_at: None,
         sighting: None,
+        file: None,
         removed_at: None,
         retry_at: None,
         error: Some("full".to_owned()),

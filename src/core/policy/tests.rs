@@ -80,6 +80,7 @@ fn delivery(name: &str, state: DeliveryState) -> Delivery {
     Delivery {
         written_at: None,
         sighting: None,
+        file: None,
         sink: sink(name),
         required: true,
         state,

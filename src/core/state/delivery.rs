@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::core::ids::SinkId;
+use crate::core::state::file_note::FileNote;
 use crate::core::state::sighting::Sighting;
 
 /// A recorded delivery.
@@ -28,6 +29,8 @@ pub struct Delivery {
     pub accepted_at: Option<Timestamp>,
     /// When the sink was removed from the configuration, if it held the secret.
     pub removed_at: Option<Timestamp>,
+    /// What identifies the file that the latest attempt left, if that wrote one.
+    pub file: Option<FileNote>,
     /// When the sink's target held the secret again, after a newer one.
     pub sighting: Option<Sighting>,
     /// The earliest time of the next attempt.

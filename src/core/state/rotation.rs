@@ -145,6 +145,7 @@ impl Rotation {
             last_attempt_at: None,
             written_at: None,
             sighting: None,
+            file: None,
             accepted_at: None,
             removed_at: None,
             retry_at: None,

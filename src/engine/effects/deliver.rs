@@ -47,7 +47,10 @@ impl Worker {
             self.record(vec![outcome::start_delivery(&row, sink)])
                 .await?;
         }
-        let Some(delivered) = self.attempt_before_deadline(target.deliver(&payload)).await else {
+        let Some(delivered) = self
+            .attempt_before_deadline(target.deliver_with_note(&payload))
+            .await
+        else {
             return Ok(());
         };
         drop(place);
@@ -55,11 +58,15 @@ impl Worker {
             return Ok(());
         };
         let result = match delivered {
-            Ok(()) if target.has_on_change() => DeliveryResult {
+            Ok(file) if target.has_on_change() => DeliveryResult {
                 on_change: OnChangeState::Pending,
+                file,
                 ..DeliveryResult::uncertain(rotation, sink)
             },
-            Ok(()) => self.accepted_result(rotation, sink),
+            Ok(file) => DeliveryResult {
+                file,
+                ..self.accepted_result(rotation, sink)
+            },
             Err(error) => self.failed_result(&row, &managed, sink, &error),
         };
         self.record_delivery_result(&row, &managed, result).await

@@ -14,6 +14,7 @@ mod operator;
 mod preconditions;
 mod revoke;
 mod sightings;
+mod take_secret;
 mod verify;
 
 use std::time::Duration;

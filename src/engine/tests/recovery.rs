@@ -164,6 +164,7 @@ async fn on_change_of_a_removed_sink_does_not_block_the_rotation() {
         state: DeliveryState::Uncertain,
         accepted_at: None,
         retry_at: None,
+        file: None,
         error: Some("no such unit".to_owned()),
     }));
     let fakes = Fakes::new(&[("key_1", "label-1")]);

@@ -12,13 +12,15 @@ use rustix::io::Errno;
 use super::attempt_guard::ReplaceAttempt;
 use super::attributes;
 use super::disk;
+use super::inspect;
 use super::target::{TargetLocation, describe_io_error, is_regular};
+use crate::core::state::FileNote;
 use crate::sink::DeliveryError;
 
 /// The result of an attempt to write in place.
 pub(super) enum InPlaceOutcome {
-    /// The file has the new content.
-    Written,
+    /// The file has the new content; what identifies it now.
+    Written(Option<FileNote>),
     /// There is no file yet.
     Absent,
 }
@@ -54,7 +56,7 @@ pub(super) fn overwrite(
         .and_then(|()| Ok(disk::truncate(&file, content.len())?))
         .and_then(|()| Ok(disk::sync(&file)?));
     match written {
-        Ok(()) => Ok(InPlaceOutcome::Written),
+        Ok(()) => Ok(InPlaceOutcome::Written(inspect::note_of(&file))),
         Err(error) => Err(DeliveryError::uncertain(format!(
             "cannot write {path} in place: {}; it may hold a part of the new content",
             describe_io_error(&error)

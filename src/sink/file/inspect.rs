@@ -1,27 +1,71 @@
 //! What a file holds that somebody else may have written.
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
 
 use super::target::{TargetLocation, is_regular};
 use crate::core::key_shape::MIN_KEY_BYTES;
+use crate::core::state::FileNote;
 use crate::sink::TargetContent;
 
 /// The limit of a read. A key behind it is not found.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
+/// The number of nanoseconds in a second.
+const NANOSECONDS: i64 = 1_000_000_000;
+
 /// Looks for keys in the file, whatever its format. A symbolic link and anything else
 /// that is no regular file is not read: no delivery replaces it.
 pub(super) fn inspect(location: &TargetLocation) -> TargetContent {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match fs::open(location.path(), flags, Mode::empty()) {
-        Ok(file) => file,
-        Err(Errno::NOENT) => return TargetContent::NoKey,
-        Err(Errno::ACCESS | Errno::PERM) => return inspect_unreadable(location),
-        Err(_) => return TargetContent::Unknown,
+    match open(location.path()) {
+        Ok(file) => read_keys(&file),
+        Err(Errno::NOENT) => TargetContent::NoKey,
+        Err(Errno::ACCESS | Errno::PERM) => inspect_unreadable(location),
+        Err(_) => TargetContent::Unknown,
+    }
+}
+
+/// Looks for keys in the file that a delivery left. It is unknown if anything about the
+/// file has changed since, also while it is read.
+pub(super) fn read_noted(path: &Path, note: FileNote) -> TargetContent {
+    let Ok(file) = open(path) else {
+        return TargetContent::Unknown;
     };
-    let Some(stat) = fs::fstat(&file).ok().filter(is_regular) else {
+    if note_of(&file) != Some(note) {
+        return TargetContent::Unknown;
+    }
+    let content = read_keys(&file);
+    if note_of(&file) == Some(note) {
+        content
+    } else {
+        TargetContent::Unknown
+    }
+}
+
+/// Returns what identifies a file as it is now.
+pub(super) fn note_of(file: impl AsFd) -> Option<FileNote> {
+    let stat = fs::fstat(file).ok().filter(is_regular)?;
+    let nanoseconds = |seconds: i64, rest: i64| seconds.checked_mul(NANOSECONDS)?.checked_add(rest);
+    Some(FileNote {
+        device: stat.st_dev.cast_signed(),
+        inode: stat.st_ino.cast_signed(),
+        size: stat.st_size,
+        modified_at: nanoseconds(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).ok()?)?,
+        changed_at: nanoseconds(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).ok()?)?,
+    })
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    fs::open(path, flags, Mode::empty())
+}
+
+fn read_keys(file: &OwnedFd) -> TargetContent {
+    let Some(stat) = fs::fstat(file).ok().filter(is_regular) else {
         return TargetContent::Unknown;
     };
     let size = usize::try_from(stat.st_size).unwrap_or(MAX_READ_BYTES);
@@ -30,7 +74,7 @@ pub(super) fn inspect(location: &TargetLocation) -> TargetContent {
     let mut content = Zeroizing::new(vec![0; size]);
     let mut length = 0;
     while length < size {
-        match rustix::io::read(&file, &mut content[length..]) {
+        match rustix::io::read(file, &mut content[length..]) {
             Ok(0) => break,
             Ok(count) => length += count,
             Err(_) => return TargetContent::Unknown,

@@ -32,8 +32,9 @@ mod target_check;
 pub(crate) mod temp_name;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -44,7 +45,7 @@ use self::target::TargetLocation;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::SinkId;
-use crate::core::state::CredentialMetadata;
+use crate::core::state::{CredentialMetadata, FileNote};
 use crate::platform::{BlockingError, process, run_blocking};
 use crate::sink::drift;
 use crate::sink::target::{
@@ -132,6 +133,20 @@ impl SinkTarget for FileTarget {
     fn build(self: Arc<Self>, settings: &Arc<SinkSettings>, _: &SinkServices) -> Arc<dyn Sink> {
         Arc::new(FileSink::new(settings, &self))
     }
+}
+
+/// How long a read of the file of a sink that is no longer configured may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns the keys in the file at `path`, if that is the file that a delivery left,
+/// unchanged.
+pub(super) async fn read_noted_path(path: PathBuf, note: FileNote) -> TargetContent {
+    let describe = || format!("a read of {}", path.display());
+    let read_path = path.clone();
+    let read = run_blocking(describe, READ_TIMEOUT, move || {
+        inspect::read_noted(&read_path, note)
+    });
+    read.await.unwrap_or(TargetContent::Unknown)
 }
 
 /// A sink that replaces a file with each new secret.
@@ -281,6 +296,19 @@ impl Sink for FileSink {
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
+        self.deliver_with_note(payload).await.map(|_| ())
+    }
+
+    async fn read_noted(&self, note: FileNote) -> TargetContent {
+        let location = self.location();
+        let read = self.run_with_timeout(move || inspect::read_noted(location.path(), note));
+        read.await.unwrap_or(TargetContent::Unknown)
+    }
+
+    async fn deliver_with_note(
+        &self,
+        payload: &Payload,
+    ) -> Result<Option<FileNote>, DeliveryError> {
         let content = content::render_content(&self.target.format, payload).map_err(|error| {
             DeliveryError::not_accepted(format!(
                 "cannot put together the content of {}: {error}",
@@ -295,7 +323,7 @@ impl Sink for FileSink {
         let work = move || match write {
             WriteMode::Replace => replace::replace(&location, &content, &attempt),
             WriteMode::InPlace => match in_place::overwrite(&location, &content, &attempt)? {
-                InPlaceOutcome::Written => Ok(()),
+                InPlaceOutcome::Written(note) => Ok(note),
                 InPlaceOutcome::Absent => replace::replace(&location, &content, &attempt),
             },
         };

@@ -14,8 +14,10 @@ use rustix::io::Errno;
 use super::attempt_guard::ReplaceAttempt;
 use super::attributes::KeptAttributes;
 use super::disk;
+use super::inspect;
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
+use crate::core::state::FileNote;
 use crate::sink::DeliveryError;
 
 /// The owner and group of the new file; `None` leaves the process's own.
@@ -30,14 +32,14 @@ struct Ownership {
     group_configured: bool,
 }
 
-/// Replaces the file with `content`. Blocks; renames nothing once the attempt
-/// is abandoned.
+/// Replaces the file with `content`, and returns what identifies the new one. Blocks;
+/// renames nothing once the attempt is abandoned.
 pub(super) fn replace(
     location: &TargetLocation,
     content: &[u8],
     attempt: &ReplaceAttempt,
-) -> Result<(), DeliveryError> {
-    let folder = write_and_rename(location, content, attempt)?;
+) -> Result<Option<FileNote>, DeliveryError> {
+    let (folder, file) = write_and_rename(location, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
     disk::sync(&folder).map_err(|error| {
         DeliveryError::uncertain(format!(
@@ -45,7 +47,8 @@ pub(super) fn replace(
             location.path().display(),
             describe_io_error(&error.into())
         ))
-    })
+    })?;
+    Ok(inspect::note_of(&file))
 }
 
 /// Removes the temporary file of a killed process, if it is rekeyd's. Returns
@@ -57,13 +60,13 @@ pub(super) fn remove_stale_temp(location: &TargetLocation) -> Result<bool, Strin
 }
 
 /// Writes the new file and renames it over the old one. Returns the open
-/// folder. After an error the old file is unchanged, unless the error is
+/// folder and the new file. After an error the old file is unchanged, unless the error is
 /// `Uncertain`.
 fn write_and_rename(
     location: &TargetLocation,
     content: &[u8],
     attempt: &ReplaceAttempt,
-) -> Result<OwnedFd, DeliveryError> {
+) -> Result<(OwnedFd, File), DeliveryError> {
     if let Some(problem) = location.problems().into_iter().next() {
         return Err(DeliveryError::not_accepted(problem));
     }
@@ -76,7 +79,7 @@ fn write_and_rename(
     let problem = match write_temp(&file, location, content, ownership) {
         Ok(()) if attempt.may_finish() => {
             match disk::rename(&folder, &location.temp_name(), location.file_name()) {
-                Ok(()) => return Ok(folder),
+                Ok(()) => return Ok((folder, file)),
                 Err(error) => return Err(rename_error(location, &folder, error)),
             }
         }

@@ -61,16 +61,22 @@ pub(crate) fn run() -> Recording {
     scenario.wait_for_event("hanging", "sink-added");
     scenario.wait_for_phase("hanging", "current");
 
-    // The process loses its secrets; a written delivery needs none.
+    // The process loses its secrets; a written delivery needs none, and a file that is as
+    // it was left has its own.
     daemon.kill();
+    let file = scenario.path("failing.key");
+    let content = fs::read(&file).unwrap();
+    fs::write(&file, content).unwrap();
     scenario.receiver.answer("/refusing", 204);
     scenario.receiver.answer("/failing", 204);
     let daemon = scenario.daemon();
-    for key in ["refusing", "failing"] {
-        scenario.wait_for_event(key, "interrupted");
-        scenario.wait_for_event(key, "replaced");
-        scenario.wait_for_phase(key, "current");
-    }
+    scenario.wait_for_event("refusing", "secret-recovered");
+    // The next attempt is a minute away.
+    scenario.ok(&["rotate", "refusing"]);
+    scenario.wait_for_phase("refusing", "current");
+    scenario.wait_for_event("failing", "interrupted");
+    scenario.wait_for_event("failing", "replaced");
+    scenario.wait_for_phase("failing", "current");
     scenario.ok(&["rotate", "changed", "--no-wait"]);
     scenario.wait_for_event("changed", "retry-requested");
     write(&scenario.path("ready"), "");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rekeyd::core::state::FileNote;
 use rekeyd::core::time;
 
 use super::{SimWorld, WorldState};
@@ -19,6 +20,8 @@ pub(super) struct SinkState {
     pub(super) written_at: Option<Timestamp>,
     /// Each replaced secret, and when it was replaced.
     pub(super) replaced: Vec<(String, Timestamp)>,
+    /// The number of writes, by whomever.
+    writes: i64,
     /// When somebody last wrote the previous secret into it.
     pub(super) restored_at: Option<Timestamp>,
 }
@@ -69,6 +72,18 @@ impl SimWorld {
         self.state().sinks.get(location)?.content.clone()
     }
 
+    /// Returns what identifies the present content of a file.
+    pub(crate) fn file_note(&self, location: &SinkLocation) -> Option<FileNote> {
+        let writes = self.state().sinks.get(location)?.writes;
+        Some(FileNote {
+            device: 1,
+            inode: writes,
+            size: 1,
+            modified_at: writes,
+            changed_at: writes,
+        })
+    }
+
     /// Returns whether somebody ever wrote a secret into a file.
     pub(crate) fn was_restored(&self, location: &SinkLocation) -> bool {
         let state = self.state();
@@ -112,6 +127,7 @@ impl WorldState {
         for (location, previous) in previous.collect::<Vec<_>>() {
             if let Some(sink) = self.sinks.get_mut(&location) {
                 sink.restored_at = Some(now);
+                sink.writes += 1;
                 if let Some(replaced) = sink.content.replace(previous) {
                     sink.replaced.push((replaced, now));
                 }
@@ -158,6 +174,7 @@ impl WorldState {
             return;
         }
         sink.sequence = sequence;
+        sink.writes += 1;
         sink.written_at = Some(at);
         if let Some(replaced) = sink.content.replace(secret.to_owned()) {
             sink.replaced.push((replaced, at));

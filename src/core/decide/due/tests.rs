@@ -47,6 +47,7 @@ fn rotation(
     let delivery = |(name, state): &(&str, DeliveryState)| Delivery {
         written_at: None,
         sighting: None,
+        file: None,
         sink: sink(name),
         required: true,
         state: *state,

@@ -39,6 +39,7 @@ fn delivery(state: DeliveryState) -> Delivery {
     Delivery {
         written_at: None,
         sighting: None,
+        file: None,
         sink: sink(),
         required: true,
         state,

@@ -35,6 +35,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
     let deliveries = deliveries.map(|(name, state)| Delivery {
         written_at: None,
         sighting: None,
+        file: None,
         sink: sink(name),
         required: true,
         state: *state,
@@ -105,6 +106,7 @@ fn result(sequence: u64, name: &str, state: DeliveryState) -> DeliveryResult {
         state,
         accepted_at: (state == ACCEPTED).then(now),
         retry_at: None,
+        file: None,
         error: None,
     }
 }
@@ -296,4 +298,39 @@ fn abandoned_rotation_is_orphaned_only_if_no_delivery_started() {
             during_delivery
         ]
     );
+}
+
+/// A start beside the same failing sink does not create at once again.
+#[test]
+fn rotation_interrupted_at_a_failing_sink_backs_off_the_next() {
+    let policy = KeyPolicy::new(
+        crate::core::schedule::Schedule::parse("@daily", jiff::tz::TimeZone::UTC).unwrap(),
+    );
+    let backoff = |attempts, retry_in: u64, key_attempt| {
+        let mut open = rotation(2, Phase::Verified, &[UNCERTAIN]);
+        open.deliveries[0].attempts = attempts;
+        open.deliveries[0].retry_at = Some(time::after(now(), Duration::from_secs(retry_in)));
+        let mut key = key(vec![open.clone()]);
+        key.attempt = key_attempt;
+        let changes = interrupt(&open, &key, Some(&policy), now());
+        changes.iter().find_map(|change| match change {
+            Change::Schedule(ScheduleChange::BackedOff(backoff)) => Some((
+                backoff.attempt,
+                time::until(now(), backoff.retry_at).as_secs(),
+            )),
+            Change::Rotation(_)
+            | Change::Delivery(_)
+            | Change::Schedule(_)
+            | Change::Operator(_) => None,
+        })
+    };
+    for (attempts, retry_in, key_attempt, expected) in [
+        (0, 0, 0, None),
+        (1, 1, 0, Some((1, 10))),
+        (1, 300, 0, Some((1, 300))),
+        (1, 1, 1, Some((2, 60))),
+        (1, 1, 4, Some((5, 3_600))),
+    ] {
+        assert_eq!(backoff(attempts, retry_in, key_attempt), expected);
+    }
 }

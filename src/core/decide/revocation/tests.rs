@@ -958,6 +958,7 @@ fn deliveries(sink: Sink) -> Vec<Delivery> {
             last_attempt_at: None,
             written_at: None,
             sighting: None,
+            file: None,
             accepted_at: None,
             removed_at,
             retry_at: None,

@@ -47,7 +47,7 @@ fn set_up(initial: InitialFiles) -> (TempDir, TargetLocation) {
 
 fn run_replace(location: &TargetLocation, content: &[u8]) -> Result<(), DeliveryError> {
     let (attempt, _guard) = ReplaceAttempt::start(location.path()).unwrap();
-    replace(location, content, &attempt)
+    replace(location, content, &attempt).map(|_| ())
 }
 
 fn file_names(dir: &Path) -> Vec<String> {
