@@ -6,13 +6,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::condition::{ActiveCondition, Condition};
-use crate::core::decide::revocation::wants_successor;
+use crate::core::decide::revocation::{next_deadline, wants_successor};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
 use crate::core::state::{DeliveryState, KeyState};
+use crate::core::time;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
+
+/// The time to the end of what leaked for which a process that would end waits.
+const AWAITED_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// When a key is rotated that is due by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,8 +167,8 @@ impl Engine {
         active
     }
 
-    /// Returns whether no task is running or due, no rotation is open and no condition
-    /// is active.
+    /// Returns whether no task is running or due, no rotation is open, nothing that leaked
+    /// ends soon, and no condition is active.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let now = self.services.clock.now();
@@ -176,7 +180,11 @@ impl Engine {
             && self.reconciled_at().is_some()
             && self.keys.values().all(|entry| {
                 let state = entry.state();
-                state.is_some_and(|state| state.open_rotation().is_none())
+                state.is_some_and(|state| {
+                    state.open_rotation().is_none()
+                        && next_deadline(state, now)
+                            .is_none_or(|at| time::until(now, at) > AWAITED_DEADLINE)
+                })
             })
     }
 

@@ -78,15 +78,16 @@ fn failing_sink_does_not_delay_the_end() {
     daemon.wait_for("started at");
     fs::remove_file(world.path("billing.key")).unwrap();
     fs::create_dir(world.path("billing.key")).unwrap();
-    let message = world.ok(&[
-        "rotate",
-        "billing",
-        "--revoke-previous-within",
-        "1s",
-        "--no-wait",
-    ]);
-    assert!(message.contains("end at"), "{message}");
-    wait_until_gone(&world, &old);
+    let failed = world.run(&["rotate", "billing", "--revoke-previous-within", "1s"]);
+    assert_refused(
+        &failed,
+        &[
+            "its earlier credentials are revoked",
+            "not a regular file",
+            "rekeyd goes on",
+        ],
+    );
+    assert!(!world.live_ids().contains(&old[0]));
     assert_eq!(world.live_ids().len(), 1);
     let (code, text) = status(&world);
     assert_eq!(code, Some(1), "{text}");
@@ -121,6 +122,27 @@ fn deadline_outlives_the_process_and_a_pause() {
     let daemon = Daemon::start(&world);
     wait_until_gone(&world, &old);
     daemon.stop();
+}
+
+/// A timer's run stays for a deadline that is near.
+#[test]
+fn once_waits_for_a_near_deadline() {
+    let (world, old) = rotated(1);
+    let mut daemon = Daemon::start_with(&world, &["--log-level", "debug"]);
+    daemon.wait_for("started at");
+    world.ok(&[
+        "rotate",
+        "billing",
+        "--revoke-previous-within",
+        "5s",
+        "--no-wait",
+    ]);
+    daemon.wait_for("may have leaked");
+    daemon.wait_for("is the current credential of billing");
+    drop(daemon);
+    world.ok(&["once"]);
+    assert!(!world.live_ids().contains(&old[0]));
+    assert_eq!(world.live_ids().len(), 1);
 }
 
 #[test]

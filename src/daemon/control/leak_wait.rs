@@ -1,12 +1,13 @@
 //! The part of a request that awaits the end of what may have leaked of one key, and the
 //! rotation that replaces it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{LeakWait as Wait, describe_leak, leak_wait};
+use crate::core::health::most_urgent_error;
 use crate::core::ids::KeyName;
 use crate::core::state::{KeyState, Rotation};
 use crate::core::time;
@@ -28,6 +29,7 @@ pub(super) struct Follower {
 
 /// What follows when the deadline is set.
 pub(super) struct LeakFollowUp {
+    pub(super) within: Duration,
     pub(super) followers: Vec<Follower>,
     pub(super) request: RotationRequest,
     pub(super) no_wait: bool,
@@ -43,6 +45,8 @@ pub(super) struct LeakWait {
     follow_up: Option<LeakFollowUp>,
     has_succeeded: bool,
     no_wait: bool,
+    /// When a caller is told of a delivery that is still to be made.
+    report_at: Instant,
     /// Whether the key only shares a credential of the one that leaked.
     is_follower: bool,
 }
@@ -52,10 +56,12 @@ impl LeakWait {
     pub(super) fn of_command(
         key: KeyName,
         previous_sequence: u64,
+        within: Duration,
         command: oneshot::Receiver<Result<String, CommandError>>,
         follow_up: LeakFollowUp,
     ) -> Self {
         Self {
+            report_at: Instant::now() + within + REPORT_DELAY,
             key,
             previous_sequence,
             command: Some(command),
@@ -67,8 +73,9 @@ impl LeakWait {
     }
 
     /// Returns the part of a key that shares a credential of another one.
-    pub(super) fn of_follower(follower: Follower) -> Self {
+    pub(super) fn of_follower(follower: Follower, within: Duration) -> Self {
         Self {
+            report_at: Instant::now() + within + REPORT_DELAY,
             key: follower.key,
             previous_sequence: follower.previous_sequence,
             command: None,
@@ -118,6 +125,18 @@ impl LeakWait {
                 "its earlier credentials are revoked"
             };
             return Some(Ok(format!("{key}: rotated, and {ended}")));
+        }
+        // A command that works by itself delivers until its time is over.
+        if is_ended && engine.is_scheduling() && Instant::now() >= self.report_at {
+            let problem = most_urgent_error(state);
+            let problem = problem.unwrap_or_else(|| "its sinks have not accepted it".to_owned());
+            return Some(Err(self.unfinished_message(
+                engine,
+                &format!(
+                    "its earlier credentials are revoked, and the new one is not delivered: \
+                     {problem}"
+                ),
+            )));
         }
         if !is_rotated && let Some(problem) = self.start_problem(engine, state) {
             return Some(Err(self.unfinished_message(engine, &problem)));

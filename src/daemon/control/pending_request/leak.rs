@@ -146,12 +146,13 @@ impl PendingRequest {
             return;
         }
         let follow_up = LeakFollowUp {
+            within,
             followers,
             request,
             no_wait: order.no_wait,
         };
         let subject = key.to_string();
-        let wait = LeakWait::of_command(key, previous_sequence, result, follow_up);
+        let wait = LeakWait::of_command(key, previous_sequence, within, result, follow_up);
         let timeout = timeout.max(within + REVOCATION_TIMEOUT);
         self.add_item(subject, WaitCondition::Leak(wait), timeout);
     }
@@ -169,7 +170,7 @@ impl PendingRequest {
             let timeout = engine.delivery_deadline(&follower.key);
             let timeout = timeout.unwrap_or(REVOCATION_TIMEOUT);
             let subject = follower.key.to_string();
-            let wait = WaitCondition::Leak(LeakWait::of_follower(follower));
+            let wait = WaitCondition::Leak(LeakWait::of_follower(follower, follow_up.within));
             self.add_item(subject, wait, timeout);
         }
     }
