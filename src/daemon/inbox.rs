@@ -159,7 +159,11 @@ impl Inbox {
             about: "configuration".to_owned(),
             done: result.is_ok(),
             message: match result {
-                Ok(()) => format!("took {file}"),
+                Ok(removed) if removed.is_empty() => format!("took {file}"),
+                Ok(removed) => format!(
+                    "took {file}; no longer configured, and rotated no more: {}",
+                    reload::join_names(&removed)
+                ),
                 Err(error) => error.to_string(),
             },
             shared_with: Vec::new(),

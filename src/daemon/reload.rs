@@ -3,12 +3,14 @@
 //! An invalid configuration changes nothing. Its problem is logged, and
 //! recorded in the ledger for `status` until a configuration is applied.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Problem;
 use crate::config::settings::Settings;
+use crate::core::ids::KeyName;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::platform::{BlockingError, run_blocking, zones};
@@ -41,6 +43,34 @@ pub enum ReloadError {
         /// The options.
         options: Vec<&'static str>,
     },
+    /// The configuration has no key, while keys are rotated: it was probably read while it
+    /// was written, or was cut.
+    #[error(
+        "{} has no key any more, but this rekeyd rotates {}: it may be cut or half written; put \
+         its keys back and reload; to rotate none of them on purpose, stop rekeyd, or restart it \
+         with this file",
+        file.display(),
+        join_names(keys)
+    )]
+    NoKeys {
+        /// The configuration file.
+        file: PathBuf,
+        /// The keys that would not be rotated any more.
+        keys: Vec<KeyName>,
+    },
+}
+
+/// The number of keys that a message names.
+const NAMED_KEYS: usize = 10;
+
+/// Returns the first of these names, and the number of the others.
+pub(crate) fn join_names(keys: &[KeyName]) -> String {
+    let names: Vec<_> = keys.iter().take(NAMED_KEYS).map(KeyName::as_str).collect();
+    let names = names.join(", ");
+    match keys.len().saturating_sub(NAMED_KEYS) {
+        0 => names,
+        others => format!("{names} and {others} more"),
+    }
 }
 
 fn join_lines(problems: &[Problem]) -> String {
@@ -67,30 +97,39 @@ pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
 }
 
 impl Runtime {
-    /// Applies the result of a read.
+    /// Applies the result of a read. Returns the keys that are no longer configured.
     ///
     /// # Errors
-    /// If the configuration is invalid, or changes an option that requires a
-    /// restart.
-    pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), ReloadError> {
+    /// If the configuration is invalid, has no key any more, or changes an option
+    /// that requires a restart.
+    pub(crate) async fn apply_reload(
+        &mut self,
+        read: ConfigReadResult,
+    ) -> Result<Vec<KeyName>, ReloadError> {
         let outcome = match read {
-            Ok((settings, sources)) => match check_fixed_options(&self.settings, &settings) {
-                Ok(()) => {
+            Ok((settings, sources)) => match check_change(&self.settings, &settings) {
+                Ok(removed) => {
                     self.switch_to(settings, sources).await;
-                    Ok(())
+                    Ok(removed)
                 }
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
         match &outcome {
-            Ok(()) => {
+            Ok(removed) => {
                 self.engine.record_configuration_problem(None).await;
                 tracing::info!(
                     keys = self.settings.keys.len(),
                     "took the configuration of {}",
                     self.settings.file.display()
                 );
+                if !removed.is_empty() {
+                    tracing::warn!(
+                        "no longer configured, and rotated no more: {}",
+                        join_names(removed)
+                    );
+                }
             }
             Err(error) => {
                 let problem = format!(
@@ -118,6 +157,26 @@ impl Runtime {
             drop(tokio::spawn(async move { provider.reselect().await }));
         }
     }
+}
+
+/// Returns the keys that a reload removes.
+///
+/// # Errors
+/// If it must not be applied.
+fn check_change(old: &Settings, new: &Settings) -> Result<Vec<KeyName>, ReloadError> {
+    let kept: BTreeSet<_> = new.keys.iter().map(|key| &key.name).collect();
+    let names = old.keys.iter().map(|key| &key.name);
+    let removed: Vec<_> = names.filter(|name| !kept.contains(name)).cloned().collect();
+    // First: a cut file seems to change other options as well, and a restart with it
+    // would rotate nothing.
+    if kept.is_empty() && !removed.is_empty() {
+        return Err(ReloadError::NoKeys {
+            file: new.file.clone(),
+            keys: removed,
+        });
+    }
+    check_fixed_options(old, new)?;
+    Ok(removed)
 }
 
 /// Checks that no option changes that requires a restart.

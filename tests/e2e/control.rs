@@ -454,6 +454,60 @@ fn reload_to_another_ledger_is_rejected() {
     drop(daemon);
 }
 
+/// A file is read while it is written, or was cut: each of its first parts is valid.
+#[test]
+fn reload_without_any_key_is_rejected_while_keys_are_rotated() {
+    let world = world();
+    let mut daemon = running(&world);
+    let file = world.path("config.toml");
+    let right = std::fs::read_to_string(&file).unwrap();
+    let cuts = ["[provider]", "[ledger]", "[control]", "[key.billing]"];
+    for cut in cuts.map(|table| right.find(table).unwrap()) {
+        write(&file, &right[..cut]);
+        daemon.signal(Signal::HUP);
+        let refused = daemon.wait_for("the configuration was not taken");
+        assert!(refused.contains("has no key any more"), "{refused}");
+        assert!(refused.contains("rotates billing:"), "{refused}");
+    }
+    let output = world.run(&["reload"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{stderr}");
+    for expected in ["rotates billing:", "put its keys back", "stop rekeyd"] {
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    // The daemon rotates what it rotated before.
+    world.ok(&["rotate", "billing"]);
+    write(&file, &right);
+    world.ok(&["reload"]);
+    assert_eq!(world.history().len(), 2);
+    daemon.stop();
+}
+
+#[test]
+fn reload_names_the_keys_that_it_removes() {
+    let world = TestEnv::start(&[]);
+    let billing = file_key_text("24h");
+    world.configure(&format!(
+        "{billing}{}",
+        billing.replace("billing", "second")
+    ));
+    let mut daemon = running(&world);
+    world.configure(&billing);
+    let answer = world.ok(&["reload"]);
+    assert!(
+        answer.ends_with("; no longer configured, and rotated no more: second\n"),
+        "{answer}"
+    );
+    daemon.wait_for("rotated no more: second");
+    // A daemon that was started without keys takes a file without one.
+    daemon.stop();
+    world.configure("");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    assert!(world.ok(&["reload"]).starts_with("took "));
+    daemon.stop();
+}
+
 #[test]
 fn skipped_delivery_to_optional_sink_is_shown() {
     let world = TestEnv::start(&[]);
