@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
+use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 
 /// One minute.
@@ -69,6 +70,21 @@ pub fn from_any_text(text: &str) -> Option<Timestamp> {
         return Some(in_utc(text.parse().ok()?)?.timestamp());
     }
     text.parse().ok()
+}
+
+/// Parses a date of HTTP or mail with its zone: `Sun, 06 Nov 1994 08:49:37 GMT`.
+///
+/// The library's parser takes any other name of a zone for UTC, so that a time in CET
+/// would be an hour off.
+#[must_use]
+pub fn from_mail_text(text: &str) -> Option<Timestamp> {
+    let zone = text.split('(').next()?.trim_end().rsplit(' ').next()?;
+    let is_offset = zone.strip_prefix(['+', '-']).is_some_and(|digits| {
+        digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let is_known = is_offset || ["GMT", "UT", "UTC", "Z"].contains(&zone);
+    let parsed = rfc2822::parse(text).ok().filter(|_| is_known);
+    parsed.map(|zoned| zoned.timestamp())
 }
 
 /// The length of a date: `2026-12-24`.
@@ -226,6 +242,37 @@ mod tests {
             "2026\u{2010}12\u{2010}24",
         ] {
             assert_eq!(from_any_text(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dates_of_mail_have_a_zone_that_is_known() {
+        let expected = Some("1994-11-06T08:49:37Z".parse().unwrap());
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 6 Nov 1994 08:49:37 +0000",
+            "Sun, 06 Nov 1994 09:49:37 +0100",
+            "Sun, 06 Nov 1994 00:49:37 -0800 (PST)",
+            "06 Nov 1994 08:49:37 UT",
+        ] {
+            assert_eq!(from_mail_text(text), expected, "{text}");
+        }
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49:37 GMT+1",
+            "Sun, 06 Nov 1994 08:49:37 A",
+            "Sun, 06 Nov 1994 08:49:37 +100",
+            "Sun, 06 Nov 1994 08:49:37 +01:00",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, 06 Nov 1994 GMT",
+            "GMT",
+            "(",
+            "",
+        ] {
+            assert_eq!(from_mail_text(text), None, "{text}");
         }
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::{rfc2822, strtime};
+use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-use crate::core::time::HOUR;
+use crate::core::time::{self, HOUR};
 
 /// The longest pause that a server is granted. A longer one is more often a mistake than
 /// a wish, and would keep keys from rotating for days.
@@ -58,9 +58,11 @@ pub fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// Parses a number of units; one that is too large for a duration is the longest.
 fn parse_span(text: &str, unit: f64) -> Option<Duration> {
-    let number = text.trim().parse::<f64>().ok()?;
-    let is_valid = number.is_finite() && number >= 0.0;
-    is_valid.then(|| Duration::try_from_secs_f64(number / unit).unwrap_or(Duration::MAX))
+    let text = text.trim();
+    // Neither a sign nor a word such as `inf`.
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit());
+    let number = text.parse::<f64>().ok().filter(|_| is_number)?;
+    Some(Duration::try_from_secs_f64(number / unit).unwrap_or(Duration::MAX))
 }
 
 /// The forms of a date that HTTP had before RFC 1123, and that a recipient must accept.
@@ -68,8 +70,8 @@ const OBSOLETE_DATES: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:
 
 fn parse_http_date(text: &str) -> Option<Timestamp> {
     let text = text.trim();
-    if let Ok(parsed) = rfc2822::parse(text) {
-        return Some(parsed.timestamp());
+    if let Some(at) = time::from_mail_text(text) {
+        return Some(at);
     }
     let mut forms = OBSOLETE_DATES.iter();
     forms.find_map(|form| {
@@ -119,6 +121,42 @@ mod tests {
                 &[("retry-after", "Sat, 06 Nov 2094 08:50:07 GMT")],
                 Some(MAX_RETRY_AFTER),
             ),
+            (
+                &[(
+                    "retry-after",
+                    concat!("9999999999999999999999999999999999999999", "9999999999"),
+                )],
+                Some(MAX_RETRY_AFTER),
+            ),
+            (&[("retry-after", "1e999")], Some(MAX_RETRY_AFTER)),
+            (&[("retry-after-ms", "-1"), ("retry-after", "30")], thirty),
+            (&[("retry-after", "030")], thirty),
+            (
+                &[("retry-after", "0.0001")],
+                Some(Duration::from_micros(100)),
+            ),
+            (&[("retry-after", "+30")], None),
+            (&[("retry-after", "30s")], None),
+            (&[("retry-after", "30, 60")], None),
+            (&[("retry-after", "30;60")], None),
+            (&[("retry-after", "0x1e")], None),
+            (&[("retry-after", "1_000")], None),
+            (&[("retry-after", "infinity")], None),
+            // Another weekday, another zone, and no seconds.
+            (
+                &[date, ("retry-after", "Mon, 06 Nov 1994 08:50:07 GMT")],
+                None,
+            ),
+            (
+                &[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 CET")],
+                None,
+            ),
+            (
+                &[date, ("retry-after", "Sun, 06 Nov 1994 25:50:07 GMT")],
+                None,
+            ),
+            (&[date, ("retry-after", "Sun, 06 Nov 1994")], None),
+            (&[date, ("retry-after", "1994-11-06T08:50:07Z")], None),
             (&[("retry-after", "-1")], None),
             (&[("retry-after", "NaN")], None),
             (&[("retry-after", "inf")], None),

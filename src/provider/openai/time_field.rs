@@ -1,7 +1,6 @@
 //! Times in the API's answers: documented as Unix seconds, and read in every form that
 //! JSON, a proxy or another implementation gives them.
 
-use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -34,8 +33,7 @@ fn read_text(text: &str) -> ReportedTime {
     if text.parse::<f64>().is_ok() {
         return read_number(text);
     }
-    let by_mail = || rfc2822::parse(text).ok().map(|at| at.timestamp());
-    let at = time::from_any_text(text).or_else(by_mail);
+    let at = time::from_any_text(text).or_else(|| time::from_mail_text(text));
     at.map_or(ReportedTime::Unreadable, plausible)
 }
 
@@ -161,6 +159,8 @@ mod tests {
             json!("2024-11-29T04:33:59 CET"),
             json!("2024-11-29T04"),
             json!("20241129"),
+            json!("Fri, 29 Nov 2024 04:33:59 CET"),
+            json!("Sat, 29 Nov 2024 04:33:59 GMT"),
             json!("2024-W48"),
             json!(-1),
             json!(-1_732_854_839),
