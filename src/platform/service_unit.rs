@@ -267,7 +267,7 @@ impl ServiceUnit {
     /// besides its permissions.
     #[must_use]
     pub fn write_problem(&self, path: &Path) -> Option<WriteProblem> {
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let real = real_path(path);
         if let Some((folder, option)) = self.private_folder(&real) {
             return Some(WriteProblem::Private {
                 path: path.to_owned(),
@@ -310,7 +310,9 @@ impl ServiceUnit {
 
     fn may_write(&self, path: &Path) -> bool {
         let depth = |paths: &[PathBuf]| {
-            let covering = paths.iter().filter(|covering| path.starts_with(covering));
+            // systemd follows symbolic links, as in /var/run.
+            let covering = paths.iter().map(|covering| real_path(covering));
+            let covering = covering.filter(|covering| path.starts_with(covering));
             covering.map(|covering| covering.components().count()).max()
         };
         let mut writable = self.settings.paths("ReadWritePaths");
@@ -354,6 +356,15 @@ fn own_folder(parent: &str, folder: &str) -> Option<PathBuf> {
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     is_below.then(|| Path::new(parent).join(folder))
+}
+
+/// Returns a path with the symbolic links of its part that exists followed.
+fn real_path(path: &Path) -> PathBuf {
+    let resolved = path.ancestors().find_map(|existing| {
+        let real = std::fs::canonicalize(existing).ok()?;
+        Some(real.join(path.strip_prefix(existing).ok()?))
+    });
+    resolved.unwrap_or_else(|| path.to_owned())
 }
 
 /// Returns the most important file with this name.

@@ -134,6 +134,24 @@ fn a_masked_or_unreadable_unit_is_not_replaced_by_another() {
 }
 
 #[test]
+fn links_of_writable_paths_are_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("real")).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    let option = format!(
+        "[Service]\nPrivateTmp=no\nReadWritePaths={}\n",
+        link.display()
+    );
+    let root = root(&[(DROP_IN, &option)]);
+    let unit = find(&root, "/etc/rekeyd/config.toml").unwrap();
+    for name in ["link", "link/file", "real", "real/file"] {
+        assert_eq!(unit.write_problem(&dir.path().join(name)), None, "{name}");
+    }
+    assert!(unit.write_problem(&dir.path().join("real2")).is_some());
+}
+
+#[test]
 fn own_folders_are_below_their_parents() {
     for (folder, expected) in [
         ("rekeyd", Some("/var/lib/rekeyd")),
