@@ -12,7 +12,7 @@ use crate::core::key_shape::MIN_KEY_BYTES;
 use crate::core::state::FileNote;
 use crate::sink::TargetContent;
 
-/// The limit of a read. A key behind it is not found.
+/// The limit of a read. What is longer may hold a key behind it.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// The number of nanoseconds in a second.
@@ -68,8 +68,10 @@ fn read_keys(file: &OwnedFd) -> TargetContent {
     let Some(stat) = fs::fstat(file).ok().filter(is_regular) else {
         return TargetContent::Unknown;
     };
-    let size = usize::try_from(stat.st_size).unwrap_or(MAX_READ_BYTES);
-    let size = size.min(MAX_READ_BYTES);
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    if size > MAX_READ_BYTES {
+        return TargetContent::Unreadable;
+    }
     // Its whole size at once, so that no copy of a secret is left behind.
     let mut content = Zeroizing::new(vec![0; size]);
     let mut length = 0;
@@ -80,13 +82,16 @@ fn read_keys(file: &OwnedFd) -> TargetContent {
             Err(_) => return TargetContent::Unknown,
         }
     }
-    // Keys are ASCII: what stands around them may be anything.
+    // Keys are ASCII: what stands around them may be anything, and UTF-16 has zeros
+    // between their characters.
+    content.truncate(length);
+    content.retain(|byte| *byte != 0);
     for byte in &mut *content {
         if !byte.is_ascii() {
             *byte = b' ';
         }
     }
-    let text = std::str::from_utf8(&content[..length]);
+    let text = std::str::from_utf8(&content);
     text.map_or(TargetContent::Unknown, TargetContent::from_text)
 }
 
@@ -105,5 +110,50 @@ fn inspect_unreadable(location: &TargetLocation) -> TargetContent {
             }
         }
         Ok(_) | Err(_) => TargetContent::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::secret::Secret;
+    use crate::sink::file::settings::FileTarget;
+
+    const KEY: &str = "sk-admin-AbCd0123EfGh4567";
+
+    #[test]
+    fn a_key_is_found_in_any_encoding_and_never_cut_off() {
+        let utf16 = |text: &str, to_bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(to_bytes).collect()
+        };
+        let line = format!("\u{feff}{KEY}\r\n");
+        for (content, expected) in [
+            (format!("{KEY}\n").into_bytes(), "key"),
+            (utf16(&line, u16::to_le_bytes), "key"),
+            (utf16(&line, u16::to_be_bytes), "key"),
+            ([b"Schl\xfcssel: ", KEY.as_bytes(), b"\xff"].concat(), "key"),
+            (vec![b' '; MAX_READ_BYTES], "none"),
+            (vec![b' '; MAX_READ_BYTES + 1], "unreadable"),
+            (vec![0; 100], "none"),
+            (Vec::new(), "none"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("file");
+            std::fs::write(&path, &content).unwrap();
+            let location = TargetLocation(Arc::new(FileTarget::with_defaults(path)));
+            let found = match inspect(&location) {
+                TargetContent::Keys(keys) => {
+                    let keys: Vec<_> = keys.iter().map(Secret::expose).collect();
+                    assert_eq!(keys, [KEY]);
+                    "key"
+                }
+                TargetContent::NoKey => "none",
+                TargetContent::Unreadable => "unreadable",
+                TargetContent::Unknown => "unknown",
+            };
+            assert_eq!(found, expected, "{} bytes", content.len());
+        }
     }
 }
