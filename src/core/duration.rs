@@ -82,6 +82,8 @@ pub fn to_human_text(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -92,6 +94,8 @@ mod tests {
             ("24h", 86_400),
             ("7d", 604_800),
             ("0s", 0),
+            ("007d", 604_800),
+            ("3650d", 315_360_000),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
@@ -105,14 +109,39 @@ mod tests {
         assert_eq!(to_text(Duration::from_millis(1_999)), "1s");
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn printed_duration_is_read_back(seconds in 0..=MAX_DURATION.as_secs()) {
+            let span = Duration::from_secs(seconds);
+            prop_assert_eq!(parse(&to_text(span)), Ok(span));
+        }
+
+        #[test]
+        fn only_the_grammar_is_accepted(text in "[-+ .0-9\u{661}smhdwMS]{0,6}") {
+            let number = text.strip_suffix(['s', 'm', 'h', 'd']);
+            let is_grammar = number.is_some_and(|number| {
+                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            });
+            prop_assert_eq!(parse(&text) != Err(DurationError::InvalidSyntax), is_grammar, "{}", text);
+        }
+    }
+
     #[test]
     fn invalid_durations_are_rejected() {
         for text in [
-            "", "s", "30", "-1s", "+1s", "1.5h", "1h30m", " 1s", "1 s", "1w", "1ms", "１s",
+            "", "s", "30", "-1s", "+1s", "1.5h", "1h30m", " 1s", "1 s", "1w", "1ms", "１s", "1s ",
+            "1s\n", "1S", "1\0s", "0x1s", "1_0s", "1e3s", "٣s", "1µs", "d1",
         ] {
             assert_eq!(parse(text), Err(DurationError::InvalidSyntax), "{text}");
         }
-        for text in ["3651d", "99999999999999999999999s"] {
+        for text in [
+            "3651d",
+            "315360001s",
+            "99999999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert_eq!(parse(text), Err(DurationError::TooLong), "{text}");
         }
     }

@@ -240,6 +240,39 @@ mod tests {
     }
 
     #[test]
+    fn exceptions_are_hosts_their_subdomains_and_networks() {
+        for (url, exceptions, is_direct) in [
+            (HTTPS, "receiver.example", true),
+            (HTTPS, ".receiver.example", true),
+            (HTTPS, "example", true),
+            (HTTPS, ".example", true),
+            (HTTPS, "RECEIVER.example", true),
+            (HTTPS, "other, receiver.example ,x", true),
+            (HTTPS, "*", true),
+            (HTTPS, "iver.example", false),
+            (HTTPS, "a.receiver.example", false),
+            (HTTPS, "receiver.example.com", false),
+            (HTTPS, "receiver", false),
+            (HTTPS, "receiver.example/hook", false),
+            (HTTPS, "https://receiver.example", false),
+            (HTTPS, "10.0.0.0/8", false),
+            (HTTPS, ",", false),
+            ("https://10.1.2.3/", "10.0.0.0/8", true),
+            ("https://10.1.2.3/", "10.1.2.3", true),
+            ("https://10.1.2.3/", "10.1.2", false),
+            ("https://10.1.2.3/", "3", false),
+            ("https://10.1.2.3/", "11.0.0.0/8", false),
+            ("https://10.1.2.3/", "10.1.2.30", false),
+            ("https://[2001:db8::1]/", "2001:db8::/32", true),
+            ("https://[2001:db8::1]/", "2001:db9::/32", false),
+        ] {
+            let variables = [("HTTPS_PROXY", "p:1"), ("NO_PROXY", exceptions)];
+            let found = find(url, &variables).unwrap();
+            assert_eq!(found.is_none(), is_direct, "{url} {exceptions}");
+        }
+    }
+
+    #[test]
     fn unusable_proxy_is_an_error_without_its_password() {
         for (name, value) in [
             ("HTTPS_PROXY", "http://exa mple:1"),
