@@ -136,6 +136,17 @@ impl Checkpoints {
         Ok(busy == 0 && log == copied)
     }
 
+    /// Copies the tables of a new ledger out of its log.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::run`].
+    pub(super) fn copy_first_commit(&mut self, connection: &Connection) -> Result<(), LedgerError> {
+        if self.note.is_some() {
+            self.run(connection, "PASSIVE")?;
+        }
+        Ok(())
+    }
+
     /// Copies and truncates the log at an orderly stop, so that the ledger is one file.
     pub(super) fn close(&mut self, connection: &Connection) {
         let closed = connection

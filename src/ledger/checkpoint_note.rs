@@ -69,7 +69,21 @@ pub(super) enum LogOrigin {
     /// It may belong to the ledger: an integrity check decides.
     Unclear,
     /// It may belong to another file, for this reason.
-    Foreign(&'static str),
+    Foreign(ForeignReason),
+}
+
+/// What speaks against a log that stands beside a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ForeignReason {
+    /// There is no ledger, or one without a page. SQLite deletes its log, whoever opens it.
+    #[error("the ledger is missing or empty")]
+    NoLedger,
+    /// Another file has the ledger's name.
+    #[error("the ledger is another file")]
+    OtherFile,
+    /// The ledger changed after the last checkpoint.
+    #[error("another program wrote the ledger")]
+    WrittenByOther,
 }
 
 impl LogOrigin {
@@ -80,6 +94,16 @@ impl LogOrigin {
             Self::Empty { is_unchanged } => !is_unchanged,
             Self::Own => false,
             Self::Unclear | Self::Foreign(_) => true,
+        }
+    }
+
+    /// Returns whether the ledger may lack what its last writer recorded, so that its
+    /// credentials are compared with the provider before anything begins. Older copies of
+    /// the ledger and its log, put back together, look like what a crash left.
+    pub(super) const fn may_lack_commits(self) -> bool {
+        match self {
+            Self::Empty { is_unchanged } => !is_unchanged,
+            Self::Own | Self::Unclear | Self::Foreign(_) => true,
         }
     }
 }
@@ -127,7 +151,7 @@ fn compare(found: Option<FileStamp>, has_log: bool, noted: Option<NotedState>) -
         return LogOrigin::Empty { is_unchanged };
     }
     let Some(found) = found.filter(|found| found.size > 0) else {
-        return LogOrigin::Foreign("the ledger is missing or empty");
+        return LogOrigin::Foreign(ForeignReason::NoLedger);
     };
     let is_same = |device, inode| (found.device, found.inode) == (device, inode);
     match noted {
@@ -136,14 +160,14 @@ fn compare(found: Option<FileStamp>, has_log: bool, noted: Option<NotedState>) -
         Some(NotedState::UnderWay { device, inode }) if is_same(device, inode) => {
             LogOrigin::Unclear
         }
-        Some(NotedState::UnderWay { .. }) => LogOrigin::Foreign("the ledger is another file"),
+        Some(NotedState::UnderWay { .. }) => LogOrigin::Foreign(ForeignReason::OtherFile),
         Some(NotedState::Done(noted) | NotedState::Closed(noted)) => {
             if found == noted {
                 LogOrigin::Own
             } else if found.inode != noted.inode {
-                LogOrigin::Foreign("the ledger is another file")
+                LogOrigin::Foreign(ForeignReason::OtherFile)
             } else if (found.size, found.modified) != (noted.size, noted.modified) {
-                LogOrigin::Foreign("another program wrote the ledger")
+                LogOrigin::Foreign(ForeignReason::WrittenByOther)
             } else {
                 // The numbers of devices may change when the host starts.
                 LogOrigin::Unclear
@@ -153,8 +177,8 @@ fn compare(found: Option<FileStamp>, has_log: bool, noted: Option<NotedState>) -
 }
 
 /// Returns the error of a log that may belong to another file, with the commands that set
-/// it aside.
-pub(super) fn foreign_log(path: &Path, reason: &str) -> LedgerError {
+/// it aside. `can_keep` is whether the log can be copied into the ledger.
+fn foreign_log_error(path: &Path, reason: String, can_keep: bool) -> LedgerError {
     let [ledger, log, _] = files_of_sqlite(path);
     let journal = sibling_path(&ledger, "-journal");
     let is_there = |file: &&PathBuf| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
@@ -165,13 +189,26 @@ pub(super) fn foreign_log(path: &Path, reason: &str) -> LedgerError {
     });
     LedgerError::ForeignLog {
         path: path.to_owned(),
-        reason: reason.to_owned(),
+        reason,
         set_aside: moves.collect::<Vec<_>>().join(" && "),
-        keep: format!(
-            "sqlite3 {} 'PRAGMA integrity_check; PRAGMA wal_checkpoint(TRUNCATE)'",
-            shell_path(&ledger)
-        ),
+        keep: can_keep.then(|| {
+            format!(
+                "sqlite3 {} 'PRAGMA integrity_check; PRAGMA wal_checkpoint(TRUNCATE)'",
+                shell_path(&ledger)
+            )
+        }),
     }
+}
+
+/// Returns the error of a log that may belong to another file.
+pub(super) fn foreign_log(path: &Path, reason: ForeignReason) -> LedgerError {
+    let can_keep = reason != ForeignReason::NoLedger;
+    foreign_log_error(path, reason.to_string(), can_keep)
+}
+
+/// Returns the error of a log with which the ledger is damaged, as `found` says.
+pub(super) fn log_that_damages(path: &Path, found: &LedgerError) -> LedgerError {
+    foreign_log_error(path, found.to_string(), true)
 }
 
 /// Returns a path beside `file`, with `ending` and perhaps a number, that does not exist.
@@ -326,9 +363,9 @@ mod tests {
         });
         let done = Some(NotedState::Done(LEDGER));
         let closed = Some(NotedState::Closed(LEDGER));
-        let another = Foreign("the ledger is another file");
-        let written = Foreign("another program wrote the ledger");
-        let missing = Foreign("the ledger is missing or empty");
+        let another = Foreign(ForeignReason::OtherFile);
+        let written = Foreign(ForeignReason::WrittenByOther);
+        let missing = Foreign(ForeignReason::NoLedger);
         let changed = Empty {
             is_unchanged: false,
         };

@@ -125,8 +125,8 @@ pub enum LedgerError {
     /// The log beside the ledger may belong to another file.
     #[error("the log beside the ledger {} may not belong to it: {reason}; the log may hold the \
              only record of a live credential, so do not remove it; hint: if a copy was put \
-             there, set the log aside: {set_aside}; if not, copy the log into the ledger: {keep}; \
-             `rekeyd restore` puts a backup back", .path.display())]
+             there, set the log aside: {set_aside}{}; `rekeyd restore` puts a backup back",
+            .path.display(), keep_advice(.keep.as_deref()))]
     ForeignLog {
         /// The ledger.
         path: PathBuf,
@@ -134,8 +134,8 @@ pub enum LedgerError {
         reason: String,
         /// The commands that set the log aside.
         set_aside: String,
-        /// The command that copies the log into the ledger.
-        keep: String,
+        /// The command that copies the log into the ledger, if there is one to copy it into.
+        keep: Option<String>,
     },
     /// The disk has no room for what the ledger writes.
     #[error("{} has no room for {kibibytes} KiB, which the ledger needs: {reason}", .folder.display())]
@@ -212,6 +212,12 @@ impl LedgerError {
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_malformed())
     }
+}
+
+fn keep_advice(command: Option<&str>) -> String {
+    let advice =
+        command.map(|command| format!("; if not, copy the log into the ledger: {command}"));
+    advice.unwrap_or_default()
 }
 
 /// An error of the database library, opaque outside the ledger.

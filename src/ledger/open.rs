@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::ledger::checkpoint::{Checkpoints, check_integrity};
 use crate::ledger::checkpoint_note::{
-    CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin,
+    CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin, log_that_damages,
 };
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
@@ -278,7 +278,7 @@ fn prepare_connection(
         && let Err(error) = check_integrity(connection)
     {
         return Err(if origin == LogOrigin::Unclear {
-            foreign_log(path, &error.to_string())
+            log_that_damages(path, &error)
         } else {
             error
         });
@@ -287,7 +287,7 @@ fn prepare_connection(
     let ledger_file = lock.map(WriterLock::clone_descriptor).transpose()?;
     let mut checkpoints = Checkpoints::new(note.transpose()?, ledger_file, options.wal_pages);
     configure_and_migrate(connection, path, now, options, origin, &mut checkpoints)?;
-    if lock.is_some() && origin.is_uncertain() {
+    if lock.is_some() && origin.may_lack_commits() {
         identity::forget_reconciliations(connection)?;
     }
     Ok(checkpoints)
@@ -380,7 +380,11 @@ fn migrate(
     checkpoints: &mut Checkpoints,
 ) -> Result<(), LedgerError> {
     match version {
-        LedgerVersion::Empty => version::migrate(connection, None),
+        LedgerVersion::Empty => {
+            version::migrate(connection, None)?;
+            // A ledger without its log is then never taken for one that was not written yet.
+            checkpoints.copy_first_commit(connection)
+        }
         LedgerVersion::FirstRelease(previous) => {
             first_release::migrate(connection, path, previous)?;
             // The log holds the whole ledger now. If readers keep it from being truncated,

@@ -126,6 +126,10 @@ impl PageCheck {
     }
 
     fn check(&self) -> Result<String, LedgerError> {
+        // SQLite deletes the log of a ledger without a page.
+        if self.path.metadata().is_ok_and(|found| found.len() == 0) {
+            return Ok("the file is empty".to_owned());
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

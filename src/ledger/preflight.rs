@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::ledger::checkpoint::check_integrity;
-use crate::ledger::checkpoint_note::{LogOrigin, foreign_log};
+use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages};
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{self, LedgerIdentity};
 use crate::ledger::ledger_file::{IS_DIRECTORY_REASON, READ_ONLY_REASON, network_file_system_at};
@@ -147,7 +147,7 @@ fn check_content(
     };
     if must_check && let Err(error) = check_integrity(&connection) {
         return Err(if origin == LogOrigin::Unclear {
-            foreign_log(path, &error.to_string())
+            log_that_damages(path, &error)
         } else {
             into_open_error(path, error)
         });

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ledger::checkpoint_note::{LogOrigin, foreign_log, log_origin};
+use crate::ledger::checkpoint_note::{ForeignReason, LogOrigin, foreign_log, log_origin};
+use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{cannot_open, check_regular};
 use crate::ledger::lock::WriterLock;
@@ -24,7 +25,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
             release: first_release::RELEASE,
             kept_path: kept_file::kept_path(path, first_release::RELEASE),
         }),
-        LedgerVersion::Empty | LedgerVersion::Supported(_) => Err(LedgerError::Open {
+        LedgerVersion::Empty => Err(LedgerError::Open {
+            path: path.to_owned(),
+            reason: "rekeyd has recorded nothing in it yet; `rekeyd run` or `rekeyd once` does"
+                .to_owned(),
+        }),
+        LedgerVersion::Supported(_) => Err(LedgerError::Open {
             path: path.to_owned(),
             reason: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
         }),
@@ -58,16 +64,24 @@ pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion),
     open_named(path, Path::new(&sqlite_url(path, "immutable=1")?))
 }
 
-/// Checks that the log beside the ledger belongs to it, unless a writer has opened both.
+/// Checks that the log beside the ledger belongs to it, unless a writer has opened both,
+/// and that SQLite would not delete it.
 ///
 /// # Errors
-/// [`LedgerError::ForeignLog`].
+/// [`LedgerError::ForeignLog`], or [`LedgerError::Damaged`] while a writer runs.
 pub(super) fn check_log(path: &Path) -> Result<LogOrigin, LedgerError> {
     let origin = log_origin(path).map_err(|error| cannot_open(path, &error))?;
-    if let LogOrigin::Foreign(reason) = origin
-        && WriterLock::holder(path).is_none()
-    {
+    let LogOrigin::Foreign(reason) = origin else {
+        return Ok(origin);
+    };
+    if WriterLock::holder(path).is_none() {
         return Err(foreign_log(path, reason));
+    }
+    if reason == ForeignReason::NoLedger {
+        return Err(LedgerError::Damaged {
+            path: path.to_owned(),
+            damage: LedgerDamage::Truncated(path.to_owned()),
+        });
     }
     Ok(origin)
 }

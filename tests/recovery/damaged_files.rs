@@ -199,7 +199,10 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
     assert!(page.contains(damage.expected), "{case}: {page}");
     assert!(page.contains("rekeyd restore"), "{case}: {page}");
 
-    // `status` says so, whatever the ledger says, and no other process is let in.
+    // `status` says so, whatever the ledger says, and no other process is let in. None of
+    // them takes away the log, which may hold the only record of a credential.
+    let log_file = world.path("ledger.db-wal");
+    let log_content = fs::read(&log_file).ok();
     let status = world.run(&["status"]);
     assert_eq!(status.status.code(), Some(1), "{case}");
     let printed = text(&status.stdout);
@@ -212,6 +215,14 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
         "{case}: {}",
         text(&once.stderr)
     );
+    let backup = world.path("another.db");
+    for command in [
+        &["history"][..],
+        &["check"],
+        &["backup", backup.to_str().unwrap()],
+    ] {
+        world.run(command);
+    }
 
     // Nothing more is sent: a command that waits is not carried out.
     let created = world.keys().len();
@@ -239,6 +250,10 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
     }
     assert!(notices.contains(damage.expected), "{case}: {notices}");
     assert_eq!(world.keys().len(), created, "{case}");
+    if log_content.is_some() {
+        let is_kept = fs::read(&log_file).ok() == log_content;
+        assert!(is_kept, "{case}: the log is another one");
+    }
 }
 
 fn assert_each_damage_is_noticed(rotates_meanwhile: bool) {
