@@ -81,6 +81,9 @@ pub(super) enum ForeignReason {
     /// Another file has the ledger's name.
     #[error("the ledger is another file")]
     OtherFile,
+    /// Nothing says which file the log belongs to.
+    #[error("the note of its checkpoints is missing")]
+    NoNote,
     /// The ledger changed after the last checkpoint.
     #[error("another program wrote the ledger")]
     WrittenByOther,
@@ -120,7 +123,7 @@ pub(super) fn log_origin(path: &Path) -> Result<LogOrigin, Error> {
     let has_log = length(&log)? > 0 || length(&journal)? > 0;
     let origin = compare(found, has_log, read_note(&ledger)?);
     if origin == LogOrigin::Unclear && is_note_missing(&ledger)? {
-        return Ok(LogOrigin::Foreign("the note of its checkpoints is missing"));
+        return Ok(LogOrigin::Foreign(ForeignReason::NoNote));
     }
     Ok(origin)
 }
