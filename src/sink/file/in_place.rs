@@ -13,6 +13,7 @@ use super::attempt_guard::ReplaceAttempt;
 use super::attributes;
 use super::disk;
 use super::inspect;
+use super::replaceability::other_names_problem;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::core::state::FileNote;
 use crate::sink::DeliveryError;
@@ -69,10 +70,13 @@ fn open(location: &TargetLocation) -> Result<Option<File>, String> {
     let path = location.path().display();
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match fs::openat(&folder, location.file_name(), flags, Mode::empty()) {
-        Ok(file) if fs::fstat(&file).is_ok_and(|stat| is_regular(&stat)) => {
-            Ok(Some(File::from(file)))
-        }
-        Ok(_) => Err(format!("{path} is not a regular file")),
+        Ok(file) => match fs::fstat(&file) {
+            Ok(stat) if is_regular(&stat) => match other_names_problem(location, &stat) {
+                Some(problem) => Err(problem),
+                None => Ok(Some(File::from(file))),
+            },
+            Ok(_) | Err(_) => Err(format!("{path} is not a regular file")),
+        },
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(format!(
             "cannot open {path}: {}",
@@ -164,6 +168,25 @@ mod tests {
             // One step for each byte; mode, length and sync besides.
             assert_eq!(steps.count(), NEW.len() + 3, "{interruption:?}");
         }
+    }
+
+    /// Whoever may write the folder could give the file the name of the ledger, or of the
+    /// file with rekeyd's own credential.
+    #[test]
+    fn file_with_another_name_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("secret"), dir.path().join("ledger.db"));
+        std::fs::write(&other, OLD).unwrap();
+        std::fs::hard_link(&other, &path).unwrap();
+        let location = TargetLocation(Arc::new(FileTarget {
+            write: WriteMode::InPlace,
+            ..FileTarget::with_defaults(path)
+        }));
+        let error = run(&location).err().unwrap();
+        assert_eq!(error.acceptance, Acceptance::NotAccepted);
+        assert_eq!(std::fs::read(&other).unwrap(), OLD);
+        let problems = location.problems();
+        assert!(problems[0].contains("2 names"), "{problems:?}");
     }
 
     #[test]

@@ -96,8 +96,25 @@ fn sticky_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> O
     ))
 }
 
+/// The problem of a file with further names, which may be those of rekeyd's own files or
+/// of another sink's: written in place, it changes under all of them. Names that appear
+/// after the start are in no configuration.
+pub(super) fn other_names_problem(location: &TargetLocation, file: &Stat) -> Option<String> {
+    let path = location.path().display();
+    (file.st_nlink > 1).then(|| {
+        format!(
+            "{path} is one file with {} names (hard links), and writing it in place would change \
+             it under each of them; hint: give the sink a file of its own",
+            file.st_nlink
+        )
+    })
+}
+
 /// The problem of a file that cannot be written in place.
 fn write_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Option<String> {
+    if let Some(problem) = other_names_problem(location, file) {
+        return Some(problem);
+    }
     let path = location.path().display();
     let access = fs::accessat(
         folder,
