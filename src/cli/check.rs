@@ -146,8 +146,9 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
     let listing = provider.list(&Scope::AdminKeys);
     let problem = match tokio::time::timeout(LIST_PATIENCE, listing).await {
         Ok(Ok(listed)) => {
-            let (date, now) = (listed.server_time?, SystemClock.now());
-            (!time::clocks_agree(date, now)).then(|| clock_mismatch_message(Some(date), now))?
+            let (date, now) = (listed.server_time, SystemClock.now());
+            let agrees = date.is_some_and(|date| time::clocks_agree(date, now));
+            (!agrees).then(|| clock_mismatch_message(date, now))?
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!(

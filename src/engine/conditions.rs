@@ -336,7 +336,7 @@ impl Conditions {
             if self.is_first_occurrence(field) {
                 tracing::warn!(
                     "the {field} of a credential in the provider's answer is no time that rekeyd \
-                     can read; credentials with it count as in use; hint: compare base-url and \
+                     can read, or cannot be true; credentials with it count as in use; hint: compare base-url and \
                      any proxy before it with the provider's documentation"
                 );
             }
@@ -366,17 +366,25 @@ pub(crate) fn concerns(key: &ConditionKey, scope: &Scope) -> bool {
     key.1.as_ref().is_none_or(|of_scope| of_scope == scope)
 }
 
-/// Describes the difference between two clocks that disagree.
+/// The problem that the provider's time is unknown. The clock of this host may be right.
+pub(crate) const MISSING_DATE: &str = "the provider's answers have no Date that can be read, so \
+     that this host's clock cannot be compared with the provider's, and revocations wait; let \
+     what stands between here and base-url, such as a proxy, keep the header Date";
+
+/// Describes the difference between two clocks that disagree, or that the provider's is
+/// unknown.
 pub(crate) fn clock_mismatch_message(
     provider_time: Option<Timestamp>,
     host_time: Timestamp,
 ) -> String {
-    let provider_time = provider_time.map_or("nothing".to_owned(), time::to_text);
-    format!(
-        "this host's clock says {} and the provider's says {provider_time}; set the clock of this \
-         host",
-        time::to_text(host_time)
-    )
+    match provider_time {
+        Some(provider_time) => format!(
+            "this host's clock says {} and the provider's says {}; set the clock of this host",
+            time::to_text(host_time),
+            time::to_text(provider_time)
+        ),
+        None => MISSING_DATE.to_owned(),
+    }
 }
 
 /// Returns the condition that the error of a harmless request with the admin credential

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AGE, DATE, HeaderMap, RETRY_AFTER};
 
 use crate::core::time::{self, HOUR};
 
@@ -44,10 +44,19 @@ fn host_time() -> Timestamp {
     Timestamp::now()
 }
 
-/// Returns the server's time, by the `Date` of a response.
+/// Returns the server's time, by the `Date` of a response. A cache keeps the `Date` of the
+/// answer that it repeats, and says in `Age` how many seconds ago that was; where `Age`
+/// cannot be read, the time is unknown.
 #[must_use]
 pub fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
-    header_text(headers, DATE.as_str()).and_then(parse_http_date)
+    let date = header_text(headers, DATE.as_str()).and_then(parse_http_date)?;
+    if !headers.contains_key(AGE) {
+        return Some(date);
+    }
+    let age = header_text(headers, AGE.as_str())?.trim();
+    let is_number = !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = age.parse().ok().filter(|_| is_number)?;
+    date.checked_add(Duration::from_secs(seconds)).ok()
 }
 
 /// Returns a header as text, if it is text.
@@ -91,6 +100,34 @@ mod tests {
             (name, HeaderValue::from_static(value))
         });
         requested_pause(&pairs.collect())
+    }
+
+    #[test]
+    fn a_cached_date_is_older_by_its_age() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        for (age, expected) in [
+            (None, at("1994-11-06T08:49:37Z")),
+            (Some("0"), at("1994-11-06T08:49:37Z")),
+            (Some("600"), at("1994-11-06T08:59:37Z")),
+            (Some(" 600 "), at("1994-11-06T08:59:37Z")),
+            (Some("86400"), at("1994-11-07T08:49:37Z")),
+            (Some(""), None),
+            (Some("-1"), None),
+            (Some("+1"), None),
+            (Some("1.5"), None),
+            (Some("10m"), None),
+            (Some("600, 30"), None),
+            (Some("18446744073709551615"), None),
+            (Some("99999999999999999999"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, HeaderValue::from_static(date));
+            if let Some(age) = age {
+                headers.insert(AGE, HeaderValue::from_static(age));
+            }
+            assert_eq!(server_time(&headers), expected, "{age:?}");
+        }
     }
 
     #[test]

@@ -149,6 +149,12 @@ fn clocks_agree_within_five_minutes() {
         message.contains("2026-11-24T03:00:00Z") && message.contains("2026-11-24T04:00:00Z"),
         "{message}"
     );
+    let unknown = clock_mismatch_message(None, host_time);
+    assert!(
+        unknown.contains("no Date") && unknown.contains("proxy"),
+        "{unknown}"
+    );
+    assert!(!unknown.contains("set the clock"), "{unknown}");
 }
 
 #[test]

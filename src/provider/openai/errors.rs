@@ -160,7 +160,7 @@ impl ResponseHead {
             // succeed.
             StatusCode::UNAUTHORIZED => (ErrorKind::Forbidden, later),
             StatusCode::FORBIDDEN => (ErrorKind::Forbidden, RetryAdvice::Never),
-            StatusCode::NOT_FOUND if !is_unknown_path(envelope) => {
+            StatusCode::NOT_FOUND | StatusCode::GONE if !is_unknown_path(envelope) => {
                 (ErrorKind::NotFound, RetryAdvice::Never)
             }
             StatusCode::TOO_MANY_REQUESTS if is_quota => {
@@ -179,7 +179,7 @@ fn is_ambiguous(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT)
 }
 
-/// Whether a 404 concerns a path that the provider does not know, which proves
+/// Whether a 404 or 410 concerns a path that the provider does not know, which proves
 /// nothing about a credential there.
 fn is_unknown_path(envelope: &ErrorEnvelope) -> bool {
     envelope.code.as_deref() == Some(UNKNOWN_URL_CODE)
