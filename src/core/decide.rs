@@ -2,6 +2,7 @@
 //! process holds in memory, and of the time.
 
 pub mod create_answer;
+pub mod created_times;
 pub mod due;
 pub mod next_step;
 pub mod outcome;

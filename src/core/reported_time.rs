@@ -2,6 +2,12 @@
 
 use jiff::Timestamp;
 
+/// The field with the time at which a credential was made.
+pub const CREATION_FIELD: &str = "created_at";
+
+/// The field with the end of a credential.
+pub const EXPIRY_FIELD: &str = "expires_at";
+
 /// A time in an answer of the provider. One that cannot be read is something else than
 /// none: "never used" and "never expires" have consequences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use crate::core::active_credential::{CredentialUsage, SecretOrigin};
 use crate::core::ids::{CredentialId, Label};
 pub use crate::core::in_flight::CreatedCredential;
-use crate::core::reported_time::ReportedTime;
+use crate::core::reported_time::{EXPIRY_FIELD, ReportedTime};
 use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
@@ -122,9 +122,6 @@ pub struct ListedCredential {
     /// Its owner, for people.
     pub owner: Option<String>,
 }
-
-/// The field with the end of a credential.
-pub const EXPIRY_FIELD: &str = "expires_at";
 
 impl ListedCredential {
     /// Returns its last use, as far as it is known. Where its end cannot be read, what

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::core::change::{Change, RevokedDuplicate, Transition};
+use crate::core::decide::created_times::remove_impossible_times;
 use crate::core::decide::revocation::RevocationReason;
 use crate::core::ids::{Label, RotationId};
 use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
+use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::effects::revoke::{ExpectedName, RECONFIGURED, RevocationOutcome, STILL_SHOWN};
 use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::{CreatedCredential, EXPIRY_FIELD, Effect, ListedCredential, ProviderError};
+use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
 
 impl Worker {
     fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
@@ -40,7 +44,8 @@ impl Worker {
         self.observe_response(&answer);
         match answer {
             Ok(mut answer) => {
-                self.complete_expiry(&mut answer.value, expires_in);
+                let answered_at = answer.server_time.unwrap_or_else(|| self.now());
+                self.complete_times(&mut answer.value, expires_in, answered_at);
                 if expires_in.is_some() && answer.value.metadata.expires_at.is_none() {
                     self.log_missing_expiry();
                 }
@@ -334,10 +339,18 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Sets the end of a credential that was requested and cannot be read in the answer:
-    /// it is not taken for one without an end.
-    fn complete_expiry(&self, created: &mut CreatedCredential, expires_in: Option<Duration>) {
+    /// Removes the times that cannot be true from an answer, as if they could not be
+    /// read, and sets the end of a credential that was requested and cannot be read: it is
+    /// not taken for one without an end.
+    fn complete_times(
+        &self,
+        created: &mut CreatedCredential,
+        expires_in: Option<Duration>,
+        answered_at: Timestamp,
+    ) {
         let conditions = &self.services.conditions;
+        let removed = remove_impossible_times(&mut created.metadata, expires_in, answered_at);
+        created.unreadable_times.extend(removed);
         conditions.report_unreadable_times(&created.unreadable_times);
         if created.unreadable_times.contains(&EXPIRY_FIELD) {
             let created_at = created.metadata.created_at.unwrap_or_else(|| self.now());
