@@ -1,12 +1,13 @@
 //! The cell that holds the admin credential in use, and what this process knows of
 //! other secrets.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::core::ids::CredentialId;
 use crate::core::secret::{EndMatch, Secret, compare_end};
+use crate::core::secret_digests::SecretDigests;
 
 /// The admin credential that rekeyd authenticates with. The provider client reads it
 /// at each request, so that a new one takes effect without a restart.
@@ -25,8 +26,12 @@ struct KnownSecrets {
     hasher: RandomState,
     /// The digest of each secret that came in the answer to its create.
     created: HashMap<CredentialId, u64>,
-    /// The digest of each secret that rekeyd authenticated with, or could have.
-    own: HashSet<u64>,
+    /// The secrets that came in the answer to a create.
+    received: SecretDigests,
+    /// The secrets that came in any answer, believed or not.
+    answered: SecretDigests,
+    /// The secrets that rekeyd authenticated with, or could have.
+    own: SecretDigests,
     /// Whether the provider showed an end that was not that of the secret.
     are_ends_unreliable: bool,
 }
@@ -153,6 +158,7 @@ impl ActiveCredential {
         let mut inner = self.write();
         let digest = inner.digest(secret);
         inner.created.insert(id.clone(), digest);
+        inner.received.insert(secret);
         compare_end(secret.expose(), redacted_value) == EndMatch::Different
     }
 
@@ -162,25 +168,36 @@ impl ActiveCredential {
         self.write().are_ends_unreliable = true;
     }
 
-    /// Returns where a secret is known from.
+    /// Returns where a secret is known from: one that differs only in its prefix, its
+    /// case, or what surrounds it is the same.
     #[must_use]
     pub fn origin(&self, secret: &Secret) -> SecretOrigin {
         let inner = self.read();
-        let digest = inner.digest(secret);
-        if inner.own.contains(&digest) {
+        if inner.own.show_in(secret.expose()) {
             SecretOrigin::Own
-        } else if inner.created.values().any(|created| *created == digest) {
+        } else if inner.received.show_in(secret.expose()) {
             SecretOrigin::Created
         } else {
             SecretOrigin::Unknown
         }
     }
 
+    /// Records a secret in an answer, before anything else in the answer is read.
+    pub fn record_answered(&self, secret: &Secret) {
+        self.write().answered.insert(secret);
+    }
+
+    /// Returns whether a text shows a secret that rekeyd authenticated with, or that came
+    /// in an answer, also after it was wiped.
+    #[must_use]
+    pub fn is_shown_in(&self, text: &str) -> bool {
+        let inner = self.read();
+        inner.own.show_in(text) || inner.answered.show_in(text)
+    }
+
     /// Records a secret that rekeyd could authenticate with.
     pub fn record_own(&self, secret: &Secret) {
-        let mut inner = self.write();
-        let digest = inner.digest(secret);
-        inner.own.insert(digest);
+        self.write().own.insert(secret);
     }
 
     /// Sets the credential in use.
@@ -340,6 +357,38 @@ mod tests {
                 SecretOrigin::Unknown,
             ]
         );
+    }
+
+    #[test]
+    fn secrets_are_known_whatever_surrounds_them() {
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-0123456789abcdef"));
+        let created = secret("sk-admin-ZYXWVUTSRQPONM");
+        cell.record_created(&id("key_1"), &created, None);
+        for (text, expected) in [
+            ("sk-admin-0123456789ABCDEF", SecretOrigin::Own),
+            ("sk-admin-0123456789abcdef ", SecretOrigin::Own),
+            ("0123456789abcdef", SecretOrigin::Own),
+            ("sk-proj-0123456789abcdef", SecretOrigin::Own),
+            ("\tSK-ADMIN-zyxwvutsrqponm", SecretOrigin::Created),
+            ("sk-admin-0123456789abcdee", SecretOrigin::Unknown),
+        ] {
+            assert_eq!(cell.origin(&secret(text)), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_refused_answers_are_known_in_other_texts() {
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-0123456789abcdef"));
+        let answered = secret("sk-admin-ZYXWVUTSRQPONM");
+        assert!(!cell.is_shown_in("key_ZYXWVUTSRQPONM"));
+        cell.record_answered(&answered);
+        assert_eq!(cell.origin(&answered), SecretOrigin::Unknown);
+        for text in ["key_ZYXWVUTSRQPONM", "key_0123456789abcdef_1"] {
+            assert!(cell.is_shown_in(text), "{text}");
+        }
+        assert!(!cell.is_shown_in("key_0123456789"));
     }
 
     /// One redacted value that contradicts its secret shows that no other proves

@@ -31,6 +31,7 @@ pub mod reported_time;
 pub mod schedule;
 pub mod scope;
 pub mod secret;
+pub mod secret_digests;
 pub mod secret_text;
 pub mod shell;
 pub mod state;

@@ -79,17 +79,46 @@ pub fn parse(bytes: &[u8], form: SecretForm) -> Result<Secret, SecretTextError> 
     if text.is_empty() {
         return Err(SecretTextError::Empty);
     }
+    check_form(text, form)?;
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Checks a trimmed text.
+fn check_form(text: &str, form: SecretForm) -> Result<(), SecretTextError> {
     match form {
-        SecretForm::Lines => {}
-        SecretForm::Token => check_word(text)?,
+        SecretForm::Lines => Ok(()),
+        SecretForm::Token => check_word(text),
         SecretForm::AdminKey => {
             check_word(text)?;
-            if let Some(found) = other_kind(text) {
-                return Err(SecretTextError::OtherKind { found });
-            }
+            other_kind(text).map_or(Ok(()), |found| Err(SecretTextError::OtherKind { found }))
         }
     }
-    Ok(Secret::new(text.to_owned()))
+}
+
+/// Checks that a text is a bearer token (`token68` in RFC 9110), and that [`parse`]
+/// returns it unchanged.
+///
+/// # Errors
+/// If the text cannot be a secret of this form.
+pub fn check_token(text: &str, form: SecretForm) -> Result<(), SecretTextError> {
+    let is_part = |letter: char| {
+        letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_' | '~' | '+' | '/')
+    };
+    let body = text.trim_end_matches('=');
+    if body.is_empty() {
+        return Err(SecretTextError::Empty);
+    }
+    if let Some((index, character)) = body
+        .chars()
+        .enumerate()
+        .find(|(_, letter)| !is_part(*letter))
+    {
+        return Err(SecretTextError::ForeignCharacter {
+            code: character.into(),
+            position: index + 1,
+        });
+    }
+    check_form(text, form)
 }
 
 /// Reads the bytes of a variable of the environment, which are wiped.
@@ -246,6 +275,62 @@ mod tests {
             let error = parse(bytes, SecretForm::Lines).unwrap_err();
             assert_eq!(error, E::NotText { found });
         }
+    }
+
+    #[test]
+    fn tokens_are_what_a_header_and_a_file_take_alike() {
+        for good in [
+            KEY,
+            "a",
+            "new+secret/of-the-tests",
+            "hunter2.~_",
+            "YWJjZA==",
+            "_-",
+        ] {
+            assert_eq!(check_token(good, SecretForm::AdminKey), Ok(()), "{good}");
+            let read = parse(format!("{good}\n").as_bytes(), SecretForm::AdminKey).unwrap();
+            assert_eq!(read.expose(), good);
+        }
+        for bad in [
+            "",
+            "=",
+            " ",
+            "sk-admin-root0001 ",
+            " sk-admin-root0001",
+            "sk-admin-a b",
+            "sk-admin-root0001\n",
+            "sk-admin-root0001\u{a0}",
+            "\u{feff}sk-admin-root0001",
+            "Bearer sk-admin-root0001",
+            "\"sk-admin-root0001\"",
+            "sk-admin-$(touch${IFS}/x)",
+            "sk-admin-`id`",
+            "sk-admin-a;b",
+            "sk-admin-a#b",
+            "sk-admin-a&b",
+            "sk-admin-a\\b",
+            "sk-admin-a'b",
+            "sk-admin-a%20b",
+            "sk-admin-a,b",
+            "sk-admin-a:b",
+            "KEY=sk-admin-root0001",
+            "a=b=",
+            "sk-admin-...0001",
+            "sk-admin-ä",
+            "sk-admin-a\0",
+        ] {
+            for form in [SecretForm::AdminKey, SecretForm::Token, SecretForm::Lines] {
+                let is_redacted = bad.contains("...");
+                let is_refused = check_token(bad, form).is_err();
+                assert_eq!(
+                    is_refused,
+                    !is_redacted || form != SecretForm::Lines,
+                    "{bad:?}"
+                );
+            }
+        }
+        assert!(check_token("sk-proj-abc", SecretForm::AdminKey).is_err());
+        assert!(check_token("sk-proj-abc", SecretForm::Token).is_ok());
     }
 
     #[test]

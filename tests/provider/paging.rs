@@ -92,6 +92,17 @@ async fn without_has_more_a_list_ends_with_an_empty_page() {
     }
 }
 
+/// Returns a page with these items.
+fn of_items(numbers: std::ops::Range<usize>, has_more: &str) -> Vec<u8> {
+    let items: Vec<_> = numbers
+        .map(|number| format!(r#"{{"id":"key_{number}"}}"#))
+        .collect();
+    ok(&format!(
+        r#"{{"data":[{}],"has_more":{has_more}}}"#,
+        items.join(",")
+    ))
+}
+
 #[tokio::test]
 async fn an_inconsistent_list_is_an_error() {
     let first = ok(r#"{"data":[{"id":"key_1"}],"has_more":true}"#);
@@ -119,6 +130,15 @@ async fn an_inconsistent_list_is_an_error() {
             vec![ok(r#"{"data":[{"id":"../x"}]}"#)],
         ),
         ("an item without id", vec![ok(r#"{"data":[{"name":"x"}]}"#)]),
+        (
+            "more than asked for",
+            vec![of_items(0..101, "false"), ok("{}")],
+        ),
+        ("all at once", vec![of_items(0..20_000, "null")]),
+        (
+            "more than asked for, later",
+            vec![of_items(0..100, "true"), of_items(100..201, "false")],
+        ),
         ("html later", vec![first, ok("<html>")]),
     ] {
         let error = list_ids(answers).await.unwrap_err();

@@ -63,6 +63,8 @@ pub(crate) struct LyingAnswer {
     pub(crate) id: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) secret: Option<String>,
+    pub(crate) created_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// How the provider changes the names that it is sent.
@@ -294,8 +296,13 @@ impl Provider for FakeWorld {
             alive.insert(id.clone(), shown.clone());
         }
         drop(alive);
+        let honest = metadata(answer.id.as_deref().unwrap_or(&id));
         self.respond(CreatedCredential {
-            metadata: metadata(answer.id.as_deref().unwrap_or(&id)),
+            metadata: CredentialMetadata {
+                created_at: answer.created_at.or(honest.created_at),
+                expires_at: answer.expires_at.or(honest.expires_at),
+                ..honest
+            },
             name: answer.name.or(Some(shown)),
             secret: Some(Secret::new(secret)),
             unreadable_times: Vec::new(),

@@ -8,6 +8,8 @@ use crate::core::active_credential::SecretOrigin;
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::redact::sanitize;
+use crate::core::secret::Secret;
+use crate::core::secret_text::{SecretForm, SecretTextError, check_token};
 
 /// What is known of an answer to a create.
 #[derive(Debug, Clone)]
@@ -23,8 +25,12 @@ pub struct CreateAnswer<'a> {
     /// The name under which an earlier list showed a credential with this id and
     /// without a row.
     pub listed_as: Option<Option<String>>,
+    /// The secret in the answer, if it has one.
+    pub secret: Option<&'a Secret>,
+    /// What the sinks of the key take for a secret.
+    pub form: SecretForm,
     /// Where the secret is known from.
-    pub secret: SecretOrigin,
+    pub origin: SecretOrigin,
     /// A live credential of the key whose redacted value shows the end of this secret.
     pub same_end: Option<CredentialId>,
 }
@@ -54,6 +60,19 @@ pub enum AnswerProblem {
         /// The label that was sent.
         label: Label,
     },
+    /// The secret is no bearer token: no header can carry it, or each reader would read
+    /// something else.
+    #[error("its secret is no bearer token")]
+    NoToken,
+    /// The secret is one as lists show it.
+    #[error("its secret is a redacted one")]
+    RedactedSecret,
+    /// The secret is no admin key, and a sink of the key needs one.
+    #[error("its secret is {found} and no admin key, which the sink `self` needs")]
+    OtherKind {
+        /// What it is.
+        found: &'static str,
+    },
     /// The secret is one that rekeyd authenticates with, or could.
     #[error("its secret is what rekeyd itself works with")]
     OwnSecret,
@@ -68,6 +87,21 @@ pub enum AnswerProblem {
     },
 }
 
+impl From<SecretTextError> for AnswerProblem {
+    fn from(error: SecretTextError) -> Self {
+        match error {
+            SecretTextError::Redacted => Self::RedactedSecret,
+            SecretTextError::OtherKind { found } => Self::OtherKind { found },
+            SecretTextError::Empty
+            | SecretTextError::NotText { .. }
+            | SecretTextError::SeveralLines { .. }
+            | SecretTextError::ForeignCharacter { .. }
+            | SecretTextError::Quoted
+            | SecretTextError::Assignment => Self::NoToken,
+        }
+    }
+}
+
 /// Checks an answer to a create against what is known before it is believed. Returns
 /// how the name in it relates to the label.
 ///
@@ -75,7 +109,7 @@ pub enum AnswerProblem {
 /// [`AnswerProblem`] if the answer cannot be true: the create counts as unclear.
 pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, AnswerProblem> {
     let id = answer.id;
-    match answer.secret {
+    match answer.origin {
         SecretOrigin::Own => return Err(AnswerProblem::OwnSecret),
         SecretOrigin::Created => return Err(AnswerProblem::EarlierSecret),
         SecretOrigin::Unknown => {}
@@ -91,6 +125,9 @@ pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, Answ
             name: name.to_owned(),
             label: answer.label.clone(),
         });
+    }
+    if let Some(secret) = answer.secret {
+        check_token(secret.expose(), answer.form).map_err(AnswerProblem::from)?;
     }
     // A reconciliation beside the create may have listed the new credential under a
     // name that the provider changed.
@@ -119,13 +156,19 @@ mod tests {
         let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c");
         let new = id("key_new");
         let key = KeyName::new("web").unwrap();
+        let secret = Secret::new("sk-admin-new".to_owned());
+        let blank = Secret::new("sk-admin-new ".to_owned());
+        let redacted = Secret::new("sk-admin-...new".to_owned());
+        let other = Secret::new("sk-proj-new".to_owned());
         let honest = CreateAnswer {
             label: &label,
             id: &new,
             name: Some(label.as_str()),
             recorded_for: None,
             listed_as: None,
-            secret: SecretOrigin::Unknown,
+            secret: Some(&secret),
+            form: SecretForm::Token,
+            origin: SecretOrigin::Unknown,
             same_end: None,
         };
         let check = |change: &dyn Fn(&mut CreateAnswer<'_>)| {
@@ -153,10 +196,24 @@ mod tests {
                 "{name}"
             );
         }
-        let own = check(&|answer| answer.secret = SecretOrigin::Own);
+        let own = check(&|answer| answer.origin = SecretOrigin::Own);
         assert_eq!(own, Err(AnswerProblem::OwnSecret));
-        let earlier = check(&|answer| answer.secret = SecretOrigin::Created);
+        let earlier = check(&|answer| answer.origin = SecretOrigin::Created);
         assert_eq!(earlier, Err(AnswerProblem::EarlierSecret));
+        let check_secret = |secret: &Secret, form| {
+            check_create_answer(&CreateAnswer {
+                secret: Some(secret),
+                form,
+                ..honest.clone()
+            })
+        };
+        let token = SecretForm::Token;
+        assert_eq!(check_secret(&blank, token), Err(AnswerProblem::NoToken));
+        let problem = check_secret(&redacted, token);
+        assert_eq!(problem, Err(AnswerProblem::RedactedSecret));
+        assert!(check_secret(&other, token).is_ok());
+        let problem = check_secret(&other, SecretForm::AdminKey);
+        assert!(matches!(problem, Err(AnswerProblem::OtherKind { .. })));
         let same_end = check(&|answer| answer.same_end = Some(id("key_1")));
         assert_eq!(same_end, Err(AnswerProblem::SameEnd { id: id("key_1") }));
     }

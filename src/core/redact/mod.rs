@@ -84,6 +84,12 @@ pub fn sanitize_lines(bytes: &[u8], is_cut: bool, sent: &[&str]) -> Vec<String> 
         .collect()
 }
 
+/// Returns whether a text shows a secret, as [`sanitize_name`] finds it.
+#[must_use]
+pub fn shows_secret(text: &str) -> bool {
+    mask_searched(text) != text
+}
+
 /// Masks the secrets in the part of a text that is searched.
 fn mask_searched(text: &str) -> String {
     let end = text.char_indices().nth(MAX_SEARCHED_CHARS);

@@ -8,6 +8,7 @@ use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::RetryClass;
 use crate::core::secret::{EndMatch, Secret, compare_end};
+use crate::core::secret_text::SecretForm;
 use crate::engine::effects::PERMANENT_FAILURE_PAUSE;
 use crate::engine::effects::preconditions::Readiness;
 use crate::engine::worker::Worker;
@@ -35,10 +36,24 @@ impl Worker {
             name: created.name.as_deref(),
             recorded_for: ledger.key_for_credential(id).await?,
             listed_as: ledger.name_without_row(&self.context.scope, id).await?,
-            secret: secret.map_or(SecretOrigin::Unknown, |secret| provider.origin(secret)),
+            secret,
+            form: self.secret_form(),
+            origin: secret.map_or(SecretOrigin::Unknown, |secret| provider.origin(secret)),
             same_end: secret.and_then(|secret| self.credential_with_end(secret)),
         };
         Ok(check_create_answer(&answer))
+    }
+
+    /// Returns what a secret of the key has to be. A compatible provider may have prefixes
+    /// of its own, but rekeyd must be able to read its own credential at its next start.
+    fn secret_form(&self) -> SecretForm {
+        let managed = self.managed.as_ref();
+        let mut sinks = managed.iter().flat_map(|managed| &managed.sinks);
+        if sinks.any(|(sink, _)| sink.rotates_self_credential()) {
+            SecretForm::AdminKey
+        } else {
+            SecretForm::Token
+        }
     }
 
     /// Returns a live credential of the key whose redacted value shows the end of

@@ -1,13 +1,16 @@
 //! Answers to creates that cannot be true.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::active_credential::ActiveCredential;
 use crate::core::lifecycle::Phase;
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, LyingAnswer, key};
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::tests::rotation_request;
 use crate::engine::{Engine, RunMode};
+use crate::sink::self_credential::SelfCredentialSink;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,7 +32,7 @@ fn request(engine: &mut Engine) {
     engine.request_rotation(&key(), rotation_request());
 }
 
-fn lies() -> [LyingAnswer; 6] {
+fn lies() -> Vec<LyingAnswer> {
     let text = |text: &str| Some(text.to_owned());
     let id = |id: &str| LyingAnswer {
         id: text(id),
@@ -39,7 +42,11 @@ fn lies() -> [LyingAnswer; 6] {
         name: text(name),
         ..LyingAnswer::default()
     };
-    [
+    let secret = |secret: String| LyingAnswer {
+        secret: Some(secret),
+        ..LyingAnswer::default()
+    };
+    vec![
         // Its own current credential, and one of somebody else.
         id("key_1"),
         id("key_foreign"),
@@ -49,10 +56,21 @@ fn lies() -> [LyingAnswer; 6] {
         },
         name("Administration Key"),
         name("billing-20260101T000000Z-000000"),
-        LyingAnswer {
-            secret: text(OWN_SECRET),
-            ..LyingAnswer::default()
-        },
+        secret(OWN_SECRET.to_owned()),
+        // What works as well: servers trim a header, and some ignore the case.
+        secret(format!("{OWN_SECRET} ")),
+        secret(format!(" {OWN_SECRET}")),
+        secret(OWN_SECRET.to_uppercase()),
+        secret(OWN_SECRET.replace("sk-admin-", "sk-proj-")),
+        secret(OWN_SECRET.replace("sk-admin-", "")),
+        secret(format!("{OWN_SECRET}==")),
+        // What the readers of a file take for something else.
+        secret("sk-admin-$(id)-of-nobody".to_owned()),
+        secret("sk-admin-of-nobody ".to_owned()),
+        secret("sk-admin-of nobody".to_owned()),
+        secret("\"sk-admin-of-nobody\"".to_owned()),
+        secret("KEY=sk-admin-of-nobody".to_owned()),
+        secret("sk-admin-...body".to_owned()),
     ]
 }
 
@@ -125,6 +143,87 @@ async fn a_secret_that_was_delivered_before_is_not_delivered_again() {
     assert_eq!(fakes.live_ids(), first);
     assert!(!fakes.take_calls().contains(&"deliver".to_owned()));
     assert!(fakes.journal_details("answer-rejected")[0].contains("earlier credential"));
+}
+
+/// A provider whose answer says that the new credential has ended already.
+#[tokio::test]
+async fn times_that_cannot_be_true_start_no_rotation() {
+    let at = |text: &str| Some(text.parse().unwrap());
+    for (created_at, expires_at) in [
+        (None, at("2001-09-09T01:46:41Z")),
+        (at("2001-09-09T01:46:41Z"), None),
+        (at("2096-10-02T07:06:40Z"), at("2096-10-02T07:06:40Z")),
+        (at("2001-09-08T01:46:41Z"), at("2001-09-09T01:46:41Z")),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open_daemon(&fakes).await;
+        fakes.lie_in_creates(LyingAnswer {
+            created_at,
+            expires_at,
+            ..LyingAnswer::default()
+        });
+        request(&mut engine);
+        let (captured, _guard) = CapturedLog::capture();
+        fakes.run_for(&mut engine, MINUTE * 30).await;
+        let calls = fakes.take_calls();
+        let creates = calls.iter().filter(|call| *call == "create").count();
+        assert_eq!(creates, 1, "{created_at:?} {expires_at:?}: {calls:?}");
+        let reports = captured.lines_with("WARN", "cannot be true").len();
+        assert!(reports >= 1, "{created_at:?} {expires_at:?}");
+        let state = engine.state(&key()).unwrap();
+        let current = state.current().unwrap().credential.clone().unwrap();
+        assert!(current.id.as_str().starts_with("key_of_billing-"));
+        assert!(current.expires_at.is_none(), "{current:?}");
+        let recorded_at = current.created_at;
+        assert!(
+            recorded_at.is_none() || recorded_at != created_at,
+            "{current:?}"
+        );
+    }
+}
+
+/// The next start reads what the sink `self` writes.
+#[tokio::test]
+async fn no_secret_of_another_kind_replaces_the_admin_key() {
+    let secrets = [
+        "sk-proj-abcdefghijkl",
+        "sess-abcdefghijkl",
+        "key_abcdefghijkl",
+    ];
+    for (secret, is_own_key, is_delivered) in [
+        (secrets[0], true, false),
+        (secrets[1], true, false),
+        (secrets[2], true, false),
+        ("sk-other-abcdefghijkl", true, true),
+        (secrets[0], false, true),
+        (secrets[1], false, true),
+    ] {
+        let fakes = Fakes::new(&[]);
+        fakes.set_own_secret(OWN_SECRET);
+        let mut managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+        if is_own_key {
+            for (sink, _) in &mut managed.sinks {
+                let replaced = SelfCredentialSink::new(sink.clone(), ActiveCredential::new());
+                *sink = Arc::new(replaced);
+            }
+        }
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+        fakes.lie_in_creates(LyingAnswer {
+            secret: Some(secret.to_owned()),
+            ..LyingAnswer::default()
+        });
+        request(&mut engine);
+        fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+        let calls = fakes.take_calls();
+        assert_eq!(
+            calls.contains(&"deliver".to_owned()),
+            is_delivered,
+            "{secret}: {calls:?}"
+        );
+        let rejected = fakes.journal_details("answer-rejected");
+        assert_eq!(rejected.is_empty(), is_delivered, "{secret}: {rejected:?}");
+        assert!(!format!("{rejected:?}").contains("abcdefghijkl"));
+    }
 }
 
 /// Each further create could leave one more credential behind that no list shows.

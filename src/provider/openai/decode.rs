@@ -6,6 +6,7 @@ mod tests;
 
 use jiff::Timestamp;
 
+use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::CredentialId;
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::openai::http::RawResponse;
@@ -38,8 +39,9 @@ pub(super) fn require_success(
 pub(super) fn decode_create(
     operation: &str,
     response: &RawResponse,
+    known: &ActiveCredential,
 ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
-    match schema::parse_new_credential(&response.body) {
+    match schema::parse_new_credential(&response.body, known) {
         Ok(value) => Ok(provider_response(value, response.head.server_time)),
         Err(problem) => Err(response.head.unusable_body_error(operation, &problem)),
     }
@@ -49,8 +51,9 @@ pub(super) fn decode_create(
 pub(super) fn decode_page(
     operation: &str,
     response: RawResponse,
+    known: &ActiveCredential,
 ) -> Result<(CredentialPage, ResponseHead), ProviderError> {
-    match schema::parse_page(&response.body) {
+    match schema::parse_page(&response.body, known) {
         Ok(page) => Ok((page, response.head)),
         Err(problem) => Err(response.head.unusable_body_error(operation, &problem)),
     }
@@ -75,12 +78,13 @@ pub(super) fn decode_retrieve(
     operation: &str,
     id: &CredentialId,
     lookup: CredentialLookup,
+    known: &ActiveCredential,
 ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
     let RawResponse { head, body } = match lookup {
         CredentialLookup::Response(response) => response,
         CredentialLookup::NotFound(server_time) => return Ok(provider_response(None, server_time)),
     };
-    match schema::parse_credential(&body) {
+    match schema::parse_credential(&body, known) {
         Ok(credential) if credential.metadata.id == *id => {
             Ok(provider_response(Some(credential), head.server_time))
         }

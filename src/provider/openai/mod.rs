@@ -39,9 +39,10 @@ use crate::provider::{
 };
 
 /// The number of credentials on one page, the API's maximum.
-const PAGE_SIZE: usize = 100;
+const PAGE_SIZE: usize = schema::MAX_ITEMS;
 
-/// The limit of a list's pages: one that does not end by then repeats itself.
+/// The limit of a list's pages, and so of its credentials, 100,000: one that does not end
+/// by then repeats itself.
 const MAX_PAGES: usize = 1000;
 
 /// The time limit of a whole list: a thousand pages that each take a third of a second.
@@ -242,7 +243,7 @@ impl OpenAiProvider {
         let response = self
             .request(operation, secret, Method::GET, url, None)
             .await?;
-        decode::decode_page(operation, response)
+        decode::decode_page(operation, response, &self.credential)
     }
 }
 
@@ -288,7 +289,7 @@ impl Provider for OpenAiProvider {
                 Some(request.to_string()),
             )
             .await?;
-        decode::decode_create(&operation, &response)
+        decode::decode_create(&operation, &response, &self.credential)
     }
 
     async fn list(
@@ -315,7 +316,7 @@ impl Provider for OpenAiProvider {
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
         let operation = format!("retrieve credential {}", sanitize_name(id.as_str()));
         let lookup = self.lookup(&operation, Method::GET, id).await?;
-        decode::decode_retrieve(&operation, id, lookup)
+        decode::decode_retrieve(&operation, id, lookup, &self.credential)
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {

@@ -10,14 +10,21 @@
 use secrecy::zeroize::Zeroize as _;
 use serde_json::Value;
 
+use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::CredentialId;
 use crate::core::json;
-use crate::core::redact::{sanitize_name, sanitize_reply};
+use crate::core::redact::{sanitize_name, sanitize_reply, shows_secret};
 use crate::core::reported_time::ReportedTime;
 use crate::core::secret::{Secret, is_redacted};
 use crate::core::state::CredentialMetadata;
 use crate::provider::openai::time_field::read_time;
 use crate::provider::{CreatedCredential, ListedCredential};
+
+/// The largest number of credentials on one page, which is the API's own.
+pub(super) const MAX_ITEMS: usize = 100;
+
+/// What stands for a text that shows a secret.
+const MASK: &str = "[secret]";
 
 /// One page of a list.
 pub(super) struct CredentialPage {
@@ -35,8 +42,12 @@ pub(super) struct ErrorEnvelope {
     pub(super) message: Option<String>,
 }
 
-/// Parses the response to a create, with its secret if it has one.
-pub(super) fn parse_new_credential(body: &[u8]) -> Result<CreatedCredential, String> {
+/// Parses the response to a create, with its secret if it has one. The secret is `known`
+/// from then on, whatever else the response has.
+pub(super) fn parse_new_credential(
+    body: &[u8],
+    known: &ActiveCredential,
+) -> Result<CreatedCredential, String> {
     let mut object = parse_object(body)?;
     // First, so that the secret is masked from then on.
     let secret = match object.get_mut("value").map(Value::take) {
@@ -45,31 +56,42 @@ pub(super) fn parse_new_credential(body: &[u8]) -> Result<CreatedCredential, Str
             // leave its former memory unwiped.
             let secret = Secret::new(value.clone());
             value.zeroize();
+            known.record_answered(&secret);
             Some(secret)
         }
         Some(_) | None => None,
     };
-    let metadata = metadata_from_json(&object)?;
+    let metadata = metadata_from_json(&object, known)?;
     Ok(CreatedCredential {
         metadata,
-        name: name_field(&object),
+        name: name_field(&object, known),
         secret,
         unreadable_times: unreadable_times(&object),
     })
 }
 
 /// Parses the response to a retrieve.
-pub(super) fn parse_credential(body: &[u8]) -> Result<ListedCredential, String> {
-    credential_from_json(&parse_object(body)?)
+pub(super) fn parse_credential(
+    body: &[u8],
+    known: &ActiveCredential,
+) -> Result<ListedCredential, String> {
+    credential_from_json(&parse_object(body)?, known)
 }
 
 /// Parses one page of a list. An item without an id makes the page invalid:
 /// leaving it out would mean that a credential does not exist.
-pub(super) fn parse_page(body: &[u8]) -> Result<CredentialPage, String> {
+pub(super) fn parse_page(body: &[u8], known: &ActiveCredential) -> Result<CredentialPage, String> {
     let object = parse_object(body)?;
     let Some(items) = object.get("data").and_then(Value::as_array) else {
         return Err("it has no list \"data\"".to_owned());
     };
+    // As many as a server likes, page after page, would fill the memory.
+    if items.len() > MAX_ITEMS {
+        return Err(format!(
+            "it has {} items, and {MAX_ITEMS} were asked for",
+            items.len()
+        ));
+    }
     // Taken for absent, anything else could end the list too early.
     let has_more = match object.get("has_more") {
         None | Some(Value::Null) => None,
@@ -79,7 +101,7 @@ pub(super) fn parse_page(body: &[u8]) -> Result<CredentialPage, String> {
     Ok(CredentialPage {
         credentials: items
             .iter()
-            .map(credential_from_json)
+            .map(|item| credential_from_json(item, known))
             .collect::<Result<Vec<_>, _>>()?,
         has_more,
     })
@@ -137,43 +159,54 @@ fn parse_object(body: &[u8]) -> Result<Value, String> {
     }
 }
 
-fn credential_from_json(object: &Value) -> Result<ListedCredential, String> {
+fn credential_from_json(
+    object: &Value,
+    known: &ActiveCredential,
+) -> Result<ListedCredential, String> {
+    let owner = object.get("owner");
     Ok(ListedCredential {
-        metadata: metadata_from_json(object)?,
-        name: name_field(object),
+        metadata: metadata_from_json(object, known)?,
+        name: name_field(object, known),
         last_used: read_time(object.get("last_used_at")),
         unreadable_times: unreadable_times(object),
-        owner: object.get("owner").and_then(describe_owner),
+        owner: owner.and_then(|owner| describe_owner(owner, known)),
     })
 }
 
-fn metadata_from_json(object: &Value) -> Result<CredentialMetadata, String> {
+fn metadata_from_json(
+    object: &Value,
+    known: &ActiveCredential,
+) -> Result<CredentialMetadata, String> {
     let id = object
         .get("id")
         .and_then(Value::as_str)
         .filter(|id| CredentialId::is_valid(id))
         .ok_or("it has a credential without a usable \"id\"")?;
+    // Ids are recorded, logged, and a part of URLs.
+    if shows_secret(id) || known.is_shown_in(id) {
+        return Err("it has a credential whose \"id\" shows a secret".to_owned());
+    }
     Ok(CredentialMetadata {
         id: CredentialId::new(id.to_owned()),
         // Any other text could be the secret itself.
         redacted_value: object
             .get("redacted_value")
             .and_then(Value::as_str)
-            .filter(|value| is_redacted(value))
+            .filter(|value| is_redacted(value) && !known.is_shown_in(value))
             .map(sanitize_name),
         created_at: read_time(object.get("created_at")).readable(),
         expires_at: read_time(object.get("expires_at")).readable(),
     })
 }
 
-fn name_field(object: &Value) -> Option<String> {
-    object.get("name")?.as_str().map(recorded_name)
+fn name_field(object: &Value, known: &ActiveCredential) -> Option<String> {
+    Some(recorded_name(object.get("name")?.as_str()?, known))
 }
 
 /// Sanitizes a name. Names are compared with labels, so one that changes gets a
 /// mark, lest it equal a label.
-fn recorded_name(text: &str) -> String {
-    let sanitized = sanitize_name(text);
+fn recorded_name(text: &str, known: &ActiveCredential) -> String {
+    let sanitized = sanitize_known(text, known);
     if sanitized == text {
         sanitized
     } else {
@@ -181,16 +214,25 @@ fn recorded_name(text: &str) -> String {
     }
 }
 
-fn describe_owner(owner: &Value) -> Option<String> {
-    match (text_field(owner, "name"), text_field(owner, "id")) {
+fn describe_owner(owner: &Value, known: &ActiveCredential) -> Option<String> {
+    let text_field = |field| {
+        let text = owner.get(field).and_then(Value::as_str);
+        text.map(|text| sanitize_known(text, known))
+    };
+    match (text_field("name"), text_field("id")) {
         (Some(name), Some(id)) => Some(format!("{name} ({id})")),
         (Some(only), None) | (None, Some(only)) => Some(only),
         (None, None) => None,
     }
 }
 
-fn text_field(object: &Value, field: &str) -> Option<String> {
-    object.get(field)?.as_str().map(sanitize_name)
+/// Returns a text without secrets, also without those that were wiped.
+fn sanitize_known(text: &str, known: &ActiveCredential) -> String {
+    if known.is_shown_in(text) {
+        MASK.to_owned()
+    } else {
+        sanitize_name(text)
+    }
 }
 
 /// Returns the names of the fields whose times cannot be read.
@@ -202,17 +244,23 @@ fn unreadable_times(object: &Value) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn unknown() -> ActiveCredential {
+        ActiveCredential::new()
+    }
 
     #[test]
     fn a_field_of_unexpected_type_is_absent() {
         let body = br#"{"id":"key_a","name":7,"created_at":"soon","expires_at":[],
             "last_used_at":0,"owner":"me","redacted_value":{},"value":null,"more":1}"#;
-        let created = parse_new_credential(body).unwrap();
+        let created = parse_new_credential(body, &unknown()).unwrap();
         assert!(created.secret.is_none());
         assert_eq!(created.metadata.created_at, None);
         assert_eq!(created.unreadable_times, ["created_at", "expires_at"]);
-        let listed = parse_credential(body).unwrap();
+        let listed = parse_credential(body, &unknown()).unwrap();
         assert_eq!(
             (listed.name, listed.owner, listed.last_used),
             (None, None, ReportedTime::None)
@@ -223,11 +271,11 @@ mod tests {
     fn an_unredacted_redacted_value_is_discarded() {
         let body =
             br#"{"id":"key_a","value":"plain-and-long-1","redacted_value":"plain-and-long-1"}"#;
-        let created = parse_new_credential(body).unwrap();
+        let created = parse_new_credential(body, &unknown()).unwrap();
         assert_eq!(created.metadata.redacted_value, None);
         let listed_body = br#"{"id":"key_a","redacted_value":"plain-and-long-2 ..."}"#;
         let own = Secret::new("plain-and-long-2".to_owned());
-        let redacted = parse_credential(listed_body)
+        let redacted = parse_credential(listed_body, &unknown())
             .unwrap()
             .metadata
             .redacted_value;
@@ -235,14 +283,72 @@ mod tests {
         drop(own);
     }
 
+    /// The id, the name and the owner of a credential are recorded, logged and sent.
+    #[test]
+    fn no_field_shows_a_secret() {
+        let known = unknown();
+        let value = "sk-admin-Zq7w8e9r0t1y2u3i4o5p";
+        let body = &value["sk-admin-".len()..];
+        let answer = |id: &str, name: &str| {
+            json!({"id": id, "name": name, "value": value, "redacted_value": "...o5p"}).to_string()
+        };
+        let hex = value
+            .bytes()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>();
+        for id in [
+            value.to_owned(),
+            format!("key_{body}"),
+            format!("key_{}", body.to_uppercase()),
+            format!("key_{}_1", &body[..12]),
+            format!("key_{hex}"),
+            value.replace("sk-", "%73k-"),
+            "sk-admin-of-somebody".to_owned(),
+        ] {
+            let answer = answer(&id, "label");
+            let problem = parse_new_credential(answer.as_bytes(), &known)
+                .err()
+                .unwrap();
+            assert!(problem.contains("shows a secret"), "{id}: {problem}");
+        }
+        // The secret is wiped, and another answer has what it was.
+        for id in [value.to_owned(), format!("key_{body}")] {
+            let item = json!({"id": id});
+            let page = json!({"data": [item]}).to_string();
+            assert!(parse_page(page.as_bytes(), &known).is_err(), "{id}");
+            assert!(
+                parse_credential(item.to_string().as_bytes(), &known).is_err(),
+                "{id}"
+            );
+        }
+        for text in [value.to_owned(), format!("of {body}"), format!("...{body}")] {
+            let item = json!({"id": "key_a", "name": text, "redacted_value": text,
+                "owner": {"name": text, "id": text}});
+            let listed = parse_credential(item.to_string().as_bytes(), &known).unwrap();
+            let shown = format!("{listed:?}");
+            assert!(!shown.contains(body), "{shown}");
+        }
+        for id in [
+            "key_a",
+            "0123456789abcdef0123456789abcdef",
+            "sk_key_abc",
+            "42",
+        ] {
+            assert!(
+                parse_new_credential(answer(id, "label").as_bytes(), &known).is_ok(),
+                "{id}"
+            );
+        }
+    }
+
     #[test]
     fn a_sanitized_name_never_equals_a_label() {
         assert_eq!(
-            recorded_name("a-20261123T030000Z-5f3a9c"),
+            recorded_name("a-20261123T030000Z-5f3a9c", &unknown()),
             "a-20261123T030000Z-5f3a9c"
         );
         assert_ne!(
-            recorded_name(" a-20261123T030000Z-5f3a9c"),
+            recorded_name(" a-20261123T030000Z-5f3a9c", &unknown()),
             "a-20261123T030000Z-5f3a9c"
         );
     }
@@ -272,8 +378,8 @@ mod tests {
 
     #[test]
     fn a_page_with_an_item_without_id_is_rejected() {
-        assert!(parse_page(br#"{"data":[{"name":"x"}]}"#).is_err());
-        assert!(parse_page(br#"{"data":{}}"#).is_err());
+        assert!(parse_page(br#"{"data":[{"name":"x"}]}"#, &unknown()).is_err());
+        assert!(parse_page(br#"{"data":{}}"#, &unknown()).is_err());
     }
 
     #[test]
@@ -292,7 +398,7 @@ mod tests {
             (r#","has_more":true,"has_more":false"#, None),
         ] {
             let body = format!(r#"{{"data":[{{"id":"key_a"}}]{field}}}"#);
-            let page = parse_page(body.as_bytes()).ok();
+            let page = parse_page(body.as_bytes(), &unknown()).ok();
             assert_eq!(page.map(|page| page.has_more), expected, "{body}");
         }
     }

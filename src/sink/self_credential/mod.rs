@@ -16,6 +16,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
+use crate::core::secret_text::{SecretForm, check_token};
 use crate::core::state::CredentialMetadata;
 use crate::sink::file::FileSink;
 use crate::sink::file::settings::FileTarget;
@@ -157,6 +158,12 @@ impl Sink for SelfCredentialSink {
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
+        // The file is read by the next start: one that it refuses would lock rekeyd out.
+        check_token(payload.secret.expose(), SecretForm::AdminKey).map_err(|error| {
+            DeliveryError::not_accepted(format!(
+                "the new secret is not written, because the next start could not read it: it {error}"
+            ))
+        })?;
         self.file.deliver(payload).await?;
         let previous = payload.previous.as_ref();
         let previous = previous.map(|previous| previous.id.clone());

@@ -10,6 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::core::redact::shows_secret;
 use crate::core::secret::Secret;
 use crate::provider::{Effect, RetryAdvice};
 
@@ -171,7 +172,7 @@ fn valid_response() -> impl Strategy<Value = (u16, Value)> {
             json!({"object": "list", "data": [credential], "has_more": false})
         )),
         Just((200, json!({"id": CREDENTIAL_ID, "deleted": true}))),
-        prop::sample::select(vec![400, 401, 403, 404, 408, 409, 422, 429, 500, 503])
+        prop::sample::select(vec![400, 401, 403, 404, 408, 409, 410, 422, 429, 500, 503])
             .prop_map(move |status| (status, error.clone())),
     ]
 }
@@ -293,8 +294,15 @@ fn check_error(response: &ArbitraryResponse, error: &ProviderError) {
 fn is_valid_id(id: Option<&Value>) -> bool {
     id.and_then(Value::as_str).is_some_and(|id| {
         let is_unsafe = |letter: char| letter.is_control() || letter.is_whitespace();
-        !matches!(id, "" | "." | "..") && id.len() <= 200 && !id.contains(is_unsafe)
+        !matches!(id, "" | "." | "..")
+            && id.len() <= 200
+            && !id.contains(is_unsafe)
+            && !shows_secret(id)
     })
+}
+
+fn known() -> ActiveCredential {
+    ActiveCredential::new()
 }
 
 /// Whether a response proves that there is no such credential.
@@ -305,7 +313,7 @@ fn says_not_found(response: &ArbitraryResponse) -> bool {
     let error = error.unwrap_or_default();
     let is_about_path = error["code"] == "unknown_url"
         || (error["message"].as_str()).is_some_and(|text| text.trim().starts_with("Invalid URL"));
-    response.status == 404 && response.is_error_response() && !is_about_path
+    matches!(response.status, 404 | 410) && response.is_error_response() && !is_about_path
 }
 
 proptest! {
@@ -315,21 +323,25 @@ proptest! {
     fn a_create_is_done_or_not_done_only_if_the_provider_says_so(response in arbitrary_response()) {
         let known_secret = Secret::new(KNOWN_SECRET.to_owned());
         let object = response.json_object().unwrap_or_default();
-        match response.require_success().and_then(|raw| decode_create(OPERATION, &raw)) {
+        let known = known();
+        let value = object.get("value").and_then(Value::as_str).filter(|value| !value.is_empty());
+        let answered = value.map(|value| Secret::new(value.to_owned()));
+        match response.require_success().and_then(|raw| decode_create(OPERATION, &raw, &known)) {
             Ok(decoded) => {
                 assert!(response.is_success());
                 assert_eq!(object.get("id").and_then(Value::as_str), Some(decoded.value.metadata.id.as_str()));
-                let value = object.get("value").and_then(Value::as_str).filter(|value| !value.is_empty());
                 assert_eq!(decoded.value.secret.as_ref().map(Secret::expose), value);
                 let redacted = decoded.value.metadata.redacted_value.unwrap_or_default();
                 assert!(SECRET_FRAGMENTS.iter().all(|fragment| !redacted.contains(fragment)), "{redacted}");
             }
             Err(error) => {
                 check_error(&response, &error);
-                assert!(!(response.is_success() && is_valid_id(object.get("id"))), "{error:?}");
+                let id = object.get("id");
+                let shows_value = id.and_then(Value::as_str).is_some_and(|id| known.is_shown_in(id));
+                assert!(!(response.is_success() && is_valid_id(id) && !shows_value), "{error:?}");
             }
         }
-        drop(known_secret);
+        drop((known_secret, answered));
     }
 
     #[test]
@@ -340,7 +352,7 @@ proptest! {
         let is_end_known = matches!(object.get("has_more"), None | Some(Value::Null | Value::Bool(_)));
         let is_whole = is_end_known
             && items.is_some_and(|items| items.iter().all(|item| is_valid_id(item.get("id"))));
-        match response.require_success().and_then(|raw| decode_page(OPERATION, raw)) {
+        match response.require_success().and_then(|raw| decode_page(OPERATION, raw, &known())) {
             Ok((page, _)) => {
                 assert!(response.is_success() && is_whole);
                 assert_eq!(Some(page.credentials.len()), items.map(Vec::len));
@@ -363,7 +375,7 @@ proptest! {
         let id = CredentialId::new(CREDENTIAL_ID.to_owned());
         let object = response.json_object().unwrap_or_default();
         let is_same_id = object.get("id").is_some_and(|id| id == CREDENTIAL_ID);
-        let result = into_lookup(response.require_success()).and_then(|lookup| decode_retrieve(OPERATION, &id, lookup));
+        let result = into_lookup(response.require_success()).and_then(|lookup| decode_retrieve(OPERATION, &id, lookup, &known()));
         match result.map(|decoded| decoded.value) {
             Ok(Some(_)) => assert!(response.is_success() && is_same_id),
             Ok(None) => assert!(says_not_found(&response)),
