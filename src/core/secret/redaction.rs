@@ -10,8 +10,8 @@ const MIN_END_CHARS: usize = 3;
 /// The number of equal characters in a row from which they may be a mask.
 const MIN_RUN: usize = 3;
 
-/// The number of letters from which a value without a mask may be a word, such as
-/// `hidden`, instead of an end.
+/// The number of letters of one case, with nothing but separators around them, from
+/// which they may be a word, such as `hidden`, instead of an end.
 const MIN_WORD_CHARS: usize = 5;
 
 /// The longest value without a mask that is no whole secret, and the most characters
@@ -19,8 +19,47 @@ const MIN_WORD_CHARS: usize = 5;
 const MAX_UNMASKED_LENGTH: usize = 12;
 const MAX_SHOWN_CHARS: usize = 32;
 
-/// Short words that stand for a value that is not shown.
-const PLACEHOLDERS: [&str; 6] = ["none", "null", "n/a", "key", "true", "void"];
+/// Words that stand for what is not shown, or that describe it. They count wherever no
+/// other letters are beside them.
+const WORDS: [&str; 37] = [
+    "active",
+    "admin",
+    "bytes",
+    "char",
+    "chars",
+    "digest",
+    "false",
+    "fingerprint",
+    "hash",
+    "hidden",
+    "key",
+    "last",
+    "len",
+    "length",
+    "live",
+    "masked",
+    "more",
+    "none",
+    "not",
+    "null",
+    "omitted",
+    "private",
+    "prod",
+    "redacted",
+    "removed",
+    "secret",
+    "sha",
+    "shown",
+    "starred",
+    "test",
+    "token",
+    "total",
+    "true",
+    "unset",
+    "value",
+    "void",
+    "yes",
+];
 
 /// Whether a secret ends as its supposed redacted value shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +84,7 @@ pub fn compare_end(secret: &str, redacted_value: Option<&str>) -> EndMatch {
     match value.rfind(is_mask) {
         Some(at) => {
             let end = value[at..].trim_start_matches(is_mask);
-            compare_shown(secret, end)
+            compare_shown(secret, end, is_upper_cased(&value[..at]))
         }
         None => compare_unmasked(secret, value),
     }
@@ -63,11 +102,27 @@ pub fn is_redacted(value: &str) -> bool {
 }
 
 /// Compares an end that stands behind a mask.
-fn compare_shown(secret: &str, end: &str) -> EndMatch {
-    if end.chars().count() < MIN_END_CHARS || !end.chars().all(is_secret_character) {
-        EndMatch::Unknown
-    } else if ends_with(secret, end) {
+///
+/// Only what can be an end of a secret shows that the secret is another one: separators
+/// before it belong to the mask, and words say nothing of the secret.
+fn compare_shown(secret: &str, end: &str, is_upper_cased: bool) -> EndMatch {
+    let length = end.chars().count();
+    if length < MIN_END_CHARS || !end.chars().all(is_secret_character) {
+        return EndMatch::Unknown;
+    }
+    if ends_with(secret, end) {
+        return EndMatch::Same;
+    }
+    let bare = end.trim_start_matches(is_separator);
+    let is_long = bare.chars().count() >= MIN_END_CHARS;
+    if is_long && ends_with(secret, bare) {
         EndMatch::Same
+    } else if bare.len() < MIN_END_CHARS - 1
+        || ends_with(secret, bare)
+        || is_number(bare) && bare.len() < end.len()
+        || is_decorated(secret, bare, is_upper_cased)
+    {
+        EndMatch::Unknown
     } else {
         EndMatch::Different
     }
@@ -79,21 +134,46 @@ fn compare_unmasked(secret: &str, value: &str) -> EndMatch {
     if value.chars().count() >= MIN_END_CHARS && ends_with(secret, value) {
         return EndMatch::Same;
     }
-    if is_word(value) || starts_with(secret, value) || !value.chars().all(is_secret_character) {
+    if starts_with(secret, value) || !value.chars().all(is_secret_character) {
         return EndMatch::Unknown;
     }
     if let Some(end) = end_behind_run(value) {
-        return compare_shown(secret, end);
+        return compare_shown(secret, end, is_upper_cased(value));
+    }
+    if is_decorated(secret, behind_prefix(secret, value), false) {
+        return EndMatch::Unknown;
     }
     let last = last_characters(value);
     if last.chars().all(|character| last.starts_with(character)) {
         return EndMatch::Unknown;
     }
-    match compare_shown(secret, last) {
+    match compare_shown(secret, last, false) {
         // Only a part of the value is the end.
         EndMatch::Same => EndMatch::Unknown,
         compared @ (EndMatch::Different | EndMatch::Unknown) => compared,
     }
+}
+
+/// Returns whether a value has a word, or the secret's own end in front of something
+/// else, such as its length.
+fn is_decorated(secret: &str, value: &str, is_upper_cased: bool) -> bool {
+    let mut segments = value.split(is_separator);
+    let mut letters = value.split(|character: char| !character.is_ascii_alphabetic());
+    is_listed_word(value)
+        || letters.any(is_listed_word)
+        || segments.any(|part| {
+            is_word(part, is_upper_cased)
+                || (part.len() >= MIN_END_CHARS && ends_with(secret, part))
+        })
+}
+
+/// Returns what stands behind the prefix that a value and the secret have in common,
+/// such as `sk-admin-`.
+fn behind_prefix<'a>(secret: &str, value: &'a str) -> &'a str {
+    let separators = value.match_indices(is_separator);
+    let behind = separators.map(|(at, separator)| at + separator.len());
+    let common = behind.filter(|end| starts_with(secret, &value[..*end]));
+    &value[common.last().unwrap_or(0)..]
 }
 
 /// Returns what stands behind the last run of equal characters that serve as a mask, if
@@ -144,14 +224,35 @@ const fn is_secret_character(character: char) -> bool {
         )
 }
 
-fn is_word(value: &str) -> bool {
+/// Returns whether a character can stand between a mask and the end behind it.
+const fn is_separator(character: char) -> bool {
+    !character.is_ascii_alphanumeric()
+}
+
+/// Returns whether the provider wrote a value in capital letters: then each end of letters
+/// alone is of one case, and is no word for that.
+fn is_upper_cased(value: &str) -> bool {
+    value.contains(|character: char| character.is_ascii_uppercase())
+        && !value.contains(|character: char| character.is_ascii_lowercase())
+}
+
+/// Returns whether a value may be a word that is not in the list.
+fn is_word(value: &str, is_upper_cased: bool) -> bool {
     let is_all = |of: fn(&char) -> bool| value.chars().all(|character| of(&character));
     let rest = value.get(1..).unwrap_or_default();
-    let is_one_case = is_all(char::is_ascii_uppercase)
+    let is_one_case = (is_all(char::is_ascii_uppercase) && !is_upper_cased)
         || (is_all(char::is_ascii_alphabetic)
             && rest.chars().all(|character| character.is_ascii_lowercase()));
-    (is_one_case && value.len() >= MIN_WORD_CHARS)
-        || PLACEHOLDERS.contains(&value.to_ascii_lowercase().as_str())
+    is_one_case && value.len() >= MIN_WORD_CHARS
+}
+
+fn is_listed_word(value: &str) -> bool {
+    let is_same = |word: &str| value.eq_ignore_ascii_case(word);
+    is_same("n/a") || WORDS.iter().any(|word| is_same(word))
+}
+
+fn is_number(value: &str) -> bool {
+    value.chars().all(|character| character.is_ascii_digit())
 }
 
 fn last_characters(value: &str) -> &str {
@@ -252,6 +353,44 @@ mod tests {
         assert_eq!(compare_end(SECRET, None), EndMatch::Unknown);
     }
 
+    /// What is not certainly another secret's end may be this secret's.
+    #[test]
+    fn separators_and_words_are_no_end_of_another_secret() {
+        for (value, expected) in [
+            ("****-wxYz", EndMatch::Same),
+            ("xxxx-xxxx-wxYz", EndMatch::Same),
+            ("sk-admin-…-wxYz", EndMatch::Same),
+            ("sk-admin-***_wxYz", EndMatch::Same),
+            ("...=wxYz", EndMatch::Same),
+            ("AbC…wxYz-22", EndMatch::Unknown),
+            ("AbC…+24", EndMatch::Unknown),
+            ("…-Yz", EndMatch::Unknown),
+            ("sk-admin-...20more", EndMatch::Unknown),
+            ("sk-admin-REDACTED", EndMatch::Unknown),
+            ("sk-admin-hidden", EndMatch::Unknown),
+            ("masked_value", EndMatch::Unknown),
+            ("****hidden", EndMatch::Unknown),
+            ("***REDACTED", EndMatch::Unknown),
+            ("…redacted", EndMatch::Unknown),
+            ("…-Withheld", EndMatch::Unknown),
+            ("not-shown", EndMatch::Unknown),
+            ("hidden-key", EndMatch::Unknown),
+            ("secret-key", EndMatch::Unknown),
+            ("Hidden1", EndMatch::Unknown),
+            ("redacted-1", EndMatch::Unknown),
+            ("hash-1a2b3c", EndMatch::Unknown),
+            ("****-a1c4", EndMatch::Different),
+            ("xxxx-xxxx-a1c4", EndMatch::Different),
+            ("sk-admin...-a1", EndMatch::Different),
+            ("sk-admin-a1c4", EndMatch::Different),
+            ("SK-ADMIN…A1C4", EndMatch::Different),
+            ("SK-ADMIN…QRSTUV", EndMatch::Different),
+            ("SK-ADMIN…REDACTED", EndMatch::Unknown),
+        ] {
+            assert_eq!(compare_end(SECRET, Some(value)), expected, "{value}");
+        }
+    }
+
     #[test]
     fn only_values_that_hide_most_of_the_secret_are_kept() {
         for kept in [
@@ -281,11 +420,22 @@ mod tests {
             ],
             shown in 0_usize..9,
             start in 0_usize..9,
+            separator in "[-_=+/~]{1,2}",
+            word in prop::sample::select(&WORDS[..]),
         ) {
             let secret = format!("sk-admin-{body}");
             let end = &secret[secret.len() - shown..];
             let start = &secret[..start];
             let masked = [format!("{start}{mask}{end}"), format!("{mask}{end}")];
+            for value in [
+                format!("{start}{mask}{separator}{end}"),
+                format!("{start}{mask}{separator}{word}"),
+                format!("{start}{mask}{word}{separator}{shown}"),
+                format!("{word}{separator}{end}"),
+            ] {
+                let compared = compare_end(&secret, Some(&value));
+                prop_assert_ne!(compared, EndMatch::Different, "{} {}", secret, value);
+            }
             for value in masked.iter().map(String::as_str).chain([end, start]) {
                 let is_short = value.len() < MIN_END_CHARS;
                 let compared = compare_end(&secret, Some(value));
