@@ -9,6 +9,7 @@ use crate::core::duration;
 use crate::core::time::{self, clocks_agree};
 use crate::engine::conditions::{clock_mismatch_message, condition_of_error};
 use crate::engine::services::Services;
+use crate::ledger::disk_advice;
 use crate::provider::{ErrorKind, ProviderError, RetryAdvice};
 
 /// Checks which of the active conditions have ended.
@@ -137,7 +138,7 @@ pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
              put a valid one into [provider] credential-file"
         ),
         Condition::Provider => format!("the provider cannot be asked ({error})"),
-        Condition::Ledger => format!("{error}; see whether its disk is full or read-only"),
+        Condition::Ledger => format!("{error}; {}", disk_advice()),
         Condition::Reconciliation => format!(
             "cannot compare the ledger with the provider's list ({error}); \
              see whether base-url, and what stands between here and it, are right"

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, parent_directory, sibling_path};
@@ -106,6 +107,19 @@ fn take_room(mut file: &File, room: u64) -> Result<(), Error> {
             file.sync_data()
         }
         reserved => Ok(reserved?),
+    }
+}
+
+/// Returns what to look at when a file of the ledger cannot be written.
+#[must_use]
+pub fn disk_advice() -> String {
+    let advice = "see whether its disk is full or read-only";
+    match getrlimit(Resource::Fsize).current {
+        None => advice.to_owned(),
+        Some(limit) => format!(
+            "{advice}, or its files reach the limit of {limit} bytes that this process has \
+             (LimitFSIZE=, `ulimit -f`)"
+        ),
     }
 }
 

@@ -48,6 +48,7 @@ pub use changed_names::ChangedNames;
 pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;
+pub use free_space::disk_advice;
 pub use identity::{HostIdentity, LedgerIdentity};
 pub use last_run::{LastRun, SchedulingCommand};
 pub use lock::WriterLock;

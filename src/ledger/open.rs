@@ -14,7 +14,7 @@ use crate::ledger::checkpoint_note::{
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
-use crate::ledger::free_space::FreeSpace;
+use crate::ledger::free_space::{FreeSpace, disk_advice};
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{
     IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
@@ -430,6 +430,10 @@ fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
             path,
             reason: "SQLite cannot open the file; rekeyd must be able to write it and its folder"
                 .to_owned(),
+        },
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => LedgerError::Open {
+            path,
+            reason: format!("{error}; {}", disk_advice()),
         },
         Some(_) | None => LedgerError::Open {
             path,

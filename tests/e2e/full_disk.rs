@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::support::{ChildGuard, TestEnv, free_address, get, write};
+use rustix::process::Signal;
+
+use crate::support::daemon::Daemon;
+use crate::support::{ChildGuard, TestEnv, file_key_text, free_address, get, write};
 
 /// How long the test waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -164,4 +167,25 @@ fn full_disk_that_takes_a_page_is_one_condition() {
     assert_eq!(states, ["begun", "over"]);
     assert_eq!(daemon.count("no rotation is begun until"), 1);
     drop(daemon.process);
+}
+
+/// The system ends a process that writes past the limit, unless it handles the signal.
+#[test]
+fn limit_of_file_sizes_is_a_failed_write() {
+    for limit in [4_096, 100_000, 250_000] {
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("1h"));
+        let run = world.command(&["run"]);
+        let mut limited = Command::new("prlimit");
+        limited
+            .arg(format!("--fsize={limit}"))
+            .arg(run.get_program())
+            .args(run.get_args());
+        let mut daemon = Daemon::from_command(limited);
+        // The smaller ones fail the start, the largest one a commit.
+        daemon.wait_for(&format!("limit of {limit} bytes"));
+        daemon.signal(Signal::INT);
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait().code(), Some(1), "{limit}");
+    }
 }

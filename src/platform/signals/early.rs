@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 use signal_hook::{flag, low_level};
 
@@ -16,13 +16,16 @@ static HANGUP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 static ENDS_PROCESS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Records each SIGHUP instead of ending the process, unblocks every signal, and no longer
-/// ignores SIGCHLD, without which no program's exit code can be read. MUST be called while
-/// there is a single thread.
+/// ignores SIGCHLD, without which no program's exit code can be read. A write past the limit
+/// of file sizes fails and does not end the process. MUST be called while there is a single
+/// thread.
 pub fn prepare() {
     // The system refuses handlers only for signals that do not exist.
     let _ = flag::register_conditional_default(SIGHUP, Arc::clone(&ENDS_PROCESS));
     let _ = flag::register(SIGHUP, Arc::clone(&HANGUP));
     let _ = flag::register(SIGCHLD, Arc::default());
+    // A handler, since programs would inherit that it is ignored.
+    let _ = flag::register(Signal::SIGXFSZ as i32, Arc::default());
     let _ = SigSet::empty().thread_set_mask();
 }
 
