@@ -40,6 +40,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
 use crate::daemon::hardening;
+use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
@@ -129,6 +130,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         output::report_error(&format!("cannot turn core dumps off: {error}"));
         return ExitCode::from(exit_code::FAILED);
     }
+    end_programs_on_panic();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -154,6 +156,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// Ends the programs that run before a panic ends the process, where it does.
+fn end_programs_on_panic() {
+    if cfg!(panic = "abort") {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            kill_running_groups();
+            report(panic);
+        }));
     }
 }
 

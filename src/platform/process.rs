@@ -7,6 +7,7 @@
 mod capture;
 mod executable;
 mod process_group;
+mod running_groups;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -24,6 +25,7 @@ use self::capture::OutputCapture;
 pub use self::executable::check_executable;
 pub use self::process_group::{LANG, PATH};
 use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
+pub use self::running_groups::kill_all as kill_running_groups;
 use crate::core::command::CommandLine;
 use crate::core::duration;
 use crate::platform::run_blocking;

@@ -164,3 +164,51 @@ fn process_1_reaps_orphans_and_passes_signals_on() {
     kill_process(process, Signal::TERM).unwrap();
     assert_eq!(daemon.wait().code(), Some(0));
 }
+
+/// Returns whether a process runs: one that has ended may wait for its parent.
+fn is_running(id: &str) -> bool {
+    fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+/// A program that outlives rekeyd could put an older secret back.
+#[test]
+fn no_program_outlives_an_end_by_a_signal() {
+    for (command, signals) in [
+        ("run", &[Signal::TERM, Signal::TERM][..]),
+        ("run", &[Signal::TERM, Signal::INT]),
+        ("run", &[Signal::INT, Signal::INT]),
+        ("once", &[Signal::TERM, Signal::TERM]),
+        ("run", &[Signal::QUIT]),
+        ("run", &[Signal::ABORT]),
+        ("once", &[Signal::USR1]),
+        ("run", &[Signal::ALARM]),
+    ] {
+        let world = TestEnv::start(&[]);
+        let (script, begun) = (world.path("deliver"), world.path("begun"));
+        // The program that matters is not the leader of its group.
+        write(
+            &script,
+            "#!/bin/sh\nsleep 600 &\necho $! >\"$1/id\"\nmv \"$1/id\" \"$1/begun\"\nwait\n",
+        );
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        world.configure(
+            "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
+             [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/deliver\", \"DIR\"]\n\
+             timeout = \"1m\"\n",
+        );
+        let mut daemon = Daemon::from_command(world.command(&[command]));
+        wait_until("the program runs", || begun.exists());
+        let id = fs::read_to_string(&begun).unwrap();
+        let id = id.trim();
+        assert!(is_running(id));
+        let (last, first) = signals.split_last().unwrap();
+        for signal in first {
+            daemon.signal(*signal);
+            daemon.wait_for("finishing the steps");
+        }
+        daemon.signal(*last);
+        let status = daemon.wait();
+        assert!(!status.success(), "{command} {signals:?}: {status}");
+        wait_until("the program ends", || !is_running(id));
+    }
+}

@@ -4,11 +4,12 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Pid;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::core::command::CommandLine;
+use crate::platform::process::running_groups;
 
 /// The `PATH` of programs. rekeyd does not pass on its own, so that a program
 /// runs alike however rekeyd was started.
@@ -34,7 +35,8 @@ impl ProcessGroup {
         command: &CommandLine,
         environment: Vec<(&'static str, String)>,
     ) -> io::Result<Self> {
-        let leader = Command::new(&command.program)
+        let mut program = Command::new(&command.program);
+        program
             .args(&command.arguments)
             .env_clear()
             .envs([("PATH", PATH), ("LANG", LANG)])
@@ -43,12 +45,12 @@ impl ProcessGroup {
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let id = leader.id().and_then(|id| i32::try_from(id).ok());
-        Ok(Self {
-            leader,
-            id: id.and_then(Pid::from_raw),
+            .stderr(Stdio::piped());
+        running_groups::start(|| {
+            let leader = program.spawn()?;
+            let id = leader.id().and_then(|id| i32::try_from(id).ok());
+            let id = id.and_then(Pid::from_raw);
+            Ok((Self { leader, id }, id))
         })
     }
 
@@ -79,8 +81,7 @@ impl ProcessGroup {
     /// Sends the signal at most once, since the id may be reused.
     fn kill(&mut self) {
         if let Some(id) = self.id.take() {
-            // An error means that the group has no process.
-            let _ = kill_process_group(id, Signal::KILL);
+            running_groups::end(id);
         }
     }
 }

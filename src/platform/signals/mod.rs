@@ -1,16 +1,19 @@
 //! Signals: the first SIGTERM or SIGINT stops the process in order, a second
-//! one ends it at once.
+//! one ends it at once, and so does each other signal that ends a process. No program
+//! outlives it.
 
 pub mod early;
 pub mod init_process;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::consts::{
+    SIGABRT, SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU,
+};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 use tokio::sync::mpsc;
+
+use crate::platform::process::kill_running_groups;
 
 /// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,25 +27,19 @@ pub enum SignalAction {
 /// The exit code of a process that a second signal ends.
 const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 
+/// The signals that end a process unless it handles them, besides those that cannot be
+/// handled, and those of a fault of the process itself.
+const ENDING_SIGNALS: [i32; 8] = [
+    SIGQUIT, SIGABRT, SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+];
+
 /// Installs the handlers and returns the channel of requested actions, with a reload if one
 /// was requested since the start of the process.
 ///
 /// # Errors
 /// If the system refuses a handler or a thread.
 pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    // Before the flags: with these alone a signal would be lost, since a
-    // handler keeps it from ending the process.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag unset, then sets it.
-        flag::register_conditional_shutdown(
-            signal,
-            SECOND_SIGNAL_EXIT_CODE,
-            Arc::clone(&is_stopping),
-        )?;
-        flag::register(signal, Arc::clone(&is_stopping))?;
-    }
+    let mut signals = Signals::new(ENDING_SIGNALS.iter().chain(&[SIGTERM, SIGINT, SIGHUP]))?;
     early::keep_on_hangup();
     let (sender, receiver) = mpsc::unbounded_channel();
     if early::take_hangup() {
@@ -51,16 +48,28 @@ pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            let mut is_stopping = false;
             for signal in signals.forever() {
-                let action = if signal == SIGHUP {
-                    SignalAction::Reload
-                } else {
-                    SignalAction::Stop
+                let action = match signal {
+                    SIGHUP => SignalAction::Reload,
+                    SIGTERM | SIGINT if !is_stopping => {
+                        is_stopping = true;
+                        SignalAction::Stop
+                    }
+                    _ => end_at_once(signal),
                 };
-                if sender.send(action).is_err() {
-                    break;
-                }
+                // The thread stays for a second signal.
+                let _ = sender.send(action);
             }
         })?;
     Ok(receiver)
+}
+
+/// Ends the process by this signal, and first the programs that it runs.
+fn end_at_once(signal: i32) -> ! {
+    kill_running_groups();
+    if ENDING_SIGNALS.contains(&signal) {
+        let _ = low_level::emulate_default_handler(signal);
+    }
+    low_level::exit(SECOND_SIGNAL_EXIT_CODE)
 }
