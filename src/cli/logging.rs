@@ -11,9 +11,12 @@ use tracing::Level;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
+
+use crate::platform::log_queue;
 
 /// The prefix of field names in the journal, as in `REKEYD_KEY`.
 const JOURNAL_FIELD_PREFIX: &str = "REKEYD";
@@ -50,15 +53,35 @@ fn level_filter(level: Level) -> Targets {
 /// A destination of log lines.
 type LogLayer = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
 
+/// Whether a log line waits for the reader of standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogWriting {
+    /// It does, as the other output of a command does.
+    Direct,
+    /// It does not: keys are rotated although nobody reads.
+    Queued,
+}
+
+impl LogWriting {
+    fn writer(self) -> BoxMakeWriter {
+        if self == Self::Queued
+            && let Ok(queue) = log_queue::open()
+        {
+            return BoxMakeWriter::new(move || queue.clone());
+        }
+        BoxMakeWriter::new(io::stderr)
+    }
+}
+
 /// Initializes logging. Only the first call in a process has an effect.
-pub(crate) fn init(level: Level, format: LogFormat) {
+pub(crate) fn init(level: Level, format: LogFormat, writing: LogWriting) {
     let (layer, problem) = match format {
-        LogFormat::Human => (human_layer(), None),
-        LogFormat::Json => (json_layer(), None),
-        LogFormat::Auto if !is_connected_to_journal() => (human_layer(), None),
+        LogFormat::Human => (human_layer(writing), None),
+        LogFormat::Json => (json_layer(writing), None),
+        LogFormat::Auto if !is_connected_to_journal() => (human_layer(writing), None),
         LogFormat::Auto | LogFormat::Journald => match journald_layer() {
             Ok(layer) => (layer, None),
-            Err(error) => (human_layer(), Some(error)),
+            Err(error) => (human_layer(writing), Some(error)),
         },
     };
     // Tests call this more than once in a process, which is no error.
@@ -83,17 +106,17 @@ fn shows_color(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -
     is_terminal && !is_opted_out && !is_dumb
 }
 
-fn human_layer() -> LogLayer {
+fn human_layer(writing: LogWriting) -> LogLayer {
     fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writing.writer())
         .with_ansi(is_colored(&io::stderr()))
         .with_target(false)
         .boxed()
 }
 
-fn json_layer() -> LogLayer {
+fn json_layer(writing: LogWriting) -> LogLayer {
     fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writing.writer())
         .json()
         .flatten_event(true)
         .boxed()

@@ -39,7 +39,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
+use crate::cli::logging::LogWriting;
 use crate::daemon::hardening;
+use crate::platform::log_queue;
 use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
 
@@ -147,7 +149,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if !matches!(cli.command, CliCommand::Run(_)) {
         early::end_on_hangup();
     }
-    match cli.run() {
+    let exit_code = match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let text = failure.to_string();
@@ -156,7 +158,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::from(failure.exit_code())
         }
-    }
+    };
+    log_queue::flush();
+    exit_code
 }
 
 /// Ends the programs that run before a panic ends the process, where it does.
@@ -165,6 +169,7 @@ fn end_programs_on_panic() {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             kill_running_groups();
+            log_queue::flush();
             report(panic);
         }));
     }
@@ -173,8 +178,8 @@ fn end_programs_on_panic() {
 impl Cli {
     fn run(&self) -> Result<(), Failure> {
         match &self.command {
-            CliCommand::Run(command) => self.run_with_logging(command.run(&self.options)),
-            CliCommand::Once(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Run(command) => self.run_queued(command.run(&self.options)),
+            CliCommand::Once(command) => self.run_queued(command.run(&self.options)),
             CliCommand::Check(command) => block_on(command.run(&self.options)),
             CliCommand::Rotate(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Revoke(command) => self.run_with_logging(command.run(&self.options)),
@@ -208,7 +213,20 @@ impl Cli {
         &self,
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        logging::init(self.options.log_level, self.options.log_format);
+        self.run_and_log(LogWriting::Direct, work)
+    }
+
+    /// Runs a command that logs, and that must not wait for the reader of its log.
+    fn run_queued(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        self.run_and_log(LogWriting::Queued, work)
+    }
+
+    fn run_and_log(
+        &self,
+        writing: LogWriting,
+        work: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        logging::init(self.options.log_level, self.options.log_format, writing);
         block_on(work)
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use crate::cli::failure::Failure;
 use crate::ledger::LedgerError;
+use crate::platform::log_queue;
 
 /// Writes data. A closed pipe is no failure.
 pub(crate) fn print(data: &[u8]) -> Result<(), Failure> {
@@ -43,23 +44,29 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 
 /// Writes a message, each line of it marked as an error.
 pub(crate) fn report_error(text: &str) {
-    let mut out = io::stderr().lock();
-    for line in text.lines() {
-        // A failure cannot be reported anywhere.
-        let _ = writeln!(out, "error: {line}");
-    }
+    let lines: String = text
+        .lines()
+        .map(|line| format!("error: {line}\n"))
+        .collect();
+    write_message(&lines);
 }
 
 /// Writes a remark about what follows, if there is one.
 pub(crate) fn report_note(text: &str) {
     if !text.is_empty() {
-        // A failure cannot be reported anywhere.
-        let _ = writeln!(io::stderr().lock(), "note: {text}");
+        write_message(&format!("note: {text}\n"));
     }
 }
 
 /// Writes a message that is no error.
 pub(crate) fn report_warning(text: &str) {
-    // A failure cannot be reported anywhere.
-    let _ = writeln!(io::stderr().lock(), "warning: {text}");
+    write_message(&format!("warning: {text}\n"));
+}
+
+/// Writes to standard error, after what is logged there.
+fn write_message(message: &str) {
+    if !log_queue::write(message) {
+        // A failure cannot be reported anywhere.
+        let _ = io::stderr().lock().write_all(message.as_bytes());
+    }
 }

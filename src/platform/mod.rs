@@ -5,6 +5,7 @@ pub mod clock;
 pub mod entropy;
 pub mod file_access;
 pub mod file_identity;
+pub mod log_queue;
 pub mod machine;
 pub mod process;
 pub mod process_identity;

@@ -131,3 +131,39 @@ fn failing_key_is_sent_to_the_service_manager() {
     daemon.stop();
     was_sent("STOPPING=1");
 }
+
+/// The queue of a service manager that does not read is full.
+#[test]
+fn service_manager_that_does_not_read_delays_nothing() {
+    let mut world = TestEnv::start(&[]);
+    let path = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"full", &path).is_ok() {}
+    world.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
+    world.configure(&file_key_text("1s"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    for _ in 0..3 {
+        world.ok(&["rotate", "billing"]);
+    }
+    world.ok(&["reload"]);
+    // What it must know comes when it reads again.
+    manager
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let was_sent = |expected: &str| {
+        let mut message = [0; 4_096];
+        loop {
+            let length = manager.recv(&mut message).expect(expected);
+            if text(&message[..length]).contains(expected) {
+                return;
+            }
+        }
+    };
+    was_sent("READY=1");
+    was_sent("STATUS=");
+    while sender.send_to(b"full", &path).is_ok() {}
+    daemon.stop();
+}

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::io::{PipeWriter, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-use crate::support::{TestEnv, text, write};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{ChildGuard, TestEnv, file_key_text, text, write};
 
 /// One entry of the journal, by the names of its fields.
 type Entry = BTreeMap<String, String>;
@@ -203,5 +207,60 @@ fn missing_journald_is_reported_once_and_text_is_used() {
         let problem = "the journal cannot be reached (";
         assert_eq!(stderr.matches(problem).count(), 1, "{stderr}");
         assert!(stderr.contains("is the current credential"), "{stderr}");
+    }
+}
+
+/// Fills a pipe, so that the next write to it blocks.
+fn fill(mut pipe: &PipeWriter) {
+    fcntl_setfl(pipe, OFlags::NONBLOCK).unwrap();
+    while pipe.write(&[b'\n'; 4_096]).is_ok() {}
+    fcntl_setfl(pipe, OFlags::empty()).unwrap();
+}
+
+#[test]
+fn reader_that_does_not_read_delays_nothing() {
+    for (format, reads_again) in [("human", false), ("human", true), ("json", true)] {
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("1h"));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        let mut command = world.command(&["--log-format", format, "run"]);
+        command.stderr(writer);
+        let mut daemon = ChildGuard(command.spawn().unwrap());
+        // It has the other end of the pipe.
+        drop(command);
+        while !world.path("control.sock").exists() {
+            assert_eq!(daemon.0.try_wait().unwrap(), None, "the daemon has ended");
+            std::thread::yield_now();
+        }
+        world.ok(&["rotate", "billing"]);
+        world.ok(&["reload"]);
+        let id = Pid::from_raw(i32::try_from(daemon.0.id()).unwrap()).unwrap();
+        let log = reads_again.then(|| {
+            let mut reader = reader.try_clone().unwrap();
+            std::thread::spawn(move || {
+                let mut log = String::new();
+                reader.read_to_string(&mut log).unwrap();
+                log
+            })
+        });
+        kill_process(id, Signal::TERM).unwrap();
+        assert!(daemon.0.wait().unwrap().success());
+        let Some(log) = log else {
+            // The pipe has none of it.
+            let mut log = Vec::new();
+            reader.read_to_end(&mut log).unwrap();
+            assert!(log.iter().all(|byte| *byte == b'\n'));
+            continue;
+        };
+        let log = log.join().unwrap();
+        for expected in [
+            "started at",
+            "current credential of billing",
+            "took the",
+            "stopped; ",
+        ] {
+            assert!(log.contains(expected), "no {expected:?} in {}", log.trim());
+        }
     }
 }
