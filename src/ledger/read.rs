@@ -284,6 +284,15 @@ pub(super) fn has_written(
     Ok(found)
 }
 
+/// A create whose answer could not be true, and that no list explains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedCreate {
+    /// The label that was sent.
+    pub label: String,
+    /// How its search ended.
+    pub error: String,
+}
+
 /// Returns the labels of the last `limit` creates of a key whose answers were rejected
 /// and whose credentials no list showed; fewer if another create came after one of them.
 /// A create without an answer does not count.
@@ -291,22 +300,23 @@ pub(super) fn rejected_answers(
     connection: &Connection,
     key: &KeyName,
     limit: usize,
-) -> Result<Vec<String>, LedgerError> {
+) -> Result<Vec<RejectedCreate>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT label, phase = 'failed' AND answer_rejected = 1 AS rejected FROM rotation
+        "SELECT label, error, phase = 'failed' AND answer_rejected = 1 AS rejected FROM rotation
          WHERE key = ?1 AND \"trigger\" <> 'adopted'
              AND NOT (phase = 'failed' AND answer_rejected = 0)
          ORDER BY sequence DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![key.as_str(), limit], |row| {
-        Ok((
-            row.get::<_, String>("label")?,
-            row.get::<_, bool>("rejected")?,
-        ))
+        let create = RejectedCreate {
+            label: row.get("label")?,
+            error: row.get::<_, Option<String>>("error")?.unwrap_or_default(),
+        };
+        Ok((create, row.get::<_, bool>("rejected")?))
     })?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let rejected = rows.into_iter().take_while(|(_, rejected)| *rejected);
-    Ok(rejected.map(|(label, _)| label).collect())
+    Ok(rejected.map(|(create, _)| create).collect())
 }
 
 /// Returns the name that a list last showed of a credential without a row; none if no

@@ -297,7 +297,7 @@ impl Ledger {
         &self,
         key: &KeyName,
         limit: usize,
-    ) -> Result<Vec<String>, LedgerError> {
+    ) -> Result<Vec<read::RejectedCreate>, LedgerError> {
         let key = key.clone();
         self.submit(move |connection| read::rejected_answers(connection, &key, limit))
             .await

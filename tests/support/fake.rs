@@ -65,6 +65,8 @@ pub(crate) struct LyingAnswer {
     pub(crate) secret: Option<String>,
     pub(crate) created_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
+    /// Whether the create makes nothing, and gives the label to the credential with `id`.
+    pub(crate) is_upsert: bool,
 }
 
 /// How the provider changes the names that it is sent.
@@ -292,7 +294,9 @@ impl Provider for FakeWorld {
             .secret
             .unwrap_or_else(|| format!("sk-admin-{}", reversed()));
         let mut alive = self.live.lock().unwrap();
-        if !self.creates_nothing.load(Ordering::SeqCst) {
+        if let (true, Some(id)) = (answer.is_upsert, &answer.id) {
+            alive.insert(id.clone(), shown.clone());
+        } else if !self.creates_nothing.load(Ordering::SeqCst) {
             alive.insert(id.clone(), shown.clone());
         }
         drop(alive);

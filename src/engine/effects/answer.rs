@@ -102,12 +102,16 @@ impl Worker {
         if rejected.len() < MAX_REJECTED_ANSWERS {
             return Ok(Readiness::Ready);
         }
+        let creates = rejected
+            .iter()
+            .map(|create| format!("{}: {}", create.label, create.error));
+        let creates: Vec<String> = creates.collect();
         let problem = format!(
             "no rotation begun: the provider's last {} answers to a create could not be true, and \
              no list shows what they made ({}). See what stands between rekeyd and the provider, \
              and look there for these names; then: `rekeyd rotate {key}`",
             rejected.len(),
-            rejected.join(", ")
+            creates.join("; ")
         );
         self.record_backoff(&problem, Some(PERMANENT_FAILURE_PAUSE))
             .await?;

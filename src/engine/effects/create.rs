@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::core::change::{Change, RevokedDuplicate, Transition};
 use crate::core::decide::created_times::remove_impossible_times;
 use crate::core::decide::revocation::RevocationReason;
-use crate::core::ids::{Label, RotationId};
+use crate::core::ids::{CredentialId, Label, RotationId};
 use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
@@ -209,6 +209,7 @@ impl Worker {
                 return self.record(vec![change]).await;
             }
         };
+        let (recorded, found) = self.split_recorded(found).await?;
         if found.len() > 1 {
             return self.revoke_duplicates(rotation, &found).await;
         }
@@ -249,17 +250,39 @@ impl Worker {
                 "the create was unclear and made nothing",
             ),
         };
+        let reason = match recorded.first() {
+            Some(id) => format!("{reason}: {id} bears its label, but existed before"),
+            None => reason.to_owned(),
+        };
         let transition = Transition {
             name: found.first().and_then(|credential| credential.name.clone()),
             credential: found
                 .into_iter()
                 .next()
                 .map(|credential| credential.metadata),
-            error: Some(reason.to_owned()),
+            error: Some(reason.clone()),
             ..Transition::new(rotation, event)
         };
-        let backoff = self.back_off_key(reason, None);
+        let backoff = self.back_off_key(&reason, None);
         self.record(vec![Change::from(transition), backoff]).await
+    }
+
+    /// Splits off the credentials that have a row already: an unclear create made none of
+    /// them, even if the provider gave one of them its label.
+    async fn split_recorded(
+        &self,
+        found: Vec<ListedCredential>,
+    ) -> Result<(Vec<CredentialId>, Vec<ListedCredential>), LedgerError> {
+        let (mut recorded, mut without_row) = (Vec::new(), Vec::new());
+        for credential in found {
+            let id = &credential.metadata.id;
+            if self.services.ledger.key_for_credential(id).await?.is_some() {
+                recorded.push(id.clone());
+            } else {
+                without_row.push(credential);
+            }
+        }
+        Ok((recorded, without_row))
     }
 
     /// Searches for the credential of an unclear create by a name that the provider made

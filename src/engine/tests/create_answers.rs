@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::active_credential::ActiveCredential;
+use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, LyingAnswer, key};
@@ -260,4 +261,35 @@ async fn a_key_stops_after_two_rejected_answers_that_no_list_explains() {
     assert_eq!(creates(&fakes), 1);
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.last_error, None);
+}
+
+/// A provider that treats a create as an update gives a credential with a row the new
+/// label: no create made it, whichever key has it.
+#[tokio::test]
+async fn a_credential_with_a_row_is_never_what_an_unclear_create_made() {
+    for id in ["key_1", "key_9"] {
+        let fakes = Fakes::new(&[("key_1", "label-1"), ("key_9", "label-9")]);
+        let web = KeyName::new("web").unwrap();
+        let rows = vec![(key(), current(1)), (web, current(9))];
+        fakes.write_ledger(rows).await;
+        let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        fakes.take_calls();
+        fakes.lie_in_creates(LyingAnswer {
+            id: Some(id.to_owned()),
+            is_upsert: true,
+            ..LyingAnswer::default()
+        });
+        request(&mut engine);
+        fakes.run_for(&mut engine, DAY * 2).await;
+        let calls = fakes.take_calls();
+        let creates = calls.iter().filter(|call| *call == "create").count();
+        assert_eq!(creates, 2, "{calls:?}");
+        assert_eq!(fakes.live_ids(), ["key_1", "key_9"].map(str::to_owned));
+        let state = engine.state(&key()).unwrap();
+        assert_eq!(state.newest_phase, Some(Phase::Failed), "{id}");
+        let problem = state.last_error.clone().unwrap();
+        assert!(problem.contains(id), "{problem}");
+    }
 }
