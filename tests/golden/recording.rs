@@ -92,7 +92,9 @@ impl Recording {
         // Which debug lines about the process itself there are depends on timing: whether
         // the ledger still responds at its end.
         let is_stable = |line: &&String| {
-            !line.starts_with("DEBUG ") || line.contains("key") || line.contains("operation")
+            let fields = line.split_once(": ").map_or("", |(_, fields)| fields);
+            let has = |subject: &str| fields.split(", ").any(|field| field == subject);
+            !line.starts_with("DEBUG ") || has("key") || has("operation")
         };
         let log_lines: Vec<_> = self.log_lines.iter().filter(is_stable).collect();
         files.insert("log-lines".to_owned(), json!(log_lines));
