@@ -87,13 +87,13 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
     }
     let (last_use, identity) = match observation.credential {
         None => return Revocation::Observe(ObservationPart::Credential),
-        // One 404 may come from a stale replica, so an operator's revocation sends
-        // the delete all the same.
+        // No answer shows whose credential it is: only an operator who insists has it
+        // deleted all the same.
         Some(RemoteAnswer::Gone) => match candidate.reason {
-            RevocationReason::Operator { .. } | RevocationReason::Leaked { .. } => {
-                (ReportedTime::None, Identity::Confirmed)
-            }
-            RevocationReason::Superseded
+            RevocationReason::Operator { force: true } => (ReportedTime::None, Identity::Confirmed),
+            RevocationReason::Operator { force: false }
+            | RevocationReason::Leaked { .. }
+            | RevocationReason::Superseded
             | RevocationReason::Immediate
             | RevocationReason::Orphan
             | RevocationReason::DuplicateLabel

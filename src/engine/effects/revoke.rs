@@ -237,7 +237,12 @@ impl Worker {
             let revocation = decide(&candidate, &observation, self.now());
             match revocation {
                 Revocation::Observe(ObservationPart::Credential) => {
-                    let answer = self.retrieve(credential).await?;
+                    let mut answer = self.retrieve(credential).await?;
+                    // One 404 may come from a stale replica, and nothing repeats what
+                    // an operator said.
+                    if answer.value.is_none() && reason.is_by_operator() {
+                        answer = self.retrieve(credential).await?;
+                    }
                     let listed = answer.value.as_ref();
                     redacted = redacted_value_of(listed, credential);
                     shown_name = listed.and_then(|listed| listed.name.clone());

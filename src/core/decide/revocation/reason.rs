@@ -62,6 +62,20 @@ impl RevocationReason {
         }
     }
 
+    /// Returns whether an operator asked for it: the ledger repeats no such revocation
+    /// by itself.
+    #[must_use]
+    pub const fn is_by_operator(self) -> bool {
+        match self {
+            Self::Leaked { .. } | Self::Operator { .. } => true,
+            Self::Superseded
+            | Self::Immediate
+            | Self::Orphan
+            | Self::DuplicateLabel
+            | Self::Eviction => false,
+        }
+    }
+
     /// Returns its word in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -153,6 +153,30 @@ async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() 
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
 }
 
+/// No answer shows the name of what the provider does not have: it is not deleted, and
+/// one answer more is asked for first.
+#[tokio::test]
+async fn a_credential_that_is_gone_is_revoked_without_a_delete() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut changes = current(1);
+    changes.extend(created(2));
+    changes.push(transitioned(2, LifecycleEvent::Abandoned));
+    let until = Some(time::after(at(), OVERLAP * 24));
+    changes.push(Change::from(CredentialHold {
+        rotation: rotation(2),
+        until,
+        operator: None,
+    }));
+    let mut engine = fakes.engine(changes, OVERLAP).await;
+    fakes.take_calls();
+    let reply = run_command(&fakes, &mut engine, revoke("key_2", false)).await;
+    assert_eq!(reply, Ok("revoked key_2".to_owned()));
+    let calls = fakes.take_calls();
+    let count = |call: &str| calls.iter().filter(|made| *made == call).count();
+    assert_eq!(count("retrieve key_2"), 2, "{calls:?}");
+    assert_eq!(count("delete key_2"), 0, "{calls:?}");
+}
+
 #[tokio::test]
 async fn own_credential_is_never_revoked_by_command() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
