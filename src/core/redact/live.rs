@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 3;
 
 /// The length of the longest escape, in bytes. A cut one at the end of a text cannot be
 /// decoded.
-const MAX_ESCAPE_LEN: usize = 6;
+const MAX_ESCAPE_LEN: usize = 12;
 
 /// Returns the ranges of the text that hold a secret in memory: ten characters in a row
 /// of it, in any case and encoding. In a cut text, also the start of a secret at its end,

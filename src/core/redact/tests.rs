@@ -22,6 +22,44 @@ fn secrets_in_memory_are_masked_in_every_form() {
 }
 
 #[test]
+fn secrets_in_numeric_escapes_are_masked() {
+    let secret = Secret::new("octal-Zq7w8e9-of-a-secret".to_owned());
+    let forms: [(&str, fn(u8) -> String); 9] = [
+        ("entity", |byte| format!("&#{byte};")),
+        ("open entity", |byte| format!("&#{byte}")),
+        ("padded entity", |byte| format!("&#{byte:08};")),
+        ("open hexadecimal entity", |byte| format!("&#x{byte:x}")),
+        ("padded hexadecimal entity", |byte| {
+            format!("&#X{byte:06X};")
+        }),
+        ("octal", |byte| format!("\\{byte:03o}")),
+        ("braces", |byte| format!("\\u{{{byte:x}}}")),
+        ("padded braces", |byte| format!("\\u{{{byte:06x}}}")),
+        ("eight digits", |byte| format!("\\U{byte:08X}")),
+    ];
+    for (form, encode) in forms {
+        let hidden: String = secret.expose().bytes().map(encode).collect();
+        assert_eq!(
+            sanitize(&format!("bad <{hidden}>")),
+            "bad <[secret]>",
+            "{form}"
+        );
+    }
+    for innocent in [
+        "&#",
+        "&#x",
+        "&#;",
+        "\\u{",
+        "\\u{}",
+        "\\U0000",
+        "\\39",
+        "&#99999999999",
+    ] {
+        assert_eq!(sanitize(innocent), innocent);
+    }
+}
+
+#[test]
 fn base64_of_a_whole_secret_is_masked_completely() {
     let secret = Secret::new("twelve-bytes".to_owned());
     let hidden = STANDARD.encode(secret.expose());

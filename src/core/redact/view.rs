@@ -27,6 +27,9 @@ const ENTITIES: [(&str, u8); 14] = [
     ("percnt", b'%'),
 ];
 
+/// The most digits of an escape that has any number of them, zeros before it included.
+const MAX_ESCAPE_DIGITS: usize = 16;
+
 /// The longest entity, without `&` and with `;`.
 const MAX_ENTITY_LEN: usize = 9;
 
@@ -231,8 +234,34 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
             let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
             Some((Escaped::Char(character), 6))
         }
+        [b'\\', b'u', b'{', rest @ ..] => {
+            let (digits, length) = leading_digits(rest, 16)?;
+            let is_closed = rest.get(length) == Some(&b'}');
+            let character = char::from_u32(number(digits, 16)?).filter(|_| is_closed)?;
+            Some((Escaped::Char(character), length + 4))
+        }
+        [b'\\', b'U', rest @ ..] if number(rest.get(..8)?, 16).is_some() => {
+            let character = char::from_u32(number(rest.get(..8)?, 16)?);
+            let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+            Some((Escaped::Char(character), 10))
+        }
+        [b'\\', digits @ ..] if octal_byte(digits).is_some() => {
+            Some((Escaped::Byte(octal_byte(digits)?), 4))
+        }
         [b'\\', b'n' | b'r' | b't', ..] => Some((Escaped::Byte(b'\n'), 2)),
         [b'\\', other, ..] => Some((Escaped::Byte(*other), 2)),
+        // Numbers need no `;`, and may begin with zeros.
+        [b'&', b'#', rest @ ..] => {
+            let (radix, prefix) = match rest {
+                [b'x' | b'X', ..] => (16, 1),
+                _ => (10, 0),
+            };
+            let (digits, length) = leading_digits(&rest[prefix..], radix)?;
+            let character = char::from_u32(number(digits, radix)?)?;
+            let is_closed = rest.get(prefix + length) == Some(&b';');
+            let length = 2 + prefix + length + usize::from(is_closed);
+            Some((Escaped::Char(character), length))
+        }
         [b'&', rest @ ..] => {
             let end = rest
                 .iter()
@@ -244,19 +273,28 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
     }
 }
 
-/// Returns what an entity of HTML stands for, from its name or number.
+/// Returns what an entity of HTML stands for, from its name.
 fn entity(name: &[u8]) -> Option<Escaped> {
-    let code = match name {
-        [b'#', b'x' | b'X', digits @ ..] => number(digits, 16)?,
-        [b'#', digits @ ..] => number(digits, 10)?,
-        _ => {
-            let found = ENTITIES
-                .iter()
-                .find(|(known, _)| known.as_bytes() == name)?;
-            return Some(Escaped::Byte(found.1));
-        }
-    };
-    char::from_u32(code).map(Escaped::Char)
+    let mut entities = ENTITIES.iter();
+    let found = entities.find(|(known, _)| known.as_bytes() == name)?;
+    Some(Escaped::Byte(found.1))
+}
+
+/// Returns the digits at the start of a text without the zeros before them, and how many
+/// there are with these; none if there is no digit, or too many.
+fn leading_digits(text: &[u8], radix: u32) -> Option<(&[u8], usize)> {
+    let is_digit = |byte: &&u8| char::from(**byte).is_digit(radix);
+    let length = text.iter().take_while(is_digit).count();
+    if !(1..=MAX_ESCAPE_DIGITS).contains(&length) {
+        return None;
+    }
+    let zeros = text[..length - 1].iter().take_while(|byte| **byte == b'0');
+    Some((&text[zeros.count()..length], length))
+}
+
+/// Returns the byte that three octal digits at the start of a text are.
+fn octal_byte(text: &[u8]) -> Option<u8> {
+    u8::try_from(number(text.get(..3)?, 8)?).ok()
 }
 
 /// Returns the number that the digits are, without a sign.
