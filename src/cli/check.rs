@@ -52,6 +52,7 @@ impl CheckCommand {
             CheckLevel::Local
         };
         problems.extend(preflight::check_sinks(&settings, level).await);
+        problems.extend(preflight::check_listeners(&settings));
         if !self.as_invoker {
             problems.extend(preflight::check_unit_paths(&settings));
         }

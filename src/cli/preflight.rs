@@ -1,6 +1,7 @@
 //! Checks of the host. `check` prints their problems; `run` logs them, starts
 //! and retries. Without its ledger it does not start.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::daemon::runtime;
-use crate::ledger::{self, LedgerNotes};
+use crate::ledger::{self, LedgerNotes, WriterLock};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
 
@@ -71,6 +72,31 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
         problem.kind = ProblemKind::Configuration;
     }
     Err(problem)
+}
+
+/// Checks the places at which a daemon listens: the folder of its control socket, and while
+/// none runs, the address of its metrics.
+pub(crate) fn check_listeners(settings: &Settings) -> Vec<Problem> {
+    let problem = |location: &str, message: String| {
+        Problem::for_host(&settings.file, location.to_owned(), message)
+    };
+    let mut problems = Vec::new();
+    let folder = settings.control.socket.as_deref().and_then(Path::parent);
+    // Service managers make folders below /run at the start of a service.
+    if let Some(folder) = folder.filter(|folder| !folder.starts_with("/run"))
+        && let Ok(false) = folder.try_exists()
+    {
+        let message = format!("the folder {} does not exist; make it", folder.display());
+        problems.push(problem("control.socket", message));
+    }
+    if let Some(address) = settings.metrics
+        && WriterLock::holder(&settings.ledger).is_none()
+        && let Err(error) = TcpListener::bind(address)
+    {
+        let message = format!("cannot serve metrics at {address}: {error}");
+        problems.push(problem("metrics.listen", message));
+    }
+    problems
 }
 
 /// Lists the folders and files that the unit of this configuration may not

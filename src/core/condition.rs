@@ -16,6 +16,29 @@ pub struct ActiveCondition {
     pub problem: String,
 }
 
+/// A place at which the daemon is to listen and cannot, which stops no rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenerProblem {
+    /// The control socket.
+    ControlSocket,
+    /// The address of the metrics.
+    Metrics,
+}
+
+impl ListenerProblem {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::ControlSocket, Self::Metrics];
+
+    /// Returns its name in the ledger and the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlSocket => "control-socket",
+            Self::Metrics => "metrics-address",
+        }
+    }
+}
+
 /// A condition that stops every rotation of a scope or of the daemon, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {

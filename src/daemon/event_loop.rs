@@ -65,7 +65,7 @@ pub enum ExitReason {
 /// See [`ServiceError`].
 pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), ServiceError> {
     let mut inbox = Inbox::for_daemon(read);
-    inbox.listen(&runtime).await;
+    inbox.listen(&mut runtime).await;
     // Logged once the servers listen, so that a reader can send a request.
     tracing::info!(
         keys = runtime.settings.keys.len(),
@@ -168,6 +168,7 @@ async fn run_until(
     inbox.ready();
     let exit_reason = loop {
         runtime.engine.start_due();
+        inbox.check_listeners(runtime).await;
         inbox.publish_progress(&mut runtime.engine);
         if is_finished(&runtime.engine, inbox) {
             break ExitReason::Done;

@@ -15,9 +15,10 @@ use crate::core::time;
 use crate::daemon::control::protocol::{
     ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome,
 };
-use crate::daemon::control::server::{ControlConfig, ControlServer};
+use crate::daemon::control::server::ControlConfig;
 use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
-use crate::daemon::metrics::server::{MetricsServer, MonitoringPage, PageRequest};
+use crate::daemon::listeners::Listeners;
+use crate::daemon::metrics::server::{MonitoringPage, PageRequest};
 use crate::daemon::reload::{self, ConfigReadResult, ConfigReader};
 use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
@@ -33,9 +34,9 @@ pub(crate) struct Inbox {
     /// Callers that wait for the outcome of the reload.
     reload_replies: Vec<oneshot::Sender<ControlResponse>>,
     requests: Option<mpsc::UnboundedReceiver<IncomingRequest>>,
-    control_server: Option<ControlServer>,
     page_requests: Option<mpsc::UnboundedReceiver<PageRequest>>,
-    metrics_server: Option<MetricsServer>,
+    /// Set in a daemon alone.
+    listeners: Option<Listeners>,
     /// Set in a daemon alone.
     service_manager: Option<ServiceManager>,
 }
@@ -51,60 +52,32 @@ impl Inbox {
     /// Returns the inbox of a daemon, which reads its configuration with
     /// `read`.
     pub(crate) fn for_daemon(read_config: ConfigReader) -> Self {
+        let (requests, incoming_requests) = mpsc::unbounded_channel();
+        let (pages, page_requests) = mpsc::unbounded_channel();
         Self {
             config_reader: Some(read_config),
+            requests: Some(incoming_requests),
+            page_requests: Some(page_requests),
+            listeners: Some(Listeners::new(requests, pages)),
             service_manager: Some(ServiceManager::from_env()),
             ..Self::default()
         }
     }
 
-    /// Starts the configured servers and stops the others. The daemon continues
-    /// without a server that does not start, since keys must rotate all the
-    /// same.
-    pub(crate) async fn listen(&mut self, runtime: &Runtime) {
-        self.listen_control(runtime);
-        self.listen_metrics(runtime).await;
-    }
-
-    async fn listen_metrics(&mut self, runtime: &Runtime) {
-        let configured = runtime.settings.metrics;
-        if self.metrics_server.as_ref().map(MetricsServer::address) == configured {
-            return;
-        }
-        if let Some(server) = self.metrics_server.take() {
-            server.shut_down().await;
-        }
-        let Some(address) = configured else { return };
-        let (sender, requests) = mpsc::unbounded_channel();
-        match MetricsServer::listen(address, sender) {
-            Ok(server) => {
-                self.page_requests = Some(requests);
-                self.metrics_server = Some(server);
-            }
-            Err(error) => tracing::warn!("{error}; going on without"),
+    /// Listens at the configured places, and no longer at others. The daemon
+    /// continues without a place that it cannot take, since keys must rotate
+    /// all the same.
+    pub(crate) async fn listen(&mut self, runtime: &mut Runtime) {
+        if let Some(listeners) = &mut self.listeners {
+            listeners.listen(runtime, control_config).await;
+            listeners.set_config(control_config(runtime));
         }
     }
 
-    fn listen_control(&mut self, runtime: &Runtime) {
-        let config = control_config(runtime);
-        let configured = runtime.settings.control.socket.as_deref();
-        if let Some(server) = &self.control_server
-            && configured == Some(server.path())
-        {
-            server.set_config(config);
-            return;
-        }
-        self.control_server = None;
-        let Some(path) = configured else { return };
-        let (sender, requests) = mpsc::unbounded_channel();
-        match ControlServer::listen(path, sender, config) {
-            Ok(server) => {
-                self.requests = Some(requests);
-                self.control_server = Some(server);
-            }
-            Err(error) => tracing::warn!(
-                "{error}; going on without: `rekeyd rotate` and its like cannot reach this rekeyd"
-            ),
+    /// Looks whether the daemon still listens where it should.
+    pub(crate) async fn check_listeners(&mut self, runtime: &mut Runtime) {
+        if let Some(listeners) = &mut self.listeners {
+            listeners.check(runtime, control_config).await;
         }
     }
 
@@ -155,17 +128,24 @@ impl Inbox {
         }
         self.ready();
         let file = runtime.settings.file.display();
+        let is_taken = result.is_ok();
+        let mut message = match result {
+            Ok(removed) if removed.is_empty() => format!("took {file}"),
+            Ok(removed) => format!(
+                "took {file}; no longer configured, and rotated no more: {}",
+                reload::join_names(&removed)
+            ),
+            Err(error) => error.to_string(),
+        };
+        if is_taken && let Some(listeners) = &self.listeners {
+            for problem in listeners.problems() {
+                message.push_str(&format!("; but {problem}"));
+            }
+        }
         let outcome = RequestOutcome {
             about: "configuration".to_owned(),
-            done: result.is_ok(),
-            message: match result {
-                Ok(removed) if removed.is_empty() => format!("took {file}"),
-                Ok(removed) => format!(
-                    "took {file}; no longer configured, and rotated no more: {}",
-                    reload::join_names(&removed)
-                ),
-                Err(error) => error.to_string(),
-            },
+            done: is_taken,
+            message,
             shared_with: Vec::new(),
         };
         for caller in std::mem::take(&mut self.reload_replies) {
@@ -235,8 +215,8 @@ impl Inbox {
             manager.ping_watchdog();
             manager.set_status(status_line(engine, problem.as_deref()));
         }
-        if let Some(server) = &self.control_server {
-            server.set_problem(problem);
+        if let Some(listeners) = &self.listeners {
+            listeners.show_problem(problem);
         }
     }
 
@@ -247,8 +227,8 @@ impl Inbox {
         self.reload_replies.clear();
         self.requests = None;
         self.page_requests = None;
-        if let Some(server) = self.control_server.take() {
-            server.shut_down().await;
+        if let Some(listeners) = &mut self.listeners {
+            listeners.shut_down(engine).await;
         }
     }
 }

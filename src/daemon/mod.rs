@@ -5,6 +5,7 @@ pub mod error;
 pub mod event_loop;
 pub mod hardening;
 mod inbox;
+mod listeners;
 pub(crate) mod metrics;
 pub mod ownership;
 pub mod reload;

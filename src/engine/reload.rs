@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::core::condition::ListenerProblem;
 use crate::core::state::KeyState;
 use crate::core::time;
 use crate::engine::key_entry::scope_of;
@@ -72,12 +73,25 @@ impl Engine {
     /// Records why the configuration cannot be applied, or with none that it was. Returns
     /// when `status` shows it, unless the ledger hangs.
     pub async fn record_configuration_problem(&mut self, problem: Option<String>) {
+        self.record_problem(CONFIGURATION, problem).await;
+    }
+
+    /// Records why the daemon cannot listen at a place, or with none that it can.
+    pub async fn record_listener_problem(
+        &self,
+        listener: ListenerProblem,
+        problem: Option<String>,
+    ) {
+        self.record_problem(listener.as_str(), problem).await;
+    }
+
+    async fn record_problem(&self, name: &'static str, problem: Option<String>) {
         let (ledger, now) = (&self.services.ledger, self.services.clock.now());
-        let recorded = ledger.set_condition(None, CONFIGURATION, now, problem);
+        let recorded = ledger.set_condition(None, name, now, problem);
         match tokio::time::timeout(RECORD_TIMEOUT, recorded).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot record the outcome of a reload"),
-            Err(_) => tracing::debug!("the outcome of a reload is recorded later"),
+            Ok(Err(error)) => tracing::debug!(%error, name, "cannot record a problem"),
+            Err(_) => tracing::debug!(name, "a problem is recorded later"),
         }
     }
 }

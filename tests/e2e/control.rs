@@ -574,3 +574,85 @@ fn silent_control_connections_delay_no_command() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     daemon.stop();
 }
+
+/// The socket's path is looked at each second.
+#[test]
+fn removed_socket_is_made_again() {
+    let world = world();
+    let mut daemon = running(&world);
+    let socket = world.path("control.sock");
+    for _ in 0..2 {
+        std::fs::remove_file(&socket).unwrap();
+        daemon.wait_for("was removed; listening there again");
+        while !socket.exists() {
+            std::thread::yield_now();
+        }
+        world.ok(&["rotate", "billing"]);
+    }
+    daemon.stop();
+    assert!(!socket.exists());
+}
+
+#[test]
+fn socket_of_another_process_is_left() {
+    let world = world();
+    let mut daemon = running(&world);
+    let socket = world.path("control.sock");
+    let other = world.path("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&other).unwrap();
+    std::fs::rename(&other, &socket).unwrap();
+    daemon.wait_for("is no longer this rekeyd's");
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(status.contains("is no longer this rekeyd's"), "{status}");
+    let log = daemon.stop();
+    assert_eq!(log.matches("is no longer this rekeyd's").count(), 1);
+    // It is still there, and still the other process's.
+    UnixStream::connect(&socket).unwrap();
+    drop(listener);
+}
+
+#[test]
+fn socket_that_cannot_be_made_is_tried_again() {
+    let world = world();
+    let file = world.path("config.toml");
+    let right = std::fs::read_to_string(&file).unwrap();
+    let moved = right.replace("/control.sock", "/run/control.sock");
+    // At a start.
+    write(&file, &moved);
+    let check = world.run(&["check"]);
+    assert_eq!(check.status.code(), Some(1));
+    let stderr = text(&check.stderr);
+    assert!(stderr.contains("control.socket"), "{stderr}");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("cannot listen at");
+    daemon.wait_for("is the current credential");
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(status.contains("problem: cannot listen at"), "{status}");
+    std::fs::create_dir(world.path("run")).unwrap();
+    daemon.wait_for("the problem of the control-socket has passed");
+    world.ok(&["rotate", "billing"]);
+    assert!(!world.ok(&["status"]).contains("problem"));
+    world.ok(&["check"]);
+    // At a reload: the former one stays meanwhile.
+    let socket = world.path("run/control.sock");
+    write(
+        &file,
+        &right.replace("/control.sock", "/later/control.sock"),
+    );
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("it still listens at");
+    assert!(socket.exists());
+    write(&file, &moved);
+    world.ok(&["reload"]);
+    write(
+        &file,
+        &right.replace("/control.sock", "/later/control.sock"),
+    );
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("it still listens at");
+    std::fs::create_dir(world.path("later")).unwrap();
+    daemon.wait_for("the problem of the control-socket has passed");
+    assert!(!socket.exists());
+    assert!(!world.ok(&["status"]).contains("problem"));
+    daemon.stop();
+}

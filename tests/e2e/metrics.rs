@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, free_address, get, write};
+use crate::support::{TestEnv, file_key_text, free_address, get, text, write};
 
 /// Returns the value of a sample.
 fn value(page: &str, sample: &str) -> f64 {
@@ -198,13 +198,21 @@ fn metrics_address_follows_the_configuration() {
         world.ok(&["reload"]);
         assert_eq!(get(&first, "/healthz").0, 200, "{wider}");
     }
-    // If another process listens there, the daemon runs without metrics.
+    // If another process listens there, the daemon stays where it is until that has ended.
     let listener = TcpListener::bind(&second).unwrap();
     listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
-    world.ok(&["reload"]);
-    daemon.wait_for("going on without");
-    assert_not_listening(&first);
+    let answer = world.ok(&["reload"]);
+    assert!(answer.contains("; but cannot serve metrics at"), "{answer}");
+    daemon.wait_for(&format!("still serving them at {first}"));
+    assert_eq!(get(&first, "/healthz").0, 200);
+    let status = world.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(text(&status.stdout).contains("problem: cannot serve metrics at"));
     drop(listener);
+    daemon.wait_for("the problem of the metrics-address has passed");
+    assert_eq!(get(&second, "/healthz").0, 200);
+    assert_not_listening(&first);
+    world.ok(&["status"]);
     listen("");
     world.ok(&["reload"]);
     assert_not_listening(&second);

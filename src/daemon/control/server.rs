@@ -7,7 +7,7 @@
 //! returns or accepts a secret.
 
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -81,9 +81,25 @@ pub(crate) enum ControlListenError {
     },
 }
 
+/// The time limit of the connection that shows whether a process listens at a socket.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whose socket is at the path of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SocketOwner {
+    /// The server's own one.
+    ThisServer,
+    /// Another one, or a file.
+    Other,
+    /// There is nothing.
+    Absent,
+}
+
 /// The server of the control socket, which stops on drop.
 pub(crate) struct ControlServer {
     path: PathBuf,
+    /// The device and inode of the socket.
+    identity: (u64, u64),
     state: Arc<ControlState>,
     shutdown: watch::Sender<bool>,
     server_task: Option<JoinHandle<()>>,
@@ -130,12 +146,12 @@ impl ControlServer {
     ///
     /// # Errors
     /// If the socket cannot be created, or another process listens there.
-    pub(crate) fn listen(
+    pub(crate) async fn listen(
         path: &Path,
         requests: mpsc::UnboundedSender<IncomingRequest>,
         config: ControlConfig,
     ) -> Result<Self, ControlListenError> {
-        remove_stale_socket(path)?;
+        remove_stale_socket(path).await?;
         let listener = UnixListener::bind(path).map_err(|source| {
             let path = path.to_owned();
             if source.kind() == ErrorKind::NotFound {
@@ -144,12 +160,13 @@ impl ControlServer {
                 ControlListenError::Io { path, source }
             }
         })?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(
-            |source| ControlListenError::Io {
+        let permissions = std::fs::Permissions::from_mode(SOCKET_MODE);
+        let identity = std::fs::set_permissions(path, permissions)
+            .and_then(|()| socket_identity(path))
+            .map_err(|source| ControlListenError::Io {
                 path: path.to_owned(),
                 source,
-            },
-        )?;
+            })?;
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
@@ -164,6 +181,7 @@ impl ControlServer {
         );
         Ok(Self {
             path: path.to_owned(),
+            identity,
             state,
             shutdown,
             server_task: Some(tokio::spawn(server_run)),
@@ -183,6 +201,17 @@ impl ControlServer {
         &self.path
     }
 
+    /// Returns whose socket is at the path. One that cannot be looked at counts as this
+    /// server's.
+    pub(crate) fn owner(&self) -> SocketOwner {
+        match socket_identity(&self.path) {
+            Ok(found) if found == self.identity => SocketOwner::ThisServer,
+            Ok(_) => SocketOwner::Other,
+            Err(error) if error.kind() == ErrorKind::NotFound => SocketOwner::Absent,
+            Err(_) => SocketOwner::ThisServer,
+        }
+    }
+
     /// Replaces the configuration.
     pub(crate) fn set_config(&self, config: ControlConfig) {
         *self.state.lock_config() = config;
@@ -197,8 +226,10 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         let _ = self.shutdown.send(true);
-        // Later commands must find that no daemon listens.
-        let _ = std::fs::remove_file(&self.path);
+        // Later commands must find that no daemon listens. Another rekeyd's socket stays.
+        if socket_identity(&self.path).is_ok_and(|found| found == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -208,8 +239,14 @@ impl ControlState {
     }
 }
 
+/// Returns the device and inode of what is at `path`.
+fn socket_identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 /// Removes the socket of a process that has ended.
-fn remove_stale_socket(path: &Path) -> Result<(), ControlListenError> {
+async fn remove_stale_socket(path: &Path) -> Result<(), ControlListenError> {
     let io_error = |source| ControlListenError::Io {
         path: path.to_owned(),
         source,
@@ -224,14 +261,17 @@ fn remove_stale_socket(path: &Path) -> Result<(), ControlListenError> {
         }
         Ok(_) => {}
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(ControlListenError::InUse {
-            path: path.to_owned(),
-        }),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+    let in_use = || ControlListenError::InUse {
+        path: path.to_owned(),
+    };
+    // The queue of a process that does not accept connections may be full.
+    match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
+        Ok(Ok(_)) | Err(_) => Err(in_use()),
+        Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => Err(in_use()),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(io_error)
         }
-        Err(error) => Err(io_error(error)),
+        Ok(Err(error)) => Err(io_error(error)),
     }
 }
 

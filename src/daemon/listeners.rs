@@ -1,0 +1,239 @@
+//! The places at which a daemon listens: its control socket and its metrics.
+//!
+//! Keys rotate without them, so a place that cannot be taken ends nothing: it is tried again
+//! each second, and `rekeyd status` shows it meanwhile. A reload leaves a server at its
+//! former place until the new place is taken.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::core::condition::ListenerProblem;
+use crate::daemon::control::server::{ControlConfig, ControlServer, SocketOwner};
+use crate::daemon::control::tracker::IncomingRequest;
+use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequest};
+use crate::daemon::runtime::Runtime;
+use crate::engine::Engine;
+
+/// The interval at which the places are looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The servers of a daemon.
+pub(crate) struct Listeners {
+    requests: mpsc::UnboundedSender<IncomingRequest>,
+    control: Option<ControlServer>,
+    pages: mpsc::UnboundedSender<PageRequest>,
+    metrics: Option<MetricsServer>,
+    problems: BTreeMap<ListenerProblem, String>,
+    /// What the ledger has of the problems; none before the first record.
+    recorded: Option<BTreeMap<ListenerProblem, String>>,
+    checked_at: Option<Instant>,
+}
+
+impl Listeners {
+    /// Returns servers that listen nowhere yet.
+    pub(crate) const fn new(
+        requests: mpsc::UnboundedSender<IncomingRequest>,
+        pages: mpsc::UnboundedSender<PageRequest>,
+    ) -> Self {
+        Self {
+            requests,
+            control: None,
+            pages,
+            metrics: None,
+            problems: BTreeMap::new(),
+            recorded: None,
+            checked_at: None,
+        }
+    }
+
+    /// Looks at the places again, if that is due.
+    pub(crate) async fn check(
+        &mut self,
+        runtime: &mut Runtime,
+        config: fn(&Runtime) -> ControlConfig,
+    ) {
+        if self
+            .checked_at
+            .is_none_or(|at| at.elapsed() >= CHECK_INTERVAL)
+        {
+            self.listen(runtime, config).await;
+        }
+    }
+
+    /// Listens at the configured places, and no longer at others.
+    pub(crate) async fn listen(
+        &mut self,
+        runtime: &mut Runtime,
+        config: fn(&Runtime) -> ControlConfig,
+    ) {
+        self.listen_control(runtime, config).await;
+        self.listen_metrics(runtime).await;
+        self.checked_at = Some(Instant::now());
+        if self.recorded.as_ref() != Some(&self.problems) {
+            self.record(&runtime.engine).await;
+        }
+    }
+
+    /// Records the problems, and then logs each change, so that a reader of the log finds
+    /// it in the ledger.
+    async fn record(&mut self, engine: &Engine) {
+        let recorded = self.recorded.replace(self.problems.clone());
+        let recorded = recorded.unwrap_or_default();
+        for listener in ListenerProblem::ALL {
+            let problem = self.problems.get(&listener);
+            engine
+                .record_listener_problem(listener, problem.cloned())
+                .await;
+            match (recorded.get(&listener), problem) {
+                (former, Some(problem)) if former != Some(problem) => tracing::warn!("{problem}"),
+                (Some(_), None) => {
+                    tracing::info!("the problem of the {} has passed", listener.as_str());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn listen_control(&mut self, runtime: &Runtime, config: fn(&Runtime) -> ControlConfig) {
+        let configured = runtime.settings.control.socket.as_deref();
+        let Some(path) = configured else {
+            self.control = None;
+            return self.set_problem(ListenerProblem::ControlSocket, None);
+        };
+        if let Some(server) = self.control.as_ref().filter(|server| server.path() == path) {
+            match server.owner() {
+                SocketOwner::ThisServer => {
+                    return self.set_problem(ListenerProblem::ControlSocket, None);
+                }
+                SocketOwner::Other => {
+                    let problem = format!(
+                        "the control socket {} is no longer this rekeyd's: another process has put \
+                         its own there, which is left; give each rekeyd its own socket",
+                        path.display()
+                    );
+                    return self.set_problem(ListenerProblem::ControlSocket, Some(problem));
+                }
+                SocketOwner::Absent => tracing::warn!(
+                    "the control socket {} was removed; listening there again",
+                    path.display()
+                ),
+            }
+        }
+        match ControlServer::listen(path, self.requests.clone(), config(runtime)).await {
+            Ok(server) => {
+                self.control = Some(server);
+                self.set_problem(ListenerProblem::ControlSocket, None);
+            }
+            Err(error) => {
+                let former = self.control.as_ref().filter(|server| server.path() != path);
+                let instead = former.map_or_else(
+                    || "`rekeyd rotate` and its like cannot reach this rekeyd".to_owned(),
+                    |server| format!("it still listens at {}", server.path().display()),
+                );
+                let problem = format!("{error}; until it can, {instead}");
+                self.set_problem(ListenerProblem::ControlSocket, Some(problem));
+            }
+        }
+    }
+
+    /// Replaces the configuration that the control socket shows.
+    pub(crate) fn set_config(&self, config: ControlConfig) {
+        if let Some(server) = &self.control {
+            server.set_config(config);
+        }
+    }
+
+    async fn listen_metrics(&mut self, runtime: &Runtime) {
+        let configured = runtime.settings.metrics;
+        if self.metrics.as_ref().map(MetricsServer::address) == configured {
+            return self.set_problem(ListenerProblem::Metrics, None);
+        }
+        let Some(address) = configured else {
+            if let Some(server) = self.metrics.take() {
+                server.shut_down().await;
+            }
+            return self.set_problem(ListenerProblem::Metrics, None);
+        };
+        match self.replace_metrics(address).await {
+            Ok(()) => self.set_problem(ListenerProblem::Metrics, None),
+            Err(error) => {
+                let former = self.metrics.as_ref().map(MetricsServer::address);
+                let instead = former.map_or_else(
+                    || "going on without".to_owned(),
+                    |address| format!("still serving them at {address}"),
+                );
+                self.set_problem(
+                    ListenerProblem::Metrics,
+                    Some(format!("{error}; {instead}")),
+                );
+            }
+        }
+    }
+
+    /// Listens at `address` in the place of the former one, which may overlap it.
+    async fn replace_metrics(
+        &mut self,
+        address: std::net::SocketAddr,
+    ) -> Result<(), MetricsListenError> {
+        let former = self.metrics.as_ref().map(MetricsServer::address);
+        match MetricsServer::listen(address, self.pages.clone()) {
+            Ok(server) => {
+                if let Some(former) = self.metrics.replace(server) {
+                    former.shut_down().await;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let Some(former) = former.filter(|former| former.port() == address.port()) else {
+                    return Err(error);
+                };
+                if let Some(server) = self.metrics.take() {
+                    server.shut_down().await;
+                }
+                let listened = MetricsServer::listen(address, self.pages.clone());
+                match listened {
+                    Ok(server) => {
+                        self.metrics = Some(server);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        self.metrics = MetricsServer::listen(former, self.pages.clone()).ok();
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_problem(&mut self, listener: ListenerProblem, problem: Option<String>) {
+        match problem {
+            Some(problem) => self.problems.insert(listener, problem),
+            None => self.problems.remove(&listener),
+        };
+    }
+
+    /// Returns the problems.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &str> {
+        self.problems.values().map(String::as_str)
+    }
+
+    /// Sets the problem of the daemon that the control socket shows.
+    pub(crate) fn show_problem(&self, problem: Option<String>) {
+        if let Some(server) = &self.control {
+            server.set_problem(problem.or_else(|| self.problems().next().map(str::to_owned)));
+        }
+    }
+
+    /// Stops, and clears what the ledger has of the problems.
+    pub(crate) async fn shut_down(&mut self, engine: &Engine) {
+        for listener in std::mem::take(&mut self.problems).into_keys() {
+            engine.record_listener_problem(listener, None).await;
+        }
+        if let Some(server) = self.control.take() {
+            server.shut_down().await;
+        }
+        self.metrics = None;
+    }
+}
