@@ -1,6 +1,6 @@
 //! Times in UTC and whole seconds, as the ledger stores them and people see them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -114,6 +114,17 @@ pub fn next_whole_second(at: Timestamp) -> Timestamp {
 #[must_use]
 pub fn after(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// Returns a time of the system, or the nearest one that is represented: the years end with
+/// 9999, and a clock may be set to any.
+#[must_use]
+pub fn from_system(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(if time < UNIX_EPOCH {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 /// Returns `at` minus `span`, and the first representable time instead of an
@@ -301,5 +312,18 @@ mod tests {
             Timestamp::MIN
         );
         assert_eq!(until(Timestamp::MAX, Timestamp::MIN), Duration::ZERO);
+    }
+
+    #[test]
+    fn clock_beyond_the_represented_years_is_taken_for_their_end() {
+        let seconds = Duration::from_secs;
+        for (time, expected) in [
+            (UNIX_EPOCH, Timestamp::UNIX_EPOCH),
+            (UNIX_EPOCH + seconds(253_402_300_000), Timestamp::MAX),
+            (UNIX_EPOCH + seconds(1 << 40), Timestamp::MAX),
+            (UNIX_EPOCH - seconds(1 << 40), Timestamp::MIN),
+        ] {
+            assert_eq!(from_system(time), expected, "{time:?}");
+        }
     }
 }

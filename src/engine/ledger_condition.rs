@@ -14,6 +14,8 @@ pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerErro
     // The remedy of a lost lock is not on the disk.
     let problem = if matches!(error, LedgerError::Locked { .. }) {
         text
+    } else if error.is_locked_by_program() {
+        format!("{text}; another program is writing to it: end it (`fuser -v` names it)")
     } else {
         describe_problem(Condition::Ledger, &text)
     };

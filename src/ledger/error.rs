@@ -208,6 +208,12 @@ impl LedgerError {
         }
     }
 
+    /// Returns whether another program has locked the database.
+    #[must_use]
+    pub fn is_locked_by_program(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_locked())
+    }
+
     /// Returns whether SQLite found the file damaged, or no database at all.
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_malformed())
@@ -241,6 +247,12 @@ impl DatabaseError {
         code.is_some_and(|code| [DatabaseCorrupt, NotADatabase].contains(&code))
     }
 
+    fn is_locked(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        let code = self.0.sqlite_error_code();
+        code.is_some_and(|code| [DatabaseBusy, DatabaseLocked].contains(&code))
+    }
+
     pub(super) fn is_disk_full(&self) -> bool {
         self.0.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
     }
@@ -253,5 +265,25 @@ impl DatabaseError {
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(DatabaseError(Arc::new(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_of_another_program_is_no_full_disk() {
+        use rusqlite::ffi::{SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR, SQLITE_LOCKED};
+        for (code, expected) in [
+            (SQLITE_BUSY, true),
+            (SQLITE_LOCKED, true),
+            (SQLITE_FULL, false),
+            (SQLITE_IOERR, false),
+        ] {
+            let error = rusqlite::ffi::Error::new(code);
+            let error = LedgerError::from(rusqlite::Error::SqliteFailure(error, None));
+            assert_eq!(error.is_locked_by_program(), expected, "{code}");
+        }
     }
 }

@@ -134,10 +134,22 @@ impl WriterLock {
         {
             return Some(read_holder(&mut file));
         }
-        let file = open_regular(ledger).ok()?;
-        let is_held = network_file_system(&file).is_none() && is_locked(&file);
-        is_held.then(|| format!("{UNKNOWN_HOLDER}, whose lock file was removed,"))
+        is_inode_held(ledger).then(|| format!("{UNKNOWN_HOLDER}, whose lock file was removed,"))
     }
+
+    /// Returns whether a process holds the ledger's inode and no process its lock file: a
+    /// program that is no rekeyd, or one whose lock file was removed a moment ago. The writer
+    /// itself must not call it.
+    #[must_use]
+    pub fn has_unrecorded_holder(ledger: &Path) -> bool {
+        let is_recorded = open_regular(&lock_path(ledger)).is_ok_and(|file| is_locked(&file));
+        !is_recorded && is_inode_held(ledger)
+    }
+}
+
+/// Returns whether a process holds the ledger's inode, where that can be locked.
+fn is_inode_held(ledger: &Path) -> bool {
+    open_regular(ledger).is_ok_and(|file| network_file_system(&file).is_none() && is_locked(&file))
 }
 
 /// Opens and locks the lock file.

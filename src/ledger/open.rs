@@ -431,6 +431,10 @@ fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
             reason: "SQLite cannot open the file; rekeyd must be able to write it and its folder"
                 .to_owned(),
         },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerError::Locked {
+            path,
+            holder: "another program that writes to it".to_owned(),
+        },
         Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => LedgerError::Open {
             path,
             reason: format!("{error}; {}", disk_advice()),

@@ -1,6 +1,6 @@
 //! The pause that a server asks for before the next request.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
@@ -41,7 +41,7 @@ pub fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     reason = "nothing is recorded by it, and a wrong clock costs one pause"
 )]
 fn host_time() -> Timestamp {
-    Timestamp::now()
+    time::from_system(SystemTime::now())
 }
 
 /// Returns the server's time, by the `Date` of a response. A cache keeps the `Date` of the

@@ -1,7 +1,7 @@
 //! The clock, injected into the engine so that a simulation can replace it.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
@@ -35,7 +35,7 @@ impl Clock for SystemClock {
         reason = "the only caller of the host's clock"
     )]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        time::from_system(SystemTime::now())
     }
 
     fn monotonic(&self) -> Duration {

@@ -254,3 +254,22 @@ fn strace() -> Option<std::path::PathBuf> {
     let works = traced.is_ok_and(|output| output.status.success());
     works.then(|| path.to_owned())
 }
+
+#[test]
+fn foreign_lock_on_the_ledger_is_a_problem() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    world.ok(&["status"]);
+    let ledger = fs::File::open(world.path("ledger.db")).unwrap();
+    ledger.lock().unwrap();
+    let status = world.run(&["status"]);
+    let stdout = text(&status.stdout);
+    assert_eq!(status.status.code(), Some(1), "{stdout}");
+    assert!(
+        stdout.starts_with("problem: a process that is no rekeyd"),
+        "{stdout}"
+    );
+    drop(ledger);
+    world.ok(&["status"]);
+}

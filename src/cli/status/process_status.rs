@@ -1,5 +1,6 @@
 //! Whether rekeyd is running on the ledger, and what it reports of itself.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -48,9 +49,13 @@ impl ProcessStatus {
     ) -> Self {
         let report = ask_daemon(settings, options).await;
         // Nobody sees the locks of a daemon whose files are gone, and it reports just that.
+        let foreign_lock = report
+            .holder
+            .is_none()
+            .then(|| foreign_lock(&settings.ledger));
         let holder = WriterLock::holder(&settings.ledger).or(report.holder);
         if let Some(holder) = holder {
-            let problem = report.problem;
+            let problem = report.problem.or(foreign_lock.flatten());
             return Self::Running { holder, problem };
         }
         match last_run {
@@ -130,6 +135,18 @@ impl ProcessStatus {
             Self::NeverRan => "no rekeyd is running on this ledger".to_owned(),
         }
     }
+}
+
+/// Returns the problem of a ledger that something else than a rekeyd has locked: no rekeyd
+/// can start then.
+fn foreign_lock(ledger: &Path) -> Option<String> {
+    let path = ledger.display();
+    WriterLock::has_unrecorded_holder(ledger).then(|| {
+        format!(
+            "a process that is no rekeyd, or whose lock file was removed, holds a lock on {path}, \
+             and no rekeyd can start beside it; see `fuser -v {path}`, and end it"
+        )
+    })
 }
 
 /// What a daemon reports of itself through its control socket.
