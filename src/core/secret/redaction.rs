@@ -172,8 +172,8 @@ fn is_decorated(secret: &str, value: &str, is_upper_cased: bool) -> bool {
 fn behind_prefix<'a>(secret: &str, value: &'a str) -> &'a str {
     let separators = value.match_indices(is_separator);
     let behind = separators.map(|(at, separator)| at + separator.len());
-    let common = behind.filter(|end| starts_with(secret, &value[..*end]));
-    &value[common.last().unwrap_or(0)..]
+    let mut common = behind.filter(|end| starts_with(secret, &value[..*end]));
+    &value[common.next_back().unwrap_or(0)..]
 }
 
 /// Returns what stands behind the last run of equal characters that serve as a mask, if
