@@ -21,10 +21,13 @@ fn secrets_in_memory_are_masked_in_every_form() {
     }
 }
 
+/// The name of an escape, and how it writes a byte.
+type EscapeForm = (&'static str, fn(u8) -> String);
+
 #[test]
 fn secrets_in_numeric_escapes_are_masked() {
     let secret = Secret::new("octal-Zq7w8e9-of-a-secret".to_owned());
-    let forms: [(&str, fn(u8) -> String); 9] = [
+    let forms: [EscapeForm; 9] = [
         ("entity", |byte| format!("&#{byte};")),
         ("open entity", |byte| format!("&#{byte}")),
         ("padded entity", |byte| format!("&#{byte:08};")),
