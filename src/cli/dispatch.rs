@@ -1,12 +1,15 @@
 //! The dispatch of commands that change something: to a running daemon through
 //! its control socket, or without one to this process, under the ledger's lock.
 
+use std::path::Path;
+
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_client::{DaemonClient, connect};
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::service_view;
+use crate::config::DEFAULT_FILE;
 use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse};
 use crate::daemon::{event_loop, runtime};
@@ -92,7 +95,12 @@ pub(super) async fn find_daemon(
         return daemon.ok_or_else(none).map(Some);
     }
     // Another ledger means that the socket is that of another daemon.
-    Ok(daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger)))
+    let is_named = options.ledger.is_some() || names_daemon(settings);
+    let is_meant = |daemon: &DaemonClient| {
+        daemon.writes_ledger(&settings.ledger)
+            && (is_named || is_same_file(daemon.configuration_file(), &settings.file))
+    };
+    Ok(daemon.filter(is_meant))
 }
 
 /// Returns the daemon that writes the ledger of `settings`, or that has loaded
@@ -104,9 +112,17 @@ pub(crate) async fn find_daemon_to_reload(
     let daemon = connect_configured(settings).await?;
     let is_affected = |daemon: &DaemonClient| {
         let file = daemon.configuration_file();
-        daemon.writes_ledger(&settings.ledger) || is_same_file(file, &settings.file)
+        (names_daemon(settings) && daemon.writes_ledger(&settings.ledger))
+            || is_same_file(file, &settings.file)
     };
     Ok(daemon.filter(is_affected))
+}
+
+/// Returns whether the ledger and the socket of `settings` are those of its own daemon. The
+/// default ones are only for the default file: with another file, the daemon that uses them
+/// may be that of another organization.
+fn names_daemon(settings: &Settings) -> bool {
+    settings.control.is_named || settings.file == Path::new(DEFAULT_FILE)
 }
 
 /// Connects to the daemon at the control socket of `settings`, whichever ledger
@@ -115,5 +131,36 @@ async fn connect_configured(settings: &Settings) -> Result<Option<DaemonClient>,
     match &settings.control.socket {
         Some(socket) => connect(socket).await,
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::context::read_environment;
+    use crate::config;
+
+    #[test]
+    fn the_default_paths_count_only_for_the_default_file() {
+        for (file, tables, expected) in [
+            (DEFAULT_FILE, "", true),
+            ("/srv/other.toml", "", false),
+            ("/srv/other.toml", "[control]\nadmins = []\n", false),
+            (
+                "/srv/other.toml",
+                "[ledger]\npath = \"/srv/ledger.db\"\n",
+                true,
+            ),
+            (
+                "/srv/other.toml",
+                "[control]\nsocket = \"/srv/socket\"\n",
+                true,
+            ),
+        ] {
+            let text = format!("[provider]\ncredential-file = \"/srv/admin-key\"\n{tables}");
+            let settings = config::parse(Path::new(file), &text, &read_environment());
+            let settings = settings.unwrap_or_else(|problems| panic!("{problems:?}"));
+            assert_eq!(names_daemon(&settings), expected, "{file} {tables}");
+        }
     }
 }

@@ -20,7 +20,9 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ControlSettings {
     let table = top.subtable(options::TOP, "control", report);
     table.reject_unknown(&[options::CONTROL], report);
-    let socket = match table.get(options::CONTROL, "socket") {
+    let socket = table.get(options::CONTROL, "socket");
+    let is_named = socket.is_some();
+    let socket = match socket {
         None => Some(PathBuf::from(DEFAULT_SOCKET)),
         Some(value) if value.as_text() == Some("") => None,
         Some(value) => read_socket_path(&value, report),
@@ -29,6 +31,7 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
     ControlSettings {
         socket,
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
+        is_named,
     }
 }
 

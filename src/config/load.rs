@@ -81,8 +81,10 @@ fn check_configuration(
 ) -> Option<Settings> {
     top.reject_unknown(&[options::TOP], report);
     let provider = provider::read_provider(top, report);
-    let (ledger, ledger_location) = provider::read_ledger_path(top, environment, report);
-    let control = control::read_control(top, report);
+    let (ledger, ledger_location, is_ledger_named) =
+        provider::read_ledger_path(top, environment, report);
+    let mut control = control::read_control(top, report);
+    control.is_named |= is_ledger_named;
     let metrics = control::read_metrics_address(top, report);
 
     let mut claims = PathClaims::new();

@@ -80,22 +80,23 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
     }
 }
 
-/// Reads `[ledger] path`. Returns its location as well.
+/// Reads `[ledger] path`. Returns its location as well, and whether the file names it.
 pub(super) fn read_ledger_path(
     top: &ConfigTable<'_>,
     environment: &Environment,
     report: &mut ProblemReport,
-) -> (PathBuf, Location) {
+) -> (PathBuf, Location, bool) {
     let table = top.subtable(options::TOP, "ledger", report);
     table.reject_unknown(&[options::LEDGER], report);
-    let path = table
-        .get(options::LEDGER, "path")
+    let path = table.get(options::LEDGER, "path");
+    let is_named = path.is_some();
+    let path = path
         .and_then(|value| values::read_path(&value, report))
         .unwrap_or_else(|| match &environment.state_directory {
             Some(folder) => folder.join("ledger.db"),
             None => PathBuf::from(DEFAULT_LEDGER),
         });
-    (path, table.location_of(options::LEDGER, "path"))
+    (path, table.location_of(options::LEDGER, "path"), is_named)
 }
 
 fn read_base_url(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<Url> {

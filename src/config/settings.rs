@@ -54,6 +54,9 @@ pub struct ControlSettings {
     pub socket: Option<PathBuf>,
     /// Groups that may change things, besides root and the daemon's user.
     pub admins: Vec<String>,
+    /// Whether the file names the socket or the ledger: a daemon of another file may use
+    /// the default ones.
+    pub is_named: bool,
 }
 
 /// One key: its rotation policy and its sinks.

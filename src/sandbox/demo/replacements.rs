@@ -133,6 +133,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         control: ControlSettings {
             socket: None,
             admins: Vec::new(),
+            is_named: false,
         },
         metrics: None,
         notify: notify
