@@ -14,6 +14,10 @@ const MIN_RUN: usize = 3;
 /// which they may be a word, such as `hidden`, instead of an end.
 const MIN_WORD_CHARS: usize = 5;
 
+/// The most digits behind a separator that may be the length of the secret, or of what is
+/// not shown of it.
+const MAX_LENGTH_DIGITS: usize = 3;
+
 /// The longest value without a mask that is no whole secret, and the most characters
 /// that a value shows beside its mask.
 const MAX_UNMASKED_LENGTH: usize = 12;
@@ -119,7 +123,7 @@ fn compare_shown(secret: &str, end: &str, is_upper_cased: bool) -> EndMatch {
         EndMatch::Same
     } else if bare.len() < MIN_END_CHARS - 1
         || ends_with(secret, bare)
-        || is_number(bare) && bare.len() < end.len()
+        || (is_length(bare) && bare.len() < end.len())
         || is_decorated(secret, bare, is_upper_cased)
     {
         EndMatch::Unknown
@@ -251,8 +255,9 @@ fn is_listed_word(value: &str) -> bool {
     is_same("n/a") || WORDS.iter().any(|word| is_same(word))
 }
 
-fn is_number(value: &str) -> bool {
-    value.chars().all(|character| character.is_ascii_digit())
+/// Returns whether a value may be a length.
+fn is_length(value: &str) -> bool {
+    value.len() <= MAX_LENGTH_DIGITS && value.chars().all(|character| character.is_ascii_digit())
 }
 
 fn last_characters(value: &str) -> &str {
@@ -364,6 +369,8 @@ mod tests {
             ("...=wxYz", EndMatch::Same),
             ("AbC…wxYz-22", EndMatch::Unknown),
             ("AbC…+24", EndMatch::Unknown),
+            ("AbC…+164", EndMatch::Unknown),
+            ("****-000164", EndMatch::Different),
             ("…-Yz", EndMatch::Unknown),
             ("sk-admin-...20more", EndMatch::Unknown),
             ("sk-admin-REDACTED", EndMatch::Unknown),
