@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::daemon::Daemon;
-use crate::support::{ChildGuard, TestEnv, file_key_text, free_address, get, write};
+use crate::support::{ChildGuard, TestEnv, free_address, get, write};
 
 /// How long the test waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -174,7 +174,14 @@ fn full_disk_that_takes_a_page_is_one_condition() {
 fn limit_of_file_sizes_is_a_failed_write() {
     for limit in [4_096, 100_000, 250_000] {
         let world = TestEnv::start(&[]);
-        world.configure(&file_key_text("1h"));
+        // Enough keys that their first rotations fill the log of the ledger.
+        let keys = ["a", "b", "c", "d"].map(|name| {
+            format!(
+                "[key.{name}]\nschedule = \"@monthly\"\noverlap = \"1h\"\n\
+                 [[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
+            )
+        });
+        world.configure(&keys.concat());
         let run = world.command(&["run"]);
         let mut limited = Command::new("prlimit");
         limited
