@@ -230,6 +230,20 @@ impl Worker {
         Ok(LockedCredential::new(guard, others.collect()))
     }
 
+    /// Locks several credentials until the returned locks are dropped. All workers lock in
+    /// one order, so that no two wait for each other.
+    pub(crate) async fn lock_credentials(
+        &mut self,
+        mut credentials: Vec<CredentialId>,
+    ) -> Result<Vec<LockedCredential>, LedgerError> {
+        credentials.sort_unstable();
+        let mut locks = Vec::new();
+        for credential in &credentials {
+            locks.push(self.lock_credential(credential).await?);
+        }
+        Ok(locks)
+    }
+
     /// Replaces the state by the result of recorded `changes`, and logs them.
     fn finish_commit(&mut self, state: KeyState, changes: &[Change]) {
         let before = std::mem::replace(&mut self.state, state);

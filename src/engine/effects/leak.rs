@@ -36,13 +36,9 @@ impl Worker {
         force: bool,
         request: RotationRequest,
     ) -> Result<String, CommandError> {
-        let mut ids: Vec<_> = self.present_credentials().collect();
-        ids.sort_unstable();
         // A credential may have rows of other keys, which get the deadline, too.
-        let mut locks = Vec::new();
-        for id in &ids {
-            locks.push(self.lock_credential(id).await?);
-        }
+        let present = self.present_credentials().collect();
+        let _locks = self.lock_credentials(present).await?;
         let mut problems = Vec::new();
         let mut changes = Vec::new();
         for row in self.state.live.clone() {
@@ -85,7 +81,7 @@ impl Worker {
         Ok(format!("{key}: its present credentials end at {at}"))
     }
 
-    fn present_credentials(&self) -> impl Iterator<Item = CredentialId> {
+    pub(super) fn present_credentials(&self) -> impl Iterator<Item = CredentialId> {
         let live = self.state.live.iter().filter_map(Rotation::credential);
         live.map(|credential| credential.id.clone())
     }

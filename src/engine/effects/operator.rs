@@ -252,19 +252,10 @@ impl Worker {
             )));
         }
         // A hold that is granted must not meet a deletion that another key's worker sends.
-        let mut ids: Vec<_> = self
-            .state
-            .live
-            .iter()
-            .filter_map(Rotation::credential)
-            .collect();
-        ids.retain(|recorded| credential.is_none_or(|id| recorded.id == *id));
-        let mut ids: Vec<_> = ids.into_iter().map(|one| one.id.clone()).collect();
-        ids.sort_unstable();
-        let mut locks = Vec::new();
-        for id in &ids {
-            locks.push(self.lock_credential(id).await?);
-        }
+        let present = self.present_credentials();
+        let held = present.filter(|present| credential.is_none_or(|id| present == id));
+        let held = held.collect();
+        let _locks = self.lock_credentials(held).await?;
         let is_selected = |rotation: &&Rotation| {
             let recorded = rotation.credential.as_ref();
             recorded.is_some_and(|recorded| credential.is_none_or(|id| recorded.id == *id))
