@@ -113,15 +113,7 @@ fn failing_key_is_sent_to_the_service_manager() {
     world.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
     world.configure(&file_key_text("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
     let daemon = Daemon::start(&world);
-    let was_sent = |expected: &str| {
-        let mut message = [0; 4_096];
-        loop {
-            let length = manager.recv(&mut message).expect(expected);
-            if text(&message[..length]).contains(expected) {
-                return;
-            }
-        }
-    };
+    let was_sent = |expected: &str| wait_for_message(&manager, expected);
     was_sent("READY=1");
     was_sent("STATUS=billing is failing; next rotation: billing at 20");
     std::fs::create_dir(world.path("away")).unwrap();
@@ -130,6 +122,17 @@ fn failing_key_is_sent_to_the_service_manager() {
     was_sent("STATUS=next rotation: billing at 20");
     daemon.stop();
     was_sent("STOPPING=1");
+}
+
+/// Reads what the daemon sends to its service manager, until a message contains `expected`.
+fn wait_for_message(manager: &std::os::unix::net::UnixDatagram, expected: &str) {
+    let mut message = [0; 4_096];
+    loop {
+        let length = manager.recv(&mut message).expect(expected);
+        if text(&message[..length]).contains(expected) {
+            return;
+        }
+    }
 }
 
 /// The queue of a service manager that does not read is full.
@@ -153,15 +156,7 @@ fn service_manager_that_does_not_read_delays_nothing() {
     manager
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    let was_sent = |expected: &str| {
-        let mut message = [0; 4_096];
-        loop {
-            let length = manager.recv(&mut message).expect(expected);
-            if text(&message[..length]).contains(expected) {
-                return;
-            }
-        }
-    };
+    let was_sent = |expected: &str| wait_for_message(&manager, expected);
     was_sent("READY=1");
     was_sent("STATUS=");
     while sender.send_to(b"full", &path).is_ok() {}
