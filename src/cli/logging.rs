@@ -95,15 +95,20 @@ pub(crate) fn init(level: Level, format: LogFormat, writing: LogWriting) {
 
 /// Whether lines on this stream are coloured.
 fn is_colored(stream: &impl io::IsTerminal) -> bool {
-    shows_color(stream.is_terminal(), |name| std::env::var_os(name))
+    stream.is_terminal() && may_color()
 }
 
-/// Whether a stream shows colours: a terminal that has them, unless the user has opted out
-/// (no-color.org).
-fn shows_color(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+/// Whether a terminal is shown colours at all.
+pub(super) fn may_color() -> bool {
+    allows_color(|name| std::env::var_os(name))
+}
+
+/// Whether these variables allow colours: the terminal has them, and the user has not opted
+/// out (no-color.org).
+fn allows_color(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let is_opted_out = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = variable("TERM").is_none_or(|value| value == "dumb");
-    is_terminal && !is_opted_out && !is_dumb
+    !is_opted_out && !is_dumb
 }
 
 fn human_layer(writing: LogWriting) -> LogLayer {
@@ -182,25 +187,20 @@ mod tests {
 
     #[test]
     fn colors_are_shown_on_capable_terminals_alone() {
-        for (is_terminal, no_color, term, expected) in [
-            (true, None, Some("xterm-256color"), true),
-            (true, Some(""), Some("xterm"), true),
-            (true, Some("1"), Some("xterm"), false),
-            (true, Some("0"), Some("xterm"), false),
-            (true, None, Some("dumb"), false),
-            (true, None, None, false),
-            (false, None, Some("xterm"), false),
+        for (no_color, term, expected) in [
+            (None, Some("xterm-256color"), true),
+            (Some(""), Some("xterm"), true),
+            (Some("1"), Some("xterm"), false),
+            (Some("0"), Some("xterm"), false),
+            (None, Some("dumb"), false),
+            (None, None, false),
         ] {
             let variable = |name: &str| match name {
                 "NO_COLOR" => no_color.map(OsString::from),
                 "TERM" => term.map(OsString::from),
                 other => unreachable!("{other}"),
             };
-            assert_eq!(
-                shows_color(is_terminal, variable),
-                expected,
-                "{no_color:?} {term:?}"
-            );
+            assert_eq!(allows_color(variable), expected, "{no_color:?} {term:?}");
         }
     }
 

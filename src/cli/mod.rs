@@ -35,7 +35,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
@@ -133,7 +133,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(exit_code::FAILED);
     }
     end_programs_on_panic();
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = program()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let is_error = error.use_stderr();
@@ -161,6 +164,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     log_queue::flush();
     exit_code
+}
+
+/// The command line, without colours if the user or the terminal has none: left to itself,
+/// clap also looks at other variables, such as `CI`, and colours a dumb terminal.
+fn program() -> clap::Command {
+    let color = if logging::may_color() {
+        ColorChoice::Auto
+    } else {
+        ColorChoice::Never
+    };
+    Cli::command().color(color)
 }
 
 /// Ends the programs that run before a panic ends the process, where it does.
@@ -233,7 +247,7 @@ impl Cli {
 
 /// Prints the manual page of the program, or of one of its commands.
 fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
-    let mut program = Cli::command();
+    let mut program = program();
     program.build();
     let target = match command {
         None => program,

@@ -17,6 +17,8 @@ fn on_terminal(world: &TestEnv, arguments: &[&str], variables: &[(&str, &str)]) 
         .args(["-q", "-c", &line.join(" "), "/dev/null"])
         .env_remove("NO_COLOR")
         .env_remove("OPENAI_ADMIN_KEY")
+        .env_remove("CI")
+        .env_remove("CLICOLOR_FORCE")
         .env("TERM", "xterm-256color")
         .envs(variables.iter().copied());
     let output = command.output().ok()?;
@@ -35,6 +37,8 @@ fn no_output_has_colors_if_the_user_wants_none() {
     for variables in [
         &[("NO_COLOR", "1")][..],
         &[("TERM", "dumb")],
+        &[("TERM", "dumb"), ("CI", "true")],
+        &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")],
         &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")],
     ] {
         for arguments in [
