@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use icu_normalizer::DecomposingNormalizerBorrowed;
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 
 use crate::core::path::normalize;
@@ -187,7 +188,7 @@ impl IdentityLookup {
             }
         };
         let name = if folder.ignores_case {
-            lower_case(&name)
+            folded_name(&name)
         } else {
             name
         };
@@ -265,12 +266,37 @@ fn inode_of(stat: &fs::Stat) -> Inode {
     }
 }
 
-fn lower_case(name: &OsStr) -> OsString {
-    match name.to_str() {
-        // Some letters have one capital: ſ and s, ς and σ.
-        Some(text) => text.to_uppercase().to_lowercase().into(),
-        None => name.to_ascii_lowercase(),
-    }
+/// Returns one text for all names that a folder without regard to case may take for one.
+///
+/// ext4 and f2fs decompose letters (NFD), leave out what is not shown, and fold the case
+/// (`utf8nfdicf` of the kernel). Two names that only some of these systems take for one are
+/// taken for one here, too.
+fn folded_name(name: &OsStr) -> OsString {
+    let Some(text) = name.to_str() else {
+        return name.to_ascii_lowercase();
+    };
+    let decompose = |text: &str| {
+        let normalizer = DecomposingNormalizerBorrowed::new_nfd();
+        normalizer.normalize(text).into_owned()
+    };
+    let shown: String = text.chars().filter(|c| !is_ignorable(*c)).collect();
+    // Some letters share a capital (ſ and s, ς and σ), or a small letter (ẞ and ß).
+    let folded = decompose(&shown)
+        .to_lowercase()
+        .to_uppercase()
+        .to_lowercase();
+    decompose(&folded).into()
+}
+
+/// Whether Unicode calls a character `Default_Ignorable_Code_Point`
+/// (`DerivedCoreProperties.txt`, Unicode 16).
+const fn is_ignorable(letter: char) -> bool {
+    matches!(letter,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -372,17 +398,47 @@ mod tests {
 
     #[test]
     fn folder_that_ignores_case_ignores_it_for_files_that_do_not_exist() {
-        assert_eq!(lower_case(OsStr::new("ÄKey.TXT")), "äkey.txt");
-        assert_eq!(
-            lower_case(OsStr::new("\u{17f}\u{212a}\u{3c2}\u{df}")),
-            "sk\u{3c3}ss"
-        );
         let dir = tempfile::tempdir().unwrap();
         if has_casefold_flag(dir.path()) {
             return;
         }
         let (one, other) = (dir.path().join("KEY"), dir.path().join("key"));
         assert!(!is_same_file(&one, &other), "this folder does not");
+    }
+
+    #[test]
+    fn names_that_a_folder_without_regard_to_case_takes_for_one_are_equal() {
+        for names in [
+            &["key.txt", "KEY.TXT", "Key.tXt"][..],
+            &["\u{c4}", "\u{e4}", "a\u{308}", "A\u{308}"],
+            &["\u{17f}\u{212a}", "sk", "SK"],
+            &["\u{3c2}", "\u{3c3}", "\u{3a3}"],
+            &["\u{df}", "ss", "\u{1e9e}"],
+            &["\u{212b}", "\u{e5}", "a\u{30a}"],
+            // Marks of one letter in another order.
+            &["a\u{323}\u{302}", "a\u{302}\u{323}", "\u{1ead}"],
+            &["\u{390}", "\u{1fd3}", "\u{3b9}\u{308}\u{301}"],
+            &[
+                "ke\u{ad}y",
+                "k\u{200b}ey",
+                "key\u{fe0f}",
+                "\u{feff}key",
+                "key",
+            ],
+        ] {
+            let folded = names.iter().map(|name| folded_name(OsStr::new(name)));
+            let distinct: std::collections::HashSet<_> = folded.collect();
+            assert_eq!(distinct.len(), 1, "{names:?}");
+        }
+        for (one, other) in [
+            ("key", "key2"),
+            ("a", "\u{e4}"),
+            ("i", "j"),
+            ("key", "k ey"),
+        ] {
+            let is_same = folded_name(OsStr::new(one)) == folded_name(OsStr::new(other));
+            assert!(!is_same, "{one} {other}");
+        }
     }
 
     #[test]

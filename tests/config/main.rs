@@ -10,3 +10,4 @@ mod messages;
 mod notify;
 mod settings;
 mod sinks;
+mod values;
