@@ -4,6 +4,7 @@
 //! The files count, and not what the manager has loaded: a drop-in that needs
 //! `systemctl daemon-reload` is the one that the administrator asks about.
 
+mod environment_file;
 mod unit_text;
 
 use std::collections::BTreeMap;
@@ -212,15 +213,33 @@ impl ServiceUnit {
         self.settings.words("AmbientCapabilities")
     }
 
-    /// Returns the variables of its environment. Of two with one name the later counts.
+    /// Returns the variables of its environment. Of two with one name the later is given, and
+    /// those of files count more than those of the unit. Files that cannot be read are left
+    /// out, as are those that are named by a pattern.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, OsString)> {
         let words = self.settings.escaped_words("Environment");
-        let variables = words.iter().filter_map(|word| {
+        let own = words.iter().filter_map(|word| {
             let (name, value) = word.split_once('=')?;
-            Some((name.to_owned(), OsString::from(value)))
+            Some((name.to_owned(), value.to_owned()))
         });
-        variables.collect()
+        let files = self.settings.paths("EnvironmentFile");
+        let files = files.iter().filter_map(|file| {
+            let file = file.strip_prefix("/").ok()?;
+            read_text(&self.root.join(file)).ok()
+        });
+        let from_files = files.flat_map(|text| environment_file::parse(&text));
+        let unset = self.settings.words("UnsetEnvironment");
+        let is_unset = |name: &str, value: &str| {
+            let mut unset = unset.iter();
+            unset.any(|entry| entry == name || entry.split_once('=') == Some((name, value)))
+        };
+        let mut variables: BTreeMap<_, _> = own.chain(from_files).collect();
+        variables.retain(|name, value| !is_unset(name, value));
+        variables
+            .into_iter()
+            .map(|(name, value)| (name, OsString::from(value)))
+            .collect()
     }
 
     /// Returns the folder of its state, if it has one that it is told of.

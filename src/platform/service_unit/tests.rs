@@ -116,6 +116,54 @@ fn the_last_value_of_a_variable_names_the_configuration() {
 }
 
 #[test]
+fn variables_of_files_count_and_unset_ones_do_not() {
+    for (lines, expected) in [
+        ("EnvironmentFile=/etc/default/rekeyd", Some("/f.toml")),
+        (
+            "EnvironmentFile=/etc/default/rekeyd\nEnvironment=REKEYD_CONFIG=/a.toml",
+            Some("/f.toml"),
+        ),
+        ("EnvironmentFile=-/etc/default/rekeyd", Some("/f.toml")),
+        ("EnvironmentFile=\"/etc/default/rekeyd\"", Some("/f.toml")),
+        (
+            "EnvironmentFile=/etc/default/rekeyd\nEnvironmentFile=/etc/default/%p-later",
+            Some("/g.toml"),
+        ),
+        (
+            "EnvironmentFile=/etc/default/rekeyd\nEnvironmentFile=",
+            None,
+        ),
+        ("EnvironmentFile=-/etc/default/absent", None),
+        ("EnvironmentFile=etc/default/rekeyd", None),
+        ("#EnvironmentFile=/etc/default/rekeyd", None),
+        (
+            "EnvironmentFile=/etc/default/rekeyd\nUnsetEnvironment=REKEYD_CONFIG",
+            None,
+        ),
+        (
+            "EnvironmentFile=/etc/default/rekeyd\nUnsetEnvironment=REKEYD_CONFIG=/f.toml",
+            None,
+        ),
+        (
+            "EnvironmentFile=/etc/default/rekeyd\nUnsetEnvironment=REKEYD_CONFIG=/a.toml",
+            Some("/f.toml"),
+        ),
+    ] {
+        let root = root(&[
+            (DROP_IN, &format!("[Service]\n{lines}\n")),
+            (
+                "etc/default/rekeyd",
+                "# REKEYD_CONFIG=/x.toml\nREKEYD_CONFIG=\"/f.toml\"\n",
+            ),
+            ("etc/default/rekeyd-later", "REKEYD_CONFIG=/g.toml\n"),
+        ]);
+        let unit = ServiceUnit::load(root.path(), "rekeyd.service").unwrap();
+        let file = unit.configuration_file(Path::new("/default"));
+        assert_eq!(file, Path::new(expected.unwrap_or("/default")), "{lines}");
+    }
+}
+
+#[test]
 fn a_masked_or_unreadable_unit_is_not_replaced_by_another() {
     let drop_in = (DROP_IN, "[Service]\nUser=ops\n");
     let masked = root(&[("etc/systemd/system/rekeyd.service", ""), drop_in]);
