@@ -35,6 +35,7 @@ mod on_change;
 mod once;
 mod one_writer;
 mod operator_commands;
+mod receivers;
 mod refused_list;
 mod rehearse;
 mod renamed_options;
