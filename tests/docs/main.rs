@@ -6,9 +6,14 @@ mod command_lines;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod book;
+mod control_api;
 mod design_tables;
 mod imports;
 mod layering;
+mod links;
+mod messages;
+mod monitoring;
 mod names;
 mod package;
 mod parsers;

@@ -24,16 +24,16 @@ const HOST_COMMANDS: [&str; 4] = ["apt", "install", "systemctl", "journalctl"];
 const AS_SERVICE: [&str; 4] = ["runuser", "-u", "rekeyd", "--"];
 
 /// A fenced block.
-struct CodeBlock {
-    language: String,
-    content: String,
+pub(crate) struct CodeBlock {
+    pub(crate) language: String,
+    pub(crate) content: String,
 }
 
-/// Returns the blocks, and the text around them.
-fn read_blocks() -> (Vec<CodeBlock>, String) {
+/// Returns the blocks of a page, and the text around them.
+pub(crate) fn read_blocks(page: &str) -> (Vec<CodeBlock>, String) {
     let (mut blocks, mut prose): (Vec<CodeBlock>, _) = (Vec::new(), String::new());
     let mut inside = false;
-    for line in README.lines() {
+    for line in page.lines() {
         if let Some(language) = line.trim_start().strip_prefix("```") {
             inside = !inside;
             if inside {
@@ -57,7 +57,7 @@ fn read_blocks() -> (Vec<CodeBlock>, String) {
 }
 
 fn blocks_in(language: &str) -> Vec<String> {
-    let (blocks, _) = read_blocks();
+    let (blocks, _) = read_blocks(README);
     let in_language = blocks
         .into_iter()
         .filter(|block| block.language == language);
@@ -66,7 +66,7 @@ fn blocks_in(language: &str) -> Vec<String> {
 
 /// Returns the text between backticks, with a table's escapes removed.
 fn code_spans() -> Vec<String> {
-    let (_, prose) = read_blocks();
+    let (_, prose) = read_blocks(README);
     let lines = prose.lines().flat_map(|line| {
         let spans = line.split('`').skip(1).step_by(2);
         spans.map(|span| span.replace("\\|", "|"))
@@ -97,7 +97,7 @@ fn commands() -> Vec<Vec<String>> {
 
 #[test]
 fn every_block_and_command_is_checked() {
-    let (blocks, _) = read_blocks();
+    let (blocks, _) = read_blocks(README);
     for block in &blocks {
         let is_known = ["sh", "toml", "json"].contains(&block.language.as_str());
         assert!(
@@ -158,39 +158,41 @@ fn create_named_file(option: &str, path: &Path) {
     }
 }
 
+/// Checks a configuration below a scratch folder, as `rekeyd check` does.
+pub(crate) fn check_configuration(configuration: &str) -> Result<(), String> {
+    let world = TestEnv::without_sandbox(String::new(), "unused", crate::support::scratch_dir());
+    write(
+        &world.path("config.toml"),
+        &relocate_below(configuration, world.dir.path()),
+    );
+    // A service manager supplies an admin key that the configuration does not name.
+    let given = world.path("credentials");
+    std::fs::create_dir(&given).unwrap();
+    write(&given.join("openai-admin-key"), "unused\n");
+    let mut check = world.command(&["check"]);
+    check.env("CREDENTIALS_DIRECTORY", given);
+    // It also supplies the folder of the ledger.
+    let output = check.env("STATE_DIRECTORY", world.dir.path()).output();
+    let output = output.unwrap();
+    // A problem of this host is no mistake of the text.
+    let message = text(&output.stderr);
+    let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail does not exist");
+    let lacks_mail = !message.is_empty()
+        && message
+            .lines()
+            .all(|line| line.is_empty() || line.starts_with("note: ") || lacks_mail(line));
+    if output.status.success() || lacks_mail {
+        return Ok(());
+    }
+    Err(format!("{}{message}", text(&output.stdout)))
+}
+
 #[test]
 fn every_configuration_is_valid() {
     let blocks = blocks_in("toml");
     assert!(!blocks.is_empty());
     for block in blocks {
-        let world =
-            TestEnv::without_sandbox(String::new(), "unused", crate::support::scratch_dir());
-        write(
-            &world.path("config.toml"),
-            &relocate_below(&block, world.dir.path()),
-        );
-        // A service manager supplies an admin key that the configuration does not name.
-        let given = world.path("credentials");
-        std::fs::create_dir(&given).unwrap();
-        write(&given.join("openai-admin-key"), "unused\n");
-        let mut check = world.command(&["check"]);
-        check.env("CREDENTIALS_DIRECTORY", given);
-        // It also supplies the folder of the ledger.
-        let output = check.env("STATE_DIRECTORY", world.dir.path()).output();
-        let output = output.unwrap();
-        // A problem of this host is no mistake of the text.
-        let message = text(&output.stderr);
-        let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail does not exist");
-        let lacks_mail = !message.is_empty()
-            && message
-                .lines()
-                .all(|line| line.is_empty() || line.starts_with("note: ") || lacks_mail(line));
-        assert!(
-            output.status.success() || lacks_mail,
-            "{block}\n{}{}",
-            text(&output.stdout),
-            text(&output.stderr)
-        );
+        check_configuration(&block).unwrap_or_else(|error| panic!("{block}\n{error}"));
     }
 }
 
@@ -296,7 +298,7 @@ fn every_control_request_parses() {
 }
 
 /// Parses a command line as the program does, without running it.
-fn parse_command_line(words: &[String]) -> Result<(), String> {
+pub(crate) fn parse_command_line(words: &[String]) -> Result<(), String> {
     match Cli::try_parse_from(words) {
         Ok(_) => Ok(()),
         Err(error) if !error.use_stderr() => Ok(()),
