@@ -9,7 +9,7 @@ use crate::support::{TestEnv, file_key_text, read_ledger};
 use rekeyd::daemon::control::protocol::ControlRequest;
 
 /// Commands of the host, without arguments that these tests could check.
-const HOST_COMMANDS: [&str; 24] = [
+const HOST_COMMANDS: [&str; 25] = [
     ".ci/run",
     "apt",
     "base64",
@@ -18,6 +18,7 @@ const HOST_COMMANDS: [&str; 24] = [
     "cp",
     "curl",
     "debian/build",
+    "export",
     "git",
     "head",
     "install",
@@ -85,7 +86,7 @@ fn commands() -> Vec<(String, Vec<String>)> {
 #[test]
 fn every_block_has_a_known_language() {
     for (page, block) in blocks() {
-        let is_known = ["sh", "toml", "json", ""].contains(&block.language.as_str())
+        let is_known = ["console", "sh", "toml", "json", ""].contains(&block.language.as_str())
             || SHOWN.contains(&block.language.as_str());
         let is_development = page.starts_with("docs/development");
         assert!(

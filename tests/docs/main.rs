@@ -7,6 +7,8 @@ mod command_lines;
 mod support;
 
 mod book;
+mod console;
+mod contracts;
 mod control_api;
 mod design_tables;
 mod imports;
