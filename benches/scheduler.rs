@@ -233,7 +233,7 @@ async fn daemon(dir: &Path) {
     let runtime = runtime::start(&settings, sources, "a benchmark", RunMode::Daemon)
         .await
         .unwrap();
-    event_loop::run_for(runtime, None).await.unwrap();
+    event_loop::run_for(runtime, None, |_| {}).await.unwrap();
 }
 
 /// Fires `count` keys at the same moment, with a provider and sinks that

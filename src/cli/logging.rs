@@ -12,6 +12,8 @@ use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+#[cfg(feature = "demo")]
+use tracing_subscriber::fmt::{FormatEvent, format::DefaultFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
@@ -160,23 +162,15 @@ fn is_journal_stream(journal_stream: Option<&OsStr>, file: &Stat) -> bool {
     device.parse() == Ok(file.st_dev) && inode.parse() == Ok(file.st_ino)
 }
 
-/// Logs the messages alone, on standard output, for the reader of a demo.
+/// Logs on standard output in this form, for the reader of a demo.
 #[cfg(feature = "demo")]
-pub(crate) fn init_demo_output() {
-    let messages = fmt::format::debug_fn(|writer, field, value| {
-        if field.name() == "message" {
-            write!(writer, "{value:?}")
-        } else {
-            Ok(())
-        }
-    });
+pub(crate) fn init_demo_output(
+    form: impl FormatEvent<Registry, DefaultFields> + Send + Sync + 'static,
+) {
     let layer = fmt::layer()
         .with_writer(std::io::stdout)
         .with_ansi(is_colored(&io::stdout()))
-        .with_target(false)
-        .with_level(false)
-        .with_timer(fmt::time::uptime())
-        .fmt_fields(messages);
+        .event_format(form);
     let layer = layer.with_filter(level_filter(Level::INFO));
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }

@@ -28,6 +28,9 @@ const ABANDONED_ROTATION_BACKOFF: Duration = time::HOUR;
 /// The time for which a stopping daemon still delivers.
 const DELIVERY_GRACE: Duration = Duration::from_secs(20);
 
+/// The time after its limit for which a loop waits for an open rotation.
+const OPEN_ROTATION_GRACE: Duration = Duration::from_secs(30);
+
 /// The time for which a command still delivers when its time is over.
 const COMMAND_DELIVERY_GRACE: Duration = Duration::from_secs(2);
 
@@ -76,30 +79,40 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
         time::to_text(runtime.clock.now()),
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
-    let exit_reason = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
-    log_exit(exit_reason);
+    // Without a limit and an end of its own only a signal ends the loop.
+    let _signaled = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
+    tracing::info!("stopped; what is open is settled at the next start");
     runtime.close().await;
     Ok(())
 }
 
-/// Rotates by schedule for `limit` at most.
+/// Rotates by schedule for `limit`, and until no rotation is open then. Shows the engine to
+/// `observe` at each pass.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run_for(mut runtime: Runtime, limit: Option<Duration>) -> Result<(), ServiceError> {
+pub async fn run_for(
+    mut runtime: Runtime,
+    limit: Option<Duration>,
+    observe: impl Fn(&Engine),
+) -> Result<(), ServiceError> {
     runtime.dispatcher.set_channels(&runtime.settings.notify);
-    let exit_reason = run_until(&mut runtime, limit, &mut Inbox::default(), |_, _| false).await?;
-    log_exit(exit_reason);
+    let started_at = Instant::now();
+    let is_finished = |engine: &Engine, _: &Inbox| {
+        observe(engine);
+        let is_over = limit.is_some_and(|limit| started_at.elapsed() >= limit);
+        is_over && engine.rotating().is_empty() && engine.active_tasks() == 0
+    };
+    let last = limit.map(|limit| limit + OPEN_ROTATION_GRACE);
+    let exit_reason = run_until(&mut runtime, last, &mut Inbox::default(), is_finished).await?;
+    match (exit_reason, limit) {
+        (ExitReason::Signaled, _) | (_, None) => tracing::info!("stopped"),
+        (ExitReason::Done | ExitReason::TimedOut, Some(limit)) => {
+            tracing::info!("stopped after {}", duration::to_text(limit));
+        }
+    }
     runtime.close().await;
     Ok(())
-}
-
-fn log_exit(exit_reason: ExitReason) {
-    let message = match exit_reason {
-        ExitReason::TimedOut => "stopped: its time is over",
-        ExitReason::Signaled | ExitReason::Done => "stopped",
-    };
-    tracing::info!("{message}; what is open is settled at the next start");
 }
 
 /// Works until nothing is due and no rotation is open, for `limit` at most.

@@ -19,6 +19,7 @@ mod check;
 mod colors;
 mod control;
 mod daemon;
+mod demo;
 mod end_to_end;
 mod file_modes;
 mod full_disk;

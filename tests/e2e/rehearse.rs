@@ -270,7 +270,7 @@ fn rehearsal_lists_replacements_and_rotation_times() {
     let ignored = line_with("ignored here: owner");
     assert!(ignored.contains("group = \"nobody-has-this-name\""));
     assert!(line_with("0 3 29 2 *").contains("-02-29T03:00:00Z (in "));
-    let (_, history) = out.split_once("The history").unwrap();
+    let (_, history) = out.split_once("What `rekeyd history` shows:").unwrap();
     for key in ["billing", "reports"] {
         assert!(history.contains(&format!("\n{key} ")), "{out}");
     }

@@ -2,6 +2,8 @@
 //! sandbox of the Admin API, a receiver of webhooks, and the real daemon
 //! between them.
 
+mod follow_up;
+mod narration;
 mod rehearsal;
 mod rehearsal_intro;
 mod standalone;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::context::block_on;
+use crate::cli::demo::narration::Narration;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::core::duration;
@@ -20,7 +23,7 @@ pub(crate) struct DemoCommand {
     /// Where its files go; a new folder beside the system's temporary files if not given
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// How long it goes on; until it is interrupted if not given
+    /// How long it goes on, and until an open rotation has ended; without it until Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     limit: Option<Duration>,
     /// Rehearses the keys and schedules of this configuration: with a ledger, an admin key and
@@ -31,12 +34,13 @@ pub(crate) struct DemoCommand {
 
 impl DemoCommand {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        logging::init_demo_output();
+        let narration = Narration::start();
+        logging::init_demo_output(narration.clone());
         let dir = self.dir.as_deref();
         block_on(async {
             match &self.rehearse {
-                Some(file) => rehearsal::rehearse(file, dir, self.limit).await,
-                None => standalone::run_standalone(dir, self.limit).await,
+                Some(file) => rehearsal::rehearse(file, dir, self.limit, &narration).await,
+                None => standalone::run_standalone(dir, self.limit, &narration).await,
             }
         })
     }

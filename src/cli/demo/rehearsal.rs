@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::context::{load_configuration, read_environment};
+use crate::cli::demo::follow_up;
+use crate::cli::demo::narration::Narration;
 use crate::cli::demo::rehearsal_intro::rehearsal_intro;
 use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
@@ -27,6 +29,7 @@ pub(super) async fn rehearse(
     file: &Path,
     dir: Option<&Path>,
     limit: Option<Duration>,
+    narration: &Narration,
 ) -> Result<(), Failure> {
     let real = load_configuration(file, &read_environment())?;
     if real.keys.is_empty() {
@@ -60,9 +63,13 @@ pub(super) async fn rehearse(
     output::print(text.as_bytes())?;
 
     let settings = Arc::new(plan.settings);
-    environment.run(&settings, limit).await?;
+    environment
+        .run(&settings, limit, |engine| {
+            narration.announce_next_step(engine)
+        })
+        .await?;
 
-    output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
+    output::print(b"\nWhat `rekeyd history` shows:\n\n")?;
     HistoryCommand::print_all(&settings.ledger)?;
     report_results(&settings, folder.path())
 }
@@ -94,11 +101,12 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
         output::report_error(&format!("{} did not rotate: {reason}", key.name));
     }
     let (total, folder) = (settings.keys.len(), folder.display());
+    let ledger = settings.ledger.to_string_lossy();
     let text = format!(
-        "\n{} of {total} keys rotated. Everything is in {folder}; look again:\n\
-         sqlite3 {folder}/{} 'select * from events'\n",
+        "\n{} of {total} keys rotated. All files are in {folder}\nLook around:\n{}{}",
         total - failed,
-        environment::LEDGER_FILE,
+        follow_up::command_lines(&[&["history", "--ledger", &ledger]]),
+        follow_up::event_query(&settings.ledger),
     );
     output::print(text.as_bytes())?;
     if failed == 0 {

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::context::load_configuration;
+use crate::cli::demo::follow_up;
+use crate::cli::demo::narration::Narration;
 use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
 use crate::cli::output;
@@ -21,6 +23,7 @@ const DELIVERED_FILE: &str = "demo.key";
 pub(super) async fn run_standalone(
     dir: Option<&Path>,
     limit: Option<Duration>,
+    narration: &Narration,
 ) -> Result<(), Failure> {
     let names = [
         &environment::ENVIRONMENT_FILES[..],
@@ -35,9 +38,12 @@ pub(super) async fn run_standalone(
     output::print(intro(dir).as_bytes())?;
 
     let settings = load_configuration(&file, &Environment::empty(SystemClock.now()))?;
-    demo.run(&settings, limit).await?;
+    demo.run(&settings, limit, |engine| {
+        narration.announce_next_step(engine)
+    })
+    .await?;
 
-    output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
+    output::print(b"\nWhat `rekeyd history` shows:\n\n")?;
     HistoryCommand::print_all(&settings.ledger)?;
     let received = demo.receiver.applied("demo");
     let sequence = received.map(|received| received.sequence);
@@ -53,21 +59,30 @@ pub(super) async fn run_standalone(
 
 fn intro(dir: &Path) -> String {
     format!(
-        "A sandbox plays OpenAI, a receiver takes webhooks, and rekeyd rotates the key \"demo\"\n\
-         every 5 seconds, with an overlap of 2. Its files are in {}\n\n",
+        "rekeyd rotates the admin key \"demo\" every 5 seconds. The provider is a sandbox on this\n\
+         host. Each new secret goes to a file and to a webhook receiver; the key before it is\n\
+         revoked 2 seconds later. All files are in {}\n\n",
         dir.display()
     )
 }
 
 fn outro(file: &Path, accepted: Option<u64>, is_working: bool) -> String {
-    let folder = file.parent().unwrap_or(Path::new("/")).display();
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let delivered = folder.join(DELIVERED_FILE);
     let state = if is_working { "works" } else { "DOES NOT WORK" };
-    let sequence = accepted.map_or("none".to_owned(), |sequence| sequence.to_string());
+    let received = match accepted {
+        Some(sequence) => format!("the receiver has taken it up to sequence {sequence}"),
+        None => "the receiver has taken none".to_owned(),
+    };
+    let config = file.to_string_lossy();
     format!(
-        "\nThe key in {folder}/demo.key {state}; the receiver verified up to sequence {sequence}.\n\
-         Look again: rekeyd --config {} history, or\n\
-         sqlite3 {folder}/ledger.db 'select * from events'\n",
-        file.display()
+        "\nThe key in {} {state}; {received}.\nLook around:\n{}{}",
+        delivered.display(),
+        follow_up::command_lines(&[
+            &["--config", &config, "status", "--offline"],
+            &["--config", &config, "history"],
+        ]),
+        follow_up::event_query(&folder.join(environment::LEDGER_FILE)),
     )
 }
 

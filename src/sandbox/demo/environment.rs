@@ -12,7 +12,7 @@ use url::Url;
 use crate::config::settings::Settings;
 use crate::core::secret::Secret;
 use crate::daemon::{event_loop, runtime};
-use crate::engine::RunMode;
+use crate::engine::{Engine, RunMode};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::provider::failover::AdminCredentialSources;
 use crate::sandbox::demo::error::DemoError;
@@ -63,18 +63,20 @@ impl DemoEnvironment {
         })
     }
 
-    /// Runs the real daemon until a signal stops it, for `limit` at most.
+    /// Runs the real daemon until a signal stops it, or after `limit` once no rotation is
+    /// open. Shows the engine to `observe` at each step.
     pub(crate) async fn run(
         &self,
         settings: &Arc<Settings>,
         limit: Option<Duration>,
+        observe: impl Fn(&Engine),
     ) -> Result<(), DemoError> {
         let sources = AdminCredentialSources {
             file: settings.provider.credential_file.clone(),
             ..AdminCredentialSources::default()
         };
         let runtime = runtime::start(settings, sources, "rekeyd demo", RunMode::Daemon).await?;
-        Ok(event_loop::run_for(runtime, limit).await?)
+        Ok(event_loop::run_for(runtime, limit, observe).await?)
     }
 
     /// Whether the sandbox accepts this secret now.

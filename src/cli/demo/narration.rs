@@ -1,0 +1,162 @@
+//! The lines of a demo: what happens, each with its time since the start, and what comes next
+//! while nothing happens.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::{duration, time};
+use crate::engine::Engine;
+
+/// How long nothing happens before the next step is named.
+const QUIET_TIME: Duration = Duration::from_millis(700);
+
+/// Escape sequences of a terminal.
+const DIM: &str = "\u{1b}[2m";
+const RED: &str = "\u{1b}[31m";
+const GREEN: &str = "\u{1b}[32m";
+const YELLOW: &str = "\u{1b}[33m";
+const PLAIN: &str = "\u{1b}[0m";
+
+/// Formats what is logged as the lines of a demo, and knows when the last one was printed.
+#[derive(Debug, Clone)]
+pub(crate) struct Narration {
+    started_at: Instant,
+    /// When the last line was printed, in milliseconds since the start.
+    last_line: Arc<AtomicU64>,
+    /// When the last line that names the next step was printed.
+    last_preview: Arc<AtomicU64>,
+}
+
+impl Narration {
+    /// Starts at the time zero.
+    pub(crate) fn start() -> Self {
+        Self {
+            started_at: Instant::now(),
+            last_line: Arc::default(),
+            last_preview: Arc::default(),
+        }
+    }
+
+    fn elapsed_millis(&self) -> u64 {
+        u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Prints what comes next, once in each time in which nothing happens.
+    pub(crate) fn announce_next_step(&self, engine: &Engine) {
+        let last_line = self.last_line.load(Ordering::SeqCst);
+        let quiet = self.elapsed_millis().saturating_sub(last_line);
+        let is_told = self.last_preview.load(Ordering::SeqCst) >= last_line;
+        if last_line == 0 || u128::from(quiet) < QUIET_TIME.as_millis() || is_told {
+            return;
+        }
+        if let Some(text) = next_step(engine) {
+            tracing::info!(preview = true, "next: {text}");
+            // The line is no event: the silence goes on.
+            self.last_preview
+                .store(self.elapsed_millis(), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Returns what rekeyd does next, and when.
+fn next_step(engine: &Engine) -> Option<String> {
+    if !engine.rotating().is_empty() {
+        return None;
+    }
+    let now = engine.now();
+    let revocations = engine.key_views().filter_map(|view| {
+        let live = view.state?.live.iter();
+        let planned = live.filter_map(|rotation| {
+            let id = &rotation.credential.as_ref()?.id;
+            Some((rotation.revoke_after?, format!("{id} is revoked")))
+        });
+        planned.min_by_key(|(at, _)| *at)
+    });
+    let rotation = engine
+        .next_rotation()
+        .map(|(key, at)| (at, format!("{key} is rotated")));
+    let mut steps: Vec<(Timestamp, String)> = revocations.chain(rotation).collect();
+    steps.sort();
+    let (at, text) = steps.into_iter().next()?;
+    let wait = time::until(now, at);
+    let is_soon = wait < Duration::from_secs(1);
+    (!is_soon).then(|| format!("{text} in {}", duration::to_human_text(wait)))
+}
+
+impl<S, N> FormatEvent<S, N> for Narration
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = Line::default();
+        event.record(&mut line);
+        if !line.is_preview {
+            self.last_line
+                .store(self.elapsed_millis().max(1), Ordering::SeqCst);
+        }
+        let seconds = self.started_at.elapsed().as_secs_f64();
+        let time = format!("{seconds:>6.1}s");
+        let color = line.color(*event.metadata().level());
+        match color.filter(|_| writer.has_ansi_escapes()) {
+            Some(color) => writeln!(writer, "{DIM}{time}{PLAIN}  {color}{}{PLAIN}", line.message),
+            None if writer.has_ansi_escapes() => {
+                writeln!(writer, "{DIM}{time}{PLAIN}  {}", line.message)
+            }
+            None => writeln!(writer, "{time}  {}", line.message),
+        }
+    }
+}
+
+/// What a line of the demo takes of a logged event.
+#[derive(Default)]
+struct Line {
+    message: String,
+    event: String,
+    is_preview: bool,
+}
+
+impl Line {
+    fn color(&self, level: Level) -> Option<&'static str> {
+        if level == Level::ERROR {
+            return Some(RED);
+        }
+        if level == Level::WARN {
+            return Some(YELLOW);
+        }
+        if self.is_preview {
+            return Some(DIM);
+        }
+        let is = |event: LifecycleEvent| self.event == event.as_str();
+        is(LifecycleEvent::Delivered).then_some(GREEN)
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "event" => self.event = format!("{value:?}"),
+            _ => {}
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.is_preview |= field.name() == "preview" && value;
+    }
+}
