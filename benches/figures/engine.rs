@@ -41,7 +41,12 @@ pub(crate) fn managed_keys(settings: &Settings, clock: &Arc<InstantProvider>) ->
         name: key.name.clone(),
         scope: key.scope.clone(),
         policy: key.policy.clone(),
-        sinks: build_sinks(key, &clock, &ActiveCredential::new()),
+        sinks: build_sinks(
+            key,
+            &clock,
+            &ActiveCredential::new(),
+            &settings.protected_files,
+        ),
     });
     keys.collect()
 }

@@ -134,7 +134,8 @@ pub(crate) async fn check_sinks(settings: &Settings, level: CheckLevel) -> Vec<P
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut problems = Vec::new();
     for key in &settings.keys {
-        for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new()) {
+        let protected = &settings.protected_files;
+        for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new(), protected) {
             let local_problems = sink.check().await;
             let messages: Vec<_> = if level == CheckLevel::Online && local_problems.is_empty() {
                 let error = sink.preflight().await.err();

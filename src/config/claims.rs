@@ -6,12 +6,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{self, Mode};
+
 use crate::config_reader::location::Location;
 use crate::config_reader::quote::quote_path;
 use crate::config_reader::report::ProblemReport;
 use crate::core::path;
-use crate::platform::file_identity::{FileIdentity, LookedUpPath, find_identities};
+use crate::platform::file_identity::{
+    FileIdentity, FoundIdentities, LookedUpPath, find_identities,
+};
+use crate::platform::path_links;
 use crate::sink::file::temp_name;
+use crate::sink::protected_files::{ProtectedFile, ProtectedFiles};
 
 /// How long the search for files with two names may take. A file system that
 /// hangs must not delay the start: then paths are compared as text.
@@ -23,6 +29,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// not by their names.
 pub(super) struct PathClaims {
     claims: Vec<PathClaim>,
+    /// The number of the claims before those of sinks.
+    own_count: Option<usize>,
 }
 
 struct PathClaim {
@@ -81,7 +89,15 @@ impl fmt::Display for PathOwner {
 impl PathClaims {
     /// Returns an empty set of claims.
     pub(super) const fn new() -> Self {
-        Self { claims: Vec::new() }
+        Self {
+            claims: Vec::new(),
+            own_count: None,
+        }
+    }
+
+    /// Begins the claims of sinks.
+    pub(super) fn begin_sinks(&mut self) {
+        self.own_count = Some(self.claims.len());
     }
 
     /// Claims a file that is replaced through a temporary file beside it, and
@@ -132,13 +148,19 @@ impl PathClaims {
         });
     }
 
-    /// Reports every claim of a file that an earlier claim has.
-    pub(super) fn report_conflicts(self, report: &mut ProblemReport) {
+    /// Reports every claim of a file that an earlier claim has, and returns the files for
+    /// the comparison before each write.
+    pub(super) fn report_conflicts(self, report: &mut ProblemReport) -> ProtectedFiles {
         let files = self.claims.iter().map(|claim| claim.file.clone());
-        let identities = find_identities(files.collect(), LOOKUP_TIMEOUT);
+        let found = find_identities(files.collect(), LOOKUP_TIMEOUT);
+        self.report_shared(&found.identities, report);
+        self.into_protected(found)
+    }
+
+    fn report_shared(&self, identities: &[Vec<FileIdentity>], report: &mut ProblemReport) {
         let mut owners: HashMap<&FileIdentity, &PathClaim> = HashMap::new();
         let mut is_refused = false;
-        for (claim, identities) in self.claims.iter().zip(&identities) {
+        for (claim, identities) in self.claims.iter().zip(identities) {
             let location = match &claim.kind {
                 ClaimKind::ReadOnly => None,
                 ClaimKind::Beside(_) if is_refused => continue,
@@ -146,9 +168,14 @@ impl PathClaims {
             };
             let mut found = identities
                 .iter()
-                .filter_map(|identity| owners.get(identity));
+                .filter_map(|identity| Some((identity, *owners.get(identity)?)));
             is_refused = match (location, found.next()) {
-                (Some(location), Some(owner)) => {
+                (Some(_), Some((identity, owner)))
+                    if is_made_by_other_user(identity, claim, owner) =>
+                {
+                    false
+                }
+                (Some(location), Some((_, owner))) => {
                     let message = claim.conflict_with(owner);
                     report.add_problem(location, message, "name another file");
                     true
@@ -162,6 +189,48 @@ impl PathClaims {
             }
         }
     }
+
+    fn into_protected(self, found: FoundIdentities) -> ProtectedFiles {
+        let own_count = self.own_count.unwrap_or(self.claims.len());
+        let mut own = self.claims;
+        let of_sinks = own.split_off(own_count);
+        let protect = |claims: Vec<PathClaim>| {
+            let files = claims.into_iter().map(|claim| ProtectedFile {
+                owner: claim.owner.to_string(),
+                file: claim.file,
+            });
+            files.collect()
+        };
+        ProtectedFiles::new(protect(own), protect(of_sinks), found)
+    }
+}
+
+/// Whether another user than root and rekeyd's, who owns a folder on the way, gave one file
+/// these two names. That is no mistake of the configuration, and must not keep rekeyd from
+/// its other keys: the sink whose path leads there does not write it.
+fn is_made_by_other_user(identity: &FileIdentity, one: &PathClaim, other: &PathClaim) -> bool {
+    let paths = [&one.file.path, &other.file.path];
+    match identity {
+        FileIdentity::Path(_) => false,
+        FileIdentity::Entry { .. } => paths.iter().any(|path| has_foreign_link(path)),
+        // A hard link, or a symbolic link in the place of the file.
+        FileIdentity::File(_) => paths
+            .iter()
+            .any(|path| has_foreign_link(path) || is_in_foreign_folder(path)),
+    }
+}
+
+fn has_foreign_link(path: &Path) -> bool {
+    path_links::resolve(path).is_ok_and(|resolved| !resolved.foreign_links.is_empty())
+}
+
+/// Whether others than root and rekeyd's user can make files in the folder of `path`.
+fn is_in_foreign_folder(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::stat(folder).is_ok_and(|stat| {
+        let writers = Mode::WGRP | Mode::WOTH;
+        path_links::is_foreign(stat.st_uid) || Mode::from_raw_mode(stat.st_mode).intersects(writers)
+    })
 }
 
 impl PathClaim {

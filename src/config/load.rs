@@ -113,8 +113,9 @@ fn check_configuration(
     let notify = notify::read_channels(top, &keys.names(), &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
+    claims.begin_sinks();
     let keys = keys::read_keys(top, keys, environment, credential_file, &mut claims, report);
-    claims.report_conflicts(report);
+    let protected_files = Arc::new(claims.report_conflicts(report));
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,
@@ -125,6 +126,7 @@ fn check_configuration(
         metrics,
         notify,
         keys,
+        protected_files,
     })
 }
 

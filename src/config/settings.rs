@@ -11,6 +11,7 @@ use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
 use crate::core::subscriptions::Subscriptions;
 use crate::provider::settings::ProviderSettings;
+use crate::sink::protected_files::ProtectedFiles;
 use crate::sink::target::SinkSettings;
 
 /// The checked content of the configuration file.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub notify: Vec<NotifySettings>,
     /// The keys, in the order of their names.
     pub keys: Vec<KeySettings>,
+    /// The files that no sink may write by another name.
+    pub protected_files: Arc<ProtectedFiles>,
 }
 
 /// The text of a configuration. It is not shown, since a URL in it may have a

@@ -31,6 +31,7 @@ use crate::provider::Provider;
 use crate::provider::failover::{AdminCredentialSources, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
 use crate::sink::Sink;
+use crate::sink::protected_files::ProtectedFiles;
 use crate::sink::target::SinkServices;
 
 /// An engine over the ledger that this process writes.
@@ -200,7 +201,12 @@ impl ProcessContext {
             name: key.name.clone(),
             scope: key.scope.clone(),
             policy: key.policy.clone(),
-            sinks: build_sinks(key, &self.clock, &self.active_credential),
+            sinks: build_sinks(
+                key,
+                &self.clock,
+                &self.active_credential,
+                &settings.protected_files,
+            ),
         });
         keys.collect()
     }
@@ -283,18 +289,20 @@ pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
     }
 }
 
-/// Builds the sinks of a key. `credential` holds the credential in use, which a
-/// sink of type `self` replaces.
+/// Builds the sinks of a key, which write none of the `protected` files by another name.
+/// `credential` holds the credential in use, which a sink of type `self` replaces.
 #[must_use]
 pub fn build_sinks(
     key: &KeySettings,
     clock: &Arc<dyn Clock>,
     credential: &ActiveCredential,
+    protected: &Arc<ProtectedFiles>,
 ) -> Vec<(Arc<dyn Sink>, bool)> {
     let clock = Arc::clone(clock);
     let services = SinkServices {
         now: Arc::new(move || clock.now()),
         active_credential: credential.clone(),
+        protected_files: Arc::clone(protected),
     };
     let sinks = key.sinks.iter();
     sinks

@@ -17,6 +17,7 @@ use crate::sink;
 use crate::sink::SinkProblem;
 use crate::sink::file::settings::FileTarget;
 use crate::sink::file::{FileSink, stale_temp, temp_name};
+use crate::sink::protected_files::ProtectedFiles;
 use crate::sink::target::SinkSettings;
 
 /// The time limit of the search for temporary files.
@@ -60,6 +61,7 @@ pub(crate) async fn remove_stale_temps(
         key: key.name.clone(),
         sink: Arc::clone(sink),
         target,
+        protected: Arc::clone(&settings.protected_files),
     });
     remove_all(stale, deadline).await;
 }
@@ -92,6 +94,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
             key: key.clone(),
             sink: Arc::new(sink),
             target,
+            protected: Arc::clone(&settings.protected_files),
         })
     });
     let files: Vec<_> = files.collect();
@@ -112,7 +115,7 @@ async fn remove_all(files: impl Iterator<Item = SinkFile>, deadline: CleanupDead
     let mut removals = JoinSet::new();
     for file in files {
         removals.spawn(async move {
-            let result = FileSink::new(&file.sink, &file.target)
+            let result = FileSink::new(&file.sink, &file.target, &file.protected)
                 .remove_stale_temp()
                 .await;
             file.log_removal(result);
@@ -135,6 +138,7 @@ struct SinkFile {
     key: KeyName,
     sink: Arc<SinkSettings>,
     target: Arc<FileTarget>,
+    protected: Arc<ProtectedFiles>,
 }
 
 impl SinkFile {

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -24,14 +25,52 @@ const MAX_LINKS: usize = 40;
 /// (`FS_CASEFOLD_FL` of the kernel).
 const CASEFOLD_FLAG: u32 = 0x4000_0000;
 
-/// The file systems that compare names without regard to case: FAT, exFAT, SMB.
-const CASE_IGNORING_FILE_SYSTEMS: [u32; 4] = [0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42];
+/// The file systems that compare names without regard to case: FAT, exFAT, SMB, NTFS by
+/// its two drivers, HFS+, and the shared folders of VirtualBox.
+const CASE_IGNORING_FILE_SYSTEMS: [u32; 8] = [
+    0x4d44,
+    0x2011_bab0,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x5346_544e,
+    0x7366_746e,
+    0x482b,
+    0x786f_4256,
+];
 
 /// A file or folder as the kernel compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Inode {
     device: u64,
     number: u64,
+}
+
+/// A folder and its owner at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderNote {
+    /// The folder.
+    pub inode: Inode,
+    /// The user that it belongs to.
+    pub owner: u32,
+}
+
+impl FolderNote {
+    /// Returns the note of a folder.
+    #[must_use]
+    pub fn new(stat: &fs::Stat) -> Self {
+        Self {
+            inode: Inode::new(stat),
+            owner: stat.st_uid,
+        }
+    }
+}
+
+/// What a look at many paths found.
+pub struct FoundIdentities {
+    /// The identities of each path, in the order of the paths.
+    pub identities: Vec<Vec<FileIdentity>>,
+    /// The folders of the paths that exist.
+    pub folders: HashMap<PathBuf, FolderNote>,
 }
 
 /// A fact that two paths share only if they name one file, now or once the file
@@ -97,26 +136,34 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
         .any(|identity| !is_text(identity) && others.contains(identity))
 }
 
-/// Returns the identities of each of `paths`, in their order. A file system may
-/// hang: after `limit` the rest is identified by the path alone.
+/// Returns the identities of each of `paths`. A file system may hang: after `limit` all
+/// are identified by the path alone.
 #[must_use]
-pub fn find_identities(paths: Vec<LookedUpPath>, limit: Duration) -> Vec<Vec<FileIdentity>> {
-    let mut found: Vec<_> = paths
-        .iter()
-        .map(|looked_up| vec![path_identity(looked_up)])
-        .collect();
+pub fn find_identities(paths: Vec<LookedUpPath>, limit: Duration) -> FoundIdentities {
+    let by_path = paths.iter().map(|path| vec![path_identity(path)]);
+    let mut found = FoundIdentities {
+        identities: by_path.collect(),
+        folders: HashMap::new(),
+    };
     let (sender, receiver) = mpsc::channel();
     let look_up = move || {
         let mut lookup = IdentityLookup::default();
         let identities = paths.iter().map(|path| lookup.identities(path));
+        let identities = identities.collect();
+        let folders = lookup.folders.into_iter();
+        let notes = folders.filter_map(|(path, folder)| Some((path, folder?.note)));
+        let folders = notes.collect();
         // An error means that nobody waits any more.
-        let _ = sender.send(identities.collect::<Vec<_>>());
+        let _ = sender.send(FoundIdentities {
+            identities,
+            folders,
+        });
     };
     let thread = std::thread::Builder::new().name("file-identities".to_owned());
     if thread.spawn(look_up).is_ok()
-        && let Ok(identities) = receiver.recv_timeout(limit)
+        && let Ok(looked_up) = receiver.recv_timeout(limit)
     {
-        found = identities;
+        found = looked_up;
     }
     found
 }
@@ -129,20 +176,20 @@ fn path_identity(looked_up: &LookedUpPath) -> FileIdentity {
 
 /// Looks identities up, and each folder once: thousands of sinks share few.
 #[derive(Default)]
-struct IdentityLookup {
+pub(crate) struct IdentityLookup {
     folders: HashMap<PathBuf, Option<Folder>>,
 }
 
 #[derive(Clone, Copy)]
 struct Folder {
-    inode: Inode,
+    note: FolderNote,
     ignores_case: bool,
 }
 
 impl IdentityLookup {
     /// Returns what identifies the file at a path: its name in its folder, that
     /// of each symbolic link that the path leads through, and the file itself.
-    fn identities(&mut self, looked_up: &LookedUpPath) -> Vec<FileIdentity> {
+    pub(crate) fn identities(&mut self, looked_up: &LookedUpPath) -> Vec<FileIdentity> {
         let mut identities = vec![path_identity(looked_up)];
         if looked_up.is_name_only {
             identities.extend(self.entry(&looked_up.path));
@@ -158,7 +205,7 @@ impl IdentityLookup {
                 break;
             };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-                found = Some(inode_of(&stat));
+                found = Some(Inode::new(&stat));
                 break;
             }
             let Ok(target) = std::fs::read_link(&path) else {
@@ -169,7 +216,9 @@ impl IdentityLookup {
         if !looked_up.suffix.is_empty() {
             let mut file = path.into_os_string();
             file.push(looked_up.suffix);
-            found = fs::stat(Path::new(&file)).ok().map(|stat| inode_of(&stat));
+            found = fs::stat(Path::new(&file))
+                .ok()
+                .map(|stat| Inode::new(&stat));
         }
         identities.extend(found.map(FileIdentity::File));
         identities
@@ -193,7 +242,7 @@ impl IdentityLookup {
             name
         };
         Some(FileIdentity::Entry {
-            folder: folder.inode,
+            folder: folder.note.inode,
             name,
         })
     }
@@ -238,16 +287,29 @@ impl IdentityLookup {
 fn look_up_folder(path: &Path) -> Option<Folder> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = fs::open(path, flags, Mode::empty()).ok()?;
-    let inode = inode_of(&fs::fstat(&opened).ok()?);
-    let is_case_ignoring_system = fs::fstatfs(&opened).is_ok_and(|system| {
+    Some(Folder {
+        note: FolderNote::new(&fs::fstat(&opened).ok()?),
+        ignores_case: is_on_case_ignoring_system(&opened) || has_casefold_flag(path),
+    })
+}
+
+fn is_on_case_ignoring_system(folder: impl AsFd) -> bool {
+    fs::fstatfs(folder).is_ok_and(|system| {
         // The type has another width on each platform.
         let system = u32::try_from(system.f_type & 0xffff_ffff).unwrap_or_default();
         CASE_IGNORING_FILE_SYSTEMS.contains(&system)
-    });
-    Some(Folder {
-        inode,
-        ignores_case: is_case_ignoring_system || has_casefold_flag(path),
     })
+}
+
+/// Returns a name as the open folder that it is in compares it.
+pub(crate) fn compared_name(folder: impl AsFd, name: &OsStr) -> OsString {
+    let flags = fs::ioctl_getflags(&folder);
+    let has_flag = flags.is_ok_and(|flags| flags.bits() & CASEFOLD_FLAG != 0);
+    if has_flag || is_on_case_ignoring_system(&folder) {
+        folded_name(name)
+    } else {
+        name.to_owned()
+    }
 }
 
 /// Whether a folder has the attribute `+F` of chattr(1).
@@ -259,10 +321,14 @@ fn has_casefold_flag(path: &Path) -> bool {
     attributes.is_ok_and(|attributes| attributes & CASEFOLD_FLAG != 0)
 }
 
-fn inode_of(stat: &fs::Stat) -> Inode {
-    Inode {
-        device: stat.st_dev,
-        number: stat.st_ino,
+impl Inode {
+    /// Returns the inode of a file or folder.
+    #[must_use]
+    pub const fn new(stat: &fs::Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            number: stat.st_ino,
+        }
     }
 }
 
@@ -271,7 +337,7 @@ fn inode_of(stat: &fs::Stat) -> Inode {
 /// ext4 and f2fs decompose letters (NFD), leave out what is not shown, and fold the case
 /// (`utf8nfdicf` of the kernel). Two names that only some of these systems take for one are
 /// taken for one here, too.
-fn folded_name(name: &OsStr) -> OsString {
+pub(crate) fn folded_name(name: &OsStr) -> OsString {
     let Some(text) = name.to_str() else {
         return name.to_ascii_lowercase();
     };
@@ -446,7 +512,7 @@ mod tests {
         let dir = set_up();
         let paths = ["out/key", "nowhere/key", "link/key"];
         let paths = paths.map(|name| LookedUpPath::new(dir.path().join(name)));
-        let found = find_identities(paths.to_vec(), Duration::from_secs(60));
+        let found = find_identities(paths.to_vec(), Duration::from_secs(60)).identities;
         assert_eq!(found.len(), 3);
         for (path, identities) in paths.iter().zip(&found) {
             assert_eq!(identities[0], path_identity(path));

@@ -7,6 +7,7 @@ pub mod file_access;
 pub mod file_identity;
 pub mod log_queue;
 pub mod machine;
+pub mod path_links;
 pub mod process;
 pub mod process_identity;
 mod run_blocking;

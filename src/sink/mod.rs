@@ -14,6 +14,7 @@ pub mod file;
 #[path = "../../tests/docs/null_sink.rs"]
 pub mod null;
 mod program_log;
+pub mod protected_files;
 pub mod recording;
 pub mod self_credential;
 pub mod target;

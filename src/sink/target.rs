@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::contract::Sink;
 use super::file::settings::FileTarget;
+use super::protected_files::ProtectedFiles;
 use super::recording::DeliveryRecorder;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
@@ -150,6 +151,8 @@ pub struct SinkServices {
     pub now: SigningClock,
     /// The credential in use.
     pub active_credential: ActiveCredential,
+    /// The files that no sink may write by another name.
+    pub protected_files: Arc<ProtectedFiles>,
 }
 
 /// Returns the time of an attempt.

@@ -21,6 +21,7 @@ mod control;
 mod daemon;
 mod demo;
 mod end_to_end;
+mod exchanged_folder;
 mod file_modes;
 mod full_disk;
 mod hanging_receivers;

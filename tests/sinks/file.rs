@@ -352,7 +352,7 @@ impl FileFixture {
             timeout: Duration::from_secs(30),
             target: Arc::<FileTarget>::clone(&target),
         };
-        FileSink::new(&Arc::new(settings), &target)
+        FileSink::new(&Arc::new(settings), &target, &Arc::default())
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -16,6 +16,7 @@ mod support;
 mod webhook_fixture;
 
 mod command;
+mod exchanged_folder;
 mod file;
 mod irreplaceable;
 mod receiver;

@@ -90,6 +90,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         metrics: _,
         notify,
         keys,
+        protected_files: _,
     } = real;
     let (mut replaced_sinks, mut folders) = (Vec::new(), Vec::new());
     let keys = keys
@@ -141,6 +142,8 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
             .map(|channel| record_notifications(channel, targets))
             .collect(),
         keys,
+        // A rehearsal writes below its own folder.
+        protected_files: Arc::default(),
     };
     RehearsalPlan {
         settings,

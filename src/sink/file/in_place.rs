@@ -137,7 +137,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, OLD).unwrap();
-        let location = TargetLocation(Arc::new(FileTarget {
+        let location = TargetLocation::unguarded(Arc::new(FileTarget {
             write: WriteMode::InPlace,
             mode: 0o640,
             ..FileTarget::with_defaults(path.clone())
@@ -178,7 +178,7 @@ mod tests {
         let (path, other) = (dir.path().join("secret"), dir.path().join("ledger.db"));
         std::fs::write(&other, OLD).unwrap();
         std::fs::hard_link(&other, &path).unwrap();
-        let location = TargetLocation(Arc::new(FileTarget {
+        let location = TargetLocation::unguarded(Arc::new(FileTarget {
             write: WriteMode::InPlace,
             ..FileTarget::with_defaults(path)
         }));
@@ -193,7 +193,7 @@ mod tests {
     fn missing_file_and_abandoned_attempt_write_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        let location = TargetLocation(Arc::new(FileTarget {
+        let location = TargetLocation::unguarded(Arc::new(FileTarget {
             write: WriteMode::InPlace,
             ..FileTarget::with_defaults(path.clone())
         }));

@@ -142,7 +142,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("file");
             std::fs::write(&path, &content).unwrap();
-            let location = TargetLocation(Arc::new(FileTarget::with_defaults(path)));
+            let location = TargetLocation::unguarded(Arc::new(FileTarget::with_defaults(path)));
             let found = match inspect(&location) {
                 TargetContent::Keys(keys) => {
                     let keys: Vec<_> = keys.iter().map(Secret::expose).collect();

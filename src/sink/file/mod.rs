@@ -18,6 +18,7 @@ mod attempt_guard;
 mod attributes;
 mod content;
 mod disk;
+mod folder_guard;
 mod in_place;
 mod inspect;
 mod on_change;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::attempt_guard::ReplaceAttempt;
+use self::folder_guard::FolderGuard;
 use self::in_place::InPlaceOutcome;
 use self::settings::{FileTarget, WriteMode};
 use self::target::TargetLocation;
@@ -48,6 +50,7 @@ use crate::core::ids::SinkId;
 use crate::core::state::{CredentialMetadata, FileNote};
 use crate::platform::{BlockingError, process, run_blocking};
 use crate::sink::drift;
+use crate::sink::protected_files::ProtectedFiles;
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
@@ -130,8 +133,12 @@ impl SinkTarget for FileTarget {
         }
     }
 
-    fn build(self: Arc<Self>, settings: &Arc<SinkSettings>, _: &SinkServices) -> Arc<dyn Sink> {
-        Arc::new(FileSink::new(settings, &self))
+    fn build(
+        self: Arc<Self>,
+        settings: &Arc<SinkSettings>,
+        services: &SinkServices,
+    ) -> Arc<dyn Sink> {
+        Arc::new(FileSink::new(settings, &self, &services.protected_files))
     }
 }
 
@@ -155,21 +162,29 @@ pub struct FileSink {
     settings: Arc<SinkSettings>,
     /// The target of the settings.
     target: Arc<FileTarget>,
+    /// What is known about its folder.
+    guard: Arc<FolderGuard>,
 }
 
 impl FileSink {
     /// Returns a sink for `target`, the target of `settings`, without checking
-    /// it.
+    /// it. It never writes one of the `protected` files by another name.
     #[must_use]
-    pub fn new(settings: &Arc<SinkSettings>, target: &Arc<FileTarget>) -> Self {
+    pub fn new(
+        settings: &Arc<SinkSettings>,
+        target: &Arc<FileTarget>,
+        protected: &Arc<ProtectedFiles>,
+    ) -> Self {
+        let folder = target.path.parent().unwrap_or(Path::new("/"));
         Self {
             settings: Arc::clone(settings),
             target: Arc::clone(target),
+            guard: Arc::new(FolderGuard::new(protected, folder)),
         }
     }
 
     fn location(&self) -> TargetLocation {
-        TargetLocation(Arc::clone(&self.target))
+        TargetLocation::new(Arc::clone(&self.target), Arc::clone(&self.guard))
     }
 
     /// Removes the temporary file that a killed process may have left, with a
@@ -208,7 +223,7 @@ impl FileSink {
             if problems.is_empty() {
                 problems.extend(replace::attribute_problem(&location));
             }
-            let on_change = location.0.on_change.as_ref();
+            let on_change = location.target.on_change.as_ref();
             let problem =
                 on_change.and_then(|on_change| process::check_executable(on_change.argv.path()));
             problems.extend(problem.map(|problem| format!("on-change: {problem}")));

@@ -206,7 +206,7 @@ fn apply_access(
 /// would lack. It tries on a file without a name, which leaves nothing behind,
 /// where the file system has such files.
 pub(super) fn attribute_problem(location: &TargetLocation) -> Option<String> {
-    if location.0.write == WriteMode::InPlace {
+    if location.target.write == WriteMode::InPlace {
         return None;
     }
     let path = location.path().display();

@@ -33,7 +33,7 @@ pub(super) fn problems(
     if !problems.is_empty() {
         return problems;
     }
-    match (location.0.write, present) {
+    match (location.target.write, present) {
         (WriteMode::InPlace, Some(stat)) => problems.extend(write_problem(location, folder, stat)),
         (WriteMode::Replace, Some(stat)) => {
             if attributes.contains(StatxAttributes::MOUNT_ROOT) {

@@ -19,7 +19,11 @@ const LISTING_THRESHOLD: usize = 32;
 /// Returns for each of `targets`, in their order, whether certainly no
 /// temporary file is beside it. Blocks.
 pub(crate) fn temp_files_absent(targets: &[Arc<FileTarget>]) -> Vec<bool> {
-    let locations: Vec<_> = targets.iter().cloned().map(TargetLocation).collect();
+    let locations: Vec<_> = targets
+        .iter()
+        .cloned()
+        .map(TargetLocation::unguarded)
+        .collect();
     let mut counts: HashMap<&OsStr, usize> = HashMap::new();
     for location in &locations {
         *counts.entry(location.folder().as_os_str()).or_default() += 1;

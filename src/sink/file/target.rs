@@ -6,27 +6,44 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{FileType, Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 
+use super::folder_guard::FolderGuard;
 use super::settings::FileTarget;
 use super::temp_name;
+use crate::platform::path_links;
 use crate::platform::users::{self, AccountError};
 
 /// The location of a target file. Computes its parts on demand, which keeps ten
 /// thousand of them small.
 #[derive(Debug, Clone)]
-pub(super) struct TargetLocation(pub(super) Arc<FileTarget>);
+pub(super) struct TargetLocation {
+    /// The target.
+    pub(super) target: Arc<FileTarget>,
+    /// What is known about its folder.
+    guard: Arc<FolderGuard>,
+}
 
 impl TargetLocation {
+    /// Returns the location of `target`, whose folder `guard` knows.
+    pub(super) const fn new(target: Arc<FileTarget>, guard: Arc<FolderGuard>) -> Self {
+        Self { target, guard }
+    }
+
+    /// Returns the location of `target`, with a folder that nothing is known about.
+    pub(super) fn unguarded(target: Arc<FileTarget>) -> Self {
+        Self::new(target, Arc::default())
+    }
+
     /// Returns the target's path.
     pub(super) fn path(&self) -> &Path {
-        &self.0.path
+        &self.target.path
     }
 
     /// Returns its configured permission bits.
     pub(super) fn mode(&self) -> Mode {
-        Mode::from_raw_mode(self.0.mode)
+        Mode::from_raw_mode(self.target.mode)
     }
 
     /// Returns the folder of the target.
@@ -49,11 +66,10 @@ impl TargetLocation {
         self.folder().join(self.temp_name())
     }
 
-    /// Opens the folder. All work is relative to it, so that the folder that
-    /// was checked is the one that is written to.
+    /// Opens the folder, if the file may be written there. All work is relative to it, so
+    /// that the folder that was checked is the one that is written to.
     pub(super) fn open_folder(&self) -> Result<OwnedFd, String> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::open(self.folder(), flags, Mode::empty()).map_err(|error| {
+        let opened = path_links::open_folder(self.folder()).map_err(|error| {
             let folder = self.folder().display();
             match error {
                 Errno::NOENT => format!("the folder {folder} does not exist; make it"),
@@ -63,13 +79,34 @@ impl TargetLocation {
                     describe_io_error(&error.into())
                 ),
             }
-        })
+        })?;
+        self.guard.check(&self.target, &opened)?;
+        Ok(opened.folder)
+    }
+
+    /// Logs that the folder was exchanged since it was last opened. Blocks.
+    pub(super) fn report_exchange(&self) {
+        if self.guard.is_exchanged(self.folder())
+            && let Err(problem) = self.open_folder()
+        {
+            tracing::warn!("{problem}");
+        }
     }
 
     /// Returns the configured owner and group as numbers.
     pub(super) fn configured_ownership(&self) -> Result<(Option<Uid>, Option<Gid>), AccountError> {
-        let owner = self.0.owner.as_deref().map(users::find_user).transpose()?;
-        let group = self.0.group.as_deref().map(users::find_group).transpose()?;
+        let owner = self
+            .target
+            .owner
+            .as_deref()
+            .map(users::find_user)
+            .transpose()?;
+        let group = self
+            .target
+            .group
+            .as_deref()
+            .map(users::find_group)
+            .transpose()?;
         Ok((owner, group))
     }
 

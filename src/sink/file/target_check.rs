@@ -46,7 +46,7 @@ impl TargetLocation {
             Ok(folder) => {
                 let found = fs::statat(&folder, self.file_name(), AtFlags::SYMLINK_NOFOLLOW);
                 let present = found.ok().filter(is_regular);
-                let needs_folder = self.0.write == WriteMode::Replace || present.is_none();
+                let needs_folder = self.target.write == WriteMode::Replace || present.is_none();
                 self.folder_problems(&folder, needs_folder, &mut problems);
                 self.target_problems(found, &mut problems);
                 // One cause is enough: a mount that is read-only is no mount
@@ -139,7 +139,7 @@ impl TargetLocation {
     fn owner_problems(&self, problems: &mut Vec<String>) {
         let path = self.path().display();
         match self
-            .0
+            .target
             .owner
             .as_deref()
             .map(|name| (name, users::find_user(name)))
@@ -153,7 +153,7 @@ impl TargetLocation {
             Some((_, Ok(_))) | None => {}
         }
         match self
-            .0
+            .target
             .group
             .as_deref()
             .map(|name| (name, users::find_group(name)))

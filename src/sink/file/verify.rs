@@ -26,7 +26,8 @@ struct StoredJson<'a> {
 /// Compares the file with the secret whose redacted value is `redacted`.
 /// Returns `None` if they match, or if the file cannot be read.
 pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> Option<Drift> {
-    let format = &location.0.format;
+    location.report_exchange();
+    let format = &location.target.format;
     let path = location.path().display();
     let drift = |kind, message| Some(Drift { kind, message });
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -41,7 +42,7 @@ pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> 
         }
         Err(_) => {
             let present = fs::statat(CWD, location.path(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            let message = unreadable_difference(&location.0, &present)?;
+            let message = unreadable_difference(&location.target, &present)?;
             return drift(DriftKind::Replaced, format!("{path} {message}"));
         }
     };

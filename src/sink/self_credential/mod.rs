@@ -94,7 +94,11 @@ impl SinkTarget for SelfCredentialTarget {
         settings: &Arc<SinkSettings>,
         services: &SinkServices,
     ) -> Arc<dyn Sink> {
-        let file = Arc::new(FileSink::new(settings, &self.file));
+        let file = Arc::new(FileSink::new(
+            settings,
+            &self.file,
+            &services.protected_files,
+        ));
         let credential = services.active_credential.clone();
         Arc::new(SelfCredentialSink::new(file, credential))
     }

@@ -33,7 +33,7 @@ fn set_up(initial: InitialFiles) -> (TempDir, TargetLocation) {
     if initial != InitialFiles::Empty {
         std::fs::write(&path, OLD).unwrap();
     }
-    let location = TargetLocation(Arc::new(FileTarget {
+    let location = TargetLocation::unguarded(Arc::new(FileTarget {
         mode: MODE,
         ..FileTarget::with_defaults(path)
     }));

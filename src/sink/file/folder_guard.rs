@@ -1,0 +1,158 @@
+//! Guards the folder of a sink's file: a path that was right when the configuration was
+//! read may lead elsewhere when the file is written.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{self, AtFlags, FileType};
+
+use super::settings::{FileTarget, WriteMode};
+use crate::sink::protected_files::{ProtectedFiles, WrittenFile};
+
+use crate::platform::file_identity::{FolderNote, Inode};
+use crate::platform::path_links::OpenedFolder;
+
+/// What a sink knows about the folder of its file.
+#[derive(Debug, Default)]
+pub(super) struct FolderGuard {
+    protected: Arc<ProtectedFiles>,
+    /// The folder as it was when the configuration was read, or when it was last opened.
+    noted: Mutex<Option<FolderNote>>,
+}
+
+impl FolderGuard {
+    /// Returns the guard of the folder at `folder`.
+    pub(super) fn new(protected: &Arc<ProtectedFiles>, folder: &Path) -> Self {
+        Self {
+            protected: Arc::clone(protected),
+            noted: Mutex::new(protected.folder_note(folder)),
+        }
+    }
+
+    /// Whether the folder at `path` is another one than before. Blocks.
+    pub(super) fn is_exchanged(&self, path: &Path) -> bool {
+        let noted = *self.noted();
+        let found = fs::stat(path).map(|stat| FolderNote::new(&stat));
+        found.is_ok_and(|found| noted.is_some_and(|noted| noted != found))
+    }
+
+    /// Checks that the file of `target` may be written in `folder`, which was opened as its
+    /// folder, and notes the folder. Blocks.
+    ///
+    /// # Errors
+    /// Why nothing must be written there.
+    pub(super) fn check(&self, target: &FileTarget, folder: &OpenedFolder) -> Result<(), String> {
+        let stat = fs::fstat(&folder.folder).map_err(|error| error.to_string())?;
+        let found = FolderNote::new(&stat);
+        check_links(target, folder, found)?;
+        let noted = *self.noted();
+        let is_known = noted == Some(found) && folder.foreign_links.is_empty();
+        let linked_file = linked_file(target, folder);
+        if is_known && linked_file.is_none() {
+            return Ok(());
+        }
+        self.check_names(target, folder, found, linked_file)?;
+        if let Some(noted) = noted.filter(|noted| *noted != found) {
+            self.check_exchange(target, noted, found)?;
+            tracing::warn!(
+                "the folder of {} was exchanged for another one of the same owner; rekeyd writes \
+                 in that one from now on",
+                target.path.display()
+            );
+        }
+        *self.noted() = Some(found);
+        Ok(())
+    }
+
+    /// Checks that the file is no other name of a file that is claimed.
+    fn check_names(
+        &self,
+        target: &FileTarget,
+        folder: &OpenedFolder,
+        found: FolderNote,
+        linked_file: Option<Inode>,
+    ) -> Result<(), String> {
+        let written = WrittenFile {
+            path: &target.path,
+            folder,
+            folder_inode: found.inode,
+            linked_file,
+        };
+        match self.protected.find_other_name(&written) {
+            None => Ok(()),
+            Some(other) => Err(format!(
+                "{} is another name of {} now, which is {}; nothing is written there; hint: see \
+                 who changed the folders or links of this path, and undo it",
+                target.path.display(),
+                other.shown_path().display(),
+                other.owner
+            )),
+        }
+    }
+
+    /// Checks what the folder was exchanged for.
+    fn check_exchange(
+        &self,
+        target: &FileTarget,
+        noted: FolderNote,
+        found: FolderNote,
+    ) -> Result<(), String> {
+        let path = target.path.display();
+        if noted.owner != found.owner {
+            return Err(format!(
+                "the folder of {path} was exchanged for one of user {}, and belonged to user {} \
+                 before; nothing is written there; hint: put the former folder back, or accept \
+                 this one with `rekeyd reload`",
+                found.owner, noted.owner
+            ));
+        }
+        match self.protected.own_file_in(found.inode) {
+            None => Ok(()),
+            Some(own) => Err(format!(
+                "the folder of {path} was exchanged for that of {}, which is {}; nothing is \
+                 written there; hint: put the former folder back",
+                own.shown_path().display(),
+                own.owner
+            )),
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Option<FolderNote>> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Checks that each link on the way leads where its owner could write anyway: who owns a
+/// folder of the path must not lead rekeyd to the folders of somebody else.
+fn check_links(
+    target: &FileTarget,
+    folder: &OpenedFolder,
+    found: FolderNote,
+) -> Result<(), String> {
+    let mut links = folder.foreign_links.iter();
+    match links.find(|link| link.owner != found.owner) {
+        None => Ok(()),
+        Some(link) => Err(format!(
+            "{} on the way to {} is a symbolic link of user {}, and leads to a folder of user {}; \
+             nothing is written there; hint: remove the link, make it as root, or name the path \
+             that it leads to",
+            link.path.display(),
+            target.path.display(),
+            link.owner,
+            found.owner
+        )),
+    }
+}
+
+/// Returns the present file if it may have another name: a hard link, or a mount of the
+/// file itself, which only a write in place would reach.
+fn linked_file(target: &FileTarget, folder: &OpenedFolder) -> Option<Inode> {
+    let name = target.path.file_name()?;
+    let found = fs::statat(&folder.folder, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let present = found.filter(|stat| {
+        // A symbolic link is written nowhere.
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+    })?;
+    let may_be_linked = present.st_nlink > 1 || target.write == WriteMode::InPlace;
+    may_be_linked.then(|| Inode::new(&present))
+}
