@@ -4,7 +4,10 @@ use std::path::Path;
 
 use crate::command_lines;
 use crate::links::pages_below;
-use crate::readme::{CodeBlock, check_configuration, parse_command_line, read_blocks};
+use crate::readme::{
+    CodeBlock, check_configuration, check_every_command_is_described, code_spans_of,
+    parse_command_line, read_blocks,
+};
 use crate::support::{TestEnv, file_key_text, read_ledger};
 use rekeyd::daemon::control::protocol::ControlRequest;
 
@@ -43,17 +46,24 @@ const SHOWN: [&str; 6] = ["ini", "js", "promql", "python", "rust", "text"];
 /// The words before a command that runs as the service does.
 const AS_SERVICE: [&str; 4] = ["runuser", "-u", "rekeyd", "--"];
 
-/// Returns the blocks of every page of the book for users, with their page.
+/// Returns the blocks of every page, with the name of the page.
 fn blocks() -> Vec<(String, CodeBlock)> {
-    let pages = pages_below("docs").into_iter();
-    let pages = pages.filter(|page| !page.starts_with("docs/design"));
-    let of_page = |page: std::path::PathBuf| {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&page));
-        let (blocks, _) = read_blocks(&text.unwrap());
-        let name = page.display().to_string();
+    let of_page = |(name, text): (String, String)| {
+        let (blocks, _) = read_blocks(&text);
         blocks.into_iter().map(move |block| (name.clone(), block))
     };
-    pages.flat_map(of_page).collect()
+    pages().into_iter().flat_map(of_page).collect()
+}
+
+/// Returns the pages of the book for users, with their text.
+fn pages() -> Vec<(String, String)> {
+    let pages = pages_below("docs").into_iter();
+    let pages = pages.filter(|page| !page.starts_with("docs/design"));
+    let read = |page: std::path::PathBuf| {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&page));
+        (page.display().to_string(), text.unwrap())
+    };
+    pages.map(read).collect()
 }
 
 /// Returns every command of a block of shell, without the words that set its user and its
@@ -180,6 +190,34 @@ fn every_control_request_of_the_book_parses() {
         if !["daemon", "configuration"].contains(&route) {
             ControlRequest::parse(route, body.as_bytes())
                 .unwrap_or_else(|error| panic!("{page}: {route}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn every_command_is_described() {
+    let page = include_str!("../../docs/commands.md");
+    check_every_command_is_described(&code_spans_of(page));
+}
+
+#[test]
+fn every_command_in_the_text_parses() {
+    for (name, text) in pages() {
+        for span in code_spans_of(&text) {
+            // A message has its values left out.
+            if !span.starts_with("rekeyd ") || span.contains('…') {
+                continue;
+            }
+            // Two words may be the name of a command, without its arguments.
+            let is_name = span.split_whitespace().count() == 2;
+            let usage = if is_name {
+                format!("{span} --help")
+            } else {
+                span
+            };
+            for line in command_lines::lines_of(&usage) {
+                parse_command_line(&line).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
         }
     }
 }

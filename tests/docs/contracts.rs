@@ -5,8 +5,11 @@ use std::path::Path;
 
 use crate::readme::read_blocks;
 use rekeyd::config::options;
+use rekeyd::core::lifecycle::Phase;
 use serde_json::Value;
 
+const ROTATION: &str = include_str!("../../docs/rotation.md");
+const LOG: &str = include_str!("../../docs/log.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const NOTIFICATIONS: &str = include_str!("../../docs/notifications.md");
 const REHEARSING: &str = include_str!("../../docs/rehearsing.md");
@@ -125,4 +128,35 @@ fn every_fault_is_documented() {
     for name in names {
         assert!(REHEARSING.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+#[test]
+fn every_phase_has_its_row() {
+    let rows = ROTATION.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.map(|row| row.split('`').next().unwrap());
+    let names: Vec<_> = names.filter(|name| !name.contains(' ')).collect();
+    let documented: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(documented.len(), names.len());
+    let phases: BTreeSet<&str> = Phase::ALL.iter().map(|phase| phase.as_str()).collect();
+    assert_eq!(documented, phases);
+}
+
+#[test]
+fn fields_of_the_journal_are_real() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/faces");
+    let recorded = std::fs::read_to_string(path.join("journal-fields.json")).unwrap();
+    let rows = LOG
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `REKEYD_"));
+    let mut count = 0;
+    for field in rows.map(|row| row.split('`').next().unwrap()) {
+        // A scenario without a failure has none of these.
+        let is_of_failure = ["ATTEMPT", "RETRY_AT"].contains(&field);
+        assert!(
+            is_of_failure || recorded.contains(&format!("REKEYD_{field}")),
+            "{field}"
+        );
+        count += 1;
+    }
+    assert!(count > 3);
 }

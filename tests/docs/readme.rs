@@ -64,9 +64,13 @@ fn blocks_in(language: &str) -> Vec<String> {
     in_language.map(|block| block.content).collect()
 }
 
-/// Returns the text between backticks, with a table's escapes removed.
 fn code_spans() -> Vec<String> {
-    let (_, prose) = read_blocks(README);
+    code_spans_of(README)
+}
+
+/// Returns the text between backticks of a page, with a table's escapes removed.
+pub(crate) fn code_spans_of(page: &str) -> Vec<String> {
+    let (_, prose) = read_blocks(page);
     let lines = prose.lines().flat_map(|line| {
         let spans = line.split('`').skip(1).step_by(2);
         spans.map(|span| span.replace("\\|", "|"))
@@ -313,9 +317,27 @@ fn every_command_line_parses() {
             parse_command_line(&words).unwrap();
         }
     }
+    check_every_command_is_described(&code_spans());
+    for (wrong, reason) in [
+        ("rekeyd rotat KEY", "a command"),
+        ("rekeyd check [--onlin]", "an option"),
+        ("rekeyd once [--for KEY]", "a value"),
+        ("rekeyd status [--json | --jsn]", "an alternative"),
+        ("rekeyd completions", "a missing argument"),
+    ] {
+        let lines = crate::command_lines::lines_of(wrong);
+        assert!(
+            lines.iter().any(|line| parse_command_line(line).is_err()),
+            "sees {reason}"
+        );
+    }
+}
+
+/// Checks that the texts between backticks parse, and name every command.
+pub(crate) fn check_every_command_is_described(spans: &[String]) {
     let mut described = BTreeSet::new();
     let mut before = String::new();
-    for span in code_spans() {
+    for span in spans {
         if !span.starts_with("rekeyd ") {
             continue;
         }
@@ -346,19 +368,6 @@ fn every_command_line_parses() {
         .filter(|name| *name != "help")
     {
         assert!(described.contains(name), "rekeyd {name} is described");
-    }
-    for (wrong, reason) in [
-        ("rekeyd rotat KEY", "a command"),
-        ("rekeyd check [--onlin]", "an option"),
-        ("rekeyd once [--for KEY]", "a value"),
-        ("rekeyd status [--json | --jsn]", "an alternative"),
-        ("rekeyd completions", "a missing argument"),
-    ] {
-        let lines = crate::command_lines::lines_of(wrong);
-        assert!(
-            lines.iter().any(|line| parse_command_line(line).is_err()),
-            "sees {reason}"
-        );
     }
 }
 
