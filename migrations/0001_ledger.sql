@@ -150,6 +150,11 @@ CREATE INDEX rotation_by_start ON rotation (started_at);
 -- The index alone answers how often a key was rotated lately.
 CREATE INDEX rotation_by_key_and_start ON rotation (key, started_at, maybe_created);
 
+-- Which credentials show the end of a secret: an answer to a create may have that of
+-- another credential.
+CREATE INDEX rotation_by_end ON rotation (lower(substr(rtrim(redacted_value, ' "''`'), -3)))
+    WHERE phase NOT IN ('revoked', 'failed');
+
 CREATE TABLE delivery (
     rotation_row    INTEGER NOT NULL REFERENCES rotation (id),
     -- The sink's place in the configuration.

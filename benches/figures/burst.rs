@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::Secret;
+use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::engine::{Engine, RunMode, Services};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 use rekeyd::provider::{
@@ -69,6 +69,19 @@ impl Provider for SlowProvider {
 
     fn origin(&self, secret: &Secret) -> SecretOrigin {
         self.inner.origin(secret)
+    }
+
+    fn record_refused(&self, secret: &Secret) {
+        self.inner.record_refused(secret);
+    }
+
+    fn compare_secret(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
+        self.inner.compare_secret(secret, id, redacted_value)
     }
 
     fn distrust_redacted_values(&self) {

@@ -14,7 +14,7 @@ use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
 use rekeyd::core::ids::{CredentialId, Label, SinkId};
 use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::Secret;
+use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
 use rekeyd::engine::conditions::Conditions;
@@ -135,6 +135,12 @@ impl Provider for InstantProvider {
 
     fn origin(&self, _: &Secret) -> SecretOrigin {
         SecretOrigin::Unknown
+    }
+
+    fn record_refused(&self, _: &Secret) {}
+
+    fn compare_secret(&self, _: &Secret, _: &CredentialId, _: Option<&str>) -> EndMatch {
+        EndMatch::Unknown
     }
 
     fn distrust_redacted_values(&self) {}

@@ -26,7 +26,7 @@ struct KnownSecrets {
     hasher: RandomState,
     /// The digest of each secret that came in the answer to its create.
     created: HashMap<CredentialId, u64>,
-    /// The secrets that came in the answer to a create.
+    /// The secrets that came in the answer to a create, or in one that was refused.
     received: SecretDigests,
     /// The secrets that came in any answer, believed or not.
     answered: SecretDigests,
@@ -41,12 +41,17 @@ impl KnownSecrets {
         self.hasher.hash_one(secret.expose())
     }
 
-    /// Compares one of rekeyd's own secrets with that of a credential.
-    fn compare(&self, own: &Secret, id: &CredentialId, redacted_value: Option<&str>) -> EndMatch {
+    /// Compares a secret with that of a credential.
+    fn compare(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
         match self.created.get(id) {
-            Some(digest) if *digest == self.digest(own) => EndMatch::Same,
+            Some(digest) if *digest == self.digest(secret) => EndMatch::Same,
             Some(_) => EndMatch::Different,
-            None => match compare_end(own.expose(), redacted_value) {
+            None => match compare_end(secret.expose(), redacted_value) {
                 EndMatch::Different if self.are_ends_unreliable => EndMatch::Unknown,
                 compared @ (EndMatch::Same | EndMatch::Different | EndMatch::Unknown) => compared,
             },
@@ -160,6 +165,25 @@ impl ActiveCredential {
         inner.created.insert(id.clone(), digest);
         inner.received.insert(secret);
         compare_end(secret.expose(), redacted_value) == EndMatch::Different
+    }
+
+    /// Records the secret of an answer that was not believed: a later answer with it cannot
+    /// be true.
+    pub fn record_refused(&self, secret: &Secret) {
+        self.write().received.insert(secret);
+    }
+
+    /// Compares a secret with that of a credential: with the secret itself if it came to
+    /// this process in the answer to its create, else with the end that `redacted_value`
+    /// shows.
+    #[must_use]
+    pub fn compare(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
+        self.read().compare(secret, id, redacted_value)
     }
 
     /// Takes from now on no redacted value as proof that a credential is another one

@@ -7,15 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::core::decide::revocation::OtherHolder;
-use crate::core::ids::{CredentialId, KeyName};
-use crate::core::policy::KeyPolicy;
+use crate::core::ids::CredentialId;
 
 /// The locks of all credentials. Cheap to clone; clones share the locks.
 #[derive(Clone, Default)]
 pub(crate) struct CredentialLocks(Arc<Mutex<BTreeMap<CredentialId, Weak<tokio::sync::Mutex<()>>>>>);
-
-/// The policies of the configured keys.
-pub(crate) type Policies = Arc<BTreeMap<KeyName, Arc<KeyPolicy>>>;
 
 /// A locked credential, with the rows that other keys have of it.
 #[must_use = "a lock that is dropped is free again"]

@@ -1,11 +1,15 @@
 //! A key of the configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
 use crate::sink::Sink;
+
+/// All configured keys, which every worker can look at.
+pub(crate) type ConfiguredKeys = Arc<BTreeMap<KeyName, Arc<ManagedKey>>>;
 
 /// A configured key, with sinks that are ready to receive secrets.
 pub struct ManagedKey {

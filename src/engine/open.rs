@@ -16,7 +16,7 @@ use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
-use crate::engine::credential_locks::{CredentialLocks, Policies};
+use crate::engine::credential_locks::CredentialLocks;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::maintenance::MaintenanceSchedule;
@@ -65,6 +65,11 @@ impl Engine {
             services.provider.distrust_redacted_values();
         }
         let scopes = scopes_of(&managed, &states);
+        let configured = managed
+            .into_iter()
+            .map(|key| (key.name.clone(), Arc::new(key)));
+        let configured: BTreeMap<_, _> = configured.collect();
+        let managed = configured.values().cloned().collect();
         let mut engine = Self {
             alert_tracker: AlertTracker::new(Arc::clone(&services.subscriptions), raised, now),
             maintenance: MaintenanceSchedule::at_start(&services, mode, scopes, now).await?,
@@ -84,7 +89,7 @@ impl Engine {
             deliveries_dropped: watch::Sender::new(false),
             places: PlacePool::default(),
             credential_locks: CredentialLocks::default(),
-            policies: policies_of(managed.iter()),
+            configured: Arc::new(configured),
             awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
             last_reading: reading,
@@ -103,24 +108,23 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Registers every key of the ledger or the configuration, in the order of their
+    /// Registers every key of the ledger or the configuration, both in the order of their
     /// names.
     fn register_keys(
         &mut self,
         states: Vec<KeyState>,
-        mut managed: Vec<ManagedKey>,
+        managed: Vec<Arc<ManagedKey>>,
         now: Timestamp,
     ) {
         let mut entries = Vec::with_capacity(states.len().max(managed.len()));
         let mut states = states.into_iter().peekable();
-        managed.sort_by(|one, other| one.name.cmp(&other.name));
         for key in managed {
             while let Some(state) = states.next_if(|state| state.key < key.name) {
                 entries.push(self.register_key(None, state, now));
             }
             let state = states.next_if(|state| state.key == key.name);
             let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
-            entries.push(self.register_key(Some(Arc::new(key)), state, now));
+            entries.push(self.register_key(Some(key), state, now));
         }
         entries.extend(states.map(|state| self.register_key(None, state, now)));
         for (key, entry) in &entries {
@@ -201,12 +205,6 @@ async fn begin_run(services: &Services, mode: RunMode, now: Timestamp) -> Option
 /// runs of a timer, the back-off keeps a loop from making credentials.
 fn is_stopped_daemon(run: LastRun) -> bool {
     run.command == SchedulingCommand::Run && run.ended_at.is_some()
-}
-
-/// Returns the policies of configured keys.
-pub(super) fn policies_of<'a>(managed: impl Iterator<Item = &'a ManagedKey>) -> Policies {
-    let policies = managed.map(|key| (key.name.clone(), Arc::clone(&key.policy)));
-    Arc::new(policies.collect())
 }
 
 /// Returns the scopes of the keys. The admin keys are always among them, because the

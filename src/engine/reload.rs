@@ -14,7 +14,6 @@ use crate::core::state::KeyState;
 use crate::core::time;
 use crate::engine::key_entry::scope_of;
 use crate::engine::managed_key::ManagedKey;
-use crate::engine::open::policies_of;
 use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::Services;
 use crate::engine::worker::Preflight;
@@ -36,7 +35,7 @@ impl Engine {
             .into_iter()
             .map(|key| (key.name.clone(), Arc::new(key)))
             .collect();
-        self.policies = policies_of(configured.values().map(AsRef::as_ref));
+        self.configured = Arc::new(configured.clone());
         for key in configured.values() {
             self.maintenance.add_scope(&key.scope, now);
         }

@@ -18,9 +18,10 @@ use crate::core::decide::due::Downtime;
 use crate::core::duration;
 use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
-use crate::engine::credential_locks::{CredentialLocks, Policies};
+use crate::engine::credential_locks::CredentialLocks;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
+use crate::engine::managed_key::ConfiguredKeys;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::PresenceTally;
 use crate::engine::probe;
@@ -65,8 +66,8 @@ pub struct Engine {
     pub(super) places: PlacePool,
     /// The locks of credentials that several keys may have.
     pub(super) credential_locks: CredentialLocks,
-    /// The policies of the configured keys.
-    pub(super) policies: Policies,
+    /// The configured keys.
+    pub(super) configured: ConfiguredKeys,
     /// The keys that wait for a place at the provider, by the start of their wait.
     pub(super) awaiting_provider: RunQueue,
     /// The latest time in which no process could start a scheduled run.
@@ -278,7 +279,7 @@ impl Engine {
             is_scheduling: self.is_scheduling,
             downtime: self.downtime,
             locks: self.credential_locks.clone(),
-            policies: Arc::clone(&self.policies),
+            configured: Arc::clone(&self.configured),
             has_others_due: self.due_by_age.len() > usize::from(self.due_by_age.contains(key)),
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),

@@ -23,9 +23,9 @@ use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, plausibl
 use crate::core::scope::Scope;
 use crate::core::state::{Delivery, KeyState, Rotation, Trigger};
 use crate::core::time;
-use crate::engine::credential_locks::{CredentialLocks, LockedCredential, Policies};
+use crate::engine::credential_locks::{CredentialLocks, LockedCredential};
 use crate::engine::log;
-use crate::engine::managed_key::ManagedKey;
+use crate::engine::managed_key::{ConfiguredKeys, ManagedKey};
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::places::{Place, PlacePool, ProviderPlace};
 use crate::engine::probe;
@@ -51,8 +51,8 @@ pub(crate) struct RunContext {
     pub(crate) clock_reading: ClockReading,
     /// The locks of credentials that several keys may have.
     pub(crate) locks: CredentialLocks,
-    /// The policies of all configured keys.
-    pub(crate) policies: Policies,
+    /// All configured keys.
+    pub(crate) configured: ConfiguredKeys,
     /// Whether other keys may fall due by their age together with this one.
     pub(crate) has_others_due: bool,
     /// The scope of the key's credentials.
@@ -223,7 +223,11 @@ impl Worker {
         let others = others.into_iter().filter_map(|(key, rotation)| {
             Some(OtherHolder {
                 rotation: key.rotation(&rotation)?.clone(),
-                policy: self.context.policies.get(&key.key).cloned(),
+                policy: self
+                    .context
+                    .configured
+                    .get(&key.key)
+                    .map(|managed| Arc::clone(&managed.policy)),
                 key,
             })
         });

@@ -319,6 +319,49 @@ pub(super) fn rejected_answers(
     Ok(rejected.map(|(create, _)| create).collect())
 }
 
+/// Returns the live rotations of all keys whose credentials have a redacted value with this
+/// end.
+pub(super) fn rotations_with_end(
+    connection: &Connection,
+    end: &str,
+) -> Result<Vec<(KeyName, Rotation)>, LedgerError> {
+    let mut statement = connection.prepare_cached(ROTATIONS_WITH_END)?;
+    let rows = statement.query_map([end], |row| {
+        let rotation = RotationId::from_recorded(row.get::<_, std::sync::Arc<str>>("rotation")?);
+        Ok((rows::key_column(row)?, rotation))
+    })?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut found = Vec::new();
+    for (key, id) in rows {
+        found.extend(rotation(connection, &key, &id)?.map(|rotation| (key, rotation)));
+    }
+    Ok(found)
+}
+
+/// Read by the index `rotation_by_end`: each create asks for it, beside 10,000 keys.
+const ROTATIONS_WITH_END: &str = "SELECT key, rotation FROM rotation
+     WHERE lower(substr(rtrim(redacted_value, ' \"''`'), -3)) = ?1
+         AND phase NOT IN ('revoked', 'failed') ORDER BY id";
+
+/// Returns whether the answer to a key's last create before `sequence` was refused,
+/// although it may have been true.
+pub(super) fn was_answer_doubted(
+    connection: &Connection,
+    key: &KeyName,
+    sequence: u64,
+) -> Result<bool, LedgerError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM event_log
+                WHERE rotation_row = (SELECT id FROM rotation
+                        WHERE key = ?1 AND sequence < ?2 AND \"trigger\" <> 'adopted'
+                        ORDER BY sequence DESC LIMIT 1)
+                    AND event = 'answer-rejected' AND detail ->> 'doubt' = 1)",
+        )?
+        .query_row(params![key.as_str(), sequence], |row| row.get(0))?;
+    Ok(found)
+}
+
 /// Returns the name that a list last showed of a credential without a row; none if no
 /// list of the scope showed it.
 pub(super) fn name_without_row(
@@ -366,13 +409,21 @@ mod tests {
     use crate::ledger::{LedgerIdentity, LedgerOptions};
 
     #[test]
-    fn live_rotations_are_read_by_index_without_sorting() {
+    fn live_rotations_are_read_by_index() {
         let configured = LedgerIdentity {
             provider: String::new(),
             organization: String::new(),
         };
         let options = LedgerOptions::new(configured);
         let ledger = open_in_memory(&options, Timestamp::UNIX_EPOCH).unwrap();
+        let sql = format!("EXPLAIN QUERY PLAN {ROTATIONS_WITH_END}");
+        let mut explained = ledger.prepare(&sql).unwrap();
+        let plan = explained
+            .query_map(["xyz"], |row| row.get("detail"))
+            .unwrap();
+        let plan: Vec<String> = plan.map(Result::unwrap).collect();
+        let by_end = "SEARCH rotation USING INDEX rotation_by_end";
+        assert!(plan[0].starts_with(by_end), "{plan:?}");
         for (filter, by) in [("", "SCAN"), ("AND r.key = 'a'", "SEARCH")] {
             let sql = format!("EXPLAIN QUERY PLAN {}", live_rotations_sql(filter));
             let mut explained = ledger.prepare(&sql).unwrap();

@@ -303,6 +303,34 @@ impl Ledger {
             .await
     }
 
+    /// Returns the live rotations of all keys whose credentials have a redacted value with
+    /// this end, by [`crate::core::secret::identifying_end`].
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn rotations_with_end(
+        &self,
+        end: String,
+    ) -> Result<Vec<(KeyName, Rotation)>, LedgerError> {
+        self.submit(move |connection| read::rotations_with_end(connection, &end))
+            .await
+    }
+
+    /// Returns whether the answer to a key's last create before `sequence` was refused,
+    /// although it may have been true.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn was_answer_doubted(
+        &self,
+        key: &KeyName,
+        sequence: u64,
+    ) -> Result<bool, LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| read::was_answer_doubted(connection, &key, sequence))
+            .await
+    }
+
     /// Returns the names that the unclear creates of a scope may have at the provider.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
-use crate::core::secret::Secret;
+use crate::core::secret::{EndMatch, Secret};
 use crate::core::secret_text::{SecretForm, SecretTextError};
 use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
@@ -285,6 +285,19 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
 
     fn origin(&self, secret: &Secret) -> SecretOrigin {
         self.inner.origin(secret)
+    }
+
+    fn record_refused(&self, secret: &Secret) {
+        self.inner.record_refused(secret);
+    }
+
+    fn compare_secret(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
+        self.inner.compare_secret(secret, id, redacted_value)
     }
 
     fn distrust_redacted_values(&self) {

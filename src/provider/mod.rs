@@ -19,7 +19,7 @@ use crate::core::ids::{CredentialId, Label};
 pub use crate::core::in_flight::CreatedCredential;
 use crate::core::reported_time::{EXPIRY_FIELD, ReportedTime};
 use crate::core::scope::Scope;
-use crate::core::secret::Secret;
+use crate::core::secret::{EndMatch, Secret};
 use crate::core::state::CredentialMetadata;
 
 /// The provider's operations. One call sends at most one request that changes
@@ -54,6 +54,18 @@ pub trait Provider: Send + Sync {
 
     /// Returns where a secret is known from.
     fn origin(&self, secret: &Secret) -> SecretOrigin;
+
+    /// Records the secret of an answer that was not believed: it is none of a later create.
+    fn record_refused(&self, secret: &Secret);
+
+    /// Compares a secret with that of a credential: by what came in the answer to its
+    /// create since this process started, else by the end that its redacted value shows.
+    fn compare_secret(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch;
 
     /// Takes from now on no redacted value as proof that a credential is another one
     /// than that in use.

@@ -9,7 +9,7 @@ use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretO
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::Secret;
+use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
 use rekeyd::provider::failover::CredentialSource;
@@ -222,6 +222,19 @@ impl Provider for SimProvider {
 
     fn origin(&self, secret: &Secret) -> SecretOrigin {
         self.active_credential.origin(secret)
+    }
+
+    fn record_refused(&self, secret: &Secret) {
+        self.active_credential.record_refused(secret);
+    }
+
+    fn compare_secret(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
+        self.active_credential.compare(secret, id, redacted_value)
     }
 
     fn distrust_redacted_values(&self) {

@@ -18,7 +18,7 @@ use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::scope::Scope;
-use rekeyd::core::secret::Secret;
+use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
@@ -30,7 +30,8 @@ use rekeyd::provider::{
     ProviderResponse, RetryAdvice,
 };
 use rekeyd::sink::{
-    Acceptance, DeliveryError, Destination, Drift, DriftKind, Payload, Sink, SinkError, SinkProblem,
+    Acceptance, DeliveryError, Destination, Drift, DriftKind, Payload, Sink, SinkError,
+    SinkProblem, TargetContent,
 };
 use tokio::sync::watch;
 
@@ -113,6 +114,10 @@ struct FakeWorld {
     refuses_preflight: AtomicBool,
     /// What answers to creates say instead of the truth.
     lying_answer: Mutex<LyingAnswer>,
+    /// The redacted value that the provider shows of each credential that rekeyd created.
+    redacted_of_created: Mutex<Option<String>>,
+    /// The keys that the targets of sinks hold, by the name of the sink.
+    held_keys: Mutex<BTreeMap<String, String>>,
     /// How the provider changes the names that it is sent.
     name_rule: Mutex<NameRule>,
     /// Whether creates make nothing, whatever they answer.
@@ -212,6 +217,12 @@ impl FakeWorld {
                         .copied()
                         .unwrap_or_else(at),
                 ),
+                redacted_value: self
+                    .redacted_of_created
+                    .lock()
+                    .unwrap()
+                    .clone()
+                    .filter(|_| id.starts_with("key_of_")),
                 ..metadata(id)
             },
             name: Some(name),
@@ -336,6 +347,19 @@ impl Provider for FakeWorld {
         self.known_secrets.origin(secret)
     }
 
+    fn record_refused(&self, secret: &Secret) {
+        self.known_secrets.record_refused(secret);
+    }
+
+    fn compare_secret(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
+        self.known_secrets.compare(secret, id, redacted_value)
+    }
+
     fn distrust_redacted_values(&self) {}
 
     async fn list(
@@ -437,6 +461,12 @@ impl Sink for FakeSink {
             kind: DriftKind::Missing,
             message: "it is gone".to_owned(),
         })
+    }
+
+    async fn inspect(&self) -> TargetContent {
+        let held = self.0.held_keys.lock().unwrap();
+        let key = held.get(&self.1.name).map(String::as_str);
+        key.map_or(TargetContent::Unknown, TargetContent::from_text)
     }
 
     async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {
@@ -710,6 +740,17 @@ impl Fakes {
     pub(crate) fn create_nothing(&self, creates_nothing: bool) {
         let flag = &self.world.creates_nothing;
         flag.store(creates_nothing, Ordering::SeqCst);
+    }
+
+    /// Makes lists show this redacted value of each credential that rekeyd created.
+    pub(crate) fn show_redacted(&self, value: &str) {
+        *self.world.redacted_of_created.lock().unwrap() = Some(value.to_owned());
+    }
+
+    /// Sets the key that the target of a sink holds.
+    pub(crate) fn hold_key(&self, sink: &str, held: &str) {
+        let mut keys = self.world.held_keys.lock().unwrap();
+        keys.insert(sink.to_owned(), held.to_owned());
     }
 
     /// Makes this the secret that rekeyd authenticates with.

@@ -219,6 +219,7 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
             8 => RejectedAnswer {
                 rotation,
                 problem: "it existed before".to_owned(),
+                is_doubt: false,
             }
             .into(),
             _ => RevokedDuplicate {

@@ -160,7 +160,7 @@ fn reject_answer(update: &mut KeyUpdate, rejected: &RejectedAnswer) -> Result<()
         row.is_answer_rejected = true;
         Ok(())
     })?;
-    let detail = json!({"reason": rejected.problem});
+    let detail = json!({"reason": rejected.problem, "doubt": rejected.is_doubt});
     update.append_event(Some(&rejected.rotation), "answer-rejected", detail);
     Ok(())
 }

@@ -117,6 +117,8 @@ pub struct RejectedAnswer {
     pub rotation: RotationId,
     /// Why it cannot be true, for people.
     pub problem: String,
+    /// Whether it may be true all the same.
+    pub is_doubt: bool,
 }
 
 /// The next attempt at the current step of a rotation.

@@ -5,7 +5,7 @@
 //! belongs elsewhere, and later delete a credential that rekeyd did not create.
 
 use crate::core::active_credential::SecretOrigin;
-use crate::core::ids::{CredentialId, KeyName, Label};
+use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::redact::sanitize;
 use crate::core::secret::Secret;
@@ -31,8 +31,34 @@ pub struct CreateAnswer<'a> {
     pub form: SecretForm,
     /// Where the secret is known from.
     pub origin: SecretOrigin,
-    /// A live credential of the key whose redacted value shows the end of this secret.
-    pub same_end: Option<CredentialId>,
+    /// A live credential, of whichever key, that may have this secret.
+    pub resemblance: Option<Resemblance>,
+}
+
+/// A live credential whose redacted value shows the end of the secret in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resemblance {
+    /// Its id.
+    pub credential: CredentialId,
+    /// The key that has it.
+    pub key: KeyName,
+    /// What else is known.
+    pub evidence: Evidence,
+}
+
+/// What shows whether a secret is that of a credential with the same end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// A target of the key holds this very secret.
+    InTarget(SinkId),
+    /// The provider shows the new credential with another end.
+    OtherEnd,
+    /// Nothing. Of 10,000 secrets some end alike by chance, so that only the first of a
+    /// key's answers in a row is refused for that.
+    EndAlone {
+        /// Whether the key's answer before this one was refused for an end alone.
+        is_repeated: bool,
+    },
 }
 
 /// Why an answer to a create cannot be true.
@@ -79,12 +105,58 @@ pub enum AnswerProblem {
     /// The secret came in an earlier answer.
     #[error("its secret is that of an earlier credential")]
     EarlierSecret,
-    /// The secret ends like that of another credential of the key.
-    #[error("its secret ends like that of {id}")]
+    /// The secret is in the target of a sink.
+    #[error("its secret is that of {id}, which {sink} of {key} holds")]
+    InTarget {
+        /// The credential that it belongs to.
+        id: CredentialId,
+        /// The key that has it.
+        key: KeyName,
+        /// The sink.
+        sink: SinkId,
+    },
+    /// The secret ends like that of another credential, and the provider shows the new
+    /// one with another end.
+    #[error("its secret ends like that of {id} of {key}, and the provider shows another end")]
+    OtherEnd {
+        /// The credential that it may belong to.
+        id: CredentialId,
+        /// The key that has it.
+        key: KeyName,
+    },
+    /// The secret ends like that of another credential, perhaps by chance.
+    #[error("its secret ends like that of {id} of {key}")]
     SameEnd {
         /// The other credential.
         id: CredentialId,
+        /// The key that has it.
+        key: KeyName,
     },
+}
+
+impl AnswerProblem {
+    /// Returns whether the answer may be true all the same.
+    #[must_use]
+    pub const fn is_doubt(&self) -> bool {
+        matches!(self, Self::SameEnd { .. })
+    }
+}
+
+impl Resemblance {
+    /// Returns why an answer is not believed for it.
+    fn problem(&self) -> Option<AnswerProblem> {
+        let (id, key) = (self.credential.clone(), self.key.clone());
+        match &self.evidence {
+            Evidence::InTarget(sink) => Some(AnswerProblem::InTarget {
+                id,
+                key,
+                sink: sink.clone(),
+            }),
+            Evidence::OtherEnd => Some(AnswerProblem::OtherEnd { id, key }),
+            Evidence::EndAlone { is_repeated: false } => Some(AnswerProblem::SameEnd { id, key }),
+            Evidence::EndAlone { is_repeated: true } => None,
+        }
+    }
 }
 
 impl From<SecretTextError> for AnswerProblem {
@@ -137,10 +209,10 @@ pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, Answ
             return Err(AnswerProblem::Existed { id: id.clone() });
         }
     }
-    if let Some(other) = &answer.same_end {
-        return Err(AnswerProblem::SameEnd { id: other.clone() });
+    match answer.resemblance.as_ref().and_then(Resemblance::problem) {
+        Some(problem) => Err(problem),
+        None => Ok(matched),
     }
-    Ok(matched)
 }
 
 #[cfg(test)]
@@ -169,7 +241,7 @@ mod tests {
             secret: Some(&secret),
             form: SecretForm::Token,
             origin: SecretOrigin::Unknown,
-            same_end: None,
+            resemblance: None,
         };
         let check = |change: &dyn Fn(&mut CreateAnswer<'_>)| {
             let mut answer = honest.clone();
@@ -214,7 +286,43 @@ mod tests {
         assert!(check_secret(&other, token).is_ok());
         let problem = check_secret(&other, SecretForm::AdminKey);
         assert!(matches!(problem, Err(AnswerProblem::OtherKind { .. })));
-        let same_end = check(&|answer| answer.same_end = Some(id("key_1")));
-        assert_eq!(same_end, Err(AnswerProblem::SameEnd { id: id("key_1") }));
+    }
+
+    /// An end that is equal by chance is refused once, and what is more than chance always.
+    #[test]
+    fn an_equal_end_alone_is_refused_once() {
+        let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c");
+        let secret = Secret::new("sk-admin-0123456789".to_owned());
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        };
+        for (evidence, is_believed, is_doubt) in [
+            (Evidence::InTarget(sink), false, false),
+            (Evidence::OtherEnd, false, false),
+            (Evidence::EndAlone { is_repeated: false }, false, true),
+            (Evidence::EndAlone { is_repeated: true }, true, false),
+        ] {
+            let answer = CreateAnswer {
+                label: &label,
+                id: &id("key_new"),
+                name: Some(label.as_str()),
+                recorded_for: None,
+                listed_as: None,
+                secret: Some(&secret),
+                form: SecretForm::Token,
+                origin: SecretOrigin::Unknown,
+                resemblance: Some(Resemblance {
+                    credential: id("key_1"),
+                    key: KeyName::new("web").unwrap(),
+                    evidence: evidence.clone(),
+                }),
+            };
+            let checked = check_create_answer(&answer);
+            assert_eq!(checked.is_ok(), is_believed, "{evidence:?}");
+            let problem = checked.err();
+            let is_refused_once = problem.is_some_and(|problem| problem.is_doubt());
+            assert_eq!(is_refused_once, is_doubt, "{evidence:?}");
+        }
     }
 }

@@ -94,6 +94,15 @@ pub fn compare_end(secret: &str, redacted_value: Option<&str>) -> EndMatch {
     }
 }
 
+/// Returns the shortest end that identifies `secret`, in lower case, as
+/// [`compare_end`] compares it; none if no value can show it.
+#[must_use]
+pub fn identifying_end(secret: &str) -> Option<String> {
+    let start = secret.len().checked_sub(MIN_END_CHARS)?;
+    let end = secret.get(start..).filter(|end| end.is_ascii())?;
+    Some(end.to_ascii_lowercase())
+}
+
 /// Returns whether a value hides most of its secret, so that it can be recorded and
 /// shown.
 #[must_use]

@@ -2,28 +2,44 @@
 
 use crate::core::active_credential::SecretOrigin;
 use crate::core::change::{Change, RejectedAnswer};
-use crate::core::decide::create_answer::{AnswerProblem, CreateAnswer, check_create_answer};
-use crate::core::ids::{CredentialId, Label, RotationId};
+use crate::core::decide::create_answer::{
+    AnswerProblem, CreateAnswer, Evidence, Resemblance, check_create_answer,
+};
+use crate::core::ids::{KeyName, Label, RotationId, SinkId};
 use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::RetryClass;
-use crate::core::secret::{EndMatch, Secret, compare_end};
+use crate::core::secret::{EndMatch, Secret, identifying_end};
+use crate::core::secret_digests::SecretDigests;
 use crate::core::secret_text::SecretForm;
+use crate::core::state::Rotation;
 use crate::engine::effects::PERMANENT_FAILURE_PAUSE;
+use crate::engine::effects::held_keys::holds_credential;
 use crate::engine::effects::preconditions::Readiness;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::CreatedCredential;
+use crate::provider::{CreatedCredential, ProviderError};
 
 /// The number of rejected answers in a row after which a key creates nothing more, if no
 /// list showed what they created.
 const MAX_REJECTED_ANSWERS: usize = 2;
+
+/// What the targets of a rotation say of a secret with the end of its credential.
+enum HeldSecret {
+    /// This one holds that very secret.
+    Same(SinkId),
+    /// They hold another secret with that end.
+    Other,
+    /// They cannot be looked at, or hold something else.
+    Unknown,
+}
 
 impl Worker {
     /// Checks an answer to a create against the ledger and the secrets that this process
     /// knows.
     pub(super) async fn check_answer(
         &self,
+        rotation: &RotationId,
         label: &Label,
         created: &CreatedCredential,
     ) -> Result<Result<LabelMatch, AnswerProblem>, LedgerError> {
@@ -39,7 +55,7 @@ impl Worker {
             secret,
             form: self.secret_form(),
             origin: secret.map_or(SecretOrigin::Unknown, |secret| provider.origin(secret)),
-            same_end: secret.and_then(|secret| self.credential_with_end(secret)),
+            resemblance: self.find_resemblance(rotation, created).await?,
         };
         Ok(check_create_answer(&answer))
     }
@@ -56,16 +72,110 @@ impl Worker {
         }
     }
 
-    /// Returns a live credential of the key whose redacted value shows the end of
-    /// `secret`: an earlier process may have delivered it.
-    fn credential_with_end(&self, secret: &Secret) -> Option<CredentialId> {
-        let live = self.state.live.iter();
-        let mut credentials = live.filter_map(|rotation| rotation.credential.as_ref());
-        let same = credentials.find(|credential| {
-            let redacted_value = credential.redacted_value.as_deref();
-            compare_end(secret.expose(), redacted_value) == EndMatch::Same
-        });
-        same.map(|credential| credential.id.clone())
+    /// Searches the live credentials of all keys for one that may have the secret of an
+    /// answer: an earlier process may have delivered it.
+    async fn find_resemblance(
+        &self,
+        rotation: &RotationId,
+        created: &CreatedCredential,
+    ) -> Result<Option<Resemblance>, LedgerError> {
+        let Some(secret) = &created.secret else {
+            return Ok(None);
+        };
+        let Some(end) = identifying_end(secret.expose()) else {
+            return Ok(None);
+        };
+        let (ledger, provider) = (&self.services.ledger, &self.services.provider);
+        let mut undecided = None;
+        for (key, row) in ledger.rotations_with_end(end).await? {
+            let Some(credential) = row.credential.as_ref().filter(|_| row.id != *rotation) else {
+                continue;
+            };
+            let shown = credential.redacted_value.as_deref();
+            if provider.compare_secret(secret, &credential.id, shown) != EndMatch::Same {
+                continue;
+            }
+            let credential = credential.id.clone();
+            match self.compare_with_targets(&key, &row, secret).await {
+                HeldSecret::Same(sink) => {
+                    return Ok(Some(Resemblance {
+                        credential,
+                        key,
+                        evidence: Evidence::InTarget(sink),
+                    }));
+                }
+                HeldSecret::Other => {}
+                HeldSecret::Unknown => undecided = undecided.or(Some((credential, key))),
+            }
+        }
+        let Some((credential, key)) = undecided else {
+            return Ok(None);
+        };
+        let evidence = self.weigh_equal_end(rotation, created, secret).await?;
+        Ok(Some(Resemblance {
+            credential,
+            key,
+            evidence,
+        }))
+    }
+
+    /// Compares a secret with what the targets of a rotation hold, as far as they can be
+    /// looked at.
+    async fn compare_with_targets(
+        &self,
+        key: &KeyName,
+        row: &Rotation,
+        secret: &Secret,
+    ) -> HeldSecret {
+        let Some(managed) = self.context.configured.get(key) else {
+            return HeldSecret::Unknown;
+        };
+        let is_same = |held: &Secret, secret: &Secret| {
+            let mut digests = SecretDigests::default();
+            digests.insert(held);
+            digests.show_in(secret.expose())
+        };
+        let mut compared = HeldSecret::Unknown;
+        for delivery in &row.deliveries {
+            let Some(sink) = managed.sink(&delivery.sink) else {
+                continue;
+            };
+            let content = sink.inspect().await;
+            if content.keys().iter().any(|held| is_same(held, secret)) {
+                return HeldSecret::Same(delivery.sink.clone());
+            }
+            // The secret of that credential is another one with the same end.
+            let credential = row.credential.as_ref();
+            if credential.is_some_and(|credential| holds_credential(content.keys(), credential)) {
+                compared = HeldSecret::Other;
+            }
+        }
+        compared
+    }
+
+    /// Weighs an end that is equal to that of another credential: what the provider shows
+    /// of the new one may contradict it.
+    async fn weigh_equal_end(
+        &self,
+        rotation: &RotationId,
+        created: &CreatedCredential,
+        secret: &Secret,
+    ) -> Result<Evidence, LedgerError> {
+        let provider = &self.services.provider;
+        let id = &created.metadata.id;
+        let answer: Result<_, ProviderError> = self.retrieve(&created.metadata).await;
+        if let Ok(answer) = answer
+            && let Some(listed) = answer.value
+            && provider.compare_secret(secret, id, listed.metadata.redacted_value.as_deref())
+                == EndMatch::Different
+        {
+            return Ok(Evidence::OtherEnd);
+        }
+        let row = self.state.rotation(rotation);
+        let sequence = row.map_or(self.state.sequence, |row| row.sequence);
+        let ledger = &self.services.ledger;
+        let is_repeated = ledger.was_answer_doubted(&self.state.key, sequence).await?;
+        Ok(Evidence::EndAlone { is_repeated })
     }
 
     /// Records that an answer is not believed. Its secret is dropped, and the next step
@@ -74,17 +184,26 @@ impl Worker {
         &mut self,
         rotation: &RotationId,
         label: &Label,
-        problem: &AnswerProblem,
+        (secret, problem): (Option<&Secret>, &AnswerProblem),
     ) -> Result<(), LedgerError> {
         self.needs_follow_up = true;
+        if let Some(secret) = secret {
+            self.services.provider.record_refused(secret);
+        }
+        let judged = if problem.is_doubt() {
+            "may not be true"
+        } else {
+            "cannot be true"
+        };
         tracing::warn!(key = %self.state.key, %rotation, %label,
-            "the provider's answer to the create of {label} cannot be true: {problem}; looking \
-             for what it made");
-        let text = format!("the provider's answer cannot be true: {problem}");
+            "the provider's answer to the create of {label} {judged}: {problem}; looking for what \
+             it made");
+        let text = format!("the provider's answer {judged}: {problem}");
         let retry = self.schedule_retry(rotation, RetryClass::Provider, &text, None);
         let rejected = RejectedAnswer {
             rotation: rotation.clone(),
             problem: problem.to_string(),
+            is_doubt: problem.is_doubt(),
         };
         self.record(vec![Change::from(rejected), retry]).await
     }

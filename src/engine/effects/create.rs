@@ -71,7 +71,10 @@ impl Worker {
         let Some(created) = in_flight.and_then(|in_flight| in_flight.answer.clone()) else {
             return Ok(());
         };
-        let checked = self.check_answer(label, &created).await?;
+        // Another key's answer may name the same credential: the first one to be recorded
+        // has it, and an adoption waits.
+        let _lock = self.lock_credential(&created.metadata.id).await?;
+        let checked = self.check_answer(rotation, label, &created).await?;
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.answer = None;
         }
@@ -80,7 +83,10 @@ impl Worker {
                 self.report_changed_name(rotation, &created, &matched);
                 self.record_created(rotation, created).await
             }
-            Err(problem) => self.reject_answer(rotation, label, &problem).await,
+            Err(problem) => {
+                let refused = (created.secret.as_ref(), &problem);
+                self.reject_answer(rotation, label, refused).await
+            }
         }
     }
 

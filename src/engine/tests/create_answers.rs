@@ -10,7 +10,7 @@ use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, LyingAnswer, key};
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::tests::rotation_request;
-use crate::engine::{Engine, RunMode};
+use crate::engine::{Engine, RunMode, Services};
 use crate::sink::self_credential::SelfCredentialSink;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -292,4 +292,134 @@ async fn a_credential_with_a_row_is_never_what_an_unclear_create_made() {
         let problem = state.last_error.clone().unwrap();
         assert!(problem.contains(id), "{problem}");
     }
+}
+
+const WEB_SECRET: &str = "sk-admin-of-web-0123456789wxYz";
+
+/// Returns a daemon that was started after `web` received `key_9` with [`WEB_SECRET`], and
+/// that is about to rotate `billing` by request.
+async fn open_daemon_beside_web(fakes: &Fakes) -> Engine {
+    let web = KeyName::new("web").unwrap();
+    let rows = vec![(key(), current(1)), (web.clone(), current(9))];
+    fakes.write_ledger(rows).await;
+    fakes.execute_sql(
+        "UPDATE rotation SET redacted_value = 'sk-admin...wxYz' WHERE credential_id = 'key_9'",
+    );
+    let managed =
+        [key(), web].map(|name| fakes.managed_key(name, |policy| policy.overlap = MINUTE));
+    // Both keys may be at work at once.
+    let services = Services {
+        max_in_flight: 2,
+        ..fakes.services()
+    };
+    let opened = Engine::open(services, managed.into(), RunMode::Daemon).await;
+    let mut engine = opened.unwrap();
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.take_calls();
+    engine
+}
+
+fn fakes_with_web() -> Fakes {
+    Fakes::new(&[("key_1", "label-1"), ("key_9", "label-9")])
+}
+
+fn answer_secret(secret: &str) -> LyingAnswer {
+    LyingAnswer {
+        secret: Some(secret.to_owned()),
+        ..LyingAnswer::default()
+    }
+}
+
+/// The process that delivered the secret has ended, so that nothing but the end of it, and
+/// what the other key's target holds, are known.
+#[tokio::test]
+async fn the_secret_of_another_key_is_not_delivered_after_a_restart() {
+    for (held, secret) in [
+        (Some(WEB_SECRET), WEB_SECRET.to_owned()),
+        (Some(WEB_SECRET), WEB_SECRET.to_uppercase()),
+        (Some(WEB_SECRET), WEB_SECRET.replace("sk-admin", "sk-proj")),
+        (None, WEB_SECRET.to_owned()),
+        (
+            Some("sk-admin-of-somebody-else-000000"),
+            WEB_SECRET.to_owned(),
+        ),
+    ] {
+        let fakes = fakes_with_web();
+        let mut engine = open_daemon_beside_web(&fakes).await;
+        if let Some(held) = held {
+            fakes.hold_key("file", held);
+        }
+        fakes.lie_in_creates(answer_secret(&secret));
+        request(&mut engine);
+        fakes.run_for(&mut engine, DAY).await;
+        let calls = fakes.take_calls();
+        assert!(
+            !calls.contains(&"deliver".to_owned()),
+            "{held:?}: {calls:?}"
+        );
+        assert_eq!(fakes.live_ids(), ["key_1", "key_9"].map(str::to_owned));
+        assert!(!fakes.journal_details("answer-rejected").is_empty());
+    }
+}
+
+/// The provider shows the credential that it really made with another end.
+#[tokio::test]
+async fn a_new_credential_that_shows_another_end_does_not_have_the_secret() {
+    let fakes = fakes_with_web();
+    let mut engine = open_daemon_beside_web(&fakes).await;
+    fakes.show_redacted("sk-admin...a1B2");
+    fakes.lie_in_creates(answer_secret(WEB_SECRET));
+    request(&mut engine);
+    fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+    assert!(!fakes.take_calls().contains(&"deliver".to_owned()));
+    let problem = &fakes.journal_details("answer-rejected")[0];
+    assert!(problem.contains("shows another end"), "{problem}");
+}
+
+/// Among many keys some secrets end alike by chance.
+#[tokio::test]
+async fn an_honest_secret_with_the_end_of_another_is_delivered() {
+    // The other key's target shows that its secret is another one.
+    let fakes = fakes_with_web();
+    let mut engine = open_daemon_beside_web(&fakes).await;
+    fakes.hold_key("file", WEB_SECRET);
+    fakes.lie_in_creates(answer_secret("sk-admin-new-98765432100wxYz"));
+    request(&mut engine);
+    fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+    assert!(fakes.take_calls().contains(&"deliver".to_owned()));
+    assert_eq!(fakes.journal_details("answer-rejected").len(), 0);
+    // No target can be looked at: the next create settles it, even with that end again.
+    let fakes = fakes_with_web();
+    let mut engine = open_daemon_beside_web(&fakes).await;
+    fakes.lie_in_creates(answer_secret("sk-admin-new-98765432100wxYz"));
+    request(&mut engine);
+    fakes.run_for(&mut engine, Duration::from_secs(2)).await;
+    assert_eq!(fakes.journal_details("answer-rejected").len(), 1);
+    assert!(!fakes.take_calls().contains(&"deliver".to_owned()));
+    fakes.lie_in_creates(answer_secret("sk-admin-next-98765432101wxYz"));
+    fakes.run_for(&mut engine, MINUTE * 30).await;
+    assert_eq!(fakes.journal_details("answer-rejected").len(), 1);
+    assert!(fakes.take_calls().contains(&"deliver".to_owned()));
+}
+
+/// One new id is answered to several keys at once: one of them has it.
+#[tokio::test]
+async fn an_id_that_several_keys_are_answered_belongs_to_one() {
+    let web = KeyName::new("web").unwrap();
+    let fakes = fakes_with_web();
+    let mut engine = open_daemon_beside_web(&fakes).await;
+    fakes.lie_in_creates(LyingAnswer {
+        id: Some("key_same".to_owned()),
+        ..LyingAnswer::default()
+    });
+    request(&mut engine);
+    engine.request_rotation(&web, rotation_request());
+    let (captured, _guard) = CapturedLog::capture();
+    fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+    assert!(captured.lines_with("ERROR", "").is_empty());
+    assert_eq!(fakes.journal_details("answer-rejected").len(), 1);
+    let owners = "SELECT key FROM rotation WHERE credential_id = 'key_same'";
+    assert_eq!(fakes.query_rows(owners).len(), 1);
+    let open = "SELECT key FROM rotation WHERE phase = 'intended'";
+    assert_eq!(fakes.query_rows(open).len(), 0);
 }

@@ -25,7 +25,7 @@ use crate::core::duration;
 use crate::core::ids::{CredentialId, Label, ProjectId};
 use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
-use crate::core::secret::Secret;
+use crate::core::secret::{EndMatch, Secret};
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
 use crate::provider::openai::errors::ResponseHead;
@@ -339,6 +339,19 @@ impl Provider for OpenAiProvider {
 
     fn origin(&self, secret: &Secret) -> SecretOrigin {
         self.credential.origin(secret)
+    }
+
+    fn record_refused(&self, secret: &Secret) {
+        self.credential.record_refused(secret);
+    }
+
+    fn compare_secret(
+        &self,
+        secret: &Secret,
+        id: &CredentialId,
+        redacted_value: Option<&str>,
+    ) -> EndMatch {
+        self.credential.compare(secret, id, redacted_value)
     }
 
     fn distrust_redacted_values(&self) {
