@@ -1,4 +1,4 @@
-//! The figures of the README: `cargo bench --bench figures`.
+//! The figures of `docs/performance.md`: `cargo bench --bench figures`.
 //!
 //! Release processes are measured side by side with the programs that they are
 //! compared with, so that other load on this host affects both. The burst, the

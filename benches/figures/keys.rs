@@ -12,7 +12,7 @@ use crate::support;
 /// A URL at which no server listens.
 pub(crate) const UNUSED_URL: &str = "http://127.0.0.1:9/v1";
 
-/// Returns the name of a key. The first one is that of the README's examples.
+/// Returns the name of a key. The first one is that of the book's examples.
 pub(crate) fn key_name(number: usize) -> String {
     match number {
         0 => "billing-exporter".to_owned(),

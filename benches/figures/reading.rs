@@ -1,4 +1,4 @@
-//! Reads of a ledger of a million rotations: the commands, and the README's
+//! Reads of a ledger of a million rotations: the commands, and the book's
 //! example queries, as a person runs them.
 
 use std::process::Command;
@@ -46,10 +46,10 @@ pub(crate) fn rows() -> Vec<TableRow> {
     rows
 }
 
-/// Returns the queries that the README shows.
+/// Returns the queries that the page about the ledger shows.
 fn queries() -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let command_lines_shown = readme.lines().filter(|line| line.starts_with("sqlite3 "));
+    let page = include_str!("../../docs/ledger.md");
+    let command_lines_shown = page.lines().filter(|line| line.starts_with("sqlite3 "));
     let queries: Vec<_> = command_lines_shown
         .flat_map(command_lines::commands)
         .filter_map(|words| words.into_iter().nth(2))

@@ -1,4 +1,4 @@
-//! `rekeyd backup` and `rekeyd restore`, as the README describes them.
+//! `rekeyd backup` and `rekeyd restore`, as the book describes them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,16 +8,16 @@ use serde_json::Value;
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, text};
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/ledger.md");
 
 fn credentials(world: &TestEnv) -> Vec<Value> {
     let rows = world.history().into_iter();
     rows.map(|row| row["credential_id"].clone()).collect()
 }
 
-/// Returns the block of the README that has both commands.
+/// Returns the block of the page that has both commands.
 fn documented_commands() -> Vec<Vec<String>> {
-    let blocks = README.split("```sh\n").skip(1);
+    let blocks = PAGE.split("```sh\n").skip(1);
     let mut blocks = blocks.map(|block| block.split_once("```").unwrap().0);
     let block = blocks.find(|block| block.contains("rekeyd restore"));
     let lines = block.unwrap().lines();

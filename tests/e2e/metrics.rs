@@ -138,7 +138,7 @@ fn metrics_agree_with_the_ledger() {
     check_with_promtool(&page);
     for text in [
         include_str!("../../docs/alerts.yml"),
-        include_str!("../../README.md"),
+        include_str!("../../docs/metrics.md"),
     ] {
         assert_metrics_exist(text, &page);
     }
