@@ -88,18 +88,21 @@ impl Checkpoints {
         u64::from(grown) * (PAGE_SIZE + FRAME_HEADER)
     }
 
-    /// Copies the log if it has become long. Returns whether it was copied. A failure is
-    /// logged once: the log keeps all that it holds.
+    /// Copies the log if it has become long. Returns whether it was copied completely, or
+    /// none if it was not copied. A failure is logged once: the log keeps all that it holds.
     ///
     /// # Errors
     /// As [`Checkpoints::run`].
-    pub(super) fn after_commit(&mut self, connection: &Connection) -> Result<bool, LedgerError> {
+    pub(super) fn after_commit(
+        &mut self,
+        connection: &Connection,
+    ) -> Result<Option<bool>, LedgerError> {
         let pages = self.log_pages.load(Ordering::Relaxed);
         if pages < self.max_pages {
             self.next_pages = self.max_pages;
         }
         if pages < self.next_pages {
-            return Ok(false);
+            return Ok(None);
         }
         self.next_pages = pages.saturating_add(self.max_pages / 4);
         let result = self.run(connection, "PASSIVE");
@@ -110,7 +113,7 @@ impl Checkpoints {
             Ok(_) | Err(_) => {}
         }
         self.has_failed = result.is_err();
-        result.map(|_| true)
+        result.map(Some)
     }
 
     /// Copies the log into the ledger as far as readers allow. Returns whether the log is

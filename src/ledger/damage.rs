@@ -14,6 +14,9 @@ pub enum LedgerDamage {
     /// The ledger lost pages.
     #[error("{} became shorter", .0.display())]
     Truncated(PathBuf),
+    /// Another content was written over it.
+    #[error("another program wrote over {}, and it holds less than rekeyd wrote", .0.display())]
+    Overwritten(PathBuf),
     /// The content is not what was written.
     #[error("its content is damaged ({0})")]
     Malformed(String),

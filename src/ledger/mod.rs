@@ -24,6 +24,7 @@ mod kept_file;
 mod last_run;
 mod ledger_file;
 mod lock;
+mod main_file;
 mod open;
 mod outbox;
 mod page_check;

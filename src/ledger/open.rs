@@ -153,8 +153,8 @@ impl OpenLedger {
         let copied = self.checkpoints.after_commit(&self.connection);
         let Some(watch) = &mut self.watch else { return };
         match copied {
-            Ok(true) => watch.note_checkpoint(),
-            Ok(false) => {}
+            Ok(Some(is_complete)) => watch.note_own_checkpoint(&self.connection, is_complete),
+            Ok(None) => {}
             // The next check reports it.
             Err(error) => drop(watch.mark_if_malformed(error)),
         }
@@ -250,7 +250,9 @@ pub(super) fn open(
         Connection::open(path).map_err(|error| classify_open_error(path, &error))?;
     let prepared = prepare_connection(&mut connection, path, origin, lock.as_ref(), now, options);
     let checkpoints = prepared.map_err(|error| into_open_error(path, error))?;
-    let watch = lock.as_ref().map(|_| FileWatch::new(path, &connection));
+    let watch = lock
+        .as_ref()
+        .map(|lock| FileWatch::new(path, &connection, lock.clone_descriptor()?));
     Ok(OpenLedger {
         watch: watch.transpose()?,
         space: lock.as_ref().map(|_| FreeSpace::new(path)),

@@ -4,7 +4,7 @@
 //! the pages that it read. What it commits to a file that was removed or replaced is lost
 //! at the end of the process.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use crate::ledger::checkpoint_note::FileStamp;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::cannot_open;
+use crate::ledger::main_file::MainFile;
 use crate::ledger::paths::files_of_sqlite;
 
 /// The files of an open ledger as SQLite opened them.
@@ -27,6 +28,8 @@ pub(super) struct FileWatch {
     page_count: i64,
     /// The ledger and its log after the last commit or checkpoint of this process.
     own_stamps: [FileStamp; 2],
+    /// The content of the ledger without its log.
+    main: MainFile,
     /// The change that was found. It lasts: what was committed since may be lost.
     damage: Option<LedgerDamage>,
 }
@@ -47,11 +50,16 @@ pub(super) enum FileActivity {
 }
 
 impl FileWatch {
-    /// Notes the files of the ledger at `path`, which `connection` has just opened.
+    /// Notes the files of the ledger at `path`, which `connection` has just opened, and
+    /// which `descriptor` is of.
     ///
     /// # Errors
     /// A file is missing, or cannot be looked at.
-    pub(super) fn new(path: &Path, connection: &Connection) -> Result<Self, LedgerError> {
+    pub(super) fn new(
+        path: &Path,
+        connection: &Connection,
+        descriptor: File,
+    ) -> Result<Self, LedgerError> {
         let found = files_of_sqlite(path).map(|path| (look_at(&path), path));
         let [(ledger, _), (log, _), _] = &found;
         let own_stamps = [stamp_of(path, ledger)?, stamp_of(path, log)?];
@@ -70,6 +78,7 @@ impl FileWatch {
             files,
             size: own_stamps[0].size,
             page_count: page_count(connection)?,
+            main: MainFile::new(path, descriptor, connection, own_stamps[1].size == 0)?,
             own_stamps,
             damage: None,
         })
@@ -93,6 +102,9 @@ impl FileWatch {
             }
         }
         self.check_size(stamps[0].size, connection)?;
+        if let Err(damage) = self.main.check() {
+            return Err(self.mark(damage));
+        }
         Ok(if stamps[..2] == self.own_stamps {
             FileActivity::Own
         } else {
@@ -119,10 +131,16 @@ impl FileWatch {
         self.note(1);
     }
 
-    /// Notes that this process has written the ledger and the log.
+    /// Notes the ledger and the log, which this process has written or found undamaged.
     pub(super) fn note_checkpoint(&mut self) {
         self.note(0);
         self.note(1);
+    }
+
+    /// Notes a checkpoint of this process, which may have copied the whole log.
+    pub(super) fn note_own_checkpoint(&mut self, connection: &Connection, is_complete: bool) {
+        self.note_checkpoint();
+        self.main.note_checkpoint(connection, is_complete);
     }
 
     fn note(&mut self, number: usize) {

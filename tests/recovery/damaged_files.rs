@@ -30,7 +30,7 @@ struct Damage {
     expected: &'static str,
 }
 
-const DAMAGES: [Damage; 18] = [
+const DAMAGES: [Damage; 21] = [
     Damage {
         name: "all files are removed",
         script: "rm -f ledger.db ledger.db-wal ledger.db-shm ledger.db.lock ledger.db.checkpoint",
@@ -114,6 +114,21 @@ const DAMAGES: [Damage; 18] = [
         expected: "damaged",
     },
     Damage {
+        name: "a backup is copied over the ledger",
+        script: "cp backup.db ledger.db",
+        expected: "ledger.db",
+    },
+    Damage {
+        name: "an older copy is copied over the ledger, as long as it is",
+        script: "cp -p older.db ledger.db",
+        expected: "ledger.db",
+    },
+    Damage {
+        name: "an older copy is written into the ledger",
+        script: "dd if=older.db of=ledger.db conv=notrunc status=none",
+        expected: "ledger.db",
+    },
+    Damage {
         name: "the log is partly overwritten",
         script: "size=$(stat -c %s ledger.db-wal); \
                  head -c $((size - 32)) /dev/zero | tr '\\0' 'x' | \
@@ -153,6 +168,8 @@ fn rotating_world() -> (TestEnv, Daemon, String) {
     write(&told, &format!("#!/bin/sh\ncat >> {}\n", notices.display()));
     fs::set_permissions(&told, fs::Permissions::from_mode(0o700)).unwrap();
     world.ok(&["once"]);
+    fs::copy(world.path("ledger.db"), world.path("older.db")).unwrap();
+    world.ok(&["rotate", "busy"]);
     world.ok(&["backup", world.path("backup.db").to_str().unwrap()]);
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("started at");

@@ -1,0 +1,157 @@
+//! The content of the ledger's main file, without its log.
+//!
+//! Only checkpoints write this file, and rekeyd runs its own. A copy of another time that
+//! is written over it is whole, so that a check of the pages finds nothing, but the next
+//! commit would mix both.
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, MAIN_DB};
+
+use crate::ledger::damage::LedgerDamage;
+use crate::ledger::error::LedgerError;
+use crate::ledger::ledger_file::cannot_open;
+
+/// The largest file whose content is compared: it is read into memory.
+const MAX_COMPARED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How long after a look that finds damage a second one decides: another process may be in
+/// the middle of a checkpoint.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
+
+/// The two bytes of the header that say that the file has a log, and their value.
+const VERSION_BYTES: std::ops::Range<usize> = 18..20;
+const WITH_LOG: [u8; 2] = [2, 2];
+
+/// The main file of an open ledger.
+pub(super) struct MainFile {
+    path: PathBuf,
+    /// Closed after the connection, see `ledger_file.rs`.
+    file: File,
+    /// The file as this process wrote it, or as it was last found to be right.
+    stamp: ChangeStamp,
+    /// The newest event that the file certainly holds.
+    newest_event: Option<i64>,
+}
+
+/// Size, modification time and change time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ChangeStamp(u64, (i64, i64), (i64, i64));
+
+impl ChangeStamp {
+    fn new(found: &Metadata) -> Self {
+        Self(
+            found.size(),
+            (found.mtime(), found.mtime_nsec()),
+            (found.ctime(), found.ctime_nsec()),
+        )
+    }
+}
+
+impl MainFile {
+    /// Notes the file at `path`, which `file` is a descriptor of, as `connection` opened it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn new(
+        path: &Path,
+        file: File,
+        connection: &Connection,
+        is_log_empty: bool,
+    ) -> Result<Self, LedgerError> {
+        let found = file.metadata().map_err(|error| cannot_open(path, &error))?;
+        let mut main = Self {
+            path: path.to_owned(),
+            file,
+            stamp: ChangeStamp::new(&found),
+            newest_event: None,
+        };
+        if is_log_empty {
+            main.newest_event = newest_event(connection)?;
+        }
+        Ok(main)
+    }
+
+    /// Notes the file after a checkpoint of this process, which may have copied the whole
+    /// log.
+    pub(super) fn note_checkpoint(&mut self, connection: &Connection, is_complete: bool) {
+        if let Ok(found) = self.file.metadata() {
+            self.stamp = ChangeStamp::new(&found);
+        }
+        if is_complete && let Ok(newest) = newest_event(connection) {
+            self.newest_event = newest;
+        }
+    }
+
+    /// Checks that the file holds what this process wrote, if another one has changed it.
+    ///
+    /// # Errors
+    /// It does not, or cannot be read.
+    pub(super) fn check(&mut self) -> Result<(), LedgerDamage> {
+        let found = self.metadata()?;
+        let stamp = ChangeStamp::new(&found);
+        if stamp == self.stamp {
+            return Ok(());
+        }
+        let mut examined = self.examine(found.size());
+        if examined.is_err() {
+            std::thread::sleep(SETTLE_TIME);
+            examined = self.examine(self.metadata()?.size());
+        }
+        examined?;
+        self.stamp = stamp;
+        Ok(())
+    }
+
+    fn examine(&self, size: u64) -> Result<(), LedgerDamage> {
+        let overwritten = || LedgerDamage::Overwritten(self.path.clone());
+        let mut header = [0; 20];
+        let read = self.file.read_exact_at(&mut header, 0);
+        read.map_err(|error| malformed(&error))?;
+        // A backup is one file and says so.
+        if header[VERSION_BYTES] != WITH_LOG {
+            return Err(overwritten());
+        }
+        let Some(expected) = self.newest_event.filter(|_| size <= MAX_COMPARED_BYTES) else {
+            return Ok(());
+        };
+        let newest = self.read_newest_event(size);
+        if newest? < Some(expected) {
+            return Err(overwritten());
+        }
+        Ok(())
+    }
+
+    /// Reads the newest event in the file alone: a connection to the file would see the log
+    /// as well, and its end would drop the locks of this process.
+    fn read_newest_event(&self, size: u64) -> Result<Option<i64>, LedgerDamage> {
+        let length = usize::try_from(size).map_err(|error| malformed(&error))?;
+        let mut content = vec![0; length];
+        let read = self.file.read_exact_at(&mut content, 0);
+        read.map_err(|error| malformed(&error))?;
+        // A database in memory has no log.
+        content[VERSION_BYTES].copy_from_slice(&[1, 1]);
+        let newest = || -> Result<Option<i64>, LedgerError> {
+            let mut copy = Connection::open_in_memory()?;
+            copy.deserialize_read_exact(MAIN_DB, content.as_slice(), length, true)?;
+            newest_event(&copy)
+        };
+        newest().map_err(|error| malformed(&error))
+    }
+
+    fn metadata(&self) -> Result<Metadata, LedgerDamage> {
+        self.file.metadata().map_err(|error| malformed(&error))
+    }
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> LedgerDamage {
+    LedgerDamage::Malformed(error.to_string())
+}
+
+fn newest_event(connection: &Connection) -> Result<Option<i64>, LedgerError> {
+    let sql = "SELECT max(seq) FROM event_log";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
