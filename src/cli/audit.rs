@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::screen::Screen;
 use crate::cli::service_view;
-use crate::cli::{output, text};
+use crate::cli::table::{Cell, Column, Fit, Table, Tone};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
 use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
-use crate::core::{duration, redact, time};
+use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
 use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -28,6 +30,9 @@ pub(crate) struct AuditCommand {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// With the exact times besides, on a terminal
+    #[arg(long, short, conflicts_with = "json")]
+    verbose: bool,
     /// As root, look with root's own rights instead of those of the service
     #[arg(long)]
     as_invoker: bool,
@@ -119,7 +124,15 @@ impl AuditCommand {
                 .map(|entry| entry.to_json(&remote_credentials));
             output::print_json(&Value::Array(all.collect()))?;
         } else {
-            output::print(to_table(&entries, &remote_credentials, now).as_bytes())?;
+            output::print(
+                to_table(
+                    &entries,
+                    &remote_credentials,
+                    Screen::of_output(self.verbose),
+                    now,
+                )
+                .as_bytes(),
+            )?;
         }
         let discrepancies = entries
             .iter()
@@ -186,28 +199,29 @@ fn audit_entry(key: &KeyName, discrepancy: Discrepancy) -> Option<AuditEntry> {
     })
 }
 
+/// The columns of the table.
+const COLUMNS: [Column; 8] = [
+    ("STANDING", Fit::Stays),
+    ("KEY", Fit::Stays),
+    ("PHASE", Fit::LeftOut(2)),
+    ("CREDENTIAL", Fit::Stays),
+    ("NAME", Fit::Folds),
+    ("CREATED", Fit::LeftOut(1)),
+    ("LAST USED", Fit::LeftOut(3)),
+    ("OWNER", Fit::LeftOut(4)),
+];
+
 fn to_table(
     entries: &[AuditEntry],
     remote_credentials: &BTreeMap<CredentialId, ListedCredential>,
+    screen: Screen,
     now: Timestamp,
 ) -> String {
     let rows: Vec<_> = entries
         .iter()
-        .map(|entry| entry.to_row(remote_credentials, now))
+        .map(|entry| entry.to_row(remote_credentials, &screen, now))
         .collect();
-    text::format_table(
-        &[
-            "STANDING",
-            "KEY",
-            "PHASE",
-            "CREDENTIAL",
-            "NAME",
-            "AGE",
-            "LAST USED",
-            "OWNER",
-        ],
-        &rows,
-    )
+    Table::format(&COLUMNS, &rows, screen)
 }
 
 impl AuditEntry {
@@ -243,33 +257,40 @@ impl AuditEntry {
     fn to_row(
         &self,
         remote_credentials: &BTreeMap<CredentialId, ListedCredential>,
+        screen: &Screen,
         now: Timestamp,
-    ) -> Vec<String> {
+    ) -> Vec<Cell> {
         let remote = remote_credentials.get(&self.id);
-        let age = |at: Option<Timestamp>| {
-            at.map_or("-".to_owned(), |at| {
-                duration::to_text(time::until(
-                    time::whole_seconds(at),
-                    time::whole_seconds(now),
-                ))
-            })
+        let time = |at: Option<Timestamp>| match at {
+            Some(at) => screen.time(at, now),
+            None => "-".to_owned(),
         };
         let cell =
             |text: Option<&String>| text.map_or("-".to_owned(), |text| redact::sanitize_name(text));
+        let tone = match self.status {
+            AuditStatus::Lookalike => Tone::Warning,
+            AuditStatus::Alive => Tone::Good,
+            AuditStatus::Revoked | AuditStatus::Unrecognized => Tone::Dim,
+            AuditStatus::AliveAgain | AuditStatus::Duplicate | AuditStatus::Missing => Tone::Bad,
+        };
         vec![
-            self.status.as_str().to_owned(),
+            Cell::with_symbol(self.status.as_str(), tone, screen),
             self.key
                 .as_ref()
-                .map_or("-".to_owned(), ToString::to_string),
-            self.phase.map_or("-".to_owned(), |phase| phase.to_string()),
-            redact::sanitize_name(self.id.as_str()),
-            cell(remote.and_then(|remote| remote.name.as_ref())),
-            age(remote.and_then(|remote| remote.metadata.created_at)),
+                .map_or("-".to_owned(), ToString::to_string)
+                .into(),
+            self.phase
+                .map_or("-".to_owned(), |phase| phase.to_string())
+                .into(),
+            redact::sanitize_name(self.id.as_str()).into(),
+            cell(remote.and_then(|remote| remote.name.as_ref())).into(),
+            time(remote.and_then(|remote| remote.metadata.created_at)).into(),
             match remote.map(|remote| remote.last_used) {
                 Some(ReportedTime::Unreadable) => "?".to_owned(),
-                last_used => age(last_used.and_then(ReportedTime::readable)),
-            },
-            cell(remote.and_then(|remote| remote.owner.as_ref())),
+                last_used => time(last_used.and_then(ReportedTime::readable)),
+            }
+            .into(),
+            cell(remote.and_then(|remote| remote.owner.as_ref())).into(),
         ]
     }
 

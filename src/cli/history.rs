@@ -13,8 +13,10 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::notes;
 use crate::cli::output::{self, PrintError};
-use crate::cli::text::TableLayout;
+use crate::cli::screen::Screen;
+use crate::cli::table::{Cell, Column, Fit, Table, Tone};
 use crate::cli::time_argument;
+use crate::core::lifecycle::Phase;
 use crate::core::time;
 use crate::ledger::{
     HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader, LedgerSnapshot, OperatorRecord,
@@ -37,6 +39,9 @@ pub(crate) struct HistoryCommand {
     /// As comma-separated values with a header
     #[arg(long)]
     csv: bool,
+    /// With the exact times besides, on a terminal
+    #[arg(long, short, conflicts_with_all = ["json", "csv"])]
+    verbose: bool,
     #[command(flatten)]
     daemon: DaemonOptions,
 }
@@ -60,7 +65,8 @@ impl HistoryCommand {
             limit: Some(50),
             ..HistoryFilter::default()
         })?;
-        output::print_stream(|out| write_table(&mut history, out))
+        let screen = Screen::of_output(false);
+        output::print_stream(|out| write_table(&mut history, screen, out))
     }
 
     fn print(&self, ledger: &Path) -> Result<(), Failure> {
@@ -77,8 +83,9 @@ impl HistoryCommand {
             return output::print(self.nothing_found().as_bytes());
         }
         let mut notes = self.pauses(&snapshot)?;
+        let screen = Screen::of_output(self.verbose);
         output::print_stream(|out| {
-            write_table(&mut history, out)?;
+            write_table(&mut history, screen, out)?;
             write_holds(&mut history, out)?;
             Ok(out.write_all(std::mem::take(&mut notes).as_bytes())?)
         })
@@ -213,27 +220,33 @@ fn cell_text(value: &Value) -> String {
 }
 
 /// The columns that a person reads first; JSON and SQL have the others.
-const SUMMARY_COLUMNS: [&str; 8] = [
-    "key",
-    "sequence",
-    "trigger",
-    "started_at",
-    "credential_id",
-    "phase",
-    "revoke_after",
-    "error",
+const SUMMARY_COLUMNS: [Column; 8] = [
+    ("KEY", Fit::Stays),
+    ("STARTED", Fit::Stays),
+    ("TRIGGER", Fit::LeftOut(1)),
+    ("PHASE", Fit::Stays),
+    ("CREDENTIAL", Fit::Folds),
+    ("REVOKE AFTER", Fit::Folds),
+    ("SEQUENCE", Fit::LeftOut(2)),
+    ("ERROR", Fit::Below),
 ];
 
 /// Reads the rows twice, first for their widths, so that they are never all in
 /// memory.
-fn write_table(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
-    let mut layout = TableLayout::new(&SUMMARY_COLUMNS);
+fn write_table(
+    history: &mut HistoryQuery<'_>,
+    screen: Screen,
+    out: &mut dyn Write,
+) -> Result<(), PrintError> {
+    let now = SystemClock.now();
+    let mut table = Table::new(&SUMMARY_COLUMNS, screen);
     for entry in history.rows()? {
-        layout.fit(&summary(&entry?));
+        table.measure(&summary(&entry?, &screen, now));
     }
-    out.write_all(layout.format_row(&SUMMARY_COLUMNS).as_bytes())?;
+    out.write_all(table.head().as_bytes())?;
     for entry in history.rows()? {
-        out.write_all(layout.format_row(&summary(&entry?)).as_bytes())?;
+        let row = summary(&entry?, &screen, now);
+        out.write_all(table.row(&row).as_bytes())?;
     }
     Ok(())
 }
@@ -256,20 +269,24 @@ fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
-fn summary(entry: &HistoryEntry) -> [String; SUMMARY_COLUMNS.len()] {
-    let timestamp = |at: Option<Timestamp>| at.map(time::to_text).unwrap_or_default();
+fn summary(entry: &HistoryEntry, screen: &Screen, now: Timestamp) -> [Cell; SUMMARY_COLUMNS.len()] {
+    let time = |at: Option<Timestamp>| at.map(|at| screen.time(at, now)).unwrap_or_default();
+    let credential = entry.credential.as_ref().map(ToString::to_string);
+    let tone = match entry.phase {
+        Phase::Current => Tone::Good,
+        Phase::Intended | Phase::Created | Phase::Verified | Phase::Retired => Tone::Plain,
+        Phase::Stranded | Phase::Orphaned => Tone::Warning,
+        Phase::Failed => Tone::Bad,
+        Phase::Revoked => Tone::Dim,
+    };
     [
-        entry.key.to_string(),
-        entry.sequence.to_string(),
-        entry.trigger.as_str().to_owned(),
-        timestamp(Some(entry.started_at)),
-        entry
-            .credential
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        entry.phase.as_str().to_owned(),
-        timestamp(entry.revoke_after),
-        entry.error.clone().unwrap_or_default(),
+        entry.key.to_string().into(),
+        time(Some(entry.started_at)).into(),
+        entry.trigger.as_str().into(),
+        Cell::with_symbol(entry.phase.as_str(), tone, screen),
+        credential.unwrap_or_default().into(),
+        time(entry.revoke_after).into(),
+        entry.sequence.to_string().into(),
+        entry.error.clone().unwrap_or_default().into(),
     ]
 }

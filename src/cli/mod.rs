@@ -26,8 +26,10 @@ mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod schedule;
+mod screen;
 mod service_view;
 mod status;
+mod table;
 mod text;
 mod time_argument;
 

@@ -9,12 +9,14 @@ use serde_json::json;
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
-use crate::cli::{output, text, time_argument};
+use crate::cli::screen::{Screen, TimeStyle};
+use crate::cli::table::{Cell, Column, Fit, Table};
+use crate::cli::{output, time_argument};
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
-use crate::core::{duration, time};
+use crate::core::time;
 use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
 
@@ -57,7 +59,7 @@ impl ScheduleCommand {
             return output::print_json(&json!(objects));
         }
         firings.sort_by_key(|firing| firing.at);
-        output::print(to_table(&firings, now).as_bytes())
+        output::print(to_table(&firings, Screen::of_output(false), now).as_bytes())
     }
 
     fn selected_keys<'s>(&self, settings: &'s Settings) -> Result<Vec<&'s KeySettings>, Failure> {
@@ -138,39 +140,43 @@ impl ScheduledRun<'_> {
     }
 }
 
-fn to_table(firings: &[ScheduledRun<'_>], now: Timestamp) -> String {
+/// The columns of the table: the time in UTC and in the key's zone, and how far it is.
+const COLUMNS: [Column; 6] = [
+    ("KEY", Fit::Stays),
+    ("UTC", Fit::LeftOut(1)),
+    ("LOCAL TIME", Fit::Stays),
+    ("ZONE", Fit::LeftOut(2)),
+    ("WAIT", Fit::Folds),
+    ("NOTE", Fit::Folds),
+];
+
+fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> String {
     if firings.is_empty() {
         return "no firing\n".to_owned();
     }
-    let rows: Vec<_> = firings
-        .iter()
-        .map(|firing| {
-            let wait = if firing.at > now {
-                format!(
-                    "in {}",
-                    duration::to_human_text(time::until(now, firing.at))
-                )
-            } else {
-                format!(
-                    "{} ago",
-                    duration::to_human_text(time::until(firing.at, now))
-                )
-            };
-            let local = firing.at.to_zoned(firing.zone().clone());
-            vec![
-                firing.key.name.to_string(),
-                time::to_text(firing.at),
-                local.strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string(),
-                firing.zone_name().to_owned(),
-                wait,
-                if firing.is_on_clock_change_day() {
-                    "clock change"
-                } else {
-                    ""
-                }
-                .to_owned(),
-            ]
-        })
-        .collect();
-    text::format_table(&["key", "UTC", "local", "zone", "wait", ""], &rows)
+    let waits = Screen {
+        times: TimeStyle::Relative,
+        ..screen
+    };
+    let row = |firing: &ScheduledRun<'_>| {
+        let local = firing.at.to_zoned(firing.zone().clone());
+        let note = if firing.is_on_clock_change_day() {
+            "clock change"
+        } else {
+            ""
+        };
+        vec![
+            firing.key.name.to_string().into(),
+            time::to_text(firing.at).into(),
+            local
+                .strftime("%a %Y-%m-%d %H:%M:%S %:z")
+                .to_string()
+                .into(),
+            firing.zone_name().into(),
+            waits.time(firing.at, now).into(),
+            note.into(),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = firings.iter().map(row).collect();
+    Table::format(&COLUMNS, &rows, screen)
 }

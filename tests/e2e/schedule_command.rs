@@ -83,7 +83,7 @@ fn firings_in_three_zones_match_a_calendar() {
     let output = world.ok(&["schedule", "--from", from, "-n", "2"]);
     let lines: Vec<_> = output.lines().collect();
     assert_eq!(lines.len(), 7, "{output}");
-    assert!(lines[0].starts_with("key "), "{output}");
+    assert!(lines[0].starts_with("KEY "), "{output}");
     assert!(lines[1].starts_with("berlin  2026-03-28T01:30:00Z  Sat 2026-03-28 02:30:00 +01:00"));
     let marked: Vec<_> = lines
         .iter()

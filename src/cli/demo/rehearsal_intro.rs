@@ -6,12 +6,27 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cli::text;
+use crate::cli::screen::Screen;
+use crate::cli::table::{Cell, Column, Fit, Table};
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::{duration, time};
 use crate::sandbox::demo::environment;
 use crate::sandbox::demo::recording;
 use crate::sandbox::demo::replacements::ReplacedSink;
+
+/// What stands in the place of each target.
+const TARGET_COLUMNS: [Column; 3] = [
+    ("WHAT", Fit::Stays),
+    ("IN THE CONFIGURATION", Fit::Stays),
+    ("HERE", Fit::Folds),
+];
+
+/// When each key rotates.
+const RUN_COLUMNS: [Column; 3] = [
+    ("KEY", Fit::Stays),
+    ("SCHEDULE", Fit::Stays),
+    ("NEXT ROTATION", Fit::Folds),
+];
 
 /// Returns the introduction to a rehearsal of `real` in `folder`.
 pub(super) fn rehearsal_intro(
@@ -26,7 +41,8 @@ pub(super) fn rehearsal_intro(
         real.file.display(),
         folder.display()
     );
-    intro.push_str(&replacement_table(real, sinks));
+    let screen = Screen::of_output(false);
+    intro.push_str(&replacement_table(real, sinks, screen));
     for sink in sinks.iter().filter(|sink| !sink.ignored_options.is_empty()) {
         intro.push_str(&format!(
             "{}, {}: ignored here: {}\n",
@@ -43,21 +59,20 @@ pub(super) fn rehearsal_intro(
         "\nEvery key rotates at once, and then by its schedule, until this ends {end_text}:\n\n"
     ));
     let rows: Vec<_> = real.keys.iter().map(|key| next_run_row(key, now)).collect();
-    intro.push_str(&text::format_table(
-        &["key", "schedule", "fires next"],
-        &rows,
-    ));
+    intro.push_str(&Table::format(&RUN_COLUMNS, &rows, screen));
     intro.push('\n');
     intro
 }
 
-fn replacement_table(real: &Settings, sinks: &[ReplacedSink]) -> String {
+fn replacement_table(real: &Settings, sinks: &[ReplacedSink], screen: Screen) -> String {
     let credential = match &real.provider.credential_file {
         Some(path) => path.display().to_string(),
         None => "(none in the configuration)".to_owned(),
     };
     let row = |role: String, real: &str, replacement: &str| {
-        vec![role, real.to_owned(), replacement.to_owned()]
+        [role, real.to_owned(), replacement.to_owned()]
+            .map(Cell::from)
+            .to_vec()
     };
     let mut rows = vec![
         row(
@@ -90,10 +105,10 @@ fn replacement_table(real: &Settings, sinks: &[ReplacedSink]) -> String {
             &format!("recorded in {}", recording::NOTIFICATIONS_FILE),
         )
     }));
-    text::format_table(&["what", "in the configuration", "here"], &rows)
+    Table::format(&TARGET_COLUMNS, &rows, screen)
 }
 
-fn next_run_row(key: &KeySettings, now: Timestamp) -> Vec<String> {
+fn next_run_row(key: &KeySettings, now: Timestamp) -> Vec<Cell> {
     let timetable = &key.policy.timetable;
     let next = match timetable.firings_from(now).next_after(now) {
         Some(at) => format!(
@@ -103,5 +118,7 @@ fn next_run_row(key: &KeySettings, now: Timestamp) -> Vec<String> {
         ),
         None => "never".to_owned(),
     };
-    vec![key.name.to_string(), timetable.to_string(), next]
+    [key.name.to_string(), timetable.to_string(), next]
+        .map(Cell::from)
+        .to_vec()
 }

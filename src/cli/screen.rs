@@ -1,0 +1,89 @@
+//! Where a command's output goes: a terminal of some width, or a file.
+
+use std::io::{self, IsTerminal as _};
+
+use jiff::Timestamp;
+
+use crate::cli::logging;
+use crate::core::{duration, time};
+
+/// The width of a terminal that does not tell its own.
+const DEFAULT_WIDTH: usize = 80;
+
+/// The smallest width that tables are fitted to.
+const MIN_WIDTH: usize = 40;
+
+/// How times are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimeStyle {
+    /// As the distance from now: `in 3 h 20 m`.
+    Relative,
+    /// In UTC: `2026-11-30T03:00:00Z`.
+    Exact,
+    /// In both ways.
+    Both,
+}
+
+/// What standard output can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// The width of the terminal; none for files and pipes, on whose lines nothing depends.
+    pub(crate) width: Option<usize>,
+    /// Whether it shows colours.
+    pub(crate) has_color: bool,
+    /// How times are written.
+    pub(crate) times: TimeStyle,
+}
+
+impl Screen {
+    /// Returns what standard output can show. With `is_verbose` times are exact as well.
+    pub(crate) fn of_output(is_verbose: bool) -> Self {
+        if !io::stdout().is_terminal() {
+            return Self::FILE;
+        }
+        Self {
+            width: Some(terminal_width()),
+            has_color: logging::may_color(),
+            times: if is_verbose {
+                TimeStyle::Both
+            } else {
+                TimeStyle::Relative
+            },
+        }
+    }
+
+    /// A file or a pipe.
+    pub(crate) const FILE: Self = Self {
+        width: None,
+        has_color: false,
+        times: TimeStyle::Exact,
+    };
+
+    /// Writes a time.
+    pub(crate) fn time(&self, at: Timestamp, now: Timestamp) -> String {
+        let relative = if at > now {
+            let wait = duration::to_human_text(time::until(now, at));
+            format!("in {wait}")
+        } else {
+            let age = duration::to_human_text(time::until(at, now));
+            format!("{age} ago")
+        };
+        match self.times {
+            TimeStyle::Relative => relative,
+            TimeStyle::Exact => time::to_text(at),
+            TimeStyle::Both => format!("{} ({relative})", time::to_text(at)),
+        }
+    }
+}
+
+/// Returns the width of the terminal: `COLUMNS` if it is set, or what the terminal says.
+fn terminal_width() -> usize {
+    let variable = std::env::var("COLUMNS").ok();
+    let from_variable = variable.and_then(|text| text.parse::<usize>().ok());
+    let own = || rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let width = from_variable.or_else(|| own().map(|size| usize::from(size.ws_col)));
+    match width {
+        Some(width) if width > 0 => width.max(MIN_WIDTH),
+        Some(_) | None => DEFAULT_WIDTH,
+    }
+}
