@@ -76,6 +76,8 @@ CREATE TABLE rotation (
         OR "trigger" = 'manual' OR "trigger" = 'adopted'),
     scheduled_for   TEXT CHECK (scheduled_for GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     started_at      TEXT NOT NULL CHECK (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- What its create made is not older than this, by the provider's clock.
+    not_created_before TEXT CHECK (not_created_before GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     label           TEXT UNIQUE CHECK (label IS NOT NULL OR "trigger" = 'adopted'),
     credential_id   TEXT,
     -- The name of the credential at the provider: the label at the intent, then the

@@ -202,6 +202,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             label: Label::new(&key.name, at, [a, b, c]),
             trigger: Trigger::Schedule,
             scheduled_for: Some(time::whole_seconds(at)),
+            not_created_before: None,
             timetable: key.policy.timetable.to_text(),
             sinks: vec![(sink.clone(), true)],
             operator: None,

@@ -122,6 +122,7 @@ fn rotation(
             label,
             trigger: Trigger::First,
             scheduled_for: None,
+            not_created_before: None,
             timetable: key.policy.timetable.to_text(),
             sinks: vec![(sink.clone(), true)],
             operator: None,

@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod change;
 pub mod command;
 pub mod condition;
+pub mod creation_time;
 pub mod decide;
 pub mod duration;
 pub mod health;

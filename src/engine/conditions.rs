@@ -272,14 +272,21 @@ impl Conditions {
         self.raise(Condition::Clock, &clock_mismatch_message(Some(date), now));
     }
 
+    /// Returns the provider's time: its last `Date`, and the monotonic time since. A suspend
+    /// may not count.
+    #[must_use]
+    pub fn provider_time(&self, monotonic: Duration) -> Option<Timestamp> {
+        let (date, then) = self.inner().provider_time?;
+        Some(time::after(date, monotonic.saturating_sub(then)))
+    }
+
     /// Returns the time from which an overlap that starts now counts: this host's time,
     /// or the provider's if that is ahead, because an overlap by a slow clock would end
     /// as soon as the clock is corrected. Returns none before the provider's time was
     /// observed.
     #[must_use]
     pub fn overlap_start(&self, now: Timestamp, monotonic: Duration) -> Option<Timestamp> {
-        let (date, then) = self.inner().provider_time?;
-        let provider_time = time::after(date, monotonic.saturating_sub(then));
+        let provider_time = self.provider_time(monotonic)?;
         let is_ahead = time::until(now, provider_time) > CLOCK_RESOLUTION;
         // The provider's clock has whole seconds, and may be further ahead by one.
         let provider_time = time::after(provider_time, Duration::from_secs(1));

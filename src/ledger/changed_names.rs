@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use crate::core::creation_time::existed_before;
 use crate::core::ids::Label;
 use crate::core::label_match::{LabelMatch, NameChange, match_label};
 use crate::core::scope::Scope;
-use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows;
 
@@ -24,7 +24,8 @@ const SEARCHED_ROWS: u32 = 200;
 #[derive(Debug, Clone)]
 pub struct ChangedNames {
     changes: BTreeSet<NameChange>,
-    /// The label of each rotation whose create is unclear, and its start.
+    /// The label of each rotation whose create is unclear, and the earliest time of
+    /// creation of what it made.
     unclear: Vec<(Label, Timestamp)>,
 }
 
@@ -50,10 +51,10 @@ impl ChangedNames {
     #[must_use]
     pub fn label_of(&self, name: Option<&str>, created_at: Option<Timestamp>) -> Option<&Label> {
         let (name, created_at) = (name?, created_at?);
-        let mut fitting = self.unclear.iter().filter(|(label, started_at)| {
+        let mut fitting = self.unclear.iter().filter(|(label, earliest)| {
             let mut changes = self.changes.iter();
             changes.any(|change| change.apply(label) == name)
-                && created_at >= time::before(*started_at, time::CLOCK_TOLERANCE)
+                && !existed_before(Some(created_at), *earliest)
         });
         match (fitting.next(), fitting.next()) {
             (Some((label, _)), None) => Some(label),
@@ -88,24 +89,21 @@ fn read_changes(
     Ok(changes)
 }
 
-/// Returns the labels and starts of the rotations whose create may have been applied and
-/// whose credential is unknown.
+/// Returns the labels of the rotations whose create may have been applied and whose
+/// credential is unknown, and the earliest time of creation of what they made.
 fn read_unclear(
     connection: &Connection,
     scope: &Scope,
 ) -> Result<Vec<(Label, Timestamp)>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT label, started_at FROM rotation
+        "SELECT label, started_at, not_created_before FROM rotation
          WHERE scope = ?1 AND phase IN ('intended', 'failed') AND credential_id IS NULL
              AND maybe_created = 1 AND label IS NOT NULL
          ORDER BY id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(rusqlite::params![scope.to_string(), SEARCHED_ROWS], |row| {
         let label = Label::from_recorded(row.get::<_, String>("label")?);
-        Ok((
-            label,
-            rows::timestamp_column(row, "started_at")?.unwrap_or_default(),
-        ))
+        Ok((label, rows::earliest_creation_column(row)?))
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -164,7 +164,7 @@ fn key_columns(state: &KeyState) -> [Column; 12] {
     ]
 }
 
-fn rotation_columns(rotation: &Rotation) -> [Column; 34] {
+fn rotation_columns(rotation: &Rotation) -> [Column; 35] {
     let credential = rotation.credential.as_ref();
     let label = rotation.label.as_ref();
     let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
@@ -177,6 +177,7 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 34] {
         ("\"trigger\"", text(rotation.trigger.as_str())),
         ("scheduled_for", timestamp(rotation.scheduled_for)),
         ("started_at", timestamp(Some(rotation.started_at))),
+        ("not_created_before", timestamp(rotation.not_created_before)),
         ("label", optional_text(label.map(|label| label.as_str()))),
         (
             "credential_id",

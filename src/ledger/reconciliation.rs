@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::core::creation_time::existed_before;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
@@ -74,6 +75,8 @@ struct RotationRow {
     rotation: RotationId,
     phase: Phase,
     credential: Option<CredentialId>,
+    /// The earliest time of creation of what its create made.
+    earliest: Timestamp,
 }
 
 /// Compares the list of a scope with every row, and returns the states that `is_selected`
@@ -89,6 +92,25 @@ pub(super) fn reconcile(
     let changed_names = ChangedNames::read(connection, scope)?;
     let ids = listed.iter().map(|remote| remote.metadata.id.clone());
     let ids: BTreeSet<CredentialId> = ids.collect();
+    // Which of several with one changed name is a rotation's own, nothing tells.
+    let mut fitting: BTreeMap<Label, usize> = BTreeMap::new();
+    let label_of = |remote: &RemoteCredential| {
+        let created_at = remote.metadata.created_at;
+        changed_names
+            .label_of(remote.name.as_deref(), created_at)
+            .cloned()
+    };
+    for remote in &listed {
+        if let Some(label) = label_of(remote)
+            && find_rotations_by(connection, "credential_id", remote.metadata.id.as_str())?
+                .is_empty()
+        {
+            *fitting.entry(label).or_default() += 1;
+        }
+    }
+    let fits_alone = |remote: &RemoteCredential| {
+        label_of(remote).is_some_and(|label| fitting.get(&label) == Some(&1))
+    };
     for remote in listed {
         let mut by_id =
             find_rotations_by(connection, "credential_id", remote.metadata.id.as_str())?;
@@ -102,10 +124,15 @@ pub(super) fn reconcile(
             (Some(_), _) | (None, None) => None,
         };
         let by_label = match (&by_id, by_label) {
-            (None, None) => find_by_changed_name(connection, &changed_names, &remote)?
-                .filter(|row| !claimed.contains(&row.rotation)),
+            (None, None) if fits_alone(&remote) => {
+                find_by_changed_name(connection, &changed_names, &remote)?
+                    .filter(|row| !claimed.contains(&row.rotation))
+            }
             (_, by_label) => by_label,
         };
+        // No create made what is older, whatever name the provider shows of it.
+        let created_at = remote.metadata.created_at;
+        let by_label = by_label.filter(|row| !existed_before(created_at, row.earliest));
         let (row, is_recorded) = match (by_id, by_label) {
             (Some(row), _) => (row, true),
             // A row without a credential claims the first one with its label.
@@ -199,8 +226,10 @@ fn find_rotations_by(
     column: &'static str,
     value: &str,
 ) -> Result<Vec<RotationRow>, LedgerError> {
-    let sql =
-        format!("SELECT key, rotation, phase, credential_id FROM rotation WHERE {column} = ?1");
+    let sql = format!(
+        "SELECT key, rotation, phase, credential_id, started_at, not_created_before
+         FROM rotation WHERE {column} = ?1"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([value], read_rotation_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -208,7 +237,7 @@ fn find_rotations_by(
 
 fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, rotation, phase, credential_id FROM rotation
+        "SELECT key, rotation, phase, credential_id, started_at, not_created_before FROM rotation
          WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id",
     )?;
     let rows = statement.query_map([scope.to_string()], read_rotation_row)?;
@@ -223,6 +252,7 @@ fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
         credential: row
             .get::<_, Option<String>>("credential_id")?
             .map(CredentialId::new),
+        earliest: rows::earliest_creation_column(row)?,
     })
 }
 

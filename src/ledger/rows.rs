@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
+use crate::core::creation_time::earliest_by_host_clock;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
@@ -100,6 +101,14 @@ pub(crate) fn timestamp_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Op
     Ok(row.get::<_, Option<SqlTimestamp>>(name)?.map(|text| text.0))
 }
 
+/// Returns the earliest time of creation of what the create of a rotation made, from the
+/// columns `not_created_before` and `started_at`.
+pub(crate) fn earliest_creation_column(row: &Row<'_>) -> rusqlite::Result<Timestamp> {
+    let started_at = timestamp_column(row, "started_at")?.unwrap_or_default();
+    let earliest = timestamp_column(row, "not_created_before")?;
+    Ok(earliest.unwrap_or_else(|| earliest_by_host_clock(started_at)))
+}
+
 /// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
     k.failed_before_create, k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.paused_from,
@@ -112,7 +121,8 @@ pub(crate) const ROTATION_COLUMNS: &str =
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
     r.stranded_at, r.missing_since, r.missing_checks, r.is_held, r.hold_until, r.revoke_now,
     r.deferred_since, r.deferral, r.final_warning, r.maybe_created,
-    r.wrong_redaction, r.answer_rejected, r.name, r.revoke_by, r.revoke_by_forced";
+    r.wrong_redaction, r.answer_rejected, r.name, r.revoke_by, r.revoke_by_forced,
+    r.not_created_before";
 
 /// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
@@ -257,6 +267,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
             let (at, is_forced) = (cells.timestamp()?, cells.get()?);
             at.map(|at| RevocationDeadline { at, is_forced })
         },
+        not_created_before: cells.timestamp()?,
         deliveries: Vec::with_capacity(1),
     })
 }

@@ -63,6 +63,7 @@ fn rotation_started(number: u64) -> Change {
         label: Label::new(&key(number), at(), [a, b, c]),
         trigger: Trigger::First,
         scheduled_for: None,
+        not_created_before: None,
         timetable: String::new(),
         sinks: vec![(
             SinkId {

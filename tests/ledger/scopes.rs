@@ -24,6 +24,7 @@ fn intent_in(scope: Scope, number: u64) -> Change {
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,
         scheduled_for: None,
+        not_created_before: None,
         timetable: String::new(),
         sinks: Vec::new(),
         operator: None,

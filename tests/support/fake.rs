@@ -68,6 +68,8 @@ pub(crate) struct LyingAnswer {
     pub(crate) expires_at: Option<Timestamp>,
     /// Whether the create makes nothing, and gives the label to the credential with `id`.
     pub(crate) is_upsert: bool,
+    /// Whether the answer has no name.
+    pub(crate) is_nameless: bool,
 }
 
 /// How the provider changes the names that it is sent.
@@ -311,14 +313,21 @@ impl Provider for FakeWorld {
             alive.insert(id.clone(), shown.clone());
         }
         drop(alive);
-        let honest = metadata(answer.id.as_deref().unwrap_or(&id));
+        let created_at = self.now() + *self.provider_clock_ahead.lock().unwrap();
+        let mut created = self.created.lock().unwrap();
+        created.entry(id.clone()).or_insert(created_at);
+        drop(created);
+        let honest = CredentialMetadata {
+            created_at: Some(created_at),
+            ..metadata(answer.id.as_deref().unwrap_or(&id))
+        };
         self.respond(CreatedCredential {
             metadata: CredentialMetadata {
                 created_at: answer.created_at.or(honest.created_at),
                 expires_at: answer.expires_at.or(honest.expires_at),
                 ..honest
             },
-            name: answer.name.or(Some(shown)),
+            name: answer.name.or(Some(shown)).filter(|_| !answer.is_nameless),
             secret: Some(Secret::new(secret)),
             unreadable_times: Vec::new(),
         })

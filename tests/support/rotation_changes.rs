@@ -43,6 +43,7 @@ pub(crate) fn intended(number: u64) -> Vec<Change> {
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,
         scheduled_for: None,
+        not_created_before: None,
         timetable: String::new(),
         sinks: vec![(sink_id(), true)],
         operator: None,

@@ -57,6 +57,7 @@ pub(crate) fn intent(number: u8) -> RotationIntent {
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,
         scheduled_for: Some(at()),
+        not_created_before: Some(at()),
         timetable: "@daily".to_owned(),
         sinks: vec![(sink("file"), true)],
         operator: None,

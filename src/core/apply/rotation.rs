@@ -76,6 +76,7 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
         update.at,
     );
     rotation.scheduled_for = intent.scheduled_for.map(time::whole_seconds);
+    rotation.not_created_before = intent.not_created_before.map(time::whole_seconds);
     rotation.label = Some(intent.label.clone());
     rotation.name = Some(intent.label.as_str().to_owned());
     rotation.maybe_created = true;

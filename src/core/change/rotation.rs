@@ -50,6 +50,8 @@ pub struct RotationIntent {
     pub trigger: Trigger,
     /// The scheduled run that it starts for.
     pub scheduled_for: Option<Timestamp>,
+    /// The earliest time of creation, by the provider's clock, of what its create makes.
+    pub not_created_before: Option<Timestamp>,
     /// The timetable that it starts by, as text.
     pub timetable: String,
     /// The sinks to deliver to, in order, and whether each is required.

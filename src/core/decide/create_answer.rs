@@ -4,12 +4,16 @@
 //! credential or a secret that existed before. Believed, it would deliver a secret that
 //! belongs elsewhere, and later delete a credential that rekeyd did not create.
 
+use jiff::Timestamp;
+
 use crate::core::active_credential::SecretOrigin;
+use crate::core::creation_time::existed_before;
 use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::redact::sanitize;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{SecretForm, SecretTextError, check_token};
+use crate::core::time;
 
 /// What is known of an answer to a create.
 #[derive(Debug, Clone)]
@@ -25,6 +29,10 @@ pub struct CreateAnswer<'a> {
     /// The name under which an earlier list showed a credential with this id and
     /// without a row.
     pub listed_as: Option<Option<String>>,
+    /// The time of creation in the answer.
+    pub created_at: Option<Timestamp>,
+    /// The earliest time of creation of what the create made.
+    pub earliest: Timestamp,
     /// The secret in the answer, if it has one.
     pub secret: Option<&'a Secret>,
     /// What the sinks of the key take for a secret.
@@ -77,6 +85,14 @@ pub enum AnswerProblem {
     Existed {
         /// The id in the answer.
         id: CredentialId,
+    },
+    /// The credential was created before the create was sent.
+    #[error("{id} was created at {}, before this create was sent", time::to_text(*created_at))]
+    CreatedBefore {
+        /// The id in the answer.
+        id: CredentialId,
+        /// The time of creation in the answer.
+        created_at: Timestamp,
     },
     /// The credential has a name that no provider makes of the label.
     #[error("it bears the name {:?} instead of {label}", sanitize(name))]
@@ -190,6 +206,12 @@ pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, Answ
         let (id, key) = (id.clone(), key.clone());
         return Err(AnswerProblem::Recorded { id, key });
     }
+    if let Some(created_at) = answer.created_at
+        && existed_before(answer.created_at, answer.earliest)
+    {
+        let id = id.clone();
+        return Err(AnswerProblem::CreatedBefore { id, created_at });
+    }
     let match_name = |name: &str| match_label(answer.label, name);
     let matched = answer.name.map_or(LabelMatch::Same, match_name);
     if let (LabelMatch::Other, Some(name)) = (&matched, answer.name) {
@@ -238,6 +260,8 @@ mod tests {
             name: Some(label.as_str()),
             recorded_for: None,
             listed_as: None,
+            created_at: None,
+            earliest: Timestamp::UNIX_EPOCH,
             secret: Some(&secret),
             form: SecretForm::Token,
             origin: SecretOrigin::Unknown,
@@ -261,6 +285,8 @@ mod tests {
             let problem = check(&|answer| answer.listed_as = Some(listed.clone()));
             assert_eq!(problem, Err(AnswerProblem::Existed { id: new.clone() }));
         }
+        let older = check(&|answer| answer.created_at = Some(Timestamp::from_second(-1).unwrap()));
+        assert!(matches!(older, Err(AnswerProblem::CreatedBefore { .. })));
         for name in ["", "Administration Key", "billing-20261123T030000Z-000000"] {
             let problem = check(&|answer| answer.name = Some(name));
             assert!(
@@ -309,6 +335,8 @@ mod tests {
                 name: Some(label.as_str()),
                 recorded_for: None,
                 listed_as: None,
+                created_at: None,
+                earliest: Timestamp::UNIX_EPOCH,
                 secret: Some(&secret),
                 form: SecretForm::Token,
                 origin: SecretOrigin::Unknown,

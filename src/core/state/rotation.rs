@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::core::creation_time::earliest_by_host_clock;
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
@@ -33,6 +34,8 @@ pub struct Rotation {
     pub scheduled_for: Option<Timestamp>,
     /// When it started.
     pub started_at: Timestamp,
+    /// The earliest time of creation, by the provider's clock, of what its create made.
+    pub not_created_before: Option<Timestamp>,
     /// The name of its credential at the provider; none for an adopted one.
     pub label: Option<Label>,
     /// The name of its credential at the provider: the label, the name in the answer to
@@ -91,6 +94,13 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// Returns the earliest time of creation of what its create made.
+    #[must_use]
+    pub fn earliest_creation(&self) -> Timestamp {
+        let by_host_clock = || earliest_by_host_clock(self.started_at);
+        self.not_created_before.unwrap_or_else(by_host_clock)
+    }
+
     /// Returns a rotation with these facts and no others.
     #[must_use]
     pub fn new(
@@ -108,6 +118,7 @@ impl Rotation {
             trigger,
             scheduled_for: None,
             started_at,
+            not_created_before: None,
             label: None,
             name: None,
             credential: None,

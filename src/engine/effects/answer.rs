@@ -1,5 +1,7 @@
 //! Checks the answer to a create before it is believed.
 
+use jiff::Timestamp;
+
 use crate::core::active_credential::SecretOrigin;
 use crate::core::change::{Change, RejectedAnswer};
 use crate::core::decide::create_answer::{
@@ -52,12 +54,20 @@ impl Worker {
             name: created.name.as_deref(),
             recorded_for: ledger.key_for_credential(id).await?,
             listed_as: ledger.name_without_row(&self.context.scope, id).await?,
+            created_at: created.metadata.created_at,
+            earliest: self.earliest_creation(rotation),
             secret,
             form: self.secret_form(),
             origin: secret.map_or(SecretOrigin::Unknown, |secret| provider.origin(secret)),
             resemblance: self.find_resemblance(rotation, created).await?,
         };
         Ok(check_create_answer(&answer))
+    }
+
+    /// Returns the earliest time of creation of what the create of a rotation made.
+    pub(super) fn earliest_creation(&self, rotation: &RotationId) -> Timestamp {
+        let row = self.state.rotation(rotation);
+        row.map_or_else(|| self.now(), Rotation::earliest_creation)
     }
 
     /// Returns what a secret of the key has to be. A compatible provider may have prefixes

@@ -5,10 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{Change, RevokedDuplicate, Transition};
+use crate::core::creation_time::existed_before;
 use crate::core::decide::created_times::remove_impossible_times;
 use crate::core::decide::revocation::RevocationReason;
 use crate::core::ids::{CredentialId, Label, RotationId};
-use crate::core::label_match::LabelMatch;
+use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::reported_time::EXPIRY_FIELD;
@@ -215,7 +216,7 @@ impl Worker {
                 return self.record(vec![change]).await;
             }
         };
-        let (recorded, found) = self.split_recorded(found).await?;
+        let (existing, found) = self.split_existing(rotation, &label, found).await?;
         if found.len() > 1 {
             return self.revoke_duplicates(rotation, &found).await;
         }
@@ -256,7 +257,7 @@ impl Worker {
                 "the create was unclear and made nothing",
             ),
         };
-        let reason = match recorded.first() {
+        let reason = match existing.first() {
             Some(id) => format!("{reason}: {id} bears its label, but existed before"),
             None => reason.to_owned(),
         };
@@ -273,22 +274,35 @@ impl Worker {
         self.record(vec![Change::from(transition), backoff]).await
     }
 
-    /// Splits off the credentials that have a row already: an unclear create made none of
-    /// them, even if the provider gave one of them its label.
-    async fn split_recorded(
+    /// Splits off the credentials that an unclear create did not make, even if the provider
+    /// gave one of them its label: those that have a row already, that are older than the
+    /// create, or that a list showed under another name.
+    async fn split_existing(
         &self,
+        rotation: &RotationId,
+        label: &Label,
         found: Vec<ListedCredential>,
     ) -> Result<(Vec<CredentialId>, Vec<ListedCredential>), LedgerError> {
-        let (mut recorded, mut without_row) = (Vec::new(), Vec::new());
+        let (ledger, scope) = (&self.services.ledger, &self.context.scope);
+        let earliest = self.earliest_creation(rotation);
+        let (mut existing, mut new) = (Vec::new(), Vec::new());
         for credential in found {
             let id = &credential.metadata.id;
-            if self.services.ledger.key_for_credential(id).await?.is_some() {
-                recorded.push(id.clone());
+            let is_same_name =
+                |name: &String| !matches!(match_label(label, name), LabelMatch::Other);
+            let listed_as = ledger.name_without_row(scope, id).await?;
+            let had_other_name =
+                listed_as.is_some_and(|name| !name.as_ref().is_some_and(is_same_name));
+            if had_other_name
+                || existed_before(credential.metadata.created_at, earliest)
+                || ledger.key_for_credential(id).await?.is_some()
+            {
+                existing.push(id.clone());
             } else {
-                without_row.push(credential);
+                new.push(credential);
             }
         }
-        Ok((recorded, without_row))
+        Ok((existing, new))
     }
 
     /// Searches for the credential of an unclear create by a name that the provider made
@@ -308,18 +322,19 @@ impl Worker {
             Ok(answer) => answer.value,
             Err(error) => return Ok(Err(error)),
         };
+        let mut found = Vec::new();
         for credential in listed {
             let (name, created_at) = (credential.name.as_deref(), credential.metadata.created_at);
-            if changed_names.label_of(name, created_at) == Some(label)
-                && ledger
-                    .key_for_credential(&credential.metadata.id)
-                    .await?
-                    .is_none()
-            {
-                return Ok(Ok(vec![credential]));
+            if changed_names.label_of(name, created_at) == Some(label) {
+                let id = &credential.metadata.id;
+                if ledger.key_for_credential(id).await?.is_none() {
+                    found.push(credential);
+                }
             }
         }
-        Ok(Ok(Vec::new()))
+        // Which of several is its own, nothing tells: all of them are lookalikes.
+        found.truncate(if found.len() == 1 { 1 } else { 0 });
+        Ok(Ok(found))
     }
 
     /// Revokes one of several credentials with the label, and schedules another search. A

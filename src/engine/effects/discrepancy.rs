@@ -5,6 +5,7 @@ use crate::core::change::{
     Change, FoundCredential, MissingCredential, RevokedDuplicate, Transition,
 };
 use crate::core::condition::Condition;
+use crate::core::creation_time::existed_before;
 use crate::core::decide::revocation::RevocationReason;
 use crate::core::ids::{Label, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -213,6 +214,12 @@ impl Worker {
                 let claims = ended_row
                     .as_ref()
                     .is_some_and(|row| row.credential.is_none());
+                let is_older = |row: &Rotation| {
+                    existed_before(listed.metadata.created_at, row.earliest_creation())
+                };
+                if claims && ended_row.as_ref().is_some_and(is_older) {
+                    return Ok(());
+                }
                 let transition = Transition {
                     credential: Some(credential),
                     name: listed.name.filter(|_| claims),

@@ -3,6 +3,7 @@
 use crate::core::change::{
     Change, MissedRun, PreviousRevocation, ReplacementApproval, RotationIntent,
 };
+use crate::core::creation_time::earliest_creation;
 use crate::core::ids::{Label, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::engine::effects::preconditions::Readiness;
@@ -48,6 +49,7 @@ impl Worker {
         let operator = request
             .as_ref()
             .and_then(|request| request.operator.clone());
+        let conditions = &self.services.conditions;
         let intent = RotationIntent {
             rotation: rotation.clone(),
             scope: managed.scope.clone(),
@@ -55,6 +57,10 @@ impl Worker {
             label: Label::new(&managed.name, self.now(), suffix),
             trigger,
             scheduled_for,
+            not_created_before: Some(earliest_creation(
+                conditions.provider_time(self.services.clock.monotonic()),
+                self.now(),
+            )),
             timetable: managed.policy.timetable.to_text(),
             sinks: managed.all_sinks(),
             operator: operator.clone(),

@@ -152,9 +152,8 @@ async fn times_that_cannot_be_true_start_no_rotation() {
     let at = |text: &str| Some(text.parse().unwrap());
     for (created_at, expires_at) in [
         (None, at("2001-09-09T01:46:41Z")),
-        (at("2001-09-09T01:46:41Z"), None),
+        (at("2096-10-02T07:06:40Z"), None),
         (at("2096-10-02T07:06:40Z"), at("2096-10-02T07:06:40Z")),
-        (at("2001-09-08T01:46:41Z"), at("2001-09-09T01:46:41Z")),
     ] {
         let fakes = Fakes::new(&[("key_1", "label-1")]);
         let mut engine = open_daemon(&fakes).await;
@@ -422,4 +421,53 @@ async fn an_id_that_several_keys_are_answered_belongs_to_one() {
     assert_eq!(fakes.query_rows(owners).len(), 1);
     let open = "SELECT key FROM rotation WHERE phase = 'intended'";
     assert_eq!(fakes.query_rows(open).len(), 0);
+}
+
+/// Whatever name it bears, or none: a credential that is older than the create belongs to
+/// somebody else.
+#[tokio::test]
+async fn a_credential_that_is_older_than_the_create_is_left_alone() {
+    let replayed = |created_at: &str, name: Option<&str>| LyingAnswer {
+        id: Some("key_foreign".to_owned()),
+        name: name.map(str::to_owned),
+        created_at: Some(created_at.parse().unwrap()),
+        is_nameless: name.is_none(),
+        ..LyingAnswer::default()
+    };
+    let relabelled = LyingAnswer {
+        is_upsert: true,
+        ..replayed("2026-11-24T03:00:00Z", Some("someone's"))
+    };
+    for (lie, creates_nothing) in [
+        (replayed("2026-11-24T03:00:00Z", None), false),
+        (replayed("2026-08-24T03:00:00Z", None), true),
+        (replayed("2001-09-09T01:46:41Z", None), false),
+        (replayed("2026-11-24T03:30:00Z", None), false),
+        (relabelled, true),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open_daemon(&fakes).await;
+        // Made by hand, after the last list.
+        fakes.add_credential("key_foreign", "someone's");
+        fakes.run_for(&mut engine, MINUTE * 60).await;
+        fakes.take_calls();
+        fakes.create_nothing(creates_nothing);
+        fakes.lie_in_creates(lie.clone());
+        request(&mut engine);
+        fakes.run_for(&mut engine, MINUTE * 5).await;
+        let calls = fakes.take_calls();
+        assert!(!calls.contains(&"deliver".to_owned()), "{lie:?}: {calls:?}");
+        fakes.create_nothing(false);
+        fakes.lie_in_creates(LyingAnswer::default());
+        request(&mut engine);
+        fakes.run_for(&mut engine, DAY).await;
+        let calls = fakes.take_calls();
+        assert!(calls.contains(&"deliver".to_owned()), "{lie:?}: {calls:?}");
+        let is_deleted = calls.contains(&"delete key_foreign".to_owned());
+        assert!(!is_deleted, "{lie:?}: {calls:?}");
+        assert!(
+            fakes.live_ids().contains(&"key_foreign".to_owned()),
+            "{lie:?}"
+        );
+    }
 }

@@ -138,3 +138,44 @@ async fn an_unclear_create_is_settled_by_a_change_that_was_seen() {
         );
     }
 }
+
+/// Two listed credentials have the changed name of one unclear create: nothing tells which
+/// one it made.
+#[tokio::test]
+async fn several_credentials_with_a_changed_name_are_left_alone() {
+    for is_late in [false, true] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open_daemon(&fakes).await;
+        fakes.change_names(NameRule::Cut(27));
+        request(&mut engine);
+        fakes.run_for(&mut engine, MINUTE * 10).await;
+        fakes.fail_creates(Some((ErrorKind::NoAnswer, Effect::Unknown)));
+        request(&mut engine);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        let state = engine.state(&key()).unwrap();
+        let label = state.open_rotation().unwrap().label.clone().unwrap();
+        let add_both = || {
+            for id in ["key_a", "key_b"] {
+                fakes.add_credential(id, &label.as_str()[..27]);
+            }
+        };
+        // Seen by the search for the label, or by a later list.
+        if !is_late {
+            add_both();
+        }
+        fakes.run_for(&mut engine, MINUTE).await;
+        if is_late {
+            add_both();
+        }
+        fakes.fail_creates(None);
+        fakes.run_for(&mut engine, HOUR * 2).await;
+        request(&mut engine);
+        fakes.run_for(&mut engine, HOUR * 2).await;
+        let live = fakes.live_ids();
+        for id in ["key_a", "key_b"] {
+            assert!(live.contains(&id.to_owned()), "{is_late}: {live:?}");
+            let rows = format!("SELECT key FROM rotation WHERE credential_id = '{id}'");
+            assert!(fakes.query_rows(&rows).is_empty());
+        }
+    }
+}

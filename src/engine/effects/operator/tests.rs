@@ -288,6 +288,7 @@ async fn a_credential_adopted_during_a_rotation_is_stranded() {
         label: crate::core::ids::Label::from_recorded("label-1".to_owned()),
         trigger: Trigger::First,
         scheduled_for: None,
+        not_created_before: None,
         timetable: String::new(),
         sinks: Vec::new(),
         operator: None,
