@@ -108,6 +108,10 @@ impl Label {
     /// Returns whether `name` looks like a label of `key`, also as a provider changes
     /// names: in another case, cut, or behind a prefix. A credential with such a name and
     /// no row is a lookalike.
+    ///
+    /// What stands before the name of the key is a prefix only if it cannot belong to the
+    /// name of another key: `eu-billing-…` is a label of the key `eu-billing`, perhaps of
+    /// another host, and none of `billing`.
     #[must_use]
     pub fn matches_format(name: &str, key: &KeyName) -> bool {
         let name = name.trim().to_ascii_lowercase();
@@ -115,9 +119,9 @@ impl Label {
         let is_cut_key =
             name.len() >= MIN_CUT_LENGTH && name != key.as_str() && start.starts_with(&name);
         is_cut_key
-            || name
-                .match_indices(&start)
-                .any(|(at, _)| is_label_suffix(&name[at + start.len()..]))
+            || name.match_indices(&start).any(|(at, _)| {
+                is_label_suffix(&name[at + start.len()..]) && !is_part_of_name(&name[..at], key)
+            })
     }
 }
 
@@ -126,6 +130,14 @@ const MIN_CUT_LENGTH: usize = 30;
 
 /// The length of the date, with which a cut label is recognized.
 const DATE_LENGTH: usize = 8;
+
+/// Returns whether a text before the name of a key belongs to the longer name of another
+/// key. Both are in lower case.
+fn is_part_of_name(before: &str, key: &KeyName) -> bool {
+    let is_separator = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '-');
+    let (_, start) = before.rsplit_once(is_separator).unwrap_or(("", before));
+    !start.is_empty() && KeyName::new(&format!("{start}{key}")).is_ok()
+}
 
 /// Returns whether a text is the part of a label behind its key, in lower case, or the
 /// start of one that has the date.
@@ -334,6 +346,15 @@ mod tests {
             "billing-exporter-2",
             "billing-exporter-2026",
             "billing-exporter-20261123T030000Z-5f3a9c (copy)",
+            // The labels of other keys, as they are and as a provider changes them.
+            "eu-billing-exporter-20261123T030000Z-5f3a9c",
+            "rebilling-exporter-20261123T030000Z-5f3a9c",
+            "2billing-exporter-20261123T030000Z-5f3a9c",
+            "EU-BILLING-EXPORTER-20261123T030000Z-5F3A9C",
+            "Eu-billing-exporter-20261123t030000z-5f3a9c",
+            "acme/eu-billing-exporter-20261123T030000Z-5f3a9c",
+            "Admin key eu-billing-exporter-20261123T030000Z-5f3a9c",
+            "eu-billing-exporter-20261123",
             "",
         ] {
             assert!(!Label::matches_format(other, &key), "{other}");
@@ -352,7 +373,10 @@ mod tests {
             "billing-exporter-20261123T0300",
             "billing-exporter-20261123",
             "acme/billing-exporter-20261123T030000Z-5f3a9c",
-            "acme-billing-exporter-20261123t0300",
+            "Acme: billing-exporter-20261123t0300",
+            "[org] BILLING-EXPORTER-20261123T0300",
+            "acme_billing-exporter-20261123T030000Z-5f3a9c",
+            "acme/-billing-exporter-20261123T030000Z-5f3a9c",
             "Admin key billing-exporter-20261123T030000Z-5f3a9c",
             " billing-exporter-20261123T030000Z-5f3a9c ",
         ] {
