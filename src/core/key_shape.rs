@@ -1,5 +1,8 @@
 //! Which text looks like an API key, in a file that somebody else wrote.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
 /// The prefix of every secret of the provider, whatever its kind.
 const PREFIX: &str = "sk-";
 
@@ -13,23 +16,66 @@ const MIN_BARE_LEN: usize = 24;
 /// The size below which a file holds no key, whatever it is.
 pub const MIN_KEY_BYTES: usize = PREFIX.len() + MIN_PREFIXED_LEN;
 
-/// Returns every text that looks like a key, in order: words with the prefix of a
-/// secret, and a single long word of letters and digits that is the whole content.
+/// The shortest base64 of the shortest key.
+const MIN_ENCODED_LEN: usize = MIN_KEY_BYTES * 4 / 3;
+
+/// Returns every text that looks like a key, in order: words with the prefix of a secret,
+/// also in base64 as in a Kubernetes manifest. Without any, the single long word of
+/// letters and digits that is the whole content, or each value that looks random.
 #[must_use]
-pub fn find_keys(content: &str) -> Vec<&str> {
+pub fn find_keys(content: &str) -> Vec<String> {
     let mut found = Vec::new();
+    add_prefixed(content, &mut found);
+    let encoded = content.split(|character| !is_base64_character(character) || character == '=');
+    for run in encoded.filter(|run| run.len() >= MIN_ENCODED_LEN) {
+        if let Some(decoded) = decode_base64(run) {
+            add_prefixed(&decoded, &mut found);
+        }
+    }
+    if found.is_empty() {
+        found.extend(bare_key(content).map(str::to_owned));
+    }
+    if found.is_empty() {
+        let values = content.lines().filter_map(assigned_value);
+        found.extend(
+            values
+                .filter(|value| looks_random(value))
+                .map(str::to_owned),
+        );
+    }
+    found
+}
+
+/// Returns every word with the prefix of a secret, in order.
+#[must_use]
+pub fn find_prefixed_keys(content: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    add_prefixed(content, &mut found);
+    found
+}
+
+/// Adds every word with the prefix of a secret.
+fn add_prefixed(content: &str, found: &mut Vec<String>) {
     for word in content.split(|character| !is_key_character(character)) {
         // A name such as `task-1` may end where the prefix begins.
         let starts = word.match_indices(PREFIX).map(|(at, _)| at);
         let mut starts = starts.filter(|at| !word[..*at].ends_with(char::is_alphanumeric));
         let key = starts.next().map(|at| &word[at..]);
         let key = key.filter(|key| key.len() >= MIN_KEY_BYTES);
-        found.extend(key.filter(|key| !found.contains(key)));
+        found.extend(
+            key.filter(|key| !found.iter().any(|found| found == key))
+                .map(str::to_owned),
+        );
     }
-    if found.is_empty() {
-        found.extend(bare_key(content));
-    }
-    found
+}
+
+/// Returns the text that a run of base64 encodes, in either alphabet.
+fn decode_base64(run: &str) -> Option<String> {
+    let run = run.trim_end_matches('=');
+    let bytes = STANDARD_NO_PAD
+        .decode(run)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(run));
+    String::from_utf8(bytes.ok()?).ok()
 }
 
 /// Returns the single word that is the whole content, or the value of a single
@@ -37,11 +83,50 @@ pub fn find_keys(content: &str) -> Vec<&str> {
 fn bare_key(content: &str) -> Option<&str> {
     let content = content
         .trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}');
-    let (_, value) = content.rsplit_once('=').unwrap_or(("", content));
-    let word = value.trim_matches(['"', '\'', ' ']);
-    let has = |is: fn(&u8) -> bool| word.bytes().any(|byte| is(&byte));
-    let is_random = has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
-    (word.len() >= MIN_BARE_LEN && word.chars().all(is_key_character) && is_random).then_some(word)
+    let is_key = |word: &&str| {
+        let has = |is: fn(&u8) -> bool| word.bytes().any(|byte| is(&byte));
+        let is_random = has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+        let is_word = word.chars().all(is_key_character) && is_random;
+        word.len() >= MIN_BARE_LEN && (is_word || looks_random(word))
+    };
+    let words = [Some(unquote(content)), assigned_value(content)];
+    words.into_iter().flatten().find(is_key)
+}
+
+/// Returns the value of a line `NAME=VALUE`, `export NAME=VALUE`, `name: value` or
+/// `"name": "value",`, without its quotes.
+fn assigned_value(line: &str) -> Option<&str> {
+    let line = line
+        .trim()
+        .trim_start_matches(['{', '[', '-', ' '])
+        .trim_end_matches(['}', ']', ',', ' ']);
+    let (name, value) = line.split_once(['=', ':'])?;
+    let name = unquote(name.trim().trim_start_matches("export "));
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_-. ".contains(letter);
+    (!name.is_empty() && name.chars().all(is_name)).then(|| unquote(value))
+}
+
+fn unquote(text: &str) -> &str {
+    text.trim().trim_matches(['"', '\'', ' '])
+}
+
+/// Returns whether a value has the form of a random secret, which may be in base64:
+/// letters of both cases and digits.
+fn looks_random(value: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| value.bytes().any(|byte| is(&byte));
+    let word = value.trim_end_matches('=');
+    word.len() >= MIN_BARE_LEN
+        && !word.starts_with('/')
+        && word
+            .chars()
+            .all(|letter| is_base64_character(letter) && letter != '=')
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+}
+
+fn is_base64_character(character: char) -> bool {
+    is_key_character(character) || matches!(character, '+' | '/' | '=')
 }
 
 fn is_key_character(character: char) -> bool {
@@ -95,8 +180,57 @@ mod tests {
             "{\"value\":null}",
             "the-quick-brown-fox-jumps-over-it",
             "/etc/ssl/certs/ca-certificates-2026.crt",
+            "CERT=/etc/ssl/certs/CaCertificates2026/all",
+            "A=1\nPATH=/usr/local/sbin:/usr/local/bin\nLONG=the-quick-brown-fox-jumps-over-2026\n",
+            "name: the-quick-brown-fox-jumps-over-it-2026\nsize: 123456789012345678901234567890\n",
+            "https://example.com/v1/organization/admin",
         ] {
             assert_eq!(find_keys(content), [""; 0], "{content:?}");
+        }
+    }
+
+    /// A key that the provider did not make, or that a tool encoded, is not overwritten
+    /// unseen.
+    #[test]
+    fn encoded_and_unprefixed_keys_are_found() {
+        let standard = base64::engine::general_purpose::STANDARD;
+        for key in [KEY, OTHER] {
+            for encoded in [
+                standard.encode(key),
+                URL_SAFE_NO_PAD.encode(format!("{key}\n")),
+            ] {
+                for content in [
+                    format!("{encoded}\n"),
+                    format!("apiVersion: v1\nkind: Secret\ndata:\n  key: {encoded}\n"),
+                    format!("{{\"data\":{{\"key\":\"{encoded}\"}}}}"),
+                    format!("KEY={encoded}\nOTHER=1\n"),
+                ] {
+                    assert_eq!(find_keys(&content), [key], "{content:?}");
+                }
+            }
+        }
+        for bare in [
+            "Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4",
+            "Zm9v+mFyYmF6/XV4MDEyMzQ1Njc4Zg",
+        ] {
+            for padding in ["", "=", "=="] {
+                for content in [
+                    format!("{bare}{padding}\n"),
+                    format!("TOKEN={bare}{padding}\n"),
+                    format!("TOKEN=\"{bare}{padding}\"\n"),
+                    format!("A=1\nTOKEN={bare}{padding}\nB=2\n"),
+                    format!("export TOKEN='{bare}{padding}'\nexport B=2\n"),
+                    format!("# note\n[openai]\napi_key = \"{bare}{padding}\"\nname = \"x\"\n"),
+                    format!(
+                        "{{\n  \"name\": \"x\",\n  \"token\": \"{bare}{padding}\",\n  \"a\": 1\n}}\n"
+                    ),
+                    format!("openai:\n  token: {bare}{padding}\n"),
+                ] {
+                    let found = find_keys(&content);
+                    assert_eq!(found.len(), 1, "{content:?}: {found:?}");
+                    assert!(found[0].starts_with(bare), "{content:?}: {found:?}");
+                }
+            }
         }
     }
 }

@@ -20,10 +20,7 @@ impl TargetContent {
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let keys = crate::core::key_shape::find_keys(text);
-        let keys: Vec<_> = keys
-            .into_iter()
-            .map(|key| Secret::new(key.to_owned()))
-            .collect();
+        let keys: Vec<_> = keys.into_iter().map(Secret::new).collect();
         if keys.is_empty() {
             Self::NoKey
         } else {

@@ -6,7 +6,7 @@ use crate::core::change::{DeliveryResult, OnChangeState};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::policy::{RetryClass, backoff_delay};
-use crate::core::state::{DeliveryState, Rotation, Trigger};
+use crate::core::state::{DeliveryState, Rotation};
 use crate::core::time;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
@@ -37,8 +37,7 @@ impl Worker {
         let is_started =
             deliveries.any(|row| row.sink == *sink && row.state == DeliveryState::Uncertain);
         if !is_started {
-            let is_requested = row.trigger == Trigger::Manual;
-            if let Some(problem) = self.first_write_problem(target, is_requested).await? {
+            if let Some(problem) = self.first_write_problem(target).await? {
                 drop(place);
                 let error = DeliveryError::new(Acceptance::Rejected, problem);
                 let result = self.failed_result(&row, &managed, sink, &error);

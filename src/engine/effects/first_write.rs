@@ -20,13 +20,12 @@ impl Worker {
     pub(super) async fn required_first_write_problem(
         &mut self,
         managed: &ManagedKey,
-        is_requested: bool,
     ) -> Result<Option<String>, LedgerError> {
         for (sink, is_required) in &managed.sinks {
             if !*is_required {
                 continue;
             }
-            if let Some(problem) = self.first_write_problem(sink, is_requested).await? {
+            if let Some(problem) = self.first_write_problem(sink).await? {
                 return Ok(Some(problem));
             }
         }
@@ -35,13 +34,11 @@ impl Worker {
 
     /// Returns why the first delivery to `sink` is refused: its target holds a key that
     /// is none of this key's, and that this ledger did not write. An operator allows it
-    /// by adopting that key, or with `rotate --replace`. A rotation that is requested
-    /// also replaces a key that an earlier ledger delivered: it is a lookalike, which
-    /// people are shown.
+    /// by adopting that key, or with `rotate --replace`, also where an earlier ledger
+    /// delivered it.
     pub(super) async fn first_write_problem(
         &mut self,
         sink: &Arc<dyn Sink>,
-        is_requested: bool,
     ) -> Result<Option<String>, LedgerError> {
         if self.may_write(sink.as_ref()) {
             return Ok(None);
@@ -58,9 +55,7 @@ impl Worker {
             TargetContent::Keys(keys) => format!("holds {}", describe_keys(keys)),
         };
         let (key, target) = (&self.state.key, &sink.id().target);
-        if self.services.ledger.has_written(target, key).await?
-            || (is_requested && self.is_of_lookalike(content.keys()).await?)
-        {
+        if self.services.ledger.has_written(target, key).await? {
             return Ok(None);
         }
         Ok(Some(format!(
@@ -80,21 +75,6 @@ impl Worker {
         let deliveries = self.state.live.iter().flat_map(|row| &row.deliveries);
         let mut own = deliveries.filter(|delivery| delivery.sink == *sink.id());
         own.any(Delivery::was_written)
-    }
-
-    /// Returns whether one of `keys` is that of a lookalike of this key: a credential
-    /// that an earlier ledger of it made.
-    async fn is_of_lookalike(&self, keys: &[Secret]) -> Result<bool, LedgerError> {
-        let (scope, key) = (&self.context.scope, &self.state.key);
-        for id in self.services.ledger.lookalikes(scope, key).await? {
-            let answer = self.services.provider.retrieve(&id).await;
-            self.observe_response(&answer);
-            let found = answer.ok().and_then(|answer| answer.value);
-            if is_any_of(keys, found.iter().map(|found| &found.metadata)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Returns whether one of `keys` is that of a live credential of this key.

@@ -67,11 +67,7 @@ impl Worker {
             readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
         // It gives the place at the provider back; the next check takes it again.
-        if !may_replace
-            && let Some(problem) = self
-                .required_first_write_problem(managed, is_requested)
-                .await?
-        {
+        if !may_replace && let Some(problem) = self.required_first_write_problem(managed).await? {
             let problem = format!("no rotation begun: {problem}");
             self.record_backoff(&problem, None).await?;
             return Ok(Readiness::Deferred);
