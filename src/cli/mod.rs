@@ -27,6 +27,7 @@ mod run;
 mod sandbox;
 mod schedule;
 mod screen;
+mod secret_argument;
 mod service_view;
 mod status;
 mod table;
@@ -135,6 +136,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(exit_code::FAILED);
     }
     end_programs_on_panic();
+    if let Some(problem) = secret_argument::find_problem(&arguments) {
+        output::report_error(&problem);
+        return ExitCode::from(2);
+    }
     let parsed = program()
         .try_get_matches_from(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));
