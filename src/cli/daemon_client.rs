@@ -102,7 +102,17 @@ impl DaemonClient {
     /// Warns a person who has edited the file without a reload.
     pub(super) fn warn_if_config_is_stale(&self, settings: &Settings) {
         let config = &self.info.configuration;
-        if config.sha256 != settings.digest {
+        if config.sha256 == settings.digest {
+            return;
+        }
+        let (loaded, named) = (Path::new(&config.file), &settings.file);
+        if !is_same_file(loaded, named) && loaded != named {
+            output::report_warning(&format!(
+                "the running rekeyd works with {}, and not with {}",
+                config.file,
+                settings.file.display()
+            ));
+        } else {
             output::report_warning(&format!(
                 "the running rekeyd took {} before it was what it is now; `rekeyd reload` has it \
                  take {}",

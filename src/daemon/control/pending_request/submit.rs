@@ -98,15 +98,24 @@ impl PendingRequest {
                 self.submit_command(credential.as_str(), &key, command, engine);
                 return;
             }
-            // It may be a key's name as well.
-            Ok(Ok(None)) if matches!(command, OperatorCommand::Hold { .. }) => {
-                if let Ok(key) = KeyName::new(credential.as_str()) {
-                    self.refuse_unknown_key(&key, engine);
+            // It may be the name of a key as well, which may have left the configuration.
+            Ok(Ok(None)) => match (command, KeyName::new(credential.as_str())) {
+                (
+                    OperatorCommand::Hold {
+                        until, operator, ..
+                    },
+                    Ok(key),
+                ) => {
+                    let command = OperatorCommand::Hold {
+                        credential: None,
+                        until,
+                        operator,
+                    };
+                    self.submit_command(key.as_str(), &key, command, engine);
                     return;
                 }
-                not_in_ledger(credential)
-            }
-            Ok(Ok(None)) => not_in_ledger(credential),
+                _ => not_in_ledger(credential),
+            },
             Ok(Err(error)) => format!("not done: {error}; try again when that has passed"),
             Err(_) => format!(
                 "not done: the ledger did not answer within {}; see whether its disk hangs",
