@@ -394,7 +394,8 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
             | DeferralKind::UseUnreadable
             | DeferralKind::SuccessorMissing
             | DeferralKind::UsedByOtherKey
-            | DeferralKind::OtherName => format!("{id} is not revoked yet: {reason}"),
+            | DeferralKind::OtherName
+            | DeferralKind::HeldElsewhere => format!("{id} is not revoked yet: {reason}"),
         })
     })
 }

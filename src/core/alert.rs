@@ -326,7 +326,8 @@ fn check_hold(
 }
 
 /// Raises the alert of a credential that the schedule does not revoke until a person has
-/// looked at it: rekeyd may itself work with it, or the provider shows another name.
+/// looked at it: rekeyd may itself work with it, the provider shows another name, or
+/// another key's file holds it.
 fn check_doubt(
     context: &AlertContext<'_>,
     rotation: &Rotation,
@@ -349,6 +350,10 @@ fn check_doubt(
         Some(DeferralKind::OtherName) => (
             AlertKind::OtherName,
             format!("{id} of {key} is not revoked: {why}"),
+        ),
+        Some(DeferralKind::HeldElsewhere) => (
+            AlertKind::HeldElsewhere,
+            format!("{id} of {key} is not revoked yet: {why}"),
         ),
         // A rotation of rekeyd's own key ends this soon. What lasts is another credential
         // whose secret ends alike, or a file that somebody put back.
@@ -442,6 +447,9 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         }
         AlertKind::OtherName => {
             format!("{credential} of {key} is revoked, or shown under its own name again")
+        }
+        AlertKind::HeldElsewhere => {
+            format!("{credential} of {key} is revoked, or no other key's file holds it any more")
         }
         AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {
             format!("no sink's target holds the retired {credential} of {key} any more{current}")

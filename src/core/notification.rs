@@ -118,6 +118,8 @@ pub enum AlertKind {
     HeldAgain,
     /// Such a target is given the newest credential soon.
     HeldAgainEnds,
+    /// A credential is not revoked because the file of another key holds it.
+    HeldElsewhere,
     /// A rotation became current.
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
@@ -126,7 +128,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -142,6 +144,7 @@ impl AlertKind {
         Self::OtherName,
         Self::HeldAgain,
         Self::HeldAgainEnds,
+        Self::HeldElsewhere,
         Self::Rotated,
         Self::Lookalike,
     ];
@@ -165,6 +168,7 @@ impl AlertKind {
             Self::OtherName => "other-name",
             Self::HeldAgain => "held-again",
             Self::HeldAgainEnds => "held-again-ends",
+            Self::HeldElsewhere => "held-elsewhere",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
         }
@@ -189,7 +193,8 @@ impl AlertKind {
             | Self::MayBeInUse
             | Self::OtherName
             | Self::HeldAgain
-            | Self::HeldAgainEnds => EventKind::Failure,
+            | Self::HeldAgainEnds
+            | Self::HeldElsewhere => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
             Self::Expiring => EventKind::Expiring,
@@ -220,7 +225,8 @@ impl AlertKind {
             | Self::MayBeInUse
             | Self::OtherName
             | Self::HeldAgain
-            | Self::HeldAgainEnds => false,
+            | Self::HeldAgainEnds
+            | Self::HeldElsewhere => false,
         }
     }
 }

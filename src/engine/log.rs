@@ -208,6 +208,11 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
             key = %name, %rotation, credential, alarm = "other-name",
             "{credential} of {name} is not revoked: {reason}"
         );
+    } else if deferral.kind == DeferralKind::HeldElsewhere {
+        tracing::error!(
+            key = %name, %rotation, credential, alarm = "held-elsewhere",
+            "{credential} of {name} is not revoked yet: {reason}"
+        );
     } else if deferral.kind == DeferralKind::MayBeInUse {
         tracing::warn!(
             key = %name, %rotation, credential, alarm = "may-be-in-use",

@@ -11,6 +11,7 @@ pub mod conditions;
 mod credential_locks;
 mod drift;
 mod effects;
+mod file_search;
 mod key_entry;
 mod ledger_condition;
 mod ledger_watch;

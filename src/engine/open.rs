@@ -17,6 +17,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::engine::credential_locks::CredentialLocks;
+use crate::engine::file_search::FileSearch;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::maintenance::MaintenanceSchedule;
@@ -90,6 +91,7 @@ impl Engine {
             places: PlacePool::default(),
             credential_locks: CredentialLocks::default(),
             configured: Arc::new(configured),
+            file_search: FileSearch::default(),
             awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
             last_reading: reading,
@@ -98,6 +100,8 @@ impl Engine {
             has_reported_rotations: false,
             is_command: mode == RunMode::Command,
         };
+        let all_keys = engine.configured.values();
+        engine.file_search.set_sinks(all_keys.map(AsRef::as_ref));
         engine.register_keys(states, managed, now);
         engine.load_failing_since().await?;
         if mode == RunMode::Daemon && previous_run.is_some_and(is_stopped_daemon) {

@@ -36,6 +36,8 @@ impl Engine {
             .map(|key| (key.name.clone(), Arc::new(key)))
             .collect();
         self.configured = Arc::new(configured.clone());
+        self.file_search
+            .set_sinks(configured.values().map(AsRef::as_ref));
         for key in configured.values() {
             self.maintenance.add_scope(&key.scope, now);
         }

@@ -19,6 +19,7 @@ use crate::core::duration;
 use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
 use crate::engine::credential_locks::CredentialLocks;
+use crate::engine::file_search::FileSearch;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::managed_key::ConfiguredKeys;
@@ -68,6 +69,8 @@ pub struct Engine {
     pub(super) credential_locks: CredentialLocks,
     /// The configured keys.
     pub(super) configured: ConfiguredKeys,
+    /// The search through the files of all configured sinks.
+    pub(super) file_search: FileSearch,
     /// The keys that wait for a place at the provider, by the start of their wait.
     pub(super) awaiting_provider: RunQueue,
     /// The latest time in which no process could start a scheduled run.
@@ -280,6 +283,7 @@ impl Engine {
             downtime: self.downtime,
             locks: self.credential_locks.clone(),
             configured: Arc::clone(&self.configured),
+            file_search: self.file_search.clone(),
             has_others_due: self.due_by_age.len() > usize::from(self.due_by_age.contains(key)),
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),

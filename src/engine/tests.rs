@@ -14,6 +14,7 @@ mod conditions;
 mod create_answers;
 mod credential_names;
 mod failure_scope;
+mod held_elsewhere;
 mod leaks;
 mod logging;
 mod notifications;

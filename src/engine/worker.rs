@@ -24,6 +24,7 @@ use crate::core::scope::Scope;
 use crate::core::state::{Delivery, KeyState, Rotation, Trigger};
 use crate::core::time;
 use crate::engine::credential_locks::{CredentialLocks, LockedCredential};
+use crate::engine::file_search::FileSearch;
 use crate::engine::log;
 use crate::engine::managed_key::{ConfiguredKeys, ManagedKey};
 use crate::engine::operator_command::PendingCommand;
@@ -53,6 +54,8 @@ pub(crate) struct RunContext {
     pub(crate) locks: CredentialLocks,
     /// All configured keys.
     pub(crate) configured: ConfiguredKeys,
+    /// The search through the files of all configured sinks.
+    pub(crate) file_search: FileSearch,
     /// Whether other keys may fall due by their age together with this one.
     pub(crate) has_others_due: bool,
     /// The scope of the key's credentials.

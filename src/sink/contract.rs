@@ -52,6 +52,12 @@ pub trait Sink: Send + Sync {
         TargetContent::Unknown
     }
 
+    /// Returns a look at what the target really holds as work that blocks its thread, if
+    /// it is short and needs no connection. It may hang with its file system.
+    fn blocking_inspection(&self) -> Option<BlockingInspection> {
+        None
+    }
+
     /// Whether the sink replaces the credential that rekeyd itself works with.
     fn rotates_self_credential(&self) -> bool {
         false
@@ -101,6 +107,9 @@ pub trait Sink: Send + Sync {
 
 /// Returns how a target differs from what its sink accepted. It blocks its thread.
 pub type BlockingDriftCheck = Box<dyn FnOnce() -> Option<Drift> + Send>;
+
+/// Returns what a target holds. It blocks its thread.
+pub type BlockingInspection = Box<dyn FnOnce() -> TargetContent + Send>;
 
 /// Where concurrent deliveries and preflights are counted and limited together: one
 /// receiver that hangs delays no sinks of another.

@@ -9,6 +9,7 @@ mod contract;
 pub(crate) mod drift;
 mod error;
 pub mod file;
+pub(crate) mod inspection;
 // docs/development/adding-a-sink.md has this source, which therefore has to compile.
 #[cfg(test)]
 #[path = "../../tests/docs/null_sink.rs"]
@@ -27,7 +28,8 @@ use self::target::SinkType;
 use crate::core::state::FileNote;
 
 pub use self::contract::{
-    BlockingDriftCheck, DeliveredPayload, Destination, Payload, ReplacedCredential, Sink,
+    BlockingDriftCheck, BlockingInspection, DeliveredPayload, Destination, Payload,
+    ReplacedCredential, Sink,
 };
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,

@@ -322,3 +322,90 @@ fn two_keys_adopt_one_credential() {
     );
     assert_eq!(rows.count(), 2);
 }
+
+/// One admin key, pasted everywhere, also as rekeyd's own.
+#[test]
+fn own_admin_key_is_adopted_by_each_key_whose_file_holds_it() {
+    for (first, own) in [("app", "own"), ("app", "a-own")] {
+        let world = TestEnv::start(&[]);
+        configure_beside_own(&world, first, own);
+        let (id, secret) = create_manually(&world, "pasted everywhere");
+        write(&world.path("admin-key"), &secret);
+        write(&world.path("app.key"), &secret);
+        let shown = world.ok(&["adopt", "--from-sinks"]);
+        for key in [first, own] {
+            assert!(
+                shown.contains(&format!("{key}: would adopt {id}")),
+                "{shown}"
+            );
+        }
+        let adopted = world.ok(&["adopt", "--from-sinks", "--yes"]);
+        for key in [first, own] {
+            let line = format!("adopted {id} as current of {key}\n");
+            assert!(adopted.contains(&line), "{adopted}");
+        }
+        world.ok(&["rotate", own, "--revoke-previous-now"]);
+        world.ok(&["once"]);
+        assert!(world.live_ids().contains(&id), "app still uses it");
+        world.ok(&["rotate", first, "--revoke-previous-now"]);
+        world.ok(&["once"]);
+        assert!(!world.live_ids().contains(&id));
+    }
+}
+
+/// A key that did not adopt rekeyd's former admin key is not left with a dead one.
+#[test]
+fn admin_key_in_an_unadopted_file_is_kept() {
+    let world = TestEnv::start(&[]);
+    configure_beside_own(&world, "app", "own");
+    let (id, secret) = create_manually(&world, "pasted everywhere");
+    write(&world.path("admin-key"), &secret);
+    write(&world.path("app.key"), &secret);
+    world.ok(&["adopt", "own", &id]);
+    world.ok(&["rotate", "own", "--revoke-previous-now"]);
+    world.ok(&["once"]);
+    assert!(world.live_ids().contains(&id));
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(
+        status.contains(&format!("rekeyd adopt app {id}")),
+        "{status}"
+    );
+    world.ok(&["adopt", "app", &id]);
+}
+
+/// Configures a key with a file, and one of rekeyd's own.
+fn configure_beside_own(world: &TestEnv, key: &str, own: &str) {
+    let options = "schedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
+                   revoke-when-idle-for = \"0s\"\ninitial-rotation = \"scheduled\"\n";
+    world.configure(&format!(
+        "[key.{key}]\n{options}[[key.{key}.sink]]\ntype = \"file\"\npath = \"DIR/app.key\"\n\
+         [key.{own}]\n{options}[[key.{own}.sink]]\ntype = \"self\"\n"
+    ));
+}
+
+/// A secret in the place of an id is neither sent nor printed.
+#[test]
+fn secret_in_the_place_of_an_id_is_refused() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "initial-rotation = \"scheduled\"\n");
+    let (_, secret) = create_manually(&world, "made for a");
+    for command in [
+        &["adopt", "a"][..],
+        &["revoke"],
+        &["hold"],
+        &["release"],
+        &["rotate"],
+        &["pause"],
+        &["resume"],
+        &["history"],
+        &["status"],
+        &["schedule"],
+    ] {
+        let arguments: Vec<_> = command.iter().copied().chain([secret.as_str()]).collect();
+        let refused = world.run(&arguments);
+        assert_eq!(refused.status.code(), Some(2), "{command:?}");
+        let printed = text(&refused.stdout) + &text(&refused.stderr);
+        assert!(printed.contains("looks like the secret"), "{printed}");
+        assert!(!printed.contains(&secret[12..24]), "{printed}");
+    }
+}

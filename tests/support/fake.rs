@@ -30,8 +30,8 @@ use rekeyd::provider::{
     ProviderResponse, RetryAdvice,
 };
 use rekeyd::sink::{
-    Acceptance, DeliveryError, Destination, Drift, DriftKind, Payload, Sink, SinkError,
-    SinkProblem, TargetContent,
+    Acceptance, BlockingInspection, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
+    SinkError, SinkProblem, TargetContent,
 };
 use tokio::sync::watch;
 
@@ -150,6 +150,10 @@ struct FakeWorld {
     unavailable_sinks: Mutex<BTreeSet<String>>,
     /// The name of the sink that does not answer.
     hanging_sink: watch::Sender<Option<String>>,
+    /// What the targets of sinks hold that can be looked at, by the names of the sinks.
+    contents: Mutex<BTreeMap<String, Option<String>>>,
+    /// The redacted values that the provider shows, by id.
+    redacted: Mutex<BTreeMap<String, String>>,
     /// The id of the credential whose retrieval is not answered.
     held_retrieval: watch::Sender<Option<String>>,
 }
@@ -159,6 +163,23 @@ impl FakeWorld {
         let mut hanging = self.hanging_sink.subscribe();
         let answers = |hanging: &Option<String>| hanging.as_ref() != Some(&sink.name);
         hanging.wait_for(answers).await.unwrap();
+    }
+
+    fn redacted_of(&self, id: &str) -> Option<String> {
+        let given = self.redacted.lock().unwrap().get(id).cloned();
+        let of_created = || {
+            let shown = self.redacted_of_created.lock().unwrap().clone();
+            shown.filter(|_| id.starts_with("key_of_"))
+        };
+        given.or_else(of_created)
+    }
+
+    fn content_of(&self, sink: &SinkId) -> TargetContent {
+        match self.contents.lock().unwrap().get(&sink.name) {
+            None => TargetContent::Unknown,
+            Some(None) => TargetContent::NoKey,
+            Some(Some(content)) => TargetContent::from_text(content),
+        }
     }
 
     fn record_call(&self, call: String) {
@@ -219,12 +240,7 @@ impl FakeWorld {
                         .copied()
                         .unwrap_or_else(at),
                 ),
-                redacted_value: self
-                    .redacted_of_created
-                    .lock()
-                    .unwrap()
-                    .clone()
-                    .filter(|_| id.starts_with("key_of_")),
+                redacted_value: self.redacted_of(id),
                 ..metadata(id)
             },
             name: Some(name),
@@ -474,11 +490,18 @@ impl Sink for FakeSink {
 
     async fn inspect(&self) -> TargetContent {
         let held = self.0.held_keys.lock().unwrap();
-        let key = held.get(&self.1.name).map(String::as_str);
-        key.map_or(TargetContent::Unknown, TargetContent::from_text)
+        match held.get(&self.1.name) {
+            Some(key) => TargetContent::from_text(key),
+            None => self.0.content_of(&self.1),
+        }
     }
 
-    async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {
+    fn blocking_inspection(&self) -> Option<BlockingInspection> {
+        let (world, sink) = (Arc::clone(&self.0), self.1.clone());
+        Some(Box::new(move || world.content_of(&sink)))
+    }
+
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
         self.0.record_call("deliver".to_owned());
         self.0.wait_while_hanging(&self.1).await;
         if self
@@ -491,7 +514,13 @@ impl Sink for FakeSink {
             return Err(DeliveryError::not_accepted("away".to_owned()));
         }
         match *self.0.delivery_failure.lock().unwrap() {
-            None => Ok(()),
+            None => {
+                let mut contents = self.0.contents.lock().unwrap();
+                if let Some(content) = contents.get_mut(&self.1.name) {
+                    *content = Some(payload.secret.expose().to_owned());
+                }
+                Ok(())
+            }
             Some(acceptance) => Err(DeliveryError {
                 retry_after: *self.0.requested_pause.lock().unwrap(),
                 ..DeliveryError::new(acceptance, format!("{acceptance:?}"))
@@ -629,6 +658,19 @@ impl Fakes {
     pub(crate) fn set_unavailable_sinks(&self, names: &[&str]) {
         let names = names.iter().map(|name| (*name).to_owned());
         *self.world.unavailable_sinks.lock().unwrap() = names.collect();
+    }
+
+    /// Makes the target of a sink hold this from now on, so that it can be looked at.
+    pub(crate) fn set_content(&self, sink: &str, content: Option<&str>) {
+        let content = content.map(str::to_owned);
+        let mut contents = self.world.contents.lock().unwrap();
+        contents.insert(sink.to_owned(), content);
+    }
+
+    /// Makes the provider show this redacted value of a credential.
+    pub(crate) fn set_redacted(&self, id: &str, value: &str) {
+        let mut redacted = self.world.redacted.lock().unwrap();
+        redacted.insert(id.to_owned(), value.to_owned());
     }
 
     /// Makes deliveries to this sink hang from now on; with none, ends the hang.

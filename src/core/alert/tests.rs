@@ -327,6 +327,11 @@ fn doubtful_credentials_raise_one_alert_each() {
     for (kind, since, expected) in [
         (DeferralKind::MayBeInUse, today, Some("may-be-in-use key_1")),
         (DeferralKind::OtherName, today, Some("other-name key_1")),
+        (
+            DeferralKind::HeldElsewhere,
+            today,
+            Some("held-elsewhere key_1"),
+        ),
         (DeferralKind::SelfCredential, today, None),
         (
             DeferralKind::SelfCredential,

@@ -74,11 +74,61 @@ pub enum Blocker {
     OtherName,
     /// A row has this credential: it is no duplicate.
     HasRow,
+    /// The file of a sink holds it, although no row says so.
+    HeldElsewhere,
 }
 
-/// Decides whether a credential is revoked.
+/// Decides whether a credential is revoked. The files of the configured sinks are
+/// observed last, so that they are read as late as possible, and for no credential that
+/// stays anyway.
 #[must_use]
 pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timestamp) -> Revocation {
+    match decide_without_files(candidate, observation, now) {
+        Revocation::Delete => decide_by_files(candidate.reason, observation, now),
+        decided @ (Revocation::Observe(_)
+        | Revocation::AlreadyGone
+        | Revocation::Defer(_)
+        | Revocation::Blocked(_)) => decided,
+    }
+}
+
+/// Keeps a credential that the file of a configured sink holds, although no row says so:
+/// its consumer would be left with a dead key.
+fn decide_by_files(
+    reason: RevocationReason,
+    observation: &Observation,
+    now: Timestamp,
+) -> Revocation {
+    let kept = match reason {
+        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
+            Revocation::Defer(Deferral {
+                until: time::after(now, IN_USE_RECHECK_PAUSE),
+                reason: DeferReason::HeldElsewhere,
+                final_warning: false,
+            })
+        }
+        RevocationReason::DuplicateLabel
+        | RevocationReason::Eviction
+        | RevocationReason::Operator { force: false } => {
+            Revocation::Blocked(Blocker::HeldElsewhere)
+        }
+        // No file delays the end of what leaked, and an operator can insist.
+        RevocationReason::Leaked { .. } | RevocationReason::Operator { force: true } => {
+            return Revocation::Delete;
+        }
+    };
+    match observation.is_held_elsewhere {
+        None => Revocation::Observe(ObservationPart::Files),
+        Some(true) => kept,
+        Some(false) => Revocation::Delete,
+    }
+}
+
+fn decide_without_files(
+    candidate: &Candidate<'_>,
+    observation: &Observation,
+    now: Timestamp,
+) -> Revocation {
     if let Some(blocker) = blocker(candidate, observation, now) {
         return Revocation::Blocked(blocker);
     }

@@ -244,11 +244,13 @@ pub enum DeferralKind {
     UsedByOtherKey,
     /// The target of a sink holds it again.
     HeldAgain,
+    /// The file of another key holds it, and that key has no row of it.
+    HeldElsewhere,
 }
 
 impl DeferralKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SelfCredential,
         Self::MayBeInUse,
         Self::RecentlyUsed,
@@ -257,6 +259,7 @@ impl DeferralKind {
         Self::OtherName,
         Self::UsedByOtherKey,
         Self::HeldAgain,
+        Self::HeldElsewhere,
     ];
 
     /// Returns the kind's word in the ledger.
@@ -271,6 +274,7 @@ impl DeferralKind {
             Self::OtherName => "other-name",
             Self::UsedByOtherKey => "used-by-other-key",
             Self::HeldAgain => "held-again",
+            Self::HeldElsewhere => "held-elsewhere",
         }
     }
 

@@ -19,7 +19,8 @@ use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::{CommandError, SharedListing};
 use crate::engine::worker::Worker;
 use crate::provider::ListedCredential;
-use crate::sink::TargetContent;
+use crate::sink::inspection::inspect_batch;
+use crate::sink::{Sink, TargetContent};
 
 /// What a sink's target holds.
 type InspectedTarget = (SinkId, TargetContent);
@@ -99,7 +100,7 @@ impl Worker {
     ) -> Result<Vec<InspectedTarget>, CommandError> {
         let mut held = Vec::new();
         for (sink, _) in &managed.sinks {
-            let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
+            let Some(content) = self.attempt_at_sink(look_at(sink.as_ref())).await else {
                 return Err(CommandError::Rejected("rekeyd stops".to_owned()));
             };
             held.push((sink.id().clone(), content));
@@ -184,7 +185,7 @@ impl Worker {
         // No key's worker deletes it meanwhile.
         let lock = self.lock_credential(credential).await?;
         self.check_adoptable(credential, &lock.others).await?;
-        let found = self.retrieve_to_adopt(managed, credential).await?;
+        let found = self.retrieve_to_adopt(managed, credential, held).await?;
         let contradiction = self.find_contradiction(&found.metadata, beside, held);
         if let Some((sink, keys)) = contradiction.filter(|_| !force) {
             return Err(CommandError::Rejected(format!(
@@ -263,6 +264,7 @@ impl Worker {
         &self,
         managed: &ManagedKey,
         credential: &CredentialId,
+        held: &[InspectedTarget],
     ) -> Result<ListedCredential, CommandError> {
         let answer = self.services.provider.retrieve(credential).await;
         self.observe_response(&answer);
@@ -277,11 +279,13 @@ impl Worker {
         let usage = self.services.provider.usage(credential, redacted);
         let mut sinks = managed.sinks.iter();
         let has_self_sink = sinks.any(|(sink, _)| sink.rotates_self_credential());
+        let mut contents = held.iter().map(|(_, content)| content.keys());
+        let is_held = contents.any(|keys| holds_credential(keys, &found.metadata));
         // One that only may be in use is not revoked by the schedule.
-        if usage == CredentialUsage::InUse && !has_self_sink {
+        if usage == CredentialUsage::InUse && !has_self_sink && !is_held {
             return Err(CommandError::Rejected(format!(
                 "{credential} is what rekeyd itself works with; only a key with the sink \
-                 \"self\" can adopt it"
+                 \"self\", or one whose file holds it, can adopt it"
             )));
         }
         Ok(found)
@@ -306,6 +310,18 @@ impl Worker {
             !keys.is_empty() && keys.iter().all(is_other) && !is_any_of(keys, known())
         })
     }
+}
+
+/// Looks at what a target really holds: the file of rekeyd's own credential is no
+/// exception.
+async fn look_at(sink: &dyn Sink) -> TargetContent {
+    let look = sink.rotates_self_credential();
+    let Some(look) = look.then(|| sink.blocking_inspection()).flatten() else {
+        return sink.inspect().await;
+    };
+    let inspected = inspect_batch(vec![look], |_, content| Some(content)).await;
+    let content = inspected.and_then(|mut contents| contents.pop());
+    content.unwrap_or(TargetContent::Unknown)
 }
 
 /// Returns whether another key may adopt a credential whose row has this phase: it is

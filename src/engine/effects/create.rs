@@ -372,6 +372,7 @@ impl Worker {
                 (deferral.message(), Some(pause))
             }
             Ok(RevocationOutcome::OtherName(other)) => (other.message(), None),
+            Ok(RevocationOutcome::HeldElsewhere(held)) => (held.message(), None),
             Ok(RevocationOutcome::Blocked(_)) => {
                 (format!("{} has a row of its own", credential.id), None)
             }

@@ -171,6 +171,7 @@ impl Worker {
             // The list was stale.
             Ok(RevocationOutcome::AlreadyGone | RevocationOutcome::Blocked(_)) => return Ok(()),
             Ok(RevocationOutcome::OtherName(other)) => other.message(),
+            Ok(RevocationOutcome::HeldElsewhere(held)) => held.message(),
             Ok(RevocationOutcome::StillShown) => STILL_SHOWN.to_owned(),
             Ok(RevocationOutcome::Reconfigured) => RECONFIGURED.to_owned(),
             Ok(RevocationOutcome::Deferred(deferral)) => deferral.message(),

@@ -8,7 +8,9 @@ use crate::core::change::{
     Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
 };
 use crate::core::decide::due::expiry_window;
-use crate::core::decide::revocation::{Blocker, Observation, RevocationReason, holding_sinks};
+use crate::core::decide::revocation::{
+    Blocker, Observation, OtherHolder, RevocationReason, has_newer_current, holding_sinks,
+};
 use crate::core::ids::{CredentialId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, overlap_or_default, sink_hold};
@@ -133,7 +135,8 @@ impl Worker {
                 )));
             }
             Ok(RevocationOutcome::Blocked(Blocker::HeldBy(sinks))) => {
-                return Err(CommandError::Rejected(self.held_message(&rotation, &sinks)));
+                let message = self.held_message(&rotation, &sinks, &lock.others);
+                return Err(CommandError::Rejected(message));
             }
             Ok(RevocationOutcome::Reconfigured) => {
                 return Err(CommandError::Rejected(format!(
@@ -145,6 +148,14 @@ impl Worker {
                     "{credential} is not revoked: {}; {}",
                     other.message(),
                     other.advice(credential)
+                )));
+            }
+            Ok(RevocationOutcome::HeldElsewhere(held)) => {
+                return Err(CommandError::Rejected(format!(
+                    "{credential} is not revoked: {}; {}; or leave its consumers with a dead key \
+                     (--force)",
+                    held.message(),
+                    held.advice(credential)
                 )));
             }
             Ok(RevocationOutcome::Blocked(Blocker::MayBeInUse)) => {
@@ -189,12 +200,41 @@ impl Worker {
     }
 
     /// Describes why a credential that `sinks` may hold is not revoked, and what to do.
-    fn held_message(&self, rotation: &Rotation, sinks: &[SinkId]) -> String {
+    fn held_message(
+        &self,
+        rotation: &Rotation,
+        sinks: &[SinkId],
+        others: &[OtherHolder],
+    ) -> String {
         let credential = rotation.credential.as_ref();
         let credential = credential.map_or("the credential", |held| held.id.as_str());
         let key = &self.state.key;
         let names: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
         let names = names.join(", ");
+        let unmoved = others.iter().find(|other| {
+            other.rotation.phase != Phase::Retired
+                && !has_newer_current(&other.rotation, &other.key)
+        });
+        if let Some(unmoved) = unmoved {
+            let other = &unmoved.key.key;
+            let step = if unmoved.policy.is_some() {
+                format!("rotate that (`rekeyd rotate {other}`), and wait until its overlap is over")
+            } else {
+                "which is not configured, so nothing replaces it there".to_owned()
+            };
+            return format!(
+                "{credential} may be held by {names}; it is also the credential of {other}: \
+                 {step}; or leave its consumers with a dead key (--force)"
+            );
+        }
+        if self.managed.is_none() && rotation.deadline.is_none() {
+            return format!(
+                "{credential} may be held by {names}; the key {key} is not configured, so nothing \
+                 replaces it there; see that nobody uses it any more, or that another key was \
+                 written in its place, and revoke it in spite of that: `rekeyd revoke \
+                 {credential} --force`"
+            );
+        }
         if rotation.phase != Phase::Retired {
             let advice = held_advice(rotation, &self.state);
             return format!(
@@ -366,7 +406,11 @@ impl Worker {
         };
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
-        Ok(format!("{key} is rotated by schedule again"))
+        Ok(if self.managed.is_some() {
+            format!("{key} is rotated by schedule again")
+        } else {
+            format!("{key} is not paused any more; it is not configured, so nothing rotates it")
+        })
     }
 }
 

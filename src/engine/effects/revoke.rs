@@ -21,6 +21,7 @@ use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
 use crate::core::time;
 use crate::engine::conditions::clock_mismatch_message;
 use crate::engine::credential_locks::LockedCredential;
+use crate::engine::effects::held_elsewhere::{HeldElsewhere, Holder};
 use crate::engine::effects::{redacted_value_of, retry_delay};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -46,6 +47,8 @@ pub(super) enum RevocationOutcome {
     Blocked(Blocker),
     /// The provider does not show the credential under its recorded name.
     OtherName(OtherName),
+    /// The files of sinks hold the credential, although no row says so.
+    HeldElsewhere(HeldElsewhere),
     /// The configuration changed after the observation: the revocation is decided again
     /// by the new one.
     Reconfigured,
@@ -109,6 +112,8 @@ pub(super) struct DecidedRevocation {
     redacted: Option<String>,
     /// The name that the provider shows.
     shown_name: Option<String>,
+    /// The files that hold the credential, although no row says so.
+    holders: Vec<Holder>,
 }
 
 impl Worker {
@@ -174,6 +179,16 @@ impl Worker {
                     final_warning: false,
                 })
             }
+            Ok(RevocationOutcome::HeldElsewhere(held)) => {
+                let advice = held.advice(&credential.id);
+                Change::from(RevocationDeferral {
+                    rotation: rotation.clone(),
+                    retry_at: held.until,
+                    kind: DeferralKind::HeldElsewhere,
+                    reason: format!("{}; {advice}", held.message()),
+                    final_warning: false,
+                })
+            }
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Reconfigured) => return Ok(()),
@@ -206,13 +221,23 @@ impl Worker {
                 until,
             })
         };
+        let held_elsewhere = |until| {
+            RevocationOutcome::HeldElsewhere(HeldElsewhere {
+                holders: decided.holders.clone(),
+                until,
+            })
+        };
         match decided.revocation {
             Revocation::Delete => self.send_deletion(credential, reason, &decided).await,
             Revocation::AlreadyGone => Ok(RevocationOutcome::AlreadyGone),
             Revocation::Defer(deferral) if deferral.reason == DeferReason::OtherName => {
                 Ok(other_name(deferral.until))
             }
+            Revocation::Defer(deferral) if deferral.reason == DeferReason::HeldElsewhere => {
+                Ok(held_elsewhere(deferral.until))
+            }
             Revocation::Defer(deferral) => Ok(RevocationOutcome::Deferred(deferral)),
+            Revocation::Blocked(Blocker::HeldElsewhere) => Ok(held_elsewhere(self.now())),
             Revocation::Blocked(Blocker::OtherName) => Ok(other_name(self.now())),
             Revocation::Blocked(blocker) => Ok(RevocationOutcome::Blocked(blocker)),
             // `decide_revocation` never returns this variant.
@@ -230,6 +255,7 @@ impl Worker {
         name: ExpectedName<'_>,
     ) -> Result<DecidedRevocation, ProviderError> {
         let mut shown_name = None;
+        let mut holders = Vec::new();
         let mut observation = Observation::default();
         let mut redacted = redacted_value_of(None, credential);
         loop {
@@ -264,6 +290,14 @@ impl Worker {
                 Revocation::Observe(ObservationPart::Successor) => {
                     observation.successor_exists = Some(self.successors_exist(&lock.others).await?);
                 }
+                Revocation::Observe(ObservationPart::Files) => {
+                    let searched = CredentialMetadata {
+                        redacted_value: redacted.clone(),
+                        ..credential.clone()
+                    };
+                    holders = self.find_holders(&searched, rotation, reason).await;
+                    observation.is_held_elsewhere = Some(!holders.is_empty());
+                }
                 Revocation::Delete
                 | Revocation::AlreadyGone
                 | Revocation::Defer(_)
@@ -277,6 +311,7 @@ impl Worker {
                         observation,
                         redacted,
                         shown_name,
+                        holders,
                     });
                 }
             }

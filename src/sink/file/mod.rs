@@ -35,6 +35,7 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,8 +57,8 @@ use crate::sink::target::{
     Substitute,
 };
 use crate::sink::{
-    BlockingDriftCheck, DeliveredPayload, DeliveryError, Destination, Drift, Payload, Sink,
-    SinkError, SinkProblem, SinkProblemKind, TargetContent,
+    BlockingDriftCheck, BlockingInspection, DeliveredPayload, DeliveryError, Destination, Drift,
+    Payload, Sink, SinkError, SinkProblem, SinkProblemKind, TargetContent,
 };
 
 /// The type of these sinks.
@@ -156,6 +157,9 @@ pub(super) async fn read_noted_path(path: PathBuf, note: FileNote) -> TargetCont
     read.await.unwrap_or(TargetContent::Unknown)
 }
 
+/// How many looks at one file may hang, each with a thread, before no other begins.
+const MAX_HANGING_LOOKS: usize = 2;
+
 /// A sink that replaces a file with each new secret.
 #[derive(Debug)]
 pub struct FileSink {
@@ -164,6 +168,8 @@ pub struct FileSink {
     target: Arc<FileTarget>,
     /// What is known about its folder.
     guard: Arc<FolderGuard>,
+    /// The number of looks that have not come back.
+    looks: Arc<AtomicUsize>,
 }
 
 impl FileSink {
@@ -180,6 +186,7 @@ impl FileSink {
             settings: Arc::clone(settings),
             target: Arc::clone(target),
             guard: Arc::new(FolderGuard::new(protected, folder)),
+            looks: Arc::default(),
         }
     }
 
@@ -294,6 +301,20 @@ impl Sink for FileSink {
         let location = self.location();
         let inspected = self.run_with_timeout(move || inspect::inspect(&location));
         inspected.await.unwrap_or(TargetContent::Unknown)
+    }
+
+    /// Returns a look, unless earlier ones hang.
+    fn blocking_inspection(&self) -> Option<BlockingInspection> {
+        let (location, looks) = (self.location(), Arc::clone(&self.looks));
+        Some(Box::new(move || {
+            if looks.fetch_add(1, Ordering::Relaxed) >= MAX_HANGING_LOOKS {
+                looks.fetch_sub(1, Ordering::Relaxed);
+                return TargetContent::Unknown;
+            }
+            let content = inspect::inspect(&location);
+            looks.fetch_sub(1, Ordering::Relaxed);
+            content
+        }))
     }
 
     fn has_on_change(&self) -> bool {

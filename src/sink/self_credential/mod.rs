@@ -25,7 +25,8 @@ use crate::sink::target::{
     Substitute,
 };
 use crate::sink::{
-    DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem, TargetContent,
+    BlockingInspection, DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem,
+    TargetContent,
 };
 
 /// The type of these sinks.
@@ -155,6 +156,10 @@ impl Sink for SelfCredentialSink {
         } else {
             content
         }
+    }
+
+    fn blocking_inspection(&self) -> Option<BlockingInspection> {
+        self.file.blocking_inspection()
     }
 
     fn rotates_self_credential(&self) -> bool {

@@ -86,6 +86,8 @@ pub enum DeferReason {
         /// When that target is given the newest one.
         repaired_at: Timestamp,
     },
+    /// The file of another key holds it, and that key has no row of it.
+    HeldElsewhere,
 }
 
 impl DeferReason {
@@ -101,6 +103,7 @@ impl DeferReason {
             Self::OtherName => DeferralKind::OtherName,
             Self::UsedByOtherKey => DeferralKind::UsedByOtherKey,
             Self::HeldAgain { .. } => DeferralKind::HeldAgain,
+            Self::HeldElsewhere => DeferralKind::HeldElsewhere,
         }
     }
 }
@@ -145,6 +148,7 @@ impl fmt::Display for DeferReason {
                  this one goes one overlap later",
                 time::to_text(*repaired_at)
             ),
+            Self::HeldElsewhere => formatter.write_str("the file of another key holds it"),
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Observation {
     pub usage: Option<CredentialUsage>,
     /// Whether the provider has the credential that replaced it.
     pub successor_exists: Option<bool>,
+    /// Whether the file of a configured sink holds it, although no row says so.
+    pub is_held_elsewhere: Option<bool>,
 }
 
 /// The provider's answer about one credential.
@@ -77,4 +79,6 @@ pub enum ObservationPart {
     Usage,
     /// [`Observation::successor_exists`].
     Successor,
+    /// [`Observation::is_held_elsewhere`].
+    Files,
 }

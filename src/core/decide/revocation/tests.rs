@@ -1,5 +1,6 @@
 //! Every combination of observation, reason, phase and hold, against a table of rules.
 
+mod files;
 mod sightings;
 
 use std::time::Duration;
@@ -783,6 +784,7 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::Defer(deferral) => match deferral.reason {
             DeferReason::UsedByOtherKey => panic!("no other key has it"),
             DeferReason::HeldAgain { .. } => panic!("no target was seen with it"),
+            DeferReason::HeldElsewhere => panic!("no file holds it"),
             DeferReason::SelfCredential => Expected::DeferSelfCredential,
             DeferReason::MayBeInUse => Expected::DeferMayBeInUse,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
@@ -792,6 +794,7 @@ fn tag(decided: &Revocation) -> Expected {
         },
         Revocation::Blocked(blocker) => match blocker {
             Blocker::NotDue(_) => Expected::NotDue,
+            Blocker::HeldElsewhere => panic!("no file holds it"),
             Blocker::Clock => Expected::Clock,
             Blocker::SelfCredential => Expected::SelfCredential,
             Blocker::MayBeInUse => Expected::MayBeInUse,
@@ -885,6 +888,7 @@ fn observation(answer: Remote, provider_time: ProviderTime) -> Observation {
         },
         usage: Some(CredentialUsage::Unused),
         successor_exists: Some(true),
+        is_held_elsewhere: Some(false),
     }
 }
 

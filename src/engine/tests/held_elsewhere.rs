@@ -1,0 +1,194 @@
+//! A credential that a person made, in the files of keys that did not adopt it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::core::active_credential::CredentialUsage;
+use crate::core::change::{Change, OperatorChange};
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::scope::Scope;
+use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::tests::fake::{Fakes, key, sink_named};
+use crate::engine::tests::rotation_changes::adopted;
+use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
+const OVERLAP: Duration = HOUR;
+const SECRET: &str = "sk-admin-0123456789abcdefXYZ";
+
+fn other() -> KeyName {
+    KeyName::new("reports").unwrap()
+}
+
+/// Returns two keys, each with a sink of its own.
+fn keys(fakes: &Fakes, is_required: bool) -> Vec<ManagedKey> {
+    let mut first = fakes.key_with("@monthly", &[("first", true)]);
+    let mut second = fakes.key_with("@monthly", &[("second", is_required), ("endpoint", true)]);
+    for (managed, name) in [(&mut first, key()), (&mut second, other())] {
+        managed.name = name;
+        let policy = Arc::make_mut(&mut managed.policy);
+        policy.overlap = OVERLAP;
+        policy.revoke_when_idle_for = Duration::ZERO;
+    }
+    vec![first, second]
+}
+
+/// Returns an engine whose first key has adopted `key_1`, which the file of the second
+/// key holds, too.
+async fn engine_of(fakes: &Fakes, is_required: bool) -> Engine {
+    let Change::Operator(OperatorChange::CredentialAdopted(mut adopted)) =
+        adopted(1, Scope::AdminKeys)
+    else {
+        panic!("no adoption");
+    };
+    adopted.credential.redacted_value = Some("sk-admin-...XYZ".to_owned());
+    adopted.sinks = vec![(sink_named("first"), true)];
+    fakes.set_redacted("key_1", "sk-admin-...XYZ");
+    fakes.set_content("first", Some(SECRET));
+    fakes.set_content("second", Some(SECRET));
+    fakes
+        .write_ledger(vec![(key(), vec![Change::from(adopted)])])
+        .await;
+    fakes
+        .open_engine(keys(fakes, is_required), RunMode::Daemon)
+        .await
+}
+
+fn rotate(engine: &mut Engine, key: &KeyName, revoke_previous: bool, may_replace: bool) {
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous,
+        may_replace,
+    };
+    assert!(engine.request_rotation(key, request));
+}
+
+async fn run(
+    fakes: &Fakes,
+    engine: &mut Engine,
+    key: &KeyName,
+    command: OperatorCommand,
+) -> Result<String, CommandError> {
+    let (reply, receiver) = oneshot::channel();
+    let pending = PendingCommand {
+        command,
+        started: Arc::default(),
+        reply,
+    };
+    assert!(engine.submit_command(key, pending));
+    fakes.run_for(engine, MINUTE).await;
+    receiver.await.unwrap()
+}
+
+fn id() -> CredentialId {
+    CredentialId::new("key_1".to_owned())
+}
+
+fn adopt() -> OperatorCommand {
+    OperatorCommand::Adopt {
+        credential: id(),
+        force: false,
+        operator: None,
+    }
+}
+
+fn revoke(force: bool) -> OperatorCommand {
+    OperatorCommand::Revoke {
+        credential: id(),
+        force,
+        name: None,
+        operator: None,
+    }
+}
+
+fn is_alive(fakes: &Fakes) -> bool {
+    fakes.live_ids().contains(&"key_1".to_owned())
+}
+
+/// Whatever takes the credential out of the other key's file ends the wait.
+#[tokio::test]
+async fn credential_in_the_file_of_another_key_is_kept_until_that_moves() {
+    for revokes_previous in [false, true] {
+        for end in ["adopted", "replaced", "removed", "other"] {
+            let fakes = Fakes::new(&[("key_1", "by hand")]);
+            let mut engine = engine_of(&fakes, true).await;
+            rotate(&mut engine, &key(), revokes_previous, false);
+            fakes.run_for(&mut engine, OVERLAP * 6).await;
+            assert!(is_alive(&fakes), "{end}");
+            let error = "SELECT error FROM history WHERE credential_id = 'key_1'";
+            let error = fakes.query_rows(error).concat();
+            for part in ["second", "reports", "rekeyd adopt reports key_1"] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+            match end {
+                "adopted" => {
+                    let adopted = run(&fakes, &mut engine, &other(), adopt()).await;
+                    adopted.unwrap();
+                    fakes.run_for(&mut engine, OVERLAP * 3).await;
+                    assert!(is_alive(&fakes), "it is that of reports");
+                    rotate(&mut engine, &other(), false, false);
+                    fakes.run_for(&mut engine, OVERLAP / 2).await;
+                    assert!(is_alive(&fakes), "reports is in its overlap");
+                }
+                "replaced" => rotate(&mut engine, &other(), false, true),
+                "removed" => fakes.set_content("second", None),
+                _ => fakes.set_content("second", Some("sk-admin-0123456789abcdefABC")),
+            }
+            fakes.run_for(&mut engine, OVERLAP * 2).await;
+            assert!(!is_alive(&fakes), "{end}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn operator_is_told_which_file_holds_a_credential() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let mut engine = engine_of(&fakes, true).await;
+    rotate(&mut engine, &key(), false, false);
+    fakes.run_for(&mut engine, OVERLAP * 2).await;
+    let refused = run(&fakes, &mut engine, &key(), revoke(false)).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("second") && refused.contains("--force"),
+        "{refused}"
+    );
+    run(&fakes, &mut engine, &key(), revoke(true))
+        .await
+        .unwrap();
+    assert!(!is_alive(&fakes));
+}
+
+/// No rotation follows for an optional sink that has accepted a newer credential.
+#[tokio::test]
+async fn optional_file_counts_until_it_accepted_another_credential() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let mut engine = engine_of(&fakes, false).await;
+    rotate(&mut engine, &key(), false, false);
+    fakes.run_for(&mut engine, OVERLAP * 3).await;
+    assert!(is_alive(&fakes));
+    rotate(&mut engine, &other(), false, true);
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.set_content("second", Some(SECRET));
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(!is_alive(&fakes));
+}
+
+/// A key without the sink `self` adopts rekeyd's own credential if its file holds it.
+#[tokio::test]
+async fn own_credential_is_adopted_by_each_key_whose_file_holds_it() {
+    for (content, is_adopted) in [
+        (Some(SECRET), true),
+        (Some("sk-admin-0123456789abcdefABC"), false),
+        (None, false),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "by hand")]);
+        let mut engine = engine_of(&fakes, true).await;
+        fakes.set_usage(CredentialUsage::InUse);
+        fakes.set_content("second", content);
+        let adopted = run(&fakes, &mut engine, &other(), adopt()).await;
+        assert_eq!(adopted.is_ok(), is_adopted, "{content:?}: {adopted:?}");
+    }
+}

@@ -1,0 +1,31 @@
+//! Looks at the targets of many sinks, on few threads.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use super::TargetContent;
+use super::contract::BlockingInspection;
+use crate::platform::BlockingPool;
+
+/// The threads of these looks: one pass over the files of 10,000 keys would start
+/// hundreds otherwise.
+static INSPECTIONS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(8));
+
+/// How long the looks at several targets may take before each runs alone.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs several looks on one thread, and returns what `compare` makes of each content.
+/// None if one of them hangs.
+pub(crate) async fn inspect_batch<T: Send + 'static>(
+    inspections: Vec<BlockingInspection>,
+    compare: impl Fn(usize, TargetContent) -> Option<T> + Send + 'static,
+) -> Option<Vec<T>> {
+    let count = inspections.len();
+    let describe = || format!("a look at {count} files");
+    let inspected = INSPECTIONS.run(describe, BATCH_TIMEOUT, move || {
+        let inspections = inspections.into_iter().enumerate();
+        let found = inspections.filter_map(|(number, inspect)| compare(number, inspect()));
+        found.collect::<Vec<_>>()
+    });
+    inspected.await.ok()
+}
