@@ -85,6 +85,7 @@ impl AuditCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
         let settings = self.daemon.settings(options).await?;
+        service_view::note_onlooker(&settings);
         let reader = LedgerReader::open(&settings.ledger)?;
         let identity = ledger_identity(&settings);
         reader.snapshot()?.check_identity(&identity)?;

@@ -1,5 +1,6 @@
 //! `rekeyd backup`: copies the ledger, also while rekeyd runs.
 
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use crate::cli::context::GlobalOptions;
@@ -19,10 +20,21 @@ pub(crate) struct BackupCommand {
 impl BackupCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
-        ledger::back_up(&settings.ledger, &absolute(&self.path)?)?;
+        let path = absolute(&self.path)?;
+        ledger::back_up(&settings.ledger, &path)?;
+        give_to_owner_of(&settings.ledger, &path)?;
         let (ledger, target) = (settings.ledger.display(), self.path.display());
         output::print(format!("copied the ledger {ledger} to {target}\n").as_bytes())
     }
+}
+
+/// Gives the copy that root made to the user of the ledger, who restores it.
+fn give_to_owner_of(ledger: &Path, copy: &Path) -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() {
+        let found = ledger.metadata()?;
+        chown(copy, Some(found.uid()), Some(found.gid()))?;
+    }
+    Ok(())
 }
 
 /// Returns the path from the root, as SQLite's URLs need it.

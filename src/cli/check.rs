@@ -1,5 +1,6 @@
 //! `rekeyd check`: reports every problem at once, and changes nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
@@ -39,6 +40,7 @@ impl CheckCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
         let settings = options.load_settings()?;
+        service_view::note_onlooker(&settings);
         let view = service_view::description();
         let mut problems = config::host_problems(&settings, &read_environment());
         let ledger = preflight::check_ledger(&settings).await;
@@ -85,6 +87,9 @@ impl CheckCommand {
                     "note: no key is configured, so nothing is rotated; add a [key.NAME]\n",
                 );
             }
+            for folder in preflight::group_writable_folders(&settings).await {
+                text.push_str(&group_note(&folder));
+            }
             if let Some(migration) = notes.pending_migration {
                 text.push_str(&migration_note(&settings, &migration));
             }
@@ -95,6 +100,15 @@ impl CheckCommand {
         }
         Ok(())
     }
+}
+
+/// Says who can exchange the files of a folder.
+fn group_note(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "note: the group of {folder} can write in it, and so exchange a secret's file there; its \
+         consumers need to read alone: chmod 2750 {folder}, with rekeyd's user as its owner\n"
+    )
 }
 
 /// Says that the ledger is protected by its lock file alone.

@@ -136,7 +136,8 @@ impl AdoptCommand {
         };
         execute(options, &self.daemon, request).await?;
         if !self.yes {
-            let hint = "nothing was adopted; `rekeyd adopt --from-sinks --yes` adopts these\n";
+            let hint =
+                "nothing was adopted; with --yes rekeyd does what it shows as \"would adopt\"\n";
             output::print(hint.as_bytes())?;
         }
         Ok(())

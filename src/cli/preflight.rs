@@ -1,8 +1,10 @@
 //! Checks of the host. `check` prints their problems; `run` logs them, starts
 //! and retries. Without its ledger it does not start.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,12 @@ use crate::platform::{machine, run_blocking};
 
 /// The time limit of the check of the ledger.
 const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time limit of the look at the folders of sinks' files.
+const FOLDER_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The bit of a mode that lets the group of a folder make and remove files in it.
+const GROUP_WRITE: u32 = 0o020;
 
 /// The extent of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +105,25 @@ pub(crate) fn check_listeners(settings: &Settings) -> Vec<Problem> {
         problems.push(problem("metrics.listen", message));
     }
     problems
+}
+
+/// Lists the folders of sinks' files in which others than their owners can write.
+pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<PathBuf> {
+    let sinks = settings.keys.iter().flat_map(|key| &key.sinks);
+    let targets = sinks.filter_map(|sink| Arc::clone(&sink.target).replaced_file());
+    let folders: BTreeSet<_> = targets
+        .filter_map(|target| target.path.parent().map(Path::to_owned))
+        .collect();
+    let describe = || "looking at the folders of files".to_owned();
+    let look = move || {
+        let is_writable = |folder: &PathBuf| {
+            let found = folder.metadata();
+            found.is_ok_and(|found| found.mode() & GROUP_WRITE != 0)
+        };
+        folders.into_iter().filter(is_writable).collect()
+    };
+    let found = run_blocking(describe, FOLDER_CHECK_TIMEOUT, look).await;
+    found.unwrap_or_default()
 }
 
 /// Lists the folders and files that the unit of this configuration may not

@@ -9,7 +9,7 @@
 //! file, argument or environment.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,8 +21,9 @@ use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::failure::Failure;
 use crate::cli::passed_key::KEY_VARIABLE;
 use crate::config;
+use crate::config::settings::Settings;
 use crate::platform::process_identity::ProcessIdentity;
-use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
+use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME};
 use crate::platform::service_unit::{ServiceUnit, StoredCredential};
 use crate::platform::users;
 
@@ -106,6 +107,29 @@ fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
     let is_new = !ledger.exists();
     (folder.uid() != 0 && (is_services || is_new))
         .then(|| (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid())))
+}
+
+/// Notes if this process is neither root nor the user whose ledger it looks at.
+pub(super) fn note_onlooker(settings: &Settings) {
+    let own = rustix::process::geteuid();
+    if !own.is_root() && ledger_user(&settings.ledger).is_some_and(|user| user != own) {
+        secret_file::note_onlooker();
+    }
+}
+
+/// Returns the user of a ledger, or of its folder; root's, which nobody else may enter, if
+/// it cannot be looked at.
+fn ledger_user(ledger: &Path) -> Option<Uid> {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = ledger.parent().unwrap_or(Path::new("/"));
+    for path in [ledger, folder] {
+        match path.metadata() {
+            Ok(found) => return Some(Uid::from_raw(found.uid())),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Some(Uid::ROOT),
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 fn user_text(user: Uid) -> String {

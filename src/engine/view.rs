@@ -10,7 +10,7 @@ use crate::core::decide::revocation::{next_deadline, wants_successor};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
-use crate::core::state::{DeliveryState, KeyState};
+use crate::core::state::KeyState;
 use crate::core::time;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
@@ -138,8 +138,7 @@ impl Engine {
             let live = entry.state().map(|state| state.live.as_slice());
             let live = live.unwrap_or_default().iter();
             let deliveries = live.flat_map(|rotation| &rotation.deliveries);
-            let unclear = deliveries.filter(|delivery| delivery.state != DeliveryState::Accepted);
-            let unconfigured = unclear.filter(move |delivery| {
+            let unconfigured = deliveries.filter(move |delivery| {
                 managed.is_none_or(|managed| managed.sink(&delivery.sink).is_none())
             });
             unconfigured.map(move |delivery| (key, &delivery.sink))

@@ -1,7 +1,7 @@
 //! Puts a copy of the ledger back, and keeps the former one.
 
 use std::fs::{self, File, Permissions};
-use std::io::Error;
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::ledger::backup::{cannot_write, copy_database};
 use crate::ledger::checkpoint_note::free_name;
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{self, LedgerIdentity};
-use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular};
+use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular, open_regular};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::paths::{files_of_sqlite, parent_directory, sibling_path};
 use crate::ledger::read_only;
@@ -63,6 +63,15 @@ fn copy_source(
     let unusable = |error: &Error| cannot_open(source, error);
     let found = source.metadata().map_err(|error| unusable(&error))?;
     check_regular(source).map_err(|error| unusable(&error))?;
+    // SQLite does not say why it cannot open a file.
+    if let Err(error) = open_regular(source) {
+        let advice = if error.kind() == ErrorKind::PermissionDenied {
+            "; the user who restores it must be able to read it"
+        } else {
+            ""
+        };
+        return Err(unusable(&Error::other(format!("{error}{advice}"))));
+    }
     let is_ledger =
         |present: fs::Metadata| (present.dev(), present.ino()) == (found.dev(), found.ino());
     if ledger.metadata().is_ok_and(is_ledger) {

@@ -6,6 +6,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -226,6 +227,24 @@ fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, 
     Ok(file)
 }
 
+/// Whether this process looks at the files of a service that runs as another user, and has
+/// neither its rights nor root's.
+static IS_ONLOOKER: AtomicBool = AtomicBool::new(false);
+
+/// Notes that this process is neither root nor the user of the service whose files it looks
+/// at: advice that gave it the rights of that user would let everybody who looks read the
+/// secrets, and could lock the service out.
+pub fn note_onlooker() {
+    IS_ONLOOKER.store(true, Ordering::Relaxed);
+}
+
+/// Returns the advice for such a process, if this is one.
+fn onlooker_advice() -> Option<&'static str> {
+    IS_ONLOOKER.load(Ordering::Relaxed).then_some(
+        "whether rekeyd can read it, its user and root see: run this command as one of them",
+    )
+}
+
 fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), SecretFileError> {
     let (owner, process_uid) = (metadata.uid(), rustix::process::geteuid().as_raw());
     if owner != 0 && owner != process_uid {
@@ -252,6 +271,9 @@ fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), SecretFileE
 /// Returns the command that closes a file to others, and takes no access from
 /// its owner, from its group, or from this process.
 fn mode_command(path: &Path, metadata: &Metadata) -> String {
+    if let Some(advice) = onlooker_advice() {
+        return advice.to_owned();
+    }
     let path = path.display();
     let is_owner = metadata.uid() == rustix::process::geteuid().as_raw();
     let own_group = rustix::process::getegid();
@@ -273,6 +295,9 @@ fn read_advice(path: &Path, error: &io::Error) -> String {
     if error.kind() != ErrorKind::PermissionDenied {
         return String::new();
     }
+    if let Some(advice) = onlooker_advice() {
+        return format!("; {advice}");
+    }
     let (path, group) = (path.display(), rustix::process::getegid());
     format!("; let the group of rekeyd's user read it: chgrp {group} {path} && chmod 0640 {path}")
 }
@@ -280,7 +305,9 @@ fn read_advice(path: &Path, error: &io::Error) -> String {
 /// Returns what to do about a file of another user's. Root's own view says
 /// nothing about a service, whose file it may be.
 fn owner_advice(path: &Path, process_uid: u32) -> String {
-    if process_uid == 0 {
+    if let Some(advice) = onlooker_advice() {
+        advice.to_owned()
+    } else if process_uid == 0 {
         "root does not read it; run the command as that user".to_owned()
     } else {
         format!("run: chown {process_uid} {}", path.display())

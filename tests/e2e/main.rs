@@ -36,6 +36,7 @@ mod notify;
 mod on_change;
 mod once;
 mod one_writer;
+mod onlooker;
 mod operator_commands;
 mod receivers;
 mod refused_list;

@@ -420,3 +420,30 @@ pub(crate) fn payload(value: &str) -> Payload {
         ..plain
     }
 }
+
+/// A member of the folder's group exchanges the new file before the rename.
+#[tokio::test]
+async fn exchanged_file_is_not_a_certain_delivery() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let place = FileFixture::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (folder, stopped) = (place.folder().to_owned(), Arc::clone(&stop));
+    let attacker = std::thread::spawn(move || {
+        let temporary = folder.join(".target.rekeyd");
+        while !stopped.load(Ordering::Relaxed) {
+            let stolen = folder.join("stolen");
+            if fs::rename(&temporary, &stolen).is_ok() {
+                // Only its owner may write a file that rekeyd has made again.
+                drop(fs::File::create_new(&temporary));
+            }
+        }
+    });
+    for _ in 0..200 {
+        match place.sink().deliver(&payload(SECRET_VALUE)).await {
+            Ok(()) => assert_eq!(place.content(), format!("{SECRET_VALUE}\n")),
+            Err(error) => assert_ne!(error.to_string(), ""),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    attacker.join().unwrap();
+}

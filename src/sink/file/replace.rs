@@ -79,7 +79,10 @@ fn write_and_rename(
     let problem = match write_temp(&file, location, content, ownership) {
         Ok(()) if attempt.may_finish() => {
             match disk::rename(&folder, &location.temp_name(), location.file_name()) {
-                Ok(()) => return Ok((folder, file)),
+                Ok(()) => {
+                    check_renamed(location, &folder, &file)?;
+                    return Ok((folder, file));
+                }
                 Err(error) => return Err(rename_error(location, &folder, error)),
             }
         }
@@ -101,6 +104,27 @@ fn write_and_rename(
             ),
         },
     ))
+}
+
+/// Checks that the file that was written is the one under the name: who may write in the
+/// folder could have exchanged it before the rename.
+fn check_renamed(
+    location: &TargetLocation,
+    folder: &OwnedFd,
+    file: &File,
+) -> Result<(), DeliveryError> {
+    let written = fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+    let found = fs::statat(folder, location.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+    let found = found.map(|stat| (stat.st_dev, stat.st_ino));
+    if written.is_ok() && written == found {
+        return Ok(());
+    }
+    Err(DeliveryError::uncertain(format!(
+        "{} is not the file that rekeyd wrote, and another process may have moved that one: \
+         others can write in its folder; hint: {}",
+        location.path().display(),
+        location.folder_advice()
+    )))
 }
 
 /// Returns the error of a failed rename. If the new file can still be removed,

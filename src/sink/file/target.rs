@@ -93,6 +93,15 @@ impl TargetLocation {
         }
     }
 
+    /// Returns how to keep other users from writing in the folder.
+    pub(super) fn folder_advice(&self) -> String {
+        let folder = self.folder().display();
+        format!(
+            "give rekeyd a folder of its own, which consumers read by their group: chown rekeyd \
+             {folder} && chmod 2750 {folder}"
+        )
+    }
+
     /// Returns the configured owner and group as numbers.
     pub(super) fn configured_ownership(&self) -> Result<(Option<Uid>, Option<Gid>), AccountError> {
         let owner = self

@@ -1,0 +1,87 @@
+//! Who only looks at another user's rekeyd, and root beside it, get advice and files that
+//! serve the service.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use crate::support::unprivileged::UnprivilegedEnv;
+use crate::support::{TestEnv, binary, file_key_text, text};
+
+/// A user who is neither root nor the owner of the ledger.
+const STRANGER: u32 = 4_711;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Done as told, everybody who looks could read the admin key, and the service could not.
+#[test]
+fn group_of_an_onlooker_is_never_let_in() {
+    if !is_root() {
+        return;
+    }
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let set_mode = |name: &str, mode: u32| {
+        fs::set_permissions(world.path(name), Permissions::from_mode(mode)).unwrap();
+    };
+    let program = world.path("rekeyd");
+    fs::copy(binary(), &program).unwrap();
+    set_mode("", 0o755);
+    set_mode("config.toml", 0o644);
+    set_mode("rekeyd", 0o755);
+    for mode in [0o600, 0o640, 0o604] {
+        set_mode("admin-key", mode);
+        for command in ["check", "audit"] {
+            let output = Command::new(&program)
+                .arg("--config")
+                .arg(world.path("config.toml"))
+                .arg(command)
+                .env_clear()
+                .uid(STRANGER)
+                .gid(STRANGER)
+                .output();
+            let output = output.unwrap();
+            let printed = text(&output.stdout) + &text(&output.stderr);
+            assert!(!output.status.success(), "{command} {mode:o}: {printed}");
+            for advice in ["chgrp", "chown", "chmod 0640"] {
+                assert!(!printed.contains(advice), "{command} {mode:o}: {printed}");
+            }
+            if command == "check" {
+                assert!(
+                    printed.contains("run this command as one of them"),
+                    "{printed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
+    if !is_root() {
+        return;
+    }
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let bound = UnprivilegedEnv::new(world, &[]);
+    let configuration = bound.env.path("config.toml");
+    chown(&configuration, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&configuration, Permissions::from_mode(0o644)).unwrap();
+    assert!(bound.run(&["once"]).status.success());
+    let copy = bound.env.path("copy.db");
+    let copy_text = copy.to_str().unwrap();
+    bound.env.ok(&["backup", copy_text]);
+    let owner = bound.env.path("ledger.db").metadata().unwrap().uid();
+    let found = copy.metadata().unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o7777), (owner, 0o600));
+    let restored = bound.run(&["restore", copy_text]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    // One that it cannot read is named as that.
+    chown(&copy, Some(0), Some(0)).unwrap();
+    let refused = text(&bound.run(&["restore", copy_text]).stderr);
+    assert!(refused.contains("must be able to read it"), "{refused}");
+}
