@@ -177,7 +177,7 @@ impl PathClaims {
                 }
                 (Some(location), Some((_, owner))) => {
                     let message = claim.conflict_with(owner);
-                    report.add_problem(location, message, "name another file");
+                    report.add_problem(location, message, "use another file");
                     true
                 }
                 (Some(_) | None, _) => false,
@@ -244,10 +244,10 @@ impl PathClaim {
     fn conflict_with(&self, owner: &Self) -> String {
         let (own_path, other_path) = (self.shown_path(), owner.shown_path());
         if own_path == other_path {
-            format!("{} is {} already", quote_path(&own_path), owner.owner)
+            format!("{} is {}", quote_path(&own_path), owner.owner)
         } else {
             format!(
-                "{} is another name of {}, which is {} already",
+                "{} is another name of {}, which is {}",
                 quote_path(&own_path),
                 quote_path(&other_path),
                 owner.owner

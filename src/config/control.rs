@@ -42,8 +42,8 @@ fn read_socket_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Opti
     if length <= MAX_SOCKET_PATH_BYTES {
         return Some(path);
     }
-    let message = format!("is {length} bytes long, too long for the path of a socket");
-    let hint = format!("at most {MAX_SOCKET_PATH_BYTES} bytes are allowed");
+    let message = format!("the path of a socket cannot be {length} bytes long");
+    let hint = format!("use a path of at most {MAX_SOCKET_PATH_BYTES} bytes");
     report.add_problem(&value.location, message, hint);
     None
 }
@@ -59,8 +59,8 @@ pub(super) fn read_metrics_address(
     let text = value.text(report)?;
     let address = text.parse();
     if address.is_err() {
-        let message = format!("{} is no address to listen at", quoted(text));
-        let hint = "an IP address and a port, such as \"127.0.0.1:9464\", are allowed";
+        let message = format!("{} is not a valid address", quoted(text));
+        let hint = value.expected("an IP address and a port");
         report.add_problem(&value.location, message, hint);
     }
     address.ok()

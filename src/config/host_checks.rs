@@ -86,8 +86,8 @@ impl HostCheck<'_> {
             }
             None => self.add_problem(
                 location,
-                "there is no admin key for rekeyd to work with".to_owned(),
-                "name its file here, or give it by systemd's LoadCredential=openai-admin-key",
+                "no admin key is configured".to_owned(),
+                "set the path of its file here, or pass it with systemd's LoadCredential=openai-admin-key",
             ),
         }
     }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::options;
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::quoted;
+use crate::config_reader::quote::{expected_one_of, quoted};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::suggestion::closest_match;
@@ -148,11 +148,12 @@ fn read_time_zone(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option
         None if known.is_empty() => {
             "this host has no time zones: install its package tzdata".to_owned()
         }
-        None => "an IANA name such as \"Europe/Berlin\" is allowed; \
-                 new ones come with the host's package tzdata"
-            .to_owned(),
+        None => format!(
+            "{}; for a new zone, update this host's package tzdata",
+            value.expected("an IANA name")
+        ),
     };
-    let message = format!("{} is no time zone that this host knows", quoted(text));
+    let message = format!("unknown time zone {}", quoted(text));
     report.add_problem(&value.location, message, hint);
     None
 }
@@ -165,8 +166,8 @@ fn read_initial_rotation(
         "now" => Some(InitialRotation::Now),
         "scheduled" => Some(InitialRotation::Scheduled),
         other => {
-            let message = format!("{} is not known", quoted(other));
-            let hint = "\"now\" and \"scheduled\" are allowed";
+            let message = format!("unknown value {}", quoted(other));
+            let hint = expected_one_of(["now", "scheduled"].into_iter());
             report.add_problem(&value.location, message, hint);
             None
         }

@@ -106,7 +106,7 @@ impl KeyReader<'_, '_> {
     fn read_key(&mut self, name: &str, value: &ConfigValue<'_>) -> Option<ParsedKey> {
         let key_name = KeyName::new(name);
         if let Err(error) = &key_name {
-            let message = format!("{} is no name for a key", quoted(name));
+            let message = format!("{} is not a valid name for a key", quoted(name));
             self.report
                 .add_problem(&value.location, message, error.to_string());
         }

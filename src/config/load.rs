@@ -101,7 +101,10 @@ fn check_configuration(
         claims.claim(&ledger, ending, owner, &ledger_location);
     }
     if let Some((file, location)) = &provider.credential_file {
-        let owners = ["the credential file", "beside the credential file"];
+        let owners = [
+            "the credential file",
+            "the temporary file of the credential file",
+        ];
         claims.claim_replaced(file, owners[0], owners[1], location);
     }
     for file in environment.stored_admin_keys(path) {

@@ -8,7 +8,7 @@ use super::options;
 use crate::alerting::channel::CHANNEL_TYPES;
 use crate::alerting::channel::target::{COMMON_OPTIONS, ChannelTarget, NotifySettings, channel_id};
 use crate::config_reader::files::NamedFiles;
-use crate::config_reader::quote::{one_of, quoted};
+use crate::config_reader::quote::{expected_one_of, quoted};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::suggestion::closest_match;
@@ -37,10 +37,10 @@ pub(super) fn read_channels(
             channels.push(settings);
         } else {
             let message = format!(
-                "there is a [[notify]] for {} already",
+                "another [[notify]] already sends to {}",
                 settings.subscription.channel
             );
-            let hint = "say everything that it is to be told of in one";
+            let hint = "combine them into one [[notify]]";
             report.add_problem(&table.location, message, hint);
         }
     }
@@ -55,7 +55,7 @@ fn read_channel(
 ) -> Option<NotifySettings> {
     let get = |name| table.get(COMMON_OPTIONS, name);
     let Some(type_value) = get("type") else {
-        report.add_missing(&table.location, "has no type", &allowed_types());
+        report.add_missing(&table.location, "missing option `type`", &expected_types());
         return None;
     };
     let type_name = type_value.text(report)?;
@@ -91,23 +91,23 @@ fn read_target(
         .iter()
         .find(|channel_type| channel_type.name == type_name)
     else {
-        let message = format!("there is no notify type {}", quoted(type_name));
-        report.add_problem(&type_value.location, message, allowed_types());
+        let message = format!("unknown type of notification channel {}", quoted(type_name));
+        report.add_problem(&type_value.location, message, expected_types());
         return None;
     };
     table.reject_unknown(&[COMMON_OPTIONS, channel_type.options], report);
     let mut files = NamedFiles::default();
     let target = (channel_type.read)(table, &mut files, report);
     for (option, file) in &files.read_only {
-        let owner = PathOwner::new(format!("{option} of"), &table.location);
+        let owner = PathOwner::new(format!("the {option} of"), &table.location);
         claims.reserve(file, owner);
     }
     target
 }
 
 /// Describes the known types for a message.
-fn allowed_types() -> String {
-    one_of(CHANNEL_TYPES.iter().map(|channel_type| channel_type.name))
+fn expected_types() -> String {
+    expected_one_of(CHANNEL_TYPES.iter().map(|channel_type| channel_type.name))
 }
 
 fn read_event_kinds(
@@ -124,10 +124,10 @@ fn read_event_kinds(
             continue;
         }
         let hint = match closest_match(text, &names) {
-            Some(suggestion) => format!("did you mean {suggestion}?"),
-            None => format!("known here: {}", names.join(", ")),
+            Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
+            None => expected_one_of(names.iter().copied()),
         };
-        let message = format!("there is no occasion {}", quoted(text));
+        let message = format!("unknown event {}", quoted(text));
         report.add_problem(&item.location, message, hint);
     }
     if report.count() > problem_count {
@@ -135,9 +135,8 @@ fn read_event_kinds(
     }
     let is_without_effect = events.iter().all(|event| *event == EventKind::Recovered);
     if is_without_effect {
-        let message = "nobody would ever be told of anything";
-        let hint = "recovered tells the end of what is named beside it: name something, such as \
-                    failure";
+        let message = "the channel would never send anything";
+        let hint = value.expected("an event other than \"recovered\"");
         report.add_problem(&value.location, message, hint);
         return None;
     }
@@ -151,8 +150,8 @@ fn read_key_filter(
 ) -> Option<BTreeSet<KeyName>> {
     let items = value.text_items(report)?;
     if items.is_empty() {
-        let hint = "name some, or leave it out for all";
-        report.add_problem(&value.location, "names no key", hint);
+        let hint = "list the names of keys, or remove `keys` to select all of them";
+        report.add_problem(&value.location, "the list of keys is empty", hint);
         return None;
     }
     let mut keys = BTreeSet::new();
@@ -167,12 +166,12 @@ fn read_key_filter(
             }
             None => {
                 let hint = match closest_match(text, configured) {
-                    Some(suggestion) => format!("did you mean {suggestion}?"),
-                    None => "name a [key.NAME] of this file, or leave it out".to_owned(),
+                    Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
+                    None => "use the name of a [key.NAME] in this file".to_owned(),
                 };
                 report.add_problem(
                     &item.location,
-                    format!("there is no key {}", quoted(text)),
+                    format!("unknown key {}", quoted(text)),
                     hint,
                 );
             }

@@ -2,7 +2,7 @@
 //! example and the manual page.
 
 use crate::alerting::channel::CHANNEL_TYPES;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::provider::kind::KEY_KINDS;
 use crate::sink::SINK_TYPES;
 
@@ -10,7 +10,13 @@ use crate::sink::SINK_TYPES;
 pub const TOP: Section = Section {
     name: "top",
     options: &[
-        "provider", "ledger", "control", "metrics", "defaults", "key", "notify",
+        ConfigOption::new("provider", "{ max-in-flight = 8 }"),
+        ConfigOption::new("ledger", r#"{ path = "/var/lib/rekeyd/ledger.db" }"#),
+        ConfigOption::new("control", r#"{ admins = ["ops"] }"#),
+        ConfigOption::new("metrics", r#"{ listen = "127.0.0.1:9464" }"#),
+        ConfigOption::new("defaults", r#"{ overlap = "24h" }"#),
+        ConfigOption::new("key", "{}"),
+        ConfigOption::new("notify", "[]"),
     ],
 };
 
@@ -18,58 +24,65 @@ pub const TOP: Section = Section {
 pub const PROVIDER: Section = Section {
     name: "provider",
     options: &[
-        "base-url",
-        "credential-file",
-        "organization",
-        "ca-file",
-        "request-timeout",
-        "max-in-flight",
-        "reconcile-every",
+        ConfigOption::new("base-url", r#""https://api.openai.com/v1""#),
+        ConfigOption::new("credential-file", r#""/etc/rekeyd/admin-key""#),
+        ConfigOption::new("organization", r#""org-abc123""#),
+        ConfigOption::new("ca-file", r#""/etc/rekeyd/ca.pem""#),
+        ConfigOption::new("request-timeout", r#""30s""#),
+        ConfigOption::new("max-in-flight", "8"),
+        ConfigOption::new("reconcile-every", r#""6h""#),
     ],
 };
 
 /// `[ledger]`.
 pub const LEDGER: Section = Section {
     name: "ledger",
-    options: &["path"],
+    options: &[ConfigOption::new("path", r#""/var/lib/rekeyd/ledger.db""#)],
 };
 
 /// `[control]`.
 pub const CONTROL: Section = Section {
     name: "control",
-    options: &["socket", "admins"],
+    options: &[
+        ConfigOption::new("socket", r#""/run/rekeyd/control.sock""#),
+        ConfigOption::new("admins", r#"["ops"]"#),
+    ],
 };
 
 /// `[metrics]`.
 pub const METRICS: Section = Section {
     name: "metrics",
-    options: &["listen"],
+    options: &[ConfigOption::new("listen", r#""127.0.0.1:9464""#)],
 };
 
 /// `[defaults]`, and also every key.
 pub const DEFAULTS: Section = Section {
     name: "defaults",
     options: &[
-        "timezone",
-        "jitter",
-        "initial-rotation",
-        "catch-up-window",
-        "overlap",
-        "verify-timeout",
-        "verify-interval",
-        "delivery-deadline",
-        "max-creates-per-day",
-        "max-live-credentials",
-        "expires-after",
-        "revoke-when-idle-for",
-        "max-revoke-delay",
+        ConfigOption::new("timezone", r#""Europe/Berlin""#),
+        ConfigOption::new("jitter", r#""10m""#),
+        ConfigOption::new("initial-rotation", r#""scheduled""#),
+        ConfigOption::new("catch-up-window", r#""2h""#),
+        ConfigOption::new("overlap", r#""24h""#),
+        ConfigOption::new("verify-timeout", r#""2m""#),
+        ConfigOption::new("verify-interval", r#""2s""#),
+        ConfigOption::new("delivery-deadline", r#""1h""#),
+        ConfigOption::new("max-creates-per-day", "24"),
+        ConfigOption::new("max-live-credentials", "6"),
+        ConfigOption::new("expires-after", r#""90d""#),
+        ConfigOption::new("revoke-when-idle-for", r#""1h""#),
+        ConfigOption::new("max-revoke-delay", r#""7d""#),
     ],
 };
 
 /// The options that only `[key.NAME]` has.
 pub const KEY: Section = Section {
     name: "key",
-    options: &["schedule", "every", "sink"],
+    options: &[
+        ConfigOption::new("schedule", r#""0 3 * * Mon""#),
+        ConfigOption::new("every", r#""30d""#),
+        ConfigOption::new("sink", "[]"),
+    ],
 };
 
 /// Lists every section: those of the file, and that of each type of sink, type
@@ -107,10 +120,7 @@ mod tests {
     #[test]
     fn renamed_options_name_options_that_exist_and_are_none_themselves() {
         let sections = all_sections().into_iter();
-        let all: Vec<&str> = sections
-            .flat_map(|section| section.options)
-            .copied()
-            .collect();
+        let all: Vec<&str> = sections.flat_map(|section| section.names()).collect();
         for (old, new) in RENAMED_OPTIONS {
             assert_eq!(renamed_to(old, &all), Some(new));
             assert!(!all.contains(&old), "{old}");

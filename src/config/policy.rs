@@ -14,7 +14,7 @@ use super::environment::Environment;
 use super::key_options::KeyOptions;
 use super::options;
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::{is_secret_like, quoted};
+use crate::config_reader::quote::{may_be_secret, quoted};
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
@@ -117,15 +117,15 @@ impl<'e> PolicyBuilder<'e> {
                 Some(Rc::new(self.measure_gaps(timetable)))
             }
             (Some(_), Some(every)) => {
-                let hint = "leave one of them out";
-                report.add_problem(&every.location, "there is a schedule, too", hint);
+                let message = "cannot be combined with `schedule`";
+                report.add_problem(&every.location, message, "remove one of them");
                 None
             }
             (None, None) => {
                 report.add_missing(
                     &table.location,
-                    "has no schedule",
-                    "add one, such as schedule = \"0 3 * * Mon\", or every = \"30d\"",
+                    "missing option `schedule`",
+                    "add schedule = \"0 3 * * Mon\", or every = \"30d\"",
                 );
                 None
             }
@@ -146,9 +146,11 @@ impl<'e> PolicyBuilder<'e> {
         }
         let schedule = parse_expression(text, location, report)?.in_zone(zone.clone());
         if schedule.next_after(self.environment.now).is_none() {
-            let message = format!("{} never fires", quoted(text));
-            let hint = "it falls only into an hour that the clock of its zone skips: \
-                        name another hour, or minute and hour without *";
+            let message = format!(
+                "{} never fires: the clock of its time zone skips that hour",
+                quoted(text)
+            );
+            let hint = "use another hour, or a minute and an hour without `*`";
             report.add_problem(location, message, hint);
             return None;
         }
@@ -177,15 +179,17 @@ fn parse_expression(
     let problem = match Schedule::parse(text, TimeZone::UTC) {
         Ok(schedule) if schedule.can_fire() => return Some(schedule),
         Ok(_) => {
-            let hint = "no date matches its day and month, so there is no next time: \
-                        name a day that the month has";
-            (format!("{} never fires", quoted(text)), hint)
+            let message = format!(
+                "{} never fires: no date has its day and month",
+                quoted(text)
+            );
+            (message, "use a day that the month has")
         }
-        Err(_) if is_secret_like(text) => {
-            let message = format!("{} is no cron expression", quoted(text));
+        Err(_) if may_be_secret(text) => {
+            let message = format!("{} is not a valid cron expression", quoted(text));
             (message, SYNTAX_HELP)
         }
-        Err(error) => (error.to_string(), SYNTAX_HELP),
+        Err(error) => (error.to_string(), error.help.unwrap_or_default()),
     };
     report.add_problem(location, problem.0, problem.1);
     None
@@ -256,18 +260,15 @@ impl PolicyCheck<'_> {
         let suffix = if self.jitter().is_zero() || location.is_option("jitter") {
             ""
         } else {
-            ", less jitter"
+            " after jitter"
         };
+        let limit = to_text(limit);
         let message = format!(
-            "\"{}\" is not shorter than the shortest gap between two firings of {}{suffix}",
+            "\"{}\" is too long: firings of {} can be as little as {limit} apart{suffix}",
             to_text(span),
             quoted(&self.measured.timetable.to_string())
         );
-        let hint = format!(
-            "less than \"{}\" is allowed; {}",
-            to_text(limit),
-            self.next_runs_text()
-        );
+        let hint = format!("use less than {limit}; {}", self.next_runs_text());
         report.add_problem(location, message, hint);
     }
 
@@ -275,7 +276,8 @@ impl PolicyCheck<'_> {
     /// stop the key on the first day with a failure.
     fn check_budget(&self, report: &mut ProblemReport) {
         let timetable = &self.measured.timetable;
-        let needed = self.measured.runs_per_day.saturating_mul(2);
+        let runs = self.measured.runs_per_day;
+        let needed = runs.saturating_mul(2);
         let budget = self.options.max_creates_per_day.as_ref();
         let default = KeyPolicy::new(timetable.clone()).max_creates_per_day;
         let limit = budget.map_or(default, |(limit, _)| *limit);
@@ -283,11 +285,11 @@ impl PolicyCheck<'_> {
             return;
         }
         let message = format!(
-            "{limit} creates a day are less than twice what {} needs",
+            "{limit} creates a day are too few for {}, which fires up to {runs} times a day",
             quoted(&timetable.to_string())
         );
         let hint = format!(
-            "at least {needed} are needed: max-creates-per-day = {needed}; {}",
+            "set max-creates-per-day = {needed} or more, twice as many; {}",
             self.next_runs_text()
         );
         let own_location = || self.table.location.option("max-creates-per-day");
@@ -310,13 +312,13 @@ impl PolicyCheck<'_> {
             return;
         }
         let message = format!(
-            "\"{}\" is too short a life for {}",
+            "\"{}\" is too short for {}",
             to_text(*lifetime),
             quoted(&timetable.to_string())
         );
         let hint = format!(
-            "1.5 times its longest gap, the overlap and the jitter, at least \"{}\", are needed; {}",
-            to_text(minimum),
+            "use at least {}: 1.5 times the longest gap, and the overlap and the jitter; {}",
+            to_text(round_up(minimum)),
             self.next_runs_text()
         );
         report.add_problem(location, message, hint);
@@ -329,6 +331,15 @@ impl PolicyCheck<'_> {
         let next =
             std::iter::successors(firings.next_after(self.now), |at| firings.next_after(*at));
         let times: Vec<_> = next.take(RUNS_IN_HINT).map(time::to_text).collect();
-        format!("it fires next at {}", times.join(", "))
+        format!("next firings: {}", times.join(", "))
     }
+}
+
+/// Rounds a duration of days up to whole days, for a message.
+fn round_up(span: Duration) -> Duration {
+    let day = time::DAY.as_secs();
+    if span < 2 * time::DAY {
+        return span;
+    }
+    Duration::from_secs(span.as_secs().div_ceil(day).saturating_mul(day))
 }

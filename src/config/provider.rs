@@ -113,8 +113,8 @@ fn read_organization(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Opt
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is no organization id", quoted(text));
-    let hint = "an id such as \"org-abc123\" is allowed";
+    let message = format!("{} is not a valid organization id", quoted(text));
+    let hint = value.expected("the id of an organization");
     report.add_problem(&value.location, message, hint);
     None
 }

@@ -7,7 +7,7 @@ use super::claims::{PathClaims, PathOwner};
 use super::options;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::{one_of, quoted};
+use crate::config_reader::quote::{expected_one_of, quoted};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
@@ -32,7 +32,10 @@ impl ParsedSinks {
     pub(super) fn reserve_files(&self, claims: &mut PathClaims) {
         for sink in &self.0 {
             for (option, file) in &sink.files.read_only {
-                claims.reserve(file, PathOwner::new(format!("{option} of"), &sink.location));
+                claims.reserve(
+                    file,
+                    PathOwner::new(format!("the {option} of"), &sink.location),
+                );
             }
         }
     }
@@ -45,8 +48,8 @@ impl ParsedSinks {
             let Some((file, location)) = &sink.files.written else {
                 continue;
             };
-            let owner = PathOwner::new("written by", &sink.location);
-            let temp_owner = PathOwner::new("written first by", &sink.location);
+            let owner = PathOwner::new("already written by", &sink.location);
+            let temp_owner = PathOwner::new("the temporary file of", &sink.location);
             claims.claim_replaced(file, owner, temp_owner, location);
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
@@ -64,9 +67,9 @@ pub(super) fn read_sinks(
     file_wide: &mut FileWideContext<'_>,
     report: &mut ProblemReport,
 ) -> ParsedSinks {
-    let hint = || format!("add one under [[{}.sink]]", key.location);
+    let hint = || format!("add a [[{}.sink]]", key.location);
     let Some(list) = key.get(options::KEY, "sink") else {
-        report.add_missing(&key.location, "has no sink", &hint());
+        report.add_missing(&key.location, "the key has no sink", &hint());
         return ParsedSinks(Vec::new());
     };
     let problem_count = report.count();
@@ -78,10 +81,11 @@ pub(super) fn read_sinks(
     };
     if all_are_tables && tables.iter().all(is_optional) {
         if tables.is_empty() {
-            report.add_missing(&key.location, "has no sink", &hint());
+            report.add_missing(&key.location, "the key has no sink", &hint());
         } else {
-            let hint = format!("{}, without required = false", hint());
-            report.add_missing(&key.location, "has no required sink", &hint);
+            let hint = format!("remove it from one of them, or {}", hint());
+            let message = "every sink of the key has required = false";
+            report.add_missing(&key.location, message, &hint);
         }
     }
     let mut names = SinkNames::new(&tables);
@@ -136,21 +140,27 @@ impl SinkNames {
             {
                 report.add_problem(
                     location,
-                    format!("has no name, and the key has another sink of type \"{type_name}\""),
-                    "give each of them a name = \"…\"",
+                    format!(
+                        "missing option `name`: the key has another sink of type \"{type_name}\""
+                    ),
+                    "add a different name to each of them, such as name = \"billing-host\"",
                 );
                 return None;
             }
             None => type_name,
         };
         if !is_valid_name(name) {
-            let message = format!("{} is no name for a sink", quoted(name));
+            let message = format!("{} is not a valid name for a sink", quoted(name));
             report.add_problem(location, message, NameError::InvalidForm.to_string());
             return None;
         }
         if let Some(other) = self.used.get(name) {
-            let message = format!("{} is the name of {other} already", quoted(name));
-            report.add_problem(location, message, "give each sink of a key another name");
+            let message = format!("{} is already the name of {other}", quoted(name));
+            report.add_problem(
+                location,
+                message,
+                "use a different name for each sink of a key",
+            );
             return None;
         }
         if !self.type_counts.is_empty() {
@@ -168,7 +178,7 @@ fn read_sink(
 ) -> Option<ParsedSink> {
     let get = |name| table.get(COMMON_OPTIONS, name);
     let Some(type_value) = get("type") else {
-        report.add_missing(&table.location, "has no type", &allowed_types());
+        report.add_missing(&table.location, "missing option `type`", &expected_types());
         return None;
     };
     let type_name = type_value.text(report)?;
@@ -217,8 +227,8 @@ fn read_target(
         .iter()
         .find(|sink_type| sink_type.name == type_name)
     else {
-        let message = format!("there is no sink type {}", quoted(type_name));
-        report.add_problem(&type_value.location, message, allowed_types());
+        let message = format!("unknown type of sink {}", quoted(type_name));
+        report.add_problem(&type_value.location, message, expected_types());
         return None;
     };
     table.reject_unknown(&[COMMON_OPTIONS, sink_type.options], report);
@@ -226,6 +236,6 @@ fn read_target(
 }
 
 /// Describes the known types for a message.
-fn allowed_types() -> String {
-    one_of(SINK_TYPES.iter().map(|sink_type| sink_type.name))
+fn expected_types() -> String {
+    expected_one_of(SINK_TYPES.iter().map(|sink_type| sink_type.name))
 }

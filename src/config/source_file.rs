@@ -30,8 +30,8 @@ pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
             file: path.to_owned(),
             line: Some(valid.iter().filter(|byte| **byte == b'\n').count() + 1),
             option: String::new(),
-            message: "not UTF-8 text".to_owned(),
-            hint: "a configuration is TOML in UTF-8".to_owned(),
+            message: "the file is not valid UTF-8".to_owned(),
+            hint: "save the file as UTF-8".to_owned(),
         }
     })
 }
@@ -48,33 +48,39 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
         .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
         .open(path)
         .map_err(|error| {
-            let hint = "name the configuration with --config or REKEYD_CONFIG";
-            (format!("cannot be opened: {error}"), hint.to_owned())
+            let hint = "set --config or REKEYD_CONFIG to the path of the configuration";
+            (format!("cannot open the file: {error}"), hint.to_owned())
         })?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| (format!("cannot be looked at: {error}"), String::new()))?;
+    let metadata = file.metadata().map_err(|error| {
+        (
+            format!("cannot read the attributes of the file: {error}"),
+            String::new(),
+        )
+    })?;
     if !metadata.is_file() {
-        let hint = "name a TOML file with --config or REKEYD_CONFIG".to_owned();
+        let hint = "set --config or REKEYD_CONFIG to the path of a TOML file".to_owned();
         return Err(("not a regular file".to_owned(), hint));
     }
     let own_uid = rustix::process::geteuid().as_raw();
     if metadata.uid() != 0 && metadata.uid() != own_uid {
-        let message = format!("belongs to user {}, who could change it", metadata.uid());
+        let message = format!(
+            "the file belongs to user {}, who could change it",
+            metadata.uid()
+        );
         return Err((message, format!("run: chown {own_uid} {path_text}")));
     }
     if metadata.mode() & 0o022 != 0 {
         let mode = metadata.mode() & 0o7777;
-        let message = format!("has mode {mode:04o}, so that other users can write it");
+        let message = format!("the file has mode {mode:04o}, so other users can write to it");
         return Err((message, format!("run: chmod go-w {path_text}")));
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| (format!("cannot be read: {error}"), String::new()))?;
+        .map_err(|error| (format!("cannot read the file: {error}"), String::new()))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
-        let hint = "16 MiB are allowed".to_owned();
-        return Err(("too long for a configuration".to_owned(), hint));
+        let hint = "use a file of at most 16 MiB".to_owned();
+        return Err(("the file is too large".to_owned(), hint));
     }
     Ok(bytes)
 }

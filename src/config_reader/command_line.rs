@@ -13,8 +13,8 @@ pub(crate) fn read_command_line(
 ) -> Option<CommandLine> {
     let items = value.text_items(report)?;
     let Some((program, arguments)) = items.split_first() else {
-        let hint = "a program by its path from the root, and its arguments, are allowed";
-        report.add_problem(&value.location, "names no program", hint);
+        let message = value.expected("a program and its arguments");
+        report.add_problem(&value.location, message, "");
         return None;
     };
     let program = values::read_path(program, report);
@@ -35,15 +35,14 @@ fn read_argument(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<
     if is_secret_like(text) && !text.starts_with('/') {
         report.add_problem(
             &value.location,
-            "this looks like a secret",
-            "no secret may stand in this file: the new one comes on the command's standard \
-             input, and others are named by their file",
+            "looks like a secret, and every user of this host can see arguments",
+            "write the secret to a file, and pass the path of the file",
         );
         return None;
     }
     if text.contains('\0') {
-        let hint = "no program can be given one";
-        report.add_problem(&value.location, "has a NUL character", hint);
+        let message = "contains a NUL character, which no argument can have";
+        report.add_problem(&value.location, message, "remove it");
         return None;
     }
     Some(text.to_owned())

@@ -82,6 +82,11 @@ impl Location {
         }
     }
 
+    /// Whether it is the location of the whole file.
+    pub(crate) const fn is_whole_file(&self) -> bool {
+        self.segment.is_none()
+    }
+
     /// Whether it is the location of an option `name`.
     pub(crate) fn is_option(&self, name: &str) -> bool {
         matches!(&self.segment, Some(PathSegment::Name(own)) if own == name)

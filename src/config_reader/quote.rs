@@ -12,16 +12,22 @@ const MAX_WORD_LENGTH: usize = 40;
 /// The longest name of a kind of secret, as in `sk-svcacct-…`.
 const MAX_KIND_LENGTH: usize = 12;
 
-/// The replacement of a secret.
-const REDACTED: &str = "(not shown: it looks like a secret)";
+/// The fewest characters of a random token, such as a password or a session id.
+const MIN_TOKEN_LENGTH: usize = 20;
+
+/// The replacement of a value that may be a secret.
+const REDACTED: &str = "\"…\" (hidden: it may be a secret)";
+
+/// The replacement of a name in a key path that may be a secret.
+const REDACTED_SEGMENT: &str = "\"…\"";
 
 /// Returns a name in a key path, in quotes where TOML needs them.
 pub(crate) fn quote_segment(name: &str) -> String {
+    if may_be_secret(name) {
+        return REDACTED_SEGMENT.to_owned();
+    }
     let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !name.is_empty() && name.bytes().all(is_bare) {
-        if name.len() <= MAX_QUOTED_LENGTH && !is_secret_like(name) {
-            return name.to_owned();
-        }
         quoted(name).trim_matches('"').to_owned()
     } else {
         quoted(name)
@@ -29,9 +35,9 @@ pub(crate) fn quote_segment(name: &str) -> String {
 }
 
 /// Quotes text of the file for a message: shortened, without control
-/// characters, and not at all where it looks like a secret.
+/// characters, and not at all where it may be a secret.
 pub(crate) fn quoted(text: &str) -> String {
-    if is_secret_like(text) {
+    if may_be_secret(text) {
         return REDACTED.to_owned();
     }
     match text.char_indices().nth(MAX_QUOTED_LENGTH) {
@@ -40,14 +46,14 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// Lists the values that an option allows: `"a", "b" or "c" is allowed`.
-pub(crate) fn one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
+/// Lists the values that an option allows: `expected "a", "b" or "c"`.
+pub(crate) fn expected_one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let mut names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
     let last = names.pop().unwrap_or_default();
     if names.is_empty() {
-        format!("{last} is allowed")
+        format!("expected {last}")
     } else {
-        format!("{} or {last} is allowed", names.join(", "))
+        format!("expected {} or {last}", names.join(", "))
     }
 }
 
@@ -64,6 +70,38 @@ pub(crate) fn redact_if_secret(message: String) -> String {
     } else {
         message
     }
+}
+
+/// Whether a message should hide `text`: it has the form of a secret, of a URL
+/// with credentials or a query, or of a random token. Words, paths and numbers
+/// have none of these forms.
+pub(crate) fn may_be_secret(text: &str) -> bool {
+    is_secret_like(text) || has_url_credentials(text) || has_token(text)
+}
+
+/// Whether `text` may be a URL, or a part of one, with a password or a token.
+fn has_url_credentials(text: &str) -> bool {
+    let after = |marker| text.split_once(marker).map(|(_, rest)| rest);
+    after("://").is_some_and(|rest| rest.contains(['@', '?']))
+        || after(":").is_some_and(|rest| rest.contains('@'))
+}
+
+/// Whether `text` contains a long run of letters and digits that no word is.
+fn has_token(text: &str) -> bool {
+    let is_dense = |run: &str| {
+        run.len() >= MIN_TOKEN_LENGTH
+            && run.contains(|letter: char| letter.is_ascii_digit())
+            && run.contains(|letter: char| letter.is_ascii_alphabetic())
+    };
+    let is_mixed = |run: &str| {
+        is_dense(run)
+            && run.contains(|letter: char| letter.is_ascii_uppercase())
+            && run.contains(|letter: char| letter.is_ascii_lowercase())
+    };
+    let is_in_token = |letter: char| letter.is_ascii_alphanumeric() || "-_+=".contains(letter);
+    text.split(|letter: char| !letter.is_ascii_alphanumeric())
+        .any(is_dense)
+        || text.split(|letter| !is_in_token(letter)).any(is_mixed)
 }
 
 /// Whether `text` contains something in the form of a secret, which the file
@@ -124,8 +162,39 @@ mod tests {
             &long_secret,
         ] {
             assert_eq!(quoted(text), REDACTED, "{text}");
-            assert_eq!(quote_segment(text), REDACTED, "{text}");
+            assert_eq!(quote_segment(text), REDACTED_SEGMENT, "{text}");
             assert_eq!(quote_path(Path::new(text)), REDACTED, "{text}");
+        }
+    }
+
+    #[test]
+    fn token_and_url_with_credentials_are_redacted() {
+        for text in [
+            "https://user:hunter2@example.com/",
+            "ftp://hunter2@example.com",
+            "https://example.com/?token=hunter2",
+            "user:hunter2@example.com",
+            "0123456789abcdef0123456789abcdef",
+            "123e4567e89b12d3a456426614174000",
+            "zQ7TnK2vX9mRbL4wYpD6",
+            "Bearer eyJhbGciOiJIUzI1NiJ9-_x",
+            "a-B3_d-E6_g-H9_j-K2_m-N5",
+        ] {
+            assert_eq!(quoted(text), REDACTED, "{text}");
+            assert_eq!(quote_segment(text), REDACTED_SEGMENT, "{text}");
+        }
+        for text in [
+            "billing-exporter-2026-production-eu-west-1",
+            "ops@example.com",
+            "2026-11-24T03:00:00Z",
+            "127.0.0.1.example.com:9464",
+            "https://example.com/",
+            "0 3 * * Mon",
+            "/var/lib/rekeyd/ledger.db.restoring",
+            "OPENAI_ADMIN_KEY",
+            "max-creates-per-day",
+        ] {
+            assert_eq!(quoted(text), format!("{text:?}"));
         }
     }
 

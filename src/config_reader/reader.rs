@@ -9,7 +9,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 use super::location::{Location, OptionScope};
 use super::quote::quoted;
 use super::report::ProblemReport;
-use super::section::Section;
+use super::section::{ConfigOption, Section};
 use super::suggestion::{closest_match, renamed_to};
 
 /// A table of the file, or a missing one, which has no options.
@@ -23,6 +23,8 @@ pub(crate) struct ConfigTable<'t> {
 pub(crate) struct ConfigValue<'t> {
     pub(crate) location: Location,
     value: &'t DeValue<'t>,
+    /// The option that it belongs to, unless its name is the user's.
+    option: Option<&'static ConfigOption>,
 }
 
 impl<'t> ConfigTable<'t> {
@@ -52,6 +54,7 @@ impl<'t> ConfigTable<'t> {
         Some(ConfigValue {
             location: self.scope.option(name, Some(key.span().start)),
             value: value.get_ref(),
+            option: section.find(name),
         })
     }
 
@@ -76,6 +79,7 @@ impl<'t> ConfigTable<'t> {
         ConfigValue {
             location: self.entry_location(name),
             value: value.get_ref(),
+            option: None,
         }
     }
 
@@ -101,32 +105,51 @@ impl<'t> ConfigTable<'t> {
         if report.has_syntax_errors() {
             return;
         }
-        let known_options = || sections.iter().flat_map(|section| section.options);
         for key in self.entries.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
-            if known_options().any(|option| *option == name) {
+            if sections.iter().any(|section| section.has(name)) {
                 continue;
             }
-            let known: Vec<&str> = known_options().copied().collect();
+            let known: Vec<&str> = sections.iter().flat_map(Section::names).collect();
             let hint = if let Some(new_name) = renamed_to(name, &known) {
                 format!("`{name}` is now `{new_name}`")
             } else if let Some(suggestion) = closest_match(name, &known) {
-                format!("did you mean {suggestion}?")
+                format!("did you mean `{suggestion}`?")
             } else {
-                format!("known here: {}", known.join(", "))
+                format!("expected one of {}", known.join(", "))
             };
             let location = self.entry_location(key);
-            report.add_problem(&location, "there is no such option", hint);
+            let message = if self.location.is_whole_file() {
+                "unknown section"
+            } else {
+                "unknown option"
+            };
+            report.add_problem(&location, message, hint);
         }
     }
 }
 
 impl<'t> ConfigValue<'t> {
+    /// Returns an example of the option for a message: `such as mode = "0640"`.
+    pub(crate) fn such_as(&self) -> String {
+        self.option.map_or_else(String::new, |option| {
+            format!("such as {} = {}", option.name, option.example)
+        })
+    }
+
+    /// Says that something else was expected, with an example of the option.
+    pub(crate) fn expected(&self, description: &str) -> String {
+        match self.such_as() {
+            example if example.is_empty() => format!("expected {description}"),
+            example => format!("expected {description}, {example}"),
+        }
+    }
+
     /// Returns the value if it is text.
     pub(crate) fn text(&self, report: &mut ProblemReport) -> Option<&'t str> {
         let text = self.value.as_str();
         if text.is_none() {
-            self.report_wrong_type("text in quotes", report);
+            self.report_wrong_type("a quoted string", report);
         }
         text
     }
@@ -158,9 +181,9 @@ impl<'t> ConfigValue<'t> {
         maximum: usize,
         report: &mut ProblemReport,
     ) -> Option<usize> {
-        let allowed = format!("a whole number from {minimum} to {maximum}");
+        let expected = format!("a whole number from {minimum} to {maximum}");
         let Some(number) = self.value.as_integer() else {
-            self.report_wrong_type(&allowed, report);
+            self.report_wrong_type(&expected, report);
             return None;
         };
         let value = usize::from_str_radix(number.as_str(), number.radix()).ok();
@@ -168,23 +191,23 @@ impl<'t> ConfigValue<'t> {
         if valid.is_none() {
             let number_text = quoted(&number.to_string());
             let message = format!("{} is out of range", number_text.trim_matches('"'));
-            report.add_problem(&self.location, message, format!("{allowed} is allowed"));
+            report.add_problem(&self.location, message, self.expected(&expected));
         }
         valid
     }
 
     /// Returns the values of a list of texts, each with its location.
     pub(crate) fn text_items(&self, report: &mut ProblemReport) -> Option<Vec<Self>> {
-        let items = self.value.as_array();
-        let all_are_text = |items: &&DeArray<'_>| {
-            let mut items = items.iter();
-            items.all(|item| item.get_ref().is_str())
-        };
-        let Some(items) = items.filter(all_are_text) else {
-            self.report_wrong_type("a list of text in quotes", report);
+        let Some(items) = self.value.as_array() else {
+            self.report_wrong_type("a list of quoted strings", report);
             return None;
         };
-        Some(self.items(items).collect())
+        let items: Vec<_> = self.items(items).collect();
+        let problem_count = report.count();
+        for item in &items {
+            item.text(report);
+        }
+        (report.count() == problem_count).then_some(items)
     }
 
     /// Returns the texts of a list of texts.
@@ -197,7 +220,11 @@ impl<'t> ConfigValue<'t> {
     /// Returns the value if it is a table.
     pub(crate) fn table(&self, report: &mut ProblemReport) -> Option<ConfigTable<'t>> {
         let Some(table) = self.value.as_table() else {
-            self.report_wrong_type(&format!("a table ([{}])", self.location), report);
+            report.add_problem(
+                &self.location,
+                format!("expected a table, written as [{}]", self.location),
+                "",
+            );
             return None;
         };
         Some(ConfigTable::new(self.location.clone(), Some(table)))
@@ -205,16 +232,16 @@ impl<'t> ConfigValue<'t> {
 
     /// Returns the tables of a list of tables, such as `[[key.billing.sink]]`.
     pub(crate) fn tables(&self, report: &mut ProblemReport) -> Vec<ConfigTable<'t>> {
-        let expected = || format!("a list of tables ([[{}]])", self.location);
+        let expected = || format!("expected tables, each written as [[{}]]", self.location);
         let Some(items) = self.value.as_array() else {
-            self.report_wrong_type(&expected(), report);
+            report.add_problem(&self.location, expected(), "");
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
         for value in self.items(items) {
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
-                None => value.report_wrong_type(&expected(), report),
+                None => report.add_problem(&value.location, expected(), ""),
             }
         }
         tables
@@ -227,23 +254,11 @@ impl<'t> ConfigValue<'t> {
         items.map(move |(number, item)| Self {
             location: scope.item(number, Some(item.span().start)),
             value: item.get_ref(),
+            option: self.option,
         })
     }
 
-    fn report_wrong_type(&self, allowed: &str, report: &mut ProblemReport) {
-        let found = match self.value {
-            DeValue::String(_) => "text",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a number",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
-        report.add_problem(
-            &self.location,
-            format!("found {found}"),
-            format!("{allowed} is allowed"),
-        );
+    fn report_wrong_type(&self, expected: &str, report: &mut ProblemReport) {
+        report.add_problem(&self.location, self.expected(expected), "");
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::location::Location;
 use super::problem::{Problem, ProblemKind};
 use super::quote::redact_if_secret;
+use super::section::Section;
 
 /// The limit of reported problems. A file of another kind could have one in
 /// each line.
@@ -78,7 +79,21 @@ impl ProblemReport {
         }
     }
 
-    /// Adds a problem of a missing option.
+    /// Adds the problem that a table lacks an option, with its `purpose`.
+    pub(crate) fn add_missing_option(
+        &mut self,
+        table: &Location,
+        section: Section,
+        name: &'static str,
+        purpose: &str,
+    ) {
+        let example = section.find(name).map_or("…", |option| option.example);
+        let message = format!("missing option `{name}`");
+        let hint = format!("add {name} = {example}, {purpose}");
+        self.add_missing(table, &message, &hint);
+    }
+
+    /// Adds a problem of something missing.
     pub(crate) fn add_missing(&mut self, location: &Location, message: &str, hint: &str) {
         if !self.has_syntax_errors() {
             self.add_problem(location, message, hint);
@@ -91,7 +106,7 @@ impl ProblemReport {
         for error in errors {
             let message = redact_if_secret(error.message().to_owned());
             let location = Location::at_offset(offset(error));
-            self.push(&location, format!("not TOML: {message}"), String::new());
+            self.push(&location, format!("invalid TOML: {message}"), String::new());
         }
         let mut offsets = errors.iter().filter_map(offset).peekable();
         if offsets.peek().is_some() {

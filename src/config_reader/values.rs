@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::quote::{is_secret_like, quoted};
+use super::quote::{is_secret_like, quote_path, quoted};
 use super::reader::ConfigValue;
 use super::report::ProblemReport;
 use crate::core::path::is_normalized;
@@ -29,11 +29,8 @@ pub(crate) fn read_duration(
 ) -> Option<Duration> {
     let text = value.text(report)?;
     let range = || {
-        format!(
-            "\"{}\" to \"{}\" is allowed",
-            duration::to_text(minimum),
-            duration::to_text(maximum)
-        )
+        let (minimum, maximum) = (duration::to_text(minimum), duration::to_text(maximum));
+        value.expected(&format!("a duration from {minimum} to {maximum}"))
     };
     match duration::parse(text) {
         Ok(span) if (minimum..=maximum).contains(&span) => Some(span),
@@ -42,9 +39,10 @@ pub(crate) fn read_duration(
             report.add_problem(&value.location, message, range());
             None
         }
-        Err(error @ duration::DurationError::InvalidSyntax) => {
-            let message = format!("{} is no duration", quoted(text));
-            report.add_problem(&value.location, message, error.to_string());
+        Err(duration::DurationError::InvalidSyntax) => {
+            let message = format!("{} is not a valid duration", quoted(text));
+            let hint = value.expected("a whole number and one unit (s, m, h or d)");
+            report.add_problem(&value.location, message, hint);
             None
         }
     }
@@ -56,8 +54,11 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
     if !text.starts_with('/') && is_secret_like(text) {
         report.add_problem(
             &value.location,
-            "this looks like a secret and not like a path",
-            "no secret may stand in this file: write it into a file with mode 0600 and name that",
+            "expected the path of a file, but this looks like a secret",
+            format!(
+                "write the secret to a file that only rekeyd can read, and set its path, {}",
+                value.such_as()
+            ),
         );
         return None;
     }
@@ -71,17 +72,17 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
             path.components().collect()
         });
     }
-    let problem = if path.is_absolute() {
-        "names no file"
+    let (message, hint) = if !path.is_absolute() {
+        // Not quoted: it may be the content of the file.
+        (value.expected("an absolute path"), String::new())
+    } else if text.chars().any(char::is_control) {
+        let message = "contains a control character".to_owned();
+        (message, "remove it from the path".to_owned())
     } else {
-        "is no absolute path"
+        let message = format!("{} is a directory", quote_path(path));
+        (message, value.expected("the path of a file"))
     };
-    let message = format!("{} {problem}", quoted(text));
-    report.add_problem(
-        &value.location,
-        message,
-        "a path from the root, such as \"/etc/rekeyd/file\", is allowed",
-    );
+    report.add_problem(&value.location, message, hint);
     None
 }
 
@@ -96,8 +97,25 @@ pub(crate) fn has_parent_component(path: &Path) -> bool {
 pub(crate) enum UrlRole {
     /// The provider's base URL: paths are appended, so that it has no query.
     Provider,
-    /// A receiver's URL, which may have a query.
-    Receiver,
+    /// The URL of a sink's receiver, which may have a query.
+    SinkReceiver,
+    /// The URL of a notification channel's receiver, which may have a query.
+    ChannelReceiver,
+}
+
+impl UrlRole {
+    /// Says where a credential belongs that stands in the URL.
+    const fn credential_hint(self) -> &'static str {
+        match self {
+            Self::Provider => "remove them; `credential-file` names the file with the admin key",
+            Self::SinkReceiver => {
+                "remove them; to send a token, write it to a file and set `bearer-token-file`"
+            }
+            Self::ChannelReceiver => {
+                "remove them; the receiver verifies each request by its signature"
+            }
+        }
+    }
 }
 
 /// Reads a URL that secrets may be sent to: https, or http on loopback, without
@@ -111,12 +129,14 @@ pub(crate) fn read_url(
     let text = value.text(report)?;
     let url = match Url::parse(text) {
         Ok(url) => url,
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            let message = value.expected("a URL that starts with https://");
+            report.add_problem(&value.location, message, "");
+            return None;
+        }
         Err(error) => {
-            report.add_problem(
-                &value.location,
-                format!("no URL: {error}"),
-                "https://HOST/PATH is allowed, and http:// on this host",
-            );
+            let message = format!("not a valid URL: {error}");
+            report.add_problem(&value.location, message, value.expected("an https URL"));
             return None;
         }
     };
@@ -129,43 +149,37 @@ pub(crate) fn read_url(
     if text.contains(is_foreign) || !is_literal {
         report.add_problem(
             &value.location,
-            "no URL: it needs SCHEME://HOST without blanks and backslashes",
-            "https://HOST/PATH is allowed, and http:// on this host",
+            "not a valid URL: it contains a space, a control character or a backslash, or no \
+             host follows https://",
+            value.expected("an https URL"),
         );
         return None;
     }
     let problem_count = report.count();
-    let host = url.host_str().unwrap_or_default();
     let is_safe =
         url.scheme() == "https" || (url.scheme() == "http" && loopback::is_loopback(&url));
     if !is_safe {
-        let origin = quoted(&format!("{}://{host}", url.scheme()));
-        report.add_problem(
-            &value.location,
-            format!("{origin} is not safe for secrets"),
-            "https is allowed, and http to localhost, 127.0.0.1 or [::1]",
-        );
+        let message = if url.scheme() == "http" {
+            "http to another host would send secrets unencrypted"
+        } else {
+            "the URL does not start with https://"
+        };
+        let hint = "use https, or http to localhost, 127.0.0.1 or [::1]";
+        report.add_problem(&value.location, message, hint);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        let hint = match role {
-            UrlRole::Provider => "leave it out; the admin key is named by credential-file",
-            UrlRole::Receiver => "leave it out; a token is named by bearer-token-file",
-        };
-        report.add_problem(
-            &value.location,
-            "a user or password stands in the URL",
-            hint,
-        );
+        let message = "the URL contains a user name or a password";
+        report.add_problem(&value.location, message, role.credential_hint());
     }
     if role == UrlRole::Provider && url.query().is_some() {
-        let hint = "leave out everything from ? on";
-        report.add_problem(&value.location, "a query stands in the URL", hint);
+        let hint = "remove everything from `?` on";
+        report.add_problem(&value.location, "the base URL contains a query", hint);
     }
     if url.fragment().is_some() {
         report.add_problem(
             &value.location,
-            "a part behind # stands in the URL",
-            "leave it out; it is never sent",
+            "the URL contains a fragment, which is never sent",
+            "remove everything from `#` on",
         );
     }
     (report.count() == problem_count).then_some(url)

@@ -29,7 +29,7 @@ use self::cache::FiringCache;
 use crate::core::time;
 
 /// The accepted syntax, for every message about a schedule.
-pub const SYNTAX_HELP: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
+pub const SYNTAX_HELP: &str = "expected 5 fields (minute hour day month weekday), 6 fields (second first), or @hourly, @daily, @weekly, @monthly or @yearly, such as schedule = \"0 3 * * Mon\"";
 
 /// The short names and their fields.
 const NICKNAMES: [(&str, &str); 5] = [
@@ -64,8 +64,12 @@ struct ParsedExpression {
 
 /// The reason why a text is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ScheduleError(String);
+#[error("{message}")]
+pub struct ScheduleError {
+    message: String,
+    /// What an expression looks like, unless the message is about one field.
+    pub help: Option<&'static str>,
+}
 
 impl Schedule {
     /// Parses a cron expression in `zone`.
@@ -192,7 +196,7 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
             .into_iter()
             .find(|(name, _)| trimmed.eq_ignore_ascii_case(name))
             .map(|(_, text)| text)
-            .ok_or_else(|| invalid_expression(expression, "its short name is not known"))?
+            .ok_or_else(|| invalid_expression(expression, "the short name is unknown"))?
     } else {
         trimmed
     };
@@ -208,7 +212,10 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
             ));
         }
     };
-    grammar::check(&parts).map_err(|reason| invalid_expression(expression, &reason))?;
+    grammar::check(&parts).map_err(|reason| ScheduleError {
+        help: None,
+        ..invalid_expression(expression, &reason)
+    })?;
     Ok(ExpressionFields {
         text: text.to_owned(),
         minutes: rest[0].to_owned(),
@@ -252,7 +259,10 @@ fn invalid_expression(expression: &str, reason: &str) -> ScheduleError {
     if excerpt.len() < expression.len() {
         excerpt.push('…');
     }
-    ScheduleError(format!("{excerpt:?} is no cron expression: {reason}"))
+    ScheduleError {
+        message: format!("{excerpt:?} is not a valid cron expression: {reason}"),
+        help: Some(SYNTAX_HELP),
+    }
 }
 
 #[cfg(test)]

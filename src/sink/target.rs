@@ -17,14 +17,19 @@ use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::SinkId;
 
 /// The options that every sink has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "sink",
-    options: &["type", "name", "required", "timeout"],
+    options: &[
+        ConfigOption::new("type", r#""file""#),
+        ConfigOption::new("name", r#""billing-host""#),
+        ConfigOption::new("required", "false"),
+        ConfigOption::new("timeout", r#""30s""#),
+    ],
 };
 
 /// A type of sink, as [`super::SINK_TYPES`] lists it.

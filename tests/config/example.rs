@@ -146,14 +146,53 @@ fn example_has_every_option() {
             Some(other) => panic!("no test for {other:?}"),
         };
         assert!(!shown.is_empty(), "config.example.toml has no {section:?}");
-        for option in section.options {
+        for option in section.names() {
             assert!(
-                shown.contains(*option),
+                shown.contains(option),
                 "config.example.toml lacks {option} of {section:?}"
             );
         }
     }
-    for option in options::DEFAULTS.options {
-        assert!(names(key).contains(*option), "the key lacks {option}");
+    for option in options::DEFAULTS.names() {
+        assert!(names(key).contains(option), "the key lacks {option}");
+    }
+}
+
+/// The example that a message shows of an option is a value that the option takes.
+#[test]
+fn examples_in_messages_are_accepted() {
+    let now = "2026-11-24T03:00:00Z".parse().unwrap();
+    for section in options::all_sections() {
+        let table = match section.name.split_once('.') {
+            Some(("sink", kind)) => format!("[[key.billing.sink]]\ntype = \"{kind}\""),
+            Some(("notify", kind)) => format!("[[notify]]\ntype = \"{kind}\""),
+            Some(("key", _)) => "[key.billing]".to_owned(),
+            Some(other) => panic!("no test for {other:?}"),
+            None => match section.name {
+                "top" => String::new(),
+                "key" => "[key.billing]".to_owned(),
+                "sink" => "[[key.billing.sink]]".to_owned(),
+                "notify" => "[[notify]]".to_owned(),
+                name => format!("[{name}]"),
+            },
+        };
+        for option in section.options {
+            let needed = match option.name {
+                "variable" => "format = \"env\"\n",
+                "on-change-timeout" => "on-change = [\"/bin/true\"]\n",
+                "keys" => "type = \"sendmail\"\nto = \"root\"\n",
+                _ => "",
+            };
+            let (name, example) = (option.name, option.example);
+            let key = if name == "keys" { "[key.billing]" } else { "" };
+            let text = format!("{table}\n{needed}{name} = {example}\n{key}");
+            let problems = parse(Path::new("/etc/c.toml"), &text, &Environment::empty(now));
+            let problems = problems.err().unwrap_or_default();
+            let is_refused = problems.iter().any(|problem| {
+                let path = problem.option.trim_end_matches("]").trim_end_matches("[0");
+                path == name || path.ends_with(&format!(".{name}")) || problem.option.is_empty()
+            });
+            assert!(!is_refused, "{text}: {problems:?}");
+        }
     }
 }

@@ -64,7 +64,7 @@ fn config_text() -> impl Strategy<Value = String> {
     let name = prop::sample::select(
         rekeyd::config::options::all_sections()
             .into_iter()
-            .flat_map(|section| section.options.iter().copied())
+            .flat_map(|section| section.names())
             .chain(["nonsense", "\"\"", "a.b"])
             .collect::<Vec<_>>(),
     );

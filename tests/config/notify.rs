@@ -50,56 +50,60 @@ fn invalid_types_events_and_keys_are_reported() {
     expect_problems(&[
         (
             &with_command_channel("").replace("type = \"command\"\n", ""),
-            &["1: notify[0]: has no type; \"webhook\", \"command\" or \"sendmail\" is allowed"],
+            &[
+                "1: notify[0]: missing option `type`; expected \"webhook\", \"command\" or \"sendmail\"",
+            ],
         ),
         (
             &with_command_channel("").replace("\"command\"", "\"slack\""),
             &[
-                "2: notify[0].type: there is no notify type \"slack\"; \"webhook\", \"command\" or \"sendmail\" is allowed",
+                "2: notify[0].type: unknown type of notification channel \"slack\"; expected \"webhook\", \"command\" or \"sendmail\"",
             ],
         ),
         (
             &with_command_channel("on = [\"failures\"]"),
-            &["4: notify[0].on[0]: there is no occasion \"failures\"; did you mean failure?"],
+            &["4: notify[0].on[0]: unknown event \"failures\"; did you mean \"failure\"?"],
         ),
         (
             &with_command_channel("on = [\"failure\", \"everything\"]"),
             &[
-                "4: notify[0].on[1]: there is no occasion \"everything\"; known here: failure, recovered, overdue, expiring, rotated, orphan, lookalike, clock, hold",
+                "4: notify[0].on[1]: unknown event \"everything\"; expected \"failure\", \"recovered\", \"overdue\", \"expiring\", \"rotated\", \"orphan\", \"lookalike\", \"clock\" or \"hold\"",
             ],
         ),
         (
             &with_command_channel("on = \"failure\""),
-            &["4: notify[0].on: found text; a list of text in quotes is allowed"],
+            &[
+                "4: notify[0].on: expected a list of quoted strings, such as on = [\"failure\", \"recovered\"]",
+            ],
         ),
         (
             &with_command_channel("on = [\"recovered\"]"),
             &[
-                "4: notify[0].on: nobody would ever be told of anything; recovered tells the end of what is named beside it: name something, such as failure",
+                "4: notify[0].on: the channel would never send anything; expected an event other than \"recovered\", such as on = [\"failure\", \"recovered\"]",
             ],
         ),
         (
             &with_command_channel("keys = [\"b\"]").replace("key.a", "key.billing"),
-            &[
-                "4: notify[0].keys[0]: there is no key \"b\"; name a [key.NAME] of this file, or leave it out",
-            ],
+            &["4: notify[0].keys[0]: unknown key \"b\"; use the name of a [key.NAME] in this file"],
         ),
         (
             &with_command_channel("keys = [\"biling\"]").replace("key.a", "key.billing"),
-            &["4: notify[0].keys[0]: there is no key \"biling\"; did you mean billing?"],
+            &["4: notify[0].keys[0]: unknown key \"biling\"; did you mean \"billing\"?"],
         ),
         (
             &with_command_channel("keys = []"),
-            &["4: notify[0].keys: names no key; name some, or leave it out for all"],
+            &[
+                "4: notify[0].keys: the list of keys is empty; list the names of keys, or remove `keys` to select all of them",
+            ],
         ),
         (
             &with_command_channel("timeout = \"1m\""),
-            &["4: notify[0].timeout: there is no such option; known here: type, on, keys, argv"],
+            &["4: notify[0].timeout: unknown option; expected one of type, on, keys, argv"],
         ),
         (
             &with_command_channel("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]"),
             &[
-                "4: notify[1]: there is a [[notify]] for command:/bin/page already; say everything that it is to be told of in one",
+                "4: notify[1]: another [[notify]] already sends to command:/bin/page; combine them into one [[notify]]",
             ],
         ),
     ]);
@@ -112,38 +116,38 @@ fn invalid_channel_targets_are_reported() {
         (
             &only("type = \"command\""),
             &[
-                "1: notify[0]: has no argv; add argv = [\"/…\"], the program that reads what is wrong from its standard input",
+                "1: notify[0]: missing option `argv`; add argv = [\"/usr/local/bin/page-someone\"], a program that reads the notification from its standard input",
             ],
         ),
         (
             &only("type = \"webhook\"\nurl = \"http://a.example/\""),
             &[
-                "1: notify[0]: has no signing-secret-file; add signing-secret-file = \"/…\", a file with whsec_<base64>",
-                "3: notify[0].url: \"http://a.example\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+                "1: notify[0]: missing option `signing-secret-file`; add signing-secret-file = \"/etc/rekeyd/webhook-secret\", a file with whsec_<base64>",
+                "3: notify[0].url: http to another host would send secrets unencrypted; use https, or http to localhost, 127.0.0.1 or [::1]",
             ],
         ),
         (
             &only("type = \"sendmail\""),
             &[
-                "1: notify[0]: has no to; add to = \"…\", the address that it goes to, or a list of them",
+                "1: notify[0]: missing option `to`; add to = \"ops@example.com\", the address of a recipient or a list of addresses",
             ],
         ),
         (
             &only("type = \"sendmail\"\nto = \"-oQ/tmp\""),
             &[
-                "3: notify[0].to: \"-oQ/tmp\" is no address for mail; a user of this host or NAME@HOST is allowed, each in quotes of its own",
+                "3: notify[0].to: \"-oQ/tmp\" is not a valid mail address; use a user of this host or NAME@HOST, each in its own quotes",
             ],
         ),
         (
             &only("type = \"sendmail\"\nto = [\"a@b\", \"a@b, c@d\"]"),
             &[
-                "3: notify[0].to[1]: \"a@b, c@d\" is no address for mail; a user of this host or NAME@HOST is allowed, each in quotes of its own",
+                "3: notify[0].to[1]: \"a@b, c@d\" is not a valid mail address; use a user of this host or NAME@HOST, each in its own quotes",
             ],
         ),
         // A sink would overwrite this file.
         (
             &only("type = \"command\"\nargv = [\"/k/a\"]"),
-            &["8: key.a.sink[0].path: /k/a is argv of notify[0] already; name another file"],
+            &["8: key.a.sink[0].path: /k/a is the argv of notify[0]; use another file"],
         ),
     ]);
 }

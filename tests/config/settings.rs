@@ -133,7 +133,7 @@ fn all_problems_are_reported_and_syntax_errors_name_their_line() {
         assert!(!message.contains("secret"), "{message}");
     }
     assert!(
-        broken[0].starts_with("/etc/c.toml:2: not TOML: "),
+        broken[0].starts_with("/etc/c.toml:2: invalid TOML: "),
         "{broken:?}"
     );
     let missing = parse_text("[key.a]\nschedule = \"@daily\n").unwrap_err();
@@ -175,7 +175,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
     assert_eq!(
         messages(),
         [format!(
-            "{displayed}: cannot be opened: No such file or directory (os error 2); name the configuration with --config or REKEYD_CONFIG"
+            "{displayed}: cannot open the file: No such file or directory (os error 2); set --config or REKEYD_CONFIG to the path of the configuration"
         )]
     );
     fs::write(&path, "\n").unwrap();
@@ -184,7 +184,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
         assert_eq!(
             messages(),
             [format!(
-                "{displayed}: has mode {text}, so that other users can write it; run: chmod go-w {displayed}"
+                "{displayed}: the file has mode {text}, so other users can write to it; run: chmod go-w {displayed}"
             )]
         );
     }
@@ -194,7 +194,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
     assert_eq!(
         messages(),
         [format!(
-            "{displayed}:2: not UTF-8 text; a configuration is TOML in UTF-8"
+            "{displayed}:2: the file is not valid UTF-8; save the file as UTF-8"
         )]
     );
 }
@@ -293,7 +293,7 @@ fn host_problems_name_missing_and_exposed_files() {
     let nothing = parse_text("").unwrap();
     assert_eq!(
         host_problems(&nothing, &environment())[0].to_string(),
-        "/etc/c.toml: provider.credential-file: there is no admin key for rekeyd to work with; name its file here, or give it by systemd's LoadCredential=openai-admin-key"
+        "/etc/c.toml: provider.credential-file: no admin key is configured; set the path of its file here, or pass it with systemd's LoadCredential=openai-admin-key"
     );
     service.admin_key_variable = Some(Ok(()));
     assert!(host_problems(&nothing, &service).is_empty());
@@ -322,6 +322,6 @@ fn socket_path_has_the_length_that_the_kernel_allows() {
         parse_text(&format!("[control]\nsocket = \"{path}\"\n"))
     };
     assert!(parse(107).is_ok());
-    let expected = "/etc/c.toml:2: control.socket: is 108 bytes long, too long for the path of a socket; at most 107 bytes are allowed";
+    let expected = "/etc/c.toml:2: control.socket: the path of a socket cannot be 108 bytes long; use a path of at most 107 bytes";
     assert_eq!(parse(108).unwrap_err(), [expected]);
 }

@@ -17,120 +17,122 @@ fn invalid_sinks_are_reported() {
         (
             &no_type,
             &[
-                "3: key.a.sink[0]: has no type; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
+                "3: key.a.sink[0]: missing option `type`; expected \"file\", \"webhook\", \"command\" or \"self\"",
             ],
         ),
         (
             &file_key_text("").replace("\"file\"", "\"own\""),
             &[
-                "4: key.a.sink[0].type: there is no sink type \"own\"; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
+                "4: key.a.sink[0].type: unknown type of sink \"own\"; expected \"file\", \"webhook\", \"command\" or \"self\"",
             ],
         ),
         (
             &file_key_text("").replace("path", "paht"),
             &[
-                "3: key.a.sink[0]: has no path; add path = \"/…\", the file to be written",
-                "5: key.a.sink[0].paht: there is no such option; did you mean path?",
+                "3: key.a.sink[0]: missing option `path`; add path = \"/etc/billing/openai.key\", the file to write",
+                "5: key.a.sink[0].paht: unknown option; did you mean `path`?",
             ],
         ),
         (
             &file_key_text("required = 1"),
-            &["6: key.a.sink[0].required: found a whole number; true or false is allowed"],
+            &["6: key.a.sink[0].required: expected true or false, such as required = false"],
         ),
         (
             &file_key_text("timeout = \"6m\""),
-            &["6: key.a.sink[0].timeout: \"6m\" is out of range; \"1s\" to \"5m\" is allowed"],
+            &[
+                "6: key.a.sink[0].timeout: \"6m\" is out of range; expected a duration from 1s to 5m, such as timeout = \"30s\"",
+            ],
         ),
         (
             &file_key_text("name = \"a b\""),
             &[
-                "6: key.a.sink[0].name: \"a b\" is no name for a sink; a name is 1 to 48 characters of a-z, 0-9 and -, and does not begin with -",
+                "6: key.a.sink[0].name: \"a b\" is not a valid name for a sink; a name is 1 to 48 characters of a-z, 0-9 and -, and does not begin with -",
             ],
         ),
         (
             &file_key_text("format = \"yaml\""),
             &[
-                "6: key.a.sink[0].format: there is no format \"yaml\"; \"raw\", \"env\" or \"json\" is allowed",
+                "6: key.a.sink[0].format: unknown format \"yaml\"; expected \"raw\", \"env\" or \"json\"",
             ],
         ),
         (
             &file_key_text("variable = \"A\""),
             &[
-                "6: key.a.sink[0].variable: means nothing with format = \"raw\"; leave it out, or write format = \"env\"",
+                "6: key.a.sink[0].variable: has no effect with format = \"raw\"; remove it, or set format = \"env\"",
             ],
         ),
         (
             &file_key_text("format = \"env\"\nvariable = \"1A\""),
             &[
-                "7: key.a.sink[0].variable: \"1A\" is no name of a variable; letters, digits and _ are allowed, and no digit first",
+                "7: key.a.sink[0].variable: \"1A\" is not a valid name for a variable; use letters, digits and `_`, and no digit first",
             ],
         ),
         (
             &file_key_text("mode = 640"),
-            &["6: key.a.sink[0].mode: found a whole number; text in quotes is allowed"],
+            &["6: key.a.sink[0].mode: expected a quoted string, such as mode = \"0640\""],
         ),
         (
             &file_key_text("mode = \"0888\""),
             &[
-                "6: key.a.sink[0].mode: \"0888\" is no mode; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+                "6: key.a.sink[0].mode: \"0888\" is not a valid mode; expected the octal digits of a mode, such as mode = \"0640\"",
             ],
         ),
         (
             &file_key_text("mode = \"4755\""),
             &[
-                "6: key.a.sink[0].mode: \"4755\" has a setuid, setgid or sticky bit; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+                "6: key.a.sink[0].mode: \"4755\" sets a setuid, setgid or sticky bit; use mode = \"0640\" or mode = \"0600\"",
             ],
         ),
         (
             &file_key_text("mode = \"0666\""),
             &[
-                "6: key.a.sink[0].mode: \"0666\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+                "6: key.a.sink[0].mode: \"0666\" gives every user of this host access to the secret; use mode = \"0640\" or mode = \"0600\"",
             ],
         ),
         (
             &file_key_text("mode = \"0604\""),
             &[
-                "6: key.a.sink[0].mode: \"0604\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+                "6: key.a.sink[0].mode: \"0604\" gives every user of this host access to the secret; use mode = \"0640\" or mode = \"0600\"",
             ],
         ),
         (
             &file_key_text("mode = \"0750\""),
             &[
-                "6: key.a.sink[0].mode: \"0750\" makes a program of a secret; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+                "6: key.a.sink[0].mode: \"0750\" makes the file executable; use mode = \"0640\" or mode = \"0600\"",
             ],
         ),
         (
             &file_key_text("mode = \"0240\""),
             &[
-                "6: key.a.sink[0].mode: \"0240\" does not let its owner read it; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+                "6: key.a.sink[0].mode: \"0240\" does not let the owner read the file; use mode = \"0640\" or mode = \"0600\"",
             ],
         ),
         (
             &file_key_text("").replace("/k/a", "/k/../a"),
-            &["5: key.a.sink[0].path: \"/k/../a\" goes upwards; a path without .. is allowed"],
+            &["5: key.a.sink[0].path: the path contains `..`; use a path without it"],
         ),
         (
             &file_key_text("owner = \"\""),
             &[
-                "6: key.a.sink[0].owner: \"\" is no name or number of an account; such as \"billing\" or \"1000\"",
+                "6: key.a.sink[0].owner: \"\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
             ],
         ),
         (
             &twice(""),
             &[
-                "7: key.a.sink[1]: has no name, and the key has another sink of type \"file\"; give each of them a name = \"…\"",
+                "7: key.a.sink[1]: missing option `name`: the key has another sink of type \"file\"; add a different name to each of them, such as name = \"billing-host\"",
             ],
         ),
         (
             &twice("name = \"x\""),
             &[
-                "10: key.a.sink[1].name: \"x\" is the name of key.a.sink[0] already; give each sink of a key another name",
+                "10: key.a.sink[1].name: \"x\" is already the name of key.a.sink[0]; use a different name for each sink of a key",
             ],
         ),
         (
             &webhook_key_text("url = \"http://h/\"\nsigning-secret-file = \"/s\""),
             &[
-                "5: key.a.sink[0].url: \"http://h\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+                "5: key.a.sink[0].url: http to another host would send secrets unencrypted; use https, or http to localhost, 127.0.0.1 or [::1]",
             ],
         ),
         (
@@ -138,33 +140,33 @@ fn invalid_sinks_are_reported() {
                 "url = \"http://127.0.0.1.example.com/\"\nsigning-secret-file = \"/s\"",
             ),
             &[
-                "5: key.a.sink[0].url: \"http://127.0.0.1.example.com\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+                "5: key.a.sink[0].url: http to another host would send secrets unencrypted; use https, or http to localhost, 127.0.0.1 or [::1]",
             ],
         ),
         (
             &webhook_key_text("url = \"https://u:p@h/?a=b#c\"\nsigning-secret-file = \"/s\""),
             &[
-                "5: key.a.sink[0].url: a user or password stands in the URL; leave it out; a token is named by bearer-token-file",
-                "5: key.a.sink[0].url: a part behind # stands in the URL; leave it out; it is never sent",
+                "5: key.a.sink[0].url: the URL contains a user name or a password; remove them; to send a token, write it to a file and set `bearer-token-file`",
+                "5: key.a.sink[0].url: the URL contains a fragment, which is never sent; remove everything from `#` on",
             ],
         ),
         (
             &webhook_key_text(""),
             &[
-                "3: key.a.sink[0]: has no url; add url = \"https://…\", where it is posted to",
-                "3: key.a.sink[0]: has no signing-secret-file; add signing-secret-file = \"/…\", a file with whsec_<base64>",
+                "3: key.a.sink[0]: missing option `url`; add url = \"https://billing.example.com/openai-key\", where rekeyd sends the secret",
+                "3: key.a.sink[0]: missing option `signing-secret-file`; add signing-secret-file = \"/etc/rekeyd/webhook-secret\", a file with whsec_<base64>",
             ],
         ),
         (
             &webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"whsec_abc\""),
             &[
-                "6: key.a.sink[0].signing-secret-file: this looks like a secret and not like a path; no secret may stand in this file: write it into a file with mode 0600 and name that",
+                "6: key.a.sink[0].signing-secret-file: expected the path of a file, but this looks like a secret; write the secret to a file that only rekeyd can read, and set its path, such as signing-secret-file = \"/etc/rekeyd/webhook-secret\"",
             ],
         ),
         (
             &webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"\npath = \"/k\""),
             &[
-                "7: key.a.sink[0].path: there is no such option; known here: type, name, required, timeout, url, signing-secret-file, ca-file, bearer-token-file",
+                "7: key.a.sink[0].path: unknown option; expected one of type, name, required, timeout, url, signing-secret-file, ca-file, bearer-token-file",
             ],
         ),
     ]);
@@ -173,54 +175,51 @@ fn invalid_sinks_are_reported() {
 #[test]
 fn invalid_command_sinks_are_reported() {
     let at = "5: key.a.sink[0].argv";
-    let secret = "this looks like a secret; no secret may stand in this file: the new one comes \
-                  on the command's standard input, and others are named by their file";
-    let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
+    let secret = "looks like a secret, and every user of this host can see arguments; write the \
+                  secret to a file, and pass the path of the file";
+    let example = "such as argv = [\"/usr/local/bin/put-secret\", \"billing\"]";
+    let path = format!("expected an absolute path, {example}");
     for (argv, problems) in [
         (
             "[]",
             vec![format!(
-                "{at}: names no program; a program by its path from the root, and its arguments, are allowed"
+                "{at}: expected a program and its arguments, {example}"
             )],
         ),
         (
             "\"/bin/put billing\"",
             vec![format!(
-                "{at}: found text; a list of text in quotes is allowed"
+                "{at}: expected a list of quoted strings, {example}"
             )],
         ),
         (
             "[\"/bin/put\", 1]",
+            vec![format!("{at}[1]: expected a quoted string, {example}")],
+        ),
+        ("[\"put\"]", vec![format!("{at}[0]: {path}")]),
+        ("[\"\"]", vec![format!("{at}[0]: {path}")]),
+        (
+            "[\"/bin/\"]",
             vec![format!(
-                "{at}: found a list; a list of text in quotes is allowed"
+                "{at}[0]: /bin/ is a directory; expected the path of a file, {example}"
             )],
         ),
         (
-            "[\"put\"]",
-            vec![format!("{at}[0]: \"put\" is no absolute path; {path}")],
-        ),
-        (
-            "[\"\"]",
-            vec![format!("{at}[0]: \"\" is no absolute path; {path}")],
-        ),
-        (
-            "[\"/bin/\"]",
-            vec![format!("{at}[0]: \"/bin/\" names no file; {path}")],
-        ),
-        (
             "[\"/bin/a\\u0000b\"]",
-            vec![format!("{at}[0]: \"/bin/a\\0b\" names no file; {path}")],
+            vec![format!(
+                "{at}[0]: contains a control character; remove it from the path"
+            )],
         ),
         (
             "[\"/bin/put\", \"a\\u0000b\"]",
             vec![format!(
-                "{at}[1]: has a NUL character; no program can be given one"
+                "{at}[1]: contains a NUL character, which no argument can have; remove it"
             )],
         ),
         (
             "[\"sh\", \"--key=sk-admin-Zq7\", \"whsec_Zq7\"]",
             vec![
-                format!("{at}[0]: \"sh\" is no absolute path; {path}"),
+                format!("{at}[0]: {path}"),
                 format!("{at}[1]: {secret}"),
                 format!("{at}[2]: {secret}"),
             ],
@@ -233,13 +232,13 @@ fn invalid_command_sinks_are_reported() {
         (
             &command_key_text(""),
             &[
-                "3: key.a.sink[0]: has no argv; add argv = [\"/…\"], the program that reads the secret from its standard input",
+                "3: key.a.sink[0]: missing option `argv`; add argv = [\"/usr/local/bin/put-secret\", \"billing\"], a program that reads the secret from its standard input",
             ],
         ),
         (
             &command_key_text("argv = [\"/bin/put\"]\nshell = true"),
             &[
-                "6: key.a.sink[0].shell: there is no such option; known here: type, name, required, timeout, argv",
+                "6: key.a.sink[0].shell: unknown option; expected one of type, name, required, timeout, argv",
             ],
         ),
     ]);
@@ -248,31 +247,28 @@ fn invalid_command_sinks_are_reported() {
 #[test]
 fn invalid_on_change_commands_are_reported() {
     let at = "6: key.a.sink[0]";
-    let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
     expect_problems(&[
         (
             &file_key_text("on-change = [\"reload\"]"),
             &[&format!(
-                "{at}.on-change[0]: \"reload\" is no absolute path; {path}"
+                "{at}.on-change[0]: expected an absolute path, such as on-change = [\"/usr/bin/systemctl\", \"reload\", \"billing\"]"
             )],
         ),
         (
             &file_key_text("on-change-timeout = \"1m\""),
             &[&format!(
-                "{at}.on-change-timeout: means nothing without on-change; add on-change = [\"/…\"], or leave it out"
+                "{at}.on-change-timeout: has no effect without `on-change`; add `on-change`, or remove it"
             )],
         ),
         (
             &file_key_text("on-change = [\"/bin/true\"]\non-change-timeout = \"1h\""),
             &[
-                "7: key.a.sink[0].on-change-timeout: \"1h\" is out of range; \"1s\" to \"5m\" is allowed",
+                "7: key.a.sink[0].on-change-timeout: \"1h\" is out of range; expected a duration from 1s to 5m, such as on-change-timeout = \"30s\"",
             ],
         ),
         (
             &file_key_text("on-change = [\"/k/a\"]"),
-            &[
-                "5: key.a.sink[0].path: /k/a is on-change of key.a.sink[0] already; name another file",
-            ],
+            &["5: key.a.sink[0].path: /k/a is the on-change of key.a.sink[0]; use another file"],
         ),
     ]);
     let settings = parse_text(&file_key_text("on-change = [\"/bin/true\", \"x y\"]")).unwrap();
@@ -309,7 +305,7 @@ fn command_target_id_holds_every_argument() {
 fn two_writers_of_one_file_are_reported() {
     let at = |path: &str| file_key_text("").replace("/k/a", path);
     let already_written = |path: &str, what: &str| {
-        format!("5: key.a.sink[0].path: {path} is {what} already; name another file")
+        format!("5: key.a.sink[0].path: {path} is {what}; use another file")
     };
     let cases = [
         (
@@ -361,7 +357,7 @@ fn two_writers_of_one_file_are_reported() {
                 webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"")
                     .replace("key.a", "key.z")
             ),
-            already_written("/s", "signing-secret-file of key.z.sink[0]"),
+            already_written("/s", "the signing-secret-file of key.z.sink[0]"),
         ),
         (
             format!(
@@ -369,7 +365,7 @@ fn two_writers_of_one_file_are_reported() {
                 at("/bin/put"),
                 command_key_text("argv = [\"/bin/put\"]").replace("key.a", "key.z")
             ),
-            already_written("/bin/put", "argv of key.z.sink[0]"),
+            already_written("/bin/put", "the argv of key.z.sink[0]"),
         ),
     ];
     for (text, message) in &cases {
@@ -379,7 +375,7 @@ fn two_writers_of_one_file_are_reported() {
     expect_problems(&[(
         &format!("{}{first}", file_key_text("")),
         &[
-            "11: key.b.sink[0].path: /k/.a.rekeyd is written first by key.a.sink[0] already; name another file",
+            "11: key.b.sink[0].path: /k/.a.rekeyd is the temporary file of key.a.sink[0]; use another file",
         ],
     )]);
     // The same file is reported in either order.
@@ -388,7 +384,7 @@ fn two_writers_of_one_file_are_reported() {
     expect_problems(&[(
         &format!("{beside}{other}"),
         &[
-            "11: key.b.sink[0].path: /k/.b.rekeyd is written by key.a.sink[0] already; name another file",
+            "11: key.b.sink[0].path: /k/.b.rekeyd is already written by key.a.sink[0]; use another file",
         ],
     )]);
     let two = format!(
@@ -398,7 +394,7 @@ fn two_writers_of_one_file_are_reported() {
     );
     expect_problems(&[(
         &two,
-        &["11: key.b.sink[0].path: /k/a is written by key.a.sink[0] already; name another file"],
+        &["11: key.b.sink[0].path: /k/a is already written by key.a.sink[0]; use another file"],
     )]);
 }
 
@@ -431,12 +427,12 @@ fn two_names_of_one_file_are_reported() {
     };
     let conflict = |option: &str, name: &str, other: &str, owner: &str| {
         format!(
-            "{option}: {} is another name of {}, which is {owner} already; name another file",
+            "{option}: {} is another name of {}, which is {owner}; use another file",
             at(name),
             at(other)
         )
     };
-    let by_first = "written by key.a.sink[0]";
+    let by_first = "already written by key.a.sink[0]";
     for (first, second, owner) in [
         ("out/key", "link/key", by_first),
         ("second-link/key", "out/key", by_first),
@@ -488,25 +484,25 @@ fn self_sink_needs_a_credential_file_and_is_unique() {
         (
             SELF_SINK,
             &[
-                "4: key.a.sink[0].type: replaces [provider] credential-file, and there is none; set it to the file with the admin key that rekeyd works with",
+                "4: key.a.sink[0].type: needs [provider] credential-file, which is not set; set it to the path of the file with rekeyd's admin key",
             ],
         ),
         (
             &two,
             &[
-                "8: key.b.sink[0].type: key.a.sink[0] replaces rekeyd's own admin key already; there may be one sink of type \"self\" in the whole file",
+                "8: key.b.sink[0].type: key.a.sink[0] already replaces rekeyd's own admin key; use one sink of type \"self\" in the whole file",
             ],
         ),
         (
             &path,
             &[
-                "5: key.a.sink[0].path: there is no such option; known here: type, name, required, timeout",
+                "5: key.a.sink[0].path: unknown option; expected one of type, name, required, timeout",
             ],
         ),
         (
             &beside,
             &[
-                "7: key.a.sink[1].path: /k/.own.rekeyd is beside the credential file already; name another file",
+                "7: key.a.sink[1].path: /k/.own.rekeyd is the temporary file of the credential file; use another file",
             ],
         ),
     ]);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::core::ids::SinkId;
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
@@ -26,7 +26,7 @@ pub static TYPE: SinkType = SinkType {
 /// The options that only a null sink has.
 const OPTIONS: Section = Section {
     name: "sink.null",
-    options: &["note"],
+    options: &[ConfigOption::new("note", r#""first""#)],
 };
 
 /// The checked options of a sink with `type = "null"`.

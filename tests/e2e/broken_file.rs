@@ -22,7 +22,7 @@ fn break_file(world: &TestEnv) {
     );
 }
 
-const MISTAKE: &str = "key.billing.overlapp: there is no such option";
+const MISTAKE: &str = "key.billing.overlapp: unknown option";
 
 #[test]
 fn commands_work_with_what_the_daemon_has_loaded() {

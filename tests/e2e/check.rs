@@ -60,11 +60,11 @@ fn configuration_error_exits_with_78_and_creates_nothing() {
     let before = files(&world);
     let stderr = check(&world, 78);
     for expected in [
-        "key.billing.sink[0]: has no path",
-        "key.billing.sink[0].paht: there is no such option; did you mean path?",
-        "key.Other: \"Other\" is no name for a key",
-        "key.Other.schedule: \"@reboot\" is no cron expression",
-        "key.Other: has no sink",
+        "key.billing.sink[0]: missing option `path`",
+        "key.billing.sink[0].paht: unknown option; did you mean `path`?",
+        "key.Other: \"Other\" is not a valid name for a key",
+        "key.Other.schedule: \"@reboot\" is not a valid cron expression",
+        "key.Other: the key has no sink",
     ] {
         assert!(stderr.contains(expected), "{expected}: {stderr}");
     }

@@ -49,7 +49,7 @@ fn with_old_names(
         .enumerate()
         .map(|(index, (old, new, _))| {
             format!(
-                "config.toml:{}: {scope}.{old}: there is no such option; `{old}` is now `{new}`",
+                "config.toml:{}: {scope}.{old}: unknown option; `{old}` is now `{new}`",
                 at + index + 1
             )
         })
@@ -86,7 +86,7 @@ fn old_option_name_is_refused_with_its_line_and_the_new_name() {
                 assert!(stderr.contains(problem), "{command}: {problem}: {stderr}");
             }
             assert_eq!(
-                stderr.matches("there is no such option").count(),
+                stderr.matches("unknown option").count(),
                 expected.len(),
                 "{command}: {stderr}"
             );
@@ -103,7 +103,7 @@ fn old_option_name_means_nothing_where_the_option_is_not_allowed() {
     world.configure(&file_key_text("1h").replace("overlap", "sweep-every"));
     let stderr = text(&world.run(&["check"]).stderr);
     assert!(
-        stderr.contains("key.billing.sweep-every: there is no such option; known here: "),
+        stderr.contains("key.billing.sweep-every: unknown option; expected one of "),
         "{stderr}"
     );
 }

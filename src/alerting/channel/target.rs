@@ -11,14 +11,18 @@ use super::contract::Channel;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::core::notification::ChannelId;
 use crate::core::subscriptions::Subscription;
 
 /// The options that every `[[notify]]` has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "notify",
-    options: &["type", "on", "keys"],
+    options: &[
+        ConfigOption::new("type", r#""sendmail""#),
+        ConfigOption::new("on", r#"["failure", "recovered"]"#),
+        ConfigOption::new("keys", r#"["billing"]"#),
+    ],
 };
 
 /// A type of channel, as [`super::CHANNEL_TYPES`] lists it.

@@ -5,25 +5,28 @@ use std::path::PathBuf;
 use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange, WriteMode};
 use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
-use crate::config_reader::quote::quoted;
+use crate::config_reader::quote::{expected_one_of, quoted};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
 
 /// The options that only a file sink has.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.file",
     options: &[
-        "path",
-        "write",
-        "format",
-        "variable",
-        "mode",
-        "owner",
-        "group",
-        "on-change",
-        "on-change-timeout",
+        ConfigOption::new("path", r#""/etc/billing/openai.key""#),
+        ConfigOption::new("write", r#""in-place""#),
+        ConfigOption::new("format", r#""env""#),
+        ConfigOption::new("variable", r#""OPENAI_ADMIN_KEY""#),
+        ConfigOption::new("mode", r#""0640""#),
+        ConfigOption::new("owner", r#""billing""#),
+        ConfigOption::new("group", r#""billing""#),
+        ConfigOption::new(
+            "on-change",
+            r#"["/usr/bin/systemctl", "reload", "billing"]"#,
+        ),
+        ConfigOption::new("on-change-timeout", r#""30s""#),
     ],
 };
 
@@ -53,14 +56,13 @@ pub(super) fn read(
 /// claims of one file could not be compared.
 fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let Some(value) = table.get(OPTIONS, "path") else {
-        let hint = "add path = \"/…\", the file to be written";
-        report.add_missing(&table.location, "has no path", hint);
+        report.add_missing_option(&table.location, OPTIONS, "path", "the file to write");
         return None;
     };
     let path = values::read_path(&value, report)?;
     if values::has_parent_component(&path) {
-        let message = format!("{} goes upwards", quoted(&path.to_string_lossy()));
-        report.add_problem(&value.location, message, "a path without .. is allowed");
+        let message = "the path contains `..`";
+        report.add_problem(&value.location, message, "use a path without it");
         return None;
     }
     Some(path)
@@ -102,8 +104,8 @@ fn read_on_change(
     let get = |name| table.get(OPTIONS, name);
     let timeout = match get("on-change-timeout") {
         Some(value) if get("on-change").is_none() => {
-            let hint = "add on-change = [\"/…\"], or leave it out";
-            report.add_problem(&value.location, "means nothing without on-change", hint);
+            let message = "has no effect without `on-change`";
+            report.add_problem(&value.location, message, "add `on-change`, or remove it");
             return None;
         }
         Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
@@ -125,12 +127,9 @@ fn read_write_mode(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Optio
         "replace" => Some(WriteMode::Replace),
         "in-place" => Some(WriteMode::InPlace),
         other => {
-            let message = format!("there is no way to write {}", quoted(other));
-            report.add_problem(
-                &value.location,
-                message,
-                "\"replace\" or \"in-place\" is allowed",
-            );
+            let message = format!("unknown value {}", quoted(other));
+            let hint = expected_one_of(["replace", "in-place"].into_iter());
+            report.add_problem(&value.location, message, hint);
             None
         }
     }
@@ -156,17 +155,18 @@ fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<Fi
             let location = format_option
                 .as_ref()
                 .map_or(&table.location, |value| &value.location);
-            let message = format!("there is no format {}", quoted(other));
-            report.add_problem(location, message, "\"raw\", \"env\" or \"json\" is allowed");
+            let message = format!("unknown format {}", quoted(other));
+            let hint = expected_one_of(["raw", "env", "json"].into_iter());
+            report.add_problem(location, message, hint);
             return None;
         }
     }
     if let Some(value) = variable {
-        let message = format!("means nothing with format = \"{format}\"");
+        let message = format!("has no effect with format = \"{format}\"");
         report.add_problem(
             &value.location,
             message,
-            "leave it out, or write format = \"env\"",
+            "remove it, or set format = \"env\"",
         );
     }
     Some(if format == "json" {
@@ -186,8 +186,8 @@ fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Op
     if has_valid_start && text.bytes().all(is_allowed) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is no name of a variable", quoted(text));
-    let hint = "letters, digits and _ are allowed, and no digit first";
+    let message = format!("{} is not a valid name for a variable", quoted(text));
+    let hint = "use letters, digits and `_`, and no digit first";
     report.add_problem(&value.location, message, hint);
     None
 }
@@ -197,15 +197,20 @@ fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32>
     let is_octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
     let bits = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
     let problem = match bits {
-        None => "is no mode",
-        Some(bits) if bits & 0o7000 != 0 => "has a setuid, setgid or sticky bit",
+        None => {
+            let message = format!("{} is not a valid mode", quoted(text));
+            let hint = value.expected("the octal digits of a mode");
+            report.add_problem(&value.location, message, hint);
+            return None;
+        }
+        Some(bits) if bits & 0o7000 != 0 => "sets a setuid, setgid or sticky bit",
         // A secret that every user can read is no secret.
-        Some(bits) if bits & 0o007 != 0 => "lets in others than its owner and its group",
-        Some(bits) if bits & 0o110 != 0 => "makes a program of a secret",
-        Some(bits) if bits & 0o400 == 0 => "does not let its owner read it",
+        Some(bits) if bits & 0o007 != 0 => "gives every user of this host access to the secret",
+        Some(bits) if bits & 0o110 != 0 => "makes the file executable",
+        Some(bits) if bits & 0o400 == 0 => "does not let the owner read the file",
         Some(bits) => return Some(bits),
     };
-    let hint = "octal digits in quotes, such as \"0600\" or \"0640\", are allowed";
+    let hint = "use mode = \"0640\" or mode = \"0600\"";
     report.add_problem(&value.location, format!("{} {problem}", quoted(text)), hint);
     None
 }
@@ -219,7 +224,8 @@ fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<S
     if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is no name or number of an account", quoted(text));
-    report.add_problem(&value.location, message, "such as \"billing\" or \"1000\"");
+    let message = format!("{} is not a valid user or group", quoted(text));
+    let hint = value.expected("a name or a number");
+    report.add_problem(&value.location, message, hint);
     None
 }

@@ -26,14 +26,14 @@ pub(super) fn read(
 ) -> Option<Arc<FileTarget>> {
     let type_location = table.location_of(COMMON_OPTIONS, "type");
     if let Err(other) = file_wide.claim_only_one(NAME, &table.location) {
-        let message = format!("{other} replaces rekeyd's own admin key already");
-        let hint = "there may be one sink of type \"self\" in the whole file";
+        let message = format!("{other} already replaces rekeyd's own admin key");
+        let hint = "use one sink of type \"self\" in the whole file";
         report.add_problem(&type_location, message, hint);
         return None;
     }
     let Some(file) = file_wide.credential_file else {
-        let message = "replaces [provider] credential-file, and there is none";
-        let hint = "set it to the file with the admin key that rekeyd works with";
+        let message = "needs [provider] credential-file, which is not set";
+        let hint = "set it to the path of the file with rekeyd's admin key";
         report.add_problem(&type_location, message.to_owned(), hint);
         return None;
     };

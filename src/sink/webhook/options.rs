@@ -5,13 +5,18 @@ use std::path::PathBuf;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::config_reader::values::{self, UrlRole};
 
 /// The options that only a webhook sink has.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.webhook",
-    options: &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
+    options: &[
+        ConfigOption::new("url", r#""https://billing.example.com/openai-key""#),
+        ConfigOption::new("signing-secret-file", r#""/etc/rekeyd/webhook-secret""#),
+        ConfigOption::new("ca-file", r#""/etc/rekeyd/ca.pem""#),
+        ConfigOption::new("bearer-token-file", r#""/etc/rekeyd/webhook-token""#),
+    ],
 };
 
 /// The checked options of a sink with `type = "webhook"`.
@@ -36,16 +41,24 @@ pub(super) fn read(
 ) -> Option<WebhookTarget> {
     let get = |name| table.get(OPTIONS, name);
     let url = match get("url") {
-        Some(value) => values::read_url(&value, UrlRole::Receiver, report),
+        Some(value) => values::read_url(&value, UrlRole::SinkReceiver, report),
         None => {
-            let hint = "add url = \"https://…\", where it is posted to";
-            report.add_missing(&table.location, "has no url", hint);
+            report.add_missing_option(
+                &table.location,
+                OPTIONS,
+                "url",
+                "where rekeyd sends the secret",
+            );
             None
         }
     };
     if get("signing-secret-file").is_none() {
-        let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
-        report.add_missing(&table.location, "has no signing-secret-file", hint);
+        report.add_missing_option(
+            &table.location,
+            OPTIONS,
+            "signing-secret-file",
+            "a file with whsec_<base64>",
+        );
     }
     let mut read_file = |name| {
         let path = get(name).and_then(|value| values::read_path(&value, report))?;

@@ -4,13 +4,16 @@ use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::core::command::CommandLine;
 
 /// The options that only a command has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.command",
-    options: &["argv"],
+    options: &[ConfigOption::new(
+        "argv",
+        r#"["/usr/local/bin/page-someone"]"#,
+    )],
 };
 
 /// The checked options of `[[notify]]` with `type = "command"`.
@@ -27,9 +30,8 @@ pub(super) fn read(
     report: &mut ProblemReport,
 ) -> Option<CommandChannelTarget> {
     let Some(value) = table.get(OPTIONS, "argv") else {
-        let hint = "add argv = [\"/…\"], the program that reads what is wrong from its standard \
-                    input";
-        report.add_missing(&table.location, "has no argv", hint);
+        let purpose = "a program that reads the notification from its standard input";
+        report.add_missing_option(&table.location, OPTIONS, "argv", purpose);
         return None;
     };
     let argv = read_command_line(&value, report)?;

@@ -3,12 +3,12 @@
 use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 
 /// The options that only a sendmail channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.sendmail",
-    options: &["to"],
+    options: &[ConfigOption::new("to", r#""ops@example.com""#)],
 };
 
 /// The checked options of `[[notify]]` with `type = "sendmail"`.
@@ -24,8 +24,8 @@ pub(super) fn read(
     report: &mut ProblemReport,
 ) -> Option<SendmailChannelTarget> {
     let Some(value) = table.get(OPTIONS, "to") else {
-        let hint = "add to = \"…\", the address that it goes to, or a list of them";
-        report.add_missing(&table.location, "has no to", hint);
+        let purpose = "the address of a recipient or a list of addresses";
+        report.add_missing_option(&table.location, OPTIONS, "to", purpose);
         return None;
     };
     let items = match value.as_text() {
@@ -33,8 +33,9 @@ pub(super) fn read(
         None => value.text_items(report)?,
     };
     if items.is_empty() {
-        let hint = "name an address, such as \"root\" or \"ops@example.com\"";
-        report.add_problem(&table.location, "goes to nobody", hint);
+        let message = "the list of recipients is empty";
+        let hint = "add an address, such as \"root\" or \"ops@example.com\"";
+        report.add_problem(&table.location_of(OPTIONS, "to"), message, hint);
         return None;
     }
     let to: Vec<_> = items
@@ -56,8 +57,8 @@ fn read_recipient(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option
     if is_plain && is_whole && text.matches('@').count() <= 1 {
         return Some(text.to_owned());
     }
-    let message = format!("{} is no address for mail", quoted(text));
-    let hint = "a user of this host or NAME@HOST is allowed, each in quotes of its own";
+    let message = format!("{} is not a valid mail address", quoted(text));
+    let hint = "use a user of this host or NAME@HOST, each in its own quotes";
     report.add_problem(&value.location, message, hint);
     None
 }

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::Section;
+use crate::config_reader::section::{ConfigOption, Section};
 use crate::config_reader::values::{self, UrlRole};
 
 /// The options that only a webhook channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.webhook",
-    options: &["url", "signing-secret-file"],
+    options: &[
+        ConfigOption::new("url", r#""https://alerts.example.com/rekeyd""#),
+        ConfigOption::new("signing-secret-file", r#""/etc/rekeyd/webhook-secret""#),
+    ],
 };
 
 /// The checked options of `[[notify]]` with `type = "webhook"`.
@@ -31,18 +34,26 @@ pub(super) fn read(
 ) -> Option<WebhookChannelTarget> {
     let get = |name| table.get(OPTIONS, name);
     let url = match get("url") {
-        Some(value) => values::read_url(&value, UrlRole::Receiver, report),
+        Some(value) => values::read_url(&value, UrlRole::ChannelReceiver, report),
         None => {
-            let hint = "add url = \"https://…\", where it is posted to";
-            report.add_missing(&table.location, "has no url", hint);
+            report.add_missing_option(
+                &table.location,
+                OPTIONS,
+                "url",
+                "where rekeyd sends notifications",
+            );
             None
         }
     };
     let file = match get("signing-secret-file") {
         Some(value) => values::read_path(&value, report),
         None => {
-            let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
-            report.add_missing(&table.location, "has no signing-secret-file", hint);
+            report.add_missing_option(
+                &table.location,
+                OPTIONS,
+                "signing-secret-file",
+                "a file with whsec_<base64>",
+            );
             None
         }
     };
