@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::output;
 use crate::cli::preflight::{self, CheckLevel};
 use crate::cli::service_view;
@@ -31,6 +31,9 @@ pub(crate) struct CheckCommand {
     /// Print problems only
     #[arg(long, short)]
     quiet: bool,
+    /// How problems are printed
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: ProblemFormat,
     /// As root, look with root's own rights instead of those of the service
     #[arg(long)]
     as_invoker: bool,
@@ -38,6 +41,11 @@ pub(crate) struct CheckCommand {
 
 impl CheckCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let checked = self.check(options).await;
+        checked.map_err(|failure| failure.in_format(self.format))
+    }
+
+    async fn check(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
         let settings = options.load_settings()?;
         service_view::note_onlooker(&settings);
@@ -70,7 +78,7 @@ impl CheckCommand {
             if view.is_some() || self.as_invoker {
                 output::report_note(&note);
             }
-            return Err(Failure::from_problems(&problems));
+            return Err(Failure::from_problems(problems));
         }
         if !self.quiet {
             let keys = settings.keys.len();

@@ -68,7 +68,7 @@ pub(super) fn load_configuration(
     environment: &Environment,
 ) -> Result<Arc<Settings>, Failure> {
     let settings = config::load(file, environment).map(Arc::new);
-    settings.map_err(|problems| Failure::from_problems(&problems))
+    settings.map_err(Failure::from_problems)
 }
 
 /// Returns the key with this name.

@@ -59,7 +59,7 @@ impl DaemonOptions {
             CommandTarget::Daemon(daemon) => {
                 let (file, text) = daemon.configuration().await?;
                 let settings = config::parse(Path::new(&file), &text, &read_environment());
-                let settings = settings.map_err(|problems| Failure::from_problems(&problems))?;
+                let settings = settings.map_err(Failure::from_problems)?;
                 Ok(Arc::new(Settings {
                     ledger: daemon.ledger().to_owned(),
                     ..settings

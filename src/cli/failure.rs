@@ -7,7 +7,15 @@ use crate::ledger::LedgerError;
 /// The failure of a command, by the exit codes that it may lead to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The configuration has problems; the text lists them.
+    /// The configuration or the host has problems.
+    #[error("{}", join_lines(problems))]
+    Problems {
+        /// All of them.
+        problems: Vec<Problem>,
+        /// How they are printed.
+        format: ProblemFormat,
+    },
+    /// The running daemon has refused the configuration.
     #[error("{0}")]
     Configuration(String),
     /// The ledger failed.
@@ -30,6 +38,26 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// The forms in which the problems of a configuration are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProblemFormat {
+    /// With the shape of each line on a terminal, else as `short`
+    #[default]
+    Auto,
+    /// In one line each: FILE:LINE: OPTION: MESSAGE; HINT
+    Short,
+}
+
+fn join_lines(problems: &[Problem]) -> String {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Whether nothing but an edit of the file repairs the problem.
+fn needs_edit(problem: &Problem) -> bool {
+    problem.kind == ProblemKind::Configuration
+}
+
 /// The exit codes of the contract.
 pub(super) mod exit_code {
     pub(crate) const FAILED: u8 = 1;
@@ -40,21 +68,27 @@ pub(super) mod exit_code {
 impl Failure {
     /// Returns the failure for the problems of a configuration. It counts as
     /// one of the configuration if nothing but an edit repairs one of them.
-    pub(super) fn from_problems(problems: &[Problem]) -> Self {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        let text = lines.join("\n");
-        if problems
-            .iter()
-            .any(|problem| problem.kind == ProblemKind::Configuration)
-        {
-            Self::Configuration(text)
-        } else {
-            Self::Other(text)
+    pub(super) fn from_problems(problems: Vec<Problem>) -> Self {
+        Self::Problems {
+            problems,
+            format: ProblemFormat::Auto,
         }
+    }
+
+    /// Returns the failure, with its problems printed in this form.
+    pub(super) fn in_format(mut self, wanted: ProblemFormat) -> Self {
+        if let Self::Problems { format, .. } = &mut self {
+            *format = wanted;
+        }
+        self
     }
 
     pub(super) fn exit_code(&self) -> u8 {
         match self {
+            Self::Problems { problems, .. } if problems.iter().any(needs_edit) => {
+                exit_code::CONFIGURATION
+            }
+            Self::Problems { .. } => exit_code::FAILED,
             Self::Configuration(_) => exit_code::CONFIGURATION,
             Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => {
                 ledger_exit_code(error)

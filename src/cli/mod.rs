@@ -162,10 +162,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit_code = match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let text = failure.to_string();
-            if !text.is_empty() {
-                output::report_error(&text);
-            }
+            output::report_failure(&failure);
             ExitCode::from(failure.exit_code())
         }
     };

@@ -1,8 +1,10 @@
 //! Standard output for data, standard error for messages.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, ProblemFormat};
+use crate::cli::logging;
+use crate::config::render_problems;
 use crate::ledger::LedgerError;
 use crate::platform::log_queue;
 
@@ -40,6 +42,20 @@ pub(crate) fn print_stream(
 /// Writes one JSON document and a newline.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
+}
+
+/// Writes the failure of a command. Problems of a configuration are shown with
+/// their lines on a terminal, unless the command asks for one line each.
+pub(crate) fn report_failure(failure: &Failure) {
+    let text = failure.to_string();
+    if let Failure::Problems { problems, format } = failure
+        && *format == ProblemFormat::Auto
+        && io::stderr().is_terminal()
+    {
+        write_message(&render_problems(problems, logging::may_color()));
+    } else if !text.is_empty() {
+        report_error(&text);
+    }
 }
 
 /// Writes a message, each line of it marked as an error.

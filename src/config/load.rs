@@ -22,7 +22,7 @@ use crate::core::path::LEDGER_FILE_ENDINGS;
 /// Every problem of the file at once, in the order of the lines.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let text = source_file::read_text(&path).map_err(|problem| vec![problem])?;
+    let text = source_file::read_text(&path).map_err(|problem| vec![*problem])?;
     into_result(parse_lenient(&path, &text, environment))
 }
 
@@ -57,7 +57,9 @@ fn parse_lenient(
 ) -> (Option<Settings>, Vec<Problem>) {
     let mut report = ProblemReport::new(path);
     let (table, errors) = DeTable::parse_recoverable(text);
-    report.add_syntax_errors(&errors, text);
+    if !errors.is_empty() {
+        report.add_syntax_errors(&errors, text, &options::all_sections());
+    }
     let mut table = table.into_inner();
     let keys = UnreadKeys::take(&mut table);
     let top = ConfigTable::root(&table);

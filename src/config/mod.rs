@@ -21,6 +21,7 @@ mod sinks;
 mod source_file;
 
 pub use crate::config_reader::problem::{Problem, ProblemKind};
+pub use crate::config_reader::render::render_problems;
 pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub use host_checks::host_problems;

@@ -118,7 +118,9 @@ fn read_event_kinds(
     let problem_count = report.count();
     let mut events = BTreeSet::new();
     for item in value.text_items(report)? {
-        let text = item.as_text().unwrap_or_default();
+        let Some(text) = item.text(report) else {
+            continue;
+        };
         if let Some(event) = EventKind::from_text(text) {
             events.insert(event);
             continue;
@@ -156,7 +158,9 @@ fn read_key_filter(
     }
     let mut keys = BTreeSet::new();
     for item in &items {
-        let text = item.as_text().unwrap_or_default();
+        let Some(text) = item.text(report) else {
+            continue;
+        };
         match KeyName::new(text)
             .ok()
             .filter(|_| configured.contains(&text))

@@ -14,25 +14,24 @@ use crate::config_reader::problem::{Problem, ProblemKind};
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
 /// Reads the file if no user but root and this process's own can write it.
-pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
-    let bytes = read_bytes(path).map_err(|(message, hint)| Problem {
-        kind: ProblemKind::Configuration,
-        file: path.to_owned(),
-        line: None,
-        option: String::new(),
-        message,
-        hint,
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        Problem {
+pub(super) fn read_text(path: &Path) -> Result<String, Box<Problem>> {
+    let problem = |line, message, hint| {
+        Box::new(Problem {
             kind: ProblemKind::Configuration,
             file: path.to_owned(),
-            line: Some(valid.iter().filter(|byte| **byte == b'\n').count() + 1),
+            line,
             option: String::new(),
-            message: "the file is not valid UTF-8".to_owned(),
-            hint: "save the file as UTF-8".to_owned(),
-        }
+            message,
+            hint,
+            snippet: None,
+        })
+    };
+    let bytes = read_bytes(path).map_err(|(message, hint)| problem(None, message, hint))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let message = "the file is not valid UTF-8".to_owned();
+        problem(Some(line), message, "save the file as UTF-8".to_owned())
     })
 }
 

@@ -5,14 +5,15 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::quote::quote_segment;
+use super::source::SourceSpan;
 
 /// The location of an option or a value. Its line and its key path are computed
 /// only for a message: ten thousand keys have a hundred thousand locations, and
 /// hardly ever a mistake.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
-    /// The number of bytes of the file before it.
-    pub(crate) offset: Option<usize>,
+    /// Where the file has it; a missing option has the place of its table.
+    pub(crate) source: Option<SourceSpan>,
     parent: ParentPath,
     /// The last segment of its key path; `None` for the whole file.
     segment: Option<PathSegment>,
@@ -46,13 +47,8 @@ pub(crate) struct OptionScope(ParentPath);
 impl Location {
     /// Returns the location of the whole file.
     pub(crate) const fn whole_file() -> Self {
-        Self::at_offset(None)
-    }
-
-    /// Returns a location without a key path.
-    pub(crate) const fn at_offset(offset: Option<usize>) -> Self {
         Self {
-            offset,
+            source: None,
             parent: None,
             segment: None,
         }
@@ -71,13 +67,13 @@ impl Location {
     /// Returns the location of an option that its table lacks: that of the
     /// table.
     pub(crate) fn option(&self, name: &'static str) -> Self {
-        self.scope().option(name, self.offset)
+        self.scope().option(name, self.source.clone())
     }
 
     /// Returns this location's line with the key path of `other`.
     pub(crate) fn reported_at(&self, other: &Self) -> Self {
         Self {
-            offset: self.offset,
+            source: self.source.clone(),
             ..other.clone()
         }
     }
@@ -95,18 +91,22 @@ impl Location {
 
 impl OptionScope {
     /// Returns the location of an option of the table.
-    pub(crate) fn option(&self, name: impl Into<OptionName>, offset: Option<usize>) -> Location {
-        self.segment(PathSegment::Name(name.into()), offset)
+    pub(crate) fn option(
+        &self,
+        name: impl Into<OptionName>,
+        source: Option<SourceSpan>,
+    ) -> Location {
+        self.segment(PathSegment::Name(name.into()), source)
     }
 
     /// Returns the location of an item of the list.
-    pub(crate) fn item(&self, number: usize, offset: Option<usize>) -> Location {
-        self.segment(PathSegment::Index(number), offset)
+    pub(crate) fn item(&self, number: usize, source: SourceSpan) -> Location {
+        self.segment(PathSegment::Index(number), Some(source))
     }
 
-    fn segment(&self, segment: PathSegment, offset: Option<usize>) -> Location {
+    fn segment(&self, segment: PathSegment, source: Option<SourceSpan>) -> Location {
         Location {
-            offset,
+            source,
             parent: self.0.clone(),
             segment: Some(segment),
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::snippet::Snippet;
+
 /// The place where a problem can be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
@@ -28,6 +30,8 @@ pub struct Problem {
     pub message: String,
     /// The allowed values, or the remedy; empty if the message contains it.
     pub hint: String,
+    /// The line, as a terminal shows it, if the problem has one.
+    pub snippet: Option<Box<Snippet>>,
 }
 
 impl Problem {
@@ -42,10 +46,12 @@ impl Problem {
             option: location,
             message,
             hint: String::new(),
+            snippet: None,
         }
     }
 }
 
+/// Formats the problem in one line, as logs and scripts need it.
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.file.display())?;

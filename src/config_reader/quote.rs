@@ -73,10 +73,11 @@ pub(crate) fn redact_if_secret(message: String) -> String {
 }
 
 /// Whether a message should hide `text`: it has the form of a secret, of a URL
-/// with credentials or a query, or of a random token. Words, paths and numbers
-/// have none of these forms.
+/// with credentials or a query, or of a random token, or it has several lines,
+/// as the rest of the file behind a missing quote. Words, paths and numbers have
+/// none of these forms.
 pub(crate) fn may_be_secret(text: &str) -> bool {
-    is_secret_like(text) || has_url_credentials(text) || has_token(text)
+    is_secret_like(text) || has_url_credentials(text) || has_token(text) || text.contains('\n')
 }
 
 /// Whether `text` may be a URL, or a part of one, with a password or a token.
@@ -179,6 +180,7 @@ mod tests {
             "zQ7TnK2vX9mRbL4wYpD6",
             "Bearer eyJhbGciOiJIUzI1NiJ9-_x",
             "a-B3_d-E6_g-H9_j-K2_m-N5",
+            "@daily\npassword = hunter2",
         ] {
             assert_eq!(quoted(text), REDACTED, "{text}");
             assert_eq!(quote_segment(text), REDACTED_SEGMENT, "{text}");

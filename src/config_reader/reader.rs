@@ -10,6 +10,7 @@ use super::location::{Location, OptionScope};
 use super::quote::quoted;
 use super::report::ProblemReport;
 use super::section::{ConfigOption, Section};
+use super::source::{SourceSpan, ValueKind};
 use super::suggestion::{closest_match, renamed_to};
 
 /// A table of the file, or a missing one, which has no options.
@@ -52,7 +53,7 @@ impl<'t> ConfigTable<'t> {
         debug_assert!(section.has(name), "{name}");
         let (key, value) = self.entries?.get_key_value(name)?;
         Some(ConfigValue {
-            location: self.scope.option(name, Some(key.span().start)),
+            location: self.scope.option(name, Some(entry_source(key, value))),
             value: value.get_ref(),
             option: section.find(name),
         })
@@ -77,15 +78,19 @@ impl<'t> ConfigTable<'t> {
         value: &'v Spanned<DeValue<'v>>,
     ) -> ConfigValue<'v> {
         ConfigValue {
-            location: self.entry_location(name),
+            location: self.entry_location(name, value),
             value: value.get_ref(),
             option: None,
         }
     }
 
-    fn entry_location(&self, name: &Spanned<DeString<'_>>) -> Location {
-        let offset = Some(name.span().start);
-        self.scope.option(name.get_ref().to_string(), offset)
+    fn entry_location(
+        &self,
+        name: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Location {
+        let source = entry_source(name, value);
+        self.scope.option(name.get_ref().to_string(), Some(source))
     }
 
     /// Returns a subtable, or an empty table without one.
@@ -105,7 +110,7 @@ impl<'t> ConfigTable<'t> {
         if report.has_syntax_errors() {
             return;
         }
-        for key in self.entries.into_iter().flat_map(DeTable::keys) {
+        for (key, value) in self.entries.into_iter().flat_map(DeTable::iter) {
             let name: &str = key.get_ref();
             if sections.iter().any(|section| section.has(name)) {
                 continue;
@@ -118,13 +123,13 @@ impl<'t> ConfigTable<'t> {
             } else {
                 format!("expected one of {}", known.join(", "))
             };
-            let location = self.entry_location(key);
+            let location = self.entry_location(key, value);
             let message = if self.location.is_whole_file() {
                 "unknown section"
             } else {
                 "unknown option"
             };
-            report.add_problem(&location, message, hint);
+            report.add_unknown(&location, message, hint);
         }
     }
 }
@@ -196,35 +201,28 @@ impl<'t> ConfigValue<'t> {
         valid
     }
 
-    /// Returns the values of a list of texts, each with its location.
+    /// Returns the values of a list, each with its location. [`Self::text`] of an
+    /// item reports another kind of value.
     pub(crate) fn text_items(&self, report: &mut ProblemReport) -> Option<Vec<Self>> {
         let Some(items) = self.value.as_array() else {
             self.report_wrong_type("a list of quoted strings", report);
             return None;
         };
-        let items: Vec<_> = self.items(items).collect();
-        let problem_count = report.count();
-        for item in &items {
-            item.text(report);
-        }
-        (report.count() == problem_count).then_some(items)
+        Some(self.items(items).collect())
     }
 
     /// Returns the texts of a list of texts.
     pub(crate) fn text_list(&self, report: &mut ProblemReport) -> Vec<String> {
         let items = self.text_items(report).unwrap_or_default();
-        let texts = items.iter().filter_map(Self::as_text);
+        let texts = items.iter().filter_map(|item| item.text(report));
         texts.map(str::to_owned).collect()
     }
 
     /// Returns the value if it is a table.
     pub(crate) fn table(&self, report: &mut ProblemReport) -> Option<ConfigTable<'t>> {
         let Some(table) = self.value.as_table() else {
-            report.add_problem(
-                &self.location,
-                format!("expected a table, written as [{}]", self.location),
-                "",
-            );
+            let message = format!("expected a table, written as [{}]", self.location);
+            report.add_wrong_type(&self.location, message);
             return None;
         };
         Some(ConfigTable::new(self.location.clone(), Some(table)))
@@ -234,14 +232,14 @@ impl<'t> ConfigValue<'t> {
     pub(crate) fn tables(&self, report: &mut ProblemReport) -> Vec<ConfigTable<'t>> {
         let expected = || format!("expected tables, each written as [[{}]]", self.location);
         let Some(items) = self.value.as_array() else {
-            report.add_problem(&self.location, expected(), "");
+            report.add_wrong_type(&self.location, expected());
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
         for value in self.items(items) {
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
-                None => report.add_problem(&value.location, expected(), ""),
+                None => report.add_wrong_type(&value.location, expected()),
             }
         }
         tables
@@ -252,13 +250,28 @@ impl<'t> ConfigValue<'t> {
         let scope = self.location.scope();
         let items = items.iter().enumerate();
         items.map(move |(number, item)| Self {
-            location: scope.item(number, Some(item.span().start)),
+            location: scope.item(number, item_source(item)),
             value: item.get_ref(),
             option: self.option,
         })
     }
 
     fn report_wrong_type(&self, expected: &str, report: &mut ProblemReport) {
-        report.add_problem(&self.location, self.expected(expected), "");
+        report.add_wrong_type(&self.location, self.expected(expected));
+    }
+}
+
+fn entry_source(name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> SourceSpan {
+    SourceSpan {
+        name: Some(name.span()),
+        ..item_source(value)
+    }
+}
+
+fn item_source(item: &Spanned<DeValue<'_>>) -> SourceSpan {
+    SourceSpan {
+        name: None,
+        value: item.span(),
+        kind: ValueKind::of(item.get_ref()),
     }
 }

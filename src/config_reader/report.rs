@@ -10,6 +10,8 @@ use super::location::Location;
 use super::problem::{Problem, ProblemKind};
 use super::quote::redact_if_secret;
 use super::section::Section;
+use super::snippet::{MarkedPart, Snippet, option_snippet, syntax_snippet};
+use super::source::{SourceSpan, ValueKind};
 
 /// The limit of reported problems. A file of another kind could have one in
 /// each line.
@@ -30,17 +32,36 @@ pub(crate) struct ProblemReport {
 struct SyntaxErrors {
     lines: LineIndex,
     line_numbers: BTreeSet<usize>,
+    offsets: Vec<usize>,
+    /// The names that a snippet may show of such a line.
+    known_names: BTreeSet<&'static str>,
 }
 
 /// The offsets of the line ends of a text.
 struct LineIndex(Vec<usize>);
 
-/// A problem whose line number is not computed yet.
+/// A problem whose line is not computed yet.
 struct ReportedProblem {
-    offset: Option<usize>,
+    place: Option<SourcePlace>,
     option: String,
     message: String,
     hint: String,
+    label: Option<&'static str>,
+}
+
+/// What a problem is about in the text of the file.
+enum SourcePlace {
+    Entry(SourceSpan, MarkedPart),
+    Syntax(usize),
+}
+
+impl SourcePlace {
+    fn offset(&self) -> usize {
+        match self {
+            Self::Entry(span, _) => span.start(),
+            Self::Syntax(offset) => *offset,
+        }
+    }
 }
 
 impl ProblemReport {
@@ -60,20 +81,42 @@ impl ProblemReport {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let syntax_errors = self.syntax_errors.as_ref();
-        if !syntax_errors.is_some_and(|syntax_errors| syntax_errors.contains(location)) {
-            self.push(location, message.into(), hint.into());
+        self.add(location, MarkedPart::Value, message.into(), hint.into());
+    }
+
+    /// Adds the problem that a value is of another kind than the option.
+    pub(crate) fn add_wrong_type(&mut self, location: &Location, message: String) {
+        let count = self.count();
+        self.add(location, MarkedPart::Value, message, String::new());
+        if let Some(problem) = self.problems.get_mut(count) {
+            let kind = location.source.as_ref().map(|source| source.kind);
+            problem.label = kind.map(ValueKind::found);
         }
     }
 
-    fn push(&mut self, location: &Location, message: String, hint: String) {
+    /// Adds the problem that nothing has the name of an option or a section.
+    pub(crate) fn add_unknown(&mut self, location: &Location, message: &str, hint: String) {
+        self.add(location, MarkedPart::Name, message.to_owned(), hint);
+    }
+
+    fn add(&mut self, location: &Location, marked: MarkedPart, message: String, hint: String) {
+        let syntax_errors = self.syntax_errors.as_ref();
+        if syntax_errors.is_some_and(|syntax_errors| syntax_errors.contains(location)) {
+            return;
+        }
+        let source = location.source.clone();
+        self.push(ReportedProblem {
+            place: source.map(|span| SourcePlace::Entry(span, marked)),
+            option: location.to_string(),
+            message,
+            hint,
+            label: None,
+        });
+    }
+
+    fn push(&mut self, problem: ReportedProblem) {
         if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(ReportedProblem {
-                offset: location.offset,
-                option: location.to_string(),
-                message,
-                hint,
-            });
+            self.problems.push(problem);
         } else {
             self.omitted += 1;
         }
@@ -101,20 +144,34 @@ impl ProblemReport {
     }
 
     /// Adds the parser's errors: their messages and lines, without the text.
-    pub(crate) fn add_syntax_errors(&mut self, errors: &[toml::de::Error], text: &str) {
+    /// Snippets show no other names of these lines than those of `sections`.
+    pub(crate) fn add_syntax_errors(
+        &mut self,
+        errors: &[toml::de::Error],
+        text: &str,
+        sections: &[Section],
+    ) {
         let offset = |error: &toml::de::Error| error.span().map(|span| span.start);
         for error in errors {
-            let message = redact_if_secret(error.message().to_owned());
-            let location = Location::at_offset(offset(error));
-            self.push(&location, format!("invalid TOML: {message}"), String::new());
+            let (message, hint) = describe_syntax_error(error.message());
+            self.push(ReportedProblem {
+                place: offset(error).map(SourcePlace::Syntax),
+                option: String::new(),
+                message: format!("invalid TOML: {message}"),
+                hint: hint.to_owned(),
+                label: None,
+            });
         }
-        let mut offsets = errors.iter().filter_map(offset).peekable();
-        if offsets.peek().is_some() {
+        let offsets: Vec<_> = errors.iter().filter_map(offset).collect();
+        if !offsets.is_empty() {
             let lines = LineIndex::new(text);
-            let line_numbers = offsets.map(|offset| lines.line_of(offset)).collect();
+            let line_of = |offset: &usize| lines.line_of(*offset);
+            let line_numbers = offsets.iter().map(line_of).collect();
             self.syntax_errors = Some(SyntaxErrors {
                 lines,
                 line_numbers,
+                offsets,
+                known_names: sections.iter().flat_map(Section::names).collect(),
             });
         }
     }
@@ -135,10 +192,27 @@ impl ProblemReport {
             return Vec::new();
         }
         let lines = LineIndex::new(text);
+        let is_known = |name: &str| {
+            let syntax_errors = self.syntax_errors.as_ref();
+            syntax_errors.is_some_and(|errors| errors.known_names.contains(name))
+        };
         let problem = |reported: ReportedProblem| Problem {
             kind: ProblemKind::Configuration,
             file: self.file.clone(),
-            line: reported.offset.map(|offset| lines.line_of(offset)),
+            line: reported
+                .place
+                .as_ref()
+                .map(|place| lines.line_of(place.offset())),
+            snippet: reported.place.as_ref().map(|place| {
+                let shape = match place {
+                    SourcePlace::Entry(span, marked) => option_snippet(text, span, *marked),
+                    SourcePlace::Syntax(offset) => syntax_snippet(text, *offset, is_known),
+                };
+                Box::new(Snippet {
+                    label: reported.label,
+                    ..shape
+                })
+            }),
             option: reported.option,
             message: reported.message,
             hint: reported.hint,
@@ -147,7 +221,8 @@ impl ProblemReport {
         problems.sort_by_key(|problem| problem.line);
         if self.omitted > 0 {
             problems.push(problem(ReportedProblem {
-                offset: None,
+                place: None,
+                label: None,
                 option: String::new(),
                 message: format!("{} more problems are not shown", self.omitted),
                 hint: String::new(),
@@ -158,9 +233,19 @@ impl ProblemReport {
 }
 
 impl SyntaxErrors {
+    /// Whether an option is in a line that is not TOML, or its value has such a
+    /// line, as after a missing quote.
     fn contains(&self, location: &Location) -> bool {
-        let line = location.offset.map(|offset| self.lines.line_of(offset));
-        line.is_some_and(|line| self.line_numbers.contains(&line))
+        let Some(source) = &location.source else {
+            return false;
+        };
+        let value = &source.value;
+        self.line_numbers
+            .contains(&self.lines.line_of(source.start()))
+            || self
+                .offsets
+                .iter()
+                .any(|offset| (value.start..=value.end).contains(offset))
     }
 }
 
@@ -174,4 +259,32 @@ impl LineIndex {
     fn line_of(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }
+}
+
+/// Returns a message of the parser in the words of a configuration, and a
+/// remedy. What it says besides is not shown if it may quote a secret.
+fn describe_syntax_error(message: &str) -> (String, &'static str) {
+    let (message, hint) = match message
+        .split_once(", expected")
+        .map_or(message, |(what, _)| what)
+    {
+        "string values must be quoted" => {
+            ("text must be in quotes", "write it as OPTION = \"TEXT\"")
+        }
+        "invalid basic string" | "invalid literal string" => (
+            "a quoted string does not end in this line",
+            "add the closing quote",
+        ),
+        "invalid multi-line basic string" | "invalid multi-line literal string" => {
+            ("a quoted string does not end", "add the closing quotes")
+        }
+        "unclosed table" => ("a section header has no closing bracket", "add `]`"),
+        "key with no value" => ("expected `=` and a value after the name of an option", ""),
+        "duplicate key" => (
+            "this option or section is set twice",
+            "remove one of the two",
+        ),
+        _ => (message, ""),
+    };
+    (redact_if_secret(message.to_owned()), hint)
 }

@@ -4,19 +4,113 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use rekeyd::config::{Environment, parse};
+use rekeyd::config::{Environment, Problem, parse, render_problems};
 
-/// Returns the messages; none if the text is valid.
-fn problem_messages(text: &str) -> Vec<String> {
+/// Returns the problems; none if the text is valid.
+fn find_problems(text: &str) -> Vec<Problem> {
     let now = "2026-11-24T03:00:00Z".parse().unwrap();
     let path = Path::new("/etc/rekeyd/config.toml");
     match parse(path, text, &Environment::empty(now)) {
         Ok(_) => Vec::new(),
         Err(problems) => {
             assert!(!problems.is_empty(), "refused without a reason: {text}");
-            problems.iter().map(ToString::to_string).collect()
+            problems
         }
     }
+}
+
+/// Returns the messages, in one line each and as a terminal shows them.
+fn problem_messages(text: &str) -> Vec<String> {
+    let problems = find_problems(text);
+    let lines = problems.iter().map(ToString::to_string);
+    lines.chain([render_problems(&problems, false)]).collect()
+}
+
+/// Returns a random token, as a password generator makes it.
+fn token() -> impl Strategy<Value = String> {
+    "[A-Za-z][0-9][A-Z][a-z][A-Za-z0-9]{18,40}"
+}
+
+/// Returns a line with `secret` as a value, a name, a header or a comment, or as
+/// something that is not TOML.
+fn line_with(secret: String) -> impl Strategy<Value = String> {
+    let names: Vec<&str> = rekeyd::config::options::all_sections()
+        .into_iter()
+        .flat_map(|section| section.names())
+        .collect();
+    let forms = vec![
+        "\"S\"",
+        "'S'",
+        "S",
+        "\"S",
+        "'S",
+        "\"\"\"S",
+        "\"\"\"\nS\n\"\"\"",
+        "[\"a\", \"S\"]",
+        "[\"S\", 1]",
+        "[\n \"a\",\n \"S\",\n 1]",
+        "{ path = \"S\" }",
+        "{ S = 1 }",
+        "[{ type = \"S\" }]",
+        "1 # S",
+        "\"https://u:S@h/\"",
+        "\"https://h/?S\"",
+        "https://u:S@h",
+        "\"S\" S",
+        "= \"S\"",
+        "\"\\S\"",
+        "[S",
+        "{ S",
+        "\"a S\"",
+        "\"KEY=S\"",
+    ];
+    let value = secret.clone();
+    let option = (prop::sample::select(names), prop::sample::select(forms))
+        .prop_map(move |(name, form)| format!("{name} = {}", form.replace('S', &value)));
+    let other = prop::sample::select(vec![
+        "S = 1",
+        "S",
+        "\"S\" = 1",
+        "[S]",
+        "[provider.S]",
+        "[[key.S.sink]]",
+        "[key.\"S\"]",
+        "[S",
+        "# S",
+        "provider.S = 1",
+        "mode \"S\"",
+        "S: 1",
+        "[provider] S",
+        "path S = 1",
+        "= S",
+    ]);
+    prop_oneof![3 => option, 1 => other.prop_map(move |line| line.replace('S', &secret))]
+}
+
+/// Returns headers and lines with a token, and the token.
+fn text_with_token() -> impl Strategy<Value = (String, String)> {
+    let header = || {
+        prop::sample::select(vec![
+            "",
+            "[provider]",
+            "[ledger]",
+            "[control]",
+            "[metrics]",
+            "[defaults]",
+            "[key.a]",
+            "[[key.a.sink]]\ntype = \"file\"",
+            "[[key.a.sink]]\ntype = \"webhook\"",
+            "[[key.a.sink]]\ntype = \"command\"",
+            "[[notify]]\ntype = \"sendmail\"",
+            "[[notify]]\ntype = \"webhook\"",
+        ])
+    };
+    token().prop_flat_map(move |token| {
+        let part = (header(), line_with(token.clone()))
+            .prop_map(|(header, line)| format!("{header}\n{line}\n"));
+        let parts = prop::collection::vec(part, 1..5);
+        parts.prop_map(move |parts| (parts.concat(), token.clone()))
+    })
 }
 
 /// Returns a TOML value of any type, sometimes a valid one.
@@ -86,6 +180,28 @@ proptest! {
     #[test]
     fn any_toml_is_read_or_refused(text in config_text()) {
         problem_messages(&text);
+    }
+
+    #[test]
+    fn a_random_token_in_the_file_is_not_in_a_message((text, token) in text_with_token()) {
+        for message in problem_messages(&text) {
+            prop_assert!(!message.contains(&token[..8]), "{}\n{}", text, message);
+        }
+    }
+
+    /// A password may be a word, which only its place tells from a name.
+    #[test]
+    fn no_text_of_a_value_or_a_comment_is_in_a_snippet(
+        (text, token) in text_with_token(),
+        word in prop::sample::select(vec!["hunter2", "swordfish", "1234567890123"]),
+    ) {
+        let is_name = |line: &str| !line.contains('=') || line.contains(&format!("{token} ="));
+        let lines: Vec<&str> = text.lines().filter(|line| !is_name(line)).collect();
+        let text = format!("[provider]\n{}", lines.join("\n").replace(&token, word));
+        for problem in find_problems(&text) {
+            let snippet = problem.snippet.map(|snippet| snippet.text).unwrap_or_default();
+            prop_assert!(!snippet.contains(word), "{}\n{}", text, snippet);
+        }
     }
 
     #[test]

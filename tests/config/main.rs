@@ -10,4 +10,5 @@ mod messages;
 mod notify;
 mod settings;
 mod sinks;
+mod terminal;
 mod values;

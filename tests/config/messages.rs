@@ -392,18 +392,21 @@ fn syntax_errors_are_reported_once_with_their_line() {
     expect_problems(&[
         (
             "[provider\nbase-url = \"https://h/\"",
-            &["1: invalid TOML: unclosed table, expected `]`"],
+            &["1: invalid TOML: a section header has no closing bracket; add `]`"],
         ),
         (
             // A section that was not parsed is neither invalid nor missing.
             "[provider]\nbase-url = sk-admin-Zq7\nmax-in-flight = 0\n[key.a]\nschedule = @daily",
             &[
-                "2: invalid TOML: string values must be quoted, expected literal string",
+                "2: invalid TOML: text must be in quotes; write it as OPTION = \"TEXT\"",
                 "3: provider.max-in-flight: 0 is out of range; expected a whole number from 1 to 256, such as max-in-flight = 8",
-                "5: invalid TOML: string values must be quoted, expected literal string",
+                "5: invalid TOML: text must be in quotes; write it as OPTION = \"TEXT\"",
             ],
         ),
-        ("a = 1\na = 2", &["2: invalid TOML: duplicate key"]),
+        (
+            "a = 1\na = 2",
+            &["2: invalid TOML: this option or section is set twice; remove one of the two"],
+        ),
     ]);
 }
 
