@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::alerting::channel::target::ClockFn;
 use crate::cli::failure::{exit_code, ledger_exit_code};
 use crate::cli::service_view;
@@ -18,6 +20,7 @@ use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes, WriterLock};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
+use crate::sink::Sink;
 
 /// The time limit of the check of the ledger.
 const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +30,9 @@ const FOLDER_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bit of a mode that lets the group of a folder make and remove files in it.
 const GROUP_WRITE: u32 = 0o020;
+
+/// The number of sinks that are checked at once.
+const SINKS_AT_ONCE: usize = 16;
 
 /// The extent of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,30 +162,45 @@ pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
     problems.collect()
 }
 
-/// Lists the problems of the sinks.
+/// Lists the problems of the sinks, in their order. Several are checked at once, so that a
+/// few receivers that do not answer delay no others.
 pub(crate) async fn check_sinks(settings: &Settings, level: CheckLevel) -> Vec<Problem> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut problems = Vec::new();
+    let places = Arc::new(Semaphore::new(SINKS_AT_ONCE));
+    let mut checks = Vec::new();
     for key in &settings.keys {
         let protected = &settings.protected_files;
         for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new(), protected) {
-            let local_problems = sink.check().await;
-            let messages: Vec<_> = if level == CheckLevel::Online && local_problems.is_empty() {
-                let error = sink.preflight().await.err();
-                error.map(|error| error.to_string()).into_iter().collect()
-            } else {
-                local_problems
-                    .into_iter()
-                    .map(|problem| problem.message)
-                    .collect()
-            };
             let location = format!("key.{}.sink.{}", key.name, sink.id().name);
-            let messages = messages.into_iter();
-            problems.extend(
-                messages
-                    .map(|message| Problem::for_host(&settings.file, location.clone(), message)),
-            );
+            let places = Arc::clone(&places);
+            let check = async move {
+                let _place = places.acquire_owned().await;
+                check_sink(&*sink, level).await
+            };
+            checks.push((location, tokio::spawn(check)));
         }
     }
+    let mut problems = Vec::new();
+    for (location, check) in checks {
+        let messages = match check.await {
+            Ok(messages) => messages,
+            Err(error) => vec![format!("cannot be checked: {error}")],
+        };
+        let messages = messages.into_iter();
+        problems.extend(
+            messages.map(|message| Problem::for_host(&settings.file, location.clone(), message)),
+        );
+    }
     problems
+}
+
+async fn check_sink(sink: &dyn Sink, level: CheckLevel) -> Vec<String> {
+    let local_problems = sink.check().await;
+    if level == CheckLevel::Online && local_problems.is_empty() {
+        let error = sink.preflight().await.err();
+        error.map(|error| error.to_string()).into_iter().collect()
+    } else {
+        let messages = local_problems.into_iter().map(|problem| problem.message);
+        messages.collect()
+    }
 }

@@ -3,15 +3,26 @@
 
 use url::{Host, Url};
 
-/// Returns whether `url` names this host: `localhost`, 127.0.0.0/8 or `[::1]`.
+/// Returns whether `url` names this host: `localhost`, a name below it,
+/// 127.0.0.0/8 or `[::1]`.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Domain(name)) => is_loopback_name(name),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// Returns whether a name is one of the loopback (RFC 6761): `localhost` or a
+/// name below it, with or without the dot of the root. No resolver is asked for
+/// such a name, since its answer could be an address of another host.
+#[must_use]
+pub fn is_loopback_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.eq_ignore_ascii_case("localhost") && !name.starts_with('.') && !name.contains("..")
 }
 
 #[cfg(test)]
@@ -38,7 +49,16 @@ mod tests {
             ("http://localhost:1@example.com/", false),
             ("http://example.com/localhost", false),
             ("http://example.com#localhost", false),
-            ("http://localhost./", false),
+            ("http://localhost./", true),
+            ("http://LocalHost.:80/", true),
+            ("http://a.localhost/", true),
+            ("http://a.b.localhost./", true),
+            ("http://localhost../", false),
+            ("http://.localhost/", false),
+            ("http://a..localhost/", false),
+            ("http://localhost.localdomain/", false),
+            ("http://localhost4/", false),
+            ("http://ip6-localhost/", false),
             ("http://xlocalhost/", false),
             ("http://128.0.0.1/", false),
             ("http://0.0.0.0/", false),

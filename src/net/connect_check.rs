@@ -1,6 +1,7 @@
 //! A check that a host accepts connections, which sends no request.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use crate::net::error_text;
 use crate::net::proxy::{self, ProxyAddress, ProxyError};
 use crate::net::tls::{self, TlsError};
+use crate::net::{address, error_text};
 
 /// The reason why a host accepts no connection. Never shows the path or the
 /// query of the URL.
@@ -105,10 +106,16 @@ pub async fn check_connection(
 
 async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectError> {
     if let Some(ProxyAddress { host, port, .. }) = proxy::find_proxy(url)? {
-        return match TcpStream::connect((host.as_str(), port)).await {
-            Ok(_) => Ok(()),
-            Err(source) => Err(ConnectError::ProxyUnreachable { host, port, source }),
+        let unreachable = |source| ConnectError::ProxyUnreachable {
+            host: host.clone(),
+            port,
+            source,
         };
+        let addresses = address::resolve(&host, port).await.map_err(unreachable)?;
+        let connected = address::try_each(addresses, TcpStream::connect).await;
+        return connected
+            .map(drop)
+            .map_err(|errors| unreachable(most_telling(errors)));
     }
     let host = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),
@@ -119,31 +126,89 @@ async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectErr
     let Some(port) = url.port_or_known_default() else {
         return Err(ConnectError::NoPort { host });
     };
-    let stream = match TcpStream::connect((host.as_str(), port)).await {
-        Ok(stream) => stream,
-        Err(source) => return Err(ConnectError::Unreachable { host, port, source }),
+    let tls = (url.scheme() == "https").then(|| TlsParty::new(&host, ca_file));
+    let tls = tls.transpose()?;
+    let unreachable = |source| ConnectError::Unreachable {
+        host: host.clone(),
+        port,
+        source,
     };
-    if url.scheme() == "https" {
-        tls_handshake(host, stream, ca_file).await?;
+    let addresses = address::resolve(&host, port).await.map_err(unreachable)?;
+    // As a delivery's client does, another address is tried when one does not
+    // complete the handshake.
+    let attempt = |address| connect(address, tls.clone());
+    address::try_each(addresses, attempt)
+        .await
+        .map_err(|errors| {
+            let (handshake, connect): (Vec<_>, Vec<_>) = errors
+                .into_iter()
+                .partition(|(step, _)| *step == ConnectStep::Handshake);
+            let errors =
+                |list: Vec<(ConnectStep, io::Error)>| list.into_iter().map(|(_, error)| error);
+            match errors(handshake).next() {
+                Some(source) => ConnectError::Handshake {
+                    host: host.clone(),
+                    source,
+                },
+                None => unreachable(most_telling(errors(connect).collect())),
+            }
+        })
+}
+
+/// The server of a handshake, and what proves that it is the right one.
+#[derive(Clone)]
+struct TlsParty {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl TlsParty {
+    fn new(host: &str, ca_file: Option<&Path>) -> Result<Self, ConnectError> {
+        let config = tls::client_config(ca_file)?;
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|source| ConnectError::TlsName {
+            host: host.to_owned(),
+            source,
+        })?;
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Self { connector, name })
+    }
+}
+
+/// The step in which an attempt failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ConnectStep {
+    Connect,
+    Handshake,
+}
+
+async fn connect(
+    address: SocketAddr,
+    tls: Option<TlsParty>,
+) -> Result<(), (ConnectStep, io::Error)> {
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| (ConnectStep::Connect, error))?;
+    if let Some(TlsParty { connector, name }) = tls {
+        let shaken = connector.connect(name, stream).await;
+        shaken.map_err(|error| (ConnectStep::Handshake, error))?;
     }
     Ok(())
 }
 
-async fn tls_handshake(
-    host: String,
-    stream: TcpStream,
-    ca_file: Option<&Path>,
-) -> Result<(), ConnectError> {
-    let config = tls::client_config(ca_file)?;
-    let name = match ServerName::try_from(host.clone()) {
-        Ok(name) => name,
-        Err(source) => return Err(ConnectError::TlsName { host, source }),
+/// Returns the error that says most of why no address of a host answers: one
+/// of a host rather than one of this host's network, which may lack a family.
+fn most_telling(errors: Vec<io::Error>) -> io::Error {
+    let is_local = |error: &io::Error| {
+        use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, Unsupported};
+        matches!(
+            error.kind(),
+            AddrNotAvailable | HostUnreachable | NetworkUnreachable | Unsupported
+        )
     };
-    let connector = TlsConnector::from(Arc::new(config));
-    match connector.connect(name, stream).await {
-        Ok(_) => Ok(()),
-        Err(source) => Err(ConnectError::Handshake { host, source }),
-    }
+    let (local, mut remote): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_local);
+    remote.extend(local);
+    let none = || io::Error::from(io::ErrorKind::NotConnected);
+    remote.into_iter().next().unwrap_or_else(none)
 }
 
 #[cfg(test)]
@@ -167,6 +232,34 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("token"), "{error}");
+    }
+
+    /// `localhost` has two addresses, of which only the second answers.
+    #[tokio::test]
+    async fn second_address_is_tried_when_the_first_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "localhost.", "a.localhost"] {
+            let url = Url::parse(&format!("http://{host}:{port}/")).unwrap();
+            check_connection(&url, None, TIMEOUT).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn refusal_says_more_than_a_network_without_a_family() {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NetworkUnreachable};
+        for (kinds, expected) in [
+            (
+                &[NetworkUnreachable, ConnectionRefused][..],
+                ConnectionRefused,
+            ),
+            (&[ConnectionRefused, NetworkUnreachable], ConnectionRefused),
+            (&[ConnectionReset, ConnectionRefused], ConnectionReset),
+            (&[NetworkUnreachable], NetworkUnreachable),
+        ] {
+            let errors = kinds.iter().map(|kind| io::Error::from(*kind)).collect();
+            assert_eq!(most_telling(errors).kind(), expected);
+        }
     }
 
     #[tokio::test]

@@ -6,8 +6,10 @@
 //! no request ([`connect_check`]), signatures of webhooks ([`signature`]), pauses
 //! that a server asks for ([`retry_after`]), URLs without secrets ([`target`]),
 //! proxies of the environment ([`proxy`]), the roots that it trusts ([`tls`],
-//! [`ca_file`]), and errors without URLs ([`error_text`]).
+//! [`ca_file`]), addresses of names (`address`), and errors without URLs
+//! ([`error_text`]).
 
+mod address;
 pub mod body;
 pub mod ca_file;
 pub mod client;
