@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::core::loopback::is_loopback;
 use crate::net::address::HostResolver;
+use crate::net::connection_use::OpenedConnections;
 use crate::net::error_text;
 use crate::net::proxy::{self, ProxyError};
 use crate::net::tls::{self, TlsError};
@@ -87,7 +88,8 @@ pub fn build_clients(options: &ClientOptions<'_>) -> Result<ClientPair, ClientEr
     let tls = tls_config(options)?;
     let pooled = client_builder(options, tls.clone())?
         .pool_max_idle_per_host(usize::MAX)
-        .pool_idle_timeout(IDLE_TIMEOUT);
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .connector_layer(OpenedConnections);
     Ok(ClientPair {
         fresh: finish_build(client_builder(options, tls)?)?,
         pooled: finish_build(pooled)?,

@@ -46,13 +46,7 @@ pub(crate) fn explain_causes(error: &(dyn Error + 'static)) -> String {
 /// Returns what to do about an error of a connection, where its own words name
 /// the library's internals.
 fn advice_for(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let inner = error.downcast_ref::<std::io::Error>();
-    let inner = inner.and_then(std::io::Error::get_ref);
-    let tls = match inner {
-        Some(inner) => inner.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
-    match tls {
+    match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(problem)) => advice_for_certificate(problem),
         Some(_) => None,
         None => error
@@ -60,6 +54,27 @@ fn advice_for(error: &(dyn Error + 'static)) -> Option<&'static str> {
             .filter(|error| error.is_parse_too_large())
             .map(|_| "the head of the answer has more than 100 fields, or is too long"),
     }
+}
+
+/// Returns the error of TLS that an error is, or holds. Libraries wrap one
+/// error of the system in another, which `source` leaves out.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(error) => tls_error(error.get_ref()?),
+        None => error.downcast_ref::<rustls::Error>(),
+    }
+}
+
+/// Whether a request failed since the certificate of the server is not trusted.
+pub(crate) fn rejects_certificate(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = tls_error(error) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 // `CertificateError` is not our own enum.

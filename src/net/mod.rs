@@ -6,14 +6,15 @@
 //! no request ([`connect_check`]), signatures of webhooks ([`signature`]), pauses
 //! that a server asks for ([`retry_after`]), URLs without secrets ([`target`]),
 //! proxies of the environment ([`proxy`]), the roots that it trusts ([`tls`],
-//! [`ca_file`]), addresses of names (`address`), and errors without URLs
-//! ([`error_text`]).
+//! [`ca_file`]), addresses of names (`address`), whether a request opened its
+//! connection (`connection_use`), and errors without URLs ([`error_text`]).
 
 mod address;
 pub mod body;
 pub mod ca_file;
 pub mod client;
 pub mod connect_check;
+pub(crate) mod connection_use;
 pub mod error_text;
 pub(crate) mod http_server;
 pub mod proxy;

@@ -93,6 +93,23 @@ async fn configured_roots_are_trusted_for_their_host_name() {
     check_connection_is_rejected(&other, Some(ca_file)).await;
 }
 
+/// An authority may be replaced while the daemon runs.
+#[tokio::test]
+async fn replaced_roots_are_read_after_a_certificate_was_not_trusted() {
+    let server = TlsServer::start().await;
+    let replaced = tempfile::tempdir().unwrap();
+    let ca_file = replaced.path().join("ca.pem");
+    crate::tls::acceptor(&ca_file);
+    let provider = provider_trusting(&server.url("localhost"), Some(ca_file.clone()));
+    for _ in 0..2 {
+        let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
+        assert_eq!(error.effect, Effect::NotApplied);
+        assert!(error.message.contains("certificate"), "{error}");
+    }
+    std::fs::copy(server.ca_file(), &ca_file).unwrap();
+    provider.list(&Scope::AdminKeys).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_unconfigured_authority_is_not_trusted() {
     let server = TlsServer::start().await;
@@ -117,6 +134,18 @@ async fn check_connection_is_rejected(url: &Url, ca_file: Option<PathBuf>) {
         (ErrorKind::Unreachable, Effect::NotApplied)
     );
     assert!(error.message.contains("certificate"), "{error}");
+}
+
+/// As the check of a connection does.
+#[tokio::test]
+async fn unknown_authority_is_explained() {
+    let server = TlsServer::start().await;
+    let provider = provider_trusting(&server.url("localhost"), None);
+    let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
+    assert!(
+        error.message.contains("name its root with ca-file"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

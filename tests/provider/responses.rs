@@ -357,6 +357,74 @@ async fn a_closed_connection_is_not_reused() {
     assert_eq!(*requests.lock().unwrap(), [0, 1]);
 }
 
+/// Returns the URL of a server that answers so many requests on each connection, and
+/// closes it after the next one without an answer, and the methods of all requests.
+async fn hanging_up_server(answered: usize) -> (Url, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&requests);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let requests = Arc::clone(&shared);
+            tokio::spawn(async move {
+                for number in 0.. {
+                    let request = crate::canned_server::read_request(&mut stream).await;
+                    let Some(method) = request.split(' ').next().filter(|text| !text.is_empty())
+                    else {
+                        return;
+                    };
+                    requests.lock().unwrap().push(method.to_owned());
+                    if number == answered {
+                        return;
+                    }
+                    let body = match method {
+                        "GET" => r#"{"data":[]}"#,
+                        _ => r#"{"id":"key_abc","deleted":true}"#,
+                    };
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+                    let answer = format!("{head}\r\n\r\n{body}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let url = format!("http://127.0.0.1:{port}/v1");
+    (url.parse().unwrap(), requests)
+}
+
+#[tokio::test]
+async fn request_on_a_kept_connection_without_an_answer_is_sent_once_more() {
+    let (url, requests) = hanging_up_server(1).await;
+    let provider = adapter(&url);
+    provider.list(&Scope::AdminKeys).await.unwrap();
+    provider.check().await.unwrap();
+    // Its connection is not kept.
+    provider.check().await.unwrap();
+    provider.delete(&credential_id()).await.unwrap();
+    let seen = requests.lock().unwrap().clone();
+    assert_eq!(seen, ["GET", "GET", "GET", "GET", "DELETE", "DELETE"]);
+}
+
+#[tokio::test]
+async fn neither_a_create_nor_a_request_on_a_new_connection_is_repeated() {
+    let (url, requests) = hanging_up_server(0).await;
+    let provider = adapter(&url);
+    let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c".to_owned());
+    let error = provider.create(&label, None).await.unwrap_err();
+    assert_eq!(error.effect, Effect::Unknown);
+    let error = provider.check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NoAnswer, "{error}");
+    assert_eq!(*requests.lock().unwrap(), ["POST", "GET"]);
+
+    let (url, requests) = hanging_up_server(1).await;
+    let provider = adapter(&url);
+    provider.check().await.unwrap();
+    provider.create(&label, None).await.unwrap();
+    assert_eq!(*requests.lock().unwrap(), ["GET", "POST"]);
+}
+
 /// Returns the URL of a server that keeps its connections open, and the connection of
 /// each request. With `closed`, it closes each connection silently, and notifies once the
 /// client has closed it, too.

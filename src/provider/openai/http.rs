@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::core::secret::Secret;
 use crate::net::body::{self, BodyError};
-use crate::net::error_text::explain;
+use crate::net::connection_use::{self, ended_without_answer};
+use crate::net::error_text::{self, explain};
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
@@ -17,14 +18,47 @@ pub(super) struct RawResponse {
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
+/// A request without a response.
+pub(super) struct FailedRequest {
+    pub(super) error: ProviderError,
+    /// Whether the certificate of the server is not trusted.
+    pub(super) rejects_certificate: bool,
+}
+
+impl From<ProviderError> for FailedRequest {
+    fn from(error: ProviderError) -> Self {
+        Self {
+            error,
+            rejects_certificate: false,
+        }
+    }
+}
+
 /// Sends a request once, and reads the whole response, whatever its status.
+///
+/// `repetition` is the same request on a connection of its own, if it may be
+/// sent again without harm. It is sent if the first one was sent on a kept
+/// connection that ended before an answer began: the server had closed it.
 pub(super) async fn send_request(
     operation: &str,
     request: RequestBuilder,
-) -> Result<RawResponse, ProviderError> {
+    repetition: Option<RequestBuilder>,
+) -> Result<RawResponse, FailedRequest> {
     let start = Instant::now();
     let elapsed = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let response = request.send().await.map_err(|error| {
+    let (sent, has_opened) = connection_use::observe(request.send()).await;
+    let sent = match (sent, repetition) {
+        (Err(error), Some(repetition)) if !has_opened && ended_without_answer(&error) => {
+            tracing::debug!(
+                operation,
+                "the kept connection was closed; sending once more"
+            );
+            repetition.send().await
+        }
+        (sent, _) => sent,
+    };
+    let response = sent.map_err(|error| {
+        let rejects_certificate = error_text::rejects_certificate(&error);
         let error = transport_error(operation, error);
         tracing::debug!(
             operation,
@@ -32,7 +66,10 @@ pub(super) async fn send_request(
             error = error.message,
             "the provider did not answer"
         );
-        error
+        FailedRequest {
+            error,
+            rejects_certificate,
+        }
     })?;
     let head = ResponseHead::parse(response.status(), response.headers(), response.url());
     let body = body::read(response).await;
@@ -43,15 +80,15 @@ pub(super) async fn send_request(
         elapsed_ms = elapsed(),
         "the provider answered"
     );
-    match body {
-        Ok(body) => Ok(RawResponse { head, body }),
+    let error = match body {
+        Ok(body) => return Ok(RawResponse { head, body }),
         Err(error @ BodyError::Encoded(_)) if !head.status.is_success() => {
-            Err(head.error_from_body(operation, error.to_string().as_bytes()))
+            head.error_from_body(operation, error.to_string().as_bytes())
         }
         Err(error @ (BodyError::TooLong | BodyError::Encoded(_))) => {
-            Err(head.unusable_body_error(operation, &error.to_string()))
+            head.unusable_body_error(operation, &error.to_string())
         }
-        Err(error @ BodyError::Interrupted(_)) => Err(head.error(
+        Err(error @ BodyError::Interrupted(_)) => head.error(
             operation,
             (
                 ErrorKind::NoAnswer,
@@ -59,8 +96,9 @@ pub(super) async fn send_request(
                 RetryAdvice::Later(head.retry_after),
             ),
             error.to_string(),
-        )),
-    }
+        ),
+    };
+    Err(error.into())
 }
 
 /// Returns the error of a request without a response. The operation certainly

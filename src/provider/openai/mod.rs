@@ -11,12 +11,12 @@ mod time_field;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::AUTHORIZATION;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::json;
 use url::Url;
 
@@ -58,7 +58,8 @@ pub struct OpenAiProvider {
     ca_file: Option<PathBuf>,
     timeout: Duration,
     credential: ActiveCredential,
-    clients: OnceLock<ClientPair>,
+    /// The clients, once one was needed. They trust the roots of that time.
+    clients: Mutex<Option<Arc<ClientPair>>>,
 }
 
 impl OpenAiProvider {
@@ -72,7 +73,7 @@ impl OpenAiProvider {
             ca_file: settings.ca_file.clone(),
             timeout: settings.request_timeout,
             credential,
-            clients: OnceLock::new(),
+            clients: Mutex::new(None),
         }
     }
 
@@ -96,35 +97,42 @@ impl OpenAiProvider {
                     .to_owned(),
             )
         })?;
-        let mut request = self
-            .client_for(operation, &method)?
-            .request(method, url)
-            .header(AUTHORIZATION, authorization_header(operation, secret)?);
-        if let Some(organization) = &self.organization {
-            request = request.header("OpenAI-Organization", organization);
-        }
-        if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body);
-        }
-        decode::require_success(operation, send_request(operation, request).await?)
-    }
-
-    /// Returns the client for a method: a create must not be sent on a
-    /// connection that the server may be closing.
-    fn client_for(&self, operation: &str, method: &Method) -> Result<&Client, ProviderError> {
+        let authorization = authorization_header(operation, secret)?;
         let clients = self.clients(operation)?;
-        Ok(if *method == Method::POST {
-            &clients.fresh
+        let may_repeat = method != Method::POST;
+        let prepare = |client: &Client| -> RequestBuilder {
+            let mut request = client.request(method.clone(), url.clone());
+            request = request.header(AUTHORIZATION, authorization.clone());
+            if let Some(organization) = &self.organization {
+                request = request.header("OpenAI-Organization", organization);
+            }
+            if let Some(body) = body.clone() {
+                let content_type = request.header("content-type", "application/json");
+                request = content_type.body(body);
+            }
+            request
+        };
+        // A create must not be sent on a connection that the server may be
+        // closing.
+        let fresh = prepare(&clients.fresh);
+        let sent = if may_repeat {
+            send_request(operation, prepare(&clients.pooled), Some(fresh)).await
         } else {
-            &clients.pooled
-        })
+            send_request(operation, fresh, None).await
+        };
+        let response = sent.map_err(|failed| {
+            if failed.rejects_certificate {
+                self.forget_clients(&clients);
+            }
+            failed.error
+        })?;
+        decode::require_success(operation, response)
     }
 
-    fn clients(&self, operation: &str) -> Result<&ClientPair, ProviderError> {
-        if let Some(clients) = self.clients.get() {
-            return Ok(clients);
+    fn clients(&self, operation: &str) -> Result<Arc<ClientPair>, ProviderError> {
+        let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clients) = &*kept {
+            return Ok(Arc::clone(clients));
         }
         let options = ClientOptions {
             url: &self.base_url,
@@ -134,7 +142,16 @@ impl OpenAiProvider {
         let clients = build_clients(&options).map_err(|error| {
             error_before_send(operation, ErrorKind::Unreachable, error.to_string())
         })?;
-        Ok(self.clients.get_or_init(|| clients))
+        Ok(Arc::clone(kept.insert(Arc::new(clients))))
+    }
+
+    /// Forgets clients that do not trust the provider, so that the next request
+    /// reads the roots again: they may have been replaced since the start.
+    fn forget_clients(&self, clients: &Arc<ClientPair>) {
+        let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, clients)) {
+            *kept = None;
+        }
     }
 
     /// Returns the URL `…/organization/admin_api_keys`, or that of one
