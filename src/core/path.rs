@@ -1,5 +1,6 @@
 //! Paths as text.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// The endings of the files that SQLite and rekeyd find beside a ledger by their names.
@@ -12,6 +13,15 @@ pub const LEDGER_FILE_ENDINGS: [&str; 7] = [
     ".restoring",
     ".room",
 ];
+
+/// Whether an error of a sync says that a folder's file system has none for
+/// folders (EINVAL, ENOTSUP), as CIFS and some of FUSE: it has no other means to
+/// write a folder to disk, and its files are written all the same.
+#[must_use]
+pub fn is_sync_unsupported(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    matches!(error.kind(), InvalidInput | Unsupported)
+}
 
 /// Resolves every `..` of a path as text, without reading the disk: for
 /// comparisons, not for access.

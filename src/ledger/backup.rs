@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::error::LedgerError;
 use crate::ledger::kept_file::create_private;
-use crate::ledger::paths::{is_beside, parent_directory, sibling_path};
+use crate::ledger::paths::{is_beside, sibling_path, sync_folder_of};
 use crate::ledger::read_only;
 use crate::ledger::version::LedgerVersion;
 
@@ -76,7 +76,7 @@ fn rename_to_new(from: &Path, to: &Path) -> Result<(), Error> {
         Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_err() => fs::rename(from, to)?,
         renamed => renamed?,
     }
-    File::open(parent_directory(to))?.sync_all()
+    sync_folder_of(to)
 }
 
 /// Returns the error of a copy that cannot be written.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::paths::{parent_directory, sibling_path};
+use crate::ledger::paths::{sibling_path, sync_folder_of};
 
 /// The number of bytes of two files that are compared at once.
 const BLOCK: usize = 1 << 16;
@@ -121,7 +121,7 @@ fn settle(unfinished: &Path, preferred: &Path) -> io::Result<KeptFile> {
     } else {
         fs::remove_file(unfinished)?;
     }
-    File::open(parent_directory(&name))?.sync_all()?;
+    sync_folder_of(&name)?;
     Ok(KeptFile { path: name, is_new })
 }
 

@@ -1,11 +1,13 @@
 //! The paths of the ledger and of the files beside it.
 
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::core::path::LEDGER_FILE_ENDINGS;
+use crate::core::path::{LEDGER_FILE_ENDINGS, is_sync_unsupported};
 use crate::ledger::error::LedgerError;
 
 /// Returns the path of the file beside the ledger with its name and `ending`.
@@ -47,6 +49,14 @@ pub(super) fn is_beside(ledger: &Path, path: &Path) -> bool {
 /// Returns the folder of the file at `path`.
 pub(super) fn parent_directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Writes the folder of the file at `path` to disk, as far as its file system can.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match File::open(parent_directory(path))?.sync_all() {
+        Err(error) if is_sync_unsupported(&error) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Returns the error for a ledger at `path` whose folder is missing.

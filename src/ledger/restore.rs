@@ -1,6 +1,6 @@
 //! Puts a copy of the ledger back, and keeps the former one.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{self, LedgerIdentity};
 use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular, open_regular};
 use crate::ledger::lock::WriterLock;
-use crate::ledger::paths::{files_of_sqlite, parent_directory, sibling_path};
+use crate::ledger::paths::{files_of_sqlite, sibling_path, sync_folder_of};
 use crate::ledger::read_only;
 use crate::ledger::version::LedgerVersion;
 
@@ -121,16 +121,12 @@ fn replace(ledger: &Path, new: &Path) -> Result<Option<PathBuf>, Error> {
         fs::rename(ledger, &former)?;
     }
     fs::rename(new, ledger)?;
-    sync_folder(ledger)?;
+    sync_folder_of(ledger)?;
     for (ending, file) in others {
         if file.symlink_metadata().is_ok() {
             fs::rename(&file, sibling_path(&former, ending))?;
         }
     }
-    sync_folder(ledger)?;
+    sync_folder_of(ledger)?;
     Ok((!is_new).then_some(former))
-}
-
-fn sync_folder(ledger: &Path) -> Result<(), Error> {
-    File::open(parent_directory(ledger))?.sync_all()
 }

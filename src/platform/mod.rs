@@ -5,6 +5,7 @@ pub mod clock;
 pub mod entropy;
 pub mod file_access;
 pub mod file_identity;
+pub(crate) mod folder_sync;
 pub mod log_queue;
 pub mod machine;
 pub mod path_links;

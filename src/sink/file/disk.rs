@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::temp_name;
+
 /// The bytes of one write: all of them, or a single one in tests, which can
 /// interrupt after each.
 const WRITE_CHUNK_BYTES: usize = if cfg!(test) { 1 } else { usize::MAX };
@@ -17,6 +19,24 @@ const WRITE_CHUNK_BYTES: usize = if cfg!(test) { 1 } else { usize::MAX };
 pub(super) fn create(folder: impl AsFd, name: &OsStr, mode: Mode) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     step("create", || fs::openat(folder, name, flags, mode)).map(File::from)
+}
+
+/// Creates an empty file that is in no folder, for a trial. Where the file
+/// system has no files without a name, it has one for a moment.
+pub(super) fn create_trial(folder: impl AsFd, mode: Mode) -> Result<File, Errno> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let nameless = step("create_nameless", || fs::openat(&folder, ".", flags, mode));
+    if let Ok(file) = nameless {
+        return Ok(File::from(file));
+    }
+    // Another process may try at the same time.
+    let own = format!("{}.trial", std::process::id());
+    let name = temp_name::temp_name(OsStr::new(&own));
+    // One of a killed process with the same number, or none.
+    let _ = fs::unlinkat(&folder, &name, AtFlags::empty());
+    let file = create(&folder, &name, mode)?;
+    remove(&folder, &name)?;
+    Ok(file)
 }
 
 pub(super) fn write(mut file: &File, content: &[u8]) -> io::Result<()> {
@@ -86,6 +106,8 @@ pub(super) mod interruption {
     pub(crate) enum Interruption {
         /// The step is skipped and fails.
         FailBefore,
+        /// The step is skipped and fails with this error.
+        FailWith(Errno),
         /// The step succeeds and reports a failure, like a lost network
         /// response.
         FailAfter,
@@ -123,6 +145,7 @@ pub(super) mod interruption {
         match PLANNED.get() {
             Some((at, Interruption::Kill)) if number >= at => Err(Errno::IO.into()),
             Some((at, Interruption::FailBefore)) if number == at => Err(Errno::IO.into()),
+            Some((at, Interruption::FailWith(error))) if number == at => Err(error.into()),
             Some((at, Interruption::FailAfter)) if number == at => {
                 call()?;
                 Err(Errno::IO.into())

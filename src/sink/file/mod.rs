@@ -228,7 +228,7 @@ impl FileSink {
         move || {
             let mut problems = location.problems();
             if problems.is_empty() {
-                problems.extend(replace::attribute_problem(&location));
+                problems.extend(replace::access_problem(&location));
             }
             let on_change = location.target.on_change.as_ref();
             let problem =

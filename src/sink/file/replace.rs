@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use super::attempt_guard::ReplaceAttempt;
@@ -18,6 +18,7 @@ use super::inspect;
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::core::state::FileNote;
+use crate::platform::folder_sync;
 use crate::sink::DeliveryError;
 
 /// The owner and group of the new file; `None` leaves the process's own.
@@ -41,11 +42,12 @@ pub(super) fn replace(
 ) -> Result<Option<FileNote>, DeliveryError> {
     let (folder, file) = write_and_rename(location, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
-    disk::sync(&folder).map_err(|error| {
+    let synced = disk::sync(&folder).map_err(io::Error::from);
+    folder_sync::accept_unsupported(location.folder(), synced).map_err(|error| {
         DeliveryError::uncertain(format!(
             "{} is replaced, but its folder could not be written to disk: {}",
             location.path().display(),
-            describe_io_error(&error.into())
+            describe_io_error(&error)
         ))
     })?;
     Ok(inspect::note_of(&file))
@@ -226,32 +228,47 @@ fn apply_access(
     applied.map_err(|error| error.to_string())
 }
 
-/// Returns the problem of an attribute of the present file that a new file
-/// would lack. It tries on a file without a name, which leaves nothing behind,
-/// where the file system has such files.
-pub(super) fn attribute_problem(location: &TargetLocation) -> Option<String> {
-    if location.target.write == WriteMode::InPlace {
+/// Returns the problem of the access that a new file would get: an attribute of
+/// the present file that it would lack, or an owner, a group or a mode that
+/// cannot be set, as on a file system without them. It tries on an empty file.
+pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
+    if location.target.write == WriteMode::InPlace && location.path().exists() {
         return None;
     }
     let path = location.path().display();
-    let refuse = |reason: String| {
+    let loss = |reason: String| {
         format!(
             "{path} cannot be replaced without a loss: {reason}; remove it with `setfattr -x` or \
              `setfacl -b`, or give rekeyd the right to set it"
         )
     };
     let kept = match KeptAttributes::read(location.path()) {
-        Ok(kept) if kept.is_empty() => return None,
         Ok(kept) => kept,
-        Err(error) => return Some(refuse(error.to_string())),
+        Err(error) => return Some(loss(error.to_string())),
     };
     let folder = location.open_folder().ok()?;
     let ownership = resolve_ownership(location, &folder).ok()?;
-    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
     let mode = location.mode() & (Mode::RUSR | Mode::WUSR);
-    let file = fs::openat(&folder, ".", flags, mode).ok().map(File::from)?;
-    let applied = apply_access(&file, location, ownership, &kept);
-    applied.err().map(refuse)
+    let file = match disk::create_trial(&folder, mode) {
+        Ok(file) => file,
+        Err(error) => {
+            return Some(format!(
+                "cannot make a file in {}: {}",
+                location.folder().display(),
+                describe_io_error(&error.into())
+            ));
+        }
+    };
+    match apply_access(&file, location, ownership, &kept) {
+        Ok(()) => None,
+        Err(reason) if kept.is_empty() => Some(format!(
+            "a new file in {} does not get its owner, group and mode: {reason}; if the file \
+             system has none, as vfat and CIFS, mount it with uid=, gid=, fmask= or file_mode= \
+             as configured here, or give a path on another one",
+            location.folder().display()
+        )),
+        Err(reason) => Some(loss(reason)),
+    }
 }
 
 /// Changes the group before the owner: once the file belongs to another user,

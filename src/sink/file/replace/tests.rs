@@ -143,3 +143,65 @@ fn file_is_synced_before_rename() {
     let expected = ["create", "write", "set_mode", "sync", "rename", "sync"];
     assert_eq!(steps, expected);
 }
+
+/// Returns the number of the last step of this name in a replacement.
+fn step_number(name: &str) -> usize {
+    let (_dir, location) = set_up(InitialFiles::OldContent);
+    let never = usize::MAX;
+    let run = || run_replace(&location, NEW);
+    let (_, steps) = run_interrupted_at(never, Interruption::FailBefore, run);
+    steps.iter().rposition(|step| *step == name).unwrap()
+}
+
+/// CIFS and some file systems of FUSE have no sync of a folder.
+#[test]
+fn folder_that_cannot_be_synced_fails_no_delivery() {
+    for (error, is_accepted) in [
+        (Errno::INVAL, true),
+        (Errno::NOTSUP, true),
+        (Errno::IO, false),
+        (Errno::ACCESS, false),
+        (Errno::NOSPC, false),
+    ] {
+        let (_dir, location) = set_up(InitialFiles::OldContent);
+        let folder_sync = step_number("sync");
+        let run = || run_replace(&location, NEW);
+        let (outcome, _) = run_interrupted_at(folder_sync, Interruption::FailWith(error), run);
+        assert_eq!(outcome.is_ok(), is_accepted, "{error:?}: {outcome:?}");
+        assert_eq!(std::fs::read(location.path()).unwrap(), NEW);
+        // The content itself is synced on every file system.
+        let (_dir, location) = set_up(InitialFiles::OldContent);
+        let file_sync = step_number("rename") - 1;
+        let run = || run_replace(&location, NEW);
+        let (outcome, _) = run_interrupted_at(file_sync, Interruption::FailWith(error), run);
+        assert_eq!(outcome.unwrap_err().acceptance, Acceptance::NotAccepted);
+    }
+}
+
+/// What vfat and CIFS answer, found before there is a credential to deliver.
+#[test]
+fn file_system_without_modes_is_found_by_a_trial() {
+    // Tries with a failure at one step. Returns the problem and the steps.
+    let try_with = |initial, step, error| {
+        let (dir, location) = set_up(initial);
+        let before = file_names(dir.path());
+        let run = || access_problem(&location);
+        let found = run_interrupted_at(step, Interruption::FailWith(error), run);
+        assert_eq!(file_names(dir.path()), before);
+        found
+    };
+    for initial in [InitialFiles::Empty, InitialFiles::OldContent] {
+        let (problem, steps) = try_with(initial, usize::MAX, Errno::IO);
+        assert_eq!(problem, None);
+        let set_mode = steps.iter().position(|step| *step == "set_mode").unwrap();
+        for error in [Errno::PERM, Errno::NOTSUP, Errno::INVAL] {
+            let problem = try_with(initial, set_mode, error).0.unwrap();
+            assert!(problem.contains("cannot set the mode"), "{problem}");
+            assert!(problem.contains("vfat"), "{problem}");
+        }
+        // Without files that have no name, one with a name is made and removed.
+        let (problem, steps) = try_with(initial, 0, Errno::NOTSUP);
+        assert_eq!(problem, None);
+        assert_eq!(steps[..3], ["create_nameless", "create", "remove"]);
+    }
+}
