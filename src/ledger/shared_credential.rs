@@ -9,8 +9,8 @@ use rusqlite::{Connection, params};
 
 use crate::core::apply::{AppliedChanges, apply};
 use crate::core::change::{
-    Change, CredentialHold, DeadlineUpdate, OperatorChange, OperatorNote, RotationChange,
-    Transition,
+    Change, CredentialHold, CredentialName, DeadlineUpdate, OperatorChange, OperatorNote,
+    RotationChange, Transition,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -59,6 +59,8 @@ enum SharedChangeKind {
         until: Option<Timestamp>,
         operator: Option<OperatorNote>,
     },
+    /// Its name at the provider is known.
+    Named { name: String },
     /// An operator set its deadline.
     DeadlineSet {
         deadline: RevocationDeadline,
@@ -78,6 +80,18 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
                     operator: moved.operator.clone(),
                 },
             ),
+            Change::Rotation(RotationChange::CredentialNamed(named)) => (
+                &named.rotation,
+                SharedChangeKind::Named {
+                    name: named.name.clone(),
+                },
+            ),
+            Change::Operator(OperatorChange::CredentialAdopted(adopted)) => {
+                let Some(name) = adopted.name.clone() else {
+                    continue;
+                };
+                (&adopted.rotation, SharedChangeKind::Named { name })
+            }
             Change::Operator(OperatorChange::DeadlineSet(set)) => (
                 &set.rotation,
                 SharedChangeKind::DeadlineSet {
@@ -128,6 +142,13 @@ pub(super) fn write_shared(
                 continue;
             }
             let before = read::key_state(connection, &other)?;
+            if let SharedChangeKind::Named { name } = &shared.kind
+                && before
+                    .rotation(&rotation)
+                    .is_some_and(|row| row.name.as_ref() == Some(name))
+            {
+                continue;
+            }
             let change = change_of_row(&before, &rotation, &shared.kind);
             let applied = apply(&before, &[change], at)?;
             let difference = Difference::new(&before, &applied, at);
@@ -169,6 +190,10 @@ fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind)
                 ..Transition::new(rotation, event)
             })
         }
+        SharedChangeKind::Named { name } => Change::from(CredentialName {
+            rotation: rotation.clone(),
+            name: name.clone(),
+        }),
         SharedChangeKind::HoldSet { until, operator } => Change::from(CredentialHold {
             rotation: rotation.clone(),
             until: *until,

@@ -15,6 +15,7 @@ use crate::core::time;
 use crate::engine::effects::held_keys::{
     describe_keys, holds_credential, is_any_of, shows_other_end,
 };
+use crate::engine::effects::leak::ROOT;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::{CommandError, SharedListing};
 use crate::engine::worker::Worker;
@@ -196,6 +197,17 @@ impl Worker {
                 found.metadata.redacted_value.as_deref().unwrap_or_default()
             )));
         }
+        let may_rename = force && operator.as_ref().is_some_and(|by| by.by == ROOT);
+        if let Some(other) = find_other_name(&lock.others, &found).filter(|_| !may_rename) {
+            return Err(CommandError::Rejected(format!(
+                "the provider shows {credential} as {:?}, and {} has it as {:?}: it may be another \
+                 credential now; hint: compare them at the provider; root's --force adopts it under \
+                 the name shown, for all keys",
+                found.name.as_deref().unwrap_or_default(),
+                other.key.key,
+                other.rotation.name.as_deref().unwrap_or_default()
+            )));
+        }
         let mut id = [0; 8];
         if let Err(error) = self.services.entropy.fill(&mut id) {
             return Err(CommandError::Rejected(error.to_string()));
@@ -336,6 +348,20 @@ const fn may_be_shared(phase: Phase) -> bool {
         | Phase::Revoked
         | Phase::Failed => false,
     }
+}
+
+/// Returns another key's row that has a credential under another name than the provider
+/// shows.
+fn find_other_name<'o>(
+    others: &'o [OtherHolder],
+    found: &ListedCredential,
+) -> Option<&'o OtherHolder> {
+    let shown = found.name.as_ref()?;
+    let has_other = |other: &&OtherHolder| {
+        let name = other.rotation.name.as_ref();
+        name.is_some_and(|name| name != shown)
+    };
+    others.iter().find(has_other)
 }
 
 fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[SinkId]) -> String {

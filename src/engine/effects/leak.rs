@@ -17,7 +17,7 @@ use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
 
 /// The operator name of root.
-const ROOT: &str = "uid 0";
+pub(super) const ROOT: &str = "uid 0";
 
 /// Why a credential is not ended without `--force`.
 struct Objection {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::core::change::Change;
+use crate::core::change::{Change, OperatorNote};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::time;
@@ -255,4 +255,38 @@ async fn hold_of_a_shared_credential_is_one_for_all_keys() {
     reply.await.unwrap().unwrap();
     assert!(!is_alive(&fakes));
     assert_eq!(phases(&fakes), ["billing revoked", "reports revoked"]);
+}
+
+/// The credential was renamed since the first key adopted it, or is another one by now.
+#[tokio::test]
+async fn adoption_under_another_name_needs_root_and_renames_all_rows() {
+    for (by, force, is_adopted) in [
+        (None, false, false),
+        (None, true, false),
+        (Some("uid 0"), false, false),
+        (Some("uid 1000"), true, false),
+        (Some("uid 0"), true, true),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "renamed")]);
+        let mut engine = engine_of(&fakes, false).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        let adopt = OperatorCommand::Adopt {
+            credential: CredentialId::new("key_1".to_owned()),
+            force,
+            operator: by.map(|by| OperatorNote {
+                by: by.to_owned(),
+                reason: None,
+            }),
+        };
+        let reply = submit(&mut engine, &other(), adopt);
+        fakes.run_for(&mut engine, MINUTE).await;
+        assert_eq!(reply.await.unwrap().is_ok(), is_adopted, "{by:?} {force}");
+        let names = fakes.query_rows("SELECT name FROM rotation WHERE credential_id = 'key_1'");
+        let expected: &[&str] = if is_adopted {
+            &["renamed", "renamed"]
+        } else {
+            &["by hand"]
+        };
+        assert_eq!(names, expected, "{by:?} {force}");
+    }
 }
