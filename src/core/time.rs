@@ -63,14 +63,35 @@ pub fn from_any_text(text: &str) -> Option<Timestamp> {
         return None;
     }
     // Behind a time in UTC there is nothing but its seconds.
-    let is_utc = text[16..]
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
-    if is_utc {
+    if has_no_offset(text) {
         return Some(in_utc(text.parse().ok()?)?.timestamp());
     }
     text.parse().ok()
 }
+
+/// Returns the latest time that a text may mean that [`from_any_text`] parses: a date alone
+/// lasts until its end, and without an offset the zone may be any.
+#[must_use]
+pub fn latest_from_any_text(text: &str) -> Option<Timestamp> {
+    let earliest = from_any_text(text)?;
+    if text.len() == DATE_LENGTH {
+        return Some(after(earliest, DAY + WESTERNMOST_ZONE));
+    }
+    Some(if has_no_offset(text) {
+        after(earliest, WESTERNMOST_ZONE)
+    } else {
+        earliest
+    })
+}
+
+/// Returns whether nothing but seconds stands behind hour and minute.
+fn has_no_offset(text: &str) -> bool {
+    let mut rest = text.bytes().skip(16);
+    rest.all(|byte| byte.is_ascii_digit() || b":.".contains(&byte))
+}
+
+/// How far the time of the westernmost zone is behind UTC.
+const WESTERNMOST_ZONE: Duration = Duration::from_secs(12 * 3_600);
 
 /// Parses a date of HTTP or mail with its zone: `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///

@@ -18,10 +18,10 @@ const MIN_WORD_CHARS: usize = 5;
 /// not shown of it.
 const MAX_LENGTH_DIGITS: usize = 3;
 
-/// The longest value without a mask that is no whole secret, and the most characters
-/// that a value shows beside its mask.
-const MAX_UNMASKED_LENGTH: usize = 12;
-const MAX_SHOWN_CHARS: usize = 32;
+/// The most characters of a secret's end that are recorded and shown, and the most of its
+/// start, with the prefix that all secrets have.
+const MAX_END_CHARS: usize = 6;
+const MAX_START_CHARS: usize = 12;
 
 /// Words that stand for what is not shown, or that describe it. They count wherever no
 /// other letters are beside them.
@@ -81,10 +81,7 @@ pub enum EndMatch {
 /// The case of letters does not count, because some providers change it.
 #[must_use]
 pub fn compare_end(secret: &str, redacted_value: Option<&str>) -> EndMatch {
-    let value = redacted_value.unwrap_or_default();
-    let value = value.trim_matches(|character: char| {
-        character.is_whitespace() || matches!(character, '"' | '\'' | '`')
-    });
+    let value = trim_quotes(redacted_value.unwrap_or_default());
     match value.rfind(is_mask) {
         Some(at) => {
             let end = value[at..].trim_start_matches(is_mask);
@@ -103,15 +100,44 @@ pub fn identifying_end(secret: &str) -> Option<String> {
     Some(end.to_ascii_lowercase())
 }
 
-/// Returns whether a value hides most of its secret, so that it can be recorded and
-/// shown.
+/// Returns what is recorded and shown of a redacted value: a few characters at each end of
+/// its mask, since a provider may show most of the secret. None if the value may be the
+/// secret, or if what is left could not be told from another secret's end.
 #[must_use]
-pub fn is_redacted(value: &str) -> bool {
-    let is_masked = value.contains("..")
-        || value.contains(|character: char| is_mask(character) && character != '.')
-        || end_behind_run(value).is_some();
-    let shown = value.chars().filter(|character| !is_mask(*character));
-    value.len() <= MAX_UNMASKED_LENGTH || (is_masked && shown.count() <= MAX_SHOWN_CHARS)
+pub fn shorten_redacted(value: &str) -> Option<String> {
+    let value = trim_quotes(value);
+    let end = match value.rfind(|character| is_mask(character) && character != '.') {
+        Some(at) => Some(value[at..].trim_start_matches(is_mask)),
+        None => value
+            .rfind("..")
+            .map(|at| value[at..].trim_start_matches('.')),
+    };
+    let Some(end) = end.or_else(|| end_behind_run(value)) else {
+        let is_short = value.chars().count() <= MAX_END_CHARS;
+        let mut words = value.split(is_separator);
+        let is_remark = words.all(|word| word.is_empty() || is_listed_word(word));
+        return (is_short || is_remark).then(|| value.to_owned());
+    };
+    let head = &value[..value.len() - end.len()];
+    let bare = end.trim_start_matches(is_separator);
+    let is_plain = bare
+        .chars()
+        .all(|character| character.is_ascii_alphanumeric());
+    let shown_end = match bare.len().checked_sub(MAX_END_CHARS) {
+        None | Some(0) => end,
+        // A part of a remark would look like an end.
+        Some(_) if !is_plain || is_decorated("", bare, is_upper_cased(head)) => "",
+        Some(hidden) => &bare[hidden..],
+    };
+    let mut start = head.trim_end_matches(is_mask);
+    if start == head {
+        // Letters serve as the mask.
+        let run = head.chars().next_back().unwrap_or_default();
+        start = head.trim_end_matches(run);
+    }
+    let mask = &head[start.len()..];
+    let start: String = start.chars().take(MAX_START_CHARS).collect();
+    Some(format!("{start}{mask}{shown_end}"))
 }
 
 /// Compares an end that stands behind a mask.
@@ -200,6 +226,12 @@ fn end_behind_run(value: &str) -> Option<&str> {
     };
     let (at, _) = runs.rfind(is_run)?;
     value.get(at + MIN_RUN..)
+}
+
+fn trim_quotes(value: &str) -> &str {
+    value.trim_matches(|character: char| {
+        character.is_whitespace() || matches!(character, '"' | '\'' | '`')
+    })
 }
 
 /// Returns whether a character serves as a mask. Letters do as well, but stand in
@@ -408,20 +440,34 @@ mod tests {
     }
 
     #[test]
-    fn only_values_that_hide_most_of_the_secret_are_kept() {
-        for kept in [
-            "sk-admin...def",
-            "sk-admin…def",
-            "wxYz",
-            "****",
-            "sk-admin-xxxxdef",
-            "hidden",
+    fn few_characters_of_a_secret_are_recorded() {
+        for (value, expected) in [
+            ("sk-admin...def", Some("sk-admin...def")),
+            ("sk-admin…def123", Some("sk-admin…def123")),
+            ("wxYz", Some("wxYz")),
+            ("****", Some("****")),
+            ("sk-admin-xxxxdef", Some("sk-admin-xxxxdef")),
+            ("sk-project-AbCxxxxxxx0def", Some("sk-project-Axxxxxxx0def")),
+            ("****-123wxYz", Some("****23wxYz")),
+            ("\"sk-admin...wxYz\"", Some("sk-admin...wxYz")),
+            ("hidden", Some("hidden")),
+            ("hidden-key", Some("hidden-key")),
+            ("...pQrStUvWxYz0123456789", Some("...456789")),
+            (
+                "sk-admin...pQrStUvWxYz0123456789",
+                Some("sk-admin...456789"),
+            ),
+            ("sk-admin-AbCdEf123…wxYz", Some("sk-admin-AbC…wxYz")),
+            ("…hash-1a2b3c", Some("…")),
+            ("…redacted", Some("…")),
+            ("Yz0123456789", None),
+            ("sk-admin-AbC", None),
+            ("plain-and-long-1", None),
+            ("plain.and.long.1", None),
+            (SECRET, None),
         ] {
-            assert!(is_redacted(kept), "{kept}");
-        }
-        let long = format!("{}...", "aB3-".repeat(20));
-        for dropped in ["plain-and-long-1", "plain.and.long.1", SECRET, &long] {
-            assert!(!is_redacted(dropped), "{dropped}");
+            let kept = shorten_redacted(value);
+            assert_eq!(kept.as_deref(), expected, "{value}");
         }
     }
 
@@ -434,7 +480,7 @@ mod tests {
             mask in prop_oneof![
                 "[.*…•]{1,8}", "x{3,12}", "X{3,12}", "-{3,8}",
             ],
-            shown in 0_usize..9,
+            shown in 0_usize..12,
             start in 0_usize..9,
             separator in "[-_=+/~]{1,2}",
             word in prop::sample::select(&WORDS[..]),
@@ -451,8 +497,14 @@ mod tests {
             ] {
                 let compared = compare_end(&secret, Some(&value));
                 prop_assert_ne!(compared, EndMatch::Different, "{} {}", secret, value);
+                let recorded = shorten_redacted(&value);
+                let compared = compare_end(&secret, recorded.as_deref());
+                prop_assert_ne!(compared, EndMatch::Different, "{} {:?}", secret, recorded);
             }
             for value in masked.iter().map(String::as_str).chain([end, start]) {
+                let recorded = shorten_redacted(value);
+                let compared = compare_end(&secret, recorded.as_deref());
+                prop_assert_ne!(compared, EndMatch::Different, "{} {:?}", secret, recorded);
                 let is_short = value.len() < MIN_END_CHARS;
                 let compared = compare_end(&secret, Some(value));
                 prop_assert_ne!(compared, EndMatch::Different, "{} {}", secret, value);

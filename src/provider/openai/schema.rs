@@ -15,9 +15,9 @@ use crate::core::ids::CredentialId;
 use crate::core::json;
 use crate::core::redact::{sanitize_name, sanitize_reply, shows_secret};
 use crate::core::reported_time::ReportedTime;
-use crate::core::secret::{Secret, is_redacted};
+use crate::core::secret::{Secret, shorten_redacted};
 use crate::core::state::CredentialMetadata;
-use crate::provider::openai::time_field::read_time;
+use crate::provider::openai::time_field::{read_last_use, read_time};
 use crate::provider::{CreatedCredential, ListedCredential};
 
 /// The largest number of credentials on one page, which is the API's own.
@@ -167,7 +167,7 @@ fn credential_from_json(
     Ok(ListedCredential {
         metadata: metadata_from_json(object, known)?,
         name: name_field(object, known),
-        last_used: read_time(object.get("last_used_at")),
+        last_used: read_last_use(object.get("last_used_at")),
         unreadable_times: unreadable_times(object),
         owner: owner.and_then(|owner| describe_owner(owner, known)),
     })
@@ -192,8 +192,9 @@ fn metadata_from_json(
         redacted_value: object
             .get("redacted_value")
             .and_then(Value::as_str)
-            .filter(|value| is_redacted(value) && !known.is_shown_in(value))
-            .map(sanitize_name),
+            .filter(|value| !known.is_shown_in(value))
+            .and_then(shorten_redacted)
+            .map(|value| sanitize_name(&value)),
         created_at: read_time(object.get("created_at")).readable(),
         expires_at: read_time(object.get("expires_at")).readable(),
     })
@@ -279,7 +280,7 @@ mod tests {
             .unwrap()
             .metadata
             .redacted_value;
-        assert_eq!(redacted.as_deref(), Some("[secret] ..."));
+        assert_eq!(redacted.as_deref(), Some("[secret]..."));
         drop(own);
     }
 

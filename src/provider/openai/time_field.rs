@@ -29,6 +29,16 @@ pub(super) fn read_time(value: Option<&Value>) -> ReportedTime {
     }
 }
 
+/// Reads the time of a last use. It may have been at any time that its text can mean, and
+/// the latest one counts: a credential that is used is not idle.
+pub(super) fn read_last_use(value: Option<&Value>) -> ReportedTime {
+    let text = value.and_then(Value::as_str).map(str::trim);
+    match text.and_then(time::latest_from_any_text) {
+        Some(latest) => plausible(latest),
+        None => read_time(value),
+    }
+}
+
 fn read_text(text: &str) -> ReportedTime {
     if text.parse::<f64>().is_ok() {
         return read_number(text);
@@ -129,6 +139,27 @@ mod tests {
             (json!(253_402_200_000_u64), at("9999-12-30T20:00:00Z")),
         ] {
             assert_eq!(read_time(Some(&value)), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn last_use_is_the_latest_time_that_its_text_can_mean() {
+        let whole = at("2024-11-29T04:33:59Z");
+        for (value, expected) in [
+            (json!(1_732_854_839), whole),
+            (json!("1732854839"), whole),
+            (json!("2024-11-29T04:33:59Z"), whole),
+            (json!("2024-11-29T05:33:59+01:00"), whole),
+            (json!("Fri, 29 Nov 2024 04:33:59 GMT"), whole),
+            (json!("2024-11-29T04:33:59"), at("2024-11-29T16:33:59Z")),
+            (json!(" 2024-11-29 04:33 "), at("2024-11-29T16:33:00Z")),
+            (json!("2024-11-29"), at("2024-11-30T12:00:00Z")),
+            (json!("0001-01-01"), ReportedTime::Unreadable),
+            (json!("yesterday"), ReportedTime::Unreadable),
+            (json!(null), ReportedTime::None),
+            (json!(0), ReportedTime::None),
+        ] {
+            assert_eq!(read_last_use(Some(&value)), expected, "{value}");
         }
     }
 
