@@ -1,13 +1,22 @@
 //! The client of a running daemon: its control socket, as commands use it.
 
+use std::convert::Infallible;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::net::client::build_unix_client;
 use crate::platform::file_identity::is_same_file;
+
+/// The interval at which a waiting command asks what it waits for.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time limit of that question.
+const INFO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running daemon that writes the ledger of a configuration.
 pub(crate) struct DaemonClient {
@@ -122,6 +131,27 @@ impl DaemonClient {
         }
     }
 
+    /// Shows the person at the terminal what a request waits for.
+    async fn show_waits(&self, subjects: &[String]) -> Infallible {
+        let mut notes = WaitNotes::start();
+        loop {
+            tokio::time::sleep(WAIT_INTERVAL).await;
+            let info = async {
+                let response = self.client.get("http://rekeyd/daemon").send().await?;
+                response.bytes().await
+            };
+            let info = tokio::time::timeout(INFO_TIMEOUT, info).await;
+            let info = info.ok().and_then(Result::ok);
+            let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info).ok());
+            let mut waits = info.map(|info| info.waits).unwrap_or_default();
+            if !subjects.is_empty() {
+                waits.retain(|wait| subjects.contains(&wait.about));
+            }
+            let daemon = format!("the running rekeyd (process {}) to answer", self.process());
+            notes.show(&waits, &daemon);
+        }
+    }
+
     /// Sends a request, and waits for its response.
     pub(crate) async fn send(&self, request: &ControlRequest) -> Result<ControlResponse, Failure> {
         let no_answer = |error: &dyn std::fmt::Display| {
@@ -131,13 +161,17 @@ impl DaemonClient {
             ))
         };
         let url = format!("http://rekeyd/{}", request.verb());
-        let result = self.client.post(url).body(request.body()).send().await;
-        let response = result.map_err(|error| no_answer(&error.without_url()))?;
-        let status = response.status();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| no_answer(&error.without_url()))?;
+        let subjects = request.subjects();
+        let sending = async {
+            let response = self.client.post(url).body(request.body()).send().await?;
+            Ok((response.status(), response.bytes().await?))
+        };
+        let answer: Result<_, reqwest::Error> = tokio::select! {
+            biased;
+            answer = sending => answer,
+            never = self.show_waits(&subjects) => match never {},
+        };
+        let (status, body) = answer.map_err(|error| no_answer(&error.without_url()))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| no_answer(&error));
         }

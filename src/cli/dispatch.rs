@@ -9,9 +9,10 @@ use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::service_view;
+use crate::cli::wait_notes::WaitNotes;
 use crate::config::DEFAULT_FILE;
 use crate::config::settings::Settings;
-use crate::daemon::control::protocol::{ControlRequest, ControlResponse};
+use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 use crate::platform::file_identity::is_same_file;
@@ -47,7 +48,9 @@ pub(crate) async fn send(
             let sources = credential_sources(&settings);
             let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;
             let request = without_no_wait(request);
-            Ok(event_loop::run_request(runtime, request, current_operator()).await?)
+            let mut notes = WaitNotes::start();
+            let reporter = Box::new(move |waits: Vec<Wait>| notes.show(&waits, ""));
+            Ok(event_loop::run_request(runtime, request, current_operator(), reporter).await?)
         }
     }
 }

@@ -33,6 +33,7 @@ mod status;
 mod table;
 mod text;
 mod time_argument;
+mod wait_notes;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::state::KeyState;
 use crate::core::time;
-use crate::daemon::control::protocol::{ControlRequest, ControlResponse};
+use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::error::ServiceError;
 use crate::daemon::inbox::{Inbox, InboxEvent};
@@ -136,7 +136,8 @@ pub async fn run_once(
     Ok((engine, exit_reason))
 }
 
-/// Executes `request` as a running daemon would, and returns its response.
+/// Executes `request` as a running daemon would, and returns its response. Shows
+/// `wait_reporter` each second what it waits for.
 /// Abandons a rotation that is still open then.
 ///
 /// # Errors
@@ -145,10 +146,11 @@ pub async fn run_request(
     mut runtime: Runtime,
     request: ControlRequest,
     requested_by: String,
+    wait_reporter: Box<dyn FnMut(Vec<Wait>)>,
 ) -> Result<ControlResponse, ServiceError> {
     let (reply, mut response) = oneshot::channel();
     let is_rotation = matches!(request, ControlRequest::Rotate { .. });
-    let mut inbox = Inbox::default();
+    let mut inbox = Inbox::for_command(wait_reporter);
     let incoming = IncomingRequest {
         request,
         requested_by,

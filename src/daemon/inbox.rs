@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::core::ids::KeyName;
 use crate::core::time;
 use crate::daemon::control::protocol::{
-    ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome,
+    ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome, Wait,
 };
 use crate::daemon::control::server::ControlConfig;
 use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
@@ -39,7 +39,12 @@ pub(crate) struct Inbox {
     listeners: Option<Listeners>,
     /// Set in a daemon alone.
     service_manager: Option<ServiceManager>,
+    /// Shows the person at a command's terminal what the command waits for.
+    wait_reporter: Option<WaitReporter>,
 }
+
+/// Shows what callers wait for.
+pub(crate) type WaitReporter = Box<dyn FnMut(Vec<Wait>)>;
 
 /// An event for the event loop.
 pub(crate) enum InboxEvent {
@@ -60,6 +65,14 @@ impl Inbox {
             page_requests: Some(page_requests),
             listeners: Some(Listeners::new(requests, pages)),
             service_manager: Some(ServiceManager::from_env()),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the inbox of a command, which shows `wait_reporter` what it waits for.
+    pub(crate) fn for_command(wait_reporter: WaitReporter) -> Self {
+        Self {
+            wait_reporter: Some(wait_reporter),
             ..Self::default()
         }
     }
@@ -216,7 +229,9 @@ impl Inbox {
             manager.set_status(status_line(engine, problem.as_deref()));
         }
         if let Some(listeners) = &self.listeners {
-            listeners.show_problem(problem);
+            listeners.show_progress(problem, self.tracker.waits(engine));
+        } else if let Some(report) = &mut self.wait_reporter {
+            report(self.tracker.waits(engine));
         }
     }
 
@@ -286,6 +301,7 @@ fn control_config(runtime: &Runtime) -> ControlConfig {
                 sha256: settings.digest.clone(),
             },
             problem: None,
+            waits: Vec::new(),
         },
         text: settings.text.clone(),
     }

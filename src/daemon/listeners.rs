@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::core::condition::ListenerProblem;
+use crate::daemon::control::protocol::Wait;
 use crate::daemon::control::server::{ControlConfig, ControlServer, SocketOwner};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequest};
@@ -219,10 +220,12 @@ impl Listeners {
         self.problems.values().map(String::as_str)
     }
 
-    /// Sets the problem of the daemon that the control socket shows.
-    pub(crate) fn show_problem(&self, problem: Option<String>) {
+    /// Sets the problem of the daemon, and what callers wait for, that the control socket
+    /// shows.
+    pub(crate) fn show_progress(&self, problem: Option<String>, waits: Vec<Wait>) {
         if let Some(server) = &self.control {
-            server.set_problem(problem.or_else(|| self.problems().next().map(str::to_owned)));
+            let problem = problem.or_else(|| self.problems().next().map(str::to_owned));
+            server.set_progress(problem, waits);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::core::ids::CredentialId;
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
+use crate::engine::activity::ActivityCell;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
@@ -28,6 +29,10 @@ pub(super) struct KeyEntry {
     /// The scope of its credentials: see [`scope_of`].
     pub(super) scope: Scope,
     pub(super) request: Option<RotationRequest>,
+    /// Whether the request that a worker has was cancelled.
+    is_request_cancelled: bool,
+    /// What its worker is doing.
+    pub(super) activity: Arc<ActivityCell>,
     /// See [`Worker::request_problem`].
     pub(super) request_problem: Option<String>,
     /// See [`Worker::ignores_backoff`].
@@ -83,6 +88,8 @@ impl KeyEntry {
             scope: scope_of(managed.as_deref(), &state),
             managed,
             request: None,
+            is_request_cancelled: false,
+            activity: Arc::default(),
             request_problem: None,
             ignores_backoff: false,
             commands: VecDeque::new(),
@@ -123,6 +130,7 @@ impl KeyEntry {
         Some(Worker {
             services: Arc::clone(services),
             context,
+            activity: Arc::clone(&self.activity),
             managed: self.managed.clone(),
             state: parked.state,
             in_flight: parked.in_flight.map(|in_flight| *in_flight),
@@ -159,6 +167,12 @@ impl KeyEntry {
             self.interrupted.store(true, Ordering::Relaxed);
             self.delivery_ended.notify_one();
         }
+    }
+
+    /// Drops the request for a rotation, also one that a worker has and has not started.
+    pub(super) fn cancel_request(&mut self) {
+        self.request = None;
+        self.is_request_cancelled = self.parked.is_none();
     }
 
     /// Takes the key back from its worker. Commands and findings that the worker returns
@@ -200,8 +214,10 @@ impl KeyEntry {
         self.needs_drift_check |= worker.needs_drift_check;
         self.ignores_backoff |= worker.ignores_backoff;
         self.request_problem = worker.request_problem;
+        let is_cancelled = std::mem::take(&mut self.is_request_cancelled);
         // A reload may have removed the key from the configuration.
-        let earlier = worker.request.filter(|_| self.managed.is_some());
+        let is_kept = self.managed.is_some() && !is_cancelled;
+        let earlier = worker.request.filter(|_| is_kept);
         self.request = match (earlier, self.request.take()) {
             (Some(earlier), Some(later)) => Some(earlier.merge(later)),
             (earlier, later) => earlier.or(later),

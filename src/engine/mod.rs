@@ -5,6 +5,7 @@
 //! again at [`Engine::next_at`]. Start, wake-up and recovery are one code path: the
 //! engine evaluates a key, and the ledger's state decides.
 
+mod activity;
 mod alerts;
 mod completions;
 pub mod conditions;

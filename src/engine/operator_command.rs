@@ -112,6 +112,10 @@ pub enum CommandError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The ledger could not be written before the command: its condition is active, with
+    /// this problem.
+    #[error("not done: {0}")]
+    LedgerCondition(String),
 }
 
 /// A command whose caller waits for its result.

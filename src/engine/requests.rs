@@ -8,7 +8,7 @@ use crate::core::condition::Condition;
 use crate::core::decide::revocation::has_newer_current;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::Rotation;
-use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::scheduler::Engine;
 use crate::ledger::LedgerError;
@@ -61,7 +61,22 @@ impl Engine {
     /// Cancels the request for a rotation of `key`, unless the rotation has started.
     pub fn cancel_request(&mut self, key: &KeyName) {
         if let Some(entry) = self.keys.get_mut(key) {
-            entry.request = None;
+            entry.cancel_request();
+        }
+    }
+
+    /// Answers the commands that wait for a ledger that cannot be written, or whose files
+    /// are damaged, and executes none of them.
+    pub(super) fn refuse_commands(&mut self) {
+        let Some(problem) = self.ledger_problem() else {
+            return;
+        };
+        for entry in self.keys.values_mut() {
+            for pending in entry.commands.drain(..) {
+                let refusal = CommandError::LedgerCondition(problem.clone());
+                // The caller may have stopped waiting.
+                let _ = pending.reply.send(Err(refusal));
+            }
         }
     }
 

@@ -142,6 +142,7 @@ impl Engine {
         self.update_due_alerts(now);
         // No effect may precede a commit, and none can be made.
         if self.services.conditions.is_active(Condition::Ledger) {
+            self.refuse_commands();
             return;
         }
         for _ in 0..MAX_STARTS_PER_POLL {

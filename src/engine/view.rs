@@ -7,11 +7,13 @@ use jiff::Timestamp;
 
 use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::decide::revocation::{next_deadline, wants_successor};
+use crate::core::health::most_urgent_error;
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::engine::activity::Activity;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
 
@@ -234,6 +236,49 @@ impl Engine {
         })
     }
 
+    /// Returns what a caller that waits for work on `key` waits for: what its worker is
+    /// doing, or why none has it.
+    #[must_use]
+    pub fn awaited_by(&self, key: &KeyName) -> Option<String> {
+        let entry = self.keys.get(key)?;
+        let problem = self.active_conditions_of(key).into_iter().next();
+        let Some(state) = entry.state() else {
+            let activity = entry.activity.get()?;
+            return Some(match problem {
+                Some(active) if activity == Activity::Ledger => until_passed(&active),
+                Some(_) | None => format!("waiting for {activity}"),
+            });
+        };
+        if let Some(active) = problem {
+            return Some(until_passed(&active));
+        }
+        if entry.is_queued_for_provider {
+            return Some("waiting for a place at the provider, which other keys have".to_owned());
+        }
+        let error = most_urgent_error(state)?;
+        let open = state.open_rotation().into_iter();
+        let planned = open.flat_map(|open| {
+            let deliveries = open.deliveries.iter().map(|delivery| delivery.retry_at);
+            deliveries.chain([open.retry_at]).flatten()
+        });
+        let now = self.now();
+        Some(match planned.filter(|at| *at > now).min() {
+            Some(at) => format!(
+                "waiting for the next attempt at {} ({error})",
+                time::to_text(at)
+            ),
+            None => format!("waiting for the next attempt ({error})"),
+        })
+    }
+
+    /// Returns the problem of the ledger, if it cannot be written or its files are damaged.
+    #[must_use]
+    pub fn ledger_problem(&self) -> Option<String> {
+        let mut conditions = self.active_conditions().into_iter();
+        let ledger = conditions.find(|active| active.condition == Condition::Ledger);
+        ledger.map(|active| active.problem)
+    }
+
     /// Returns why the latest request for a rotation of `key` could not start one, if the
     /// key's state does not have it.
     #[must_use]
@@ -287,4 +332,9 @@ impl Engine {
     pub fn now(&self) -> Timestamp {
         self.services.clock.now()
     }
+}
+
+/// Describes the wait for the end of a condition.
+fn until_passed(active: &ActiveCondition) -> String {
+    format!("waiting until this has passed: {}", active.problem)
 }

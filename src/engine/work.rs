@@ -14,6 +14,7 @@ use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::Delivery;
 use crate::core::time;
+use crate::engine::activity::Activity;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::rotation_request::RotationStart;
@@ -100,6 +101,7 @@ impl Worker {
                 self.handle_ledger_error(&error).await;
                 break;
             }
+            self.activity.set(Activity::of(&work));
             next = match self.perform(work).await {
                 Ok(true) if !self.is_interrupted() => self.next_work(),
                 Ok(_) => None,

@@ -23,6 +23,7 @@ use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, plausibl
 use crate::core::scope::Scope;
 use crate::core::state::{Delivery, KeyState, Rotation, Trigger};
 use crate::core::time;
+use crate::engine::activity::ActivityCell;
 use crate::engine::credential_locks::{CredentialLocks, LockedCredential};
 use crate::engine::file_search::FileSearch;
 use crate::engine::log;
@@ -71,6 +72,8 @@ pub(crate) struct RunContext {
 pub(crate) struct Worker {
     pub(crate) services: Arc<Services>,
     pub(crate) context: RunContext,
+    /// What it is doing, for callers that wait.
+    pub(crate) activity: Arc<ActivityCell>,
     pub(crate) managed: Option<Arc<ManagedKey>>,
     pub(crate) state: KeyState,
     pub(crate) in_flight: Option<InFlight>,

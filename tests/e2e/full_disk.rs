@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::daemon::Daemon;
-use crate::support::{ChildGuard, TestEnv, free_address, get, write};
+use crate::support::{ChildGuard, TestEnv, free_address, get, text, write};
 
 /// How long the test waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -150,6 +150,18 @@ fn full_disk_that_takes_a_page_is_one_condition() {
     assert_eq!(status, 503);
     assert!(page.contains("full"), "{page}");
     let created = world.keys().len();
+    for command in [
+        &["pause", "billing"][..],
+        &["hold", "billing"],
+        &["rotate", "billing"],
+    ] {
+        let asked = Instant::now();
+        let output = world.run(command);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+        assert!(stderr.contains("full"), "{command:?}: {stderr}");
+        assert!(asked.elapsed() < PATIENCE / 3, "{command:?}");
+    }
 
     fs::remove_file(daemon.state.join("fill")).unwrap();
     daemon.wait_for("has passed; going on");

@@ -1,12 +1,14 @@
 //! Receivers that accept a connection and never answer, beside keys with working sinks.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, write};
+use crate::support::{ChildGuard, TestEnv, write};
 use crate::support::{free_address, get};
 
 /// Writes twelve keys with such a receiver, three with a file every two seconds, and four
@@ -86,4 +88,51 @@ fn other_keys_rotate_on_time_and_the_daemon_stops_in_time() {
         Some(time(row, "started_at")?.duration_since(due))
     });
     assert!(late.all(|late| late < jiff::SignedDuration::from_secs(10)));
+}
+
+/// A daemon with one key, whose receiver accepts connections and never answers.
+fn world_with_hanging_receiver() -> (TestEnv, TcpListener) {
+    let world = TestEnv::start(&[]);
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+    write(&world.path("webhook-secret"), secret);
+    world.configure(&format!(
+        "[key.billing]\nschedule = \"@daily\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
+         url = \"http://127.0.0.1:{port}/\"\nsigning-secret-file = \"DIR/webhook-secret\"\n"
+    ));
+    (world, receiver)
+}
+
+/// Runs a command until it says what it waits for, and ends it.
+fn wait_of(world: &TestEnv, arguments: &[&str]) -> String {
+    let mut command = world.command(arguments);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = ChildGuard(child);
+    let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
+    let mut lines = lines.map_while(Result::ok);
+    let found = lines.find(|line| line.contains("waiting"));
+    found.unwrap_or_else(|| panic!("{arguments:?} says nothing"))
+}
+
+#[test]
+fn a_command_beside_a_hanging_receiver_says_what_it_waits_for() {
+    let (world, receiver) = world_with_hanging_receiver();
+    let url = format!("http://{}/", receiver.local_addr().unwrap());
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("verified");
+    for (arguments, about) in [
+        (&["rotate", "billing"][..], "billing"),
+        (&["hold", "billing"], "billing"),
+        (&["pause", "billing"], "billing"),
+    ] {
+        let note = wait_of(&world, arguments);
+        let expected = format!("note: {about}: waiting for webhook (webhook:{url}) to accept");
+        assert!(note.starts_with(&expected), "{arguments:?}: {note}");
+    }
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    // Without a daemon, the command does the work itself.
+    let note = wait_of(&world, &["rotate", "billing"]);
+    assert!(note.contains("billing: waiting for"), "{note}");
 }

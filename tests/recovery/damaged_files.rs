@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -73,12 +73,12 @@ const DAMAGES: [Damage; 21] = [
     },
     Damage {
         name: "the ledger is moved, with a link in its place",
-        script: "mv ledger.db elsewhere.db; ln -s elsewhere.db ledger.db",
+        script: "ln ledger.db elsewhere.db; ln -s elsewhere.db link; mv -T link ledger.db",
         expected: "ledger.db was replaced",
     },
     Damage {
         name: "the log is moved, with a link in its place",
-        script: "mv ledger.db-wal elsewhere; ln -s elsewhere ledger.db-wal",
+        script: "ln ledger.db-wal elsewhere; ln -s elsewhere link; mv -T link ledger.db-wal",
         expected: "ledger.db-wal was replaced",
     },
     Damage {
@@ -436,4 +436,57 @@ fn log_counts_after_a_kill_although_an_operator_wrote_the_ledger() {
     world.ok(&["check"]);
     world.ok(&["once"]);
     assert_eq!(world.history().len(), recorded);
+}
+
+/// A caller must not wait for what a damaged ledger has stopped, begun or not.
+#[test]
+fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
+    let world = TestEnv::start(&[]);
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = receiver.local_addr().unwrap();
+    write(
+        &world.path("webhook-secret"),
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
+    );
+    world.configure(&format!(
+        "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
+         url = \"http://{address}/\"\nsigning-secret-file = \"DIR/webhook-secret\"\n\
+         timeout = \"5m\"\n"
+    ));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("verified");
+    let mut rotate = world.command(&["rotate", "billing"]);
+    let rotate = rotate.stderr(Stdio::piped()).spawn().unwrap();
+    daemon.wait_for("asks to rotate");
+    let mut hold = world.command(&["hold", "billing"]);
+    let hold = hold.stderr(Stdio::piped()).spawn().unwrap();
+    daemon.wait_for("asks to hold");
+    let start = Instant::now();
+    shell(&world, "truncate -s 4096 ledger.db");
+    for (command, expected) in [
+        (rotate, "is not rotated yet"),
+        (hold, "not done: the files"),
+    ] {
+        let output = command.wait_with_output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("changed under rekeyd"), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    assert!(start.elapsed() < PATIENCE);
+    let before = world.keys().len();
+    for command in [
+        &["hold", "billing"][..],
+        &["pause", "billing"],
+        &["adopt", "billing", "key_x"],
+    ] {
+        let output = world.run(command);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.contains("not done: the files of the ledger"),
+            "{stderr}"
+        );
+    }
+    assert_eq!(world.keys().len(), before);
 }

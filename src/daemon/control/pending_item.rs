@@ -11,6 +11,7 @@ use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::daemon::control::command_outcome::{continuation, receive};
 use crate::daemon::control::leak_wait::{LeakFollowUp, LeakWait};
+use crate::daemon::control::protocol::Wait;
 use crate::engine::Engine;
 use crate::engine::operator_command::CommandError;
 
@@ -20,7 +21,13 @@ pub(super) struct PendingItem {
     pub(super) awaiting: WaitCondition,
     deadline: Instant,
     timeout: Duration,
+    /// Since when the ledger is known to have a problem.
+    ledger_failed_at: Option<Instant>,
 }
+
+/// The time for which what has begun may still end, once the ledger is known to have a
+/// problem.
+const LEDGER_GRACE: Duration = Duration::from_secs(2);
 
 /// The event that completes an item.
 pub(super) enum WaitCondition {
@@ -33,6 +40,8 @@ pub(super) enum WaitCondition {
     Leak(LeakWait),
     /// The result of an operator command.
     Command {
+        /// The key that executes it.
+        key: KeyName,
         result: oneshot::Receiver<Result<String, CommandError>>,
         started: Arc<AtomicBool>,
     },
@@ -46,6 +55,15 @@ impl PendingItem {
             awaiting,
             deadline: Instant::now() + timeout,
             timeout,
+            ledger_failed_at: None,
+        }
+    }
+
+    /// Returns the key that the item waits for.
+    pub(super) const fn key(&self) -> &KeyName {
+        match &self.awaiting {
+            WaitCondition::Rotation { key, .. } | WaitCondition::Command { key, .. } => key,
+            WaitCondition::Leak(leak) => &leak.key,
         }
     }
 
@@ -59,11 +77,50 @@ impl PendingItem {
             WaitCondition::Leak(leak) => leak.poll(engine),
             WaitCondition::Command { result, .. } => receive(result),
         };
-        let is_timed_out = || Instant::now() >= self.deadline;
-        outcome.or_else(|| {
-            is_timed_out()
-                .then(|| self.timeout_result(engine))
-                .flatten()
+        if outcome.is_some() {
+            return outcome;
+        }
+        if let Some(problem) = self.lasting_ledger_problem(engine) {
+            return Some(Err(self.interrupted_message(engine, &problem)));
+        }
+        let is_timed_out = Instant::now() >= self.deadline;
+        is_timed_out.then(|| self.timeout_result(engine)).flatten()
+    }
+
+    /// Returns the problem of a ledger that stops the item. What a worker has begun may
+    /// still end for [`LEDGER_GRACE`].
+    fn lasting_ledger_problem(&mut self, engine: &Engine) -> Option<String> {
+        let Some(problem) = engine.ledger_problem() else {
+            self.ledger_failed_at = None;
+            return None;
+        };
+        let failed_at = *self.ledger_failed_at.get_or_insert_with(Instant::now);
+        let is_parked = engine.state(self.key()).is_some();
+        (is_parked || failed_at.elapsed() >= LEDGER_GRACE).then_some(problem)
+    }
+
+    /// Describes what a problem of the ledger has stopped.
+    fn interrupted_message(&self, engine: &Engine, problem: &str) -> String {
+        let key = self.key();
+        match &self.awaiting {
+            WaitCondition::Rotation { .. } => {
+                let continuation = continuation(engine, key)
+                    .unwrap_or_else(|| format!("`rekeyd status {key}` shows what becomes of it"));
+                format!("{key} is not rotated yet: {problem}; {continuation}")
+            }
+            WaitCondition::Leak(leak) => leak.unfinished_message(engine, problem),
+            WaitCondition::Command { .. } => format!(
+                "{problem}; whether this was done before is not known: `rekeyd history {key}` shows \
+                 it when that has passed"
+            ),
+        }
+    }
+
+    /// Returns what the item waits for now.
+    pub(super) fn awaited(&self, engine: &Engine) -> Option<Wait> {
+        Some(Wait {
+            about: self.subject.clone(),
+            awaits: engine.awaited_by(self.key())?,
         })
     }
 

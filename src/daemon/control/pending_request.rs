@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::core::ids::KeyName;
 use crate::daemon::control::pending_item::{PendingItem, WaitCondition};
-use crate::daemon::control::protocol::{ControlResponse, RequestOutcome};
+use crate::daemon::control::protocol::{ControlResponse, RequestOutcome, Wait};
 use crate::engine::Engine;
 
 /// A request in progress.
@@ -77,6 +77,11 @@ impl PendingRequest {
             WaitCondition::Leak(leak) => leak.key == *key,
             WaitCondition::Command { .. } => false,
         })
+    }
+
+    /// Returns what the caller waits for.
+    pub(super) fn waits(&self, engine: &Engine) -> impl Iterator<Item = Wait> {
+        self.items.iter().filter_map(|item| item.awaited(engine))
     }
 
     /// Returns the keys whose rotation was confirmed to a caller that does not

@@ -192,6 +192,18 @@ pub struct DaemonInfo {
     pub configuration: ConfigInfo,
     /// The most important problem that affects all keys.
     pub problem: Option<String>,
+    /// What its callers wait for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
+}
+
+/// What the caller of a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The key or the credential of the request.
+    pub about: String,
+    /// What it waits for, as a phrase that begins with "waiting".
+    pub awaits: String,
 }
 
 /// A configuration file.
@@ -224,6 +236,40 @@ impl ControlRequest {
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Reload => "reload",
+        }
+    }
+
+    /// Returns the keys or credentials that the request names; none if it is about all of
+    /// them.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<String> {
+        match self {
+            Self::Rotate { keys, also, .. } => [keys.as_slice(), also].concat(),
+            Self::Pause { keys, .. } | Self::Resume { keys, .. } => keys.clone(),
+            Self::Revoke { credential_id, .. } => vec![credential_id.clone()],
+            Self::Hold { what, .. } | Self::Release { what, .. } => vec![what.clone()],
+            Self::Adopt { key, .. } => vec![key.clone()],
+            Self::AdoptFromSinks { .. } | Self::Reload => Vec::new(),
+        }
+    }
+
+    /// Returns whether it rotates keys, and its caller waits until they are rotated.
+    #[must_use]
+    pub const fn is_waiting_rotation(&self) -> bool {
+        match self {
+            Self::Rotate {
+                revoke_previous_within,
+                no_wait,
+                ..
+            } => !*no_wait && revoke_previous_within.is_none(),
+            Self::Revoke { .. }
+            | Self::Hold { .. }
+            | Self::Release { .. }
+            | Self::Adopt { .. }
+            | Self::AdoptFromSinks { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Reload => false,
         }
     }
 

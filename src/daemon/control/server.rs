@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::settings::ConfigText;
 use crate::core::redact;
-use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody};
+use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::platform::{file_access, users};
@@ -217,9 +217,11 @@ impl ControlServer {
         *self.state.lock_config() = config;
     }
 
-    /// Sets the problem in the response of `GET /daemon`.
-    pub(crate) fn set_problem(&self, problem: Option<String>) {
-        self.state.lock_config().info.problem = problem;
+    /// Sets the problem, and what callers wait for, in the response of `GET /daemon`.
+    pub(crate) fn set_progress(&self, problem: Option<String>, waits: Vec<Wait>) {
+        let mut config = self.state.lock_config();
+        config.info.problem = problem;
+        config.info.waits = waits;
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::core::ids::KeyName;
 use crate::daemon::control::pending_request::PendingRequest;
-use crate::daemon::control::protocol::{ControlRequest, ControlResponse};
+use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::engine::Engine;
 
 /// A request, its author and the channel for the response.
@@ -71,6 +71,12 @@ impl RequestTracker {
         for pending in self.pending.extract_if(.., |pending| pending.is_finished()) {
             pending.send_reply();
         }
+    }
+
+    /// Returns what the callers wait for.
+    pub(crate) fn waits(&self, engine: &Engine) -> Vec<Wait> {
+        let pending = self.pending.iter();
+        pending.flat_map(|pending| pending.waits(engine)).collect()
     }
 
     /// Replies `reason` to all callers that still wait, since the engine stops.

@@ -82,7 +82,12 @@ impl Worker {
         };
         let ledger_result = match &done {
             Err(CommandError::Ledger(error)) => Err(error.clone()),
-            Ok(_) | Err(CommandError::Rejected(_) | CommandError::Provider(_)) => Ok(()),
+            Ok(_)
+            | Err(
+                CommandError::Rejected(_)
+                | CommandError::Provider(_)
+                | CommandError::LedgerCondition(_),
+            ) => Ok(()),
         };
         // The caller may have stopped waiting.
         let _ = reply.send(done);

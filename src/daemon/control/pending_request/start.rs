@@ -33,6 +33,14 @@ impl PendingRequest {
                 by: requested_by,
             })
         };
+        // Nothing that is refused now is done later.
+        if let Some(problem) = engine
+            .ledger_problem()
+            .filter(|_| !request.is_waiting_rotation())
+        {
+            self.refuse(request.verb(), &format!("not done: {problem}"));
+            return;
+        }
         match request {
             ControlRequest::Rotate {
                 keys,

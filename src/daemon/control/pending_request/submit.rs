@@ -157,7 +157,11 @@ impl PendingRequest {
         if engine.submit_command(key, pending_command) {
             self.add_item(
                 subject.to_owned(),
-                WaitCondition::Command { result, started },
+                WaitCondition::Command {
+                    key: key.clone(),
+                    result,
+                    started,
+                },
                 COMMAND_TIMEOUT,
             );
         } else {

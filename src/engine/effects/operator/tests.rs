@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};
+use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, KeyState, Trigger};
@@ -240,6 +241,46 @@ async fn a_hold_covers_one_or_all_credentials_until_released() {
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
     let held = fakes.journal_details("hold-set").len();
     assert_eq!(held, 2, "both of all");
+}
+
+#[tokio::test]
+async fn a_command_is_refused_and_forgotten_while_the_ledger_cannot_be_written() {
+    for is_damaged in [false, true] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = engine_with_two_credentials(&fakes).await;
+        let before = fakes.query_rows("SELECT event FROM events ORDER BY seq");
+        let conditions = &engine.services().conditions;
+        if is_damaged {
+            conditions.raise_for_good(Condition::Ledger, "its files are gone");
+        } else {
+            conditions.raise(Condition::Ledger, "the disk is full");
+        }
+        let problem = engine.ledger_problem().unwrap();
+        let mut replies = Vec::new();
+        for command in [hold(None, None), revoke("key_1", true), adopt("key_9")] {
+            let (reply, receiver) = oneshot::channel();
+            let started = Arc::default();
+            let pending = PendingCommand {
+                command,
+                started,
+                reply,
+            };
+            assert!(engine.submit_command(&key(), pending));
+            replies.push(receiver);
+        }
+        engine.start_due();
+        for mut reply in replies {
+            let reply = reply.try_recv().expect("it is answered at once");
+            let error = reply.unwrap_err().to_string();
+            assert_eq!(error, format!("not done: {problem}"));
+        }
+        engine.services().conditions.clear(Condition::Ledger);
+        fakes.run_for(&mut engine, Duration::from_secs(60)).await;
+        assert_eq!(engine.ledger_problem().is_some(), is_damaged);
+        let after = fakes.query_rows("SELECT event FROM events ORDER BY seq");
+        assert_eq!(after, before, "nothing is done later");
+        engine.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,86 @@
+//! What a command waits for, on standard error: a person at the terminal, or a script's
+//! log, must not see a command that hangs without a word.
+
+use std::time::{Duration, Instant};
+
+use crate::cli::output;
+use crate::daemon::control::protocol::Wait;
+
+/// The time after which a command says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The number of keys that one note names.
+const MAX_NAMED: usize = 3;
+
+/// The notes of one command.
+pub(super) struct WaitNotes {
+    started_at: Instant,
+    shown: Option<String>,
+}
+
+impl WaitNotes {
+    /// Returns the notes of a command that begins now.
+    pub(super) fn start() -> Self {
+        Self {
+            started_at: Instant::now(),
+            shown: None,
+        }
+    }
+
+    /// Shows what the command waits for, if it has waited long enough and that has changed.
+    /// Without any wait, `otherwise` is shown unless it is empty.
+    pub(super) fn show(&mut self, waits: &[Wait], otherwise: &str) {
+        if self.started_at.elapsed() < PATIENCE {
+            return;
+        }
+        let text = describe(waits, otherwise);
+        if text.is_empty() || self.shown.as_ref() == Some(&text) {
+            return;
+        }
+        output::report_note(&text);
+        self.shown = Some(text);
+    }
+}
+
+/// Describes the waits in one line.
+fn describe(waits: &[Wait], otherwise: &str) -> String {
+    if waits.is_empty() {
+        return match otherwise {
+            "" => String::new(),
+            otherwise => format!("waiting for {otherwise}"),
+        };
+    }
+    let named = waits.iter().take(MAX_NAMED);
+    let named = named.map(|wait| format!("{}: {}", wait.about, wait.awaits));
+    let mut text = named.collect::<Vec<_>>().join("; ");
+    if waits.len() > MAX_NAMED {
+        text.push_str(&format!("; and {} more", waits.len() - MAX_NAMED));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_waits_are_named() {
+        let wait = |number: usize| Wait {
+            about: format!("key-{number}"),
+            awaits: "waiting for the provider to answer".to_owned(),
+        };
+        let waits: Vec<_> = (0..5).map(wait).collect();
+        for (count, otherwise, expected) in [
+            (0, "", ""),
+            (0, "it", "waiting for it"),
+            (1, "it", "key-0: waiting for the provider to answer"),
+        ] {
+            assert_eq!(describe(&waits[..count], otherwise), expected);
+        }
+        let all = describe(&waits, "");
+        assert!(
+            all.ends_with("key-2: waiting for the provider to answer; and 2 more"),
+            "{all}"
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! What the worker of a key is doing, for callers that wait for it.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::core::decide::next_step::Step;
+use crate::core::ids::SinkId;
+use crate::engine::work::Work;
+
+/// The work of a key, as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// The ledger is read or written.
+    Ledger,
+    /// The targets of the sinks are read.
+    TargetCheck,
+    /// An operator's command is executed.
+    Command,
+    /// A request at the provider creates, finds, verifies or deletes a credential.
+    Provider,
+    /// A secret is delivered.
+    Delivery(SinkId),
+    /// The program of a file sink runs.
+    OnChange(SinkId),
+    /// The endpoint of a sink is checked.
+    Preflight(SinkId),
+}
+
+impl Activity {
+    /// Returns what callers see of a work.
+    pub(crate) fn of(work: &Work) -> Self {
+        match work {
+            Work::ReadState | Work::FlushUnrecorded | Work::SyncSinks(_) | Work::Expedite(_) => {
+                Self::Ledger
+            }
+            Work::Execute(_) => Self::Command,
+            Work::CheckDrift => Self::TargetCheck,
+            Work::HandleDiscrepancy(_) | Work::StartRotation(..) => Self::Provider,
+            Work::Preflight(sink, _) => Self::Preflight(sink.clone()),
+            Work::Step(step) => match step {
+                Step::Record(_) | Step::Wait(_) => Self::Ledger,
+                Step::TakeSecret(_)
+                | Step::Create(_)
+                | Step::FindLabel { .. }
+                | Step::Verify(_)
+                | Step::Revoke(_)
+                | Step::RecheckMissing(_) => Self::Provider,
+                Step::Deliver { sink, .. } => Self::Delivery(sink.clone()),
+                Step::RunOnChange { sink, .. } => Self::OnChange(sink.clone()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger => formatter.write_str("the ledger to answer"),
+            Self::TargetCheck => formatter.write_str("a look at its sinks to end"),
+            Self::Command => formatter.write_str("a command about it to end"),
+            Self::Provider => formatter.write_str("the provider to answer"),
+            Self::Delivery(sink) => write!(formatter, "{sink} to accept its secret"),
+            Self::OnChange(sink) => write!(formatter, "the program of {sink} to end"),
+            Self::Preflight(sink) => write!(formatter, "{sink} to answer before its rotation"),
+        }
+    }
+}
+
+/// The latest activity of a key's worker, which the engine reads meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct ActivityCell(Mutex<Option<Activity>>);
+
+impl ActivityCell {
+    /// Sets the activity.
+    pub(crate) fn set(&self, activity: Activity) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(activity);
+    }
+
+    /// Returns the activity.
+    pub(crate) fn get(&self) -> Option<Activity> {
+        let activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        activity.clone()
+    }
+}
