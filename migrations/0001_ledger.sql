@@ -200,6 +200,16 @@ CREATE TABLE delivery (
     CHECK (state = 'removed' OR removed_at IS NULL)
 ) STRICT, WITHOUT ROWID;
 
+-- Rotations that operators requested without waiting for them, and that have not started.
+CREATE TABLE rotation_request (
+    key             TEXT PRIMARY KEY CHECK (length(key) BETWEEN 1 AND 48),
+    requested_at    TEXT NOT NULL CHECK (requested_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    revoke_previous INTEGER NOT NULL CHECK (revoke_previous IN (0, 1)),
+    may_replace     INTEGER NOT NULL CHECK (may_replace IN (0, 1)),
+    requested_by    TEXT,
+    reason          TEXT
+) STRICT, WITHOUT ROWID;
+
 -- Credentials at the provider that no rotation created, each reported once.
 CREATE TABLE unknown_credential (
     scope         TEXT NOT NULL DEFAULT 'admin-keys',

@@ -103,6 +103,12 @@ impl HistoryCommand {
             let record = snapshot.latest_pause(&key)?;
             lines.push_str(&notes::pause_line(&key, pause, record.as_ref()));
         }
+        for request in snapshot.rotation_requests()? {
+            let mut shown = self.key.iter();
+            if shown.all(|name| name == request.key.as_str()) {
+                lines.push_str(&notes::request_line(&request));
+            }
+        }
         Ok(lines)
     }
 

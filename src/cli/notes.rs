@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::Pause;
 use crate::core::time;
-use crate::ledger::OperatorRecord;
+use crate::ledger::{OperatorRecord, RecordedRequest};
 
 /// Describes a held credential: until when, by whom and why.
 pub(crate) fn hold_line(
@@ -29,6 +29,20 @@ pub(crate) fn pause_line(key: &KeyName, pause: Pause, record: Option<&OperatorRe
     format!(
         "{key}: paused from {from} until {until}{}\n",
         origin(record)
+    )
+}
+
+/// Describes a requested rotation that has not started: since when, by whom and why.
+pub(crate) fn request_line(request: &RecordedRequest) -> String {
+    let (key, at) = (&request.key, time::to_text(request.at));
+    let record = request.operator.as_ref().map(|note| OperatorRecord {
+        at: request.at,
+        by: Some(note.by.clone()),
+        reason: note.reason.clone(),
+    });
+    format!(
+        "{key}: a rotation was requested at {at} and has not started{}\n",
+        origin(record.as_ref())
     )
 }
 

@@ -8,7 +8,7 @@ use crate::core::duration;
 use crate::core::health::most_urgent_error;
 use crate::daemon::event_loop::{self, ExitReason};
 use crate::daemon::runtime;
-use crate::engine::RunMode;
+use crate::engine::{Engine, RunMode};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OnceCommand {
@@ -23,7 +23,7 @@ impl OnceCommand {
         let sources = credential_sources(&settings);
         let runtime = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
         let (engine, exit_reason) = event_loop::run_once(runtime, self.limit).await?;
-        let is_complete = self.check_completed(exit_reason);
+        let is_complete = self.check_completed(exit_reason, &engine);
         let mut is_successful = is_complete;
         for (key, state) in event_loop::failing_keys(&engine) {
             is_successful = false;
@@ -40,13 +40,27 @@ impl OnceCommand {
 
     /// Whether nothing is due and nothing open. Logs the reason if not, since
     /// the readers of a timer's mail do not know the limit.
-    fn check_completed(&self, exit_reason: ExitReason) -> bool {
+    fn check_completed(&self, exit_reason: ExitReason, engine: &Engine) -> bool {
+        for active in engine.active_conditions() {
+            tracing::error!(
+                condition = active.condition.as_str(),
+                "no rotation is begun: {}",
+                active.problem
+            );
+        }
         match exit_reason {
             ExitReason::Done => true,
             ExitReason::Signaled => {
                 tracing::error!(
                     "a signal ended this run before everything due was done; \
                     what is open is given up, the next run goes on"
+                );
+                false
+            }
+            ExitReason::Blocked => {
+                tracing::error!(
+                    "nothing can be done before that has passed; what is open is given up, and \
+                     the next run goes on"
                 );
                 false
             }

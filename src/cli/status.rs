@@ -26,7 +26,7 @@ use crate::core::state::{
     DeferralKind, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation,
 };
 use crate::core::{duration, time};
-use crate::ledger::{LedgerError, OperatorRecord};
+use crate::ledger::{LedgerError, OperatorRecord, RecordedRequest};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +58,8 @@ struct KeyStatus {
     is_managed: bool,
     /// Whether the key was never rotated.
     is_new: bool,
+    /// The requested rotation that has not started.
+    request: Option<RecordedRequest>,
     /// The pause, while it is active, and its record.
     pause: Option<(Pause, Option<OperatorRecord>)>,
     /// What each credential that may have leaked waits for.
@@ -247,6 +249,7 @@ fn build_key_status(
         current: state.current().cloned(),
         has_open_rotation: state.open_rotation().is_some(),
         overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
+        request: recorded.requests.get(&state.key).cloned(),
         pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
         holds,
         sightings: Vec::new(),
@@ -325,6 +328,7 @@ fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
         "problem": status.problem,
         "problem_at": status.problem_at.map(time::to_text),
         "pause": pause,
+        "requested_at": status.request.as_ref().map(|request| time::to_text(request.at)),
         "holds": holds,
         "leaked": leaks,
     })
@@ -357,6 +361,9 @@ fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
         }
         for (_, _, line) in &status.leaks {
             text.push_str(&format!("{}: {line}\n", status.key));
+        }
+        if let Some(request) = &status.request {
+            text.push_str(&notes::request_line(request));
         }
         if let Some((pause, record)) = &status.pause {
             text.push_str(&notes::pause_line(&status.key, *pause, record.as_ref()));

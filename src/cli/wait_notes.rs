@@ -9,13 +9,16 @@ use crate::daemon::control::protocol::Wait;
 /// The time after which a command says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The time after which a change is shown: each attempt of an outage may have its own text.
+const REPEAT_AFTER: Duration = Duration::from_secs(30);
+
 /// The number of keys that one note names.
 const MAX_NAMED: usize = 3;
 
 /// The notes of one command.
 pub(super) struct WaitNotes {
     started_at: Instant,
-    shown: Option<String>,
+    shown: Option<(Instant, String)>,
 }
 
 impl WaitNotes {
@@ -27,18 +30,20 @@ impl WaitNotes {
         }
     }
 
-    /// Shows what the command waits for, if it has waited long enough and that has changed.
-    /// Without any wait, `otherwise` is shown unless it is empty.
+    /// Shows what the command waits for, if it has waited long enough and that has changed
+    /// for a while. Without any wait, `otherwise` is shown unless it is empty.
     pub(super) fn show(&mut self, waits: &[Wait], otherwise: &str) {
         if self.started_at.elapsed() < PATIENCE {
             return;
         }
         let text = describe(waits, otherwise);
-        if text.is_empty() || self.shown.as_ref() == Some(&text) {
+        let is_known =
+            |(at, shown): &(Instant, String)| *shown == text || at.elapsed() < REPEAT_AFTER;
+        if text.is_empty() || self.shown.as_ref().is_some_and(is_known) {
             return;
         }
         output::report_note(&text);
-        self.shown = Some(text);
+        self.shown = Some((Instant::now(), text));
     }
 }
 

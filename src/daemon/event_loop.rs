@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::core::alert::FAILURE_GRACE_PERIOD;
 use crate::core::duration;
 use crate::core::health::most_urgent_error;
 use crate::core::ids::KeyName;
@@ -59,6 +60,33 @@ pub enum ExitReason {
     Signaled,
     /// The time limit has passed.
     TimedOut,
+    /// Nothing can be done before a person has ended a condition.
+    Blocked,
+}
+
+/// Decides when `once` ends.
+#[derive(Default)]
+struct OnceEnd {
+    /// Since when it is blocked.
+    blocked_since: Option<Instant>,
+}
+
+impl OnceEnd {
+    /// Returns why it ends now, if it does. A condition that only a person ends may still
+    /// end for a while, as when a file is just being written; one that lasts until the
+    /// process ends does not.
+    fn reason(&mut self, engine: &Engine) -> Option<ExitReason> {
+        if engine.is_idle() {
+            return Some(ExitReason::Done);
+        }
+        if !engine.is_blocked() {
+            self.blocked_since = None;
+            return None;
+        }
+        let since = *self.blocked_since.get_or_insert_with(Instant::now);
+        let is_over = !engine.can_send_requests() || since.elapsed() >= FAILURE_GRACE_PERIOD;
+        is_over.then_some(ExitReason::Blocked)
+    }
 }
 
 /// Rotates by schedule until a signal stops it. Serves the control socket and
@@ -80,7 +108,7 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     // Without a limit and an end of its own only a signal ends the loop.
-    let _signaled = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
+    let _signaled = run_until(&mut runtime, None, &mut inbox, |_, _| None).await?;
     tracing::info!("stopped; what is open is settled at the next start");
     runtime.close().await;
     Ok(())
@@ -98,16 +126,17 @@ pub async fn run_for(
 ) -> Result<(), ServiceError> {
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     let started_at = Instant::now();
-    let is_finished = |engine: &Engine, _: &Inbox| {
+    let end_reason = |engine: &Engine, _: &Inbox| {
         observe(engine);
         let is_over = limit.is_some_and(|limit| started_at.elapsed() >= limit);
-        is_over && engine.rotating().is_empty() && engine.active_tasks() == 0
+        let is_done = is_over && engine.rotating().is_empty() && engine.active_tasks() == 0;
+        is_done.then_some(ExitReason::Done)
     };
     let last = limit.map(|limit| limit + OPEN_ROTATION_GRACE);
-    let exit_reason = run_until(&mut runtime, last, &mut Inbox::default(), is_finished).await?;
+    let exit_reason = run_until(&mut runtime, last, &mut Inbox::default(), end_reason).await?;
     match (exit_reason, limit) {
         (ExitReason::Signaled, _) | (_, None) => tracing::info!("stopped"),
-        (ExitReason::Done | ExitReason::TimedOut, Some(limit)) => {
+        (ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked, Some(limit)) => {
             tracing::info!("stopped after {}", duration::to_text(limit));
         }
     }
@@ -115,8 +144,9 @@ pub async fn run_for(
     Ok(())
 }
 
-/// Works until nothing is due and no rotation is open, for `limit` at most.
-/// Abandons a rotation that is still open then.
+/// Works until nothing is due and no rotation is open, or nothing can be done before a
+/// person has ended a condition, for `limit` at most. Abandons a rotation that is still
+/// open then.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -124,8 +154,10 @@ pub async fn run_once(
     mut runtime: Runtime,
     limit: Duration,
 ) -> Result<(Engine, ExitReason), ServiceError> {
-    let is_idle = |engine: &Engine, _: &Inbox| engine.is_idle();
-    let exit_reason = run_until(&mut runtime, Some(limit), &mut Inbox::default(), is_idle).await?;
+    let mut end = OnceEnd::default();
+    let end_reason = |engine: &Engine, _: &Inbox| end.reason(engine);
+    let mut inbox = Inbox::default();
+    let exit_reason = run_until(&mut runtime, Some(limit), &mut inbox, end_reason).await?;
     abandon_open_rotations(&mut runtime, &undelivered_reason(exit_reason, limit)).await?;
     runtime.engine.notify_before_exit().await;
     runtime
@@ -157,12 +189,16 @@ pub async fn run_request(
         reply,
     };
     inbox.tracker.submit(incoming, &mut runtime.engine).await;
-    let is_finished =
-        |engine: &Engine, inbox: &Inbox| engine.active_tasks() == 0 && inbox.tracker.is_empty();
-    let exit_reason = run_until(&mut runtime, None, &mut inbox, is_finished).await?;
+    let end_reason = |engine: &Engine, inbox: &Inbox| {
+        let is_done = engine.active_tasks() == 0 && inbox.tracker.is_empty();
+        is_done.then_some(ExitReason::Done)
+    };
+    let exit_reason = run_until(&mut runtime, None, &mut inbox, end_reason).await?;
     if is_rotation {
         let reason = match exit_reason {
-            ExitReason::Done | ExitReason::TimedOut => "not delivered before the command ended",
+            ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => {
+                "not delivered before the command ended"
+            }
             ExitReason::Signaled => "not delivered before a signal ended the command",
         };
         abandon_open_rotations(&mut runtime, reason).await?;
@@ -171,12 +207,12 @@ pub async fn run_request(
     Ok(response.try_recv().unwrap_or_default())
 }
 
-/// Runs the event loop until `is_finished`, a signal or the time limit.
+/// Runs the event loop until `end_reason` returns one, a signal or the time limit.
 async fn run_until(
     runtime: &mut Runtime,
     limit: Option<Duration>,
     inbox: &mut Inbox,
-    is_finished: impl Fn(&Engine, &Inbox) -> bool,
+    mut end_reason: impl FnMut(&Engine, &Inbox) -> Option<ExitReason>,
 ) -> Result<ExitReason, ServiceError> {
     let mut ticker = Ticker::start(runtime.run_mode, runtime.clock.clone()).await?;
     let started_at = Instant::now();
@@ -185,8 +221,8 @@ async fn run_until(
         runtime.engine.start_due();
         inbox.check_listeners(runtime).await;
         inbox.publish_progress(&mut runtime.engine);
-        if is_finished(&runtime.engine, inbox) {
-            break ExitReason::Done;
+        if let Some(reason) = end_reason(&runtime.engine, inbox) {
+            break reason;
         }
         if limit.is_some_and(|limit| started_at.elapsed() >= limit) {
             break ExitReason::TimedOut;
@@ -227,7 +263,9 @@ async fn run_until(
     }
     let unanswered = match exit_reason {
         ExitReason::Signaled => "a signal ended rekeyd before it was done",
-        ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
+        ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => {
+            "not done before rekeyd ended"
+        }
     };
     inbox.shut_down(engine, unanswered).await;
     Ok(exit_reason)
@@ -277,7 +315,9 @@ async fn finish_steps(engine: &mut Engine, inbox: &mut Inbox) {
 /// ends.
 fn undelivered_reason(exit_reason: ExitReason, limit: Duration) -> String {
     match exit_reason {
-        ExitReason::Done => "not delivered before the command ended".to_owned(),
+        ExitReason::Done | ExitReason::Blocked => {
+            "not delivered before the command ended".to_owned()
+        }
         ExitReason::Signaled => "not delivered before a signal ended the command".to_owned(),
         ExitReason::TimedOut => format!("not delivered within {}", duration::to_text(limit)),
     }

@@ -94,7 +94,7 @@ impl CronTicker {
     fn has_stepped_back(&mut self) -> bool {
         let now = ClockReading::read(self.clock.as_ref());
         let previous = std::mem::replace(&mut self.last_reading, now);
-        previous.jump_until(now) == Some(ClockJump::Backward)
+        matches!(previous.jump_until(now), Some(ClockJump::Backward(_)))
     }
 
     /// Replaces the job in a task of its own, since [`CronTicker::tick`] may be

@@ -30,9 +30,11 @@ impl Activity {
     /// Returns what callers see of a work.
     pub(crate) fn of(work: &Work) -> Self {
         match work {
-            Work::ReadState | Work::FlushUnrecorded | Work::SyncSinks(_) | Work::Expedite(_) => {
-                Self::Ledger
-            }
+            Work::ReadState
+            | Work::FlushUnrecorded
+            | Work::SyncSinks(_)
+            | Work::MoveDeadlines
+            | Work::Expedite(_) => Self::Ledger,
             Work::Execute(_) => Self::Command,
             Work::CheckDrift => Self::TargetCheck,
             Work::HandleDiscrepancy(_) | Work::StartRotation(..) => Self::Provider,

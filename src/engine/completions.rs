@@ -137,6 +137,7 @@ impl Engine {
         if awaits != Some(AwaitedPlace::Destination) {
             self.places.leave(&key);
         }
+        self.settle_request(&key);
         self.update_presence(previous_presence, presence);
         self.update_key_alerts(&key, now);
         if self.has_reported_rotations {

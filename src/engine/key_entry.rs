@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
-use crate::core::ids::CredentialId;
+use crate::core::ids::{CredentialId, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
+use crate::core::time;
 use crate::engine::activity::ActivityCell;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
@@ -29,6 +31,12 @@ pub(super) struct KeyEntry {
     /// The scope of its credentials: see [`scope_of`].
     pub(super) scope: Scope,
     pub(super) request: Option<RotationRequest>,
+    /// The earlier deadlines of leaked credentials, since the clock was set back.
+    pub(super) deadlines: Vec<(RotationId, Timestamp)>,
+    /// By how much the clock was set back while a worker has the key.
+    set_back: Duration,
+    /// Whether the ledger has the request, since its operator does not wait.
+    pub(super) is_request_recorded: bool,
     /// Whether the request that a worker has was cancelled.
     is_request_cancelled: bool,
     /// What its worker is doing.
@@ -88,6 +96,9 @@ impl KeyEntry {
             scope: scope_of(managed.as_deref(), &state),
             managed,
             request: None,
+            deadlines: Vec::new(),
+            set_back: Duration::ZERO,
+            is_request_recorded: false,
             is_request_cancelled: false,
             activity: Arc::default(),
             request_problem: None,
@@ -136,6 +147,7 @@ impl KeyEntry {
             in_flight: parked.in_flight.map(|in_flight| *in_flight),
             unrecorded: parked.unrecorded,
             unclear_commit: parked.unclear_commit,
+            deadlines: std::mem::take(&mut self.deadlines),
             request: self.request.take(),
             request_problem: self.request_problem.take(),
             planned_retries: PlannedRetries::default(),
@@ -169,8 +181,21 @@ impl KeyEntry {
         }
     }
 
+    /// Moves the deadlines of leaked credentials by the time by which the clock was set
+    /// back: they pass when they would have passed.
+    pub(super) fn move_deadlines(&mut self, by: Duration) {
+        match &self.parked {
+            Some(parked) => self.deadlines.extend(earlier_deadlines(&parked.state, by)),
+            None => self.set_back += by,
+        }
+    }
+
     /// Drops the request for a rotation, also one that a worker has and has not started.
+    /// One that the ledger has stays.
     pub(super) fn cancel_request(&mut self) {
+        if self.is_request_recorded {
+            return;
+        }
         self.request = None;
         self.is_request_cancelled = self.parked.is_none();
     }
@@ -184,6 +209,13 @@ impl KeyEntry {
         };
         self.presence = CredentialPresence::from_state(&worker.state);
         self.scope = scope_of(self.managed.as_deref(), &worker.state);
+        self.deadlines.extend(worker.deadlines.iter().cloned());
+        let set_back = std::mem::take(&mut self.set_back);
+        if !set_back.is_zero() {
+            let moved = earlier_deadlines(&worker.state, set_back);
+            self.deadlines.extend(moved);
+            self.is_dirty = true;
+        }
         let has_operator_work = worker.has_operator_work();
         match worker.awaits {
             None => {
@@ -303,6 +335,17 @@ pub(super) fn scope_of(managed: Option<&ManagedKey>, state: &KeyState) -> Scope 
     let recorded = newest.map(|rotation| &rotation.scope);
     let configured = managed.map(|managed| &managed.scope);
     recorded.or(configured).cloned().unwrap_or(Scope::AdminKeys)
+}
+
+/// Returns the deadlines of a key's leaked credentials, each earlier by a time.
+fn earlier_deadlines(
+    state: &KeyState,
+    by: Duration,
+) -> impl Iterator<Item = (RotationId, Timestamp)> {
+    state.live.iter().filter_map(move |row| {
+        let at = time::before(row.deadline?.at, by);
+        Some((row.id.clone(), at))
+    })
 }
 
 fn sequence_of(state: &KeyState) -> u64 {

@@ -44,6 +44,9 @@ impl Worker {
             }
             self.needs_sink_sync = false;
         }
+        if !self.deadlines.is_empty() {
+            return Some(Work::MoveDeadlines);
+        }
         let permits = self.services.conditions.permits(&self.context.scope);
         if let Some(command) = self.commands.pop_front() {
             return Some(Work::Execute(command));

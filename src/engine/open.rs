@@ -16,6 +16,7 @@ use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
+use crate::core::time;
 use crate::engine::credential_locks::CredentialLocks;
 use crate::engine::file_search::FileSearch;
 use crate::engine::key_entry::KeyEntry;
@@ -104,6 +105,11 @@ impl Engine {
         engine.file_search.set_sinks(all_keys.map(AsRef::as_ref));
         engine.register_keys(states, managed, now);
         engine.load_failing_since().await?;
+        engine.load_deadlines(now).await?;
+        // A command answers its own request alone.
+        if mode != RunMode::Command {
+            engine.load_requests().await?;
+        }
         if mode == RunMode::Daemon && previous_run.is_some_and(is_stopped_daemon) {
             // Whoever restarts a daemon may have repaired what failed.
             let entries = engine.keys.values_mut();
@@ -148,6 +154,24 @@ impl Engine {
                 .is_some_and(|parked| parked.state.attempt > 0)
             {
                 entry.failing_since = self.services.ledger.failing_since(key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the deadlines of leaked credentials that were set at a time that is still to
+    /// come: the clock was set back while no process ran. A deadline is never further away
+    /// than when it was set.
+    async fn load_deadlines(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+        for (key, rotation, set_at) in self.services.ledger.deadlines_set_after(now).await? {
+            let Some(entry) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            let state = entry.state();
+            let deadline = state.and_then(|state| state.rotation(&rotation)?.deadline);
+            if let Some(deadline) = deadline {
+                let at = time::before(deadline.at, time::until(now, set_at));
+                entry.deadlines.push((rotation, at));
             }
         }
         Ok(())

@@ -50,6 +50,13 @@ impl Engine {
             if managed.is_none() {
                 // A removed key is not rotated any more.
                 entry.request = None;
+                if entry.is_request_recorded {
+                    tracing::warn!(
+                        %key,
+                        "{key}: the rotation that was requested is dropped: the key is not \
+                         configured any more"
+                    );
+                }
             }
             entry.managed = managed;
             if let Some(state) = entry.state() {
@@ -64,6 +71,7 @@ impl Engine {
             entry
                 .interrupted
                 .store(entry.parked.is_none(), Ordering::Relaxed);
+            self.settle_request(&key);
             self.wake(&key, now);
         }
         for (name, key) in configured {

@@ -8,10 +8,11 @@ use crate::core::condition::Condition;
 use crate::core::decide::revocation::has_newer_current;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::Rotation;
+use crate::core::time;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::rotation_request::RotationRequest;
-use crate::engine::scheduler::Engine;
-use crate::ledger::LedgerError;
+use crate::engine::scheduler::{Completion, Engine};
+use crate::ledger::{LedgerError, RecordedRequest};
 
 /// Another key that shares a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +59,88 @@ impl Engine {
         true
     }
 
-    /// Cancels the request for a rotation of `key`, unless the rotation has started.
+    /// Records the requests for rotations of configured `keys` in the ledger, so that a
+    /// restart keeps them, and requests the rotations.
+    ///
+    /// # Errors
+    /// Nothing is requested, but it is unknown whether the ledger has the requests.
+    pub async fn record_requests(
+        &mut self,
+        keys: &[KeyName],
+        request: &RotationRequest,
+    ) -> Result<(), LedgerError> {
+        let at = self.services.clock.now();
+        let recorded = keys.iter().map(|key| RecordedRequest {
+            key: key.clone(),
+            at,
+            revoke_previous: request.revoke_previous,
+            may_replace: request.may_replace,
+            operator: request.operator.clone(),
+        });
+        let ledger = &self.services.ledger;
+        ledger.record_requests(recorded.collect()).await?;
+        for key in keys {
+            if self.request_rotation(key, request.clone())
+                && let Some(entry) = self.keys.get_mut(key)
+            {
+                entry.is_request_recorded = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the requests over that an earlier process has recorded. Those of keys that are
+    /// not configured any more are dropped.
+    pub(super) async fn load_requests(&mut self) -> Result<(), LedgerError> {
+        let mut dropped = Vec::new();
+        for recorded in self.services.ledger.rotation_requests().await? {
+            let (key, at) = (recorded.key, time::to_text(recorded.at));
+            let request = RotationRequest {
+                operator: recorded.operator,
+                revoke_previous: recorded.revoke_previous,
+                may_replace: recorded.may_replace,
+            };
+            if !self.request_rotation(&key, request) {
+                tracing::warn!(
+                    %key,
+                    "{key}: the rotation that was requested at {at} is dropped: the key is not \
+                     configured any more"
+                );
+                dropped.push(key);
+                continue;
+            }
+            tracing::info!(%key, "{key}: going on with the rotation that was requested at {at}");
+            if let Some(entry) = self.keys.get_mut(&key) {
+                entry.is_request_recorded = true;
+            }
+        }
+        if !dropped.is_empty() {
+            self.services.ledger.remove_requests(dropped).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the recorded request of a key that has none any more: it could not start, or
+    /// the open rotation answers it.
+    pub(super) fn settle_request(&mut self, key: &KeyName) {
+        let Some(entry) = self.keys.get_mut(key) else {
+            return;
+        };
+        let is_settled = entry.parked.is_some() && entry.request.is_none();
+        if !is_settled || !std::mem::take(&mut entry.is_request_recorded) {
+            return;
+        }
+        let (ledger, key) = (self.services.ledger.clone(), key.clone());
+        self.running.spawn(async move {
+            if let Err(error) = ledger.remove_requests(vec![key]).await {
+                tracing::debug!(%error, "cannot remove a request that is settled");
+            }
+            Completion::LedgerWrite
+        });
+    }
+
+    /// Cancels the request for a rotation of `key`, unless the rotation has started, or the
+    /// ledger has the request.
     pub fn cancel_request(&mut self, key: &KeyName) {
         if let Some(entry) = self.keys.get_mut(key) {
             entry.cancel_request();

@@ -193,8 +193,11 @@ impl Engine {
         };
         self.alert_tracker.reset_grace_period(now.wall);
         match jump {
-            ClockJump::Backward => {
+            ClockJump::Backward(by) => {
                 tracing::warn!("the clock was set back; looking at everything anew");
+                // A leak ends when its time has passed, whatever the clock says meanwhile.
+                let entries = self.keys.values_mut();
+                entries.for_each(|entry| entry.move_deadlines(by));
                 self.downtime.to = self.downtime.to.min(now.wall);
                 self.maintenance.reschedule_all(now.wall);
                 self.wake_all();

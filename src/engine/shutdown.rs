@@ -46,8 +46,15 @@ impl Engine {
     /// Starts no more rotations; open ones continue.
     pub fn drain(&mut self) {
         self.is_scheduling = false;
-        for entry in self.keys.values_mut() {
-            entry.request = None;
+        for (key, entry) in &mut self.keys {
+            let is_requested = entry.request.take().is_some();
+            // The next process goes on with what the ledger has.
+            let is_kept = std::mem::take(&mut entry.is_request_recorded);
+            if is_kept {
+                tracing::info!(%key, "{key}: the next rekeyd goes on with the requested rotation");
+            } else if is_requested {
+                tracing::warn!(%key, "{key}: the requested rotation is dropped: rekeyd stops");
+            }
         }
     }
 

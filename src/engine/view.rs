@@ -189,6 +189,16 @@ impl Engine {
             })
     }
 
+    /// Returns whether a condition that only a person ends is active, and no worker has a
+    /// key: nothing is delivered, and nothing follows by itself.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        let mut active = self.services.conditions.active().into_iter();
+        active.any(|active| !active.condition.may_pass())
+            && self.keys.values().all(|entry| entry.parked.is_some())
+            && !self.has_pending_secrets()
+    }
+
     /// Returns whether a rotation request for `key` waits for a worker.
     #[must_use]
     pub fn has_pending_request(&self, key: &KeyName) -> bool {

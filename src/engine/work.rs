@@ -30,6 +30,8 @@ pub(crate) enum Work {
     FlushUnrecorded,
     /// Record how the configured sinks changed.
     SyncSinks(Vec<Change>),
+    /// Record earlier deadlines of leaked credentials, since the clock was set back.
+    MoveDeadlines,
     /// Execute an operator's command.
     Execute(PendingCommand),
     /// Check whether the sinks still hold what they accepted.
@@ -68,6 +70,7 @@ impl Work {
             Self::FlushUnrecorded
             | Self::ReadState
             | Self::SyncSinks(_)
+            | Self::MoveDeadlines
             | Self::CheckDrift
             | Self::Expedite(_)
             | Self::Preflight(..) => false,
@@ -135,6 +138,7 @@ impl Worker {
             Work::FlushUnrecorded
             | Work::ReadState
             | Work::SyncSinks(_)
+            | Work::MoveDeadlines
             | Work::Execute(_)
             | Work::HandleDiscrepancy(_)
             | Work::Expedite(_)
@@ -162,6 +166,7 @@ impl Worker {
             Work::FlushUnrecorded
             | Work::ReadState
             | Work::SyncSinks(_)
+            | Work::MoveDeadlines
             | Work::Expedite(_)
             | Work::Step(_)
             | Work::Preflight(..)
@@ -217,6 +222,7 @@ impl Worker {
                 self.record(changes).await?;
                 self.needs_sink_sync = false;
             }
+            Work::MoveDeadlines => self.move_deadlines().await?,
             Work::Execute(command) => self.execute(command).await?,
             Work::CheckDrift => self.check_drift().await?,
             Work::HandleDiscrepancy(discrepancy) => self.handle_discrepancy(discrepancy).await?,

@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     /// The changes of a failed commit, which may be in the ledger all the same:
     /// [`Worker::state`] is read again before any other work.
     pub(crate) unclear_commit: Option<Vec<Change>>,
+    /// The earlier deadlines of leaked credentials, since the clock was set back.
+    pub(crate) deadlines: Vec<(RotationId, Timestamp)>,
     pub(crate) request: Option<RotationRequest>,
     /// Why the latest request could not start a rotation, if the key's state does not
     /// have it.

@@ -35,6 +35,7 @@ mod read_only;
 mod reader;
 mod reconciliation;
 mod restore;
+mod rotation_request;
 mod rows;
 mod shared_credential;
 mod store;
@@ -63,5 +64,6 @@ pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
 pub use restore::{RestoredLedger, restore};
+pub use rotation_request::RecordedRequest;
 pub use store::{Ledger, WriterDriver};
 pub use version::SCHEMA_VERSION;

@@ -223,6 +223,29 @@ pub(super) fn failing_since(
     Ok(found.flatten())
 }
 
+/// Returns the rotations whose latest deadline of a leak was set at a time after `now`, with
+/// their keys and that time.
+pub(super) fn deadlines_set_after(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<Vec<(KeyName, RotationId, Timestamp)>, LedgerError> {
+    let mut query = connection.prepare(
+        "SELECT e.key, r.rotation, e.at
+         FROM event_log e JOIN rotation r ON r.id = e.rotation_row
+         WHERE e.at > ?1 AND e.event = 'revocation-deadline-set' AND r.revoke_by IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM event_log later
+                 WHERE later.rotation_row = e.rotation_row AND later.seq > e.seq
+                     AND later.event = 'revocation-deadline-set')",
+    )?;
+    let rows = query.query_map([SqlTimestamp(now)], |row| {
+        let rotation: std::sync::Arc<str> = row.get(1)?;
+        let set_at = row.get::<_, SqlTimestamp>(2)?.0;
+        let rotation = RotationId::from_recorded(rotation);
+        Ok((rows::key_column(row)?, rotation, set_at))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Returns the time of a key's latest failure to start or to finish a rotation.
 pub(super) fn failed_at(
     connection: &Connection,

@@ -17,6 +17,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{LedgerIdentity, check_identity};
 use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
+use crate::ledger::rotation_request::{self, RecordedRequest};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{read, read_only};
 
@@ -112,6 +113,14 @@ impl LedgerSnapshot<'_> {
     /// The ledger cannot be read.
     pub fn conditions(&self) -> Result<Vec<String>, LedgerError> {
         conditions(&self.transaction)
+    }
+
+    /// Returns the requested rotations that have not started, by key.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn rotation_requests(&self) -> Result<Vec<RecordedRequest>, LedgerError> {
+        rotation_request::read(&self.transaction)
     }
 
     /// Returns the latest process that rotates by schedule, and the time of the newest

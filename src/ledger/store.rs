@@ -24,6 +24,7 @@ use crate::ledger::page_check::PageCheck;
 use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
+use crate::ledger::rotation_request::{self, RecordedRequest};
 use crate::ledger::shared_credential::{StaleKeys, live_rows, shared_changes, write_shared};
 use crate::ledger::writer::{Mailbox, run_as_task, run_on_thread, run_with_faults};
 use crate::ledger::writer_message::WriterMessage;
@@ -152,6 +153,7 @@ impl Ledger {
         let applied = apply(before, changes, at)?;
         let difference = Difference::new(before, &applied, at);
         let shared = shared_changes(changes, &applied);
+        let starts_on_request = rotation_request::starts_on_request(changes);
         let (key, stale) = (before.key.clone(), self.stale_keys.clone());
         let state = applied.state;
         // The injector compares the computed with the written state.
@@ -159,6 +161,9 @@ impl Ledger {
         self.submit(move |connection| {
             write::write_difference(connection, &difference)?;
             write_shared(connection, &key, &shared, at, &stale)?;
+            if starts_on_request {
+                rotation_request::remove(connection, &key)?;
+            }
             // The worker reads a state again that another key's commit has changed.
             let observed = observed.filter(|_| !stale.has(&key));
             if let Some((faults, computed)) = observed {
@@ -501,6 +506,52 @@ impl Ledger {
             .send(WriterMessage::CheckFiles(sender))
             .map_err(|_| LedgerError::WriterStopped)?;
         reply.await.unwrap_or(Err(LedgerError::WriterStopped))
+    }
+
+    /// Returns the rotations whose latest deadline of a leak was set at a time after `now`,
+    /// with their keys and that time.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn deadlines_set_after(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(KeyName, RotationId, Timestamp)>, LedgerError> {
+        self.submit(move |connection| read::deadlines_set_after(connection, now))
+            .await
+    }
+
+    /// Records requests for rotations, all or none. One of the same key is merged with an
+    /// earlier one.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn record_requests(&self, requests: Vec<RecordedRequest>) -> Result<(), LedgerError> {
+        self.submit(move |connection| {
+            let mut requests = requests.iter();
+            requests.try_for_each(|request| rotation_request::insert(connection, request))
+        })
+        .await
+    }
+
+    /// Removes the requests of `keys`, which are answered otherwise.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn remove_requests(&self, keys: Vec<KeyName>) -> Result<(), LedgerError> {
+        self.submit(move |connection| {
+            let mut keys = keys.iter();
+            keys.try_for_each(|key| rotation_request::remove(connection, key))
+        })
+        .await
+    }
+
+    /// Returns the requests that have not started, by key.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn rotation_requests(&self) -> Result<Vec<RecordedRequest>, LedgerError> {
+        self.submit(rotation_request::read).await
     }
 
     /// Records the problem of a condition of a scope or, without one, of the daemon; with

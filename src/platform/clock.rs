@@ -55,8 +55,8 @@ pub struct ClockReading {
 /// A difference between the wall clock and monotonic time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockJump {
-    /// The wall clock was set back.
-    Backward,
+    /// The wall clock was set back by this time.
+    Backward(Duration),
     /// The wall clock was set forward by this time, or the host was suspended
     /// for it.
     Forward(Duration),
@@ -77,8 +77,9 @@ impl ClockReading {
     pub fn jump_until(self, later: Self) -> Option<ClockJump> {
         let elapsed = later.monotonic.saturating_sub(self.monotonic);
         let expected = time::after(self.wall, elapsed);
-        if time::until(later.wall, expected) > MAX_SLEW {
-            return Some(ClockJump::Backward);
+        let lost = time::until(later.wall, expected);
+        if lost > MAX_SLEW {
+            return Some(ClockJump::Backward(lost));
         }
         let gap = time::until(expected, later.wall);
         (gap > MAX_FORWARD_GAP).then_some(ClockJump::Forward(gap))
@@ -96,12 +97,13 @@ mod tests {
             monotonic: Duration::from_secs(monotonic),
         };
         let forward = |seconds| Some(ClockJump::Forward(Duration::from_secs(seconds)));
+        let backward = |seconds| Some(ClockJump::Backward(Duration::from_secs(seconds)));
         for (wall, monotonic, expected) in [
             (1_000, 100, None),
             (1_100, 200, None),
             (1_098, 200, None),
-            (1_097, 200, Some(ClockJump::Backward)),
-            (0, 100, Some(ClockJump::Backward)),
+            (1_097, 200, backward(3)),
+            (0, 100, backward(1_000)),
             (1_130, 200, None),
             (1_131, 200, forward(31)),
             (1_031, 100, forward(31)),

@@ -241,7 +241,8 @@ fn waiting_request_is_answered_at_shutdown() {
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);
-    assert!(stderr.starts_with("error: "), "{stderr}");
+    let answer = stderr.lines().last().unwrap_or_default();
+    assert!(answer.starts_with("error: "), "{stderr}");
     assert!(!stderr.contains("did not answer"), "{stderr}");
 }
 
@@ -406,6 +407,39 @@ fn rotation_that_an_outage_interrupts_is_reported_as_pending_and_runs_later() {
     world.restart_sandbox(&[]);
     daemon.wait_for("is the current credential");
     assert_eq!(world.live_ids().len(), 2);
+}
+
+#[test]
+fn rotation_that_nobody_waits_for_survives_a_restart() {
+    let mut world = world();
+    let mut daemon = running(&world);
+    world.stop_sandbox();
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(1));
+    let reason = "somebody left";
+    let printed = world.ok(&["rotate", "billing", "--no-wait", "--reason", reason]);
+    assert!(printed.contains("also after a restart"), "{printed}");
+    let shown = [text(&world.run(&["status"]).stdout), world.ok(&["history"])];
+    for shown in shown {
+        assert!(
+            shown.contains("billing: a rotation was requested at "),
+            "{shown}"
+        );
+        assert!(shown.contains(reason), "{shown}");
+    }
+    daemon.signal(Signal::TERM);
+    let kept = daemon.wait_for("the next rekeyd goes on with the requested rotation");
+    assert!(kept.contains("billing"), "{kept}");
+    assert!(daemon.wait().success());
+    world.restart_sandbox(&[]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("going on with the rotation that was requested at");
+    daemon.wait_for("is the current credential");
+    assert_eq!(world.live_ids().len(), 2);
+    assert!(world.history().iter().any(|row| row["trigger"] == "manual"));
+    daemon.stop();
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(!status.contains("a rotation was requested"), "{status}");
 }
 
 #[test]

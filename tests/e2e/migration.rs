@@ -12,7 +12,7 @@ const FIXTURE: &str = concat!(
 
 /// Copies a ledger of 0.1.0 to the configured path, as if this host had written it for
 /// this provider.
-fn place_first_release(world: &TestEnv, path: &Path) {
+pub(crate) fn place_first_release(world: &TestEnv, path: &Path) {
     fs::copy(FIXTURE, path).unwrap();
     let ledger = write_ledger(path);
     let adjusted = "UPDATE identity SET provider = ?1, organization = '', machine = NULL";

@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use crate::migration::place_first_release;
 use crate::support::{ChildGuard, TestEnv, file_key_text, text, write};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -137,4 +139,59 @@ fn once_fails_while_a_revocation_fails() {
     let status = world.run(&["status"]);
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stdout).contains("failing"));
+}
+
+/// What only a person ends ends the run, long before its time limit: the next run of a
+/// timer tries again.
+#[test]
+fn once_ends_by_itself_when_only_a_person_can_help() {
+    type Damage = fn(&TestEnv);
+    let damages: [(&str, Damage, &str); 3] = [
+        (
+            "the admin key is missing",
+            |world| std::fs::remove_file(world.path("admin-key")).unwrap(),
+            "no admin credential that the provider accepts",
+        ),
+        (
+            "the admin key is refused",
+            |world| {
+                std::fs::remove_file(world.path("admin-key")).unwrap();
+                write(
+                    &world.path("admin-key"),
+                    "sk-admin-AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                );
+            },
+            "no admin credential that the provider accepts",
+        ),
+        (
+            "open rotations of removed keys and no admin key",
+            |world| {
+                place_first_release(world, &world.path("ledger.db"));
+                std::fs::remove_file(world.path("admin-key")).unwrap();
+            },
+            "no admin credential that the provider accepts",
+        ),
+    ];
+    std::thread::scope(|scope| {
+        for (name, damage, expected) in damages {
+            scope.spawn(move || {
+                let world = TestEnv::start(&[]);
+                let keys = ["a", "b", "c"].map(|key| {
+                    format!(
+                        "[key.{key}]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
+                         [[key.{key}.sink]]\ntype = \"file\"\npath = \"DIR/{key}.key\"\n"
+                    )
+                });
+                world.configure(&keys.concat());
+                damage(&world);
+                let begun = Instant::now();
+                let output = world.run(&["once"]);
+                let log = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(1), "{name}: {log}");
+                assert!(log.contains(expected), "{name}: {log}");
+                assert!(log.contains("the next run goes on"), "{name}: {log}");
+                assert!(begun.elapsed() < Duration::from_secs(180), "{name}: {log}");
+            });
+        }
+    });
 }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::state::KeyState;
-use crate::ledger::{LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord};
+use crate::ledger::{
+    LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord, RecordedRequest,
+};
 
 /// The recorded state of all keys and of the daemon.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub(super) struct RecordedStatus {
     pub(super) holds: BTreeMap<RotationId, OperatorRecord>,
     /// The operators' records of each pause, by key.
     pub(super) pauses: BTreeMap<KeyName, OperatorRecord>,
+    /// The requested rotations that have not started, by key.
+    pub(super) requests: BTreeMap<KeyName, RecordedRequest>,
     /// The latest run that rotates by schedule, and the time of the newest event.
     pub(super) last_run: Option<(LastRun, Option<Timestamp>)>,
 }
@@ -41,6 +45,11 @@ impl RecordedStatus {
             problems: snapshot.conditions()?,
             is_blocked: snapshot.has_blocking_condition()?,
             last_run: snapshot.last_run()?,
+            requests: snapshot
+                .rotation_requests()?
+                .into_iter()
+                .map(|request| (request.key.clone(), request))
+                .collect(),
             ..Self::default()
         };
         for (key, state) in &states {

@@ -17,6 +17,8 @@ pub(super) fn apply_change(
             let (rotation, sink) = (&start.rotation, &start.sink);
             set(update, rotation, sink, "delivery-started", |delivery| {
                 delivery.state = DeliveryState::Uncertain;
+                // A start after a kill counts from it.
+                delivery.last_attempt_at = Some(time::whole_seconds(at));
             })
         }
         DeliveryChange::Finished(result) => finish(update, result),

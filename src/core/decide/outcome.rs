@@ -225,24 +225,42 @@ pub fn interrupt(
     let interrupted = Transition::new(&rotation.id, LifecycleEvent::Interrupted);
     let mut changes = vec![Change::from(interrupted)];
     let mut deliveries = rotation.deliveries.iter();
-    let failed = deliveries
-        .find(|delivery| delivery.required && delivery.is_outstanding() && delivery.attempts > 0);
+    let failed = deliveries.find(|delivery| {
+        let is_failing = delivery.attempts > 0 || is_hanging(delivery, now);
+        delivery.required && delivery.is_outstanding() && is_failing
+    });
     // What leaked is replaced without a delay.
     let failed = failed.filter(|_| rotation.deadline.is_none());
     if let Some((failed, policy)) = failed.zip(policy) {
         let attempt = key.attempt.saturating_add(1);
         let pause = key_backoff_delay(attempt, policy.max_creates_per_day);
         let retry_at = plausible_retry(failed.retry_at, now);
-        let error = failed.error.as_deref().unwrap_or("it failed");
+        let error = failed.error.as_deref();
+        let error = error.unwrap_or("it had not ended when rekeyd did");
+        // Nothing failed yet, so that the time since its begin has been waited.
+        let is_first = failed.attempts == 0;
+        let begun_at = failed.last_attempt_at.filter(|at| is_first && *at <= now);
         changes.push(Change::from(KeyBackoff {
             attempt,
-            retry_at: time::after(now, pause).max(retry_at.unwrap_or(now)),
+            retry_at: time::after(begun_at.unwrap_or(now), pause).max(retry_at.unwrap_or(now)),
             problem: format!("not delivered to {}: {error}", failed.sink),
             is_before_create: false,
             is_extra: false,
         }));
     }
     changes
+}
+
+/// The time from which on an attempt that has not ended counts as one that hangs.
+const HANGING_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Returns whether the first attempt of a delivery had not ended when its process did, and
+/// began so long ago that the sink may hang: the next secret would meet the same sink.
+fn is_hanging(delivery: &Delivery, now: Timestamp) -> bool {
+    let began_at = delivery.last_attempt_at;
+    delivery.state == DeliveryState::Uncertain
+        && delivery.attempts == 0
+        && began_at.is_some_and(|at| time::until(at, now) >= HANGING_ATTEMPT)
 }
 
 /// Cancels a rotation whose create was not sent.

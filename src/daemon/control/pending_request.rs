@@ -14,7 +14,6 @@ use crate::engine::Engine;
 /// A request in progress.
 pub(super) struct PendingRequest {
     items: Vec<PendingItem>,
-    acknowledged: Vec<KeyName>,
     outcomes: Vec<RequestOutcome>,
     reply: oneshot::Sender<ControlResponse>,
 }
@@ -24,7 +23,6 @@ impl PendingRequest {
     pub(super) const fn new(reply: oneshot::Sender<ControlResponse>) -> Self {
         Self {
             items: Vec::new(),
-            acknowledged: Vec::new(),
             outcomes: Vec::new(),
             reply,
         }
@@ -82,12 +80,6 @@ impl PendingRequest {
     /// Returns what the caller waits for.
     pub(super) fn waits(&self, engine: &Engine) -> impl Iterator<Item = Wait> {
         self.items.iter().filter_map(|item| item.awaited(engine))
-    }
-
-    /// Returns the keys whose rotation was confirmed to a caller that does not
-    /// wait.
-    pub(super) fn take_acknowledged(&mut self) -> Vec<KeyName> {
-        std::mem::take(&mut self.acknowledged)
     }
 
     /// Whether every outcome is known.

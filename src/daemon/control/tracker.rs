@@ -2,11 +2,8 @@
 //! when the engine has finished them, alike in a running daemon and in a
 //! command that does the work itself.
 
-use std::collections::BTreeSet;
-
 use tokio::sync::oneshot;
 
-use crate::core::ids::KeyName;
 use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::engine::Engine;
@@ -25,8 +22,6 @@ pub struct IncomingRequest {
 #[derive(Default)]
 pub(crate) struct RequestTracker {
     pending: Vec<PendingRequest>,
-    /// The keys whose rotation was confirmed to a caller that did not wait.
-    acknowledged: BTreeSet<KeyName>,
 }
 
 impl RequestTracker {
@@ -44,7 +39,6 @@ impl RequestTracker {
         } = incoming;
         let mut pending = PendingRequest::new(reply);
         pending.start(request, requested_by, engine).await;
-        self.acknowledged.extend(pending.take_acknowledged());
         self.pending.push(pending);
         self.reply_finished(engine);
     }
@@ -56,15 +50,13 @@ impl RequestTracker {
             .iter_mut()
             .flat_map(|pending| pending.poll(engine));
         let given_up: Vec<_> = polled.collect();
-        self.acknowledged
-            .retain(|key| engine.has_pending_request(key));
         for key in given_up {
             let is_awaited = self
                 .pending
                 .iter()
                 .any(|pending| pending.is_waiting_for(&key));
             // A rotation that was reported as not done must not be done later.
-            if !is_awaited && !self.acknowledged.contains(&key) {
+            if !is_awaited {
                 engine.cancel_request(&key);
             }
         }

@@ -15,6 +15,7 @@ use crate::engine::effects::revoke::{ExpectedName, identify};
 use crate::engine::operator_command::CommandError;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
+use crate::ledger::LedgerError;
 
 /// The operator name of root.
 pub(super) const ROOT: &str = "uid 0";
@@ -79,6 +80,29 @@ impl Worker {
         });
         let at = time::to_text(deadline.at);
         Ok(format!("{key}: its present credentials end at {at}"))
+    }
+
+    /// Records the earlier deadlines that count since the clock was set back.
+    pub(crate) async fn move_deadlines(&mut self) -> Result<(), LedgerError> {
+        let moved = self.deadlines.iter().filter_map(|(rotation, at)| {
+            let deadline = self.state.rotation(rotation)?.deadline?;
+            (*at < deadline.at).then(|| {
+                Change::from(DeadlineUpdate {
+                    rotation: rotation.clone(),
+                    deadline: RevocationDeadline {
+                        at: time::whole_seconds(*at),
+                        ..deadline
+                    },
+                    operator: None,
+                })
+            })
+        });
+        let moved: Vec<_> = moved.collect();
+        if !moved.is_empty() {
+            self.record(moved).await?;
+        }
+        self.deadlines.clear();
+        Ok(())
     }
 
     pub(super) fn present_credentials(&self) -> impl Iterator<Item = CredentialId> {

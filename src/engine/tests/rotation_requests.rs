@@ -250,3 +250,87 @@ async fn a_request_is_dropped_with_its_removed_key() {
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(engine.state(&key()).unwrap().sequence, 1);
 }
+
+/// Returns the keys whose requests the ledger has.
+fn recorded(fakes: &Fakes) -> Vec<String> {
+    fakes.query_rows("SELECT key FROM rotation_request")
+}
+
+#[tokio::test]
+async fn a_recorded_request_survives_a_restart_and_is_done_once() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    for drains in [false, true] {
+        fakes.fail_provider(Some(ErrorKind::Unreachable));
+        let request = rotation_request(false);
+        engine.record_requests(&[key()], &request).await.unwrap();
+        fakes.run_for(&mut engine, Duration::from_secs(60)).await;
+        engine.cancel_request(&key());
+        assert_eq!(recorded(&fakes), ["billing"], "another caller's failure");
+        if drains {
+            engine.drain();
+        }
+        engine.stop().await;
+        drop(engine);
+        assert_eq!(recorded(&fakes), ["billing"]);
+        fakes.fail_provider(None);
+        let rotations = "SELECT rotation FROM history";
+        let before = fakes.query_rows(rotations).len();
+        for _ in 0..2 {
+            let managed = fakes.managed_key(key(), |_| {});
+            let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+            fakes.run_for(&mut engine, HOUR).await;
+            engine.stop().await;
+            assert_eq!(fakes.query_rows(rotations).len(), before + 1);
+            assert_eq!(recorded(&fakes), [""; 0]);
+        }
+        let managed = fakes.managed_key(key(), |_| {});
+        engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, HOUR).await;
+    }
+    let requested = fakes.journal_details("rotation-requested").len();
+    assert_eq!(requested, 2);
+    let manual = "SELECT rotation FROM history WHERE \"trigger\" = 'manual'";
+    assert_eq!(fakes.query_rows(manual).len(), 2);
+}
+
+#[tokio::test]
+async fn a_recorded_request_that_cannot_start_is_settled() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    // The key leaves the configuration, and comes back.
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    let request = rotation_request(false);
+    engine.record_requests(&[key()], &request).await.unwrap();
+    fakes.run_for(&mut engine, Duration::from_secs(60)).await;
+    let services = engine.services().clone();
+    engine.reconfigure(services.clone(), Vec::new());
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(recorded(&fakes), [""; 0]);
+    engine.reconfigure(services, vec![fakes.managed_key(key(), |_| {})]);
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
+    // A process without the key does not keep it, either.
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    engine.record_requests(&[key()], &request).await.unwrap();
+    engine.stop().await;
+    drop(engine);
+    assert_eq!(recorded(&fakes), ["billing"]);
+    let mut engine = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(recorded(&fakes), [""; 0]);
+    fakes.fail_provider(None);
+    // A sink that refuses the rotation before it starts.
+    engine.reconfigure(
+        engine.services().clone(),
+        vec![fakes.managed_key(key(), |_| {})],
+    );
+    fakes.run_for(&mut engine, HOUR).await;
+    fakes.refuse_preflight(true);
+    engine.record_requests(&[key()], &request).await.unwrap();
+    fakes.run_for(&mut engine, Duration::from_secs(1)).await;
+    assert_eq!(recorded(&fakes), [""; 0]);
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::core::condition::Condition;
 use crate::core::ids::KeyName;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::current;
@@ -150,4 +151,22 @@ async fn success_clears_failing_since() {
     fakes.run_for(&mut engine, HOUR * 36).await;
     assert!(engine.state(&key()).unwrap().current().is_some());
     assert_eq!(engine.keys[&key()].failing_since, None);
+}
+
+#[tokio::test]
+async fn conditions_that_only_a_person_ends_block_an_engine_without_work() {
+    for condition in Condition::ALL {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = rotated_engine(&fakes).await;
+        assert!(!engine.is_blocked());
+        engine.services().conditions.raise(condition, "a problem");
+        let is_expected = !matches!(condition, Condition::Provider | Condition::Reconciliation);
+        assert_eq!(engine.is_blocked(), is_expected, "{condition:?}");
+        engine.services().conditions.clear(condition);
+        engine.request_rotation(&key(), rotation_request());
+        engine.start_due();
+        engine.services().conditions.raise(condition, "a problem");
+        assert!(!engine.is_blocked(), "a worker may have a secret");
+        engine.stop().await;
+    }
 }

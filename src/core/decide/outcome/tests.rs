@@ -334,3 +334,38 @@ fn rotation_interrupted_at_a_failing_sink_backs_off_the_next() {
         assert_eq!(backoff(attempts, retry_in, key_attempt), expected);
     }
 }
+
+/// Kills during the first attempt at a sink that hangs create no credential each.
+#[test]
+fn rotation_interrupted_in_its_first_attempt_backs_off_from_its_begin() {
+    let policy = KeyPolicy::new(
+        crate::core::schedule::Schedule::parse("@daily", jiff::tz::TimeZone::UTC).unwrap(),
+    );
+    for (began_ago, key_attempt, expected) in [
+        (None, 0, None),
+        (Some(0), 0, None),
+        (Some(4), 0, None),
+        (Some(5), 0, Some((1, 5))),
+        (Some(30), 0, Some((1, 0))),
+        (Some(20), 1, Some((2, 40))),
+        (Some(20), 2, Some((3, 280))),
+    ] {
+        let mut open = rotation(2, Phase::Verified, &[UNCERTAIN]);
+        let began_at = began_ago.map(|ago| time::before(now(), Duration::from_secs(ago)));
+        open.deliveries[0].last_attempt_at = began_at;
+        let mut key = key(vec![open.clone()]);
+        key.attempt = key_attempt;
+        let changes = interrupt(&open, &key, Some(&policy), now());
+        let found = changes.iter().find_map(|change| match change {
+            Change::Schedule(ScheduleChange::BackedOff(backoff)) => Some((
+                backoff.attempt,
+                time::until(now(), backoff.retry_at).as_secs(),
+            )),
+            Change::Rotation(_)
+            | Change::Delivery(_)
+            | Change::Schedule(_)
+            | Change::Operator(_) => None,
+        });
+        assert_eq!(found, expected, "{began_ago:?}, {key_attempt}");
+    }
+}

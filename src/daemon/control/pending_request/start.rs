@@ -72,7 +72,14 @@ impl PendingRequest {
                     revoke_previous: revoke_previous_now,
                     may_replace: replace,
                 };
-                self.rotate(&keys, all, &rotation_request, no_wait, engine);
+                let Some(keys) = self.parse_keys(&keys, all) else {
+                    return;
+                };
+                if no_wait {
+                    self.record_rotations(keys, &rotation_request, engine).await;
+                } else {
+                    self.request_rotations(keys, &rotation_request, engine);
+                }
             }
             ControlRequest::Pause {
                 keys,
@@ -132,19 +139,6 @@ impl PendingRequest {
                 self.submit_for_keys(TargetKeys::All, &command, engine);
             }
             ControlRequest::Reload => self.refuse("reload", "nothing runs here that could reload"),
-        }
-    }
-
-    fn rotate(
-        &mut self,
-        keys: &[String],
-        all: bool,
-        rotation_request: &RotationRequest,
-        no_wait: bool,
-        engine: &mut Engine,
-    ) {
-        if let Some(keys) = self.parse_keys(keys, all) {
-            self.request_rotations(keys, rotation_request, no_wait, engine);
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
 fn acknowledgement(engine: &Engine, key: &KeyName) -> String {
     match engine.active_conditions_of(key).into_iter().next() {
         Some(active) => format!(
-            "{key}: rotation requested; it starts when this has passed: {}",
+            "{key}: rotation requested; it starts when this has passed, also after a restart: {}",
             active.problem
         ),
         None => {
@@ -45,11 +45,52 @@ pub(super) enum TargetKeys {
 }
 
 impl PendingRequest {
+    /// Requests rotations that nobody waits for. The caller may rely on them once the ledger
+    /// has them.
+    pub(super) async fn record_rotations(
+        &mut self,
+        keys: TargetKeys,
+        rotation_request: &RotationRequest,
+        engine: &mut Engine,
+    ) {
+        let mut keys = match keys {
+            TargetKeys::Named(keys) => keys,
+            TargetKeys::All => {
+                engine.confirm_organization();
+                engine.configured_keys()
+            }
+        };
+        keys.retain(|key| {
+            let is_configured = engine.delivery_deadline(key).is_some();
+            if !is_configured {
+                self.refuse_unknown_key(key, engine);
+            }
+            is_configured
+        });
+        let recording = engine.record_requests(&keys, rotation_request);
+        let problem = match tokio::time::timeout(LEDGER_TIMEOUT, recording).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!(
+                "the ledger did not answer within {}; see whether its disk hangs",
+                duration::to_text(LEDGER_TIMEOUT)
+            )),
+        };
+        for key in keys {
+            match &problem {
+                None => self.succeed(key.as_str(), acknowledgement(engine, &key)),
+                Some(problem) => {
+                    let reason = format!("{key}: rotation not requested: {problem}");
+                    self.refuse(key.as_str(), &reason);
+                }
+            }
+        }
+    }
+
     pub(super) fn request_rotations(
         &mut self,
         keys: TargetKeys,
         rotation_request: &RotationRequest,
-        no_wait: bool,
         engine: &mut Engine,
     ) {
         let keys = match keys {
@@ -68,19 +109,14 @@ impl PendingRequest {
                 continue;
             };
             engine.request_rotation(&key, rotation_request.clone());
-            if no_wait {
-                self.succeed(key.as_str(), acknowledgement(engine, &key));
-                self.acknowledged.push(key);
-            } else {
-                self.add_item(
-                    key.to_string(),
-                    WaitCondition::Rotation {
-                        key,
-                        previous_sequence,
-                    },
-                    timeout,
-                );
-            }
+            self.add_item(
+                key.to_string(),
+                WaitCondition::Rotation {
+                    key,
+                    previous_sequence,
+                },
+                timeout,
+            );
         }
     }
 
