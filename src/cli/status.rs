@@ -17,7 +17,7 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
 use crate::core::decide::revocation::describe_leak;
 use crate::core::decide::sightings::{open_sightings, sighting_text};
-use crate::core::health::{alertable_error, error_time, most_urgent_error};
+use crate::core::health::{alertable_error, error_time, most_urgent_error, paused_repair};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
@@ -191,8 +191,8 @@ fn key_status(
         Due::Now { since: at, .. } | Due::MissedRunSkipped { firing: at, .. } => Some(at),
     };
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
-    let problem = most_urgent_error(&state);
-    let sightings = sighting_texts(&state, Some(&key.policy));
+    let problem = most_urgent_error(&state).or_else(|| paused_repair(&state, now));
+    let sightings = sighting_texts(&state, Some(&key.policy), now);
     let mut status = build_key_status(state, problem, recorded, now);
     status.sightings = sightings;
     status.is_managed = true;
@@ -408,10 +408,11 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
 }
 
 /// Describes the targets that hold retired credentials of a key again.
-fn sighting_texts(state: &KeyState, policy: Option<&KeyPolicy>) -> Vec<String> {
+fn sighting_texts(state: &KeyState, policy: Option<&KeyPolicy>, now: Timestamp) -> Vec<String> {
     let rows = state.live.iter().filter(|row| row.phase == Phase::Retired);
     let texts = rows.flat_map(|row| {
-        open_sightings(row).filter_map(move |sighted| sighting_text(row, sighted, policy))
+        open_sightings(row)
+            .filter_map(move |sighted| sighting_text(state, row, sighted, policy, now))
     });
     texts.collect()
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::sightings::{open_sightings, repair_time, sighting_text};
-use crate::core::health::alertable_error;
+use crate::core::health::{alertable_error, paused_repair};
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::notification::{Alert, AlertKind};
@@ -125,7 +125,14 @@ fn check_failing(
 ) {
     let state = context.state;
     let key = &state.key;
-    let error = alertable_error(state, context.configured.is_some());
+    let is_configured = context.configured.is_some();
+    let error = alertable_error(state, is_configured);
+    let paused = paused_repair(state, now).filter(|_| is_configured && error.is_none());
+    let outlook = match paused {
+        Some(_) => "",
+        None => "it is tried again by itself, and ",
+    };
+    let error = error.or(paused);
     let alert = Alert::for_key(key, AlertKind::Failing);
     if was_raised(&alert) {
         // The repair after a restart or a failure is not finished.
@@ -147,7 +154,7 @@ fn check_failing(
         return;
     }
     let text = format!(
-        "{key} is failing: {error}; it is tried again by itself, and {}",
+        "{key} is failing: {error}; {outlook}{}",
         context.status_hint()
     );
     alerts.raise(alert, since, text);
@@ -400,7 +407,7 @@ fn check_sighting(
         return;
     };
     let policy = context.configured.map(|(policy, _)| policy);
-    let Some(line) = sighting_text(rotation, sighted, policy) else {
+    let Some(line) = sighting_text(context.state, rotation, sighted, policy, now) else {
         return;
     };
     let (key, id) = (&context.state.key, &credential.id);

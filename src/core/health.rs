@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
+use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
-use crate::core::state::{DeferralKind, Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::state::{DeferralKind, Delivery, DeliveryState, KeyState, Pause, Rotation};
+use crate::core::time;
 
 /// Returns the most urgent error of a key.
 #[must_use]
@@ -30,6 +32,38 @@ pub fn alertable_error(state: &KeyState, is_managed: bool) -> Option<String> {
         .or_else(|| state.last_error.clone())
         .or_else(step)
         .or_else(lost)
+}
+
+/// Returns which sink of a paused key lacks the current secret, that it accepted once: the
+/// rotation that gives it a new one waits for the end of the pause. None once that has
+/// begun, and for a key that is not paused.
+#[must_use]
+pub fn paused_repair(state: &KeyState, now: Timestamp) -> Option<String> {
+    let pause = state.pause.filter(|pause| pause.is_active(now))?;
+    let current = state
+        .current()
+        .filter(|_| state.open_rotation().is_none())?;
+    let mut deliveries = current.deliveries.iter();
+    let drifted = deliveries.find(|delivery| {
+        delivery.required
+            && delivery.accepted_at.is_some()
+            && delivery.state == DeliveryState::Uncertain
+    })?;
+    let problem = drifted.error.as_deref()?;
+    Some(format!(
+        "{} is to get a new key, since {problem}; that waits until {}",
+        drifted.sink,
+        pause_end(&state.key, pause)
+    ))
+}
+
+/// Describes the end of a pause.
+#[must_use]
+pub fn pause_end(key: &KeyName, pause: Pause) -> String {
+    match pause.until {
+        Some(until) => format!("the pause ends at {}", time::to_text(until)),
+        None => format!("the pause ends (`rekeyd resume {key}`)"),
+    }
 }
 
 /// Returns when the error of [`most_urgent_error`] was last seen. `failed_at` is the time

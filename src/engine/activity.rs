@@ -3,9 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use crate::core::decide::next_step::Step;
 use crate::core::ids::SinkId;
-use crate::engine::work::Work;
 
 /// The work of a key, as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,34 +22,6 @@ pub(crate) enum Activity {
     OnChange(SinkId),
     /// The endpoint of a sink is checked.
     Preflight(SinkId),
-}
-
-impl Activity {
-    /// Returns what callers see of a work.
-    pub(crate) fn of(work: &Work) -> Self {
-        match work {
-            Work::ReadState
-            | Work::FlushUnrecorded
-            | Work::SyncSinks(_)
-            | Work::MoveDeadlines
-            | Work::Expedite(_) => Self::Ledger,
-            Work::Execute(_) => Self::Command,
-            Work::CheckDrift => Self::TargetCheck,
-            Work::HandleDiscrepancy(_) | Work::StartRotation(..) => Self::Provider,
-            Work::Preflight(sink, _) => Self::Preflight(sink.clone()),
-            Work::Step(step) => match step {
-                Step::Record(_) | Step::Wait(_) => Self::Ledger,
-                Step::TakeSecret(_)
-                | Step::Create(_)
-                | Step::FindLabel { .. }
-                | Step::Verify(_)
-                | Step::Revoke(_)
-                | Step::RecheckMissing(_) => Self::Provider,
-                Step::Deliver { sink, .. } => Self::Delivery(sink.clone()),
-                Step::RunOnChange { sink, .. } => Self::OnChange(sink.clone()),
-            },
-        }
-    }
 }
 
 impl fmt::Display for Activity {

@@ -10,6 +10,7 @@ use crate::core::change::{
 };
 use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::sightings::open_sightings;
+use crate::core::health::pause_end;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::CHECKS_UNTIL_GONE;
@@ -22,7 +23,7 @@ pub(crate) fn log_changes(before: &KeyState, after: &KeyState, changes: &[Change
     for change in changes {
         match change {
             Change::Rotation(change) => log_rotation_change(before, after, change),
-            Change::Delivery(change) => log_delivery_change(before, after, change),
+            Change::Delivery(change) => log_delivery_change(before, after, change, now),
             Change::Schedule(change) => log_schedule_change(before, after, change),
             Change::Operator(change) => log_operator_change(after, change, now),
         }
@@ -227,7 +228,7 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
     }
 }
 
-fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChange) {
+fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChange, now: Timestamp) {
     let name = &key.key;
     match change {
         DeliveryChange::Started(start) => tracing::debug!(
@@ -255,8 +256,12 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
         DeliveryChange::SinkRequirementChanged(_) => {}
         DeliveryChange::SinkDrifted(drift) => tracing::warn!(
             key = %name, rotation = %drift.rotation, sink = %drift.sink,
-            "{name} must be delivered to {} again: {}; a rotation follows",
-            drift.sink, drift.problem
+            "{name} must be delivered to {} again: {}; a rotation follows{}",
+            drift.sink, drift.problem,
+            match key.pause.filter(|pause| pause.is_active(now)) {
+                Some(pause) => format!(" when {}", pause_end(name, pause)),
+                None => String::new(),
+            }
         ),
         DeliveryChange::RetiredSeen(seen) => log_retired_seen(before, key, seen),
         DeliveryChange::SightingEnded(ended) => tracing::info!(

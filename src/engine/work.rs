@@ -76,6 +76,32 @@ impl Work {
             | Self::Preflight(..) => false,
         }
     }
+
+    /// Returns what callers that wait see of the work.
+    fn activity(&self) -> Activity {
+        match self {
+            Self::ReadState
+            | Self::FlushUnrecorded
+            | Self::SyncSinks(_)
+            | Self::MoveDeadlines
+            | Self::Expedite(_) => Activity::Ledger,
+            Self::Execute(_) => Activity::Command,
+            Self::CheckDrift => Activity::TargetCheck,
+            Self::HandleDiscrepancy(_) | Self::StartRotation(..) => Activity::Provider,
+            Self::Preflight(sink, _) => Activity::Preflight(sink.clone()),
+            Self::Step(step) => match step {
+                Step::Record(_) | Step::Wait(_) => Activity::Ledger,
+                Step::TakeSecret(_)
+                | Step::Create(_)
+                | Step::FindLabel { .. }
+                | Step::Verify(_)
+                | Step::Revoke(_)
+                | Step::RecheckMissing(_) => Activity::Provider,
+                Step::Deliver { sink, .. } => Activity::Delivery(sink.clone()),
+                Step::RunOnChange { sink, .. } => Activity::OnChange(sink.clone()),
+            },
+        }
+    }
 }
 
 /// The delay after which a key with contradictory rows is evaluated again.
@@ -104,7 +130,7 @@ impl Worker {
                 self.handle_ledger_error(&error).await;
                 break;
             }
-            self.activity.set(Activity::of(&work));
+            self.activity.set(work.activity());
             next = match self.perform(work).await {
                 Ok(true) if !self.is_interrupted() => self.next_work(),
                 Ok(_) => None,

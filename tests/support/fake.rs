@@ -142,6 +142,7 @@ struct FakeWorld {
     suspend_at: Mutex<Option<(&'static str, Duration)>>,
     /// How long the host was suspended.
     suspended_for: Mutex<Duration>,
+    set_back_by: Mutex<Duration>,
     /// How far the provider's clock is ahead.
     provider_clock_ahead: Mutex<Duration>,
     /// The last use of each credential, by id.
@@ -285,7 +286,8 @@ impl Clock for FakeWorld {
 
     /// Returns the time that a test has advanced, without suspensions.
     fn monotonic(&self) -> Duration {
-        rekeyd::core::time::until(at(), self.now()) - *self.suspended_for.lock().unwrap()
+        let wall = self.now() + *self.set_back_by.lock().unwrap();
+        rekeyd::core::time::until(at(), wall) - *self.suspended_for.lock().unwrap()
     }
 }
 
@@ -888,6 +890,13 @@ impl Fakes {
     /// Advances the clock without driving the engine.
     pub(crate) fn advance_clock(&self, span: Duration) {
         *self.world.now.lock().unwrap() = Some(self.now() + span);
+    }
+
+    /// Sets the wall clock back; monotonic time goes on.
+    pub(crate) fn set_clock_back(&self, span: Duration) {
+        let now = self.now() - span;
+        *self.world.now.lock().unwrap() = Some(now);
+        *self.world.set_back_by.lock().unwrap() += span;
     }
 
     /// Suspends the host during the next such call.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::AlertTracker;
 use crate::core::alert::{self, AlertContext};
+use crate::core::health::{alertable_error, paused_repair};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{Alert, AlertKind, EventKind, NotificationState};
 use crate::core::redact;
@@ -37,7 +38,8 @@ impl AlertTracker {
         }
         let (state, key) = (context.state, &context.state.key);
         let is_managed = context.configured.is_some();
-        if crate::core::health::alertable_error(state, is_managed).is_none() {
+        let is_waiting = is_managed && paused_repair(state, now).is_some();
+        if alertable_error(state, is_managed).is_none() && !is_waiting {
             self.unhealthy_since.remove(key);
         } else {
             self.unhealthy_since.entry(key.clone()).or_insert(now);

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use crate::core::health::pause_end;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{DEFAULT_MAX_REVOKE_DELAY, KeyPolicy};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
@@ -92,21 +93,37 @@ pub fn has_lost_tolerance(before: &KeyState, after: &KeyState, now: Timestamp) -
     })
 }
 
-/// Describes to people that the target of a delivery holds a retired credential again.
+/// Describes to people that the target of a delivery holds a retired credential again, and
+/// until when it is left as it is: a pause that lasts longer keeps the rotation that repairs
+/// it.
 #[must_use]
 pub fn sighting_text(
+    key: &KeyState,
     rotation: &Rotation,
     sighted: &Delivery,
     policy: Option<&KeyPolicy>,
+    now: Timestamp,
 ) -> Option<String> {
     let (id, sighting) = (&rotation.credential.as_ref()?.id, sighted.sighting?);
     let repaired_at = repair_time(policy, sighting.since);
+    let pause = key.pause.filter(|pause| pause.is_active(now));
+    let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > repaired_at));
+    let outlook = match pause {
+        Some(pause) => format!(
+            "the target is left as it is until {}, and not from {} on, as without it",
+            pause_end(&key.key, pause),
+            time::to_text(repaired_at)
+        ),
+        None if repaired_at <= now => "the target is to get the newest key".to_owned(),
+        None => format!(
+            "the target is left as it is until {}; a rotation before then replaces it as ever",
+            time::to_text(repaired_at)
+        ),
+    };
     Some(format!(
-        "{} holds the retired credential {id} again, seen since {}; it is not revoked, and the \
-         target is left as it is until {}; a rotation before then replaces it as ever",
+        "{} holds the retired credential {id} again, seen since {}; it is not revoked, and {outlook}",
         sighted.sink,
-        time::to_text(sighting.since),
-        time::to_text(repaired_at)
+        time::to_text(sighting.since)
     ))
 }
 

@@ -146,3 +146,55 @@ fn removed_key_reports_only_revocation_errors() {
     state.live.remove(0);
     assert_eq!(alertable_error(&state, false), None);
 }
+
+/// A pause keeps a target without its secret, and says so until the repair begins.
+#[test]
+fn repair_that_waits_for_a_pause_is_reported() {
+    let now: Timestamp = "2026-11-24T04:00:00Z".parse().unwrap();
+    let from: Timestamp = "2026-11-24T03:00:00Z".parse().unwrap();
+    let later: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    let accepted = Some(from);
+    let state_with = |pause, state, accepted_at, required| {
+        let mut current = rotation_with_delivery(state);
+        current.phase = Phase::Current;
+        current.deliveries[0].accepted_at = accepted_at;
+        current.deliveries[0].required = required;
+        current.deliveries[0].error = Some("the file is gone".to_owned());
+        KeyState {
+            pause,
+            live: vec![current],
+            ..KeyState::unknown(KeyName::new("billing").unwrap())
+        }
+    };
+    let endless = Some(Pause { from, until: None });
+    let until = |until| {
+        Some(Pause {
+            from,
+            until: Some(until),
+        })
+    };
+    use DeliveryState::{Accepted, Uncertain};
+    for (state, expected) in [
+        (
+            state_with(endless, Uncertain, accepted, true),
+            Some("the pause ends (`rekeyd resume billing`)"),
+        ),
+        (
+            state_with(until(later), Uncertain, accepted, true),
+            Some("the pause ends at 2026-11-25T00:00:00Z"),
+        ),
+        (state_with(until(now), Uncertain, accepted, true), None),
+        (state_with(None, Uncertain, accepted, true), None),
+        (state_with(endless, Accepted, accepted, true), None),
+        (state_with(endless, Uncertain, None, true), None),
+        (state_with(endless, Uncertain, accepted, false), None),
+    ] {
+        let found = paused_repair(&state, now);
+        assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+        let found = found.unwrap_or_default();
+        assert!(found.ends_with(expected.unwrap_or_default()), "{found}");
+    }
+    let mut repaired = state_with(endless, Uncertain, accepted, true);
+    repaired.live.push(rotation(3, Phase::Intended));
+    assert_eq!(paused_repair(&repaired, now), None);
+}

@@ -257,3 +257,43 @@ async fn hold_does_not_outlast_the_deadline() {
         assert_eq!(is_alive(&fakes), !ends, "{is_earlier} {force}");
     }
 }
+
+/// The bound holds by the time that passes, whatever the host's clock says.
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_move_a_deadline() {
+    for back in [SECOND * 10, HOUR, HOUR * 48] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND * 2).await;
+        let reply = end_present(&mut engine, false, "uid 0");
+        fakes.run_for(&mut engine, WITHIN / 2).await;
+        reply.await.unwrap().unwrap();
+        fakes.set_clock_back(back);
+        fakes.run_for(&mut engine, WITHIN / 2 - SECOND * 2).await;
+        assert!(is_alive(&fakes), "{back:?}");
+        fakes.run_for(&mut engine, SECOND * 3).await;
+        assert!(!is_alive(&fakes), "{back:?}");
+        engine.stop().await;
+    }
+}
+
+/// While no process runs, nothing measures by how much the clock is set back.
+#[tokio::test]
+async fn a_deadline_is_no_further_away_than_when_it_was_set() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, SECOND * 2).await;
+    let reply = end_present(&mut engine, false, "uid 0");
+    fakes.run_for(&mut engine, SECOND).await;
+    reply.await.unwrap().unwrap();
+    for _ in 0..2 {
+        engine.stop().await;
+        drop(engine);
+        fakes.set_clock_back(HOUR);
+        engine = reopen(&fakes).await;
+        fakes.run_for(&mut engine, SECOND).await;
+    }
+    assert!(is_alive(&fakes));
+    fakes.run_for(&mut engine, WITHIN).await;
+    assert!(!is_alive(&fakes));
+}

@@ -144,8 +144,8 @@ impl fmt::Display for DeferReason {
             }
             Self::HeldAgain { repaired_at } => write!(
                 formatter,
-                "a sink's target holds it again; the target is given the newest key from {} on, and \
-                 this one goes one overlap later",
+                "a sink's target holds it again; the target is given the newest key from {} on, or \
+                 when a pause ends, and this one goes one overlap later",
                 time::to_text(*repaired_at)
             ),
             Self::HeldElsewhere => formatter.write_str("the file of another key holds it"),
