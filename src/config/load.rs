@@ -126,6 +126,7 @@ fn check_configuration(
         provider: provider.settings?,
         digest: String::new(),
         text: ConfigText::default(),
+        is_ledger_named: is_ledger_named || environment.state_directory.is_some(),
         ledger,
         control,
         metrics,

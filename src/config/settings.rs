@@ -27,6 +27,9 @@ pub struct Settings {
     pub text: ConfigText,
     /// `[ledger] path`.
     pub ledger: PathBuf,
+    /// Whether the file or the service manager names the ledger: that of another
+    /// organization may be at the default path.
+    pub is_ledger_named: bool,
     /// `[control]`.
     pub control: ControlSettings,
     /// `[metrics] listen`.

@@ -636,7 +636,9 @@ fn socket_of_another_process_is_left() {
     let listener = std::os::unix::net::UnixListener::bind(&other).unwrap();
     std::fs::rename(&other, &socket).unwrap();
     daemon.wait_for("is no longer this rekeyd's");
-    let status = text(&world.run(&["status"]).stdout);
+    let status = world.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    let status = text(&status.stdout);
     assert!(status.contains("is no longer this rekeyd's"), "{status}");
     let log = daemon.stop();
     assert_eq!(log.matches("is no longer this rekeyd's").count(), 1);
@@ -660,7 +662,9 @@ fn socket_that_cannot_be_made_is_tried_again() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("cannot listen at");
     daemon.wait_for("is the current credential");
-    let status = text(&world.run(&["status"]).stdout);
+    let status = world.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    let status = text(&status.stdout);
     assert!(status.contains("problem: cannot listen at"), "{status}");
     std::fs::create_dir(world.path("run")).unwrap();
     daemon.wait_for("the problem of the control-socket has passed");

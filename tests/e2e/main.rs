@@ -50,3 +50,4 @@ mod secrets;
 mod self_credential;
 mod signals;
 mod status;
+mod two_organizations;

@@ -43,7 +43,7 @@ impl RecordedStatus {
         let states = snapshot.key_states()?;
         let mut recorded = Self {
             problems: snapshot.conditions()?,
-            is_blocked: snapshot.has_blocking_condition()?,
+            is_blocked: snapshot.has_failing_condition()?,
             last_run: snapshot.last_run()?,
             requests: snapshot
                 .rotation_requests()?

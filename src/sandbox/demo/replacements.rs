@@ -86,6 +86,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         text,
         provider,
         ledger: _,
+        is_ledger_named: _,
         control: _,
         metrics: _,
         notify,
@@ -130,6 +131,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         text,
         provider: replace_provider(provider, targets),
         ledger: targets.ledger.clone(),
+        is_ledger_named: true,
         // A rehearsal serves no requests.
         control: ControlSettings {
             socket: None,

@@ -1,0 +1,88 @@
+//! Two organizations on one host: the default ledger belongs to the default file alone.
+
+use std::process::Command;
+
+use crate::support::{TestEnv, binary, file_key_text, text, write};
+
+/// Runs a script in a mount namespace whose `/var/lib` and `/run` are empty; none if this
+/// host lets the test mount nothing. `$1` is the program, and `$2` the folder.
+fn run_with_own_host_folders(world: &TestEnv, script: &str) -> Option<String> {
+    let mounts = "mount -t tmpfs tmpfs /var/lib && mount -t tmpfs tmpfs /run && \
+                  mkdir -m 700 /var/lib/rekeyd /run/rekeyd";
+    let run = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-r", "-m", "sh", "-c", script, "sh"]);
+        command.arg(binary()).arg(world.dir.path());
+        for variable in [
+            "OPENAI_ADMIN_KEY",
+            "CREDENTIALS_DIRECTORY",
+            "STATE_DIRECTORY",
+        ] {
+            command.env_remove(variable);
+        }
+        command.env_remove("REKEYD_CONFIG").output()
+    };
+    if !run(mounts).is_ok_and(|probe| probe.status.success()) {
+        return None;
+    }
+    let output = run(&format!("{mounts}; {script}")).unwrap();
+    Some(text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn the_default_ledger_is_read_for_the_default_file_alone() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1h"));
+    let named = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let without = |section: &str, text: &str| {
+        let start = text.find(section).unwrap();
+        let end = start + text[start..].find("\"\n").unwrap() + 2;
+        text[..start].to_owned() + &text[end..]
+    };
+    let unnamed = without("[control]", &without("[ledger]", &named));
+    for name in ["first.toml", "second.toml"] {
+        let text = unnamed.replace("billing.key", &format!("{name}.key"));
+        write(&world.path(name), &text);
+    }
+    let script = r#"
+        first() { "$rekeyd" --config "$dir/first.toml" "$@"; }
+        second() { "$rekeyd" --config "$dir/second.toml" "$@"; }
+        said() { echo "$1: $?"; }
+        rekeyd=$1 dir=$2
+        first once >/dev/null 2>&1; said once
+        for command in status history schedule audit "backup $dir/copy.db"; do
+            second $command; said "second $command"
+        done
+        first status; said "first status"
+        second status --ledger /var/lib/rekeyd/ledger.db >/dev/null; said "named status"
+        "$rekeyd" --config "$dir/first.toml" run >/dev/null 2>"$dir/log" & daemon=$!
+        until grep -q "started at" "$dir/log"; do kill -0 $daemon || exit 1; done
+        first status >/dev/null; said "running first status"
+        second status; said "running second status"
+        second rotate billing 2>&1; said "running second rotate"
+        kill $daemon; wait $daemon
+    "#;
+    let Some(output) = run_with_own_host_folders(&world, script) else {
+        return;
+    };
+    let refusal = "names no ledger, and /var/lib/rekeyd/ledger.db is that of";
+    assert_eq!(output.matches(refusal).count(), 7, "{output}");
+    assert!(!world.path("copy.db").exists());
+    for (command, code) in [
+        ("once", 0),
+        ("second status", 1),
+        ("second history", 1),
+        ("second schedule", 1),
+        ("second audit", 1),
+        ("first status", 1),
+        ("named status", 0),
+        ("running first status", 0),
+        ("running second status", 1),
+        ("running second rotate", 75),
+    ] {
+        assert!(
+            output.contains(&format!("{command}: {code}\n")),
+            "{command}: {output}"
+        );
+    }
+}
