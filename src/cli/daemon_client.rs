@@ -108,10 +108,15 @@ impl DaemonClient {
         }
     }
 
+    /// Whether the daemon has loaded the file in its present form.
+    pub(super) fn has_loaded(&self, settings: &Settings) -> bool {
+        self.info.configuration.sha256 == settings.digest
+    }
+
     /// Warns a person who has edited the file without a reload.
     pub(super) fn warn_if_config_is_stale(&self, settings: &Settings) {
         let config = &self.info.configuration;
-        if config.sha256 == settings.digest {
+        if self.has_loaded(settings) {
             return;
         }
         let (loaded, named) = (Path::new(&config.file), &settings.file);

@@ -44,10 +44,20 @@ impl DaemonOptions {
         let Some(daemon) = self.find_daemon_of(&options.config).await? else {
             return Err(mistake);
         };
-        output::report_warning(&format!(
-            "the configuration has mistakes, and the running rekeyd goes on with what it has \
-             loaded before:\n{mistake}"
-        ));
+        let is_unchanged = config::load_lenient(&options.config, &read_environment())
+            .is_some_and(|settings| daemon.has_loaded(&settings));
+        output::report_warning(&if is_unchanged {
+            format!(
+                "this host has changed since the running rekeyd loaded its configuration, and \
+                 rekeyd goes on with what it has loaded (a time zone that is gone is shown as \
+                 UTC here):\n{mistake}"
+            )
+        } else {
+            format!(
+                "the configuration has mistakes, and the running rekeyd goes on with what it has \
+                 loaded before:\n{mistake}"
+            )
+        });
         Ok(CommandTarget::Daemon(daemon))
     }
 
@@ -61,8 +71,12 @@ impl DaemonOptions {
             }
             CommandTarget::Daemon(daemon) => {
                 let (file, text) = daemon.configuration().await?;
-                let settings = config::parse(Path::new(&file), &text, &read_environment());
-                let settings = settings.map_err(Failure::from_problems)?;
+                // This host may have changed since: what the daemon runs with
+                // is not judged again.
+                let loaded = config::parse_loaded(Path::new(&file), &text, &read_environment());
+                let (Some(settings), _) = loaded else {
+                    return Err(Failure::from_problems(loaded.1));
+                };
                 Ok(Arc::new(Settings {
                     ledger: daemon.ledger().to_owned(),
                     ..settings

@@ -43,6 +43,18 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Setti
     into_result(parse_lenient(path, text, environment))
 }
 
+/// Reads the text of a configuration that a running daemon has loaded. It was
+/// valid then, so that every problem shows that this host has changed, such as
+/// a time zone that is gone; the settings are complete all the same.
+#[must_use]
+pub fn parse_loaded(
+    path: &Path,
+    text: &str,
+    environment: &Environment,
+) -> (Option<Settings>, Vec<Problem>) {
+    parse_lenient(path, text, environment)
+}
+
 fn into_result(parsed: (Option<Settings>, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
     match parsed {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),

@@ -25,7 +25,7 @@ pub use crate::config_reader::render::render_problems;
 pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub use host_checks::host_problems;
-pub use load::{load, load_lenient, parse};
+pub use load::{load, load_lenient, parse, parse_loaded};
 
 /// The configuration of a command that names none.
 pub const DEFAULT_FILE: &str = "/etc/rekeyd/config.toml";

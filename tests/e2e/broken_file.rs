@@ -148,3 +148,84 @@ fn configuration_is_shown_to_whoever_may_read_the_file() {
     );
     daemon.stop();
 }
+
+/// Returns a file of time zones that has always been five hours ahead of UTC.
+fn five_hours_ahead() -> Vec<u8> {
+    let mut block = b"TZif2".to_vec();
+    block.extend([0; 15]);
+    // Of leap seconds and transitions none, one type and its designation.
+    for count in [0_u32, 0, 0, 0, 1, 4] {
+        block.extend(count.to_be_bytes());
+    }
+    block.extend(18_000_i32.to_be_bytes());
+    block.extend([0, 0]);
+    block.extend(b"+05\0");
+    [&block[..], &block, b"\n<+05>-5\n"].concat()
+}
+
+/// A zone that tzdata dropped and a folder that became a link are no mistakes of the file.
+#[test]
+fn commands_work_after_a_change_of_the_host() {
+    let mut world = TestEnv::start(&[]);
+    let zones = world.path("zones");
+    std::fs::create_dir_all(zones.join("Test")).unwrap();
+    std::fs::write(zones.join("Test/East"), five_hours_ahead()).unwrap();
+    world.set_env("TZDIR", zones.to_str().unwrap());
+    std::fs::create_dir(world.path("own")).unwrap();
+    let billing =
+        file_key_text("24h").replace("[key.billing]", "[key.billing]\ntimezone = \"Test/East\"");
+    let web = file_key_text("24h")
+        .replace("key.billing", "key.web")
+        .replace("DIR/", "DIR/own/");
+    world.configure(&format!("{billing}{web}"));
+    let mut daemon = Daemon::start(&world);
+    for _ in 0..2 {
+        daemon.wait_for("is the current credential");
+    }
+    let id = world.live_ids()[0].clone();
+    let backup = |name: &str| world.path(name).to_str().unwrap().to_owned();
+    let (first, second) = (backup("first.db"), backup("second.db"));
+    let check = |backup: &str, expected: &str| {
+        for command in [
+            &["status"][..],
+            &["status", "--json"],
+            &["status", "--offline"],
+            &[
+                "status",
+                "--ledger",
+                world.path("ledger.db").to_str().unwrap(),
+            ],
+            &[
+                "status",
+                "--socket",
+                world.path("control.sock").to_str().unwrap(),
+            ],
+            &["history"],
+            &["schedule"],
+            &["audit"],
+            &["backup", backup],
+            &["hold", &id, "--until", "7d"],
+            &["release", &id],
+            &["pause", "web", "--until", "2031-01-01"],
+            &["resume", "web"],
+        ] {
+            let output = world.run(command);
+            let stderr = text(&output.stderr);
+            assert!(output.status.success(), "{command:?}: {stderr}");
+            assert!(
+                stderr.contains("this host has changed") && stderr.contains(expected),
+                "{command:?}: {stderr}"
+            );
+        }
+    };
+    std::fs::remove_file(zones.join("Test/East")).unwrap();
+    check(&first, "unknown time zone \"Test/East\"");
+    std::fs::write(zones.join("Test/East"), five_hours_ahead()).unwrap();
+    assert!(world.run(&["status"]).stderr.is_empty());
+
+    // The files of both keys are one now.
+    std::fs::rename(world.path("own"), world.path("former")).unwrap();
+    std::os::unix::fs::symlink(world.dir.path(), world.path("own")).unwrap();
+    check(&second, "is another name of");
+    daemon.stop();
+}
