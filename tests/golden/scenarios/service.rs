@@ -359,7 +359,8 @@ pub(crate) fn run_environment() -> Recording {
         record_with(&mut scenario, variable, rotate, &[(variable, value)]);
     }
     scenario.configure(&environment::without_ledger());
-    let rotate = scenario.command(&["rotate", "billing"]);
+    // The file holds a key of the former ledger.
+    let rotate = scenario.command(&["rotate", "billing", "--replace"]);
     let directory = [("STATE_DIRECTORY", state.to_str().unwrap())];
     record_with(&mut scenario, "STATE_DIRECTORY", rotate, &directory);
     let ledger = scenario.files(&state, &["ledger"]);
