@@ -145,6 +145,8 @@ struct FakeWorld {
     set_back_by: Mutex<Duration>,
     /// How far the provider's clock is ahead.
     provider_clock_ahead: Mutex<Duration>,
+    /// The fields of listed credentials with times that cannot be read.
+    unreadable_times: Mutex<Vec<&'static str>>,
     /// The last use of each credential, by id.
     last_used: Mutex<BTreeMap<String, ReportedTime>>,
     /// The names of the sinks that reject every delivery.
@@ -252,7 +254,7 @@ impl FakeWorld {
                 .get(id)
                 .copied()
                 .unwrap_or_default(),
-            unreadable_times: Vec::new(),
+            unreadable_times: self.unreadable_times.lock().unwrap().clone(),
             owner: None,
         }
     }
@@ -862,6 +864,11 @@ impl Fakes {
     /// Records a use of a credential.
     pub(crate) fn mark_used(&self, id: &str) {
         self.set_last_use(id, ReportedTime::At(self.world.now()));
+    }
+
+    /// Makes lists show times in these fields that cannot be read.
+    pub(crate) fn show_unreadable_times(&self, fields: &[&'static str]) {
+        *self.world.unreadable_times.lock().unwrap() = fields.to_vec();
     }
 
     /// Sets the last use that the provider reports of a credential.

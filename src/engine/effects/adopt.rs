@@ -9,6 +9,7 @@ use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange};
 use crate::core::decide::revocation::OtherHolder;
 use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::secret::Secret;
 use crate::core::state::{CredentialMetadata, Rotation};
 use crate::core::time;
@@ -195,6 +196,15 @@ impl Worker {
                  credential each sink holds, and --force adopts {credential} all the same",
                 describe_keys(keys),
                 found.metadata.redacted_value.as_deref().unwrap_or_default()
+            )));
+        }
+        // Recorded, it would look like a credential without an end, and its key would not
+        // be rotated before it.
+        if found.unreadable_times.contains(&EXPIRY_FIELD) && !force {
+            return Err(CommandError::Rejected(format!(
+                "the end of {credential} in the provider's answer is no time that rekeyd can read; \
+                 hint: if it has none, or the schedule rotates before it, --force adopts it as one \
+                 without an end"
             )));
         }
         let may_rename = force && operator.as_ref().is_some_and(|by| by.by == ROOT);

@@ -475,3 +475,25 @@ fn advice_about_a_held_credential_suits_the_open_rotation() {
         assert!(advice.starts_with(expected), "{advice}");
     }
 }
+
+/// An end that cannot be read is not taken for none.
+#[tokio::test]
+async fn a_credential_with_an_unreadable_end_is_adopted_only_by_force() {
+    for (fields, force, is_adopted) in [
+        (&["expires_at"][..], false, false),
+        (&["expires_at"], true, true),
+        (&["created_at", "last_used_at"], false, true),
+    ] {
+        let fakes = Fakes::new(&[("key_9", "by hand")]);
+        let managed = fakes.managed_key(key(), |_| {});
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+        fakes.show_unreadable_times(fields);
+        let command = OperatorCommand::Adopt {
+            credential: id("key_9"),
+            force,
+            operator: operator(),
+        };
+        let reply = run_command(&fakes, &mut engine, command).await;
+        assert_eq!(reply.is_ok(), is_adopted, "{fields:?} {force}: {reply:?}");
+    }
+}
