@@ -9,6 +9,9 @@ use crate::core::secret;
 /// decoded three times.
 const MAX_DEPTH: usize = 3;
 
+/// How often a text without what splits its words is decoded: it may be base64.
+const REJOINED_DEPTH: usize = 1;
+
 /// The length of the longest escape, in bytes. A cut one at the end of a text cannot be
 /// decoded.
 const MAX_ESCAPE_LEN: usize = 12;
@@ -36,6 +39,10 @@ pub(super) fn find(text: &str, is_cut: bool) -> Vec<Range<usize>> {
                 let range = condensed.source(folded.len() - length..folded.len());
                 found.extend(is_at_end(&range).then_some(range));
             }
+        }
+        if depth == MAX_DEPTH {
+            views.extend(view.gather().into_iter().map(|view| (view, 0)));
+            views.extend(view.rejoin().into_iter().map(|view| (view, REJOINED_DEPTH)));
         }
         if let Some(depth) = depth.checked_sub(1) {
             let decoded = view.unescape().into_iter();

@@ -427,3 +427,138 @@ fn real_messages_stay_whole() {
     }
     drop((secret, other));
 }
+
+fn numbers(text: &str, write: impl Fn(u8) -> String, separator: &str) -> String {
+    text.bytes().map(write).collect::<Vec<_>>().join(separator)
+}
+
+/// Encodes by RFC 4648, with bits as text.
+fn base32(text: &str) -> String {
+    let bits: String = text.bytes().map(|byte| format!("{byte:08b}")).collect();
+    let digits = bits.as_bytes().chunks(5).map(|chunk| {
+        let bits = format!("{:0<5}", str::from_utf8(chunk).unwrap());
+        let index = usize::from_str_radix(&bits, 2).unwrap();
+        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[index])
+    });
+    digits.collect()
+}
+
+fn split(text: &str, every: usize, separator: &str) -> String {
+    let parts = text.as_bytes().chunks(every);
+    let parts: Vec<_> = parts.map(|part| str::from_utf8(part).unwrap()).collect();
+    parts.join(separator)
+}
+
+fn quoted_printable(text: &str) -> String {
+    let lines = text.as_bytes().chunks(20);
+    let lines = lines.map(|line| {
+        numbers(
+            str::from_utf8(line).unwrap(),
+            |byte| format!("={byte:02X}"),
+            "",
+        )
+    });
+    lines.collect::<Vec<_>>().join("=\r\n")
+}
+
+/// Returns a dump in columns, with offsets and with the text beside it.
+fn dump(text: &str, columns: usize) -> String {
+    let lines = text.as_bytes().chunks(columns).enumerate();
+    let lines = lines.map(|(number, line)| {
+        let line = str::from_utf8(line).unwrap();
+        let bytes = numbers(line, |byte| format!("{byte:02x}"), " ");
+        format!("{:08x}  {bytes}  |{line}|\n", number * columns)
+    });
+    lines.collect()
+}
+
+fn full_width(text: &str) -> String {
+    let wide = text
+        .chars()
+        .map(|letter| char::from_u32(u32::from(letter) + 0xfee0));
+    wide.map(Option::unwrap).collect()
+}
+
+/// Nothing of a secret is left, however a program spreads it over its output.
+#[test]
+fn spread_secrets_are_masked() {
+    let secret = provider_secret();
+    let value = secret.expose();
+    let decimal = |byte: u8| byte.to_string();
+    let octal = |byte: u8| format!("{byte:03o}");
+    let base64 = base64(value);
+    for (encoding, encoded) in [
+        (
+            "decimal list",
+            format!("[{}]", numbers(value, decimal, ", ")),
+        ),
+        ("decimal words", numbers(value, decimal, " ")),
+        ("decimal lines", numbers(value, decimal, "\n")),
+        ("colons", numbers(value, |byte| format!("{byte:02x}"), ":")),
+        (
+            "upper-case words",
+            numbers(value, |byte| format!("{byte:02X}"), " "),
+        ),
+        (
+            "hexadecimal list",
+            numbers(value, |byte| format!("0x{byte:x}"), ", "),
+        ),
+        ("octal words", numbers(value, octal, " ")),
+        (
+            "octal list",
+            numbers(value, |byte| format!("0o{byte:o}"), ","),
+        ),
+        (
+            "octal escapes",
+            numbers(value, |byte| format!("\\{byte:03o}"), ""),
+        ),
+        ("binary", numbers(value, |byte| format!("{byte:08b}"), " ")),
+        (
+            "braces",
+            numbers(value, |byte| format!("\\u{{{byte:x}}}"), ""),
+        ),
+        (
+            "eight digits",
+            numbers(value, |byte| format!("\\U{byte:08x}"), ""),
+        ),
+        (
+            "open entities",
+            numbers(value, |byte| format!("&#{byte}"), ""),
+        ),
+        (
+            "padded entities",
+            numbers(value, |byte| format!("&#{byte:09};"), ""),
+        ),
+        ("quoted printable", quoted_printable(value)),
+        (
+            "quoted printable in lower case",
+            numbers(value, |byte| format!("={byte:02x}"), ""),
+        ),
+        ("base32", base32(value)),
+        ("base32 in lower case", base32(value).to_lowercase()),
+        ("dump of 16", dump(value, 16)),
+        ("dump of 8", dump(value, 8)),
+        ("bars", split(&base64, 8, "|")),
+        ("dashes", split(&base64, 6, "-")),
+        ("concatenation", split(&base64, 10, "\" + \"")),
+        ("split", split(value, 7, "\", \"")),
+        ("full width", full_width(value)),
+    ] {
+        let text = format!("before: {encoded} after");
+        let masked = mask(&text, false);
+        assert!(masked.contains(MASK), "{encoding}: {masked}");
+        let left = masked.chars().count();
+        assert!(left < 90, "{encoding}: {left} characters: {masked}");
+        assert!(masked.starts_with("before: "), "{encoding}: {masked}");
+    }
+    for innocent in [
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "10.0.0.1, 10.0.0.2, 10.0.0.3: connection refused",
+        "a=1&b=2&c=ab&d=cd",
+        "2026-11-23T03:00:00Z 12:34:56:78:9a:bc",
+        "THEQUICKBROWNFOXJUMPSOVERTHELAZYDOG234567",
+    ] {
+        assert_eq!(mask(innocent, false), innocent);
+    }
+    drop(secret);
+}

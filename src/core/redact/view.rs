@@ -1,5 +1,7 @@
 //! The texts that a text decodes to, each byte with its place in the source.
 
+mod spread;
+
 use std::ops::Range;
 
 use super::printable::is_unprintable;
@@ -30,6 +32,9 @@ const ENTITIES: [(&str, u8); 14] = [
 /// The most digits of an escape that has any number of them, zeros before it included.
 const MAX_ESCAPE_DIGITS: usize = 16;
 
+/// How far full-width characters are behind those of ASCII.
+const FULL_WIDTH_OFFSET: u32 = 0xfee0;
+
 /// The longest entity, without `&` and with `;`.
 const MAX_ENTITY_LEN: usize = 9;
 
@@ -47,6 +52,10 @@ impl View {
         let mut view = Self::with_capacity(text.len());
         for (at, character) in text.char_indices() {
             let source = at..at + character.len_utf8();
+            if let Some(byte) = narrow(character) {
+                view.push(byte, source);
+                continue;
+            }
             for byte in &text.as_bytes()[source.clone()] {
                 view.push(*byte, source.clone());
             }
@@ -210,6 +219,12 @@ impl View {
         self.bytes.extend_from_slice(&other.bytes[range.clone()]);
         self.sources.extend_from_slice(&other.sources[range]);
     }
+}
+
+/// Returns the ASCII character that a full-width one shows.
+fn narrow(character: char) -> Option<u8> {
+    let code = u32::from(character).checked_sub(FULL_WIDTH_OFFSET)?;
+    u8::try_from(code).ok().filter(u8::is_ascii_graphic)
 }
 
 /// What an escape stands for.
