@@ -69,6 +69,26 @@ impl HistoryCommand {
         output::print_stream(|out| write_table(&mut history, screen, out))
     }
 
+    /// Prints the latest rotations of a key as a table.
+    pub(crate) fn print_latest(
+        ledger: &Path,
+        key: &str,
+        limit: u32,
+        screen: Screen,
+    ) -> Result<(), Failure> {
+        let reader = LedgerReader::open(ledger)?;
+        let snapshot = reader.snapshot()?;
+        let mut history = snapshot.history(&HistoryFilter {
+            key: Some(key.to_owned()),
+            limit: Some(limit),
+            ..HistoryFilter::default()
+        })?;
+        if history.rows()?.next().is_none() {
+            return output::print(b"none\n");
+        }
+        output::print_stream(|out| write_table(&mut history, screen, out))
+    }
+
     fn print(&self, ledger: &Path) -> Result<(), Failure> {
         let reader = LedgerReader::open(ledger)?;
         let snapshot = reader.snapshot()?;
@@ -101,7 +121,8 @@ impl HistoryCommand {
                 continue;
             };
             let record = snapshot.latest_pause(&key)?;
-            lines.push_str(&notes::pause_line(&key, pause, record.as_ref()));
+            let line = notes::pause_line(&key, pause, record.as_ref());
+            lines.push_str(&format!("{key}: {line}\n"));
         }
         for request in snapshot.rotation_requests()? {
             let mut shown = self.key.iter();
@@ -269,8 +290,8 @@ fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
             by: entry.holder.clone(),
             reason: entry.hold_reason.clone(),
         };
-        let line = notes::hold_line(&entry.key, credential, entry.hold_until, Some(&record));
-        out.write_all(line.as_bytes())?;
+        let line = notes::hold_line(credential, entry.hold_until, Some(&record));
+        writeln!(out, "{}: {line}", entry.key)?;
     }
     Ok(())
 }

@@ -29,9 +29,9 @@ mod schedule;
 mod screen;
 mod secret_argument;
 mod service_view;
+mod show;
 mod status;
 mod table;
-mod text;
 mod time_argument;
 mod wait_notes;
 
@@ -93,6 +93,8 @@ enum CliCommand {
     Audit(audit::AuditCommand),
     /// Shows how each key stands; exit 1 if one is failing or overdue
     Status(status::StatusCommand),
+    /// Shows all of one key: its schedule, its credentials, its sinks and its latest rotations
+    Show(show::ShowCommand),
     /// Lists past rotations, newest first
     History(history::HistoryCommand),
     /// Shows the next times at which each key rotates, in UTC and in its zone
@@ -211,6 +213,7 @@ impl Cli {
             CliCommand::Schedule(command) => block_on(command.run(&self.options)),
             CliCommand::Audit(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Status(command) => block_on(command.run(&self.options)),
+            CliCommand::Show(command) => block_on(command.run(&self.options)),
             CliCommand::History(command) => block_on(command.run(&self.options)),
             CliCommand::Backup(command) => block_on(command.run(&self.options)),
             CliCommand::Restore(command) => command.run(&self.options),

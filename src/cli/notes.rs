@@ -9,16 +9,12 @@ use crate::ledger::{OperatorRecord, RecordedRequest};
 
 /// Describes a held credential: until when, by whom and why.
 pub(crate) fn hold_line(
-    key: &KeyName,
     credential: &CredentialId,
     until: Option<Timestamp>,
     record: Option<&OperatorRecord>,
 ) -> String {
     let until = until.map_or_else(|| format!("`rekeyd release {credential}`"), time::to_text);
-    format!(
-        "{key}: {credential} is held until {until}{}\n",
-        origin(record)
-    )
+    format!("{credential} is held until {until}{}", origin(record))
 }
 
 /// Describes a pause: until when, by whom and why.
@@ -26,22 +22,19 @@ pub(crate) fn pause_line(key: &KeyName, pause: Pause, record: Option<&OperatorRe
     let until = pause.until;
     let until = until.map_or_else(|| format!("`rekeyd resume {key}`"), time::to_text);
     let from = time::to_text(pause.from);
-    format!(
-        "{key}: paused from {from} until {until}{}\n",
-        origin(record)
-    )
+    format!("paused from {from} until {until}{}", origin(record))
 }
 
 /// Describes a requested rotation that has not started: since when, by whom and why.
 pub(crate) fn request_line(request: &RecordedRequest) -> String {
-    let (key, at) = (&request.key, time::to_text(request.at));
+    let at = time::to_text(request.at);
     let record = request.operator.as_ref().map(|note| OperatorRecord {
         at: request.at,
         by: Some(note.by.clone()),
         reason: note.reason.clone(),
     });
     format!(
-        "{key}: a rotation was requested at {at} and has not started{}\n",
+        "a rotation was requested at {at} and has not started{}",
         origin(record.as_ref())
     )
 }
@@ -79,12 +72,12 @@ mod tests {
         };
         for (line, expected) in [
             (
-                hold_line(&key, &id, Some(at), Some(&record)),
-                "billing: key_1 is held until 2026-11-24T03:00:00Z, by uid 0: an audit\n",
+                hold_line(&id, Some(at), Some(&record)),
+                "key_1 is held until 2026-11-24T03:00:00Z, by uid 0: an audit",
             ),
             (
-                hold_line(&key, &id, None, Some(&bare)),
-                "billing: key_1 is held until `rekeyd release key_1`, by uid 0\n",
+                hold_line(&id, None, Some(&bare)),
+                "key_1 is held until `rekeyd release key_1`, by uid 0",
             ),
             (
                 pause_line(
@@ -95,8 +88,8 @@ mod tests {
                     },
                     Some(&record),
                 ),
-                "billing: paused from 2026-11-24T03:00:00Z until `rekeyd resume billing`, by \
-                 uid 0: an audit\n",
+                "paused from 2026-11-24T03:00:00Z until `rekeyd resume billing`, by \
+                 uid 0: an audit",
             ),
             (
                 pause_line(
@@ -107,7 +100,7 @@ mod tests {
                     },
                     None,
                 ),
-                "billing: paused from 2026-11-24T03:00:00Z until 2026-11-24T03:00:00Z\n",
+                "paused from 2026-11-24T03:00:00Z until 2026-11-24T03:00:00Z",
             ),
         ] {
             assert_eq!(line, expected);

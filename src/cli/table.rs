@@ -169,6 +169,11 @@ impl<'c> Table<'c> {
         text
     }
 
+    /// Formats a cell that stands outside of a table.
+    pub(crate) fn styled(cell: &Cell, screen: Screen) -> String {
+        Self::new(&[], screen).colored(cell, cell.text.clone())
+    }
+
     fn layout(&self) -> Layout {
         let mut layout = Layout {
             shown: (0..self.columns.len()).collect(),

@@ -1,0 +1,220 @@
+//! `rekeyd show KEY`: everything about one key.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::failure::Failure;
+use crate::cli::history::HistoryCommand;
+use crate::cli::output;
+use crate::cli::screen::Screen;
+use crate::cli::status::{
+    KeyStatus, ReportSource, SinkStatus, StatusReport, next_rotation_text, note_lines,
+    revocation_text, state_cell, to_json,
+};
+use crate::cli::table::{Cell, Column, Fit, Table, Tone};
+use crate::config::settings::{KeySettings, Settings};
+use crate::core::state::{DeliveryState, Rotation};
+use crate::core::{duration, time};
+use crate::platform::clock::{Clock as _, SystemClock};
+
+/// How many of the latest rotations are shown.
+const ROTATIONS: u32 = 5;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowCommand {
+    /// The key
+    key: String,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+    /// With the exact times besides, on a terminal
+    #[arg(long, short, conflicts_with = "json")]
+    verbose: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+impl ShowCommand {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = self.daemon.settings(options).await?;
+        let now = SystemClock.now();
+        let source = ReportSource {
+            daemon: &self.daemon,
+            is_offline: false,
+            is_json: self.json,
+        };
+        let report = StatusReport::read(&settings, source, Some(&self.key), now).await?;
+        let configured = settings
+            .keys
+            .iter()
+            .find(|key| key.name.as_str() == self.key);
+        for status in &report.keys {
+            if self.json {
+                output::print_json(&key_json(status, configured, now))?;
+                continue;
+            }
+            let screen = Screen::of_output(self.verbose);
+            let text = key_text(status, configured, &screen, now);
+            output::print(format!("{}{text}", report.head()).as_bytes())?;
+            self.print_rotations(&settings, screen)?;
+        }
+        if report.has_problem() {
+            Err(Failure::Reported)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Prints the latest rotations, if there are any.
+    fn print_rotations(&self, settings: &Settings, screen: Screen) -> Result<(), Failure> {
+        if !settings.ledger.exists() {
+            return Ok(());
+        }
+        output::print(b"\nlatest rotations\n")?;
+        HistoryCommand::print_latest(&settings.ledger, &self.key, ROTATIONS, screen)
+    }
+}
+
+/// The columns of the list of sinks.
+const SINK_COLUMNS: [Column; 4] = [
+    ("SINK", Fit::Stays),
+    ("STATE", Fit::Stays),
+    ("TARGET", Fit::Folds),
+    ("ERROR", Fit::Below),
+];
+
+fn key_text(
+    status: &KeyStatus,
+    configured: Option<&KeySettings>,
+    screen: &Screen,
+    now: Timestamp,
+) -> String {
+    let mut text = fields(&rows(status, configured, screen, now));
+    for line in note_lines(status, now) {
+        text.push_str(&format!("{:<WIDTH$}{line}\n", "note"));
+    }
+    if !status.sinks.is_empty() {
+        let rows: Vec<_> = status
+            .sinks
+            .iter()
+            .map(|sink| sink_row(sink, screen, now))
+            .collect();
+        text.push('\n');
+        text.push_str(&Table::format(&SINK_COLUMNS, &rows, *screen));
+    }
+    text
+}
+
+/// The width of the titles of fields.
+const WIDTH: usize = 16;
+
+fn fields(rows: &[(&str, String)]) -> String {
+    rows.iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(title, value)| format!("{title:<WIDTH$}{value}\n"))
+        .collect()
+}
+
+fn rows(
+    status: &KeyStatus,
+    configured: Option<&KeySettings>,
+    screen: &Screen,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
+    let state = Table::styled(&state_cell(status, screen, now), *screen);
+    let mut rows = vec![("key", status.key.to_string()), ("state", state)];
+    if let Some(key) = configured {
+        let policy = &key.policy;
+        rows.push(("schedule", policy.timetable.to_string()));
+        rows.push(("overlap", duration::to_text(policy.overlap)));
+    }
+    rows.push(("next rotation", next_rotation_text(status, screen, now)));
+    match &status.current {
+        Some(current) => rows.extend(credential_rows(current, screen, now)),
+        None => rows.push(("credential", "none".to_owned())),
+    }
+    for rotation in &status.overlap {
+        let text = revocation_text(rotation, screen, now);
+        rows.push(("in overlap", text.unwrap_or_default()));
+    }
+    rows
+}
+
+fn credential_rows(
+    current: &Rotation,
+    screen: &Screen,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
+    let time = |at: Option<Timestamp>| at.map(|at| screen.time(at, now)).unwrap_or_default();
+    let Some(credential) = &current.credential else {
+        return Vec::new();
+    };
+    let redacted = credential.redacted_value.clone().unwrap_or_default();
+    vec![
+        ("credential", credential.id.to_string()),
+        ("name", current.name.clone().unwrap_or_default()),
+        ("redacted value", redacted),
+        ("created", time(credential.created_at)),
+        ("current since", time(current.current_at)),
+        ("expires", time(credential.expires_at)),
+        ("sequence", current.sequence.to_string()),
+    ]
+}
+
+fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
+    let delivery = sink.delivery.as_ref();
+    let (text, tone) = match delivery.map(|delivery| delivery.state) {
+        Some(DeliveryState::Accepted) => {
+            let at = delivery.and_then(|delivery| delivery.accepted_at);
+            let at = at.map(|at| format!(" {}", screen.time(at, now)));
+            (format!("delivered{}", at.unwrap_or_default()), Tone::Good)
+        }
+        Some(DeliveryState::Pending) => ("waiting".to_owned(), Tone::Warning),
+        Some(DeliveryState::Uncertain) => ("uncertain".to_owned(), Tone::Warning),
+        Some(DeliveryState::Refused) => ("refused".to_owned(), Tone::Bad),
+        Some(DeliveryState::Missed) => ("skipped".to_owned(), Tone::Warning),
+        Some(DeliveryState::Removed) | None => ("nothing delivered".to_owned(), Tone::Dim),
+    };
+    let name = if sink.required {
+        sink.id.name.clone()
+    } else {
+        format!("{} (optional)", sink.id.name)
+    };
+    let error = delivery.and_then(|delivery| delivery.error.clone());
+    vec![
+        name.into(),
+        Cell::with_symbol(&text, tone, screen),
+        sink.id.target.clone().into(),
+        error.unwrap_or_default().into(),
+    ]
+}
+
+fn key_json(
+    status: &KeyStatus,
+    configured: Option<&KeySettings>,
+    now: Timestamp,
+) -> serde_json::Value {
+    let mut object = to_json(status, now);
+    let sinks: Vec<_> = status
+        .sinks
+        .iter()
+        .map(|sink| {
+            let delivery = sink.delivery.as_ref();
+            let accepted_at = delivery.and_then(|delivery| delivery.accepted_at);
+            json!({
+                "name": sink.id.name, "target": sink.id.target, "required": sink.required,
+                "state": delivery.map(|delivery| delivery.state.as_str()),
+                "accepted_at": accepted_at.map(time::to_text),
+                "error": delivery.and_then(|delivery| delivery.error.as_deref()),
+            })
+        })
+        .collect();
+    object["sinks"] = sinks.into();
+    if let Some(key) = configured {
+        object["schedule"] = key.policy.timetable.to_string().into();
+        object["overlap_seconds"] = key.policy.overlap.as_secs().into();
+    }
+    object
+}

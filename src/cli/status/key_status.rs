@@ -1,0 +1,206 @@
+//! The state of one key, from its configuration and its rows in the ledger.
+
+use jiff::Timestamp;
+
+use crate::cli::status::recorded_status::RecordedStatus;
+use crate::config::settings::KeySettings;
+use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
+use crate::core::decide::revocation::describe_leak;
+use crate::core::decide::sightings::{open_sightings, sighting_text};
+use crate::core::health::{alertable_error, error_time, most_urgent_error, paused_repair};
+use crate::core::ids::{CredentialId, KeyName, SinkId};
+use crate::core::lifecycle::Phase;
+use crate::core::overdue::is_overdue;
+use crate::core::policy::KeyPolicy;
+use crate::core::state::{Delivery, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation};
+use crate::core::time;
+use crate::ledger::{OperatorRecord, RecordedRequest};
+
+/// A sink of a key, and what it was given of the current credential.
+pub(in crate::cli) struct SinkStatus {
+    /// The sink.
+    pub(in crate::cli) id: SinkId,
+    /// Whether a rotation waits for it.
+    pub(in crate::cli) required: bool,
+    /// The delivery of the current secret, if there is one.
+    pub(in crate::cli) delivery: Option<Delivery>,
+}
+
+impl SinkStatus {
+    /// Whether the sink has accepted the current secret.
+    pub(in crate::cli) fn is_current(&self) -> bool {
+        let state = self.delivery.as_ref().map(|delivery| delivery.state);
+        state == Some(DeliveryState::Accepted)
+    }
+}
+
+/// The state of one key in the report.
+pub(in crate::cli) struct KeyStatus {
+    pub(in crate::cli) key: KeyName,
+    pub(in crate::cli) current: Option<Rotation>,
+    pub(in crate::cli) next_rotation: Option<Timestamp>,
+    /// Whether a rotation is open, which delays the next one.
+    pub(in crate::cli) has_open_rotation: bool,
+    pub(in crate::cli) overlap: Vec<Rotation>,
+    pub(in crate::cli) is_overdue: bool,
+    pub(in crate::cli) problem: Option<String>,
+    /// When that problem was last seen, where the ledger has it.
+    pub(in crate::cli) problem_at: Option<Timestamp>,
+    pub(in crate::cli) is_managed: bool,
+    /// Whether the key was never rotated.
+    pub(in crate::cli) is_new: bool,
+    /// The requested rotation that has not started.
+    pub(in crate::cli) request: Option<RecordedRequest>,
+    /// The pause, while it is active, and its record.
+    pub(in crate::cli) pause: Option<(Pause, Option<OperatorRecord>)>,
+    /// What each credential that may have leaked waits for.
+    pub(in crate::cli) leaks: Vec<(CredentialId, RevocationDeadline, String)>,
+    /// The held credentials, each with the end of its hold and its record.
+    pub(in crate::cli) holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
+    /// Its configured sinks.
+    pub(in crate::cli) sinks: Vec<SinkStatus>,
+    /// Each target that holds a retired credential again, in words.
+    pub(in crate::cli) sightings: Vec<String>,
+}
+
+impl KeyStatus {
+    /// Whether nothing is wrong with it.
+    pub(in crate::cli) fn is_healthy(&self) -> bool {
+        self.problem.is_none() && self.leaks.is_empty()
+    }
+
+    /// Returns the word for the state of the key.
+    pub(in crate::cli) fn state_word(&self) -> &'static str {
+        match (self.is_managed, self.is_healthy(), self.is_overdue) {
+            (false, _, _) => "unmanaged",
+            (true, _, true) => "overdue",
+            (true, false, false) => "failing",
+            (true, true, false) if self.pause.is_some() => "paused",
+            (true, true, false) if self.is_new => "new",
+            (true, true, false) => "healthy",
+        }
+    }
+}
+
+/// Returns the status of a configured key.
+pub(in crate::cli) fn key_status(
+    key: &KeySettings,
+    state: KeyState,
+    recorded: &RecordedStatus,
+    now: Timestamp,
+) -> KeyStatus {
+    let failing_since = recorded.failing_since.get(&key.name).copied();
+    let required: Vec<SinkId> = key
+        .sinks
+        .iter()
+        .filter(|sink| sink.required)
+        .map(|sink| sink.id.clone())
+        .collect();
+    let next = match check_due(&key.policy, &required, &state, Downtime::none(now), now) {
+        Due::NotDue { next } => next,
+        Due::Now { since: at, .. } | Due::MissedRunSkipped { firing: at, .. } => Some(at),
+    };
+    let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
+    let problem = most_urgent_error(&state).or_else(|| paused_repair(&state, now));
+    let sightings = sighting_texts(&state, Some(&key.policy), now);
+    let mut status = build_key_status(state, problem, recorded, now);
+    status.sightings = sightings;
+    status.sinks = sink_statuses(key, status.current.as_ref());
+    status.is_managed = true;
+    status.next_rotation = next;
+    status.is_overdue = is_overdue;
+    status
+}
+
+fn sink_statuses(key: &KeySettings, current: Option<&Rotation>) -> Vec<SinkStatus> {
+    let sinks = key.sinks.iter().map(|sink| {
+        let deliveries = current.map(|current| current.deliveries.as_slice());
+        let mut deliveries = deliveries.unwrap_or_default().iter();
+        SinkStatus {
+            id: sink.id.clone(),
+            required: sink.required,
+            delivery: deliveries
+                .find(|delivery| delivery.sink == sink.id)
+                .cloned(),
+        }
+    });
+    sinks.collect()
+}
+
+/// Returns the status of a key that is not configured any more: its rotation's
+/// problems do not matter.
+pub(in crate::cli) fn unmanaged_key_status(
+    state: KeyState,
+    recorded: &RecordedStatus,
+    now: Timestamp,
+) -> KeyStatus {
+    let problem = alertable_error(&state, false);
+    build_key_status(state, problem, recorded, now)
+}
+
+fn build_key_status(
+    state: KeyState,
+    problem: Option<String>,
+    recorded: &RecordedStatus,
+    now: Timestamp,
+) -> KeyStatus {
+    let failed_at = recorded.failed_at.get(&state.key).copied();
+    let problem_at = problem.as_ref().and_then(|_| error_time(&state, failed_at));
+    let pause = state.pause.filter(|pause| pause.is_active(now));
+    let holds = state.live.iter().filter_map(|rotation| {
+        let (until, credential) = (rotation.hold(now)?, rotation.credential.as_ref()?);
+        let record = recorded.holds.get(&rotation.id).cloned();
+        Some((credential.id.clone(), until, record))
+    });
+    let holds = holds.collect();
+    let problem = problem.map(|problem| match imminent_expiry(&state, now) {
+        Some(expires_at) => format!(
+            "its credential ends at {}: {problem}",
+            time::to_text(expires_at)
+        ),
+        None => problem,
+    });
+    let leaks = state.live.iter().filter_map(|rotation| {
+        let id = rotation.credential.as_ref()?.id.clone();
+        Some((
+            id,
+            rotation.deadline?,
+            describe_leak(rotation, &state, now)?,
+        ))
+    });
+    let leaks = leaks.collect();
+    let is_in_overlap = |rotation: &&Rotation| {
+        matches!(
+            rotation.phase,
+            Phase::Retired | Phase::Stranded | Phase::Orphaned
+        )
+    };
+    KeyStatus {
+        current: state.current().cloned(),
+        has_open_rotation: state.open_rotation().is_some(),
+        overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
+        request: recorded.requests.get(&state.key).cloned(),
+        pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
+        holds,
+        sightings: Vec::new(),
+        sinks: Vec::new(),
+        leaks,
+        is_new: state.sequence == 0,
+        problem_at,
+        key: state.key,
+        next_rotation: None,
+        is_overdue: false,
+        problem,
+        is_managed: false,
+    }
+}
+
+/// Describes the targets that hold retired credentials of a key again.
+fn sighting_texts(state: &KeyState, policy: Option<&KeyPolicy>, now: Timestamp) -> Vec<String> {
+    let rows = state.live.iter().filter(|row| row.phase == Phase::Retired);
+    let texts = rows.flat_map(|row| {
+        open_sightings(row)
+            .filter_map(move |sighted| sighting_text(state, row, sighted, policy, now))
+    });
+    texts.collect()
+}

@@ -1,0 +1,130 @@
+//! What `status` and `show` report: the running process, the problems of all keys, and each key.
+
+use jiff::Timestamp;
+
+use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::status::key_status::{KeyStatus, key_status, unmanaged_key_status};
+use crate::cli::status::process_status::ProcessStatus;
+use crate::cli::status::recorded_status::RecordedStatus;
+use crate::config::settings::Settings;
+use crate::core::state::KeyState;
+use crate::ledger::LedgerError;
+
+/// How a report is read.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct ReportSource<'a> {
+    /// Which daemon is asked.
+    pub(in crate::cli) daemon: &'a DaemonOptions,
+    /// Whether the ledger alone counts.
+    pub(in crate::cli) is_offline: bool,
+    /// Whether a problem may be printed for people before a failure.
+    pub(in crate::cli) is_json: bool,
+}
+
+/// The state of everything.
+pub(in crate::cli) struct StatusReport {
+    /// The running process.
+    pub(super) process: ProcessStatus,
+    /// The problems that affect all keys, worst first.
+    pub(in crate::cli) problems: Vec<String>,
+    /// Whether one of them stops rotations.
+    is_blocked: bool,
+    /// The keys that are configured, and those whose credentials still live.
+    pub(in crate::cli) keys: Vec<KeyStatus>,
+}
+
+impl StatusReport {
+    /// Reads the ledger, and asks the daemon.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read, or has no key of the name that is asked for.
+    pub(in crate::cli) async fn read(
+        settings: &Settings,
+        source: ReportSource<'_>,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Self, Failure> {
+        let mut recorded = match RecordedStatus::read(&settings.ledger) {
+            Ok(recorded) => recorded,
+            Err(error) => return Err(report_unreadable(settings, source, error).await?),
+        };
+        let process = if source.is_offline {
+            ProcessStatus::Unknown
+        } else {
+            ProcessStatus::observe(settings, source.daemon, recorded.last_run).await
+        };
+        let mut problems = std::mem::take(&mut recorded.problems);
+        // A ledger that cannot be written does not have this one.
+        if let Some(problem) = process.problem()
+            && !problems.iter().any(|known| known == problem)
+        {
+            problems.insert(0, problem.to_owned());
+        }
+        let mut states = std::mem::take(&mut recorded.states);
+        let mut keys: Vec<_> = settings
+            .keys
+            .iter()
+            .map(|key| {
+                let state = states.remove(&key.name);
+                let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
+                key_status(key, state, &recorded, now)
+            })
+            .collect();
+        keys.extend(
+            states
+                .into_values()
+                .filter(|state| !state.live.is_empty())
+                .map(|state| unmanaged_key_status(state, &recorded, now)),
+        );
+        if let Some(name) = key {
+            keys.retain(|status| status.key.as_str() == name);
+            if keys.is_empty() {
+                return Err(Failure::Other(format!(
+                    "no key {name:?} is configured or recorded"
+                )));
+            }
+        }
+        let is_blocked = recorded.is_blocked || process.problem().is_some();
+        Ok(Self {
+            process,
+            problems,
+            is_blocked,
+            keys,
+        })
+    }
+
+    /// Whether something needs a person.
+    pub(in crate::cli) fn has_problem(&self) -> bool {
+        let mut keys = self.keys.iter();
+        self.is_blocked
+            || self.process.is_problem()
+            || keys.any(|status| !status.is_healthy() || status.is_overdue)
+    }
+
+    /// Returns the lines before the keys: problems, and whether rekeyd runs.
+    pub(in crate::cli) fn head(&self) -> String {
+        let problems = self.problems.iter();
+        let problems: String = problems
+            .map(|problem| format!("problem: {problem}\n"))
+            .collect();
+        format!("{problems}{}\n", self.process.line())
+    }
+}
+
+/// Prints what a running daemon reports: it may know why the ledger cannot be read. Returns
+/// the failure.
+async fn report_unreadable(
+    settings: &Settings,
+    source: ReportSource<'_>,
+    error: LedgerError,
+) -> Result<Failure, Failure> {
+    if !source.is_offline && !source.is_json {
+        let process = ProcessStatus::observe(settings, source.daemon, None).await;
+        if let Some(problem) = process.problem() {
+            output::print(format!("problem: {problem}\n").as_bytes())?;
+        }
+    }
+    Ok(error.into())
+}

@@ -1,0 +1,188 @@
+//! The status of all keys as a table, and a line for each thing that the table lacks.
+
+use jiff::Timestamp;
+
+use crate::cli::notes;
+use crate::cli::screen::{Screen, TimeStyle};
+use crate::cli::status::key_status::KeyStatus;
+use crate::cli::table::{Cell, Column, Fit, Table, Tone};
+use crate::core::state::{DeferralKind, DeliveryState, Rotation};
+use crate::core::{duration, time};
+
+/// The columns of the table.
+const COLUMNS: [Column; 7] = [
+    ("KEY", Fit::Stays),
+    ("STATE", Fit::Stays),
+    ("CREDENTIAL", Fit::Folds),
+    ("AGE", Fit::LeftOut(3)),
+    ("NEXT ROTATION", Fit::Folds),
+    ("SINKS", Fit::LeftOut(2)),
+    ("IN OVERLAP", Fit::Below),
+];
+
+/// Returns the table and the lines below it.
+pub(super) fn summary(statuses: &[KeyStatus], screen: Screen, now: Timestamp) -> String {
+    if statuses.is_empty() {
+        return "no key is configured\n".to_owned();
+    }
+    let rows: Vec<_> = statuses
+        .iter()
+        .map(|status| row(status, &screen, now))
+        .collect();
+    let mut text = Table::format(&COLUMNS, &rows, screen);
+    for status in statuses {
+        for line in note_lines(status, now) {
+            text.push_str(&format!("{}: {line}\n", status.key));
+        }
+    }
+    text
+}
+
+fn row(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
+    let credential = status
+        .current
+        .as_ref()
+        .and_then(|current| current.credential.as_ref());
+    let created_at = credential.and_then(|credential| credential.created_at);
+    let age = created_at.map(|at| duration::to_human_text(time::until(at, now)));
+    vec![
+        status.key.to_string().into(),
+        state_cell(status, screen, now),
+        credential
+            .map_or("none".to_owned(), |credential| credential.id.to_string())
+            .into(),
+        age.unwrap_or_default().into(),
+        next_rotation_text(status, screen, now).into(),
+        sinks_text(status).into(),
+        overlap_text(status, screen, now).into(),
+    ]
+}
+
+/// Returns the state with its symbol, and the end of a pause.
+pub(in crate::cli) fn state_cell(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Cell {
+    let word = status.state_word();
+    let tone = match word {
+        "healthy" => Tone::Good,
+        "failing" | "overdue" => Tone::Bad,
+        "paused" => Tone::Warning,
+        _ => Tone::Dim,
+    };
+    let until = status.pause.as_ref().and_then(|(pause, _)| pause.until);
+    let text = match until.filter(|_| word == "paused") {
+        Some(until) if screen.width.is_none() => format!("paused until {}", time::to_text(until)),
+        Some(until) => format!("paused, ends {}", screen.time(until, now)),
+        None => word.to_owned(),
+    };
+    Cell::with_symbol(&text, tone, screen)
+}
+
+/// Returns when the key rotates next.
+pub(in crate::cli) fn next_rotation_text(
+    status: &KeyStatus,
+    screen: &Screen,
+    now: Timestamp,
+) -> String {
+    match status.next_rotation {
+        Some(at) if at > now => screen.time(at, now),
+        Some(_) => "now".to_owned(),
+        None if status.has_open_rotation => "under way".to_owned(),
+        None => "never".to_owned(),
+    }
+}
+
+/// Returns how many sinks have the current secret.
+fn sinks_text(status: &KeyStatus) -> String {
+    if status.sinks.is_empty() {
+        return String::new();
+    }
+    let accepted = status.sinks.iter().filter(|sink| sink.is_current());
+    format!("{} of {}", accepted.count(), status.sinks.len())
+}
+
+/// Returns the earlier credentials that live, each with the time from which it is revoked.
+fn overlap_text(status: &KeyStatus, screen: &Screen, now: Timestamp) -> String {
+    let overlap = status.overlap.iter();
+    let texts = overlap.filter_map(|rotation| revocation_text(rotation, screen, now));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns when an earlier credential that lives is revoked.
+pub(in crate::cli) fn revocation_text(
+    rotation: &Rotation,
+    screen: &Screen,
+    now: Timestamp,
+) -> Option<String> {
+    let id = &rotation.credential.as_ref()?.id;
+    Some(match rotation.revoke_after {
+        Some(at) if screen.times == TimeStyle::Exact => {
+            format!("{id} until {}", time::to_text(at))
+        }
+        Some(at) if at > now => format!("{id}, revoked {}", screen.time(at, now)),
+        Some(_) => format!("{id}, due to be revoked"),
+        None => format!("{id}, {}", rotation.phase),
+    })
+}
+
+/// Returns a line for each thing that needs more than a cell.
+pub(in crate::cli) fn note_lines(status: &KeyStatus, now: Timestamp) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(problem) = &status.problem {
+        let age = status.problem_at.map(|at| {
+            let age = duration::to_human_text(time::until(at, now));
+            format!(" ({age} ago)")
+        });
+        lines.push(format!("{problem}{}", age.unwrap_or_default()));
+    }
+    lines.extend(status.leaks.iter().map(|(_, _, line)| line.clone()));
+    lines.extend(status.request.iter().map(notes::request_line));
+    if let Some((pause, record)) = &status.pause {
+        lines.push(notes::pause_line(&status.key, *pause, record.as_ref()));
+    }
+    for (credential, until, record) in &status.holds {
+        lines.push(notes::hold_line(credential, *until, record.as_ref()));
+    }
+    lines.extend(status.sightings.iter().cloned());
+    lines.extend(deferred_revocations(status));
+    lines.extend(undelivered_optional_sinks(status));
+    lines
+}
+
+/// Lists the credentials whose revocation is deferred, with the reasons.
+fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
+    let overlap = status.overlap.iter();
+    let planned = overlap.filter(|rotation| rotation.deadline.is_none());
+    planned.filter_map(|rotation| {
+        let (credential, kind) = (rotation.credential.as_ref()?, rotation.deferral?);
+        let reason = rotation.error.as_deref().unwrap_or_default();
+        let id = &credential.id;
+        Some(match kind {
+            // The line about the target says it.
+            DeferralKind::HeldAgain => return None,
+            DeferralKind::MayBeInUse => format!(
+                "{id} is not revoked yet: {reason}; if it is another one, revoke it: rekeyd revoke \
+                 {id} --force"
+            ),
+            DeferralKind::SelfCredential
+            | DeferralKind::RecentlyUsed
+            | DeferralKind::UseUnreadable
+            | DeferralKind::SuccessorMissing
+            | DeferralKind::UsedByOtherKey
+            | DeferralKind::OtherName
+            | DeferralKind::HeldElsewhere => format!("{id} is not revoked yet: {reason}"),
+        })
+    })
+}
+
+/// Lists the optional sinks that lack the current secret, with the reasons.
+fn undelivered_optional_sinks(status: &KeyStatus) -> impl Iterator<Item = String> {
+    let current = status.current.iter();
+    let deliveries = current.flat_map(|current| &current.deliveries);
+    deliveries.filter_map(|delivery| {
+        let is_undelivered = delivery.state != DeliveryState::Accepted && !delivery.required;
+        let error = delivery.error.as_ref().filter(|_| is_undelivered)?;
+        Some(format!(
+            "the optional sink {} lacks the secret: {error}",
+            delivery.sink
+        ))
+    })
+}
