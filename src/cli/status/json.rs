@@ -8,7 +8,7 @@ use crate::core::state::DeferralKind;
 use crate::core::time;
 
 /// Returns the members that the contract of `status --json` names.
-pub(in crate::cli) fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
+pub(crate) fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
     let current = status.current.as_ref().and_then(|current| {
         let credential = current.credential.as_ref()?;
         let created_at = credential.created_at.or(current.current_at);

@@ -17,60 +17,60 @@ use crate::core::time;
 use crate::ledger::{OperatorRecord, RecordedRequest};
 
 /// A sink of a key, and what it was given of the current credential.
-pub(in crate::cli) struct SinkStatus {
+pub(crate) struct SinkStatus {
     /// The sink.
-    pub(in crate::cli) id: SinkId,
+    pub(crate) id: SinkId,
     /// Whether a rotation waits for it.
-    pub(in crate::cli) required: bool,
+    pub(crate) required: bool,
     /// The delivery of the current secret, if there is one.
-    pub(in crate::cli) delivery: Option<Delivery>,
+    pub(crate) delivery: Option<Delivery>,
 }
 
 impl SinkStatus {
     /// Whether the sink has accepted the current secret.
-    pub(in crate::cli) fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         let state = self.delivery.as_ref().map(|delivery| delivery.state);
         state == Some(DeliveryState::Accepted)
     }
 }
 
 /// The state of one key in the report.
-pub(in crate::cli) struct KeyStatus {
-    pub(in crate::cli) key: KeyName,
-    pub(in crate::cli) current: Option<Rotation>,
-    pub(in crate::cli) next_rotation: Option<Timestamp>,
+pub(crate) struct KeyStatus {
+    pub(crate) key: KeyName,
+    pub(crate) current: Option<Rotation>,
+    pub(crate) next_rotation: Option<Timestamp>,
     /// Whether a rotation is open, which delays the next one.
-    pub(in crate::cli) has_open_rotation: bool,
-    pub(in crate::cli) overlap: Vec<Rotation>,
-    pub(in crate::cli) is_overdue: bool,
-    pub(in crate::cli) problem: Option<String>,
+    pub(crate) has_open_rotation: bool,
+    pub(crate) overlap: Vec<Rotation>,
+    pub(crate) is_overdue: bool,
+    pub(crate) problem: Option<String>,
     /// When that problem was last seen, where the ledger has it.
-    pub(in crate::cli) problem_at: Option<Timestamp>,
-    pub(in crate::cli) is_managed: bool,
+    pub(crate) problem_at: Option<Timestamp>,
+    pub(crate) is_managed: bool,
     /// Whether the key was never rotated.
-    pub(in crate::cli) is_new: bool,
+    pub(crate) is_new: bool,
     /// The requested rotation that has not started.
-    pub(in crate::cli) request: Option<RecordedRequest>,
+    pub(crate) request: Option<RecordedRequest>,
     /// The pause, while it is active, and its record.
-    pub(in crate::cli) pause: Option<(Pause, Option<OperatorRecord>)>,
+    pub(crate) pause: Option<(Pause, Option<OperatorRecord>)>,
     /// What each credential that may have leaked waits for.
-    pub(in crate::cli) leaks: Vec<(CredentialId, RevocationDeadline, String)>,
+    pub(crate) leaks: Vec<(CredentialId, RevocationDeadline, String)>,
     /// The held credentials, each with the end of its hold and its record.
-    pub(in crate::cli) holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
+    pub(crate) holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
     /// Its configured sinks.
-    pub(in crate::cli) sinks: Vec<SinkStatus>,
+    pub(crate) sinks: Vec<SinkStatus>,
     /// Each target that holds a retired credential again, in words.
-    pub(in crate::cli) sightings: Vec<String>,
+    pub(crate) sightings: Vec<String>,
 }
 
 impl KeyStatus {
     /// Whether nothing is wrong with it.
-    pub(in crate::cli) fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.problem.is_none() && self.leaks.is_empty()
     }
 
     /// Returns the word for the state of the key.
-    pub(in crate::cli) fn state_word(&self) -> &'static str {
+    pub(crate) fn state_word(&self) -> &'static str {
         match (self.is_managed, self.is_healthy(), self.is_overdue) {
             (false, _, _) => "unmanaged",
             (true, _, true) => "overdue",
@@ -83,7 +83,7 @@ impl KeyStatus {
 }
 
 /// Returns the status of a configured key.
-pub(in crate::cli) fn key_status(
+pub(crate) fn key_status(
     key: &KeySettings,
     state: KeyState,
     recorded: &RecordedStatus,
@@ -129,7 +129,7 @@ fn sink_statuses(key: &KeySettings, current: Option<&Rotation>) -> Vec<SinkStatu
 
 /// Returns the status of a key that is not configured any more: its rotation's
 /// problems do not matter.
-pub(in crate::cli) fn unmanaged_key_status(
+pub(crate) fn unmanaged_key_status(
     state: KeyState,
     recorded: &RecordedStatus,
     now: Timestamp,

@@ -14,25 +14,25 @@ use crate::ledger::LedgerError;
 
 /// How a report is read.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cli) struct ReportSource<'a> {
+pub(crate) struct ReportSource<'a> {
     /// Which daemon is asked.
-    pub(in crate::cli) daemon: &'a DaemonOptions,
+    pub(crate) daemon: &'a DaemonOptions,
     /// Whether the ledger alone counts.
-    pub(in crate::cli) is_offline: bool,
+    pub(crate) is_offline: bool,
     /// Whether a problem may be printed for people before a failure.
-    pub(in crate::cli) is_json: bool,
+    pub(crate) is_json: bool,
 }
 
 /// The state of everything.
-pub(in crate::cli) struct StatusReport {
+pub(crate) struct StatusReport {
     /// The running process.
     pub(super) process: ProcessStatus,
     /// The problems that affect all keys, worst first.
-    pub(in crate::cli) problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// Whether one of them stops rotations.
     is_blocked: bool,
     /// The keys that are configured, and those whose credentials still live.
-    pub(in crate::cli) keys: Vec<KeyStatus>,
+    pub(crate) keys: Vec<KeyStatus>,
 }
 
 impl StatusReport {
@@ -40,7 +40,7 @@ impl StatusReport {
     ///
     /// # Errors
     /// If the ledger cannot be read, or has no key of the name that is asked for.
-    pub(in crate::cli) async fn read(
+    pub(crate) async fn read(
         settings: &Settings,
         source: ReportSource<'_>,
         key: Option<&str>,
@@ -96,7 +96,7 @@ impl StatusReport {
     }
 
     /// Whether something needs a person.
-    pub(in crate::cli) fn has_problem(&self) -> bool {
+    pub(crate) fn has_problem(&self) -> bool {
         let mut keys = self.keys.iter();
         self.is_blocked
             || self.process.is_problem()
@@ -104,7 +104,7 @@ impl StatusReport {
     }
 
     /// Returns the lines before the keys: problems, and whether rekeyd runs.
-    pub(in crate::cli) fn head(&self) -> String {
+    pub(crate) fn head(&self) -> String {
         let problems = self.problems.iter();
         let problems: String = problems
             .map(|problem| format!("problem: {problem}\n"))

@@ -59,7 +59,7 @@ fn row(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
 }
 
 /// Returns the state with its symbol, and the end of a pause.
-pub(in crate::cli) fn state_cell(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Cell {
+pub(crate) fn state_cell(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Cell {
     let word = status.state_word();
     let tone = match word {
         "healthy" => Tone::Good,
@@ -77,11 +77,7 @@ pub(in crate::cli) fn state_cell(status: &KeyStatus, screen: &Screen, now: Times
 }
 
 /// Returns when the key rotates next.
-pub(in crate::cli) fn next_rotation_text(
-    status: &KeyStatus,
-    screen: &Screen,
-    now: Timestamp,
-) -> String {
+pub(crate) fn next_rotation_text(status: &KeyStatus, screen: &Screen, now: Timestamp) -> String {
     match status.next_rotation {
         Some(at) if at > now => screen.time(at, now),
         Some(_) => "now".to_owned(),
@@ -107,7 +103,7 @@ fn overlap_text(status: &KeyStatus, screen: &Screen, now: Timestamp) -> String {
 }
 
 /// Returns when an earlier credential that lives is revoked.
-pub(in crate::cli) fn revocation_text(
+pub(crate) fn revocation_text(
     rotation: &Rotation,
     screen: &Screen,
     now: Timestamp,
@@ -124,7 +120,7 @@ pub(in crate::cli) fn revocation_text(
 }
 
 /// Returns a line for each thing that needs more than a cell.
-pub(in crate::cli) fn note_lines(status: &KeyStatus, now: Timestamp) -> Vec<String> {
+pub(crate) fn note_lines(status: &KeyStatus, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(problem) = &status.problem {
         let age = status.problem_at.map(|at| {
