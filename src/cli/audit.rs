@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
@@ -19,7 +20,7 @@ use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
 use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
-use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
+use crate::ledger::{Discrepancy, LedgerError, Reconciliation, RemoteCredential, RemoteState};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::failover::FailoverProvider;
 use crate::provider::openai::OpenAiProvider;
@@ -86,7 +87,10 @@ impl AuditCommand {
         service_view::enter(options, self.as_invoker)?;
         let settings = self.daemon.settings(options).await?;
         service_view::note_onlooker(&settings);
-        let reader = LedgerReader::open(&settings.ledger)?;
+        let Some(reader) = open_ledger(&self.daemon, &settings).await? else {
+            let path = settings.ledger.clone();
+            return Err(LedgerError::NotFound { path }.into());
+        };
         let identity = ledger_identity(&settings);
         reader.snapshot()?.check_identity(&identity)?;
         let active_credential = ActiveCredential::new();

@@ -9,6 +9,7 @@ use crate::cli::output;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
+use crate::ledger::LedgerReader;
 use crate::net::client::build_unix_client;
 use crate::platform::file_identity::is_same_file;
 
@@ -111,6 +112,29 @@ impl DaemonClient {
     /// Whether the daemon has loaded the file in its present form.
     pub(super) fn has_loaded(&self, settings: &Settings) -> bool {
         self.info.configuration.sha256 == settings.digest
+    }
+
+    /// Returns a copy of the ledger that it writes.
+    pub(super) async fn ledger_copy(&self) -> Result<LedgerReader, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::Other(format!(
+                "the running rekeyd does not show its ledger: {error}"
+            ))
+        };
+        let request = self.client.get("http://rekeyd/ledger").send();
+        let response = request
+            .await
+            .map_err(|error| failed(&error.without_url()))?;
+        let status = response.status();
+        let content = response.bytes().await;
+        let content = content.map_err(|error| failed(&error.without_url()))?;
+        if status.is_success() {
+            return Ok(LedgerReader::of_copy(self.ledger(), &content)?);
+        }
+        match serde_json::from_slice::<ErrorBody>(&content) {
+            Ok(body) => Err(failed(&body.error)),
+            Err(_) => Err(failed(&format!("HTTP status {status}"))),
+        }
     }
 
     /// Warns a person who has edited the file without a reload.

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_client::{DaemonClient, connect};
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
@@ -15,6 +18,7 @@ use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
+use crate::ledger::LedgerReader;
 use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
@@ -104,6 +108,30 @@ pub(super) async fn find_daemon(
             && (is_named || is_same_file(daemon.configuration_file(), &settings.file))
     };
     Ok(daemon.filter(is_meant))
+}
+
+/// Opens the ledger of `settings` for reading; none if there is none. Who may not read the
+/// file asks the running daemon for a copy.
+pub(super) async fn open_ledger(
+    options: &DaemonOptions,
+    settings: &Settings,
+) -> Result<Option<LedgerReader>, Failure> {
+    let error = match LedgerReader::open_existing(&settings.ledger) {
+        Ok(reader) => return Ok(reader),
+        Err(error) => error,
+    };
+    let access = accessat(CWD, &settings.ledger, Access::READ_OK, AtFlags::EACCESS);
+    if access != Err(Errno::ACCESS) {
+        return Err(error.into());
+    }
+    match find_daemon(options, settings).await {
+        Ok(Some(daemon)) => daemon.ledger_copy().await.map(Some),
+        Ok(None) => Err(Failure::Other(format!(
+            "{error}; only its user and root can read it, and no rekeyd that writes it listens for \
+             others; ask as one of them"
+        ))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the daemon that writes the ledger of `settings`, or that has loaded

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
 use crate::cli::notes;
 use crate::cli::output::{self, PrintError};
@@ -19,7 +20,8 @@ use crate::cli::time_argument;
 use crate::core::lifecycle::Phase;
 use crate::core::time;
 use crate::ledger::{
-    HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader, LedgerSnapshot, OperatorRecord,
+    HistoryEntry, HistoryFilter, HistoryQuery, LedgerError, LedgerReader, LedgerSnapshot,
+    OperatorRecord,
 };
 use crate::platform::clock::{Clock as _, SystemClock};
 
@@ -50,10 +52,14 @@ impl HistoryCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         // The ledger alone needs no configuration.
         if let Some(ledger) = &self.daemon.ledger {
-            return self.print(ledger);
+            return self.print(&LedgerReader::open(ledger)?);
         }
         let settings = self.daemon.settings(options).await?;
-        self.print(&settings.ledger)
+        let Some(reader) = open_ledger(&self.daemon, &settings).await? else {
+            let path = settings.ledger.clone();
+            return Err(LedgerError::NotFound { path }.into());
+        };
+        self.print(&reader)
     }
 
     /// Prints the newest rotations as a table at the end of the demo.
@@ -71,12 +77,11 @@ impl HistoryCommand {
 
     /// Prints the latest rotations of a key as a table.
     pub(crate) fn print_latest(
-        ledger: &Path,
+        reader: &LedgerReader,
         key: &str,
         limit: u32,
         screen: Screen,
     ) -> Result<(), Failure> {
-        let reader = LedgerReader::open(ledger)?;
         let snapshot = reader.snapshot()?;
         let mut history = snapshot.history(&HistoryFilter {
             key: Some(key.to_owned()),
@@ -89,8 +94,7 @@ impl HistoryCommand {
         output::print_stream(|out| write_table(&mut history, screen, out))
     }
 
-    fn print(&self, ledger: &Path) -> Result<(), Failure> {
-        let reader = LedgerReader::open(ledger)?;
+    fn print(&self, reader: &LedgerReader) -> Result<(), Failure> {
         let snapshot = reader.snapshot()?;
         let mut history = snapshot.history(&self.filter())?;
         if self.json {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
 use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::table::{Cell, Column, Fit, Table};
@@ -17,7 +18,6 @@ use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::core::time;
-use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ impl ScheduleCommand {
         let keys = self.selected_keys(&settings)?;
         let now = SystemClock.now();
         let from = self.from.unwrap_or(now);
-        let states = read_key_states(&settings, &keys)?;
+        let states = self.read_key_states(&settings, &keys).await?;
         let mut firings: Vec<_> = keys
             .iter()
             .flat_map(|key| self.next_runs(key, states.get(&key.name), from))
@@ -83,19 +83,20 @@ impl ScheduleCommand {
             .map(|at| ScheduledRun { key, at })
             .collect()
     }
-}
 
-/// Returns the states of the keys, if the firings of any depend on it.
-fn read_key_states(
-    settings: &Settings,
-    keys: &[&KeySettings],
-) -> Result<BTreeMap<KeyName, KeyState>, Failure> {
-    if !keys.iter().any(|key| key.policy.timetable.is_by_age()) {
-        return Ok(BTreeMap::new());
-    }
-    match LedgerReader::open_existing(&settings.ledger)? {
-        Some(reader) => Ok(reader.snapshot()?.key_states()?),
-        None => Ok(BTreeMap::new()),
+    /// Returns the states of the keys, if the firings of any depend on it.
+    async fn read_key_states(
+        &self,
+        settings: &Settings,
+        keys: &[&KeySettings],
+    ) -> Result<BTreeMap<KeyName, KeyState>, Failure> {
+        if !keys.iter().any(|key| key.policy.timetable.is_by_age()) {
+            return Ok(BTreeMap::new());
+        }
+        match open_ledger(&self.daemon, settings).await? {
+            Some(reader) => Ok(reader.snapshot()?.key_states()?),
+            None => Ok(BTreeMap::new()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cli::status::{
     revocation_text, state_cell, to_json,
 };
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
-use crate::config::settings::{KeySettings, Settings};
+use crate::config::settings::KeySettings;
 use crate::core::state::{DeliveryState, Rotation};
 use crate::core::{duration, time};
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -58,22 +58,16 @@ impl ShowCommand {
             let screen = Screen::of_output(self.verbose);
             let text = key_text(status, configured, &screen, now);
             output::print(format!("{}{text}", report.head()).as_bytes())?;
-            self.print_rotations(&settings, screen)?;
+            if let Some(ledger) = &report.ledger {
+                output::print(b"\nlatest rotations\n")?;
+                HistoryCommand::print_latest(ledger, &self.key, ROTATIONS, screen)?;
+            }
         }
         if report.has_problem() {
             Err(Failure::Reported)
         } else {
             Ok(())
         }
-    }
-
-    /// Prints the latest rotations, if there are any.
-    fn print_rotations(&self, settings: &Settings, screen: Screen) -> Result<(), Failure> {
-        if !settings.ledger.exists() {
-            return Ok(());
-        }
-        output::print(b"\nlatest rotations\n")?;
-        HistoryCommand::print_latest(&settings.ledger, &self.key, ROTATIONS, screen)
     }
 }
 

@@ -5,7 +5,7 @@
 //! has no connection to that ledger, or keeps the descriptor until the connection is
 //! closed.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, set_permissions};
 use std::io::{Error, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -14,9 +14,14 @@ use std::path::Path;
 use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::paths::{files_of_sqlite, sibling_path};
 
-/// The mode of the ledger's files: the group may read them.
-pub(super) const LEDGER_FILE_MODE: u32 = 0o640;
+/// The mode of the ledger's files: who can read a file can lock it, and keep the writer
+/// out.
+pub(super) const LEDGER_FILE_MODE: u32 = 0o600;
+
+/// The rights of everybody but the owner.
+const OTHERS: u32 = 0o077;
 
 /// The reason why a read-only file cannot be opened.
 pub(super) const READ_ONLY_REASON: &str =
@@ -93,6 +98,32 @@ pub(super) fn create_if_missing(path: &Path) -> Result<(), LedgerError> {
     }
     let created = open_or_create_regular(path);
     created.map(drop).map_err(|error| cannot_open(path, &error))
+}
+
+/// Takes the rights of others from the files of the ledger at `path`, as far as they belong
+/// to this process's user. Opens none of them.
+pub(super) fn narrow_modes(path: &Path) {
+    let files = files_of_sqlite(path).into_iter();
+    let own = ["lock", "checkpoint"].map(|ending| sibling_path(path, &format!(".{ending}")));
+    let mut narrowed = Vec::new();
+    for file in files.chain(own) {
+        let Ok(found) = file.symlink_metadata() else {
+            continue;
+        };
+        let mode = found.permissions().mode();
+        let is_wide = found.is_file() && mode & OTHERS != 0;
+        // Only the owner may, and another's file is opened as it is.
+        if is_wide && set_permissions(&file, Permissions::from_mode(mode & !OTHERS)).is_ok() {
+            narrowed.push(file.display().to_string());
+        }
+    }
+    if !narrowed.is_empty() {
+        tracing::info!(
+            "only their owner can read these files from now on: {}; others ask the running \
+             rekeyd by its control socket",
+            narrowed.join(", ")
+        );
+    }
 }
 
 /// Checks that SQLite can open `path` without waiting: it is a regular file, or missing.

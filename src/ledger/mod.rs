@@ -12,6 +12,7 @@ mod backup;
 mod changed_names;
 mod checkpoint;
 mod checkpoint_note;
+mod copy_in_memory;
 mod damage;
 mod difference;
 mod error;
@@ -47,6 +48,7 @@ mod writer_message;
 
 pub use backup::back_up;
 pub use changed_names::ChangedNames;
+pub use copy_in_memory::copy_to_memory;
 pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;

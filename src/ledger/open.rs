@@ -18,6 +18,7 @@ use crate::ledger::free_space::{FreeSpace, disk_advice};
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{
     IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
+    narrow_modes,
 };
 use crate::ledger::lock::WriterLock;
 use crate::ledger::page_check::PageCheck;
@@ -238,6 +239,9 @@ pub(super) fn open(
     }
     for file in files_of_sqlite(path) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
+    }
+    if lock.is_some() {
+        narrow_modes(path);
     }
     let origin = match &lock {
         Some(_) => log_origin(path).map_err(|error| cannot_open(path, &error))?,

@@ -19,7 +19,7 @@ use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
 use crate::ledger::rotation_request::{self, RecordedRequest};
 use crate::ledger::version::LedgerVersion;
-use crate::ledger::{read, read_only};
+use crate::ledger::{copy_in_memory, read, read_only};
 
 /// A ledger that is only read, with or without a running writer.
 pub struct LedgerReader {
@@ -35,6 +35,24 @@ impl LedgerReader {
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         Ok(Self {
             connection: read_only::open(path)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens the copy of the ledger at `path` that [`crate::ledger::copy_to_memory`] returned.
+    ///
+    /// # Errors
+    /// It is none, or of another version.
+    pub fn of_copy(path: &Path, content: &[u8]) -> Result<Self, LedgerError> {
+        let connection = copy_in_memory::open_copy(content)?;
+        if LedgerVersion::read(&connection, path)? != LedgerVersion::CURRENT {
+            return Err(LedgerError::Open {
+                path: path.to_owned(),
+                reason: "the running rekeyd is of another version; ask with its program".to_owned(),
+            });
+        }
+        Ok(Self {
+            connection,
             path: path.to_owned(),
         })
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use crate::support::daemon::Daemon;
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, binary, file_key_text, text};
 
@@ -84,4 +85,70 @@ fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
     chown(&copy, Some(0), Some(0)).unwrap();
     let refused = text(&bound.run(&["restore", copy_text]).stderr);
     assert!(refused.contains("must be able to read it"), "{refused}");
+}
+
+/// Members of the socket's group see everything, and can lock nothing.
+#[test]
+fn group_of_the_socket_looks_through_the_daemon() {
+    if !is_root() {
+        return;
+    }
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h").replace("schedule = \"@monthly\"", "every = \"30d\""));
+    let set_mode = |name: &str, mode: u32| {
+        fs::set_permissions(world.path(name), Permissions::from_mode(mode)).unwrap();
+    };
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    let config = config.replace("/ledger.db", "/state/ledger.db");
+    fs::write(world.path("config.toml"), config).unwrap();
+    fs::create_dir(world.path("state")).unwrap();
+    let program = world.path("rekeyd");
+    fs::copy(binary(), &program).unwrap();
+    set_mode("", 0o755);
+    set_mode("state", 0o700);
+    set_mode("config.toml", 0o644);
+    set_mode("rekeyd", 0o755);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential of billing");
+    chown(world.path("control.sock"), None, Some(STRANGER)).unwrap();
+    let look = |arguments: &[&str]| {
+        let output = Command::new(&program)
+            .arg("--config")
+            .arg(world.path("config.toml"))
+            .args(arguments)
+            .env_clear()
+            .uid(STRANGER)
+            .gid(STRANGER)
+            .output();
+        output.unwrap()
+    };
+    let id = world.history()[0]["credential_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (arguments, expected) in [
+        (&["status"][..], "healthy"),
+        (&["history"], id.as_str()),
+        (&["show", "billing"], "latest rotations"),
+        (&["schedule", "-n", "1"], "billing"),
+    ] {
+        let output = look(arguments);
+        let printed = text(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        assert!(printed.contains(expected), "{arguments:?}: {printed}");
+    }
+    // It has no admin key of its own for the provider.
+    let audit = text(&look(&["audit"]).stderr);
+    assert!(!audit.contains("ledger"), "{audit}");
+    let file = world.path("state/ledger.db");
+    assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
+    daemon.stop();
+    let output = look(&["history"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(message.contains("ask as one of them"), "{message}");
 }

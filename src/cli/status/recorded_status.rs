@@ -1,7 +1,6 @@
 //! The part of the ledger that `rekeyd status` reads.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -35,8 +34,8 @@ pub(super) struct RecordedStatus {
 
 impl RecordedStatus {
     /// Reads everything in one snapshot; empty without a ledger.
-    pub(super) fn read(ledger: &Path) -> Result<Self, LedgerError> {
-        let Some(reader) = LedgerReader::open_existing(ledger)? else {
+    pub(super) fn read(reader: Option<&LedgerReader>) -> Result<Self, LedgerError> {
+        let Some(reader) = reader else {
             return Ok(Self::default());
         };
         let snapshot = reader.snapshot()?;

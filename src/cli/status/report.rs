@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::status::key_status::{KeyStatus, key_status, unmanaged_key_status};
@@ -10,7 +11,7 @@ use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
 use crate::config::settings::Settings;
 use crate::core::state::KeyState;
-use crate::ledger::LedgerError;
+use crate::ledger::LedgerReader;
 
 /// How a report is read.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub(crate) struct StatusReport {
     is_blocked: bool,
     /// The keys that are configured, and those whose credentials still live.
     pub(crate) keys: Vec<KeyStatus>,
+    /// The ledger, if there is one.
+    pub(crate) ledger: Option<LedgerReader>,
 }
 
 impl StatusReport {
@@ -46,9 +49,13 @@ impl StatusReport {
         key: Option<&str>,
         now: Timestamp,
     ) -> Result<Self, Failure> {
-        let mut recorded = match RecordedStatus::read(&settings.ledger) {
-            Ok(recorded) => recorded,
+        let ledger = match open_ledger(source.daemon, settings).await {
+            Ok(ledger) => ledger,
             Err(error) => return Err(report_unreadable(settings, source, error).await?),
+        };
+        let mut recorded = match RecordedStatus::read(ledger.as_ref()) {
+            Ok(recorded) => recorded,
+            Err(error) => return Err(report_unreadable(settings, source, error.into()).await?),
         };
         let process = if source.is_offline {
             ProcessStatus::Unknown
@@ -92,6 +99,7 @@ impl StatusReport {
             problems,
             is_blocked,
             keys,
+            ledger,
         })
     }
 
@@ -118,7 +126,7 @@ impl StatusReport {
 async fn report_unreadable(
     settings: &Settings,
     source: ReportSource<'_>,
-    error: LedgerError,
+    error: Failure,
 ) -> Result<Failure, Failure> {
     if !source.is_offline && !source.is_json {
         let process = ProcessStatus::observe(settings, source.daemon, None).await;
@@ -126,5 +134,5 @@ async fn report_unreadable(
             output::print(format!("problem: {problem}\n").as_bytes())?;
         }
     }
-    Ok(error.into())
+    Ok(error)
 }

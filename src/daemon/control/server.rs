@@ -27,8 +27,9 @@ use crate::config::settings::ConfigText;
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::tracker::IncomingRequest;
+use crate::ledger;
 use crate::net::http_server::{self, ConnectionLimits};
-use crate::platform::{file_access, users};
+use crate::platform::{file_access, run_blocking, users};
 
 /// The mode of the socket: its owner and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
@@ -43,6 +44,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The limit of connections: more than the commands that wait for a daemon at
 /// one time, and few compared with the file descriptors of a process.
 const MAX_CONNECTIONS: usize = 128;
+
+/// How long a copy of the ledger may take.
+const COPY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time for which peers can read their responses when rekeyd stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -110,6 +114,8 @@ struct ControlState {
     requests: mpsc::UnboundedSender<IncomingRequest>,
     /// The groups that may change anything, and the response of `GET /daemon`.
     config: Mutex<ControlConfig>,
+    /// Held while the ledger is copied.
+    copying: tokio::sync::Mutex<()>,
 }
 
 /// The settings of the server that the configuration determines.
@@ -170,6 +176,7 @@ impl ControlServer {
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
+            copying: tokio::sync::Mutex::default(),
         });
         let (shutdown, stopped) = watch::channel(false);
         let server_run = http_server::serve(
@@ -281,6 +288,7 @@ fn routes(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/daemon", get(daemon_info))
         .route("/configuration", get(configuration_text))
+        .route("/ledger", get(ledger_copy))
         .route("/{verb}", post(handle_request))
         .fallback(not_found)
         .with_state(state)
@@ -289,7 +297,7 @@ fn routes(state: Arc<ControlState>) -> Router {
 async fn not_found() -> Response {
     error_response(
         StatusCode::NOT_FOUND,
-        "there is GET /daemon, GET /configuration and POST /rotate, /revoke, /hold, /release, /adopt, \
+        "there is GET /daemon, GET /configuration, GET /ledger and POST /rotate, /revoke, /hold, /release, /adopt, \
          /adopt-from-sinks, /pause, \
          /resume and /reload"
             .to_owned(),
@@ -315,6 +323,23 @@ async fn configuration_text(
     }
     let reason = format!("you may not read {}", file.display());
     error_response(StatusCode::FORBIDDEN, reason)
+}
+
+/// Returns a copy of the ledger, which has no secret, to whoever may connect.
+async fn ledger_copy(State(state): State<Arc<ControlState>>) -> Response {
+    let path = PathBuf::from(&state.lock_config().info.ledger);
+    // One at a time: it is in memory.
+    let _copying = state.copying.lock().await;
+    let describe = || "a copy of the ledger".to_owned();
+    match run_blocking(describe, COPY_TIMEOUT, move || {
+        ledger::copy_to_memory(&path)
+    })
+    .await
+    {
+        Ok(Ok(content)) => content.into_response(),
+        Ok(Err(error)) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
 }
 
 async fn handle_request(

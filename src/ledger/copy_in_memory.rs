@@ -1,0 +1,57 @@
+//! The ledger as it is at one moment, in memory: the daemon shows it to who may look and
+//! may not open the file, since whoever can open it can lock it.
+
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
+
+/// The largest copy: it is in the memory of both processes.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The two bytes of the header that say whether the database has a log.
+const VERSION_BYTES: std::ops::Range<usize> = 18..20;
+const WITHOUT_LOG: [u8; 2] = [1, 1];
+
+/// Returns the content of the ledger at `path`, with its log, also beside its writer in
+/// this process. Blocks.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub fn copy_to_memory(path: &Path) -> Result<Vec<u8>, LedgerError> {
+    let copy = || -> Result<Vec<u8>, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let size: u64 = connection.query_row(sql, [], |row| row.get(0))?;
+        if size > MAX_BYTES {
+            return Err(LedgerError::Open {
+                path: path.to_owned(),
+                reason: "it is too large to be shown by the control socket; ask as root or as \
+                         rekeyd's user"
+                    .to_owned(),
+            });
+        }
+        let mut content = connection.serialize(MAIN_DB)?.to_vec();
+        if let Some(versions) = content.get_mut(VERSION_BYTES) {
+            versions.copy_from_slice(&WITHOUT_LOG);
+        }
+        Ok(content)
+    };
+    copy().map_err(|error| into_open_error(path, error))
+}
+
+/// Opens a copy that [`copy_to_memory`] returned.
+///
+/// # Errors
+/// It is none.
+pub(super) fn open_copy(content: &[u8]) -> Result<Connection, LedgerError> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.deserialize_read_exact(MAIN_DB, content, content.len(), true)?;
+    Ok(connection)
+}
