@@ -4,6 +4,7 @@
 //! notices only when no answer comes.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -71,18 +72,30 @@ impl<S> Layer<S> for OpenedConnections {
 #[derive(Debug, Clone)]
 pub(super) struct ObservedConnector<S>(S);
 
-impl<S: Service<R>, R> Service<R> for ObservedConnector<S> {
+impl<S, R> Service<R> for ObservedConnector<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> S::Future {
-        // A request outside of `observe` has nobody to tell.
-        let _ = HAS_OPENED.try_with(|opened| opened.store(true, Ordering::Relaxed));
-        self.0.call(request)
+    fn call(&mut self, request: R) -> Self::Future {
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            let connected = connecting.await;
+            // The client opens a connection while a kept one is about to become
+            // free, and goes on opening it outside of the request if that was
+            // faster: only one that is open in the request is the request's.
+            if connected.is_ok() {
+                let _ = HAS_OPENED.try_with(|opened| opened.store(true, Ordering::Relaxed));
+            }
+            connected
+        })
     }
 }

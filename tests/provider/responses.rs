@@ -407,6 +407,57 @@ async fn request_on_a_kept_connection_without_an_answer_is_sent_once_more() {
     assert_eq!(seen, ["GET", "GET", "GET", "GET", "DELETE", "DELETE"]);
 }
 
+/// The next page is asked for while the connection of the last one is just becoming free,
+/// so that the client begins to open another one, too.
+#[tokio::test]
+async fn every_page_of_a_list_is_sent_once_more() {
+    let (url, requests) = paging_server(6).await;
+    let listed = adapter(&url).list(&Scope::AdminKeys).await.unwrap().value;
+    assert_eq!(listed.len(), 6);
+    let seen = *requests.lock().unwrap();
+    assert!(seen >= 6, "{seen}");
+}
+
+/// Returns the URL of a server with so many pages, which answers the first request of each
+/// connection and closes it after the second, and the number of all requests.
+async fn paging_server(pages: usize) -> (Url, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(Mutex::new(0));
+    let shared = Arc::clone(&count);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let count = Arc::clone(&shared);
+            tokio::spawn(async move {
+                let request = crate::canned_server::read_request(&mut stream).await;
+                if request.is_empty() {
+                    return;
+                }
+                *count.lock().unwrap() += 1;
+                let after = request.split("after=key_").nth(1);
+                let after = after.and_then(|rest| rest.split([' ', '&']).next());
+                let number: usize = after.map_or(0, |text| text.parse().unwrap()) + 1;
+                let body = format!(
+                    r#"{{"data":[{{"id":"key_{number}"}}],"has_more":{}}}"#,
+                    number < pages
+                );
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+                let answer = format!("{head}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if !crate::canned_server::read_request(&mut stream)
+                    .await
+                    .is_empty()
+                {
+                    *count.lock().unwrap() += 1;
+                }
+            });
+        }
+    });
+    let url = format!("http://127.0.0.1:{port}/v1");
+    (url.parse().unwrap(), count)
+}
+
 #[tokio::test]
 async fn neither_a_create_nor_a_request_on_a_new_connection_is_repeated() {
     let (url, requests) = hanging_up_server(0).await;
