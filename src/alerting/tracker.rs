@@ -62,7 +62,8 @@ impl AlertTracker {
         raised: BTreeMap<Alert, Timestamp>,
         now: Timestamp,
     ) -> Self {
-        let conditions = raised.keys().filter(|alert| alert.key.is_none());
+        let is_condition = |alert: &&Alert| alert.key.is_none() && !alert.kind.is_one_time();
+        let conditions = raised.keys().filter(is_condition);
         Self {
             subscriptions,
             unconfirmed: conditions.cloned().collect(),
@@ -165,6 +166,27 @@ impl AlertTracker {
         self.enqueue_notification(alert, state, since, text, entropy, now);
     }
 
+    /// Records that people know of an event: another notification names it.
+    fn raise_silently(&mut self, alert: Alert, since: Timestamp, entropy: &dyn Entropy) {
+        if self.is_active(&alert) {
+            return;
+        }
+        let at = time::whole_seconds(since);
+        self.active_alerts.insert(alert.clone(), at);
+        let id = self.new_notification_id(entropy, since);
+        self.outbox.enqueue(OutboxEntry {
+            notification: Notification {
+                id,
+                created_at: at,
+                state: NotificationState::OneTime,
+                alert,
+                since: at,
+                text: String::new(),
+            },
+            channels: Vec::new(),
+        });
+    }
+
     fn resolve(&mut self, alert: Alert, text: String, entropy: &dyn Entropy, now: Timestamp) {
         if let Some(since) = self.active_alerts.remove(&alert) {
             self.enqueue_notification(
@@ -178,15 +200,7 @@ impl AlertTracker {
         }
     }
 
-    fn enqueue_notification(
-        &mut self,
-        alert: Alert,
-        state: NotificationState,
-        since: Timestamp,
-        text: String,
-        entropy: &dyn Entropy,
-        now: Timestamp,
-    ) {
+    fn new_notification_id(&self, entropy: &dyn Entropy, now: Timestamp) -> NotificationId {
         let mut id = [0; 8];
         if entropy.fill(&mut id).is_err() {
             // The id has to be unique, not random.
@@ -196,9 +210,22 @@ impl AlertTracker {
             );
             id = (seconds << 20).wrapping_add(count).to_be_bytes();
         }
+        NotificationId::new(id)
+    }
+
+    fn enqueue_notification(
+        &mut self,
+        alert: Alert,
+        state: NotificationState,
+        since: Timestamp,
+        text: String,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
+        let id = self.new_notification_id(entropy, now);
         let channels = self.subscriptions.recipients(&alert, state);
         let notification = Notification {
-            id: NotificationId::new(id),
+            id,
             created_at: time::whole_seconds(now),
             state,
             alert,

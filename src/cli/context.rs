@@ -12,6 +12,7 @@ use crate::cli::logging::LogFormat;
 use crate::cli::passed_key::passed_admin_key;
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment};
+use crate::core::first_few::join_few;
 use crate::core::secret_text::{self, SecretForm};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
@@ -75,10 +76,10 @@ pub(super) fn load_configuration(
 pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Failure> {
     let mut keys = settings.keys.iter();
     keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
-        let names: Vec<_> = settings.keys.iter().map(|key| key.name.as_str()).collect();
+        let names = settings.keys.iter().map(|key| &key.name);
         Failure::Other(format!(
             "no key {name:?} is configured; there are: {}",
-            names.join(", ")
+            join_few(names)
         ))
     })
 }

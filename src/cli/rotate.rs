@@ -10,6 +10,7 @@ use crate::cli::dispatch::{execute, report_results, send};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::core::duration;
+use crate::core::first_few::join_few;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -70,8 +71,7 @@ impl RotateCommand {
         for outcome in &response.outcomes {
             output::report_warning(&outcome.message);
         }
-        let names: Vec<_> = also.iter().map(String::as_str).collect();
-        if !self.yes && !confirm(&format!("go on with {}, too?", names.join(", ")))? {
+        if !self.yes && !confirm(&format!("go on with {}, too?", join_few(&also)))? {
             return Err(Failure::Other("nothing is begun".to_owned()));
         }
         let request = self.request(also.into_iter().collect());

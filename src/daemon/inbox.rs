@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
 use crate::daemon::control::protocol::{
@@ -146,7 +147,7 @@ impl Inbox {
             Ok(removed) if removed.is_empty() => format!("took {file}"),
             Ok(removed) => format!(
                 "took {file}; no longer configured, and rotated no more: {}",
-                reload::join_names(&removed)
+                join_few(&removed)
             ),
             Err(error) => error.to_string(),
         };

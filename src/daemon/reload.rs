@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::Problem;
 use crate::config::settings::Settings;
+use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
@@ -50,7 +51,7 @@ pub enum ReloadError {
          its keys back and reload; to rotate none of them on purpose, stop rekeyd, or restart it \
          with this file",
         file.display(),
-        join_names(keys)
+        join_few(keys)
     )]
     NoKeys {
         /// The configuration file.
@@ -58,19 +59,6 @@ pub enum ReloadError {
         /// The keys that would not be rotated any more.
         keys: Vec<KeyName>,
     },
-}
-
-/// The number of keys that a message names.
-const NAMED_KEYS: usize = 10;
-
-/// Returns the first of these names, and the number of the others.
-pub(crate) fn join_names(keys: &[KeyName]) -> String {
-    let names: Vec<_> = keys.iter().take(NAMED_KEYS).map(KeyName::as_str).collect();
-    let names = names.join(", ");
-    match keys.len().saturating_sub(NAMED_KEYS) {
-        0 => names,
-        others => format!("{names} and {others} more"),
-    }
 }
 
 fn join_lines(problems: &[Problem]) -> String {
@@ -127,7 +115,7 @@ impl Runtime {
                 if !removed.is_empty() {
                     tracing::warn!(
                         "no longer configured, and rotated no more: {}",
-                        join_names(removed)
+                        join_few(removed)
                     );
                 }
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::core::condition::Condition;
 use crate::core::duration;
+use crate::core::first_few::join_few;
 use crate::core::ids::{KeyName, Label};
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
@@ -175,14 +176,25 @@ pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCre
 }
 
 fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential]) {
-    for unknown in new.iter().filter(|unknown| unknown.is_lookalike) {
-        let name = unknown.name.as_deref().unwrap_or_default();
-        tracing::warn!(
-            credential = %unknown.id,
-            "{} bears the name {name}, which looks like a label of this configuration, but it is \
-             not in this ledger; it is left alone: `rekeyd audit` shows more",
-            unknown.id
-        );
+    let lookalikes = new.iter().filter(|unknown| unknown.is_lookalike);
+    match lookalikes.clone().collect::<Vec<_>>()[..] {
+        [] => {}
+        [only] => {
+            let name = only.name.as_deref().unwrap_or_default();
+            tracing::warn!(
+                credential = %only.id,
+                "{} bears the name {name}, which looks like a label of this configuration, but it \
+                 is not in this ledger; it is left alone: `rekeyd audit` shows more",
+                only.id
+            );
+        }
+        ref all => tracing::warn!(
+            count = all.len(),
+            "{} credentials bear names that look like labels of this configuration, but they are \
+             not in this ledger: {}; they are left alone: `rekeyd audit` shows all",
+            all.len(),
+            join_few(lookalikes.map(|one| &one.id))
+        ),
     }
     let unrecognized = new.iter().filter(|unknown| !unknown.is_lookalike).count();
     if unrecognized > 0 {

@@ -68,7 +68,8 @@ impl Ledger {
             .await
     }
 
-    /// Returns the oldest pending notification of `channel`.
+    /// Returns the oldest pending notification of `channel`. Lookalikes come last: whoever
+    /// may create credentials decides how many there are.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -314,16 +315,20 @@ fn next_notification(
         .prepare_cached(
             "SELECT n.*, t.attempts, t.retry_at
              FROM outbox_entry t JOIN notification n ON n.id = t.notification_row
-             WHERE t.channel = ?1 AND t.outcome IS NULL ORDER BY t.notification_row LIMIT 1",
+             WHERE t.channel = ?1 AND t.outcome IS NULL
+             ORDER BY n.alert_kind = ?2, t.notification_row LIMIT 1",
         )?
-        .query_row([channel.as_str()], |row| {
-            Ok(PendingNotification {
-                row_id: row.get("id")?,
-                notification: read_notification(row)?,
-                attempts: row.get("attempts")?,
-                retry_at: rows::timestamp_column(row, "retry_at")?,
-            })
-        })
+        .query_row(
+            params![channel.as_str(), AlertKind::Lookalike.as_str()],
+            |row| {
+                Ok(PendingNotification {
+                    row_id: row.get("id")?,
+                    notification: read_notification(row)?,
+                    attempts: row.get("attempts")?,
+                    retry_at: rows::timestamp_column(row, "retry_at")?,
+                })
+            },
+        )
         .optional()?;
     Ok(found)
 }

@@ -90,12 +90,17 @@ impl DispatcherFixture {
     }
 
     async fn record_notification(&self, number: u8) {
+        self.record(number, AlertKind::Failing, NotificationState::Raised)
+            .await;
+    }
+
+    async fn record(&self, number: u8, kind: AlertKind, state: NotificationState) {
         let key = KeyName::new(&format!("k{number}")).unwrap();
         let notification = Notification {
             id: NotificationId::new([number; 8]),
             created_at: time::whole_seconds(self.clock.now()),
-            state: NotificationState::Raised,
-            alert: Alert::for_key(&key, AlertKind::Failing),
+            state,
+            alert: Alert::for_key(&key, kind),
             since: time::whole_seconds(self.clock.now()),
             text: number.to_string(),
         };
@@ -151,6 +156,22 @@ async fn notifications_are_sent_once_and_in_order() {
     assert_eq!(fixture.take_attempts(), attempts(&[(0, "1"), (0, "2")]));
     fixture.run_worker(MINUTE).await;
     assert_eq!(fixture.take_attempts(), []);
+}
+
+/// Whoever may create credentials decides how many lookalikes there are.
+#[tokio::test(start_paused = true)]
+async fn lookalikes_hold_up_no_alarm() {
+    let fixture = DispatcherFixture::start(false).await;
+    fixture.run_worker(MINUTE).await;
+    fixture.take_attempts();
+    let (kind, state) = (AlertKind::Lookalike, NotificationState::OneTime);
+    for number in 3..=5 {
+        fixture.record(number, kind, state).await;
+    }
+    fixture.record_notification(6).await;
+    fixture.run_worker(MINUTE).await;
+    let order = ["6", "3", "4", "5"].map(|text| (60, text));
+    assert_eq!(fixture.take_attempts(), attempts(&order));
 }
 
 #[tokio::test(start_paused = true)]

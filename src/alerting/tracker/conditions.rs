@@ -31,6 +31,7 @@ impl AlertTracker {
         let active: BTreeMap<_, _> = active.iter().map(condition_alert).collect();
         let raised = self.active_alerts.keys();
         let raised = raised.take_while(|alert| alert.key.is_none());
+        let raised = raised.filter(|alert| !alert.kind.is_one_time());
         let known = raised.chain(self.condition_since.keys()).cloned();
         // Worst first, whether they are raised or resolved.
         let alerts: BTreeSet<_> = known.chain(active.keys().cloned()).collect();

@@ -1,15 +1,21 @@
 //! The alerts of a key, its rotations and its lookalikes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use super::AlertTracker;
 use crate::core::alert::{self, AlertContext};
+use crate::core::first_few::join_few;
 use crate::core::health::{alertable_error, paused_repair};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{Alert, AlertKind, EventKind, NotificationState};
 use crate::core::redact;
 use crate::core::state::{KeyState, Lookalike, Rotation, Trigger};
 use crate::platform::entropy::Entropy;
+
+/// The number of keys up to which the lookalikes of each are a notice of their own.
+const MAX_LOOKALIKE_NOTICES: usize = 3;
 
 impl AlertTracker {
     /// Records the current credential of a key as known before anybody
@@ -134,28 +140,72 @@ impl AlertTracker {
     }
 
     /// Queues notifications of credentials at the provider whose names look
-    /// like labels of this ledger.
+    /// like labels of this ledger: few, however many there are. Whoever may create
+    /// credentials decides their number, and they hold up no alarm.
     pub(crate) fn notify_lookalikes(
         &mut self,
         lookalikes: &[Lookalike],
         entropy: &dyn Entropy,
         now: Timestamp,
     ) {
+        let mut new: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for lookalike in lookalikes {
-            let key = &lookalike.key;
-            let alert = Alert::for_credential(key, AlertKind::Lookalike, &lookalike.id);
-            if !self.subscriptions.matches(&alert) {
-                continue;
+            let alert = lookalike_alert(lookalike);
+            if self.subscriptions.matches(&alert) && !self.is_active(&alert) {
+                new.entry(&lookalike.key).or_default().push(lookalike);
             }
-            let text = format!(
-                "{} bears the name {}, which looks like a label of {key}, but it is not in this \
-                 ledger; it is left alone: `rekeyd audit` shows more",
-                lookalike.id,
-                redact::sanitize_name(&lookalike.name)
-            );
+        }
+        let notices: Vec<_> = if new.len() > MAX_LOOKALIKE_NOTICES {
+            vec![(None, new.into_values().flatten().collect())]
+        } else {
+            let notices = new.into_iter();
+            notices.map(|(key, found)| (Some(key), found)).collect()
+        };
+        for (key, found) in notices {
+            let Some(first) = found.first() else {
+                continue;
+            };
+            let alert = Alert {
+                key: key.cloned(),
+                ..lookalike_alert(first)
+            };
+            let text = describe_lookalikes(key, &found);
             self.raise(alert, NotificationState::OneTime, now, text, entropy, now);
+            for lookalike in found {
+                self.raise_silently(lookalike_alert(lookalike), now, entropy);
+            }
         }
     }
+}
+
+/// Returns the alert of one lookalike.
+fn lookalike_alert(lookalike: &Lookalike) -> Alert {
+    Alert::for_credential(&lookalike.key, AlertKind::Lookalike, &lookalike.id)
+}
+
+/// Describes to people the new lookalikes of a key, or those of many keys.
+fn describe_lookalikes(key: Option<&KeyName>, found: &[&Lookalike]) -> String {
+    if let ([only], Some(key)) = (found, key) {
+        return format!(
+            "{} bears the name {}, which looks like a label of {key}, but it is not in this \
+             ledger; it is left alone: `rekeyd audit` shows more",
+            only.id,
+            redact::sanitize_name(&only.name)
+        );
+    }
+    let labels = match key {
+        Some(key) => format!("labels of {key}"),
+        None => {
+            let keys: BTreeSet<_> = found.iter().map(|one| &one.key).collect();
+            format!("labels of {} keys", keys.len())
+        }
+    };
+    format!(
+        "{} credentials bear names that look like {labels}, but they are not in this ledger: {}; \
+         they are left alone: `rekeyd audit` shows all",
+        found.len(),
+        join_few(found.iter().map(|one| &one.id))
+    )
 }
 
 /// Returns the current rotation of a key, unless its credential was adopted.

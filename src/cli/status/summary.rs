@@ -6,6 +6,7 @@ use crate::cli::notes;
 use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::status::key_status::KeyStatus;
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
+use crate::core::first_few::join_few;
 use crate::core::state::{DeferralKind, DeliveryState, Rotation};
 use crate::core::{duration, time};
 
@@ -99,7 +100,7 @@ fn sinks_text(status: &KeyStatus) -> String {
 fn overlap_text(status: &KeyStatus, screen: &Screen, now: Timestamp) -> String {
     let overlap = status.overlap.iter();
     let texts = overlap.filter_map(|rotation| revocation_text(rotation, screen, now));
-    texts.collect::<Vec<_>>().join(", ")
+    join_few(texts)
 }
 
 /// Returns when an earlier credential that lives is revoked.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::core::duration;
+use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::daemon::control::command_outcome::{continuation, receive};
@@ -208,14 +209,14 @@ fn hold_warning(engine: &Engine, state: &KeyState) -> String {
     });
     let ids: Vec<_> = held
         .filter_map(|rotation| rotation.credential.as_ref())
-        .map(|credential| credential.id.as_str())
+        .map(|credential| &credential.id)
         .collect();
     if ids.is_empty() {
         return String::new();
     }
     format!(
         "\nwarning: {} stays until its hold is over; `rekeyd release {}` ends it",
-        ids.join(", "),
+        join_few(ids),
         state.key
     )
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange};
 use crate::core::decide::revocation::OtherHolder;
+use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::reported_time::EXPIRY_FIELD;
@@ -388,9 +389,5 @@ fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[Si
 }
 
 fn join_ids(credentials: &[&ListedCredential]) -> String {
-    let ids: Vec<_> = credentials
-        .iter()
-        .map(|one| one.metadata.id.as_str())
-        .collect();
-    ids.join(", ")
+    join_few(credentials.iter().map(|one| &one.metadata.id))
 }

@@ -1,6 +1,7 @@
 //! Compares keys that targets hold with what the provider shows of credentials, and
 //! describes them to people.
 
+use crate::core::first_few::join_few;
 use crate::core::secret::{EndMatch, Secret, compare_end};
 use crate::core::state::CredentialMetadata;
 
@@ -33,10 +34,9 @@ fn compare(key: &Secret, credential: &CredentialMetadata) -> EndMatch {
 
 /// Describes keys by their ends, as the provider shows them.
 pub(super) fn describe_keys(keys: &[Secret]) -> String {
-    let ends: Vec<_> = keys.iter().map(shown_end).collect();
-    match ends.as_slice() {
-        [end] => format!("a key that ends in {end}"),
-        ends => format!("keys that end in {}", ends.join(", ")),
+    match keys {
+        [key] => format!("a key that ends in {}", shown_end(key)),
+        keys => format!("keys that end in {}", join_few(keys.iter().map(shown_end))),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::core::decide::due::expiry_window;
 use crate::core::decide::revocation::{
     Blocker, Observation, OtherHolder, RevocationReason, has_newer_current, holding_sinks,
 };
+use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, overlap_or_default, sink_hold};
@@ -214,8 +215,7 @@ impl Worker {
         let credential = rotation.credential.as_ref();
         let credential = credential.map_or("the credential", |held| held.id.as_str());
         let key = &self.state.key;
-        let names: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
-        let names = names.join(", ");
+        let names = join_few(sinks);
         let unmoved = others.iter().find(|other| {
             other.rotation.phase != Phase::Retired
                 && !has_newer_current(&other.rotation, &other.key)
@@ -341,12 +341,8 @@ impl Worker {
             })
         });
         self.record(changes.collect()).await?;
-        let ids: Vec<_> = selected
-            .iter()
-            .filter_map(|rotation| rotation.credential.as_ref())
-            .map(|credential| credential.id.as_str())
-            .collect();
-        let ids = ids.join(", ");
+        let credentials = selected.iter().filter_map(|one| one.credential.as_ref());
+        let ids = join_few(credentials.map(|credential| &credential.id));
         Ok(match until {
             Some(until) if visible_hold_end(until).is_none() => {
                 format!("the schedule does not revoke {ids} before `rekeyd release`")

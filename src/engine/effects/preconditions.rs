@@ -8,6 +8,7 @@ mod preflight;
 use std::time::Duration;
 
 use crate::core::decide::revocation::wants_successor;
+use crate::core::first_few::join_few;
 use crate::core::ids::CredentialId;
 use crate::core::state::Trigger;
 use crate::core::time;
@@ -179,8 +180,7 @@ impl Worker {
             return Ok(Readiness::Ready);
         }
         let proposed = self.likely_current(&lookalikes).await;
-        let lookalikes: Vec<_> = lookalikes.iter().map(CredentialId::as_str).collect();
-        let (key, ids) = (&self.state.key, lookalikes.join(", "));
+        let (key, ids) = (&self.state.key, join_few(&lookalikes));
         let problem = format!(
             "no rotation begun: this ledger knows nothing of {key}, but the provider has live \
              credentials that look like it ({ids}). If the ledger was lost, restore it from a \

@@ -12,6 +12,7 @@ use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::provider::ErrorKind;
 use crate::sink::Acceptance;
 
+use super::captured_log::CapturedLog;
 use super::fake::{Fakes, key};
 use super::{HOUR, rotation_request};
 
@@ -163,6 +164,75 @@ async fn a_lookalike_is_notified_once() {
             fakes.query_rows(NOTIFICATIONS_SQL),
             ["billing lookalike once"]
         );
+        engine.stop().await;
+    }
+}
+
+/// Whoever may create credentials decides how many lookalikes there are.
+#[tokio::test]
+async fn many_lookalikes_are_one_notification() {
+    let names: Vec<_> = (0..3_000)
+        .map(|number| {
+            let label = format!("billing-20261123T030000Z-{number:06x}");
+            (format!("key_{number:04}"), label)
+        })
+        .collect();
+    let named = names
+        .iter()
+        .map(|(id, label)| (id.as_str(), label.as_str()));
+    let fakes = Fakes::new(&named.collect::<Vec<_>>());
+    fakes.write_ledger(Vec::new()).await;
+    let (lines, _guard) = CapturedLog::capture();
+    for _ in 0..2 {
+        let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Lookalike]).await;
+        fakes.run_for(&mut engine, HOUR).await;
+        let texts = fakes.query_rows("SELECT text FROM notification");
+        let [text] = texts.as_slice() else {
+            panic!("{} notifications", texts.len());
+        };
+        let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
+        for text in [text, &problem] {
+            assert!(text.len() < 800, "{text}");
+            assert!(text.matches("key_").count() <= 11, "{text}");
+        }
+        assert!(text.starts_with("3000 credentials"), "{text}");
+        assert!(problem.contains("and 2990 more"), "{problem}");
+        engine.stop().await;
+    }
+    assert_eq!(lines.lines_with("WARN", "3000 credentials").len(), 1);
+    // A later one is an event of its own.
+    fakes.add_credential("key_late", "billing-20261124T030000Z-5f3a9c");
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Lookalike]).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    let texts = fakes.query_rows("SELECT text FROM notification ORDER BY id");
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[1].starts_with("key_late bears the name"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn lookalikes_of_many_keys_are_one_notification_of_the_daemon() {
+    let names: Vec<_> = (0..5)
+        .map(|number| {
+            let label = format!("app-{number}-20261123T030000Z-5f3a9c");
+            (format!("key_{number}"), label)
+        })
+        .collect();
+    let named = names
+        .iter()
+        .map(|(id, label)| (id.as_str(), label.as_str()));
+    let fakes = Fakes::new(&named.collect::<Vec<_>>());
+    fakes.write_ledger(Vec::new()).await;
+    for _ in 0..2 {
+        let keys = (0..5).map(|number| {
+            let name = KeyName::new(&format!("app-{number}")).unwrap();
+            fakes.managed_key(name, |_| {})
+        });
+        let mut engine = open(&fakes, keys.collect(), &[EventKind::Lookalike]).await;
+        fakes.run_for(&mut engine, HOUR).await;
+        assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), ["lookalike once"]);
+        let texts = fakes.query_rows("SELECT text FROM notification");
+        let expected = "5 credentials bear names that look like labels of 5 keys";
+        assert!(texts[0].starts_with(expected), "{texts:?}");
         engine.stop().await;
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::core::duration;
+use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::daemon::control::pending_item::{PendingItem, WaitCondition};
 use crate::daemon::control::pending_request::PendingRequest;
@@ -211,14 +212,9 @@ impl PendingRequest {
     }
 
     pub(super) fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
-        let names: Vec<_> = engine
-            .configured_keys()
-            .iter()
-            .map(KeyName::to_string)
-            .collect();
         let reason = format!(
             "no key {key} is configured; there are: {}",
-            names.join(", ")
+            join_few(engine.configured_keys())
         );
         self.refuse(key.as_str(), &reason);
     }
