@@ -22,8 +22,9 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
 use crate::sink::Sink;
 
-/// The time limit of the check of the ledger.
-const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of the check of the ledger, every page and index of which is read while no
+/// rekeyd runs.
+const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The time limit of the look at the folders of sinks' files.
 const FOLDER_CHECK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -205,12 +205,20 @@ impl Worker {
         flags.iter().any(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// Raises the ledger's condition after a failed commit. If only this key's changes
-    /// contradict its rows, reads the rows instead: the ledger counts.
+    /// Raises the ledger's condition after a failed commit, also if another program changed
+    /// the key's rows. If only this key's changes are impossible, reads the rows instead: the
+    /// ledger counts.
     async fn handle_ledger_error(&mut self, error: &LedgerError) {
         if !error.is_content_error() {
             raise_ledger_condition(&self.services.conditions, error);
             return;
+        }
+        if let LedgerError::Corrupt(found) = error {
+            let (ledger, key) = (&self.services.ledger, &self.state.key);
+            if let Err(damaged) = ledger.report_contradiction(key, found).await {
+                raise_ledger_condition(&self.services.conditions, &damaged);
+                return;
+            }
         }
         tracing::error!(key = %self.state.key, "{error}");
         let is_changed = self.read_state().await.unwrap_or(false);

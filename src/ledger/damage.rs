@@ -20,4 +20,7 @@ pub enum LedgerDamage {
     /// The content is not what was written.
     #[error("its content is damaged ({0})")]
     Malformed(String),
+    /// A row is not what this process wrote last.
+    #[error("another program changed its rows ({0})")]
+    Contradictory(String),
 }

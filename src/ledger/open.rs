@@ -161,6 +161,13 @@ impl OpenLedger {
         }
     }
 
+    /// Notes that the content is damaged, which the next check reports.
+    pub(super) fn mark_damaged(&mut self, damage: LedgerDamage) {
+        if let Some(watch) = &mut self.watch {
+            drop(watch.mark(damage));
+        }
+    }
+
     /// Handles the result of a check of the pages. A ledger that another process wrote and
     /// that is undamaged is noted, so that its log counts after a kill.
     pub(super) fn finish_page_check(&mut self, found: Result<Option<FileStamp>, String>) {

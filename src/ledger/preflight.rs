@@ -16,7 +16,7 @@ use crate::ledger::lock::WriterLock;
 use crate::ledger::open::into_open_error;
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
-use crate::ledger::{first_release, kept_file, read_only};
+use crate::ledger::{first_release, kept_file, read, read_only};
 
 /// The folder that systemd creates when the service starts, with a folder in it for each
 /// instance (`StateDirectory=` in the units).
@@ -132,17 +132,17 @@ fn check_content(
     host: Option<&str>,
 ) -> Result<Option<PendingMigration>, LedgerError> {
     let origin = read_only::check_log(path)?;
-    // Before the connection, whose locks this would drop.
-    let must_check = origin.is_uncertain() && WriterLock::holder(path).is_none();
+    // A running writer checks the pages itself. Looked up before the connection, whose locks
+    // this would drop.
+    let must_check = WriterLock::holder(path).is_none();
     let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
-    let (log, index) = (
-        sibling_path(path, "-wal").exists(),
-        sibling_path(path, "-shm").exists(),
-    );
+    let log = sibling_path(path, "-wal").metadata();
+    let log = log.ok().map(|found| found.len());
+    let index = sibling_path(path, "-shm").exists();
     let (connection, version) = match (can_read, log, index) {
-        (true, true, true) => read_only::open_any_version(path)?,
-        // A plain connection would make SQLite create both files.
-        (true, false, false) => read_only::open_immutable(path)?,
+        (true, Some(_), true) => read_only::open_any_version(path)?,
+        // A plain connection would make SQLite create the files that are missing.
+        (true, None | Some(0), _) => read_only::open_immutable(path)?,
         _ => return Ok(None),
     };
     if must_check && let Err(error) = check_integrity(&connection) {
@@ -151,6 +151,9 @@ fn check_content(
         } else {
             into_open_error(path, error)
         });
+    }
+    if must_check && version == LedgerVersion::CURRENT {
+        read::key_states(&connection, None).map_err(|error| into_open_error(path, error))?;
     }
     identity::check_identity(&connection, path, version, configured)
         .and_then(|()| identity::check_host(&connection, path, version, host))

@@ -13,6 +13,7 @@ use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::ledger::changed_names::ChangedNames;
+use crate::ledger::damage::LedgerDamage;
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
@@ -506,6 +507,27 @@ impl Ledger {
             .send(WriterMessage::CheckFiles(sender))
             .map_err(|_| LedgerError::WriterStopped)?;
         reply.await.unwrap_or(Err(LedgerError::WriterStopped))
+    }
+
+    /// Notes that a row of `key` is not as this process wrote it, with what was found,
+    /// and checks the files as [`Ledger::check_files`] does. Does nothing if a commit of
+    /// another key has changed rows of `key`.
+    ///
+    /// # Errors
+    /// As [`Ledger::check_files`].
+    pub(crate) async fn report_contradiction(
+        &self,
+        key: &KeyName,
+        found: &str,
+    ) -> Result<(), LedgerError> {
+        if self.stale_keys.has(key) {
+            return Ok(());
+        }
+        let damage = LedgerDamage::Contradictory(found.to_owned());
+        self.messages
+            .send(WriterMessage::MarkDamaged(damage))
+            .map_err(|_| LedgerError::WriterStopped)?;
+        self.check_files().await
     }
 
     /// Returns the rotations whose latest deadline of a leak was set at a time after `now`,

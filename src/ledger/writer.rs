@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::{MAX_BATCH_SIZE, WriteOperation, reply_all, run_transaction};
@@ -24,6 +25,7 @@ enum WriterTask {
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
+    MarkDamaged(LedgerDamage),
     Close(oneshot::Sender<()>),
 }
 
@@ -60,6 +62,7 @@ impl Mailbox {
             WriterMessage::CheckFiles(reply) => return WriterTask::CheckFiles(reply),
             WriterMessage::CheckRoom(reply) => return WriterTask::CheckRoom(reply),
             WriterMessage::PagesChecked(found) => return WriterTask::PagesChecked(found),
+            WriterMessage::MarkDamaged(damage) => return WriterTask::MarkDamaged(damage),
             WriterMessage::Close(reply) => return WriterTask::Close(reply),
         };
         while operations.len() < MAX_BATCH_SIZE
@@ -70,6 +73,7 @@ impl Mailbox {
                 WriterMessage::CheckFiles(_)
                 | WriterMessage::CheckRoom(_)
                 | WriterMessage::PagesChecked(_)
+                | WriterMessage::MarkDamaged(_)
                 | WriterMessage::Close(_) => {
                     self.postponed = Some(message);
                     break;
@@ -107,6 +111,7 @@ fn execute(mut ledger: OpenLedger, task: WriterTask) -> Option<OpenLedger> {
         WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
         WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
         WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
+        WriterTask::MarkDamaged(damage) => ledger.mark_damaged(damage),
         WriterTask::Close(reply) => {
             close(ledger, reply);
             return None;
@@ -132,7 +137,7 @@ pub(super) async fn run_with_faults(
                 drop(reply.send(Ok(())));
                 continue;
             }
-            WriterTask::PagesChecked(_) => continue,
+            WriterTask::PagesChecked(_) | WriterTask::MarkDamaged(_) => continue,
             WriterTask::Close(reply) => return close(ledger, reply),
         };
         let outcome = match disk.before_transaction().await {

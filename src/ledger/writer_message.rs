@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::group_commit::WriteOperation;
 
@@ -17,6 +18,8 @@ pub(super) enum WriterMessage {
     /// The pages were checked, with the ledger's stamp at the start if another process had
     /// written it, or are damaged.
     PagesChecked(Result<Option<FileStamp>, String>),
+    /// The ledger's content is damaged.
+    MarkDamaged(LedgerDamage),
     /// Close the ledger, and reply when it is closed.
     Close(oneshot::Sender<()>),
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -254,10 +254,19 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
     }
     assert_eq!(world.keys().len(), created, "{case}");
 
-    // People know of every credential, and the log does.
+    assert_people_know(&world, daemon, damage.expected, &case);
+    assert_eq!(world.keys().len(), created, "{case}");
+    if log_content.is_some() {
+        let is_kept = fs::read(&log_file).ok() == log_content;
+        assert!(is_kept, "{case}: the log is another one");
+    }
+}
+
+/// Asserts that people know of the damage and of every credential, and that the log does.
+fn assert_people_know(world: &TestEnv, daemon: Daemon, expected: &str, case: &str) {
     let notices = fs::read_to_string(world.path("notices")).unwrap();
     let log = daemon.stop();
-    for (id, name) in live(&world) {
+    for (id, name) in live(world) {
         for text in [&notices, &log] {
             assert!(
                 text.contains(&id) && text.contains(&name),
@@ -265,12 +274,7 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
             );
         }
     }
-    assert!(notices.contains(damage.expected), "{case}: {notices}");
-    assert_eq!(world.keys().len(), created, "{case}");
-    if log_content.is_some() {
-        let is_kept = fs::read(&log_file).ok() == log_content;
-        assert!(is_kept, "{case}: the log is another one");
-    }
+    assert!(notices.contains(expected), "{case}: {notices}");
 }
 
 fn assert_each_damage_is_noticed(rotates_meanwhile: bool) {
@@ -291,6 +295,64 @@ fn damaged_files_stop_an_idle_daemon() {
 #[test]
 fn damaged_files_stop_a_rotating_daemon() {
     assert_each_damage_is_noticed(true);
+}
+
+/// What contradicts the rows that rekeyd wrote is no matter of one key.
+#[test]
+fn rows_that_another_program_changed_stop_every_key() {
+    for (case, sql) in [
+        (
+            "another phase",
+            "UPDATE rotation SET phase = 'revoked', revoked_at = '2001-01-01T00:00:00Z'
+             WHERE key = 'busy' AND phase = 'current'",
+        ),
+        (
+            "another sequence",
+            "UPDATE key_state SET sequence = sequence + 1 WHERE key = 'busy'",
+        ),
+    ] {
+        let (world, mut daemon, metrics) = rotating_world();
+        write_ledger(&world.path("ledger.db"))
+            .execute_batch(sql)
+            .unwrap();
+        let _ = world.run(&["rotate", "busy", "--no-wait"]);
+        let line = daemon.wait_for("changed under rekeyd");
+        let expected = "another program changed its rows";
+        assert!(line.contains(expected), "{case}: {line}");
+        assert_eq!(get(&metrics, "/readyz").0, 503, "{case}");
+        let created = world.keys().len();
+        for key in ["busy", "idle"] {
+            let output = world.run(&["rotate", key]);
+            assert_eq!(output.status.code(), Some(1), "{case}: {key}");
+        }
+        assert_eq!(world.keys().len(), created, "{case}");
+        assert_people_know(&world, daemon, expected, case);
+    }
+}
+
+/// What a writer left is not always whole, whatever the times of the file are.
+#[test]
+fn check_reads_every_index_of_a_ledger_without_a_writer() {
+    let world = TestEnv::start(&[]);
+    world.configure(&crate::support::file_key_text("1h"));
+    world.ok(&["once"]);
+    world.ok(&["check"]);
+    let path = world.path("ledger.db");
+    let root: u64 = {
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'rotation_by_key_and_start'";
+        let ledger = read_ledger(&path);
+        ledger.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let modified = path.metadata().unwrap().modified().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // The number of the page's entries (https://www.sqlite.org/fileformat.html, 1.6).
+    file.write_at(&[0, 0], (root - 1) * 4096 + 3).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    let check = world.run(&["check"]);
+    assert_eq!(check.status.code(), Some(1));
+    let problem = text(&check.stderr);
+    assert!(problem.contains("ledger.path"), "{problem}");
 }
 
 /// Without the folder, neither the ledger nor a lock shows that the daemon runs.
