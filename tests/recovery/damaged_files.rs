@@ -396,7 +396,7 @@ fn lost_rotations_are_reported_by_the_next_start() {
     shell(&world, "mv ledger.db backup.db; : > ledger.db");
     world.ok(&["restore", world.path("backup.db").to_str().unwrap()]);
     let output = world.run(&["once"]);
-    assert!(text(&output.stderr).contains("looks like a label"));
+    assert!(text(&output.stderr).contains("of this configuration, but"));
     let audit = world.run(&["audit", "--json"]);
     assert_eq!(audit.status.code(), Some(1), "a person decides");
     let audit: Vec<Value> = serde_json::from_slice(&audit.stdout).unwrap();

@@ -267,11 +267,8 @@ fn assert_backup_counts(world: &TestEnv, recorded: &[Value], case: &str) {
     let created = world.keys().len();
     let output = world.run(&["once"]);
     let log = text(&output.stderr);
-    assert!(
-        log.contains("looks like a label of this configuration"),
-        "{case}: {log}"
-    );
-    let compared = log.find("looks like a label").unwrap();
+    assert!(log.contains("of this configuration, but"), "{case}: {log}");
+    let compared = log.find("of this configuration, but").unwrap();
     let rotated = log.find("rotating ").unwrap_or(log.len());
     assert!(compared < rotated, "{case}: {log}");
     assert!(world.keys().len() >= created, "{case}");
@@ -298,7 +295,7 @@ fn assert_ways(stop: Stop) {
                 Expected::Counts if way.name == "an empty file" => {
                     let output = world.run(&["once"]);
                     let log = text(&output.stderr);
-                    assert!(log.contains("looks like a label"), "{case}: {log}");
+                    assert!(log.contains("of this configuration, but"), "{case}: {log}");
                 }
                 Expected::Counts => assert_backup_counts(&world, &recorded, &case),
                 Expected::Refused => {
