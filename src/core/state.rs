@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
 pub use self::file_note::FileNote;
+pub(crate) use self::rotation::phase_as_newest;
 pub use self::rotation::{
     CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, MissingSince, RevocationDeadline,
     Rotation, Trigger, visible_hold_end,
@@ -24,7 +25,8 @@ pub struct KeyState {
     pub key: KeyName,
     /// The sequence of its newest rotation, 0 before the first.
     pub sequence: u64,
-    /// The phase of its newest rotation; none before the first.
+    /// The phase of its newest rotation, by [`Rotation::phase_as_newest`]; none before the
+    /// first.
     pub newest_phase: Option<Phase>,
     /// The newest rotation that is or was current.
     pub last_current: Option<LastCurrent>,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
-use crate::core::state::{KeyState, LastCurrent, Rotation};
+use crate::core::state::{KeyState, LastCurrent, Rotation, Trigger, phase_as_newest};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
@@ -98,12 +98,14 @@ fn live_rotations_sql(filter: &str) -> String {
 fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, LedgerError> {
     let mut live = state.live.iter().rev();
     if let Some(newest) = live.find(|rotation| rotation.sequence == state.sequence) {
-        return Ok(Some(newest.phase));
+        return Ok(Some(newest.phase_as_newest()));
     }
     let found = connection
-        .prepare_cached("SELECT phase FROM rotation WHERE key = ?1 AND sequence = ?2")?
+        .prepare_cached("SELECT phase, \"trigger\" FROM rotation WHERE key = ?1 AND sequence = ?2")?
         .query_row(params![state.key.as_str(), state.sequence], |row| {
-            rows::phase_column(row, "phase")
+            let trigger = rows::parsed_column(row, "trigger", Trigger::from_text)?;
+            let phase = rows::phase_column(row, "phase")?;
+            Ok(phase.map(|phase| phase_as_newest(trigger, phase)))
         })
         .optional()?;
     Ok(found.flatten())

@@ -373,6 +373,77 @@ fn admin_key_in_an_unadopted_file_is_kept() {
     world.ok(&["adopt", "app", &id]);
 }
 
+/// What an earlier ledger made is adopted as `audit` says, one after the other, and none
+/// of it asks for a further credential.
+#[test]
+fn adopted_beside_a_delivered_credential_is_retired() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "revoke-when-idle-for = \"0s\"\n");
+    world.ok(&["rotate", "a"]);
+    let current = file(&world, "a");
+    let ids: Vec<_> = (0..3)
+        .map(|number| create_manually(&world, &format!("by hand {number}")).0)
+        .collect();
+    for id in &ids {
+        let adopted = world.ok(&["adopt", "a", id]);
+        assert!(adopted.contains("as retired of a"), "{adopted}");
+        world.ok(&["once"]);
+    }
+    assert_eq!(file(&world, "a"), current);
+    assert_eq!(world.history().len(), 4);
+    // Each goes one overlap later.
+    let is_gone = || {
+        world.run(&["once"]);
+        let live = world.live_ids();
+        ids.iter().all(|id| !live.contains(id))
+    };
+    assert!((0..50).any(|_| is_gone()), "{:?}", world.history());
+    world.ok(&["once"]);
+    assert_eq!(world.history().len(), 4, "their end asks for no rotation");
+    assert_eq!(file(&world, "a"), current);
+}
+
+/// A consumer whose file holds no key is given one at once, unless its key waits for the
+/// schedule anyway, or an operator insists.
+#[test]
+fn adoption_for_an_empty_file_says_when_it_is_delivered() {
+    for (content, initial, force, is_delivered) in [
+        (None, "now", false, true),
+        (Some(""), "now", false, true),
+        (Some("changeme\n"), "now", false, true),
+        (None, "now", true, false),
+        (None, "scheduled", false, false),
+    ] {
+        let world = TestEnv::start(&[]);
+        configure(
+            &world,
+            &["a"],
+            &format!("initial-rotation = \"{initial}\"\n"),
+        );
+        let (id, _) = create_manually(&world, "by hand");
+        if let Some(content) = content {
+            write(&world.path("a.key"), content);
+        }
+        let force: &[&str] = if force { &["--force"] } else { &[] };
+        let adopted = world.ok(&[&["adopt", "a", &id], force].concat());
+        let (phase, promise) = if is_delivered {
+            ("stranded", "so a rotation delivers a new one")
+        } else {
+            ("current", "`rekeyd rotate a` delivers one now")
+        };
+        for part in [&format!("as {phase} of a"), "a.key", promise] {
+            assert!(adopted.contains(part), "{part}: {adopted}");
+        }
+        world.ok(&["once"]);
+        assert_eq!(world.history().len(), 1 + usize::from(is_delivered));
+        let is_there = |one: &str| one.starts_with("sk-admin-");
+        let held = fs::read_to_string(world.path("a.key"));
+        assert_eq!(held.is_ok_and(|held| is_there(&held)), is_delivered);
+        world.ok(&["rotate", "a"]);
+        assert!(is_there(&file(&world, "a")));
+    }
+}
+
 /// Configures a key with a file, and one of rekeyd's own.
 fn configure_beside_own(world: &TestEnv, key: &str, own: &str) {
     let options = "schedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\

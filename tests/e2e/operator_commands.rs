@@ -121,11 +121,9 @@ fn manually_created_credential_is_adopted_once() {
     let world = rotated(1);
     let created = create_manually(&world, "somebody");
     let adopted = world.ok(&["adopt", "billing", &created]);
-    assert_eq!(
-        adopted,
-        format!("adopted {created} as stranded of billing\n")
-    );
-    assert_eq!(phase(&world, 0), "stranded");
+    let start = format!("adopted {created} as retired of billing: every sink holds");
+    assert!(adopted.starts_with(&start), "{adopted}");
+    assert_eq!(phase(&world, 0), "retired");
     let again = world.run(&["adopt", "billing", &created]);
     assert_eq!(again.status.code(), Some(1));
     assert!(

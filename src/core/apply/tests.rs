@@ -649,7 +649,7 @@ proptest! {
                 let others: Vec<_> = state.live.iter().filter(|other| other.id != row.id).cloned().collect();
                 prop_assert_eq!(broken_invariant(&others, row), None);
             }
-            prop_assert_eq!(rows.last().map(|row| row.phase), state.newest_phase);
+            prop_assert_eq!(rows.last().map(|row| row.phase_as_newest()), state.newest_phase);
             prop_assert!(state.sequence >= sequence);
             let last = rows.iter().rev().find(|row| row.current_at.is_some());
             let is_lost = last.is_some_and(|row| row.phase == Phase::Revoked);

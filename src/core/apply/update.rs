@@ -194,7 +194,7 @@ impl KeyUpdate {
             });
         }
         if after.sequence == self.state.sequence {
-            self.state.newest_phase = Some(after.phase);
+            self.state.newest_phase = Some(after.phase_as_newest());
         }
         let last = self.state.last_current.map_or(0, |last| last.sequence);
         if after.current_at.is_some() && after.sequence >= last {

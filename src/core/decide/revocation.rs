@@ -19,6 +19,7 @@ use jiff::Timestamp;
 pub use self::candidate::{Candidate, OtherHolder};
 pub use self::deferral::{DeferReason, Deferral};
 use self::deferral::{FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE};
+use self::due_time::was_passed_over;
 pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
 pub use self::holding_sinks::holding_sinks;
 use self::leak::defer_unreplaced;
@@ -251,9 +252,24 @@ fn blocker(
         (RevocationReason::Operator { force: true }, Some(_)) => None,
         (RevocationReason::Operator { force: false }, Some(_)) => {
             let sinks = all_holding_sinks(candidate, observation, now);
-            (!sinks.is_empty()).then_some(Blocker::HeldBy(sinks))
+            if !sinks.is_empty() {
+                return Some(Blocker::HeldBy(sinks));
+            }
+            overlap_of_passed_over(candidate, now).map(|at| Blocker::NotDue(Some(at)))
         }
     }
+}
+
+/// Returns the end of the overlap of a credential that no sink was seen to hold when a
+/// key adopted it. Its consumers may have read it before.
+fn overlap_of_passed_over(candidate: &Candidate<'_>, now: Timestamp) -> Option<Timestamp> {
+    let others = candidate.others.iter().map(|other| &other.rotation);
+    let passed_over = candidate.rotation.into_iter().chain(others);
+    passed_over
+        .filter(|rotation| was_passed_over(rotation))
+        .filter_map(|rotation| rotation.revoke_after)
+        .filter(|at| *at > now || !candidate.is_clock_trusted)
+        .max()
 }
 
 /// Keeps a credential that rekeyd authenticates with, or may. An operator can insist

@@ -94,6 +94,12 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// Returns the phase that decides, of the newest rotation, whether a next one is due.
+    #[must_use]
+    pub const fn phase_as_newest(&self) -> Phase {
+        phase_as_newest(self.trigger, self.phase)
+    }
+
     /// Returns the earliest time of creation of what its create made.
     #[must_use]
     pub fn earliest_creation(&self) -> Timestamp {
@@ -336,5 +342,16 @@ impl Trigger {
         Self::ALL
             .into_iter()
             .find(|trigger| trigger.as_str() == text)
+    }
+}
+
+/// Returns the phase that decides whether a rotation is due after one with this trigger.
+/// An adopted credential that ended was no attempt, so nothing is retried: it counts as
+/// retired.
+pub(crate) const fn phase_as_newest(trigger: Trigger, phase: Phase) -> Phase {
+    if matches!((trigger, phase), (Trigger::Adopted, Phase::Revoked)) {
+        Phase::Retired
+    } else {
+        phase
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::active_credential::CredentialUsage;
-use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange};
+use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange, Transition};
 use crate::core::decide::revocation::OtherHolder;
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::InitialRotation;
 use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::secret::Secret;
 use crate::core::state::{CredentialMetadata, Rotation};
@@ -219,13 +220,18 @@ impl Worker {
                 other.rotation.name.as_deref().unwrap_or_default()
             )));
         }
+        // An open rotation will become current, so the adopted one must not.
+        let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
+        let is_passed_over = self.is_passed_over(&found.metadata, held);
+        let empty = empty_target(managed, &found.metadata, held).filter(|_| !has_other);
+        // No consumer waits for the schedule, unless the operator says so.
+        let is_replaced_now =
+            empty.is_some() && !force && managed.policy.initial_rotation == InitialRotation::Now;
         let mut id = [0; 8];
         if let Err(error) = self.services.entropy.fill(&mut id) {
             return Err(CommandError::Rejected(error.to_string()));
         }
-        // An open rotation will become current, so the adopted one must not.
-        let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
-        let event = if has_other {
+        let event = if has_other || is_replaced_now {
             LifecycleEvent::AdoptedAlongside
         } else {
             LifecycleEvent::Adopted
@@ -242,17 +248,79 @@ impl Worker {
                 .filter_map(|other| other.rotation.hold_until)
                 .max(),
             event,
-            sinks: managed.all_sinks(),
+            sinks: if is_passed_over {
+                Vec::new()
+            } else {
+                managed.all_sinks()
+            },
             operator,
         };
+        let rotation = adoption.rotation.clone();
         // The trouble that asked for the adoption is over: the key has a credential.
         let recovered = (!has_other).then_some(Change::Schedule(ScheduleChange::Recovered));
         let changes = [Change::from(adoption)].into_iter().chain(recovered);
         self.record(changes.collect()).await?;
-        let phase = if has_other { "stranded" } else { "current" };
+        if is_passed_over {
+            return self
+                .retire_passed_over(managed, &rotation, credential)
+                .await;
+        }
+        let phase = if event == LifecycleEvent::Adopted {
+            "current"
+        } else {
+            "stranded"
+        };
+        let key = &self.state.key;
+        let mut message = format!("adopted {credential} as {phase} of {key}");
+        match empty {
+            Some(sink) if is_replaced_now => message.push_str(&format!(
+                ": {sink} holds no key, so a rotation delivers a new one, and {credential} goes \
+                 one overlap later"
+            )),
+            Some(sink) => message.push_str(&format!(
+                "; {sink} holds no key before the next rotation; `rekeyd rotate {key}` delivers \
+                 one now"
+            )),
+            None => {}
+        }
+        Ok(message)
+    }
+
+    /// Returns whether every sink is seen to hold the current credential, and none the
+    /// adopted one: nobody needs another rotation then.
+    fn is_passed_over(&self, adopted: &CredentialMetadata, held: &[InspectedTarget]) -> bool {
+        let current = self.state.current().and_then(Rotation::credential);
+        let current = current.filter(|_| self.state.open_rotation().is_none());
+        let holds = |content: &TargetContent, credential: &CredentialMetadata| {
+            holds_credential(content.keys(), credential)
+        };
+        current.is_some_and(|current| {
+            let mut held = held.iter();
+            held.len() > 0
+                && held.all(|(_, content)| holds(content, current) && !holds(content, adopted))
+        })
+    }
+
+    /// Retires an adopted credential that no sink holds. It goes one overlap later, since
+    /// its consumers may have read it before.
+    async fn retire_passed_over(
+        &mut self,
+        managed: &ManagedKey,
+        rotation: &RotationId,
+        credential: &CredentialId,
+    ) -> Result<String, CommandError> {
+        let ends_at = time::after(self.overlap_start(), managed.policy.overlap);
+        let ends_at = time::next_whole_second(ends_at);
+        let retired = Transition {
+            revoke_after: Some(ends_at),
+            ..Transition::new(rotation, LifecycleEvent::Replaced)
+        };
+        self.record(vec![Change::from(retired)]).await?;
         Ok(format!(
-            "adopted {credential} as {phase} of {}",
-            self.state.key
+            "adopted {credential} as retired of {}: every sink holds the current one, so it is \
+             revoked from {} on",
+            self.state.key,
+            time::to_text(ends_at)
         ))
     }
 
@@ -333,6 +401,24 @@ impl Worker {
             !keys.is_empty() && keys.iter().all(is_other) && !is_any_of(keys, known())
         })
     }
+}
+
+/// Returns a required sink whose target holds no key, unless another one holds the
+/// adopted credential.
+fn empty_target<'h>(
+    managed: &ManagedKey,
+    adopted: &CredentialMetadata,
+    held: &'h [InspectedTarget],
+) -> Option<&'h SinkId> {
+    let mut contents = held.iter().map(|(_, content)| content.keys());
+    if contents.any(|keys| holds_credential(keys, adopted)) {
+        return None;
+    }
+    let required = managed.required_sinks();
+    let mut empty = held.iter().filter(|(sink, content)| {
+        matches!(content, TargetContent::NoKey) && required.contains(sink)
+    });
+    empty.next().map(|(sink, _)| sink)
 }
 
 /// Looks at what a target really holds: the file of rekeyd's own credential is no

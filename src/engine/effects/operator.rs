@@ -144,6 +144,14 @@ impl Worker {
                 let message = self.held_message(&rotation, &sinks, &lock.others);
                 return Err(CommandError::Rejected(message));
             }
+            Ok(RevocationOutcome::Blocked(Blocker::NotDue(Some(at)))) => {
+                return Err(CommandError::Rejected(format!(
+                    "{credential} is in its overlap until {}: no sink held it when it was \
+                     adopted, and its consumers may still use it; wait, or leave them with a \
+                     dead key (--force)",
+                    time::to_text(at)
+                )));
+            }
             Ok(RevocationOutcome::Reconfigured) => {
                 return Err(CommandError::Rejected(format!(
                     "the configuration changed before {credential} was revoked; try again"

@@ -1,6 +1,8 @@
 //! The JSON of `status`, `history`, `schedule` and `audit`, and the CSV of
 //! `history`, in several states of the ledger.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::configuration::commands as configuration;
@@ -51,6 +53,8 @@ pub(crate) fn run() -> Recording {
     let first = scenario.create_by_hand("made-by-hand");
     scenario.ok(&["adopt", "scheduled", &first]);
     let second = scenario.create_by_hand("made-by-hand-too");
+    // Nothing shows that the file holds the current credential.
+    fs::remove_file(scenario.path("billing.key")).unwrap();
     scenario.ok(&["adopt", "billing", &second]);
     let adopted = "adopted as current and as stranded";
     record(&mut scenario, &["status", "history", "audit"], adopted);

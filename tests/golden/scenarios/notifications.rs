@@ -64,7 +64,7 @@ pub(crate) fn run_keys() -> Recording {
         key["created_at"] = json!(now - 900_000);
         key["expires_at"] = json!(now + 300_000);
     });
-    scenario.ok(&["adopt", "expiring", &made]);
+    scenario.ok(&["adopt", "expiring", &made, "--force"]);
     notified(&mut scenario, Some("expiring"), "expiring", "begun");
     make_folder(&scenario);
     scenario.ok(&["rotate", "failing", "expiring"]);

@@ -9,7 +9,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::policy::{
     KeyPolicy, SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, overlap_or_default, sink_hold_with,
 };
-use crate::core::state::{KeyState, Rotation};
+use crate::core::state::{KeyState, Rotation, Trigger};
 
 /// The earliest time at which a credential may be revoked without a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +73,19 @@ pub fn sink_overlaps(policy: Option<&KeyPolicy>) -> SinkOverlaps {
     }
 }
 
-/// Returns whether a newer credential of the key is current.
+/// Returns whether a newer credential of the key is current. One that was passed over is
+/// older than the current one, although its row is newer.
 #[must_use]
 pub fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
     key.current()
-        .is_some_and(|current| current.sequence > rotation.sequence)
+        .is_some_and(|current| was_passed_over(rotation) || current.sequence > rotation.sequence)
+}
+
+/// Returns whether a credential was adopted while every sink held the current one: it is
+/// retired from then on, and has no deliveries.
+#[must_use]
+pub(super) fn was_passed_over(rotation: &Rotation) -> bool {
+    rotation.trigger == Trigger::Adopted
+        && rotation.phase == Phase::Retired
+        && rotation.deliveries.is_empty()
 }
