@@ -328,14 +328,20 @@ WHEN OLD.credential_id IS NULL AND NEW.credential_id IS NOT NULL
     AND EXISTS (SELECT 1 FROM rotation WHERE credential_id = NEW.credential_id)
 BEGIN SELECT RAISE(ABORT, 'the credential belongs to another rotation'); END;
 
+-- What has ended is held by nobody any more, although its row keeps the hold: it counts
+-- again if the credential is found alive.
 CREATE VIEW history AS
 SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,
        credential_id, redacted_value, created_at, expires_at, phase, current_at,
-       retired_at, revoke_after, revoked_at, error, is_held AS held, hold_until,
-       CASE WHEN is_held THEN (SELECT e.detail ->> 'by' FROM event_log e
+       retired_at, revoke_after, revoked_at, error,
+       is_held AND phase NOT IN ('revoked', 'failed') AS held,
+       CASE WHEN phase NOT IN ('revoked', 'failed') THEN hold_until END AS hold_until,
+       CASE WHEN is_held AND phase NOT IN ('revoked', 'failed') THEN (
+           SELECT e.detail ->> 'by' FROM event_log e
            WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
        END AS holder,
-       CASE WHEN is_held THEN (SELECT e.detail ->> 'reason' FROM event_log e
+       CASE WHEN is_held AND phase NOT IN ('revoked', 'failed') THEN (
+           SELECT e.detail ->> 'reason' FROM event_log e
            WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
        END AS hold_reason, name
 FROM rotation r;

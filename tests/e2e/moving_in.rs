@@ -323,6 +323,43 @@ fn two_keys_adopt_one_credential() {
     assert_eq!(rows.count(), 2);
 }
 
+/// What was revoked waits for nothing, and nobody holds it.
+#[test]
+fn revoked_shared_credential_is_shown_without_its_hold() {
+    let world = TestEnv::start(&[]);
+    let options = "initial-rotation = \"scheduled\"\nrevoke-when-idle-for = \"0s\"\n";
+    configure(&world, &["a", "b"], options);
+    let (id, secret) = create_manually(&world, "made for both");
+    for key in ["a", "b"] {
+        write(&world.path(&format!("{key}.key")), &secret);
+    }
+    world.ok(&["adopt", "--from-sinks", "--yes"]);
+    world.ok(&["rotate", "a", "--revoke-previous-now"]);
+    world.ok(&["once"]);
+    world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
+    assert!(world.ok(&["history"]).contains("is held until 2031"));
+    // Waiting does nothing here: the other key has not moved.
+    let refused = world.run(&["revoke", &id]);
+    assert_refused(&refused, &["b.key", "rekeyd rotate b", "--force"]);
+    world.ok(&["revoke", &id, "--force"]);
+    assert!(!world.live_ids().contains(&id));
+    let shown = world.ok(&["history"]);
+    assert!(!shown.contains("is held"), "{shown}");
+    for row in world.history() {
+        if row["credential_id"] == id.as_str() {
+            let waits = ["error", "hold_until", "holder", "hold_reason"];
+            let waits = waits.map(|column| row[column].clone());
+            assert!(waits.iter().all(serde_json::Value::is_null), "{row}");
+            assert_eq!(
+                (&row["phase"], &row["held"]),
+                (&"revoked".into(), &0.into())
+            );
+        }
+    }
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(!status.contains("is held"), "{status}");
+}
+
 /// One admin key, pasted everywhere, also as rekeyd's own.
 #[test]
 fn own_admin_key_is_adopted_by_each_key_whose_file_holds_it() {

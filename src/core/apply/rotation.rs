@@ -110,6 +110,10 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
     let mut row = before.clone();
     row.phase = to;
     (row.attempt, row.retry_at, row.missing) = (0, None, None);
+    // Why it was not revoked yet says nothing of one that is.
+    if to == Phase::Revoked && row.deferral.is_some() {
+        row.error = None;
+    }
     (row.deferred_since, row.deferral, row.final_warning) = (None, None, false);
     row.maybe_created &= moved.event != LifecycleEvent::NotCreated;
     let new_name = moved.name.as_ref();
