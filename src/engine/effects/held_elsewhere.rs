@@ -10,18 +10,27 @@ use crate::core::state::{
     CredentialMetadata, Delivery, DeliveryState, KeyState, Rotation, Trigger,
 };
 use crate::engine::effects::held_keys::holds_credential;
-use crate::engine::file_search::{FoundFile, SearchedCredential};
+use crate::engine::file_search::{FileSearch, FoundFile, SearchedCredential};
 use crate::engine::worker::Worker;
+use crate::ledger::Ledger;
 
 /// A file that holds a credential, although no row says so.
-#[derive(Debug, Clone)]
-pub(super) struct Holder {
-    key: KeyName,
-    sink: SinkId,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) key: KeyName,
+    pub(crate) sink: SinkId,
     /// Whether the key has a credential of its own.
     has_current: bool,
     /// Whether the key may adopt the credential.
     may_adopt: bool,
+}
+
+impl Holder {
+    /// Returns the command that moves the consumers of the file to another credential.
+    pub(crate) fn replacing_command(&self) -> String {
+        let replace = if self.has_current { "" } else { " --replace" };
+        format!("`rekeyd rotate {}{replace}`", self.key)
+    }
 }
 
 /// A credential that is kept because files hold it.
@@ -57,13 +66,13 @@ impl HeldElsewhere {
     pub(super) fn advice(&self, credential: &CredentialId) -> String {
         let steps = self.holders.iter().take(NAMED_HOLDERS).map(|holder| {
             let key = &holder.key;
+            let replace = holder.replacing_command();
             match (holder.has_current, holder.may_adopt) {
-                (true, _) => format!("`rekeyd rotate {key}` replaces it there"),
+                (true, _) | (false, false) => format!("{replace} replaces it there"),
                 (false, true) => format!(
                     "`rekeyd adopt {key} {credential}` keeps it until {key} is rotated, or \
-                     `rekeyd rotate {key} --replace` replaces it there"
+                     {replace} replaces it there"
                 ),
-                (false, false) => format!("`rekeyd rotate {key} --replace` replaces it there"),
             }
         });
         let steps: Vec<_> = steps.collect();
@@ -80,11 +89,8 @@ impl Worker {
         rotation: Option<&Rotation>,
         reason: RevocationReason,
     ) -> Vec<Holder> {
-        let searched = SearchedCredential {
-            redacted_value: credential.redacted_value.clone(),
-            finds_possible: rotation.is_some_and(|row| row.trigger == Trigger::Adopted),
-        };
         let mut holders = Vec::new();
+        let searched = searched_credential(credential, rotation);
         for found in self.context.file_search.find(searched).await {
             if found.key == self.state.key {
                 let counts = counts_own_file(reason, rotation);
@@ -93,20 +99,63 @@ impl Worker {
                 }
                 continue;
             }
-            // An unreadable row leaves it uncertain who holds what.
-            let state = self.services.ledger.key_state(&found.key).await;
-            let state = state.unwrap_or_else(|_| KeyState::unknown(found.key.clone()));
-            let mut live = state.live.iter().filter_map(Rotation::credential);
-            // Its row decides.
-            if live.any(|recorded| recorded.id == credential.id) {
-                continue;
-            }
-            if is_unknown_holder(&found, &state, credential) && !has_passed_over(&found, &state) {
-                holders.push(holder_of(&found, &state, rotation));
-            }
+            let ledger = &self.services.ledger;
+            holders.extend(holder_of_other_key(ledger, &found, credential, rotation).await);
         }
         holders
     }
+}
+
+/// Returns the files of other keys that hold a live credential of a key, although those
+/// keys did not adopt it.
+pub(crate) async fn find_unadopted(
+    search: &FileSearch,
+    ledger: &Ledger,
+    state: &KeyState,
+) -> Vec<(CredentialId, Holder)> {
+    let mut holders = Vec::new();
+    for row in &state.live {
+        let Some(credential) = row.credential() else {
+            continue;
+        };
+        let found = search.find(searched_credential(credential, Some(row)));
+        for found in found.await {
+            if found.key != state.key {
+                let holder = holder_of_other_key(ledger, &found, credential, Some(row)).await;
+                holders.extend(holder.map(|holder| (credential.id.clone(), holder)));
+            }
+        }
+    }
+    holders
+}
+
+fn searched_credential(
+    credential: &CredentialMetadata,
+    rotation: Option<&Rotation>,
+) -> SearchedCredential {
+    SearchedCredential {
+        redacted_value: credential.redacted_value.clone(),
+        finds_possible: rotation.is_some_and(|row| row.trigger == Trigger::Adopted),
+    }
+}
+
+/// Returns a file of another key as a holder of a credential, unless that key has a row of
+/// it, which decides.
+async fn holder_of_other_key(
+    ledger: &Ledger,
+    found: &FoundFile,
+    credential: &CredentialMetadata,
+    rotation: Option<&Rotation>,
+) -> Option<Holder> {
+    // An unreadable row leaves it uncertain who holds what.
+    let state = ledger.key_state(&found.key).await;
+    let state = state.unwrap_or_else(|_| KeyState::unknown(found.key.clone()));
+    let mut live = state.live.iter().filter_map(Rotation::credential);
+    if live.any(|recorded| recorded.id == credential.id) {
+        return None;
+    }
+    let holds = is_unknown_holder(found, &state, credential) && !has_passed_over(found, &state);
+    holds.then(|| holder_of(found, &state, rotation))
 }
 
 /// Returns whether the files of the credential's own key count. What the schedule revokes

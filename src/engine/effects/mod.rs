@@ -7,7 +7,7 @@ mod deliver;
 mod discrepancy;
 pub(super) mod drift;
 mod first_write;
-mod held_elsewhere;
+pub(super) mod held_elsewhere;
 mod held_keys;
 mod intent;
 mod leak;

@@ -100,13 +100,16 @@ impl PendingRequest {
             return false;
         }
         let lines: Vec<_> = unnamed.iter().map(|one| one.describe()).collect();
+        let all_end = unnamed.iter().all(|one| one.has_adopted());
+        let step = if all_end {
+            "--yes includes them"
+        } else {
+            "--yes goes on all the same"
+        };
         self.outcomes.push(RequestOutcome {
             about: key.to_string(),
             done: false,
-            message: format!(
-                "{key}: {}; nothing is begun; --yes includes them",
-                lines.join("; ")
-            ),
+            message: format!("{key}: {}; nothing is begun; {step}", lines.join("; ")),
             shared_with: unnamed.iter().map(|one| one.key.to_string()).collect(),
         });
         true
