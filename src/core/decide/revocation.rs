@@ -19,8 +19,9 @@ use jiff::Timestamp;
 pub use self::candidate::{Candidate, OtherHolder};
 pub use self::deferral::{DeferReason, Deferral};
 use self::deferral::{FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE};
-use self::due_time::was_passed_over;
-pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
+pub use self::due_time::{
+    DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps, was_passed_over,
+};
 pub use self::holding_sinks::holding_sinks;
 use self::leak::defer_unreplaced;
 pub use self::leak::{

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::decide::revocation::RevocationReason;
+use crate::core::decide::revocation::{RevocationReason, was_passed_over};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{
@@ -162,9 +162,9 @@ async fn holder_of_other_key(
 /// was compared with them, and what an operator had end at once goes in spite of them.
 fn counts_own_file(reason: RevocationReason, rotation: Option<&Rotation>) -> bool {
     match reason {
-        RevocationReason::Superseded
-        | RevocationReason::Immediate
-        | RevocationReason::Leaked { .. } => false,
+        // No delivery of it was recorded, so no sink was compared with it.
+        RevocationReason::Superseded => rotation.is_some_and(was_passed_over),
+        RevocationReason::Immediate | RevocationReason::Leaked { .. } => false,
         RevocationReason::Orphan => rotation.is_none_or(|row| !row.revoke_now),
         RevocationReason::DuplicateLabel
         | RevocationReason::Eviction

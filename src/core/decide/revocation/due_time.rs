@@ -84,7 +84,7 @@ pub fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
 /// Returns whether a credential was adopted while every sink held the current one: it is
 /// retired from then on, and has no deliveries.
 #[must_use]
-pub(super) fn was_passed_over(rotation: &Rotation) -> bool {
+pub fn was_passed_over(rotation: &Rotation) -> bool {
     rotation.trigger == Trigger::Adopted
         && rotation.phase == Phase::Retired
         && rotation.deliveries.is_empty()
