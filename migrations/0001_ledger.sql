@@ -18,6 +18,8 @@ CREATE TABLE ledger_identity (
     id         INTEGER PRIMARY KEY CHECK (id = 1),
     -- A hash of the host's machine id; NULL where the host has none.
     host       TEXT,
+    -- The configuration file of the latest writer.
+    configuration TEXT,
     created_at TEXT NOT NULL CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
 ) STRICT;
 

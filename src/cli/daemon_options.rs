@@ -9,7 +9,9 @@ use crate::cli::daemon_client::{DaemonClient, connect};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::settings::Settings;
-use crate::config::{self, DEFAULT_FILE, DEFAULT_SOCKET};
+use crate::config::{self, DEFAULT_SOCKET};
+use crate::daemon::runtime;
+use crate::ledger::LedgerReader;
 use crate::platform::file_identity::is_same_file;
 
 /// The options of commands that a running daemon answers, or whose ledger it
@@ -66,7 +68,7 @@ impl DaemonOptions {
     pub(super) async fn settings(&self, options: &GlobalOptions) -> Result<Arc<Settings>, Failure> {
         match self.target(options).await? {
             CommandTarget::File(settings) => {
-                self.check_ledger_is_meant(&settings).await?;
+                Self::check_ledger_is_meant(&settings)?;
                 Ok(settings)
             }
             CommandTarget::Daemon(daemon) => {
@@ -85,29 +87,17 @@ impl DaemonOptions {
         }
     }
 
-    /// Refuses to read the default ledger for another file than the default one, unless the
-    /// command names it or its daemon, or a daemon says that it runs with that very file.
-    async fn check_ledger_is_meant(&self, settings: &Settings) -> Result<(), Failure> {
-        let is_default_file = settings.file == Path::new(DEFAULT_FILE);
-        let is_named = self.ledger.is_some() || self.socket.is_some();
-        if is_named || is_default_file || settings.is_ledger_named {
-            return Ok(());
+    /// Refuses a ledger that the file does not name and that another configuration writes.
+    fn check_ledger_is_meant(settings: &Settings) -> Result<(), Failure> {
+        let configuration = runtime::configuration_identity(settings);
+        // Whoever cannot read the ledger asks the daemon, which says what it works with.
+        let reader = LedgerReader::open_existing(&settings.ledger);
+        match reader {
+            Ok(Some(reader)) if !configuration.names_ledger => {
+                Ok(reader.snapshot()?.check_configuration(&configuration)?)
+            }
+            Ok(_) | Err(_) => Ok(()),
         }
-        if let Some(socket) = &settings.control.socket
-            // A socket that cannot be asked is that of another daemon.
-            && let Ok(Some(daemon)) = connect(socket).await
-            && daemon.writes_ledger(&settings.ledger)
-            && is_same_file(daemon.configuration_file(), &settings.file)
-        {
-            return Ok(());
-        }
-        Err(Failure::Other(format!(
-            "{} names no ledger, and {} is that of {DEFAULT_FILE}, which may be another \
-             organization's; no rekeyd runs with this file that could say so; hint: give the file \
-             its own [ledger] path, or name the ledger with --ledger",
-            settings.file.display(),
-            settings.ledger.display()
-        )))
     }
 
     fn apply(&self, settings: Arc<Settings>) -> Arc<Settings> {
@@ -120,6 +110,7 @@ impl DaemonOptions {
         }
         if let Some(ledger) = &self.ledger {
             changed.ledger = absolute(ledger);
+            changed.is_ledger_named = true;
         }
         Arc::new(changed)
     }

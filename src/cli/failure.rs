@@ -108,9 +108,9 @@ impl Failure {
 pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
     match error {
         LedgerError::Locked { .. } => exit_code::TRY_AGAIN,
-        LedgerError::IdentityMismatch { .. } | LedgerError::OtherHost { .. } => {
-            exit_code::CONFIGURATION
-        }
+        LedgerError::IdentityMismatch { .. }
+        | LedgerError::OtherHost { .. }
+        | LedgerError::OtherConfiguration { .. } => exit_code::CONFIGURATION,
         LedgerError::LockFile { .. }
         | LedgerError::LocksUnsupported { .. }
         | LedgerError::NewerVersion { .. }

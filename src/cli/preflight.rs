@@ -69,7 +69,9 @@ pub(crate) async fn check_channels(settings: &Settings, level: CheckLevel) -> Ve
 pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Problem> {
     let location = "ledger.path".to_owned();
     let (path, identity) = (settings.ledger.clone(), runtime::ledger_identity(settings));
-    let check = move || ledger::check_usable(&path, &identity, machine::id().as_deref());
+    let configuration = runtime::configuration_identity(settings);
+    let host = machine::id();
+    let check = move || ledger::check_usable(&path, &identity, &configuration, host.as_deref());
     let describe = || format!("looking at {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, check).await {
         Ok(Ok(notes)) => return Ok(notes),

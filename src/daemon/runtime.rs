@@ -20,8 +20,8 @@ use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
-    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions, RestoredLedger,
-    WriterDriver, WriterLock,
+    self, ConfigurationIdentity, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions,
+    RestoredLedger, WriterDriver, WriterLock,
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
@@ -271,6 +271,7 @@ fn ledger_options(settings: &Settings, can_take_over: bool) -> LedgerOptions {
             id: machine::id(),
             can_take_over,
         },
+        configuration: configuration_identity(settings),
         ..LedgerOptions::new(ledger_identity(settings))
     }
 }
@@ -286,6 +287,15 @@ pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
             .trim_end_matches('/')
             .to_owned(),
         organization: settings.provider.organization.clone().unwrap_or_default(),
+    }
+}
+
+/// Returns the configuration with which the ledger is opened.
+#[must_use]
+pub fn configuration_identity(settings: &Settings) -> ConfigurationIdentity {
+    ConfigurationIdentity {
+        file: Some(settings.file.clone()),
+        names_ledger: settings.is_ledger_named,
     }
 }
 

@@ -94,6 +94,18 @@ pub enum LedgerError {
         /// The identity in the configuration.
         configured: String,
     },
+    /// The ledger was last written with another configuration, and this one names none.
+    #[error("the ledger {} is that of the configuration {}, and {} names no ledger: it may be \
+             another organization's; give this file a `[ledger] path` of its own, or write that \
+             path into it if both are to share the ledger", .path.display(), .recorded.display(), .configured.display())]
+    OtherConfiguration {
+        /// The ledger.
+        path: PathBuf,
+        /// The configuration file of its latest writer.
+        recorded: PathBuf,
+        /// The configuration file that names no ledger.
+        configured: PathBuf,
+    },
     /// Another host wrote the ledger last.
     #[error("the ledger {} was last written on another machine; if that one has stopped for good, \
              `rekeyd run --take-over` makes it this one's; two machines with one ledger revoke \
@@ -196,6 +208,7 @@ impl LedgerError {
             | Self::Copy { .. }
             | Self::IdentityMismatch { .. }
             | Self::OtherHost { .. }
+            | Self::OtherConfiguration { .. }
             | Self::NotADatabase { .. }
             | Self::NotFound { .. }
             | Self::Open { .. }

@@ -1,7 +1,7 @@
 //! The identity of a ledger: the provider and organization whose credentials it records,
 //! and the host that writes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -40,6 +40,47 @@ pub struct HostIdentity {
     pub id: Option<String>,
     /// Whether it may take over a ledger that another host wrote last.
     pub can_take_over: bool,
+}
+
+/// The configuration with which a ledger is opened.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigurationIdentity {
+    /// Its file; without one, nothing is compared or recorded.
+    pub file: Option<PathBuf>,
+    /// Whether it, the service manager or the command names the ledger. The default ledger
+    /// may be that of another organization.
+    pub names_ledger: bool,
+}
+
+/// Rejects a ledger that was last written with another configuration than one that names no
+/// ledger. A file that is gone was renamed, and is not missed.
+///
+/// # Errors
+/// [`LedgerError::OtherConfiguration`], or SQLite's.
+pub(super) fn check_configuration(
+    connection: &Connection,
+    path: &Path,
+    version: LedgerVersion,
+    configuration: &ConfigurationIdentity,
+) -> Result<(), LedgerError> {
+    let Some(file) = configuration
+        .file
+        .as_ref()
+        .filter(|_| !configuration.names_ledger)
+    else {
+        return Ok(());
+    };
+    match read_configuration(connection, version)? {
+        Some(recorded) => match (recorded.canonicalize(), file.canonicalize()) {
+            (Ok(own), Ok(other)) if own != other => Err(LedgerError::OtherConfiguration {
+                path: path.to_owned(),
+                recorded,
+                configured: file.clone(),
+            }),
+            (_, _) => Ok(()),
+        },
+        None => Ok(()),
+    }
 }
 
 /// Rejects a ledger in which a scope has another identity than `configured`. A scope
@@ -91,6 +132,7 @@ pub(super) fn bind(
     now: Timestamp,
     configured: &LedgerIdentity,
     host: Option<&str>,
+    configuration: &ConfigurationIdentity,
 ) -> Result<(), LedgerError> {
     let version = LedgerVersion::CURRENT;
     let recorded = read_identities(connection, version)?;
@@ -117,6 +159,11 @@ pub(super) fn bind(
     }
     if host.is_some() && read_host(connection, version)?.as_deref() != host {
         connection.execute("UPDATE ledger_identity SET host = ?1", [host])?;
+    }
+    let file = configuration.file.as_deref();
+    if file.is_some() && read_configuration(connection, version)?.as_deref() != file {
+        let file = file.map(|file| file.to_string_lossy());
+        connection.execute("UPDATE ledger_identity SET configuration = ?1", [file])?;
     }
     Ok(())
 }
@@ -170,6 +217,19 @@ fn read_host(
     };
     let found = connection.query_row(sql, [], |row| row.get(0)).optional()?;
     Ok(found.flatten())
+}
+
+/// Returns the configuration file of the latest writer.
+pub(super) fn read_configuration(
+    connection: &Connection,
+    version: LedgerVersion,
+) -> Result<Option<PathBuf>, LedgerError> {
+    if !matches!(version, LedgerVersion::Supported(_)) {
+        return Ok(None);
+    }
+    let sql = "SELECT configuration FROM ledger_identity";
+    let found = connection.query_row(sql, [], |row| row.get::<_, Option<String>>(0));
+    Ok(found.optional()?.flatten().map(PathBuf::from))
 }
 
 fn has_rotations(

@@ -53,7 +53,7 @@ pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;
 pub use free_space::disk_advice;
-pub use identity::{HostIdentity, LedgerIdentity};
+pub use identity::{ConfigurationIdentity, HostIdentity, LedgerIdentity};
 pub use last_run::{LastRun, SchedulingCommand};
 pub use lock::WriterLock;
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};

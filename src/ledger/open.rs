@@ -15,7 +15,7 @@ use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
 use crate::ledger::free_space::{FreeSpace, disk_advice};
-use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
+use crate::ledger::identity::{self, ConfigurationIdentity, HostIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{
     IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
     narrow_modes,
@@ -39,6 +39,8 @@ pub struct LedgerOptions {
     pub identity: LedgerIdentity,
     /// The host that opens it.
     pub host: HostIdentity,
+    /// The configuration that it is opened with.
+    pub configuration: ConfigurationIdentity,
     /// The length of the write-ahead log, in pages, at which it is copied into the
     /// ledger; 1000 if not given. A short-lived process sets
     /// [`SHORT_WAL_PAGES`], because the only process that opens a ledger reads the whole
@@ -58,6 +60,7 @@ impl LedgerOptions {
         Self {
             identity,
             host: HostIdentity::default(),
+            configuration: ConfigurationIdentity::default(),
             wal_pages: None,
             checks_pages: false,
             is_synced: true,
@@ -345,6 +348,7 @@ fn configure_and_migrate(
     let host = options.host.id.as_deref();
     // The check precedes the migration: the ledger may belong to an older rekeyd, which
     // could not read it afterwards.
+    identity::check_configuration(connection, path, version, &options.configuration)?;
     identity::check_identity(connection, path, version, &options.identity)?;
     if !options.host.can_take_over {
         identity::check_host(connection, path, version, host)?;
@@ -364,7 +368,13 @@ fn configure_and_migrate(
     // The data that undoes one operation of a batch is small, and needs no file. The
     // temporary data of a migration, before this, is as large as the ledger.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    identity::bind(connection, now, &options.identity, host)?;
+    identity::bind(
+        connection,
+        now,
+        &options.identity,
+        host,
+        &options.configuration,
+    )?;
     // The conditions of an earlier process do not apply to this one. An error is ignored,
     // because the next commit reports a ledger that cannot be written. Without the WHERE,
     // SQLite would write and sync even an empty table.

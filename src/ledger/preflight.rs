@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages};
 use crate::ledger::error::LedgerError;
-use crate::ledger::identity::{self, LedgerIdentity};
+use crate::ledger::identity::{self, ConfigurationIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{IS_DIRECTORY_REASON, READ_ONLY_REASON, network_file_system_at};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::into_open_error;
@@ -52,6 +52,7 @@ pub struct LedgerNotes {
 pub fn check_usable(
     path: &Path,
     configured: &LedgerIdentity,
+    configuration: &ConfigurationIdentity,
     host: Option<&str>,
 ) -> Result<LedgerNotes, LedgerError> {
     let folder = parent_directory(path);
@@ -92,7 +93,7 @@ pub fn check_usable(
         })?;
     }
     Ok(LedgerNotes {
-        pending_migration: check_content(path, configured, host)?,
+        pending_migration: check_content(path, configured, configuration, host)?,
         network_file_system: network_file_system_at(path).or(network_file_system_at(folder)),
     })
 }
@@ -129,6 +130,7 @@ fn resolve_link(path: &Path) -> PathBuf {
 fn check_content(
     path: &Path,
     configured: &LedgerIdentity,
+    configuration: &ConfigurationIdentity,
     host: Option<&str>,
 ) -> Result<Option<PendingMigration>, LedgerError> {
     let origin = read_only::check_log(path)?;
@@ -155,7 +157,8 @@ fn check_content(
     if must_check && version == LedgerVersion::CURRENT {
         read::key_states(&connection, None).map_err(|error| into_open_error(path, error))?;
     }
-    identity::check_identity(&connection, path, version, configured)
+    identity::check_configuration(&connection, path, version, configuration)
+        .and_then(|()| identity::check_identity(&connection, path, version, configured))
         .and_then(|()| identity::check_host(&connection, path, version, host))
         .map_err(|error| into_open_error(path, error))?;
     Ok(match version {

@@ -14,7 +14,9 @@ use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
-use crate::ledger::identity::{LedgerIdentity, check_identity};
+use crate::ledger::identity::{
+    ConfigurationIdentity, LedgerIdentity, check_configuration, check_identity,
+};
 use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
 use crate::ledger::rotation_request::{self, RecordedRequest};
@@ -90,6 +92,19 @@ pub struct LedgerSnapshot<'a> {
 }
 
 impl LedgerSnapshot<'_> {
+    /// Rejects a ledger that was last written with another configuration than one that names
+    /// no ledger.
+    ///
+    /// # Errors
+    /// [`LedgerError::OtherConfiguration`], or the ledger cannot be read.
+    pub fn check_configuration(
+        &self,
+        configuration: &ConfigurationIdentity,
+    ) -> Result<(), LedgerError> {
+        let version = LedgerVersion::CURRENT;
+        check_configuration(&self.transaction, self.path, version, configuration)
+    }
+
     /// Rejects a ledger whose identity is not `configured`.
     ///
     /// # Errors
