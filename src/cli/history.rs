@@ -131,7 +131,8 @@ impl HistoryCommand {
         for request in snapshot.rotation_requests()? {
             let mut shown = self.key.iter();
             if shown.all(|name| name == request.key.as_str()) {
-                lines.push_str(&notes::request_line(&request));
+                let line = notes::request_line(&request);
+                lines.push_str(&format!("{}: {line}\n", request.key));
             }
         }
         Ok(lines)
