@@ -120,14 +120,9 @@ pub fn shorten_redacted(value: &str) -> Option<String> {
     };
     let head = &value[..value.len() - end.len()];
     let bare = end.trim_start_matches(is_separator);
-    let is_plain = bare
-        .chars()
-        .all(|character| character.is_ascii_alphanumeric());
     let shown_end = match bare.len().checked_sub(MAX_END_CHARS) {
         None | Some(0) => end,
-        // A part of a remark would look like an end.
-        Some(_) if !is_plain || is_decorated("", bare, is_upper_cased(head)) => "",
-        Some(hidden) => &bare[hidden..],
+        Some(hidden) => shorten_end(bare, hidden, is_upper_cased(head)).unwrap_or_default(),
     };
     let mut start = head.trim_end_matches(is_mask);
     if start == head {
@@ -138,6 +133,31 @@ pub fn shorten_redacted(value: &str) -> Option<String> {
     let mask = &head[start.len()..];
     let start: String = start.chars().take(MAX_START_CHARS).collect();
     Some(format!("{start}{mask}{shown_end}"))
+}
+
+/// Returns the last characters of an end, without the first `hidden` ones or fewer. None
+/// if it may be, or have, a remark: a part of that would look like an end.
+fn shorten_end(end: &str, hidden: usize, is_upper_cased: bool) -> Option<&str> {
+    if !end.chars().all(is_secret_character) || is_decorated("", end, is_upper_cased) {
+        return None;
+    }
+    // A part of letters alone may look like a word.
+    let longest = hidden.saturating_sub(MIN_END_CHARS);
+    let hidden = match end.rfind(is_separator) {
+        Some(at) if at < hidden => {
+            // A number behind the end, such as its length.
+            let last = &end[at + 1..];
+            if last.chars().all(|character| character.is_ascii_digit()) {
+                return None;
+            }
+            hidden
+        }
+        // A remark is told by the characters of the secret before it.
+        Some(at) => hidden.min(at.saturating_sub(MIN_END_CHARS)),
+        None => hidden,
+    };
+    let mut shown = (longest..=hidden).rev().map(|from| &end[from..]);
+    shown.find(|shown| !is_decorated("", shown, is_upper_cased))
 }
 
 /// Compares an end that stands behind a mask.
@@ -449,6 +469,19 @@ mod tests {
             ("sk-admin-xxxxdef", Some("sk-admin-xxxxdef")),
             ("sk-project-AbCxxxxxxx0def", Some("sk-project-Axxxxxxx0def")),
             ("****-123wxYz", Some("****23wxYz")),
+            ("sk-admin...aca-B_c4", Some("sk-admin...a-B_c4")),
+            ("sk-admin...Zaca-B_c4", Some("sk-admin...a-B_c4")),
+            ("sk-admin...9aB-c4x1y", Some("sk-admin...9aB-c4x1y")),
+            ("sk-admin...Q_9aB-c4x1y", Some("sk-admin...9aB-c4x1y")),
+            ("sk-admin...9aB-c4x1yz", Some("sk-admin...c4x1yz")),
+            ("sk-admin...Yz0-c4x1yzWq", Some("sk-admin...x1yzWq")),
+            ("sk-admin...4wxY-164", Some("sk-admin...wxY-164")),
+            ("sk-admin...9abcdefg", Some("sk-admin...9abcdefg")),
+            // A remark, or a number behind the end.
+            ("sk-admin...wxYz-000164", Some("sk-admin...")),
+            ("sk-admin...wxYz-not-shown", Some("sk-admin...")),
+            ("sk-admin...wxYz (22)", Some("sk-admin...")),
+            ("…wxYz-hash1a", Some("…")),
             ("\"sk-admin...wxYz\"", Some("sk-admin...wxYz")),
             ("hidden", Some("hidden")),
             ("hidden-key", Some("hidden-key")),
@@ -472,6 +505,41 @@ mod tests {
     }
 
     proptest! {
+        /// However many characters of its end a provider shows, what is recorded of it
+        /// tells the secret from others.
+        #[test]
+        fn shortened_end_still_tells_secrets_apart(
+            bodies in prop::array::uniform2("[A-Za-z0-9_-]{16,40}"),
+            mask in prop::sample::select(&["...", "…", "****", "sk-admin-..."][..]),
+            shown in 3_usize..=12,
+        ) {
+            let [secret, other] = bodies.map(|body| format!("sk-admin-{body}"));
+            let end = &secret[secret.len() - shown..];
+            let recorded = shorten_redacted(&format!("{mask}{end}")).unwrap();
+            let kept = recorded.trim_start_matches(mask);
+            prop_assert!(kept.len() <= MAX_END_CHARS + MIN_END_CHARS, "{}", recorded);
+            let own = compare_end(&secret, Some(&recorded));
+            prop_assert_ne!(own, EndMatch::Different, "{} {}", secret, recorded);
+            let digits = |text: &str| text.chars().all(|character| character.is_ascii_digit());
+            let last = end.rsplit(is_separator).next().unwrap_or_default();
+            let may_be_remark = is_decorated("", end, false)
+                || is_decorated("", kept, false)
+                || (last.len() >= MAX_END_CHARS - 1 && digits(last));
+            if !may_be_remark {
+                prop_assert_eq!(own, EndMatch::Same, "{} {}", secret, recorded);
+            }
+            let is_same_end = identifying_end(&secret) == identifying_end(&other);
+            let compared = compare_end(&other, Some(&recorded));
+            let bare = kept.trim_start_matches(is_separator);
+            let is_too_short = bare.len() < MIN_END_CHARS;
+            let is_short_number = is_length(bare) && bare.len() < kept.len();
+            let has_end_of_other = is_decorated(&other, bare, false);
+            if is_same_end || may_be_remark || is_too_short || is_short_number || has_end_of_other {
+                return Ok(());
+            }
+            prop_assert_eq!(compared, EndMatch::Different, "{} {}", other, recorded);
+        }
+
         /// However a provider hides the start of the secret, or all of it, the value is
         /// never taken for another secret's.
         #[test]
