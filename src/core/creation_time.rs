@@ -13,6 +13,16 @@ use crate::core::time;
 /// The most by which this host's clock is trusted where the provider's time is unknown.
 const HOST_CLOCK_TOLERANCE: Duration = time::DAY;
 
+/// The least by which a time of creation may be behind that of the answers: it comes from
+/// another host than they do.
+const MIN_TOLERANCE: Duration = time::HOUR;
+
+/// The most by which the clocks of a provider whose times are trusted differ.
+const SERVER_TOLERANCE: Duration = Duration::from_secs(10);
+
+/// A multiple of this may be a whole hour, or midnight in any zone, and not precise.
+const COARSE: Duration = Duration::from_secs(15 * 60);
+
 /// Returns the earliest time of creation that the provider may show of what a create makes
 /// that is sent at `now`, or later. The provider's clock decides, since that of this host
 /// may be set meanwhile.
@@ -31,20 +41,52 @@ pub fn earliest_by_host_clock(started_at: Timestamp) -> Timestamp {
     time::before(started_at, HOST_CLOCK_TOLERANCE)
 }
 
+/// Returns when a create was intended that has these times in its row: by the provider's
+/// clock, or by this host's where that was unknown.
+#[must_use]
+pub fn intended_at(not_created_before: Option<Timestamp>, started_at: Timestamp) -> Timestamp {
+    let by_host = earliest_by_host_clock(started_at);
+    match not_created_before.filter(|earliest| *earliest != by_host) {
+        Some(earliest) => time::after(earliest, time::CLOCK_TOLERANCE),
+        None => started_at,
+    }
+}
+
 /// Returns whether a credential with this time of creation existed before `earliest`. One
-/// without it may not have. Midnight stands for its day: some providers show no more.
+/// without it may not have.
+///
+/// It counts only where no name tells: providers show days and hours alone, in zones of
+/// their own, and clocks of their own.
 #[must_use]
 pub fn existed_before(created_at: Option<Timestamp>, earliest: Timestamp) -> bool {
-    let day = i64::try_from(time::DAY.as_secs()).unwrap_or(i64::MAX);
-    created_at.is_some_and(|at| {
-        let is_midnight = at.as_second().rem_euclid(day) == 0;
-        let latest = if is_midnight {
-            time::after(at, time::DAY)
-        } else {
-            at
-        };
-        latest < earliest
-    })
+    created_at.is_some_and(|at| time::after(at, tolerance_of(at)) < earliest)
+}
+
+/// Returns whether a time of creation shows by itself that a create which was intended at
+/// `intended_at` made the credential: it is precise, and is none of before.
+#[must_use]
+pub fn proves_creation(created_at: Option<Timestamp>, intended_at: Timestamp) -> bool {
+    let earliest = time::before(intended_at, SERVER_TOLERANCE);
+    let latest = time::after(intended_at, MIN_TOLERANCE);
+    created_at.is_some_and(|at| !is_multiple(at, COARSE) && earliest <= at && at <= latest)
+}
+
+/// Returns how long after a time of creation the credential may have been created.
+fn tolerance_of(created_at: Timestamp) -> Duration {
+    if is_multiple(created_at, time::DAY) {
+        // A date alone may be that of any zone.
+        time::DAY + time::WESTERNMOST_ZONE
+    } else if is_multiple(created_at, COARSE) {
+        // Midnight of some zone.
+        time::DAY
+    } else {
+        MIN_TOLERANCE
+    }
+}
+
+fn is_multiple(at: Timestamp, unit: Duration) -> bool {
+    let unit = i64::try_from(unit.as_secs()).unwrap_or(i64::MAX);
+    at.as_second().rem_euclid(unit) == 0
 }
 
 #[cfg(test)]
@@ -62,12 +104,23 @@ mod tests {
             (None, false, false),
             (Some("2026-11-24T03:00:01Z"), false, false),
             (Some("2026-11-24T02:55:00Z"), false, false),
-            (Some("2026-11-24T02:54:59Z"), true, false),
-            (Some("2026-11-24T00:00:00Z"), false, false),
+            (Some("2026-11-24T02:54:00Z"), false, false),
+            (Some("2026-11-24T01:55:01Z"), false, false),
+            (Some("2026-11-24T01:54:59Z"), true, false),
             (Some("2026-11-23T03:00:01Z"), true, false),
-            (Some("2026-11-23T02:59:59Z"), true, true),
-            (Some("2026-11-23T00:00:00Z"), true, false),
-            (Some("2026-11-22T00:00:00Z"), true, true),
+            (Some("2026-11-23T01:59:59Z"), true, true),
+            // Whole hours and quarters, and days of other zones.
+            (Some("2026-11-24T02:00:00Z"), false, false),
+            (Some("2026-11-23T22:00:00Z"), false, false),
+            (Some("2026-11-23T08:00:00Z"), false, false),
+            (Some("2026-11-23T18:15:00Z"), false, false),
+            (Some("2026-11-23T02:45:00Z"), true, false),
+            (Some("2026-11-22T02:45:00Z"), true, true),
+            // Dates.
+            (Some("2026-11-24T00:00:00Z"), false, false),
+            (Some("2026-11-23T00:00:00Z"), false, false),
+            (Some("2026-11-22T00:00:00Z"), true, false),
+            (Some("2026-11-21T00:00:00Z"), true, true),
             (Some("2026-08-24T03:00:00Z"), true, true),
             (Some("1970-01-01T00:00:00Z"), true, true),
             (Some("2096-10-02T07:06:40Z"), false, false),
@@ -83,5 +136,31 @@ mod tests {
             let earliest = earliest_creation(None, sent);
             assert_eq!(existed_before(created_at, earliest), by_host, "{created:?}");
         }
+    }
+
+    #[test]
+    fn a_precise_time_right_after_the_intent_proves_the_create() {
+        let intended = at("2026-11-24T03:00:07Z");
+        for (created, expected) in [
+            (None, false),
+            (Some("2026-11-24T03:00:07Z"), true),
+            (Some("2026-11-24T02:59:58Z"), true),
+            (Some("2026-11-24T03:01:00Z"), true),
+            (Some("2026-11-24T02:59:30Z"), false),
+            (Some("2026-11-24T02:56:47Z"), false),
+            (Some("2026-11-24T05:00:07Z"), false),
+            (Some("2026-11-24T03:00:00Z"), false),
+            (Some("2026-11-24T03:15:00Z"), false),
+            (Some("2026-11-24T00:00:00Z"), false),
+        ] {
+            let proves = proves_creation(created.map(at), intended);
+            assert_eq!(proves, expected, "{created:?}");
+        }
+        let host = at("2026-11-24T02:00:00Z");
+        let by_provider = Some(earliest_creation(Some(intended), host));
+        assert_eq!(intended_at(by_provider, host), intended);
+        let by_host = Some(earliest_creation(None, host));
+        assert_eq!(intended_at(by_host, host), host);
+        assert_eq!(intended_at(None, host), host);
     }
 }

@@ -91,7 +91,7 @@ fn has_no_offset(text: &str) -> bool {
 }
 
 /// How far the time of the westernmost zone is behind UTC.
-const WESTERNMOST_ZONE: Duration = Duration::from_secs(12 * 3_600);
+pub const WESTERNMOST_ZONE: Duration = Duration::from_secs(12 * 3_600);
 
 /// Parses a date of HTTP or mail with its zone: `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///

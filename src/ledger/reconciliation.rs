@@ -6,13 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::core::creation_time::existed_before;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
+use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::error::LedgerError;
+use crate::ledger::read::name_without_row;
 use crate::ledger::rows::{self, SqlTimestamp};
 
 /// A credential in the provider's list.
@@ -75,8 +76,6 @@ struct RotationRow {
     rotation: RotationId,
     phase: Phase,
     credential: Option<CredentialId>,
-    /// The earliest time of creation of what its create made.
-    earliest: Timestamp,
 }
 
 /// Compares the list of a scope with every row, and returns the states that `is_selected`
@@ -120,8 +119,10 @@ pub(super) fn reconcile(
         }
         let by_id = by_id.pop();
         let by_label = match (&by_id, &remote.name) {
-            (None, Some(name)) => find_rotations_by(connection, "label", name)?.pop(),
-            (Some(_), _) | (None, None) => None,
+            (None, Some(name)) if !had_other_name(connection, scope, &remote)? => {
+                find_rotations_by(connection, "label", name)?.pop()
+            }
+            (Some(_) | None, _) => None,
         };
         let by_label = match (&by_id, by_label) {
             (None, None) if fits_alone(&remote) => {
@@ -130,9 +131,6 @@ pub(super) fn reconcile(
             }
             (_, by_label) => by_label,
         };
-        // No create made what is older, whatever name the provider shows of it.
-        let created_at = remote.metadata.created_at;
-        let by_label = by_label.filter(|row| !existed_before(created_at, row.earliest));
         let (row, is_recorded) = match (by_id, by_label) {
             (Some(row), _) => (row, true),
             // A row without a credential claims the first one with its label.
@@ -221,13 +219,26 @@ fn find_by_changed_name(
     }
 }
 
+/// Returns whether an earlier list showed a credential without a row under a name that is
+/// not the one it has now.
+fn had_other_name(
+    connection: &Connection,
+    scope: &Scope,
+    remote: &RemoteCredential,
+) -> Result<bool, LedgerError> {
+    let listed_as = name_without_row(connection, scope, &remote.metadata.id)?.flatten();
+    let name = remote.name.as_deref().unwrap_or_default();
+    let label = Label::from_recorded(name.to_owned());
+    Ok(listed_as.is_some_and(|earlier| match_label(&label, &earlier) == LabelMatch::Other))
+}
+
 fn find_rotations_by(
     connection: &Connection,
     column: &'static str,
     value: &str,
 ) -> Result<Vec<RotationRow>, LedgerError> {
     let sql = format!(
-        "SELECT key, rotation, phase, credential_id, started_at, not_created_before
+        "SELECT key, rotation, phase, credential_id
          FROM rotation WHERE {column} = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -237,7 +248,7 @@ fn find_rotations_by(
 
 fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, rotation, phase, credential_id, started_at, not_created_before FROM rotation
+        "SELECT key, rotation, phase, credential_id FROM rotation
          WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id",
     )?;
     let rows = statement.query_map([scope.to_string()], read_rotation_row)?;
@@ -252,7 +263,6 @@ fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
         credential: row
             .get::<_, Option<String>>("credential_id")?
             .map(CredentialId::new),
-        earliest: rows::earliest_creation_column(row)?,
     })
 }
 
@@ -275,15 +285,20 @@ pub(super) fn record_reconciliation(
              ON CONFLICT (scope) DO UPDATE SET reconciled_at = ?2",
         )?
         .execute(params![scope, SqlTimestamp(at)])?;
-    let mut update = connection.prepare_cached(
-        "UPDATE unknown_credential SET name = ?4, last_seen_at = ?5
+    // What had another name before it had a label stays known by that one: no create made
+    // it.
+    const NAME: &str = "CASE WHEN name IS NOT NULL
+        AND EXISTS (SELECT 1 FROM rotation WHERE label = ?4) THEN name ELSE ?4 END";
+    let mut update = connection.prepare_cached(&format!(
+        "UPDATE unknown_credential SET name = {NAME}, last_seen_at = ?5
          WHERE scope = ?1 AND credential_id = ?2 AND kind = ?3",
-    )?;
-    let mut insert = connection.prepare_cached(
+    ))?;
+    let mut insert = connection.prepare_cached(&format!(
         "INSERT INTO unknown_credential (scope, credential_id, kind, name, last_seen_at)
          VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (scope, credential_id) DO UPDATE SET kind = ?3, name = ?4, last_seen_at = ?5",
-    )?;
+         ON CONFLICT (scope, credential_id)
+         DO UPDATE SET kind = ?3, name = {NAME}, last_seen_at = ?5",
+    ))?;
     let mut new = Vec::new();
     for credential in unknown {
         let kind = if credential.is_lookalike {

@@ -70,6 +70,12 @@ pub(crate) struct LyingAnswer {
     pub(crate) is_upsert: bool,
     /// Whether the answer has no name.
     pub(crate) is_nameless: bool,
+    /// Whether everything that shows the credential shows this time of creation.
+    pub(crate) is_shown_alike: bool,
+    /// Whether the answer is lost.
+    pub(crate) is_lost: bool,
+    /// Whether a search for a label shows the credential with `id` under it.
+    pub(crate) is_found_by_label: bool,
 }
 
 /// How the provider changes the names that it is sent.
@@ -335,8 +341,17 @@ impl Provider for FakeWorld {
         drop(alive);
         let created_at = self.now() + *self.provider_clock_ahead.lock().unwrap();
         let mut created = self.created.lock().unwrap();
-        created.entry(id.clone()).or_insert(created_at);
+        let shown_at = answer.created_at.filter(|_| answer.is_shown_alike);
+        created
+            .entry(id.clone())
+            .or_insert(shown_at.unwrap_or(created_at));
         drop(created);
+        if answer.is_lost {
+            return Err(ProviderError {
+                effect: Effect::Unknown,
+                ..provider_error("create".to_owned(), ErrorKind::NoAnswer)
+            });
+        }
         let honest = CredentialMetadata {
             created_at: Some(created_at),
             ..metadata(answer.id.as_deref().unwrap_or(&id))
@@ -417,7 +432,12 @@ impl Provider for FakeWorld {
         let ids: Vec<_> = self.live.lock().unwrap().keys().cloned().collect();
         let found = ids.iter().filter_map(|id| self.credential(id));
         let expected = |one: &ListedCredential| one.name.as_deref() == Some(label.as_str());
-        self.respond(found.filter(expected).collect())
+        let mut found: Vec<_> = found.filter(expected).collect();
+        let lie = self.lying_answer.lock().unwrap().clone();
+        if let (true, Some(id)) = (lie.is_found_by_label, &lie.id) {
+            found.push(self.credential_named(id, label.as_str().to_owned()));
+        }
+        self.respond(found)
     }
 
     async fn retrieve(

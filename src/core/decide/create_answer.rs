@@ -33,6 +33,9 @@ pub struct CreateAnswer<'a> {
     pub created_at: Option<Timestamp>,
     /// The earliest time of creation of what the create made.
     pub earliest: Timestamp,
+    /// Whether the credential bears the label, by an answer about its id if the time of
+    /// creation asks for one. Nobody else knows the label, so that its creation is proved.
+    pub bears_label: bool,
     /// The secret in the answer, if it has one.
     pub secret: Option<&'a Secret>,
     /// What the sinks of the key take for a secret.
@@ -208,6 +211,7 @@ pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, Answ
     }
     if let Some(created_at) = answer.created_at
         && existed_before(answer.created_at, answer.earliest)
+        && !answer.bears_label
     {
         let id = id.clone();
         return Err(AnswerProblem::CreatedBefore { id, created_at });
@@ -262,6 +266,7 @@ mod tests {
             listed_as: None,
             created_at: None,
             earliest: Timestamp::UNIX_EPOCH,
+            bears_label: false,
             secret: Some(&secret),
             form: SecretForm::Token,
             origin: SecretOrigin::Unknown,
@@ -285,8 +290,13 @@ mod tests {
             let problem = check(&|answer| answer.listed_as = Some(listed.clone()));
             assert_eq!(problem, Err(AnswerProblem::Existed { id: new.clone() }));
         }
-        let older = check(&|answer| answer.created_at = Some(Timestamp::from_second(-1).unwrap()));
+        let early = Some(Timestamp::from_second(-4_001).unwrap());
+        let older = check(&|answer| answer.created_at = early);
         assert!(matches!(older, Err(AnswerProblem::CreatedBefore { .. })));
+        let labelled = check(&|answer| {
+            (answer.created_at, answer.bears_label) = (early, true);
+        });
+        assert_eq!(labelled, Ok(LabelMatch::Same));
         for name in ["", "Administration Key", "billing-20261123T030000Z-000000"] {
             let problem = check(&|answer| answer.name = Some(name));
             assert!(
@@ -337,6 +347,7 @@ mod tests {
                 listed_as: None,
                 created_at: None,
                 earliest: Timestamp::UNIX_EPOCH,
+                bears_label: true,
                 secret: Some(&secret),
                 form: SecretForm::Token,
                 origin: SecretOrigin::Unknown,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::core::active_credential::SecretOrigin;
 use crate::core::change::{Change, RejectedAnswer};
+use crate::core::creation_time::existed_before;
 use crate::core::decide::create_answer::{
     AnswerProblem, CreateAnswer, Evidence, Resemblance, check_create_answer,
 };
@@ -56,12 +57,39 @@ impl Worker {
             listed_as: ledger.name_without_row(&self.context.scope, id).await?,
             created_at: created.metadata.created_at,
             earliest: self.earliest_creation(rotation),
+            bears_label: self.bears_label(rotation, label, created).await,
             secret,
             form: self.secret_form(),
             origin: secret.map_or(SecretOrigin::Unknown, |secret| provider.origin(secret)),
             resemblance: self.find_resemblance(rotation, created).await?,
         };
         Ok(check_create_answer(&answer))
+    }
+
+    /// Returns whether what a create answered bears its label. If its time of creation is
+    /// one of before, the provider is asked for the id: an answer that is made of an older
+    /// one may have the new label.
+    async fn bears_label(
+        &self,
+        rotation: &RotationId,
+        label: &Label,
+        created: &CreatedCredential,
+    ) -> bool {
+        let is_label = |name: Option<&str>| name == Some(label.as_str());
+        let is_answered = is_label(created.name.as_deref());
+        if !existed_before(
+            created.metadata.created_at,
+            self.earliest_creation(rotation),
+        ) {
+            return is_answered;
+        }
+        match self.retrieve(&created.metadata).await {
+            Ok(answer) => match answer.value {
+                Some(shown) => is_label(shown.name.as_deref()),
+                None => is_answered,
+            },
+            Err(_) => is_answered,
+        }
     }
 
     /// Returns the earliest time of creation of what the create of a rotation made.

@@ -21,6 +21,9 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
 
+/// The ids of credentials that existed before a create, and those that it made.
+type SplitCredentials = (Vec<CredentialId>, Vec<ListedCredential>);
+
 impl Worker {
     fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
         let row = self.state.rotation(rotation);
@@ -216,7 +219,16 @@ impl Worker {
                 return self.record(vec![change]).await;
             }
         };
-        let (existing, found) = self.split_existing(rotation, &label, found).await?;
+        let split = self.split_existing(rotation, &label, found).await?;
+        let (existing, found) = match split {
+            Ok(split) => split,
+            Err(error) if self.is_global_failure(&error).await => return Ok(()),
+            Err(error) => {
+                let (text, after) = (error.to_string(), retry_delay(&error));
+                let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
+                return self.record(vec![change]).await;
+            }
+        };
         if found.len() > 1 {
             return self.revoke_duplicates(rotation, &found).await;
         }
@@ -274,35 +286,46 @@ impl Worker {
         self.record(vec![Change::from(transition), backoff]).await
     }
 
-    /// Splits off the credentials that an unclear create did not make, even if the provider
-    /// gave one of them its label: those that have a row already, that are older than the
-    /// create, or that a list showed under another name.
+    /// Splits off the credentials that an unclear create did not make, even if a list gave
+    /// one of them its label: those that have a row already, that a list showed under
+    /// another name, or that are older than the create and do not bear the label in an
+    /// answer about their id. What does was made by the create, whatever its time: nobody
+    /// else knows the label.
     async fn split_existing(
         &self,
         rotation: &RotationId,
         label: &Label,
         found: Vec<ListedCredential>,
-    ) -> Result<(Vec<CredentialId>, Vec<ListedCredential>), LedgerError> {
+    ) -> Result<Result<SplitCredentials, ProviderError>, LedgerError> {
         let (ledger, scope) = (&self.services.ledger, &self.context.scope);
         let earliest = self.earliest_creation(rotation);
         let (mut existing, mut new) = (Vec::new(), Vec::new());
         for credential in found {
-            let id = &credential.metadata.id;
+            let id = credential.metadata.id.clone();
             let is_same_name =
                 |name: &String| !matches!(match_label(label, name), LabelMatch::Other);
-            let listed_as = ledger.name_without_row(scope, id).await?;
+            let listed_as = ledger.name_without_row(scope, &id).await?;
             let had_other_name =
                 listed_as.is_some_and(|name| !name.as_ref().is_some_and(is_same_name));
-            if had_other_name
-                || existed_before(credential.metadata.created_at, earliest)
-                || ledger.key_for_credential(id).await?.is_some()
-            {
-                existing.push(id.clone());
-            } else {
-                new.push(credential);
+            if had_other_name || ledger.key_for_credential(&id).await?.is_some() {
+                existing.push(id);
+                continue;
             }
+            if existed_before(credential.metadata.created_at, earliest) {
+                match self.retrieve(&credential.metadata).await {
+                    Ok(answer) => {
+                        let name = answer.value.and_then(|shown| shown.name);
+                        if name.as_deref() != Some(label.as_str()) {
+                            existing.push(id);
+                            continue;
+                        }
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            new.push(credential);
         }
-        Ok((existing, new))
+        Ok(Ok((existing, new)))
     }
 
     /// Searches for the credential of an unclear create by a name that the provider made
@@ -352,7 +375,7 @@ impl Worker {
         let label = self.label(rotation)?;
         let name = ExpectedName {
             recorded: Some(label.as_str()),
-            confirmed: None,
+            ..ExpectedName::default()
         };
         let lock = self.lock_credential(&credential.id).await?;
         let revoked = self.revoke_if_allowed(&lock, credential, None, reason, name);

@@ -156,7 +156,7 @@ impl Worker {
         }
         let name = ExpectedName {
             recorded: row.label.as_ref().map(Label::as_str),
-            confirmed: None,
+            ..ExpectedName::default()
         };
         let lock = self.lock_credential(&credential.id).await?;
         let revoked = self.revoke_if_allowed(&lock, credential, None, reason, name);
@@ -215,10 +215,15 @@ impl Worker {
                 let claims = ended_row
                     .as_ref()
                     .is_some_and(|row| row.credential.is_none());
+                // Nobody else knows the label: what bears it in this answer is not older.
                 let is_older = |row: &Rotation| {
-                    existed_before(listed.metadata.created_at, row.earliest_creation())
+                    listed.name.as_deref() != row.label.as_ref().map(Label::as_str)
+                        && existed_before(listed.metadata.created_at, row.earliest_creation())
                 };
                 if claims && ended_row.as_ref().is_some_and(is_older) {
+                    tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
+                        "a list shows {} under the label of {rotation}, but it existed before \
+                         and does not bear it; it is not revoked", credential.id);
                     return Ok(());
                 }
                 let transition = Transition {

@@ -423,6 +423,47 @@ async fn an_id_that_several_keys_are_answered_belongs_to_one() {
     assert_eq!(fakes.query_rows(open).len(), 0);
 }
 
+/// Providers show days and hours alone, local times, and times of clocks that are behind.
+/// Nobody else knows the label: what bears it is rekeyd's.
+#[tokio::test]
+async fn a_credential_with_the_label_is_its_own_whatever_its_time() {
+    for created_at in [
+        "2026-11-24T03:00:00Z",
+        "2026-11-24T02:54:07Z",
+        "2026-11-23T22:00:07Z",
+        "2026-11-23T00:00:00Z",
+        "2026-08-24T03:00:07Z",
+        "2001-09-09T01:46:41Z",
+    ] {
+        for (is_nameless, is_lost) in [(false, false), (true, false), (false, true)] {
+            let fakes = Fakes::new(&[("key_1", "label-1")]);
+            let mut engine = open_daemon(&fakes).await;
+            fakes.run_for(&mut engine, MINUTE * 20).await;
+            fakes.take_calls();
+            let lie = LyingAnswer {
+                created_at: Some(created_at.parse().unwrap()),
+                is_shown_alike: true,
+                is_nameless,
+                is_lost,
+                ..LyingAnswer::default()
+            };
+            fakes.lie_in_creates(lie.clone());
+            request(&mut engine);
+            fakes.run_for(&mut engine, Duration::from_secs(20)).await;
+            let calls = fakes.take_calls();
+            let is_delivered = calls.contains(&"deliver".to_owned());
+            assert_eq!(is_delivered, !is_lost, "{lie:?}: {calls:?}");
+            // What was made by a lost answer is revoked, and another one created.
+            fakes.lie_in_creates(LyingAnswer::default());
+            // The previous one goes after its overlap.
+            fakes.run_for(&mut engine, DAY).await;
+            let live = fakes.live_ids();
+            assert_eq!(live.len(), 1, "{lie:?}: {live:?}");
+            assert!(!live.contains(&"key_1".to_owned()), "{lie:?}: {live:?}");
+        }
+    }
+}
+
 /// Whatever name it bears, or none: a credential that is older than the create belongs to
 /// somebody else.
 #[tokio::test]
@@ -436,20 +477,34 @@ async fn a_credential_that_is_older_than_the_create_is_left_alone() {
     };
     let relabelled = LyingAnswer {
         is_upsert: true,
-        ..replayed("2026-11-24T03:00:00Z", Some("someone's"))
+        ..replayed("2026-11-24T03:00:07Z", Some("someone's"))
+    };
+    // The answer has the new label, and what else shows the credential does not.
+    let composed = LyingAnswer {
+        is_nameless: false,
+        ..replayed("2026-08-24T03:00:00Z", None)
+    };
+    let listed = LyingAnswer {
+        is_lost: true,
+        is_found_by_label: true,
+        ..replayed("2026-08-24T03:00:00Z", None)
     };
     for (lie, creates_nothing) in [
-        (replayed("2026-11-24T03:00:00Z", None), false),
+        (replayed("2026-11-23T03:00:07Z", None), false),
         (replayed("2026-08-24T03:00:00Z", None), true),
         (replayed("2001-09-09T01:46:41Z", None), false),
-        (replayed("2026-11-24T03:30:00Z", None), false),
+        (replayed("2026-11-24T03:00:07Z", None), false),
+        (composed, false),
+        (listed, true),
         (relabelled, true),
     ] {
         let fakes = Fakes::new(&[("key_1", "label-1")]);
         let mut engine = open_daemon(&fakes).await;
-        // Made by hand, after the last list.
+        // Made by hand, after the last list; only one that a list showed can get a label
+        // that everything shows.
         fakes.add_credential("key_foreign", "someone's");
-        fakes.run_for(&mut engine, MINUTE * 60).await;
+        let minutes = if lie.is_upsert { 200 } else { 120 };
+        fakes.run_for(&mut engine, MINUTE * minutes).await;
         fakes.take_calls();
         fakes.create_nothing(creates_nothing);
         fakes.lie_in_creates(lie.clone());
