@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::creation_time::earliest_by_host_clock;
+use crate::core::creation_time::{earliest_by_host_clock, intended_at, proves_creation};
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
@@ -105,6 +105,21 @@ impl Rotation {
     pub fn earliest_creation(&self) -> Timestamp {
         let by_host_clock = || earliest_by_host_clock(self.started_at);
         self.not_created_before.unwrap_or_else(by_host_clock)
+    }
+
+    /// Returns whether its credential is known by the recorded time of its creation where
+    /// the provider shows no name: the answer to a create may have been that to another.
+    /// A person has named the id of an adopted one.
+    #[must_use]
+    pub fn is_proven_by_time(&self) -> bool {
+        let created_at = self
+            .credential()
+            .and_then(|credential| credential.created_at);
+        self.trigger == Trigger::Adopted
+            || proves_creation(
+                created_at,
+                intended_at(self.not_created_before, self.started_at),
+            )
     }
 
     /// Returns a rotation with these facts and no others.

@@ -69,7 +69,8 @@ impl OtherName {
         let recorded = self.recorded.as_deref().unwrap_or("an unknown name");
         match self.shown.as_str() {
             "" => format!(
-                "the provider shows it without a name, created at another time than {recorded}"
+                "the provider shows it without a name, and its time of creation does not prove \
+                 that it is {recorded}"
             ),
             shown => format!("the provider shows it as {shown:?} and not as {recorded:?}"),
         }
@@ -92,6 +93,8 @@ pub(super) struct ExpectedName<'a> {
     pub(super) recorded: Option<&'a str>,
     /// The name that an operator has confirmed.
     pub(super) confirmed: Option<&'a str>,
+    /// Whether the recorded time of creation proves the credential where no name is shown.
+    pub(super) is_proven_by_time: bool,
 }
 
 impl<'a> ExpectedName<'a> {
@@ -100,6 +103,7 @@ impl<'a> ExpectedName<'a> {
         Self {
             recorded: rotation.name.as_deref(),
             confirmed: None,
+            is_proven_by_time: rotation.is_proven_by_time(),
         }
     }
 }
@@ -509,7 +513,10 @@ pub(super) fn identify(
 ) -> Identity {
     let created_at = |metadata: &CredentialMetadata| metadata.created_at.map(time::whole_seconds);
     Identity::compare(
-        (name.recorded, created_at(recorded)),
+        (
+            name.recorded,
+            created_at(recorded).filter(|_| name.is_proven_by_time),
+        ),
         (listed.name.as_deref(), created_at(&listed.metadata)),
         name.confirmed,
     )

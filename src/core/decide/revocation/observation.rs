@@ -38,7 +38,8 @@ pub enum RemoteAnswer {
 /// come from an answer that was not true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// It bears the recorded name, or none and has the recorded time of its creation.
+    /// It bears the recorded name, or none and has the recorded time of its creation,
+    /// which proves it.
     Confirmed,
     /// It bears another name, which an operator has confirmed.
     ConfirmedByOperator,
