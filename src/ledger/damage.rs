@@ -17,6 +17,10 @@ pub enum LedgerDamage {
     /// Another content was written over it.
     #[error("another program wrote over {}, and it holds less than rekeyd wrote", .0.display())]
     Overwritten(PathBuf),
+    /// Content of another time is in it.
+    #[error("another program put other content into {}, which lacks the newest rows that rekeyd \
+             wrote", .0.display())]
+    Older(PathBuf),
     /// The content is not what was written.
     #[error("its content is damaged ({0})")]
     Malformed(String),

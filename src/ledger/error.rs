@@ -227,6 +227,12 @@ impl LedgerError {
         matches!(self, Self::Database(error) if error.is_locked())
     }
 
+    /// Returns whether SQLite could not compile a statement, or a value has another type:
+    /// the tables are not those of rekeyd.
+    pub(super) fn has_other_tables(&self) -> bool {
+        matches!(self, Self::Database(error) if error.has_other_tables())
+    }
+
     /// Returns whether SQLite found the file damaged, or no database at all.
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_malformed())
@@ -258,6 +264,11 @@ impl DatabaseError {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         let code = self.0.sqlite_error_code();
         code.is_some_and(|code| [DatabaseCorrupt, NotADatabase].contains(&code))
+    }
+
+    fn has_other_tables(&self) -> bool {
+        let code = self.extended_code();
+        code.is_none_or(|code| code == rusqlite::ffi::SQLITE_ERROR)
     }
 
     fn is_locked(&self) -> bool {

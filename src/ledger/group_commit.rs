@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::own_content::{NewestRows, OwnContent};
 
 /// The largest batch. A batch must not make its callers wait long, and one fsync for 256
 /// operations is cheap enough.
@@ -90,19 +91,17 @@ pub(crate) fn reply_all(
 ///
 /// A failed operation is undone alone. If SQLite itself ends the transaction (disk full,
 /// I/O error), if it finds the file damaged, or if COMMIT fails, every operation of the
-/// batch fails.
-pub(crate) fn run_transaction(
+/// batch fails. So it does if the ledger lacks what `content` says that it has.
+pub(super) fn run_transaction(
     connection: &Connection,
     operations: &mut [Box<dyn WriteOperation>],
+    content: Option<&mut OwnContent>,
 ) -> Result<(), LedgerError> {
     execute_cached(connection, "BEGIN IMMEDIATE")?;
-    let result = match operations {
-        // A rollback of the transaction undoes a single operation. A savepoint would make
-        // SQLite keep a copy of every page.
-        [only] => only.run(connection),
-        _ => run_in_savepoints(connection, operations),
+    let result = match content {
+        Some(content) => run_and_note(connection, operations, content),
+        None => run_and_commit(connection, operations),
     };
-    let result = result.and_then(|()| execute_cached(connection, "COMMIT"));
     if result.is_err() && !connection.is_autocommit() {
         // The first error is reported. If the rollback fails too, the next BEGIN reports
         // the open transaction.
@@ -111,6 +110,41 @@ pub(crate) fn run_transaction(
         }
     }
     result
+}
+
+/// Commits the operations to a ledger that has what `content` says, and notes them there.
+fn run_and_note(
+    connection: &Connection,
+    operations: &mut [Box<dyn WriteOperation>],
+    content: &mut OwnContent,
+) -> Result<(), LedgerError> {
+    // No other process writes by SQLite until the end of the transaction.
+    content.check(connection)?;
+    run_operations(connection, operations)?;
+    let newest = NewestRows::read(connection)?;
+    execute_cached(connection, "COMMIT")?;
+    content.note_commit(newest);
+    Ok(())
+}
+
+fn run_and_commit(
+    connection: &Connection,
+    operations: &mut [Box<dyn WriteOperation>],
+) -> Result<(), LedgerError> {
+    run_operations(connection, operations)?;
+    execute_cached(connection, "COMMIT")
+}
+
+fn run_operations(
+    connection: &Connection,
+    operations: &mut [Box<dyn WriteOperation>],
+) -> Result<(), LedgerError> {
+    match operations {
+        // A rollback of the transaction undoes a single operation. A savepoint would make
+        // SQLite keep a copy of every page.
+        [only] => only.run(connection),
+        _ => run_in_savepoints(connection, operations),
+    }
 }
 
 fn run_in_savepoints(

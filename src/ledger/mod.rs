@@ -28,6 +28,7 @@ mod lock;
 mod main_file;
 mod open;
 mod outbox;
+mod own_content;
 mod page_check;
 mod paths;
 mod preflight;

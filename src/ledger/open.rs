@@ -15,6 +15,7 @@ use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
 use crate::ledger::free_space::{FreeSpace, disk_advice};
+use crate::ledger::group_commit::{WriteOperation, run_transaction};
 use crate::ledger::identity::{self, ConfigurationIdentity, HostIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{
     IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
@@ -124,6 +125,18 @@ impl OpenLedger {
         Ok(())
     }
 
+    /// Runs operations in one transaction, see [`run_transaction`].
+    ///
+    /// # Errors
+    /// That of the transaction.
+    pub(super) fn run_transaction(
+        &mut self,
+        operations: &mut [Box<dyn WriteOperation>],
+    ) -> Result<(), LedgerError> {
+        let content = self.watch.as_mut().map(FileWatch::content);
+        run_transaction(&self.connection, operations, content)
+    }
+
     /// Returns the outcome of a transaction with this result: a damaged file makes it fail.
     pub(super) fn finish_commit(
         &mut self,
@@ -139,7 +152,7 @@ impl OpenLedger {
                 Err(_) => space.note_failure(),
             }
         }
-        committed.map_err(|error| watch.mark_if_malformed(error))?;
+        committed.map_err(|error| watch.mark_if_damaged(error))?;
         watch.note_commit();
         self.check_watched()
     }
@@ -160,7 +173,7 @@ impl OpenLedger {
             Ok(Some(is_complete)) => watch.note_own_checkpoint(&self.connection, is_complete),
             Ok(None) => {}
             // The next check reports it.
-            Err(error) => drop(watch.mark_if_malformed(error)),
+            Err(error) => drop(watch.mark_if_damaged(error)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Watches the files of an open ledger, by `stat` alone.
+//! Watches the files of an open ledger, by `stat`, and its newest rows.
 //!
 //! SQLite goes on with the files that it opened, whatever happens to their names, and with
 //! the pages that it read. What it commits to a file that was removed or replaced is lost
@@ -16,6 +16,7 @@ use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::cannot_open;
 use crate::ledger::main_file::MainFile;
+use crate::ledger::own_content::OwnContent;
 use crate::ledger::paths::files_of_sqlite;
 
 /// The files of an open ledger as SQLite opened them.
@@ -30,6 +31,8 @@ pub(super) struct FileWatch {
     own_stamps: [FileStamp; 2],
     /// The content of the ledger without its log.
     main: MainFile,
+    /// What is in the ledger and its log.
+    content: OwnContent,
     /// The change that was found. It lasts: what was committed since may be lost.
     damage: Option<LedgerDamage>,
 }
@@ -79,6 +82,7 @@ impl FileWatch {
             size: own_stamps[0].size,
             page_count: page_count(connection)?,
             main: MainFile::new(path, descriptor, connection, own_stamps[1].size == 0)?,
+            content: OwnContent::new(path, connection)?,
             own_stamps,
             damage: None,
         })
@@ -105,11 +109,38 @@ impl FileWatch {
         if let Err(damage) = self.main.check() {
             return Err(self.mark(damage));
         }
-        Ok(if stamps[..2] == self.own_stamps {
+        let activity = if stamps[..2] == self.own_stamps {
             FileActivity::Own
         } else {
             FileActivity::Foreign
-        })
+        };
+        self.check_content(connection, activity)?;
+        Ok(activity)
+    }
+
+    /// Checks that the ledger has what this process knows to be in it.
+    fn check_content(
+        &mut self,
+        connection: &Connection,
+        activity: FileActivity,
+    ) -> Result<(), LedgerError> {
+        let checked = match activity {
+            FileActivity::Own => self.content.check(connection),
+            FileActivity::Foreign => self.content.check_files(connection),
+        };
+        match checked.map_err(|error| self.mark_if_damaged(error)) {
+            Err(error) if !matches!(error, LedgerError::Damaged { .. }) => {
+                // The next transaction fails, too, and is reported.
+                tracing::debug!(%error, "cannot compare the ledger with what was committed");
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    /// Returns what is known to be in the ledger, for a transaction.
+    pub(super) fn content(&mut self) -> &mut OwnContent {
+        &mut self.content
     }
 
     /// Checks that the ledger lost no pages. `VACUUM` makes it shorter, and says so.
@@ -117,7 +148,7 @@ impl FileWatch {
         if size == self.size {
             return Ok(());
         }
-        let count = page_count(connection).map_err(|error| self.mark_if_malformed(error))?;
+        let count = page_count(connection).map_err(|error| self.mark_if_damaged(error))?;
         if size < self.size && count >= self.page_count {
             let path = self.files[0].path.clone();
             return Err(self.mark(LedgerDamage::Truncated(path)));
@@ -156,13 +187,15 @@ impl FileWatch {
         Some(FileStamp::new(&found))
     }
 
-    /// Marks the ledger as damaged if SQLite's error says so, and returns the error of that.
-    pub(super) fn mark_if_malformed(&mut self, error: LedgerError) -> LedgerError {
-        if error.is_malformed() {
-            self.mark(LedgerDamage::Malformed(error.to_string()))
-        } else {
-            error
+    /// Marks the ledger as damaged if an error says so, and returns the error of that.
+    pub(super) fn mark_if_damaged(&mut self, error: LedgerError) -> LedgerError {
+        if let LedgerError::Damaged { damage, .. } = error {
+            return self.mark(damage);
         }
+        if error.is_malformed() {
+            return self.mark(LedgerDamage::Malformed(error.to_string()));
+        }
+        error
     }
 
     /// Marks the ledger as damaged, and returns the error of that.

@@ -142,7 +142,7 @@ pub(super) async fn run_with_faults(
         };
         let outcome = match disk.before_transaction().await {
             Ok(()) => {
-                let result = run_transaction(&ledger.connection, &mut operations);
+                let result = run_transaction(&ledger.connection, &mut operations, None);
                 disk.after_transaction().await.and(result)
             }
             Err(error) => Err(error),
@@ -157,7 +157,7 @@ pub(super) async fn run_with_faults(
 fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>) {
     let committed = ledger
         .check()
-        .and_then(|()| run_transaction(&ledger.connection, &mut operations));
+        .and_then(|()| ledger.run_transaction(&mut operations));
     let outcome = ledger.finish_commit(committed);
     let is_committed = outcome.is_ok();
     reply_all(operations, &outcome);

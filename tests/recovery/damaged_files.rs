@@ -142,6 +142,60 @@ const DAMAGES: [Damage; 21] = [
     },
 ];
 
+/// A way in which content of an earlier moment gets into the files in place.
+struct OlderContent {
+    name: &'static str,
+    /// Keeps the content, while the daemon runs.
+    keep: fn(&TestEnv),
+    /// Puts it back, three rotations later.
+    overwrite: fn(&TestEnv),
+}
+
+const OLDER_CONTENTS: [OlderContent; 4] = [
+    OlderContent {
+        name: "copies of all files are written over them",
+        keep: |world| shell(world, "mkdir old; cp ledger.db* old"),
+        overwrite: |world| shell(world, "cp old/ledger.db* ."),
+    },
+    OlderContent {
+        name: "a copy is written over the ledger after a checkpoint",
+        keep: |world| {
+            copy_log(world);
+            shell(world, "cp ledger.db old.db");
+        },
+        overwrite: |world| {
+            copy_log(world);
+            shell(world, "cp old.db ledger.db");
+        },
+    },
+    OlderContent {
+        name: "a copy is written over the ledger, and its log is emptied",
+        keep: |world| {
+            copy_log(world);
+            shell(world, "cp ledger.db old.db");
+        },
+        overwrite: |world| shell(world, ": > ledger.db-wal; cp old.db ledger.db"),
+    },
+    OlderContent {
+        name: "SQLite restores a backup",
+        keep: |world| drop(world.ok(&["backup", world.path("old.db").to_str().unwrap()])),
+        overwrite: |world| {
+            let mut ledger = write_ledger(&world.path("ledger.db"));
+            let progress: Option<fn(rusqlite::backup::Progress)> = None;
+            ledger
+                .restore(rusqlite::MAIN_DB, world.path("old.db"), progress)
+                .unwrap();
+        },
+    },
+];
+
+/// Copies the log into the ledger and empties it, as an operator does.
+fn copy_log(world: &TestEnv) {
+    let ledger = write_ledger(&world.path("ledger.db"));
+    let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+    ledger.query_row(sql, [], |_| Ok(())).unwrap();
+}
+
 fn shell(world: &TestEnv, script: &str) {
     let mut command = Command::new("sh");
     let command = command.args(["-eu", "-c", script]);
@@ -151,6 +205,11 @@ fn shell(world: &TestEnv, script: &str) {
 
 /// A daemon that rotates all the time, and notifies by a program and a file.
 fn rotating_world() -> (TestEnv, Daemon, String) {
+    rotating_world_with(|_| ())
+}
+
+/// As [`rotating_world`]; `keep` is called after the first rotation of the daemon.
+fn rotating_world_with(keep: fn(&TestEnv)) -> (TestEnv, Daemon, String) {
     let world = TestEnv::start(&[]);
     let metrics = free_address();
     let keys = format!(
@@ -173,6 +232,8 @@ fn rotating_world() -> (TestEnv, Daemon, String) {
     world.ok(&["backup", world.path("backup.db").to_str().unwrap()]);
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("started at");
+    world.ok(&["rotate", "busy"]);
+    keep(&world);
     for _ in 0..3 {
         world.ok(&["rotate", "busy"]);
     }
@@ -203,17 +264,38 @@ fn live(world: &TestEnv) -> BTreeSet<(String, String)> {
 }
 
 fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
-    let (world, mut daemon, metrics) = rotating_world();
+    let (world, daemon, metrics) = rotating_world();
     let case = format!("{}, rotating: {rotates_meanwhile}", damage.name);
     shell(&world, damage.script);
     if rotates_meanwhile {
         rotate_until_refused(&world, &metrics);
     }
+    assert_daemon_stops(&world, daemon, &metrics, damage.expected, &case);
+}
+
+fn assert_older_content_is_noticed(older: &OlderContent, rotates_meanwhile: bool) {
+    let (world, daemon, metrics) = rotating_world_with(older.keep);
+    let case = format!("{}, rotating: {rotates_meanwhile}", older.name);
+    (older.overwrite)(&world);
+    if rotates_meanwhile {
+        rotate_until_refused(&world, &metrics);
+    }
+    assert_daemon_stops(&world, daemon, &metrics, "ledger.db", &case);
+}
+
+/// Asserts that the daemon notices the damage, sends nothing more, and tells everything.
+fn assert_daemon_stops(
+    world: &TestEnv,
+    mut daemon: Daemon,
+    metrics: &str,
+    expected: &str,
+    case: &str,
+) {
     let line = daemon.wait_for("changed under rekeyd");
-    assert!(line.contains(damage.expected), "{case}: {line}");
-    let (status, _, page) = get(&metrics, "/readyz");
+    assert!(line.contains(expected), "{case}: {line}");
+    let (status, _, page) = get(metrics, "/readyz");
     assert_eq!(status, 503, "{case}");
-    assert!(page.contains(damage.expected), "{case}: {page}");
+    assert!(page.contains(expected), "{case}: {page}");
     assert!(page.contains("rekeyd restore"), "{case}: {page}");
 
     // `status` says so, whatever the ledger says, and no other process is let in. None of
@@ -224,7 +306,7 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
     assert_eq!(status.status.code(), Some(1), "{case}");
     let printed = text(&status.stdout);
     let first = printed.lines().next().unwrap_or_default();
-    assert!(first.contains(damage.expected), "{case}: {printed}");
+    assert!(first.contains(expected), "{case}: {printed}");
     let once = world.run(&["once"]);
     assert_eq!(
         once.status.code(),
@@ -249,12 +331,12 @@ fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
         .unwrap();
     let start = Instant::now();
     while start.elapsed() < SEVERAL_ROTATIONS {
-        assert_eq!(get(&metrics, "/healthz").0, 200, "{case}");
-        assert_eq!(get(&metrics, "/readyz").0, 503, "{case}");
+        assert_eq!(get(metrics, "/healthz").0, 200, "{case}");
+        assert_eq!(get(metrics, "/readyz").0, 503, "{case}");
     }
     assert_eq!(world.keys().len(), created, "{case}");
 
-    assert_people_know(&world, daemon, damage.expected, &case);
+    assert_people_know(world, daemon, expected, case);
     assert_eq!(world.keys().len(), created, "{case}");
     if log_content.is_some() {
         let is_kept = fs::read(&log_file).ok() == log_content;
@@ -295,6 +377,17 @@ fn damaged_files_stop_an_idle_daemon() {
 #[test]
 fn damaged_files_stop_a_rotating_daemon() {
     assert_each_damage_is_noticed(true);
+}
+
+#[test]
+fn older_content_stops_an_idle_and_a_rotating_daemon() {
+    for rotates_meanwhile in [false, true] {
+        std::thread::scope(|scope| {
+            for older in &OLDER_CONTENTS {
+                scope.spawn(move || assert_older_content_is_noticed(older, rotates_meanwhile));
+            }
+        });
+    }
 }
 
 /// What contradicts the rows that rekeyd wrote is no matter of one key.
@@ -416,11 +509,7 @@ type OperatorWork = (&'static str, fn(&TestEnv));
 
 /// What operators do beside a running daemon.
 const HARMLESS: [OperatorWork; 7] = [
-    ("a checkpoint that empties the log", |world| {
-        let ledger = write_ledger(&world.path("ledger.db"));
-        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        ledger.query_row(sql, [], |_| Ok(())).unwrap();
-    }),
+    ("a checkpoint that empties the log", copy_log),
     ("VACUUM", |world| {
         write_ledger(&world.path("ledger.db"))
             .execute_batch("VACUUM")
@@ -480,11 +569,7 @@ fn log_counts_after_a_kill_although_an_operator_wrote_the_ledger() {
         serde_json::from_str::<Value>(&note).unwrap()["modified"].clone()
     };
     let before = written();
-    let ledger = write_ledger(&world.path("ledger.db"));
-    ledger
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .unwrap();
-    drop(ledger);
+    copy_log(&world);
     // The pages are checked, and the file is noted.
     let start = Instant::now();
     while written() == before {
