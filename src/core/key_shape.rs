@@ -1,5 +1,7 @@
 //! Which text looks like an API key, in a file that somebody else wrote.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
@@ -19,11 +21,16 @@ pub const MIN_KEY_BYTES: usize = PREFIX.len() + MIN_PREFIXED_LEN;
 /// The shortest base64 of the shortest key.
 const MIN_ENCODED_LEN: usize = MIN_KEY_BYTES * 4 / 3;
 
+/// How often a text may have been percent-encoded.
+const MAX_PERCENT_ROUNDS: usize = 3;
+
 /// Returns every text that looks like a key, in order: words with the prefix of a secret,
-/// also in base64 as in a Kubernetes manifest. Without any, the single long word of
+/// also percent-encoded, and in base64 as in a Kubernetes manifest. Without any, the single long word of
 /// letters and digits that is the whole content, or each value that looks random.
 #[must_use]
 pub fn find_keys(content: &str) -> Vec<String> {
+    let decoded = decode_percent(content);
+    let content = decoded.as_ref();
     let mut found = Vec::new();
     add_prefixed(content, &mut found);
     let encoded = content.split(|character| !is_base64_character(character) || character == '=');
@@ -67,6 +74,39 @@ fn add_prefixed(content: &str, found: &mut Vec<String>) {
                 .map(str::to_owned),
         );
     }
+}
+
+/// Returns a text with its percent-encoded printable characters decoded, also those that
+/// were encoded again. No key and no base64 has a percent sign.
+fn decode_percent(text: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..MAX_PERCENT_ROUNDS {
+        let Some((first, rest)) = text.split_once('%') else {
+            break;
+        };
+        let mut decoded = first.to_owned();
+        for part in rest.split('%') {
+            match part.get(..2).and_then(printable_of_hex) {
+                Some(character) => {
+                    decoded.push(character);
+                    decoded.push_str(&part[2..]);
+                }
+                None => {
+                    decoded.push('%');
+                    decoded.push_str(part);
+                }
+            }
+        }
+        text = Cow::Owned(decoded);
+    }
+    text
+}
+
+/// Returns the printable character of ASCII that two hexadecimal digits stand for.
+fn printable_of_hex(digits: &str) -> Option<char> {
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+    byte.is_ascii_graphic().then(|| char::from(byte))
 }
 
 /// Returns the text that a run of base64 encodes, in either alphabet.
@@ -185,6 +225,36 @@ mod tests {
             "name: the-quick-brown-fox-jumps-over-it-2026\nsize: 123456789012345678901234567890\n",
             "https://example.com/v1/organization/admin",
         ] {
+            assert_eq!(find_keys(content), [""; 0], "{content:?}");
+        }
+    }
+
+    #[test]
+    fn percent_encoded_keys_are_found() {
+        let all = |text: &str| -> String {
+            let bytes = text.bytes();
+            bytes.map(|byte| format!("%{byte:02X}")).collect()
+        };
+        for encoded in [
+            KEY.replace('-', "%2D"),
+            KEY.replace('-', "%2d"),
+            KEY.replacen('-', "%2D", 1),
+            KEY.replace('-', "%252D"),
+            KEY.replace('4', "%34"),
+            all(KEY),
+            all(&all(KEY)),
+        ] {
+            for content in [
+                format!("{encoded}\n"),
+                format!("KEY={encoded}\nDISCOUNT=5%\n"),
+                format!("https://host/?a=%00%ff%zz%&key={encoded}&b=100%25"),
+                format!("%{encoded}%"),
+            ] {
+                let found = find_keys(&content);
+                assert_eq!(found, [KEY], "{content:?}");
+            }
+        }
+        for content in ["%", "%2", "%é", "100%", "a%2Db", "sk%2Dshort", "%E2%82%AC"] {
             assert_eq!(find_keys(content), [""; 0], "{content:?}");
         }
     }
