@@ -157,6 +157,14 @@ pub fn user_name(user: u32) -> Option<String> {
     user_name_in(&users, user).map(str::to_owned)
 }
 
+/// Returns the name of the group with this number, if `/etc/group` has it.
+#[must_use]
+pub fn group_name(group: u32) -> Option<String> {
+    // The number is the third field of a group, too.
+    let groups = read_list(Path::new(GROUP_PATH)).ok()?;
+    user_name_in(&groups, group).map(str::to_owned)
+}
+
 fn user_name_in(users: &str, user: u32) -> Option<&str> {
     entries(users).find_map(|fields| {
         let is_user = parse_number(fields.get(2)?) == Some(user);

@@ -23,6 +23,7 @@ mod demo;
 mod end_to_end;
 mod exchanged_folder;
 mod file_modes;
+mod file_readers;
 mod full_disk;
 mod hanging_receivers;
 mod leak;

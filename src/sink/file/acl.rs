@@ -17,6 +17,8 @@ const OTHERS: u16 = 0x20;
 /// The three rights.
 const ALL_RIGHTS: u16 = 0o7;
 
+const READ: u16 = 0o4;
+
 /// Returns the list with the rights of owner, owning group and others by `mode`.
 /// The rights that named users and groups have in effect stay as they are.
 /// Returns `None` for a list that cannot be read.
@@ -56,6 +58,26 @@ pub(super) fn with_mode(list: &[u8], mode: Mode) -> Option<Vec<u8>> {
         changed.extend(id);
     }
     Some(changed)
+}
+
+/// Whether the list lets the owning group read. Returns `None` for a list that cannot be
+/// read.
+pub(super) fn owning_group_reads(list: &[u8]) -> Option<bool> {
+    let entries = list.strip_prefix(&VERSION)?;
+    let entries = entries.chunks_exact(ENTRY_BYTES).map(|entry| {
+        let tag = u16::from_le_bytes([entry[0], entry[1]]);
+        (tag, u16::from_le_bytes([entry[2], entry[3]]))
+    });
+    let mut group = None;
+    let mut mask = ALL_RIGHTS;
+    for (tag, rights) in entries {
+        match tag {
+            OWNING_GROUP => group = Some(rights),
+            MASK => mask = rights,
+            _ => {}
+        }
+    }
+    group.map(|rights| rights & mask & READ != 0)
 }
 
 #[cfg(test)]

@@ -93,6 +93,11 @@ impl KeptAttributes {
         self.attributes.is_empty() && self.access_list.is_none()
     }
 
+    /// Whether the access control list, if there is one, lets the owning group read.
+    pub(super) fn owning_group_reads(&self) -> Option<bool> {
+        acl::owning_group_reads(self.access_list.as_deref()?)
+    }
+
     /// Sets the attributes of the new file, as long as this process owns it.
     pub(super) fn apply(&self, file: &File) -> Result<(), AttributeError> {
         for (name, value) in &self.attributes {

@@ -24,6 +24,7 @@ mod inspect;
 mod on_change;
 mod options;
 mod private_mount;
+mod readers;
 mod replace;
 mod replaceability;
 pub mod settings;

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 
 use super::attempt_guard::ReplaceAttempt;
 use super::attributes::KeptAttributes;
 use super::disk;
 use super::inspect;
+use super::readers::PresentReaders;
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::core::state::FileNote;
@@ -27,10 +28,12 @@ struct Ownership {
     owner: Option<Uid>,
     group: Option<Gid>,
     /// Whether the configuration names the owner, and the group. One that is
-    /// only kept from the present file is dropped where this process may not
-    /// set it.
+    /// only kept from the present file is left out where this process may not
+    /// set it; a file whose readers that would cut off is not replaced.
     owner_configured: bool,
     group_configured: bool,
+    /// The present file.
+    present: Option<Stat>,
 }
 
 /// Replaces the file with `content`, and returns what identifies the new one. Blocks;
@@ -181,6 +184,7 @@ fn resolve_ownership(location: &TargetLocation, folder: &OwnedFd) -> Result<Owne
         }),
         owner_configured,
         group_configured,
+        present,
     })
 }
 
@@ -208,6 +212,9 @@ fn write_temp(
     let kept = KeptAttributes::read(location.path()).map_err(|error| error.to_string())?;
     disk::write(file, content).map_err(describe)?;
     apply_access(file, location, ownership, &kept)?;
+    if let Some(loss) = reader_loss(file, location, ownership, &kept) {
+        return Err(loss);
+    }
     disk::sync(file).map_err(|error| describe(error.into()))
 }
 
@@ -228,9 +235,21 @@ fn apply_access(
     applied.map_err(|error| error.to_string())
 }
 
+/// Returns why `file`, which has its access by now, must not take the place of the present
+/// file: a user or a group could not read the secret any more.
+fn reader_loss(
+    file: &File,
+    location: &TargetLocation,
+    ownership: Ownership,
+    kept: &KeptAttributes,
+) -> Option<String> {
+    let readers = PresentReaders::new(&ownership.present?, kept.owning_group_reads());
+    readers.loss_by(&fs::fstat(file).ok()?, location)
+}
+
 /// Returns the problem of the access that a new file would get: an attribute of
-/// the present file that it would lack, or an owner, a group or a mode that
-/// cannot be set, as on a file system without them. It tries on an empty file.
+/// the present file that it would lack, an owner, a group or a mode that
+/// cannot be set, as on a file system without them, or a reader that it would lose. It tries on an empty file.
 pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
     if location.target.write == WriteMode::InPlace && location.path().exists() {
         return None;
@@ -260,7 +279,7 @@ pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
         }
     };
     match apply_access(&file, location, ownership, &kept) {
-        Ok(()) => None,
+        Ok(()) => reader_loss(&file, location, ownership, &kept),
         Err(reason) if kept.is_empty() => Some(format!(
             "a new file in {} does not get its owner, group and mode: {reason}; if the file \
              system has none, as vfat and CIFS, mount it with uid=, gid=, fmask= or file_mode= \

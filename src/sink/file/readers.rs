@@ -1,0 +1,159 @@
+//! Whether the users who can read the present file can read the new one, too.
+//!
+//! Owner and group of the present file are kept where this process may set them. Where it
+//! may not, the consumer could be left with a file that it cannot read.
+
+#[cfg(test)]
+mod tests;
+
+use rustix::fs::{Gid, Mode, Stat, Uid};
+
+use super::settings::DEFAULT_MODE;
+use super::target::TargetLocation;
+use crate::platform::users;
+
+/// Who can read the present file by its owner and its group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PresentReaders {
+    owner: Uid,
+    group: Gid,
+    owner_reads: bool,
+    group_reads: bool,
+}
+
+/// The owner and the group that a new file really got, and what decided on them.
+#[derive(Debug, Clone, Copy)]
+struct NewAccess {
+    owner: Uid,
+    group: Gid,
+    mode: Mode,
+    /// Whether the configuration names the owner, and the group: it decides for itself.
+    owner_configured: bool,
+    group_configured: bool,
+}
+
+/// A user or a group that can read the present file and could not read the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReaderLoss {
+    /// The owner of the present file.
+    Owner(Uid),
+    /// Its group, which the new file does not have.
+    Group(Gid),
+    /// Its group, which the default mode does not let read.
+    GroupRead(Gid),
+}
+
+impl PresentReaders {
+    /// Returns the readers of the file with `stat`. With an access control list,
+    /// `list_group_reads` says whether that lets the owning group read: the mode has its
+    /// mask.
+    pub(super) fn new(stat: &Stat, list_group_reads: Option<bool>) -> Self {
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        Self {
+            owner: Uid::from_raw(stat.st_uid),
+            group: Gid::from_raw(stat.st_gid),
+            owner_reads: mode.contains(Mode::RUSR),
+            group_reads: list_group_reads.unwrap_or_else(|| mode.contains(Mode::RGRP)),
+        }
+    }
+
+    /// Returns why the new file with `stat` must not take the place of the present one of
+    /// these readers.
+    pub(super) fn loss_by(self, stat: &Stat, location: &TargetLocation) -> Option<String> {
+        let new = NewAccess {
+            owner: Uid::from_raw(stat.st_uid),
+            group: Gid::from_raw(stat.st_gid),
+            mode: location.mode(),
+            owner_configured: location.target.owner.is_some(),
+            group_configured: location.target.group.is_some(),
+        };
+        let own = (rustix::process::geteuid(), rustix::process::getegid());
+        let loss = find_loss(self, new, own, is_known_member)?;
+        Some(describe(loss, self, location))
+    }
+}
+
+/// Whether `user` is a member of `group`; `None` if `/etc/passwd` does not have the user.
+fn is_known_member(user: Uid, group: Gid) -> Option<bool> {
+    let account = users::find_account(&user.as_raw().to_string()).ok()?;
+    Some(account.group == group || account.groups.contains(&group))
+}
+
+/// Returns the reader of the present file that the new one would not have. Root reads
+/// every file, and the user and the group of this process, `own`, are no consumers.
+fn find_loss(
+    present: PresentReaders,
+    new: NewAccess,
+    own: (Uid, Gid),
+    is_member: impl Fn(Uid, Gid) -> Option<bool>,
+) -> Option<ReaderLoss> {
+    let group_reads = new.mode.contains(Mode::RGRP);
+    let reads_by_group = || {
+        group_reads
+            && is_member(present.owner, new.group).unwrap_or_else(|| {
+                new.group_configured || (new.group == present.group && new.group != own.1)
+            })
+    };
+    let owner_is_consumer = present.owner_reads && !present.owner.is_root();
+    if owner_is_consumer
+        && present.owner != own.0
+        && present.owner != new.owner
+        && !new.owner_configured
+        && !reads_by_group()
+    {
+        return Some(ReaderLoss::Owner(present.owner));
+    }
+    let group_is_consumer =
+        present.group_reads && !present.group.is_root() && present.group != own.1;
+    if !group_is_consumer || new.group_configured {
+        return None;
+    }
+    // A file of rekeyd's own user has the mode of an earlier delivery, and a mode that is
+    // not the default is the administrator's decision.
+    let is_rekeyds = present.owner == own.0 && !own.0.is_root();
+    let default_narrows = !group_reads && new.mode.as_raw_mode() == DEFAULT_MODE && !is_rekeyds;
+    if group_reads && new.group != present.group {
+        Some(ReaderLoss::Group(present.group))
+    } else if default_narrows {
+        Some(ReaderLoss::GroupRead(present.group))
+    } else {
+        None
+    }
+}
+
+/// Describes a loss, with what helps.
+fn describe(loss: ReaderLoss, present: PresentReaders, location: &TargetLocation) -> String {
+    let path = location.path().display();
+    let folder = location.folder().display();
+    let owner = user_name(present.owner);
+    let group = group_name(present.group);
+    let own = user_name(rustix::process::geteuid());
+    match loss {
+        ReaderLoss::Owner(_) => format!(
+            "{path} belongs to the user {owner}, and rekeyd may not give the new file to that \
+             user, who could not read it; run `chgrp GROUP {folder} && chmod g+s {folder}` with a \
+             group of that user and set mode = \"0640\", or give rekeyd's unit the drop-in \
+             owner.conf; if {owner} need not read it, run `chown {own} {path}` first"
+        ),
+        ReaderLoss::Group(_) => format!(
+            "{path} belongs to the group {group}, and rekeyd may not give the new file to that \
+             group, which could not read it; run `chgrp {group} {folder} && chmod g+s {folder}`, \
+             or add rekeyd's user to the group; if {group} need not read it, run `chmod g-r \
+             {path}` first"
+        ),
+        ReaderLoss::GroupRead(_) => format!(
+            "the group {group} can read {path}, and could not read the new file, whose mode is \
+             0600; set mode = \"0640\", or run `chmod g-r {path}` first if it need not read it"
+        ),
+    }
+}
+
+fn user_name(user: Uid) -> String {
+    let user = user.as_raw();
+    users::user_name(user).unwrap_or_else(|| user.to_string())
+}
+
+fn group_name(group: Gid) -> String {
+    let group = group.as_raw();
+    users::group_name(group).unwrap_or_else(|| group.to_string())
+}
