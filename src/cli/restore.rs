@@ -30,6 +30,12 @@ impl RestoreCommand {
             "the next start compares it with the provider before anything else, and reports what \
              was created since as lookalikes\n",
         );
+        for key in &restored.dropped_requests {
+            text.push_str(&format!(
+                "note: dropped the rotation of {key} that was requested when the backup was made, \
+                 and may have been made since; if it is still needed, run: rekeyd rotate {key}\n"
+            ));
+        }
         if restored.is_of_other_host {
             text.push_str(
                 "note: another machine wrote this backup; if that one has stopped for good, start \

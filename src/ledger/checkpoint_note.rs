@@ -100,6 +100,17 @@ impl LogOrigin {
         }
     }
 
+    /// Returns whether the ledger is not the file that its last writer left, as after a
+    /// copy was put in its place. What a crash left has a log.
+    pub(super) const fn is_of_other_time(self) -> bool {
+        matches!(
+            self,
+            Self::Empty {
+                is_unchanged: false
+            }
+        )
+    }
+
     /// Returns whether the ledger may lack what its last writer recorded, so that its
     /// credentials are compared with the provider before anything begins. Older copies of
     /// the ledger and its log, put back together, look like what a crash left.

@@ -24,6 +24,7 @@ use crate::ledger::ledger_file::{
 use crate::ledger::lock::WriterLock;
 use crate::ledger::page_check::PageCheck;
 use crate::ledger::paths::files_of_sqlite;
+use crate::ledger::rotation_request;
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
 use crate::ledger::watch::{FileActivity, FileWatch};
 
@@ -318,6 +319,16 @@ fn prepare_connection(
     configure_and_migrate(connection, path, now, options, origin, &mut checkpoints)?;
     if lock.is_some() && origin.may_lack_commits() {
         identity::forget_reconciliations(connection)?;
+    }
+    if lock.is_some() && origin.is_of_other_time() {
+        for key in rotation_request::remove_all(connection)? {
+            tracing::warn!(
+                %key,
+                "{key}: dropped a requested rotation: the ledger is a copy of another time, and \
+                 the rotation may have been made since; hint: if it is still needed, run \
+                 `rekeyd rotate {key}`"
+            );
+        }
     }
     Ok(checkpoints)
 }

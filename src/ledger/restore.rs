@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::core::ids::KeyName;
 use crate::ledger::backup::{cannot_write, copy_database};
 use crate::ledger::checkpoint_note::free_name;
 use crate::ledger::error::LedgerError;
@@ -15,6 +16,7 @@ use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular, o
 use crate::ledger::lock::WriterLock;
 use crate::ledger::paths::{files_of_sqlite, sibling_path, sync_folder_of};
 use crate::ledger::read_only;
+use crate::ledger::rotation_request;
 use crate::ledger::version::LedgerVersion;
 
 /// The result of a restore.
@@ -24,13 +26,16 @@ pub struct RestoredLedger {
     pub previous: Option<PathBuf>,
     /// Whether another host wrote the copy last: the next start needs `--take-over`.
     pub is_of_other_host: bool,
+    /// The keys whose requested rotations were in the copy, and are dropped.
+    pub dropped_requests: Vec<KeyName>,
 }
 
 /// Replaces the ledger of `lock` by a copy of the one at `source`. The former ledger is
 /// kept beside it with its log, and its log is never applied to the copy. After a kill at
 /// any point the next start either finds the former ledger, or the copy, or refuses to
 /// apply the former log to it. The next writer compares the copy with the provider before
-/// anything else.
+/// anything else. The rotations that were requested when the copy was made are dropped:
+/// they may have been made since.
 ///
 /// # Errors
 /// `source` is no undamaged ledger of `configured`, or a file cannot be written: the
@@ -45,11 +50,21 @@ pub fn restore(
     let new = sibling_path(&ledger, ".restoring");
     let is_of_other_host = copy_source(source, &ledger, &new, configured, host)
         .inspect_err(|_| drop(fs::remove_file(&new)))?;
+    let dropped_requests = drop_requests(&new).inspect_err(|_| drop(fs::remove_file(&new)))?;
     let replaced = replace(&ledger, &new).map_err(|error| cannot_write(&ledger, &error));
     Ok(RestoredLedger {
         previous: replaced?,
         is_of_other_host,
+        dropped_requests,
     })
+}
+
+/// Removes the requested rotations from the checked copy at `new`. Returns their keys.
+fn drop_requests(new: &Path) -> Result<Vec<KeyName>, LedgerError> {
+    // The copy has no log, and SQLite syncs it before the deletion is committed.
+    let copy = Connection::open(new)?;
+    copy.pragma_update(None, "synchronous", "FULL")?;
+    rotation_request::remove_all(&copy)
 }
 
 /// Copies and checks the ledger at `source`. Returns whether another host wrote it last.

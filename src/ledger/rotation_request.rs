@@ -86,6 +86,22 @@ pub(super) fn remove(connection: &Connection, key: &KeyName) -> Result<(), Ledge
     Ok(())
 }
 
+/// Removes all requests, and returns their keys. A ledger of another time holds requests
+/// that were carried out since.
+pub(super) fn remove_all(connection: &Connection) -> Result<Vec<KeyName>, LedgerError> {
+    let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'rotation_request'";
+    let tables: usize = connection.query_row(table, [], |row| row.get(0))?;
+    if tables == 0 {
+        // A ledger of the first release.
+        return Ok(Vec::new());
+    }
+    let requests = read(connection)?;
+    if !requests.is_empty() {
+        connection.execute("DELETE FROM rotation_request WHERE true", [])?;
+    }
+    Ok(requests.into_iter().map(|request| request.key).collect())
+}
+
 /// Returns the requests that have not started, by key.
 pub(super) fn read(connection: &Connection) -> Result<Vec<RecordedRequest>, LedgerError> {
     let mut query = connection.prepare(

@@ -171,3 +171,39 @@ fn restore_refuses_what_is_no_backup_of_this_ledger() {
     let output = world.run(&["restore", backup.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
 }
+
+/// A request in a backup may have been carried out since: neither a restored backup nor
+/// one that was copied over the ledger rotates again.
+#[test]
+fn requests_in_a_backup_are_dropped_and_named() {
+    for (is_restored, revoke_previous) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("24h"));
+        world.ok(&["once"]);
+        let backup = world.path("copy.db");
+        world.ok(&["backup", backup.to_str().unwrap()]);
+        let copy = rusqlite::Connection::open(&backup).unwrap();
+        let request =
+            "INSERT INTO rotation_request (key, requested_at, revoke_previous, may_replace)
+             VALUES ('billing', '2026-01-01T00:00:00Z', ?1, 0)";
+        copy.execute(request, [revoke_previous]).unwrap();
+        drop(copy);
+        let named = if is_restored {
+            world.ok(&["restore", backup.to_str().unwrap()])
+        } else {
+            // In the same file, as `cp` writes it.
+            fs::copy(&backup, world.path("ledger.db")).unwrap();
+            String::new()
+        };
+        let once = world.run(&["once"]);
+        let log = text(&once.stderr);
+        assert!(once.status.success(), "{is_restored}: {log}");
+        let named = named + &log;
+        assert!(named.contains("dropped"), "{is_restored}: {named}");
+        assert!(named.contains("rekeyd rotate billing"), "{named}");
+        assert!(!named.contains("going on with the rotation"), "{named}");
+        assert_eq!(credentials(&world).len(), 1, "{is_restored}: {log}");
+        world.ok(&["rotate", "billing"]);
+        assert_eq!(credentials(&world).len(), 2);
+    }
+}
