@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::ledger;
@@ -21,6 +22,12 @@ impl BackupCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let path = absolute(&self.path)?;
+        if let Some(damage) = dispatch::find_ledger_damage(&settings).await {
+            return Err(Failure::Other(format!(
+                "cannot back up the ledger {}, which would replace an undamaged backup: {damage}",
+                settings.ledger.display()
+            )));
+        }
         ledger::back_up(&settings.ledger, &path)?;
         give_to_owner_of(&settings.ledger, &path)?;
         let (ledger, target) = (settings.ledger.display(), self.path.display());

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
+use crate::cli::dispatch;
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::output;
 use crate::cli::preflight::{self, CheckLevel};
@@ -56,6 +57,10 @@ impl CheckCommand {
             problems.push(problem);
             LedgerNotes::default()
         });
+        if let Some(damage) = dispatch::find_ledger_damage(&settings).await {
+            let location = "ledger.path".to_owned();
+            problems.push(Problem::for_host(&settings.file, location, damage));
+        }
         let level = if self.online {
             CheckLevel::Online
         } else {

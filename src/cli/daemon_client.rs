@@ -16,8 +16,8 @@ use crate::platform::file_identity::is_same_file;
 /// The interval at which a waiting command asks what it waits for.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time limit of that question.
-const INFO_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a running daemon has to answer a question.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running daemon that writes the ledger of a configuration.
 pub(crate) struct DaemonClient {
@@ -69,6 +69,11 @@ impl DaemonClient {
     /// Returns what the daemon reports to be wrong with it.
     pub(super) fn problem(&self) -> Option<String> {
         self.info.problem.clone()
+    }
+
+    /// Returns the damage of its ledger's files that the daemon has found.
+    pub(super) fn ledger_damage(&self) -> Option<&str> {
+        self.info.ledger_damage.as_deref()
     }
 
     /// Returns its process id.
@@ -169,7 +174,7 @@ impl DaemonClient {
                 let response = self.client.get("http://rekeyd/daemon").send().await?;
                 response.bytes().await
             };
-            let info = tokio::time::timeout(INFO_TIMEOUT, info).await;
+            let info = tokio::time::timeout(ANSWER_TIMEOUT, info).await;
             let info = info.ok().and_then(Result::ok);
             let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info).ok());
             let mut waits = info.map(|info| info.waits).unwrap_or_default();

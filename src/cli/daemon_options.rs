@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::context::{GlobalOptions, read_environment};
-use crate::cli::daemon_client::{DaemonClient, connect};
+use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonClient, connect};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::settings::Settings;
@@ -67,24 +67,61 @@ impl DaemonOptions {
     /// has loaded. Refuses a ledger that may be that of another organization.
     pub(super) async fn settings(&self, options: &GlobalOptions) -> Result<Arc<Settings>, Failure> {
         match self.target(options).await? {
-            CommandTarget::File(settings) => {
-                Self::check_ledger_is_meant(&settings)?;
-                Ok(settings)
-            }
-            CommandTarget::Daemon(daemon) => {
-                let (file, text) = daemon.configuration().await?;
-                // This host may have changed since: what the daemon runs with
-                // is not judged again.
-                let loaded = config::parse_loaded(Path::new(&file), &text, &read_environment());
-                let (Some(settings), _) = loaded else {
-                    return Err(Failure::from_problems(loaded.1));
-                };
-                Ok(Arc::new(Settings {
-                    ledger: daemon.ledger().to_owned(),
-                    ..settings
-                }))
-            }
+            CommandTarget::File(settings) => match self.find_named_daemon(&settings).await? {
+                Some(daemon) => {
+                    daemon.warn_if_config_is_stale(&settings);
+                    self.loaded_settings(&daemon).await
+                }
+                None => {
+                    Self::check_ledger_is_meant(&settings)?;
+                    Ok(settings)
+                }
+            },
+            CommandTarget::Daemon(daemon) => self.loaded_settings(&daemon).await,
         }
+    }
+
+    /// Returns the daemon at the socket that the command names, if it has loaded another
+    /// file than that of `settings`, or writes another ledger: the command is about it.
+    async fn find_named_daemon(
+        &self,
+        settings: &Settings,
+    ) -> Result<Option<DaemonClient>, Failure> {
+        let Some(socket) = &self.socket else {
+            return Ok(None);
+        };
+        let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connect(socket)).await;
+        let Ok(Some(daemon)) = connecting.unwrap_or(Ok(None)) else {
+            // Who may not ask, or gets no answer, sees the ledger of the file, and why.
+            return Ok(None);
+        };
+        let writes_ledger = daemon.writes_ledger(&settings.ledger);
+        if self.ledger.is_some() && !writes_ledger {
+            return Err(Failure::Other(format!(
+                "the rekeyd that listens at {} writes the ledger {}, and not {}; leave out one \
+                 of --socket and --ledger",
+                socket.display(),
+                daemon.ledger().display(),
+                settings.ledger.display()
+            )));
+        }
+        let is_configured = writes_ledger && is_same_file(daemon.configuration_file(), &settings.file);
+        Ok((!is_configured).then_some(daemon))
+    }
+
+    /// Returns the configuration that a daemon has loaded, and its ledger.
+    async fn loaded_settings(&self, daemon: &DaemonClient) -> Result<Arc<Settings>, Failure> {
+        let (file, text) = daemon.configuration().await?;
+        // This host may have changed since: what the daemon runs with is not judged again.
+        let loaded = config::parse_loaded(Path::new(&file), &text, &read_environment());
+        let (Some(mut settings), _) = loaded else {
+            return Err(Failure::from_problems(loaded.1));
+        };
+        if let Some(socket) = &self.socket {
+            settings.control.socket = Some(socket.clone());
+        }
+        settings.ledger = daemon.ledger().to_owned();
+        Ok(Arc::new(settings))
     }
 
     /// Refuses a ledger that the file does not name and that another configuration writes.

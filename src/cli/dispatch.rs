@@ -7,7 +7,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
-use crate::cli::daemon_client::{DaemonClient, connect};
+use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonClient, connect};
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -108,6 +108,15 @@ pub(super) async fn find_daemon(
             && (is_named || is_same_file(daemon.configuration_file(), &settings.file))
     };
     Ok(daemon.filter(is_meant))
+}
+
+/// Returns the damage of the ledger of `settings` that the daemon that writes it has found.
+/// A daemon that does not answer, or may not be asked, tells nothing.
+pub(super) async fn find_ledger_damage(settings: &Settings) -> Option<String> {
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, connect_configured(settings)).await;
+    let daemon = asked.ok()?.ok()??;
+    let damage = daemon.ledger_damage().map(str::to_owned);
+    damage.filter(|_| daemon.writes_ledger(&settings.ledger))
 }
 
 /// Opens the ledger of `settings` for reading; none if there is none. Who may not read the

@@ -230,7 +230,8 @@ impl Inbox {
             manager.set_status(status_line(engine, problem.as_deref()));
         }
         if let Some(listeners) = &self.listeners {
-            listeners.show_progress(problem, self.tracker.waits(engine));
+            let damage = engine.ledger_damage();
+            listeners.show_progress(problem, damage, self.tracker.waits(engine));
         } else if let Some(report) = &mut self.wait_reporter {
             report(self.tracker.waits(engine));
         }
@@ -302,6 +303,7 @@ fn control_config(runtime: &Runtime) -> ControlConfig {
                 sha256: settings.digest.clone(),
             },
             problem: None,
+            ledger_damage: None,
             waits: Vec::new(),
         },
         text: settings.text.clone(),

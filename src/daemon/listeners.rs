@@ -220,12 +220,17 @@ impl Listeners {
         self.problems.values().map(String::as_str)
     }
 
-    /// Sets the problem of the daemon, and what callers wait for, that the control socket
-    /// shows.
-    pub(crate) fn show_progress(&self, problem: Option<String>, waits: Vec<Wait>) {
+    /// Sets the problem of the daemon, the damage of its ledger, and what callers wait for,
+    /// that the control socket shows.
+    pub(crate) fn show_progress(
+        &self,
+        problem: Option<String>,
+        ledger_damage: Option<String>,
+        waits: Vec<Wait>,
+    ) {
         if let Some(server) = &self.control {
             let problem = problem.or_else(|| self.problems().next().map(str::to_owned));
-            server.set_progress(problem, waits);
+            server.set_progress(problem, ledger_damage, waits);
         }
     }
 

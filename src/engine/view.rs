@@ -289,6 +289,14 @@ impl Engine {
         ledger.map(|active| active.problem)
     }
 
+    /// Returns the problem of a ledger whose files are damaged, which lasts until this
+    /// process ends.
+    #[must_use]
+    pub fn ledger_damage(&self) -> Option<String> {
+        let is_damaged = self.services.conditions.lasts(Condition::Ledger);
+        is_damaged.then(|| self.ledger_problem()).flatten()
+    }
+
     /// Returns why the latest request for a rotation of `key` could not start one, if the
     /// key's state does not have it.
     #[must_use]

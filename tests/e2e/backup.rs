@@ -207,3 +207,36 @@ fn requests_in_a_backup_are_dropped_and_named() {
         assert_eq!(credentials(&world).len(), 2);
     }
 }
+
+/// What the daemon has declared lost is no backup, and `check` does not praise it.
+#[test]
+fn ledger_that_the_daemon_found_damaged_is_not_backed_up() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let backup = world.path("copy.db");
+    let daemon_has = |name: &str, expected: i32| {
+        let target = world.path(name);
+        for command in [&["check"][..], &["backup", target.to_str().unwrap()]] {
+            let output = world.run(command);
+            let printed = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(
+                output.status.code(),
+                Some(expected),
+                "{command:?}: {printed}"
+            );
+            let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+            let has_advice = printed.contains("put the newest backup back");
+            assert_eq!(has_advice, expected == 1, "{command:?}: {printed}");
+        }
+        assert_eq!(target.exists(), expected == 0);
+    };
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    daemon_has("copy.db", 0);
+    world.ok(&["rotate", "billing"]);
+    fs::copy(&backup, world.path("ledger.db")).unwrap();
+    daemon.wait_for("changed under rekeyd");
+    while !text(&world.run(&["status"]).stdout).contains("changed under rekeyd") {}
+    daemon_has("later.db", 1);
+}

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, binary, file_key_text, text, write};
 
 /// Runs a script in a mount namespace whose `/var/lib` and `/run` are empty; none if this
@@ -29,6 +30,52 @@ fn run_with_own_host_folders(world: &TestEnv, script: &str) -> Option<String> {
     Some(text(&output.stdout) + &text(&output.stderr))
 }
 
+/// With the socket of another configuration's daemon, the commands that look show what that
+/// one has.
+#[test]
+fn the_named_socket_decides_whose_ledger_is_shown() {
+    let [own, other] = ["billing", "shipping"].map(|key| {
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("1h").replace("billing", key));
+        world
+    });
+    own.ok(&["once"]);
+    let mut daemon = Daemon::start(&other);
+    daemon.wait_for("is the current credential of shipping");
+    let socket = other.path("control.sock");
+    let named = ["--socket", socket.to_str().unwrap()];
+    for command in [
+        &["status"][..],
+        &["show", "shipping"],
+        &["history"],
+        &["schedule", "-n", "1"],
+    ] {
+        let output = own.run(&[command, &named].concat());
+        let (printed, warned) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{command:?}: {printed}{warned}");
+        assert!(printed.contains("shipping"), "{command:?}: {printed}");
+        assert!(!printed.contains("billing"), "{command:?}: {printed}");
+        assert!(warned.contains("the running rekeyd works with"), "{warned}");
+    }
+    let copy = own.path("copy.db");
+    own.ok(&[&["backup", copy.to_str().unwrap()], &named[..]].concat());
+    let copy = rusqlite::Connection::open(&copy).unwrap();
+    let key: String = copy
+        .query_row("SELECT key FROM history", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(key, "shipping");
+    // Two ledgers are none.
+    let ledger = own.path("ledger.db");
+    let both = [
+        &["status", "--ledger", ledger.to_str().unwrap()],
+        &named[..],
+    ]
+    .concat();
+    let output = own.run(&both);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("leave out one of --socket and --ledger"));
+}
+
 #[test]
 fn the_default_ledger_is_read_for_the_default_file_alone() {
     let world = TestEnv::start(&[]);
@@ -52,6 +99,7 @@ fn the_default_ledger_is_read_for_the_default_file_alone() {
         first once >/dev/null 2>&1; said once
         for command in status history schedule audit "backup $dir/copy.db"; do
             second $command; said "second $command"
+            second $command --socket /nosuch/control.sock; said "second $command at no socket"
         done
         first status >/dev/null; said "first status"
         second rotate billing; said "second rotate"
@@ -70,7 +118,7 @@ fn the_default_ledger_is_read_for_the_default_file_alone() {
         return;
     };
     let refusal = "/var/lib/rekeyd/ledger.db is that of the configuration ";
-    assert_eq!(output.matches(refusal).count(), 10, "{output}");
+    assert_eq!(output.matches(refusal).count(), 15, "{output}");
     assert!(!world.path("copy.db").exists());
     for (command, code) in [
         ("once", 0),
@@ -78,6 +126,10 @@ fn the_default_ledger_is_read_for_the_default_file_alone() {
         ("second history", 78),
         ("second schedule", 78),
         ("second audit", 78),
+        ("second status at no socket", 78),
+        ("second history at no socket", 78),
+        ("second schedule at no socket", 78),
+        ("second audit at no socket", 78),
         ("first status", 0),
         ("second rotate", 78),
         ("second pause", 78),

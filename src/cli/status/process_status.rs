@@ -1,19 +1,15 @@
 //! Whether rekeyd is running on the ledger, and what it reports of itself.
 
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cli::daemon_client::ANSWER_TIMEOUT;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::find_daemon;
 use crate::config::settings::Settings;
 use crate::core::time;
 use crate::ledger::{LastRun, SchedulingCommand, WriterLock};
-
-/// How long a running daemon has to answer. The ledger has all but the condition of a
-/// ledger that cannot be written.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The processes that write the ledger.
 pub(super) enum ProcessStatus {
@@ -161,6 +157,7 @@ struct DaemonReport {
 /// Asks the running daemon; the report is empty if it has no control socket, or if this
 /// user may not ask.
 async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonReport {
+    // The ledger has all but the condition of a ledger that cannot be written.
     match tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await {
         Ok(Ok(Some(daemon))) => DaemonReport {
             holder: Some(format!("rekeyd run (process {})", daemon.process())),

@@ -192,6 +192,10 @@ pub struct DaemonInfo {
     pub configuration: ConfigInfo,
     /// The most important problem that affects all keys.
     pub problem: Option<String>,
+    /// The damage of the ledger's files that the daemon has found: it relies on them no
+    /// more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_damage: Option<String>,
     /// What its callers wait for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,

@@ -224,10 +224,17 @@ impl ControlServer {
         *self.state.lock_config() = config;
     }
 
-    /// Sets the problem, and what callers wait for, in the response of `GET /daemon`.
-    pub(crate) fn set_progress(&self, problem: Option<String>, waits: Vec<Wait>) {
+    /// Sets the problem, the damage of the ledger, and what callers wait for, in the
+    /// response of `GET /daemon`.
+    pub(crate) fn set_progress(
+        &self,
+        problem: Option<String>,
+        ledger_damage: Option<String>,
+        waits: Vec<Wait>,
+    ) {
         let mut config = self.state.lock_config();
         config.info.problem = problem;
+        config.info.ledger_damage = ledger_damage;
         config.info.waits = waits;
     }
 }
