@@ -59,6 +59,14 @@ impl SecretDigests {
     }
 }
 
+/// Returns whether a secret has the whole body of another one, such as that of a file.
+#[must_use]
+pub fn is_same_secret(held: &Secret, secret: &Secret) -> bool {
+    let mut digests = SecretDigests::default();
+    digests.insert(held);
+    digests.show_in(secret.expose())
+}
+
 /// Returns a text without surrounding white space and in lower case.
 fn fold(text: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(text.trim().as_bytes().to_ascii_lowercase())

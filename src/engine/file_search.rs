@@ -1,22 +1,34 @@
 //! Searches the files of all configured sinks for the secrets of credentials that are
-//! about to be revoked.
+//! about to be revoked, and for those in the answers to creates.
 //!
-//! One pass over the files serves every credential that waits for one, and begins after
-//! each of them began to wait: many revocations at once cost few passes, and none relies
-//! on what was read earlier.
+//! One pass over the files serves all that wait for one, and begins after each of them
+//! began to wait: many revocations at once cost few passes, and none relies on what was
+//! read earlier. An answer does, for a while, where the files are many.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::core::ids::KeyName;
+use crate::core::ids::{KeyName, SinkId};
 use crate::core::secret::{EndMatch, Secret, compare_end};
+use crate::core::secret_digests::{SecretDigests, is_same_secret};
 use crate::engine::managed_key::ManagedKey;
 use crate::sink::Sink;
 use crate::sink::inspection::inspect_batch;
 
 /// How many files one thread looks at: so few that a slow disk reads several at once.
 const FILES_PER_THREAD: usize = 64;
+
+/// The most files that are read anew for each answer to a create.
+const FEW_FILES: usize = 1_000;
+
+/// How many times as long as a pass over many files what it read is relied on for answers:
+/// thousands of rotations at once spend a twentieth of their time on passes.
+const RELIANCE: u32 = 20;
+
+/// The longest time for which a pass is relied on, however slow it was.
+const MAX_RELIANCE: Duration = Duration::from_secs(30);
 
 /// A sink of a key of the configuration.
 pub(super) type ConfiguredSink = (KeyName, Arc<dyn Sink>);
@@ -31,6 +43,23 @@ struct SharedSearch {
     waiting: Mutex<Vec<Arc<SearchRequest>>>,
     /// Held during a pass: there is one at a time.
     turn: tokio::sync::Mutex<()>,
+    /// What the files held at the last pass, if they are many.
+    remembered: Mutex<Option<RememberedSecrets>>,
+}
+
+/// The secrets of all files at one pass.
+struct RememberedSecrets {
+    digests: SecretDigests,
+    until: Instant,
+}
+
+/// What a pass searches for.
+#[derive(Clone)]
+enum Searched {
+    /// A credential, by what the provider shows of its secret.
+    Credential(SearchedCredential),
+    /// This very secret.
+    Secret(Secret),
 }
 
 /// A credential to search for.
@@ -53,8 +82,17 @@ pub(crate) struct FoundFile {
 }
 
 struct SearchRequest {
-    searched: SearchedCredential,
+    searched: Searched,
     found: OnceLock<Vec<FoundFile>>,
+}
+
+impl Searched {
+    fn is_found(&self, held: &Secret) -> bool {
+        match self {
+            Self::Credential(credential) => credential.is_found(held),
+            Self::Secret(secret) => is_same_secret(held, secret),
+        }
+    }
 }
 
 impl SearchedCredential {
@@ -75,66 +113,115 @@ impl FileSearch {
             sinks.map(|(sink, _)| (key.name.clone(), Arc::clone(sink)))
         });
         let sinks = sinks.collect();
-        *self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner) = sinks;
+        *lock(&self.0.sinks) = sinks;
+        *lock(&self.0.remembered) = None;
     }
 
     /// Returns the files that hold a credential. A file that cannot be read, or does not
     /// answer, is not among them.
     pub(crate) async fn find(&self, searched: SearchedCredential) -> Vec<FoundFile> {
+        self.wait_for_pass(Searched::Credential(searched)).await
+    }
+
+    /// Returns a sink whose file holds a secret, and its key. Where the files are
+    /// many, what was written a moment ago may be missed; this process knows its own.
+    pub(crate) async fn find_secret(&self, secret: &Secret) -> Option<(KeyName, SinkId)> {
+        if self.is_known_absent(secret) {
+            return None;
+        }
+        let found = self.wait_for_pass(Searched::Secret(secret.clone())).await;
+        let file = found.into_iter().next()?;
+        Some((file.key, file.sink.id().clone()))
+    }
+
+    /// Returns whether a recent pass over many files did not see a secret.
+    fn is_known_absent(&self, secret: &Secret) -> bool {
+        let remembered = lock(&self.0.remembered);
+        let recent = remembered.as_ref().filter(|one| Instant::now() < one.until);
+        recent.is_some_and(|one| !one.digests.show_in(secret.expose()))
+    }
+
+    async fn wait_for_pass(&self, searched: Searched) -> Vec<FoundFile> {
         let own = Arc::new(SearchRequest {
             searched,
             found: OnceLock::new(),
         });
-        self.waiting().push(Arc::clone(&own));
+        lock(&self.0.waiting).push(Arc::clone(&own));
         let _turn = self.0.turn.lock().await;
         if let Some(found) = own.found.get() {
             return found.clone();
         }
-        let mut waiting = std::mem::take(&mut *self.waiting());
+        let mut waiting = std::mem::take(&mut *lock(&self.0.waiting));
         // Whoever took it before may have been dropped.
         if !waiting.iter().any(|one| Arc::ptr_eq(one, &own)) {
             waiting.push(Arc::clone(&own));
         }
-        let sinks = Arc::clone(&self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut found = search(&sinks, &waiting).await;
+        let mut found = self.search(&waiting).await;
         for one in waiting.iter().rev() {
             let _ = one.found.set(found.pop().unwrap_or_default());
         }
         own.found.get().cloned().unwrap_or_default()
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Arc<SearchRequest>>> {
-        let waiting = self.0.waiting.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner)
+    /// Reads all files once. Returns those that hold what each of the requests searches
+    /// for.
+    async fn search(&self, waiting: &[Arc<SearchRequest>]) -> Vec<Vec<FoundFile>> {
+        let sinks = Arc::clone(&lock(&self.0.sinks));
+        let searches_secret =
+            |one: &Arc<SearchRequest>| matches!(one.searched, Searched::Secret(_));
+        let remembers = sinks.len() > FEW_FILES && waiting.iter().any(searches_secret);
+        let pass = Arc::new(Pass {
+            searched: waiting.iter().map(|one| one.searched.clone()).collect(),
+            seen: remembers.then(Mutex::default),
+        });
+        let begun = Instant::now();
+        let found = search(&sinks, &pass).await;
+        let lasts = begun.elapsed().saturating_mul(RELIANCE).min(MAX_RELIANCE);
+        if let Some(seen) = &pass.seen
+            // A reload counts from now on.
+            && Arc::ptr_eq(&sinks, &lock(&self.0.sinks))
+        {
+            *lock(&self.0.remembered) = Some(RememberedSecrets {
+                digests: std::mem::take(&mut lock(seen)),
+                until: Instant::now() + lasts,
+            });
+        }
+        found
     }
 }
 
-/// Returns the files that hold each of the searched credentials.
-async fn search(
-    sinks: &Arc<[ConfiguredSink]>,
-    waiting: &[Arc<SearchRequest>],
-) -> Vec<Vec<FoundFile>> {
-    let searched: Arc<[SearchedCredential]> =
-        waiting.iter().map(|one| one.searched.clone()).collect();
+/// One pass over the files.
+struct Pass {
+    searched: Vec<Searched>,
+    /// The digests of all secrets that it reads, if they are to be remembered.
+    seen: Option<Mutex<SecretDigests>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the files that hold each of what a pass searches for.
+async fn search(sinks: &Arc<[ConfiguredSink]>, pass: &Arc<Pass>) -> Vec<Vec<FoundFile>> {
     let mut batches = JoinSet::new();
     for start in (0..sinks.len()).step_by(FILES_PER_THREAD) {
-        let (sinks, searched) = (Arc::clone(sinks), Arc::clone(&searched));
+        let (sinks, pass) = (Arc::clone(sinks), Arc::clone(pass));
         batches.spawn(async move {
             let end = sinks.len().min(start + FILES_PER_THREAD);
             let numbers: Vec<_> = (start..end).collect();
-            if let Some(found) = search_batch(&sinks, numbers.clone(), &searched).await {
+            if let Some(found) = search_batch(&sinks, numbers.clone(), &pass).await {
                 return found;
             }
             // Only a look at each alone finds those that do not hang.
             let mut found = Vec::new();
             for number in numbers {
-                let alone = search_batch(&sinks, vec![number], &searched).await;
+                let alone = search_batch(&sinks, vec![number], &pass).await;
                 found.extend(alone.unwrap_or_default());
             }
             found
         });
     }
-    let mut files = vec![Vec::new(); searched.len()];
+    let mut files = vec![Vec::new(); pass.searched.len()];
     while let Some(batch) = batches.join_next().await {
         // A look that panicked says nothing about its file.
         for (number, file) in batch.into_iter().flatten() {
@@ -148,12 +235,12 @@ async fn search(
     files
 }
 
-/// Looks at the files with these numbers. Returns those that hold a searched credential,
-/// with its number; none if a look hangs.
+/// Looks at the files with these numbers. Returns those that hold what is searched for,
+/// with the number of that; none if a look hangs.
 async fn search_batch(
     sinks: &[ConfiguredSink],
     numbers: Vec<usize>,
-    searched: &Arc<[SearchedCredential]>,
+    pass: &Arc<Pass>,
 ) -> Option<Vec<(usize, FoundFile)>> {
     let looks = numbers.into_iter().filter_map(|number| {
         let (_, sink) = &sinks[number];
@@ -163,13 +250,21 @@ async fn search_batch(
     if looks.is_empty() {
         return Some(Vec::new());
     }
-    let searched = Arc::clone(searched);
+    let pass = Arc::clone(pass);
     let found = inspect_batch(looks, move |look, content| {
-        let matches = searched.iter().enumerate().filter_map(|(credential, one)| {
-            let secrets = content.keys().iter().filter(|key| one.is_found(key));
-            let secrets: Vec<_> = secrets.cloned().collect();
-            (!secrets.is_empty()).then_some((credential, secrets))
-        });
+        if let Some(seen) = &pass.seen {
+            let mut seen = lock(seen);
+            content.keys().iter().for_each(|key| seen.insert(key));
+        }
+        let matches = pass
+            .searched
+            .iter()
+            .enumerate()
+            .filter_map(|(credential, one)| {
+                let secrets = content.keys().iter().filter(|key| one.is_found(key));
+                let secrets: Vec<_> = secrets.cloned().collect();
+                (!secrets.is_empty()).then_some((credential, secrets))
+            });
         let matches: Vec<_> = matches.collect();
         (!matches.is_empty()).then_some((look, matches))
     });

@@ -13,6 +13,7 @@ mod clock_jumps;
 mod conditions;
 mod create_answers;
 mod credential_names;
+mod delivered_secrets;
 mod failure_scope;
 mod held_elsewhere;
 mod leaks;

@@ -368,23 +368,15 @@ const ROTATIONS_WITH_END: &str = "SELECT key, rotation FROM rotation
      WHERE lower(substr(rtrim(redacted_value, ' \"''`'), -3)) = ?1
          AND phase NOT IN ('revoked', 'failed') ORDER BY id";
 
-/// Returns whether the answer to a key's last create before `sequence` was refused,
-/// although it may have been true.
-pub(super) fn was_answer_doubted(
-    connection: &Connection,
-    key: &KeyName,
-    sequence: u64,
-) -> Result<bool, LedgerError> {
-    let found = connection
+/// Returns the number of live rotations whose credentials have a redacted value.
+pub(super) fn count_shown_ends(connection: &Connection) -> Result<u64, LedgerError> {
+    let count = connection
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM event_log
-                WHERE rotation_row = (SELECT id FROM rotation
-                        WHERE key = ?1 AND sequence < ?2 AND \"trigger\" <> 'adopted'
-                        ORDER BY sequence DESC LIMIT 1)
-                    AND event = 'answer-rejected' AND detail ->> 'doubt' = 1)",
+            "SELECT count(*) FROM rotation
+             WHERE redacted_value IS NOT NULL AND phase NOT IN ('revoked', 'failed')",
         )?
-        .query_row(params![key.as_str(), sequence], |row| row.get(0))?;
-    Ok(found)
+        .query_row([], |row| row.get(0))?;
+    Ok(count)
 }
 
 /// Returns the name that a list last showed of a credential without a row; none if no

@@ -322,19 +322,12 @@ impl Ledger {
             .await
     }
 
-    /// Returns whether the answer to a key's last create before `sequence` was refused,
-    /// although it may have been true.
+    /// Returns the number of live rotations whose credentials have a redacted value.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn was_answer_doubted(
-        &self,
-        key: &KeyName,
-        sequence: u64,
-    ) -> Result<bool, LedgerError> {
-        let key = key.clone();
-        self.submit(move |connection| read::was_answer_doubted(connection, &key, sequence))
-            .await
+    pub async fn count_shown_ends(&self) -> Result<u64, LedgerError> {
+        self.submit(read::count_shown_ends).await
     }
 
     /// Returns the names that the unclear creates of a scope may have at the provider.

@@ -131,7 +131,9 @@ struct FakeWorld {
     /// Whether creates make nothing, whatever they answer.
     creates_nothing: AtomicBool,
     /// The secrets that this process knows.
-    known_secrets: ActiveCredential,
+    known_secrets: Mutex<ActiveCredential>,
+    /// How often the target of a sink was looked at in a pass over the files.
+    looks: AtomicU64,
     /// The error of every create.
     create_failure: Mutex<Option<(ErrorKind, Effect)>>,
     /// The id of the credential whose sink has drift.
@@ -383,16 +385,16 @@ impl Provider for FakeWorld {
         secret: &Secret,
         redacted_value: Option<&str>,
     ) -> bool {
-        let known = &self.known_secrets;
+        let known = self.known_secrets.lock().unwrap();
         known.record_created(id, secret, redacted_value)
     }
 
     fn origin(&self, secret: &Secret) -> SecretOrigin {
-        self.known_secrets.origin(secret)
+        self.known_secrets.lock().unwrap().origin(secret)
     }
 
     fn record_refused(&self, secret: &Secret) {
-        self.known_secrets.record_refused(secret);
+        self.known_secrets.lock().unwrap().record_refused(secret);
     }
 
     fn compare_secret(
@@ -401,7 +403,10 @@ impl Provider for FakeWorld {
         id: &CredentialId,
         redacted_value: Option<&str>,
     ) -> EndMatch {
-        self.known_secrets.compare(secret, id, redacted_value)
+        self.known_secrets
+            .lock()
+            .unwrap()
+            .compare(secret, id, redacted_value)
     }
 
     fn distrust_redacted_values(&self) {}
@@ -522,7 +527,10 @@ impl Sink for FakeSink {
 
     fn blocking_inspection(&self) -> Option<BlockingInspection> {
         let (world, sink) = (Arc::clone(&self.0), self.1.clone());
-        Some(Box::new(move || world.content_of(&sink)))
+        Some(Box::new(move || {
+            world.looks.fetch_add(1, Ordering::SeqCst);
+            world.content_of(&sink)
+        }))
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
@@ -831,7 +839,18 @@ impl Fakes {
     /// Makes this the secret that rekeyd authenticates with.
     pub(crate) fn set_own_secret(&self, secret: &str) {
         let secret = Secret::new(secret.to_owned());
-        self.world.known_secrets.set(secret);
+        self.world.known_secrets.lock().unwrap().set(secret);
+    }
+
+    /// Forgets the secrets that this process knows, as a restart does.
+    pub(crate) fn forget_secrets(&self) {
+        *self.world.known_secrets.lock().unwrap() = ActiveCredential::new();
+    }
+
+    /// Returns how often the target of a sink was looked at in a pass over the files, since
+    /// the last call.
+    pub(crate) fn take_looks(&self) -> u64 {
+        self.world.looks.swap(0, Ordering::SeqCst)
     }
 
     /// Makes every delivery fail; with none, ends the failures.

@@ -64,12 +64,62 @@ pub enum Evidence {
     InTarget(SinkId),
     /// The provider shows the new credential with another end.
     OtherEnd,
-    /// Nothing. Of 10,000 secrets some end alike by chance, so that only the first of a
-    /// key's answers in a row is refused for that.
-    EndAlone {
-        /// Whether the key's answer before this one was refused for an end alone.
-        is_repeated: bool,
-    },
+    /// Nothing but the end.
+    EndAlone(EqualEnd),
+}
+
+/// An end that a secret has in common with one of the live credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EqualEnd {
+    /// The number of characters that are equal.
+    pub length: usize,
+    /// The number of characters that the secret is made of.
+    pub alphabet: u64,
+    /// The number of live credentials that show an end.
+    pub live: u64,
+}
+
+/// The number of different characters of a secret of letters and digits. Where the case
+/// does not count, letters are twice as frequent as digits: two ends are equal as often as
+/// those of 33 equally frequent characters.
+const LETTERS_AND_DIGITS: u64 = 32;
+
+/// The number of characters at the end of a secret that show what it is made of.
+const TAIL_CHARS: usize = 20;
+
+impl EqualEnd {
+    /// Returns the end that a secret has in common with what a credential of `live` others
+    /// shows.
+    #[must_use]
+    pub fn new(secret: &Secret, redacted_value: Option<&str>, live: u64) -> Self {
+        let secret = secret.expose().as_bytes();
+        let is_quote = |character: char| "\"'`".contains(character) || character.is_whitespace();
+        let shown = redacted_value.unwrap_or_default();
+        let shown = shown.trim_end_matches(is_quote).bytes().rev();
+        let pairs = secret.iter().rev().zip(shown);
+        let length = pairs.take_while(|(own, other)| own.eq_ignore_ascii_case(other));
+        let tail = &secret[secret.len().saturating_sub(TAIL_CHARS)..];
+        let alphabet = if tail.iter().all(u8::is_ascii_digit) {
+            10
+        } else if tail.iter().all(u8::is_ascii_hexdigit) {
+            16
+        } else {
+            LETTERS_AND_DIGITS
+        };
+        Self {
+            length: length.count(),
+            alphabet,
+            live,
+        }
+    }
+
+    /// Returns whether every other honest secret has such an end, so that it shows
+    /// nothing: creating anew would rarely help.
+    fn is_usual(self) -> bool {
+        let length = u32::try_from(self.length).unwrap_or(u32::MAX);
+        let ends = self.alphabet.saturating_pow(length);
+        self.live.saturating_mul(2) >= ends
+    }
 }
 
 /// Why an answer to a create cannot be true.
@@ -134,6 +184,14 @@ pub enum AnswerProblem {
         /// The sink.
         sink: SinkId,
     },
+    /// The secret is in the file of a sink.
+    #[error("its secret is in {sink} of {key} already")]
+    InFile {
+        /// The key.
+        key: KeyName,
+        /// The sink.
+        sink: SinkId,
+    },
     /// The secret ends like that of another credential, and the provider shows the new
     /// one with another end.
     #[error("its secret ends like that of {id} of {key}, and the provider shows another end")]
@@ -172,8 +230,8 @@ impl Resemblance {
                 sink: sink.clone(),
             }),
             Evidence::OtherEnd => Some(AnswerProblem::OtherEnd { id, key }),
-            Evidence::EndAlone { is_repeated: false } => Some(AnswerProblem::SameEnd { id, key }),
-            Evidence::EndAlone { is_repeated: true } => None,
+            Evidence::EndAlone(end) if end.is_usual() => None,
+            Evidence::EndAlone(_) => Some(AnswerProblem::SameEnd { id, key }),
         }
     }
 }
@@ -324,20 +382,35 @@ mod tests {
         assert!(matches!(problem, Err(AnswerProblem::OtherKind { .. })));
     }
 
-    /// An end that is equal by chance is refused once, and what is more than chance always.
+    /// However often an end was equal before, only evidence counts.
     #[test]
-    fn an_equal_end_alone_is_refused_once() {
+    fn an_equal_end_is_refused_unless_it_shows_nothing() {
         let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c");
         let secret = Secret::new("sk-admin-0123456789".to_owned());
         let sink = SinkId {
             name: "file".to_owned(),
             target: "file:/x".to_owned(),
         };
+        let alone = |alphabet, length, live| {
+            Evidence::EndAlone(EqualEnd {
+                length,
+                alphabet,
+                live,
+            })
+        };
         for (evidence, is_believed, is_doubt) in [
             (Evidence::InTarget(sink), false, false),
             (Evidence::OtherEnd, false, false),
-            (Evidence::EndAlone { is_repeated: false }, false, true),
-            (Evidence::EndAlone { is_repeated: true }, true, false),
+            (alone(32, 3, 1), false, true),
+            (alone(32, 3, 10_000), false, true),
+            (alone(32, 3, 20_000), true, false),
+            (alone(32, 4, 20_000), false, true),
+            (alone(32, 4, 1_000_000), true, false),
+            (alone(16, 3, 2_000), false, true),
+            (alone(16, 3, 2_100), true, false),
+            (alone(10, 3, 400), false, true),
+            (alone(10, 3, 600), true, false),
+            (alone(32, 40, u64::MAX / 4), false, true),
         ] {
             let answer = CreateAnswer {
                 label: &label,
@@ -360,8 +433,25 @@ mod tests {
             let checked = check_create_answer(&answer);
             assert_eq!(checked.is_ok(), is_believed, "{evidence:?}");
             let problem = checked.err();
-            let is_refused_once = problem.is_some_and(|problem| problem.is_doubt());
-            assert_eq!(is_refused_once, is_doubt, "{evidence:?}");
+            let is_doubted = problem.is_some_and(|problem| problem.is_doubt());
+            assert_eq!(is_doubted, is_doubt, "{evidence:?}");
+        }
+    }
+
+    #[test]
+    fn an_equal_end_is_measured() {
+        for (secret, shown, length, alphabet) in [
+            ("sk-admin-of-web-0123456789wxYz", "sk-admin...wxYz", 4, 32),
+            ("sk-admin-of-web-0123456789wxYz", "sk-admin...WXYZ", 4, 32),
+            ("sk-admin-of-web-0123456789wxYz", "\"****9wxYz\" ", 5, 32),
+            ("sk-admin-of-web-0123456789wxYz", "wxYz", 4, 32),
+            ("sk-admin-0123456789abcdef0123456789ab", "sk-…9ab", 3, 16),
+            ("sk-admin-01234567890123456789", "*789", 3, 10),
+            ("0123", "…123", 3, 10),
+        ] {
+            let end = EqualEnd::new(&Secret::new(secret.to_owned()), Some(shown), 7);
+            let measured = (end.length, end.alphabet, end.live);
+            assert_eq!(measured, (length, alphabet, 7), "{secret} {shown}");
         }
     }
 }

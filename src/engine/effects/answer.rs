@@ -6,14 +6,14 @@ use crate::core::active_credential::SecretOrigin;
 use crate::core::change::{Change, RejectedAnswer};
 use crate::core::creation_time::existed_before;
 use crate::core::decide::create_answer::{
-    AnswerProblem, CreateAnswer, Evidence, Resemblance, check_create_answer,
+    AnswerProblem, CreateAnswer, EqualEnd, Evidence, Resemblance, check_create_answer,
 };
 use crate::core::ids::{KeyName, Label, RotationId, SinkId};
 use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::RetryClass;
 use crate::core::secret::{EndMatch, Secret, identifying_end};
-use crate::core::secret_digests::SecretDigests;
+use crate::core::secret_digests::is_same_secret;
 use crate::core::secret_text::SecretForm;
 use crate::core::state::Rotation;
 use crate::engine::effects::PERMANENT_FAILURE_PAUSE;
@@ -63,7 +63,15 @@ impl Worker {
             origin: secret.map_or(SecretOrigin::Unknown, |secret| provider.origin(secret)),
             resemblance: self.find_resemblance(rotation, created).await?,
         };
-        Ok(check_create_answer(&answer))
+        let checked = check_create_answer(&answer);
+        let (Ok(_), Some(secret)) = (&checked, secret) else {
+            return Ok(checked);
+        };
+        // An earlier process, or a person, may have put it there, and no row shows its end.
+        match self.context.file_search.find_secret(secret).await {
+            Some((key, sink)) => Ok(Err(AnswerProblem::InFile { key, sink })),
+            None => Ok(checked),
+        }
     }
 
     /// Returns whether what a create answered bears its label. If its time of creation is
@@ -124,8 +132,15 @@ impl Worker {
             return Ok(None);
         };
         let (ledger, provider) = (&self.services.ledger, &self.services.provider);
-        let mut undecided = None;
-        for (key, row) in ledger.rotations_with_end(end).await? {
+        let mut undecided: Option<(_, _, EqualEnd)> = None;
+        let found = ledger.rotations_with_end(end).await?;
+        // Only an end that nothing explains needs the number.
+        let live = if found.is_empty() {
+            0
+        } else {
+            ledger.count_shown_ends().await?
+        };
+        for (key, row) in found {
             let Some(credential) = row.credential.as_ref().filter(|_| row.id != *rotation) else {
                 continue;
             };
@@ -133,6 +148,7 @@ impl Worker {
             if provider.compare_secret(secret, &credential.id, shown) != EndMatch::Same {
                 continue;
             }
+            let end = EqualEnd::new(secret, shown, live);
             let credential = credential.id.clone();
             match self.compare_with_targets(&key, &row, secret).await {
                 HeldSecret::Same(sink) => {
@@ -143,13 +159,25 @@ impl Worker {
                     }));
                 }
                 HeldSecret::Other => {}
-                HeldSecret::Unknown => undecided = undecided.or(Some((credential, key))),
+                HeldSecret::Unknown => {
+                    // The longest end is the least likely to be equal by chance.
+                    if undecided
+                        .as_ref()
+                        .is_none_or(|(.., other)| other.length < end.length)
+                    {
+                        undecided = Some((credential, key, end));
+                    }
+                }
             }
         }
-        let Some((credential, key)) = undecided else {
+        let Some((credential, key, end)) = undecided else {
             return Ok(None);
         };
-        let evidence = self.weigh_equal_end(rotation, created, secret).await?;
+        let evidence = if self.shows_other_end(created, secret).await {
+            Evidence::OtherEnd
+        } else {
+            Evidence::EndAlone(end)
+        };
         Ok(Some(Resemblance {
             credential,
             key,
@@ -168,18 +196,17 @@ impl Worker {
         let Some(managed) = self.context.configured.get(key) else {
             return HeldSecret::Unknown;
         };
-        let is_same = |held: &Secret, secret: &Secret| {
-            let mut digests = SecretDigests::default();
-            digests.insert(held);
-            digests.show_in(secret.expose())
-        };
         let mut compared = HeldSecret::Unknown;
         for delivery in &row.deliveries {
             let Some(sink) = managed.sink(&delivery.sink) else {
                 continue;
             };
             let content = sink.inspect().await;
-            if content.keys().iter().any(|held| is_same(held, secret)) {
+            if content
+                .keys()
+                .iter()
+                .any(|held| is_same_secret(held, secret))
+            {
                 return HeldSecret::Same(delivery.sink.clone());
             }
             // The secret of that credential is another one with the same end.
@@ -191,29 +218,17 @@ impl Worker {
         compared
     }
 
-    /// Weighs an end that is equal to that of another credential: what the provider shows
-    /// of the new one may contradict it.
-    async fn weigh_equal_end(
-        &self,
-        rotation: &RotationId,
-        created: &CreatedCredential,
-        secret: &Secret,
-    ) -> Result<Evidence, LedgerError> {
+    /// Returns whether the provider shows the new credential with another end than that of
+    /// the secret in its answer.
+    async fn shows_other_end(&self, created: &CreatedCredential, secret: &Secret) -> bool {
         let provider = &self.services.provider;
         let id = &created.metadata.id;
         let answer: Result<_, ProviderError> = self.retrieve(&created.metadata).await;
-        if let Ok(answer) = answer
-            && let Some(listed) = answer.value
-            && provider.compare_secret(secret, id, listed.metadata.redacted_value.as_deref())
-                == EndMatch::Different
-        {
-            return Ok(Evidence::OtherEnd);
-        }
-        let row = self.state.rotation(rotation);
-        let sequence = row.map_or(self.state.sequence, |row| row.sequence);
-        let ledger = &self.services.ledger;
-        let is_repeated = ledger.was_answer_doubted(&self.state.key, sequence).await?;
-        Ok(Evidence::EndAlone { is_repeated })
+        let listed = answer.ok().and_then(|answer| answer.value);
+        listed.is_some_and(|listed| {
+            let shown = listed.metadata.redacted_value.as_deref();
+            provider.compare_secret(secret, id, shown) == EndMatch::Different
+        })
     }
 
     /// Records that an answer is not believed. Its secret is dropped, and the next step
