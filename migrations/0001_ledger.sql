@@ -124,7 +124,8 @@ CREATE TABLE rotation (
         OR deferral = 'recently-used' OR deferral = 'use-unreadable'
         OR deferral = 'successor-missing' OR deferral = 'other-name'
         OR deferral = 'used-by-other-key' OR deferral = 'held-again'
-        OR deferral = 'held-elsewhere'),
+        OR deferral = 'held-elsewhere'
+        OR deferral = 'file-unseen'),
     -- Its revocation is deferred because it is used, and within a day it is
     -- revoked all the same.
     final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),

@@ -105,7 +105,8 @@ impl DaemonOptions {
                 settings.ledger.display()
             )));
         }
-        let is_configured = writes_ledger && is_same_file(daemon.configuration_file(), &settings.file);
+        let is_configured =
+            writes_ledger && is_same_file(daemon.configuration_file(), &settings.file);
         Ok((!is_configured).then_some(daemon))
     }
 

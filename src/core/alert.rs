@@ -358,7 +358,7 @@ fn check_doubt(
             AlertKind::OtherName,
             format!("{id} of {key} is not revoked: {why}"),
         ),
-        Some(DeferralKind::HeldElsewhere) => (
+        Some(DeferralKind::HeldElsewhere | DeferralKind::FileUnseen) => (
             AlertKind::HeldElsewhere,
             format!("{id} of {key} is not revoked yet: {why}"),
         ),

@@ -14,8 +14,8 @@ use crate::core::ids::{KeyName, SinkId};
 use crate::core::secret::{EndMatch, Secret, compare_end};
 use crate::core::secret_digests::{SecretDigests, is_same_secret};
 use crate::engine::managed_key::ManagedKey;
-use crate::sink::Sink;
 use crate::sink::inspection::inspect_batch;
+use crate::sink::{Sink, TargetContent, UnseenCause};
 
 /// How many files one thread looks at: so few that a slow disk reads several at once.
 const FILES_PER_THREAD: usize = 64;
@@ -67,18 +67,28 @@ enum Searched {
 pub(crate) struct SearchedCredential {
     /// Its redacted value at the provider.
     pub(crate) redacted_value: Option<String>,
-    /// Whether a secret that may be its own is found, too: nobody but a person knows
-    /// where an adopted credential is.
+    /// Whether what may be its own secret is found, too, and each file that cannot be
+    /// seen: nobody but a person knows where an adopted credential is.
     pub(crate) finds_possible: bool,
 }
 
-/// A file that holds a searched credential.
+/// A file that holds a searched credential, or may hold it.
 #[derive(Clone)]
 pub(crate) struct FoundFile {
     pub(crate) key: KeyName,
     pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) sight: FileSight,
+    /// Whether its folder was exchanged for that of another owner.
+    pub(crate) has_foreign_folder: bool,
+}
+
+/// What a look at a file shows of a searched credential.
+#[derive(Clone)]
+pub(crate) enum FileSight {
     /// The secrets in it that are, or may be, that of the credential.
-    pub(crate) secrets: Vec<Secret>,
+    Holds(Vec<Secret>),
+    /// Nothing: the file cannot be seen now.
+    Unseen(UnseenCause),
 }
 
 struct SearchRequest {
@@ -87,10 +97,16 @@ struct SearchRequest {
 }
 
 impl Searched {
-    fn is_found(&self, held: &Secret) -> bool {
+    /// Returns what a look at a file shows of it.
+    fn look(&self, content: &TargetContent) -> Option<FileSight> {
         match self {
-            Self::Credential(credential) => credential.is_found(held),
-            Self::Secret(secret) => is_same_secret(held, secret),
+            Self::Credential(credential) => credential.look(content),
+            Self::Secret(secret) => {
+                let held = content.keys().iter();
+                let held = held.filter(|held| is_same_secret(held, secret));
+                let held: Vec<_> = held.cloned().collect();
+                (!held.is_empty()).then_some(FileSight::Holds(held))
+            }
         }
     }
 }
@@ -102,6 +118,17 @@ impl SearchedCredential {
             EndMatch::Unknown => self.finds_possible,
             EndMatch::Different => false,
         }
+    }
+
+    /// Returns what a content shows of the credential.
+    fn look(&self, content: &TargetContent) -> Option<FileSight> {
+        let unseen = content.unseen_cause().filter(|_| self.finds_possible);
+        if let Some(cause) = unseen {
+            return Some(FileSight::Unseen(cause));
+        }
+        let secrets = content.keys().iter().filter(|key| self.is_found(key));
+        let secrets: Vec<_> = secrets.cloned().collect();
+        (!secrets.is_empty()).then_some(FileSight::Holds(secrets))
     }
 }
 
@@ -117,8 +144,8 @@ impl FileSearch {
         *lock(&self.0.remembered) = None;
     }
 
-    /// Returns the files that hold a credential. A file that cannot be read, or does not
-    /// answer, is not among them.
+    /// Returns the files that hold a credential, and those that cannot be seen, if it may be
+    /// in any file.
     pub(crate) async fn find(&self, searched: SearchedCredential) -> Vec<FoundFile> {
         self.wait_for_pass(Searched::Credential(searched)).await
     }
@@ -216,7 +243,7 @@ async fn search(sinks: &Arc<[ConfiguredSink]>, pass: &Arc<Pass>) -> Vec<Vec<Foun
             let mut found = Vec::new();
             for number in numbers {
                 let alone = search_batch(&sinks, vec![number], &pass).await;
-                found.extend(alone.unwrap_or_default());
+                found.extend(alone.unwrap_or_else(|| unanswered(&sinks[number], &pass.searched)));
             }
             found
         });
@@ -238,7 +265,7 @@ async fn search(sinks: &Arc<[ConfiguredSink]>, pass: &Arc<Pass>) -> Vec<Vec<Foun
 /// Looks at the files with these numbers. Returns those that hold what is searched for,
 /// with the number of that; none if a look hangs.
 async fn search_batch(
-    sinks: &[ConfiguredSink],
+    sinks: &Arc<[ConfiguredSink]>,
     numbers: Vec<usize>,
     pass: &Arc<Pass>,
 ) -> Option<Vec<(usize, FoundFile)>> {
@@ -250,34 +277,43 @@ async fn search_batch(
     if looks.is_empty() {
         return Some(Vec::new());
     }
-    let pass = Arc::clone(pass);
+    let (own_sinks, pass) = (Arc::clone(sinks), Arc::clone(pass));
     let found = inspect_batch(looks, move |look, content| {
         if let Some(seen) = &pass.seen {
             let mut seen = lock(seen);
             content.keys().iter().for_each(|key| seen.insert(key));
         }
-        let matches = pass
-            .searched
-            .iter()
-            .enumerate()
-            .filter_map(|(credential, one)| {
-                let secrets = content.keys().iter().filter(|key| one.is_found(key));
-                let secrets: Vec<_> = secrets.cloned().collect();
-                (!secrets.is_empty()).then_some((credential, secrets))
-            });
-        let matches: Vec<_> = matches.collect();
-        (!matches.is_empty()).then_some((look, matches))
-    });
-    let files = found.await?.into_iter().flat_map(|(look, matches)| {
-        let (key, sink) = &sinks[numbers[look]];
-        matches.into_iter().map(|(credential, secrets)| {
+        let (key, sink) = &own_sinks[numbers[look]];
+        let sights = pass.searched.iter().map(|one| one.look(&content));
+        let sights = sights.enumerate();
+        let sights = sights.filter_map(|(number, sight)| Some((number, sight?)));
+        let files = sights.map(|(credential, sight)| {
             let file = FoundFile {
                 key: key.clone(),
                 sink: Arc::clone(sink),
-                secrets,
+                sight,
+                has_foreign_folder: sink.has_foreign_folder(),
             };
             (credential, file)
-        })
+        });
+        let files: Vec<_> = files.collect();
+        (!files.is_empty()).then_some(files)
     });
-    Some(files.collect())
+    Some(found.await?.into_iter().flatten().collect())
+}
+
+/// Returns what a file that does not answer shows of the searched credentials.
+fn unanswered((key, sink): &ConfiguredSink, searched: &[Searched]) -> Vec<(usize, FoundFile)> {
+    let content = TargetContent::Unseen(UnseenCause::Hanging);
+    let sights = searched.iter().map(|one| one.look(&content)).enumerate();
+    let files = sights.filter_map(|(credential, sight)| {
+        let file = FoundFile {
+            key: key.clone(),
+            sink: Arc::clone(sink),
+            sight: sight?,
+            has_foreign_folder: false,
+        };
+        Some((credential, file))
+    });
+    files.collect()
 }

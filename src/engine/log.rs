@@ -209,7 +209,7 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
             key = %name, %rotation, credential, alarm = "other-name",
             "{credential} of {name} is not revoked: {reason}"
         );
-    } else if deferral.kind == DeferralKind::HeldElsewhere {
+    } else if deferral.kind.is_by_files() {
         tracing::error!(
             key = %name, %rotation, credential, alarm = "held-elsewhere",
             "{credential} of {name} is not revoked yet: {reason}"

@@ -58,6 +58,12 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Whether the folder of the target was exchanged for that of another owner, who
+    /// decides what stands there. Blocks, and may hang with its file system.
+    fn has_foreign_folder(&self) -> bool {
+        false
+    }
+
     /// Whether the sink replaces the credential that rekeyd itself works with.
     fn rotates_self_credential(&self) -> bool {
         false

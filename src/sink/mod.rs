@@ -35,7 +35,7 @@ pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
 };
 
-pub use self::target_content::TargetContent;
+pub use self::target_content::{TargetContent, UnseenCause};
 
 /// Every type of sink, in the order in which messages list them.
 pub static SINK_TYPES: &[&SinkType] = &[

@@ -1,16 +1,22 @@
 //! What the target of a sink holds, whoever wrote it.
 
+use std::fmt;
+
+use rustix::io::Errno;
+
 use crate::core::secret::Secret;
 
 /// What a target holds, as far as this host can read it.
 #[derive(Debug, Clone)]
 pub enum TargetContent {
-    /// This host cannot look at targets of this type, or not now.
+    /// This host cannot look at targets of this type, or its content has changed.
     Unknown,
+    /// This host can look at targets of this type, but not now.
+    Unseen(UnseenCause),
     /// The target does not exist, or holds nothing that looks like a key.
     NoKey,
-    /// The target may hold a key, and this process may not read it.
-    Unreadable,
+    /// The target is there and may hold a key, and this process does not read it.
+    Unreadable(UnseenCause),
     /// Every text that looks like a key, at least one.
     Keys(Vec<Secret>),
 }
@@ -33,7 +39,49 @@ impl TargetContent {
     pub fn keys(&self) -> &[Secret] {
         match self {
             Self::Keys(keys) => keys,
-            Self::Unknown | Self::NoKey | Self::Unreadable => &[],
+            Self::Unknown | Self::Unseen(_) | Self::NoKey | Self::Unreadable(_) => &[],
         }
+    }
+
+    /// Returns why a target of a type that this host can look at was not seen.
+    #[must_use]
+    pub const fn unseen_cause(&self) -> Option<UnseenCause> {
+        match self {
+            Self::Unseen(cause) | Self::Unreadable(cause) => Some(*cause),
+            Self::Unknown | Self::NoKey | Self::Keys(_) => None,
+        }
+    }
+}
+
+/// Why this host cannot see what a target holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnseenCause {
+    /// The permissions of the file, or of a folder on its way.
+    PermissionDenied,
+    /// It is longer than what is read.
+    TooLong,
+    /// Its folder is not there: perhaps it is not mounted.
+    FolderMissing,
+    /// It is a symbolic link, or no regular file.
+    NotRegular,
+    /// Another process has a lease on it.
+    Leased,
+    /// Its file system does not answer.
+    Hanging,
+    /// The system cannot read it.
+    Failed(Errno),
+}
+
+impl fmt::Display for UnseenCause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::PermissionDenied => "rekeyd's user may not read it",
+            Self::TooLong => "it is too long to be searched",
+            Self::FolderMissing => "its folder is not there",
+            Self::NotRegular => "it is a symbolic link, or no regular file",
+            Self::Leased => "another process has a lease on it",
+            Self::Hanging => "its file system does not answer",
+            Self::Failed(error) => return write!(formatter, "{}", std::io::Error::from(*error)),
+        })
     }
 }

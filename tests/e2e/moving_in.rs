@@ -410,6 +410,59 @@ fn admin_key_in_an_unadopted_file_is_kept() {
     world.ok(&["adopt", "app", &id]);
 }
 
+/// A file that cannot be read just then may hold what a person made; an absent one does
+/// not.
+#[test]
+fn credential_that_an_unseen_file_may_hold_is_kept() {
+    for (kind, cause) in [
+        ("absent", None),
+        ("link", Some("symbolic link")),
+        ("folder away", Some("its folder is not there")),
+        ("too long", Some("too long")),
+    ] {
+        let world = TestEnv::start(&[]);
+        fs::create_dir(world.path("apart")).unwrap();
+        configure(
+            &world,
+            &["a", "b"],
+            "revoke-when-idle-for = \"0s\"\ninitial-rotation = \"scheduled\"\n",
+        );
+        let text = fs::read_to_string(world.path("config.toml")).unwrap();
+        write(
+            &world.path("config.toml"),
+            &text.replace("b.key", "apart/b.key"),
+        );
+        let (id, secret) = create_manually(&world, "made for both");
+        write(&world.path("a.key"), &secret);
+        let other = world.path("apart/b.key");
+        write(&other, &secret);
+        world.ok(&["adopt", "a", &id]);
+        match kind {
+            "absent" => fs::remove_file(&other).unwrap(),
+            "link" => {
+                fs::rename(&other, world.path("apart/real")).unwrap();
+                std::os::unix::fs::symlink("real", &other).unwrap();
+            }
+            "too long" => write(&other, &format!("{}{secret}", "#\n".repeat(100_000))),
+            _ => fs::rename(world.path("apart"), world.path("elsewhere")).unwrap(),
+        }
+        world.run(&["rotate", "a", "--revoke-previous-now"]);
+        world.run(&["once"]);
+        assert_eq!(world.live_ids().contains(&id), cause.is_some(), "{kind}");
+        let status = text_of_status(&world);
+        for part in cause
+            .into_iter()
+            .flat_map(|cause| [cause, "apart/b.key", "at the latest"])
+        {
+            assert!(status.contains(part), "{kind}: {status}");
+        }
+    }
+}
+
+fn text_of_status(world: &TestEnv) -> String {
+    text(&world.run(&["status"]).stdout)
+}
+
 /// What an earlier ledger made is adopted as `audit` says, one after the other, and none
 /// of it asks for a further credential.
 #[test]

@@ -31,7 +31,7 @@ use rekeyd::provider::{
 };
 use rekeyd::sink::{
     Acceptance, BlockingInspection, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
-    SinkError, SinkProblem, TargetContent,
+    SinkError, SinkProblem, TargetContent, UnseenCause,
 };
 use tokio::sync::watch;
 
@@ -163,6 +163,8 @@ struct FakeWorld {
     hanging_sink: watch::Sender<Option<String>>,
     /// What the targets of sinks hold that can be looked at, by the names of the sinks.
     contents: Mutex<BTreeMap<String, Option<String>>>,
+    /// The sinks whose targets cannot be read now, by name.
+    unseen: Mutex<BTreeMap<String, UnseenCause>>,
     /// The redacted values that the provider shows, by id.
     redacted: Mutex<BTreeMap<String, String>>,
     /// The id of the credential whose retrieval is not answered.
@@ -186,6 +188,9 @@ impl FakeWorld {
     }
 
     fn content_of(&self, sink: &SinkId) -> TargetContent {
+        if let Some(cause) = self.unseen.lock().unwrap().get(&sink.name) {
+            return TargetContent::Unreadable(*cause);
+        }
         match self.contents.lock().unwrap().get(&sink.name) {
             None => TargetContent::Unknown,
             Some(None) => TargetContent::NoKey,
@@ -693,6 +698,14 @@ impl Fakes {
     }
 
     /// Makes the target of a sink hold this from now on, so that it can be looked at.
+    pub(crate) fn set_unseen(&self, sink: &str, cause: Option<UnseenCause>) {
+        let mut unseen = self.world.unseen.lock().unwrap();
+        match cause {
+            Some(cause) => unseen.insert(sink.to_owned(), cause),
+            None => unseen.remove(sink),
+        };
+    }
+
     pub(crate) fn set_content(&self, sink: &str, content: Option<&str>) {
         let content = content.map(str::to_owned);
         let mut contents = self.world.contents.lock().unwrap();

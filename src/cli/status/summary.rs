@@ -165,7 +165,8 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
             | DeferralKind::SuccessorMissing
             | DeferralKind::UsedByOtherKey
             | DeferralKind::OtherName
-            | DeferralKind::HeldElsewhere => format!("{id} is not revoked yet: {reason}"),
+            | DeferralKind::HeldElsewhere
+            | DeferralKind::FileUnseen => format!("{id} is not revoked yet: {reason}"),
         })
     })
 }

@@ -332,6 +332,11 @@ fn doubtful_credentials_raise_one_alert_each() {
             today,
             Some("held-elsewhere key_1"),
         ),
+        (
+            DeferralKind::FileUnseen,
+            today,
+            Some("held-elsewhere key_1"),
+        ),
         (DeferralKind::SelfCredential, today, None),
         (
             DeferralKind::SelfCredential,

@@ -220,12 +220,14 @@ fn defer_revocation(
     let before = update.find_rotation(&deferral.rotation)?;
     let is_repeated =
         before.deferral == Some(deferral.kind) && before.final_warning == deferral.final_warning;
+    // What a file shows has a bound of its own.
+    let goes_on = before.deferral == Some(deferral.kind) || !deferral.kind.is_by_files();
     let at = update.at;
     update.update_rotation(&deferral.rotation, |row| {
         row.attempt = 0;
         row.retry_at = Some(not_after_deadline(row, deferral.retry_at, at));
         row.error = Some(deferral.reason.clone());
-        row.deferred_since = row.deferred_since.or(Some(at));
+        row.deferred_since = row.deferred_since.filter(|_| goes_on).or(Some(at));
         row.deferral = Some(deferral.kind);
         row.final_warning = deferral.final_warning;
         Ok(())

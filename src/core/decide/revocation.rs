@@ -7,6 +7,7 @@
 mod candidate;
 mod deferral;
 mod due_time;
+mod files;
 mod holding_sinks;
 mod leak;
 mod observation;
@@ -22,13 +23,14 @@ use self::deferral::{FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE};
 pub use self::due_time::{
     DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps, was_passed_over,
 };
+use self::files::decide_by_files;
 pub use self::holding_sinks::holding_sinks;
 use self::leak::defer_unreplaced;
 pub use self::leak::{
     LeakWait, describe_leak, has_verified_successor, leak_due_at, leak_reason, leak_wait,
     next_deadline, wants_successor,
 };
-pub use self::observation::{Identity, Observation, ObservationPart, RemoteAnswer};
+pub use self::observation::{FileEvidence, Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
 use self::sharing::{all_holding_sinks, unmoved_key};
 use self::sighting::defer_sighted;
@@ -86,43 +88,11 @@ pub enum Blocker {
 #[must_use]
 pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timestamp) -> Revocation {
     match decide_without_files(candidate, observation, now) {
-        Revocation::Delete => decide_by_files(candidate.reason, observation, now),
+        Revocation::Delete => decide_by_files(candidate, observation, now),
         decided @ (Revocation::Observe(_)
         | Revocation::AlreadyGone
         | Revocation::Defer(_)
         | Revocation::Blocked(_)) => decided,
-    }
-}
-
-/// Keeps a credential that the file of a configured sink holds, although no row says so:
-/// its consumer would be left with a dead key.
-fn decide_by_files(
-    reason: RevocationReason,
-    observation: &Observation,
-    now: Timestamp,
-) -> Revocation {
-    let kept = match reason {
-        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
-            Revocation::Defer(Deferral {
-                until: time::after(now, IN_USE_RECHECK_PAUSE),
-                reason: DeferReason::HeldElsewhere,
-                final_warning: false,
-            })
-        }
-        RevocationReason::DuplicateLabel
-        | RevocationReason::Eviction
-        | RevocationReason::Operator { force: false } => {
-            Revocation::Blocked(Blocker::HeldElsewhere)
-        }
-        // No file delays the end of what leaked, and an operator can insist.
-        RevocationReason::Leaked { .. } | RevocationReason::Operator { force: true } => {
-            return Revocation::Delete;
-        }
-    };
-    match observation.is_held_elsewhere {
-        None => Revocation::Observe(ObservationPart::Files),
-        Some(true) => kept,
-        Some(false) => Revocation::Delete,
     }
 }
 

@@ -76,7 +76,8 @@ pub struct Rotation {
     /// The deadline that an operator set for its end, because it may have leaked.
     pub deadline: Option<RevocationDeadline>,
     /// Since when its revocation is deferred, until the next transition. A request that
-    /// fails in between does not end the deferral.
+    /// fails in between does not end the deferral. What a file shows counts from when it
+    /// was first seen.
     pub deferred_since: Option<Timestamp>,
     /// Why its revocation is deferred: [`Rotation::error`] says it for people.
     pub deferral: Option<DeferralKind>,
@@ -267,11 +268,13 @@ pub enum DeferralKind {
     HeldAgain,
     /// The file of another key holds it, and that key has no row of it.
     HeldElsewhere,
+    /// A file that cannot be seen may hold it, and its key has no row there.
+    FileUnseen,
 }
 
 impl DeferralKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SelfCredential,
         Self::MayBeInUse,
         Self::RecentlyUsed,
@@ -281,6 +284,7 @@ impl DeferralKind {
         Self::UsedByOtherKey,
         Self::HeldAgain,
         Self::HeldElsewhere,
+        Self::FileUnseen,
     ];
 
     /// Returns the kind's word in the ledger.
@@ -296,7 +300,14 @@ impl DeferralKind {
             Self::UsedByOtherKey => "used-by-other-key",
             Self::HeldAgain => "held-again",
             Self::HeldElsewhere => "held-elsewhere",
+            Self::FileUnseen => "file-unseen",
         }
+    }
+
+    /// Whether the file of another key is the reason.
+    #[must_use]
+    pub const fn is_by_files(self) -> bool {
+        matches!(self, Self::HeldElsewhere | Self::FileUnseen)
     }
 
     /// Parses the word that [`DeferralKind::as_str`] returns.

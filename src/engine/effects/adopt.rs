@@ -124,7 +124,7 @@ impl Worker {
             BTreeMap::new();
         let key = &managed.name;
         for (sink, content) in held {
-            if let TargetContent::Unreadable = content {
+            if let TargetContent::Unreadable(_) = content {
                 let problem = format!("{key}: {sink} cannot be read by rekeyd");
                 proposal.problems.push(problem);
             }

@@ -47,8 +47,10 @@ impl Worker {
             return Ok(None);
         };
         let found = match &content {
-            TargetContent::Unknown | TargetContent::NoKey => return Ok(None),
-            TargetContent::Unreadable => {
+            TargetContent::Unknown | TargetContent::Unseen(_) | TargetContent::NoKey => {
+                return Ok(None);
+            }
+            TargetContent::Unreadable(_) => {
                 "holds something that rekeyd may not read, perhaps a key".to_owned()
             }
             TargetContent::Keys(keys) if self.is_of_this_key(keys) => return Ok(None),

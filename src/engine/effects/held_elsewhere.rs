@@ -3,18 +3,20 @@
 
 use jiff::Timestamp;
 
-use crate::core::decide::revocation::{RevocationReason, was_passed_over};
+use crate::core::decide::revocation::{Candidate, FileEvidence, RevocationReason, was_passed_over};
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{
-    CredentialMetadata, Delivery, DeliveryState, KeyState, Rotation, Trigger,
+    CredentialMetadata, DeferralKind, Delivery, DeliveryState, KeyState, Rotation, Trigger,
 };
+use crate::core::time;
 use crate::engine::effects::held_keys::holds_credential;
-use crate::engine::file_search::{FileSearch, FoundFile, SearchedCredential};
+use crate::engine::file_search::{FileSearch, FileSight, FoundFile, SearchedCredential};
 use crate::engine::worker::Worker;
 use crate::ledger::Ledger;
+use crate::sink::UnseenCause;
 
-/// A file that holds a credential, although no row says so.
+/// A file that holds a credential, or may hold it, although no row says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
     pub(crate) key: KeyName,
@@ -23,12 +25,15 @@ pub(crate) struct Holder {
     has_current: bool,
     /// Whether the key may adopt the credential.
     may_adopt: bool,
+    /// Why the file cannot be seen; none if it holds the credential.
+    unseen: Option<UnseenCause>,
 }
 
 impl Holder {
     /// Returns the command that moves the consumers of the file to another credential.
     pub(crate) fn replacing_command(&self) -> String {
-        let replace = if self.has_current { "" } else { " --replace" };
+        let replaces = self.has_current && self.unseen.is_none();
+        let replace = if replaces { "" } else { " --replace" };
         format!("`rekeyd rotate {}{replace}`", self.key)
     }
 }
@@ -36,8 +41,12 @@ impl Holder {
 /// A credential that is kept because files hold it.
 pub(super) struct HeldElsewhere {
     pub(super) holders: Vec<Holder>,
+    /// What the files show.
+    pub(super) kind: DeferralKind,
     /// When the revocation is decided again.
     pub(super) until: Timestamp,
+    /// When it is revoked all the same.
+    pub(super) revoked_at: Option<Timestamp>,
 }
 
 /// How many files a message names.
@@ -46,20 +55,26 @@ const NAMED_HOLDERS: usize = 3;
 impl HeldElsewhere {
     /// Returns the problem for people.
     pub(super) fn message(&self) -> String {
-        let named = self.holders.iter().take(NAMED_HOLDERS);
-        let named: Vec<_> = named
-            .map(|holder| format!("{} of the key {}", holder.sink, holder.key))
-            .collect();
-        let others = match self.holders.len().saturating_sub(NAMED_HOLDERS) {
-            0 => String::new(),
-            others => format!(" and {others} more"),
+        let (held, unseen): (Vec<_>, Vec<_>) = self
+            .holders
+            .iter()
+            .partition(|holder| holder.unseen.is_none());
+        let held_text = || {
+            let holds = if held.len() == 1 { "holds" } else { "hold" };
+            format!("{} {holds} it", name_holders(&held))
         };
-        let holds = if self.holders.len() == 1 {
-            "holds"
-        } else {
-            "hold"
+        let unseen_text = || {
+            let cannot = "cannot be seen, so that nothing shows that it is not there";
+            format!("{} {cannot}", name_holders(&unseen))
         };
-        format!("{}{others} {holds} it", named.join(", "))
+        let texts = [
+            (!held.is_empty()).then(held_text),
+            (!unseen.is_empty()).then(unseen_text),
+            self.revoked_at
+                .map(|at| format!("it goes at {} at the latest", time::to_text(at))),
+        ];
+        let texts: Vec<_> = texts.into_iter().flatten().collect();
+        texts.join("; ")
     }
 
     /// Returns what moves the consumers of these files to another credential.
@@ -67,6 +82,9 @@ impl HeldElsewhere {
         let steps = self.holders.iter().take(NAMED_HOLDERS).map(|holder| {
             let key = &holder.key;
             let replace = holder.replacing_command();
+            if holder.unseen.is_some() {
+                return format!("let rekeyd read it, or {replace} replaces it");
+            }
             match (holder.has_current, holder.may_adopt) {
                 (true, _) | (false, false) => format!("{replace} replaces it there"),
                 (false, true) => format!(
@@ -80,21 +98,49 @@ impl HeldElsewhere {
     }
 }
 
+/// Names files, as far as a message names them, with why they cannot be seen.
+fn name_holders(holders: &[&Holder]) -> String {
+    let named = holders.iter().take(NAMED_HOLDERS).map(|holder| {
+        let cause = holder.unseen.map(|cause| format!(" ({cause})"));
+        let cause = cause.unwrap_or_default();
+        format!("{} of the key {}{cause}", holder.sink, holder.key)
+    });
+    let named: Vec<_> = named.collect();
+    match holders.len().saturating_sub(NAMED_HOLDERS) {
+        0 => named.join(", "),
+        others => format!("{} and {others} more", named.join(", ")),
+    }
+}
+
+/// Returns what files show of a credential.
+pub(super) fn evidence_of(holders: &[Holder]) -> FileEvidence {
+    if holders.iter().any(|holder| holder.unseen.is_none()) {
+        FileEvidence::Held
+    } else if holders.is_empty() {
+        FileEvidence::Absent
+    } else {
+        FileEvidence::Unseen
+    }
+}
+
 impl Worker {
-    /// Returns the files of configured sinks that hold a credential, although no row says
-    /// so.
+    /// Returns the files of configured sinks that hold a credential, or may hold it,
+    /// although no row says so.
     pub(super) async fn find_holders(
         &self,
         credential: &CredentialMetadata,
-        rotation: Option<&Rotation>,
-        reason: RevocationReason,
+        candidate: &Candidate<'_>,
     ) -> Vec<Holder> {
+        let (rotation, reason) = (candidate.rotation, candidate.reason);
         let mut holders = Vec::new();
-        let searched = searched_credential(credential, rotation);
+        let searched = SearchedCredential {
+            redacted_value: credential.redacted_value.clone(),
+            finds_possible: candidate.was_adopted(),
+        };
         for found in self.context.file_search.find(searched).await {
             if found.key == self.state.key {
                 let counts = counts_own_file(reason, rotation);
-                if counts && is_unknown_holder(&found, &self.state, credential) {
+                if counts && is_unknown_holder(&found, &self.state, credential, rotation) {
                     holders.push(holder_of(&found, &self.state, rotation));
                 }
                 continue;
@@ -118,25 +164,19 @@ pub(crate) async fn find_unadopted(
         let Some(credential) = row.credential() else {
             continue;
         };
-        let found = search.find(searched_credential(credential, Some(row)));
+        let found = search.find(SearchedCredential {
+            redacted_value: credential.redacted_value.clone(),
+            finds_possible: row.trigger == Trigger::Adopted,
+        });
         for found in found.await {
-            if found.key != state.key {
+            let is_seen = matches!(found.sight, FileSight::Holds(_));
+            if is_seen && found.key != state.key {
                 let holder = holder_of_other_key(ledger, &found, credential, Some(row)).await;
                 holders.extend(holder.map(|holder| (credential.id.clone(), holder)));
             }
         }
     }
     holders
-}
-
-fn searched_credential(
-    credential: &CredentialMetadata,
-    rotation: Option<&Rotation>,
-) -> SearchedCredential {
-    SearchedCredential {
-        redacted_value: credential.redacted_value.clone(),
-        finds_possible: rotation.is_some_and(|row| row.trigger == Trigger::Adopted),
-    }
 }
 
 /// Returns a file of another key as a holder of a credential, unless that key has a row of
@@ -154,7 +194,8 @@ async fn holder_of_other_key(
     if live.any(|recorded| recorded.id == credential.id) {
         return None;
     }
-    let holds = is_unknown_holder(found, &state, credential) && !has_passed_over(found, &state);
+    let holds =
+        is_unknown_holder(found, &state, credential, rotation) && !has_passed_over(found, &state);
     holds.then(|| holder_of(found, &state, rotation))
 }
 
@@ -174,14 +215,27 @@ fn counts_own_file(reason: RevocationReason, rotation: Option<&Rotation>) -> boo
 
 /// Returns whether a file holds a secret of the credential, and of no other credential
 /// of its key. A secret that only may be the credential's counts in a file that this
-/// ledger has not written.
-fn is_unknown_holder(found: &FoundFile, state: &KeyState, credential: &CredentialMetadata) -> bool {
+/// ledger has not written, and so does such a file that cannot be seen.
+fn is_unknown_holder(
+    found: &FoundFile,
+    state: &KeyState,
+    credential: &CredentialMetadata,
+    rotation: Option<&Rotation>,
+) -> bool {
     let was_written = deliveries_to(found, state).any(Delivery::was_written);
+    let is_adopted = rotation.is_some_and(|row| row.trigger == Trigger::Adopted);
+    // Another owner decides what stands in a folder that was exchanged.
+    if found.has_foreign_folder && (was_written || !is_adopted) {
+        return false;
+    }
+    let FileSight::Holds(secrets) = &found.sight else {
+        return !was_written;
+    };
     let known = || {
         let live = state.live.iter().filter_map(Rotation::credential);
         live.filter(|recorded| recorded.id != credential.id)
     };
-    found.secrets.iter().any(|secret| {
+    secrets.iter().any(|secret| {
         let secret = std::slice::from_ref(secret);
         let is_known = known().any(|recorded| holds_credential(secret, recorded));
         !is_known && (holds_credential(secret, credential) || !was_written)
@@ -213,5 +267,9 @@ fn holder_of(found: &FoundFile, state: &KeyState, rotation: Option<&Rotation>) -
         sink: found.sink.id().clone(),
         has_current: state.current().is_some(),
         may_adopt: rotation.is_none_or(|row| row.phase != Phase::Orphaned),
+        unseen: match found.sight {
+            FileSight::Holds(_) => None,
+            FileSight::Unseen(cause) => Some(cause),
+        },
     }
 }

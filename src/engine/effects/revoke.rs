@@ -21,7 +21,7 @@ use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
 use crate::core::time;
 use crate::engine::conditions::clock_mismatch_message;
 use crate::engine::credential_locks::LockedCredential;
-use crate::engine::effects::held_elsewhere::{HeldElsewhere, Holder};
+use crate::engine::effects::held_elsewhere::{HeldElsewhere, Holder, evidence_of};
 use crate::engine::effects::{redacted_value_of, retry_delay};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -188,7 +188,7 @@ impl Worker {
                 Change::from(RevocationDeferral {
                     rotation: rotation.clone(),
                     retry_at: held.until,
-                    kind: DeferralKind::HeldElsewhere,
+                    kind: held.kind,
                     reason: format!("{}; {advice}", held.message()),
                     final_warning: false,
                 })
@@ -225,10 +225,12 @@ impl Worker {
                 until,
             })
         };
-        let held_elsewhere = |until| {
+        let held_elsewhere = |until, kind, revoked_at| {
             RevocationOutcome::HeldElsewhere(HeldElsewhere {
                 holders: decided.holders.clone(),
+                kind,
                 until,
+                revoked_at,
             })
         };
         match decided.revocation {
@@ -237,11 +239,15 @@ impl Worker {
             Revocation::Defer(deferral) if deferral.reason == DeferReason::OtherName => {
                 Ok(other_name(deferral.until))
             }
-            Revocation::Defer(deferral) if deferral.reason == DeferReason::HeldElsewhere => {
-                Ok(held_elsewhere(deferral.until))
-            }
-            Revocation::Defer(deferral) => Ok(RevocationOutcome::Deferred(deferral)),
-            Revocation::Blocked(Blocker::HeldElsewhere) => Ok(held_elsewhere(self.now())),
+            Revocation::Defer(deferral) => Ok(match deferral.reason.end_by_files() {
+                Some(end) => held_elsewhere(deferral.until, deferral.reason.kind(), end),
+                None => RevocationOutcome::Deferred(deferral),
+            }),
+            Revocation::Blocked(Blocker::HeldElsewhere) => Ok(held_elsewhere(
+                self.now(),
+                DeferralKind::HeldElsewhere,
+                None,
+            )),
             Revocation::Blocked(Blocker::OtherName) => Ok(other_name(self.now())),
             Revocation::Blocked(blocker) => Ok(RevocationOutcome::Blocked(blocker)),
             // `decide_revocation` never returns this variant.
@@ -299,8 +305,8 @@ impl Worker {
                         redacted_value: redacted.clone(),
                         ..credential.clone()
                     };
-                    holders = self.find_holders(&searched, rotation, reason).await;
-                    observation.is_held_elsewhere = Some(!holders.is_empty());
+                    holders = self.find_holders(&searched, &candidate).await;
+                    observation.files = Some(evidence_of(&holders));
                 }
                 Revocation::Delete
                 | Revocation::AlreadyGone

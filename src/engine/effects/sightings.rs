@@ -40,11 +40,13 @@ impl Worker {
         let sink = &delivery.sink;
         let sighted = self.sighted_at(sink);
         match content {
-            TargetContent::Unknown | TargetContent::Unreadable => ComparedSightings {
-                changes: Vec::new(),
-                is_left_as_it_is: drift.is_none()
-                    && sighted.iter().any(|row| self.may_stay(row, sink)),
-            },
+            TargetContent::Unknown | TargetContent::Unseen(_) | TargetContent::Unreadable(_) => {
+                ComparedSightings {
+                    changes: Vec::new(),
+                    is_left_as_it_is: drift.is_none()
+                        && sighted.iter().any(|row| self.may_stay(row, sink)),
+                }
+            }
             TargetContent::NoKey | TargetContent::Keys(_) => {
                 let seen = match drift {
                     Some(_) => self.retired_in(sink, content).await,

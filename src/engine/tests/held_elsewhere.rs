@@ -13,10 +13,12 @@ use crate::engine::operator_command::{CommandError, OperatorCommand, PendingComm
 use crate::engine::tests::fake::{Fakes, key, sink_named};
 use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode};
+use crate::sink::UnseenCause;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
 const OVERLAP: Duration = HOUR;
+const MAX_DELAY: Duration = Duration::from_secs(24 * 3_600);
 const SECRET: &str = "sk-admin-0123456789abcdefXYZ";
 
 fn other() -> KeyName {
@@ -32,6 +34,7 @@ fn keys(fakes: &Fakes, is_required: bool) -> Vec<ManagedKey> {
         let policy = Arc::make_mut(&mut managed.policy);
         policy.overlap = OVERLAP;
         policy.revoke_when_idle_for = Duration::ZERO;
+        policy.max_revoke_delay = MAX_DELAY;
     }
     vec![first, second]
 }
@@ -159,6 +162,81 @@ async fn operator_is_told_which_file_holds_a_credential() {
         .await
         .unwrap();
     assert!(!is_alive(&fakes));
+}
+
+/// A file that cannot be seen may hold what a person made. What rekeyd made was given to
+/// nobody else, and a key with a row of its own knows what it has there.
+#[tokio::test]
+async fn file_out_of_sight_delays_the_end_of_an_adopted_credential() {
+    for revokes_previous in [false, true] {
+        for end in ["seen without it", "seen with it", "its own key", "bound"] {
+            let fakes = Fakes::new(&[("key_1", "by hand")]);
+            let mut engine = engine_of(&fakes, true).await;
+            fakes.set_unseen("second", Some(UnseenCause::Leased));
+            rotate(&mut engine, &key(), revokes_previous, false);
+            fakes.run_for(&mut engine, OVERLAP * 6).await;
+            assert!(is_alive(&fakes), "{end}");
+            let row = "SELECT coalesce(deferral, '') || ' ' || coalesce(error, '') FROM rotation WHERE credential_id = 'key_1'";
+            let row = fakes.query_rows(row).concat();
+            for part in ["file-unseen", "second", "reports", "lease", "at the latest"] {
+                assert!(row.contains(part), "{part}: {row}");
+            }
+            let refused = run(&fakes, &mut engine, &key(), revoke(false)).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(
+                refused.contains("lease") && refused.contains("--force"),
+                "{refused}"
+            );
+            match end {
+                "seen without it" => {
+                    fakes.set_unseen("second", None);
+                    fakes.set_content("second", None);
+                }
+                "its own key" => rotate(&mut engine, &other(), false, true),
+                // What a person gave to that key is no matter of time.
+                "seen with it" => {
+                    fakes.set_unseen("second", None);
+                    fakes.run_for(&mut engine, MAX_DELAY * 2).await;
+                    assert!(is_alive(&fakes));
+                    // Nor does it end at once when the file is out of sight again.
+                    fakes.set_unseen("second", Some(UnseenCause::FolderMissing));
+                    fakes.run_for(&mut engine, MAX_DELAY / 2).await;
+                    assert!(is_alive(&fakes));
+                    fakes.run_for(&mut engine, MAX_DELAY).await;
+                }
+                _ => fakes.run_for(&mut engine, MAX_DELAY).await,
+            }
+            fakes.run_for(&mut engine, OVERLAP).await;
+            assert!(!is_alive(&fakes), "{end}");
+        }
+    }
+}
+
+/// Whoever writes a file keeps nothing alive without end that rekeyd made.
+#[tokio::test]
+async fn file_delays_the_end_of_a_created_credential_for_a_while() {
+    for is_seen in [true, false] {
+        let fakes = Fakes::new(&[]);
+        let mut engine = fakes.open_engine(keys(&fakes, true), RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        let first = fakes.query_rows(
+            "SELECT credential_id FROM history WHERE key = 'billing' AND phase = 'current'",
+        );
+        let first = first.concat();
+        fakes.set_redacted(&first, "sk-admin-...XYZ");
+        let is_alive = |fakes: &Fakes| fakes.live_ids().contains(&first);
+        assert!(is_alive(&fakes), "{first}");
+        if is_seen {
+            fakes.set_content("second", Some(SECRET));
+        } else {
+            fakes.set_unseen("second", Some(UnseenCause::PermissionDenied));
+        }
+        rotate(&mut engine, &key(), false, false);
+        fakes.run_for(&mut engine, OVERLAP * 3).await;
+        assert_eq!(is_alive(&fakes), is_seen);
+        fakes.run_for(&mut engine, MAX_DELAY).await;
+        assert!(!is_alive(&fakes));
+    }
 }
 
 /// No rotation follows for an optional sink that has accepted a newer credential.

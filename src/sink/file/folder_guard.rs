@@ -36,6 +36,13 @@ impl FolderGuard {
         found.is_ok_and(|found| noted.is_some_and(|noted| noted != found))
     }
 
+    /// Whether the folder at `path` belongs to another owner than the one before. Blocks.
+    pub(super) fn is_foreign(&self, path: &Path) -> bool {
+        let noted = *self.noted();
+        let found = fs::stat(path).map(|stat| FolderNote::new(&stat));
+        found.is_ok_and(|found| noted.is_some_and(|noted| noted.owner != found.owner))
+    }
+
     /// Checks that the file of `target` may be written in `folder`, which was opened as its
     /// folder, and notes the folder. Blocks.
     ///

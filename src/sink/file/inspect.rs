@@ -10,7 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use super::target::{TargetLocation, is_regular};
 use crate::core::key_shape::MIN_KEY_BYTES;
 use crate::core::state::FileNote;
-use crate::sink::TargetContent;
+use crate::sink::{TargetContent, UnseenCause};
 
 /// The limit of a read. What is longer may hold a key behind it.
 const MAX_READ_BYTES: usize = 64 * 1024;
@@ -23,9 +23,28 @@ const NANOSECONDS: i64 = 1_000_000_000;
 pub(super) fn inspect(location: &TargetLocation) -> TargetContent {
     match open(location.path()) {
         Ok(file) => read_keys(&file),
-        Err(Errno::NOENT) => TargetContent::NoKey,
+        Err(Errno::NOENT) => inspect_missing(location),
         Err(Errno::ACCESS | Errno::PERM) => inspect_unreadable(location),
-        Err(_) => TargetContent::Unknown,
+        Err(error) => TargetContent::Unseen(unseen_cause(error)),
+    }
+}
+
+fn unseen_cause(error: Errno) -> UnseenCause {
+    match error {
+        Errno::NOENT | Errno::NOTDIR => UnseenCause::FolderMissing,
+        Errno::ACCESS | Errno::PERM => UnseenCause::PermissionDenied,
+        Errno::LOOP | Errno::NXIO => UnseenCause::NotRegular,
+        Errno::AGAIN => UnseenCause::Leased,
+        error => UnseenCause::Failed(error),
+    }
+}
+
+/// Tells a missing file from one whose folder is away: a disk that is not mounted says
+/// nothing about the files on it.
+fn inspect_missing(location: &TargetLocation) -> TargetContent {
+    match fs::stat(location.folder()) {
+        Ok(_) => TargetContent::NoKey,
+        Err(error) => TargetContent::Unseen(unseen_cause(error)),
     }
 }
 
@@ -65,12 +84,14 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 fn read_keys(file: &OwnedFd) -> TargetContent {
-    let Some(stat) = fs::fstat(file).ok().filter(is_regular) else {
-        return TargetContent::Unknown;
+    let stat = match fs::fstat(file) {
+        Ok(stat) if is_regular(&stat) => stat,
+        Ok(_) => return TargetContent::Unseen(UnseenCause::NotRegular),
+        Err(error) => return TargetContent::Unseen(unseen_cause(error)),
     };
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     if size > MAX_READ_BYTES {
-        return TargetContent::Unreadable;
+        return TargetContent::Unreadable(UnseenCause::TooLong);
     }
     // Its whole size at once, so that no copy of a secret is left behind.
     let mut content = Zeroizing::new(vec![0; size]);
@@ -79,7 +100,7 @@ fn read_keys(file: &OwnedFd) -> TargetContent {
         match rustix::io::read(file, &mut content[length..]) {
             Ok(0) => break,
             Ok(count) => length += count,
-            Err(_) => return TargetContent::Unknown,
+            Err(error) => return TargetContent::Unseen(unseen_cause(error)),
         }
     }
     // Keys are ASCII: what stands around them may be anything, and UTF-16 has zeros
@@ -104,12 +125,13 @@ fn inspect_unreadable(location: &TargetLocation) -> TargetContent {
             let may_hold_key =
                 usize::try_from(stat.st_size).is_ok_and(|size| size >= MIN_KEY_BYTES);
             if may_hold_key {
-                TargetContent::Unreadable
+                TargetContent::Unreadable(UnseenCause::PermissionDenied)
             } else {
                 TargetContent::NoKey
             }
         }
-        Ok(_) | Err(_) => TargetContent::Unknown,
+        Ok(_) => TargetContent::Unseen(UnseenCause::NotRegular),
+        Err(error) => TargetContent::Unseen(unseen_cause(error)),
     }
 }
 
@@ -150,10 +172,41 @@ mod tests {
                     "key"
                 }
                 TargetContent::NoKey => "none",
-                TargetContent::Unreadable => "unreadable",
-                TargetContent::Unknown => "unknown",
+                TargetContent::Unreadable(UnseenCause::TooLong) => "unreadable",
+                TargetContent::Unreadable(_)
+                | TargetContent::Unseen(_)
+                | TargetContent::Unknown => "unknown",
             };
             assert_eq!(found, expected, "{} bytes", content.len());
+        }
+    }
+
+    /// What is not there holds nothing, and what is out of sight may hold anything.
+    #[test]
+    fn a_file_out_of_sight_is_told_from_an_absent_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(dir.path().join("plain"), KEY).unwrap();
+        std::os::unix::fs::symlink("../plain", folder.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.join("dangling")).unwrap();
+        std::fs::create_dir(folder.join("dir")).unwrap();
+        let fifo = folder.join("fifo");
+        fs::mknodat(fs::CWD, &fifo, fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for (path, cause) in [
+            ("folder/absent", None),
+            ("folder/link", Some(UnseenCause::NotRegular)),
+            ("folder/dangling", Some(UnseenCause::NotRegular)),
+            ("folder/dir", Some(UnseenCause::NotRegular)),
+            ("folder/fifo", Some(UnseenCause::NotRegular)),
+            ("away/key", Some(UnseenCause::FolderMissing)),
+            ("away/further/key", Some(UnseenCause::FolderMissing)),
+            ("plain/key", Some(UnseenCause::FolderMissing)),
+        ] {
+            let target = FileTarget::with_defaults(dir.path().join(path));
+            let content = inspect(&TargetLocation::unguarded(Arc::new(target)));
+            assert_eq!(content.unseen_cause(), cause, "{path}: {content:?}");
+            assert!(content.keys().is_empty(), "{path}");
         }
     }
 }

@@ -59,7 +59,7 @@ use crate::sink::target::{
 };
 use crate::sink::{
     BlockingDriftCheck, BlockingInspection, DeliveredPayload, DeliveryError, Destination, Drift,
-    Payload, Sink, SinkError, SinkProblem, SinkProblemKind, TargetContent,
+    Payload, Sink, SinkError, SinkProblem, SinkProblemKind, TargetContent, UnseenCause,
 };
 
 /// The type of these sinks.
@@ -310,12 +310,16 @@ impl Sink for FileSink {
         Some(Box::new(move || {
             if looks.fetch_add(1, Ordering::Relaxed) >= MAX_HANGING_LOOKS {
                 looks.fetch_sub(1, Ordering::Relaxed);
-                return TargetContent::Unknown;
+                return TargetContent::Unseen(UnseenCause::Hanging);
             }
             let content = inspect::inspect(&location);
             looks.fetch_sub(1, Ordering::Relaxed);
             content
         }))
+    }
+
+    fn has_foreign_folder(&self) -> bool {
+        self.location().has_foreign_folder()
     }
 
     fn has_on_change(&self) -> bool {

@@ -93,6 +93,12 @@ impl TargetLocation {
         }
     }
 
+    /// Whether the folder was exchanged for that of another owner since it was last opened.
+    /// Blocks.
+    pub(super) fn has_foreign_folder(&self) -> bool {
+        self.guard.is_foreign(self.folder())
+    }
+
     /// Returns how to keep other users from writing in the folder.
     pub(super) fn folder_advice(&self) -> String {
         let folder = self.folder().display();

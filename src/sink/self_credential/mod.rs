@@ -162,6 +162,10 @@ impl Sink for SelfCredentialSink {
         self.file.blocking_inspection()
     }
 
+    fn has_foreign_folder(&self) -> bool {
+        self.file.has_foreign_folder()
+    }
+
     fn rotates_self_credential(&self) -> bool {
         true
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::core::decide::revocation::reason::RevocationReason;
 use crate::core::ids::CredentialId;
 use crate::core::policy::KeyPolicy;
-use crate::core::state::{KeyState, Rotation};
+use crate::core::state::{KeyState, Rotation, Trigger};
 
 /// A credential to revoke, with the facts that need no request to the provider.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,16 @@ pub struct Candidate<'a> {
     pub reason: RevocationReason,
     /// Whether no clock condition is active.
     pub is_clock_trusted: bool,
+}
+
+impl Candidate<'_> {
+    /// Whether a key adopted it: a person made it, and may have given it to anybody.
+    #[must_use]
+    pub fn was_adopted(&self) -> bool {
+        let others = self.others.iter().map(|other| &other.rotation);
+        let mut rows = self.rotation.into_iter().chain(others);
+        rows.any(|row| row.trigger == Trigger::Adopted)
+    }
 }
 
 /// Another key with a live row of the credential.

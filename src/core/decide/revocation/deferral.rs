@@ -87,10 +87,36 @@ pub enum DeferReason {
         repaired_at: Timestamp,
     },
     /// The file of another key holds it, and that key has no row of it.
-    HeldElsewhere,
+    HeldElsewhere {
+        /// When it is revoked all the same; none if a person may have given it to that
+        /// key.
+        revoked_at: Option<Timestamp>,
+    },
+    /// A file that cannot be seen may hold it.
+    FileUnseen {
+        /// When it is revoked all the same.
+        revoked_at: Timestamp,
+    },
 }
 
 impl DeferReason {
+    /// Returns when a wait for files ends, if it has an end. None for any other reason.
+    #[must_use]
+    pub const fn end_by_files(&self) -> Option<Option<Timestamp>> {
+        match self {
+            Self::HeldElsewhere { revoked_at } => Some(*revoked_at),
+            Self::FileUnseen { revoked_at } => Some(Some(*revoked_at)),
+            Self::SelfCredential
+            | Self::MayBeInUse
+            | Self::RecentlyUsed { .. }
+            | Self::UseUnreadable { .. }
+            | Self::SuccessorMissing
+            | Self::OtherName
+            | Self::UsedByOtherKey
+            | Self::HeldAgain { .. } => None,
+        }
+    }
+
     /// Returns the kind that the ledger records.
     #[must_use]
     pub const fn kind(&self) -> DeferralKind {
@@ -103,7 +129,8 @@ impl DeferReason {
             Self::OtherName => DeferralKind::OtherName,
             Self::UsedByOtherKey => DeferralKind::UsedByOtherKey,
             Self::HeldAgain { .. } => DeferralKind::HeldAgain,
-            Self::HeldElsewhere => DeferralKind::HeldElsewhere,
+            Self::HeldElsewhere { .. } => DeferralKind::HeldElsewhere,
+            Self::FileUnseen { .. } => DeferralKind::FileUnseen,
         }
     }
 }
@@ -148,7 +175,18 @@ impl fmt::Display for DeferReason {
                  when a pause ends, and this one goes one overlap later",
                 time::to_text(*repaired_at)
             ),
-            Self::HeldElsewhere => formatter.write_str("the file of another key holds it"),
+            Self::HeldElsewhere { revoked_at } => {
+                formatter.write_str("the file of another key holds it")?;
+                let at = revoked_at.map(time::to_text);
+                at.map_or(Ok(()), |at| {
+                    write!(formatter, "; it goes at {at} at the latest")
+                })
+            }
+            Self::FileUnseen { revoked_at } => write!(
+                formatter,
+                "a file that cannot be seen may hold it; it goes at {} at the latest",
+                time::to_text(*revoked_at)
+            ),
         }
     }
 }

@@ -16,8 +16,19 @@ pub struct Observation {
     pub usage: Option<CredentialUsage>,
     /// Whether the provider has the credential that replaced it.
     pub successor_exists: Option<bool>,
-    /// Whether the file of a configured sink holds it, although no row says so.
-    pub is_held_elsewhere: Option<bool>,
+    /// What the files of the configured sinks show of it, although no row says so.
+    pub files: Option<FileEvidence>,
+}
+
+/// What the files of configured sinks show of a credential that no row has there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileEvidence {
+    /// None of them holds it.
+    Absent,
+    /// One that cannot be seen may hold it.
+    Unseen,
+    /// One of them holds it.
+    Held,
 }
 
 /// The provider's answer about one credential.
@@ -80,6 +91,6 @@ pub enum ObservationPart {
     Usage,
     /// [`Observation::successor_exists`].
     Successor,
-    /// [`Observation::is_held_elsewhere`].
+    /// [`Observation::files`].
     Files,
 }

@@ -784,7 +784,9 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::Defer(deferral) => match deferral.reason {
             DeferReason::UsedByOtherKey => panic!("no other key has it"),
             DeferReason::HeldAgain { .. } => panic!("no target was seen with it"),
-            DeferReason::HeldElsewhere => panic!("no file holds it"),
+            DeferReason::HeldElsewhere { .. } | DeferReason::FileUnseen { .. } => {
+                panic!("no file holds it")
+            }
             DeferReason::SelfCredential => Expected::DeferSelfCredential,
             DeferReason::MayBeInUse => Expected::DeferMayBeInUse,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
@@ -888,7 +890,7 @@ fn observation(answer: Remote, provider_time: ProviderTime) -> Observation {
         },
         usage: Some(CredentialUsage::Unused),
         successor_exists: Some(true),
-        is_held_elsewhere: Some(false),
+        files: Some(FileEvidence::Absent),
     }
 }
 

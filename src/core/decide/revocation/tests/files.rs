@@ -1,6 +1,7 @@
 //! Files of configured sinks that hold a credential without a row.
 
 use super::*;
+use crate::core::state::DeferralKind;
 
 /// Every reason that would delete now, and what a file that holds the credential makes
 /// of it.
@@ -34,8 +35,8 @@ fn file_without_a_row_keeps_a_credential_unless_somebody_insists() {
             return;
         }
         deleted.insert(case.reason.as_str());
-        for held in [None, Some(true)] {
-            observation.is_held_elsewhere = held;
+        for held in [None, Some(FileEvidence::Held)] {
+            observation.files = held;
             let decided = decide(&candidate, &observation, now());
             let keeps = WAITING_REASONS.contains(&case.reason);
             match held {
@@ -50,7 +51,7 @@ fn file_without_a_row_keeps_a_credential_unless_somebody_insists() {
                         decided,
                         Revocation::Blocked(Blocker::HeldElsewhere)
                             | Revocation::Defer(Deferral {
-                                reason: DeferReason::HeldElsewhere,
+                                reason: DeferReason::HeldElsewhere { .. },
                                 ..
                             })
                     ),
@@ -60,4 +61,69 @@ fn file_without_a_row_keeps_a_credential_unless_somebody_insists() {
         }
     });
     assert_eq!(deleted.len(), RevocationReason::ALL.len(), "{deleted:?}");
+}
+
+/// Which credentials a file keeps, and until when.
+#[test]
+fn a_file_has_a_bound_unless_a_person_gave_the_credential_to_it() {
+    let policy = policy();
+    let delay = policy.max_revoke_delay;
+    let seen_long_ago = time::before(now(), delay);
+    let case = plain_case();
+    for (trigger, evidence, deferral, is_kept) in [
+        (Trigger::Adopted, FileEvidence::Held, None, true),
+        (
+            Trigger::Adopted,
+            FileEvidence::Held,
+            Some(DeferralKind::HeldElsewhere),
+            true,
+        ),
+        (Trigger::Adopted, FileEvidence::Unseen, None, true),
+        (
+            Trigger::Adopted,
+            FileEvidence::Unseen,
+            Some(DeferralKind::HeldElsewhere),
+            true,
+        ),
+        (
+            Trigger::Adopted,
+            FileEvidence::Unseen,
+            Some(DeferralKind::FileUnseen),
+            false,
+        ),
+        (Trigger::Schedule, FileEvidence::Held, None, true),
+        (
+            Trigger::Schedule,
+            FileEvidence::Held,
+            Some(DeferralKind::RecentlyUsed),
+            true,
+        ),
+        (
+            Trigger::Schedule,
+            FileEvidence::Held,
+            Some(DeferralKind::HeldElsewhere),
+            false,
+        ),
+    ] {
+        let mut rotation = rotation(&case);
+        rotation.trigger = trigger;
+        rotation.deferral = deferral;
+        rotation.deferred_since = deferral.map(|_| seen_long_ago);
+        let key = key_state(&case, &rotation);
+        let id = credential_id(1);
+        let candidate = Candidate {
+            key: &key,
+            rotation: Some(&rotation),
+            credential: &id,
+            policy: Some(&policy),
+            others: &[],
+            reason: case.reason,
+            is_clock_trusted: true,
+        };
+        let mut observation = observation(Remote::NeverUsed, ProviderTime::Same);
+        observation.files = Some(evidence);
+        let decided = decide(&candidate, &observation, now());
+        let text = format!("{trigger:?} {evidence:?} {deferral:?}: {decided:?}");
+        assert_eq!(decided != Revocation::Delete, is_kept, "{text}");
+    }
 }
