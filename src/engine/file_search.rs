@@ -98,9 +98,9 @@ struct SearchRequest {
 
 impl Searched {
     /// Returns what a look at a file shows of it.
-    fn look(&self, content: &TargetContent) -> Option<FileSight> {
+    fn sight(&self, content: &TargetContent) -> Option<FileSight> {
         match self {
-            Self::Credential(credential) => credential.look(content),
+            Self::Credential(credential) => credential.sight(content),
             Self::Secret(secret) => {
                 let held = content.keys().iter();
                 let held = held.filter(|held| is_same_secret(held, secret));
@@ -121,7 +121,7 @@ impl SearchedCredential {
     }
 
     /// Returns what a content shows of the credential.
-    fn look(&self, content: &TargetContent) -> Option<FileSight> {
+    fn sight(&self, content: &TargetContent) -> Option<FileSight> {
         let unseen = content.unseen_cause().filter(|_| self.finds_possible);
         if let Some(cause) = unseen {
             return Some(FileSight::Unseen(cause));
@@ -284,7 +284,7 @@ async fn search_batch(
             content.keys().iter().for_each(|key| seen.insert(key));
         }
         let (key, sink) = &own_sinks[numbers[look]];
-        let sights = pass.searched.iter().map(|one| one.look(&content));
+        let sights = pass.searched.iter().map(|one| one.sight(&content));
         let sights = sights.enumerate();
         let sights = sights.filter_map(|(number, sight)| Some((number, sight?)));
         let files = sights.map(|(credential, sight)| {
@@ -305,7 +305,7 @@ async fn search_batch(
 /// Returns what a file that does not answer shows of the searched credentials.
 fn unanswered((key, sink): &ConfiguredSink, searched: &[Searched]) -> Vec<(usize, FoundFile)> {
     let content = TargetContent::Unseen(UnseenCause::Hanging);
-    let sights = searched.iter().map(|one| one.look(&content)).enumerate();
+    let sights = searched.iter().map(|one| one.sight(&content)).enumerate();
     let files = sights.filter_map(|(credential, sight)| {
         let file = FoundFile {
             key: key.clone(),

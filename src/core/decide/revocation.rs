@@ -23,7 +23,7 @@ use self::deferral::{FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE};
 pub use self::due_time::{
     DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps, was_passed_over,
 };
-use self::files::decide_by_files;
+use self::files::{defer_by_files, end_of_wait};
 pub use self::holding_sinks::holding_sinks;
 use self::leak::defer_unreplaced;
 pub use self::leak::{
@@ -93,6 +93,37 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
         | Revocation::AlreadyGone
         | Revocation::Defer(_)
         | Revocation::Blocked(_)) => decided,
+    }
+}
+
+/// Keeps a credential that the file of a configured sink holds, or may hold, although no
+/// row says so: its consumer would be left with a dead key.
+fn decide_by_files(
+    candidate: &Candidate<'_>,
+    observation: &Observation,
+    now: Timestamp,
+) -> Revocation {
+    let reason = candidate.reason;
+    // No file delays the end of what leaked, and an operator can insist.
+    if let RevocationReason::Leaked { .. } | RevocationReason::Operator { force: true } = reason {
+        return Revocation::Delete;
+    }
+    let Some(evidence) = observation.files else {
+        return Revocation::Observe(ObservationPart::Files);
+    };
+    if evidence == FileEvidence::Absent {
+        return Revocation::Delete;
+    }
+    let end = end_of_wait(candidate, evidence, now);
+    match reason {
+        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
+            defer_by_files(evidence, end, now).map_or(Revocation::Delete, Revocation::Defer)
+        }
+        RevocationReason::Eviction if end.is_some_and(|end| now >= end) => Revocation::Delete,
+        RevocationReason::DuplicateLabel
+        | RevocationReason::Eviction
+        | RevocationReason::Operator { .. }
+        | RevocationReason::Leaked { .. } => Revocation::Blocked(Blocker::HeldElsewhere),
     }
 }
 

@@ -115,7 +115,7 @@ fn name_holders(holders: &[&Holder]) -> String {
 /// Returns what files show of a credential.
 pub(super) fn evidence_of(holders: &[Holder]) -> FileEvidence {
     if holders.iter().any(|holder| holder.unseen.is_none()) {
-        FileEvidence::Held
+        FileEvidence::Holding
     } else if holders.is_empty() {
         FileEvidence::Absent
     } else {

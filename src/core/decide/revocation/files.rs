@@ -4,57 +4,30 @@ use jiff::Timestamp;
 
 use crate::core::decide::revocation::candidate::Candidate;
 use crate::core::decide::revocation::deferral::{DeferReason, Deferral, IN_USE_RECHECK_PAUSE};
-use crate::core::decide::revocation::observation::{FileEvidence, Observation, ObservationPart};
+use crate::core::decide::revocation::observation::FileEvidence;
 use crate::core::decide::revocation::reason::RevocationReason;
-use crate::core::decide::revocation::{Blocker, Revocation};
 use crate::core::policy::DEFAULT_MAX_REVOKE_DELAY;
 use crate::core::state::{DeferralKind, Rotation};
 use crate::core::time;
 
-/// Keeps a credential that the file of a configured sink holds, or may hold, although no
-/// row says so: its consumer would be left with a dead key.
-pub(super) fn decide_by_files(
-    candidate: &Candidate<'_>,
-    observation: &Observation,
+/// Returns the deferral of a credential that files keep; none if they count no more.
+pub(super) fn defer_by_files(
+    evidence: FileEvidence,
+    end: Option<Timestamp>,
     now: Timestamp,
-) -> Revocation {
-    let reason = candidate.reason;
-    // No file delays the end of what leaked, and an operator can insist.
-    if let RevocationReason::Leaked { .. } | RevocationReason::Operator { force: true } = reason {
-        return Revocation::Delete;
-    }
-    let Some(evidence) = observation.files else {
-        return Revocation::Observe(ObservationPart::Files);
-    };
-    if evidence == FileEvidence::Absent {
-        return Revocation::Delete;
-    }
-    let end = end_of_wait(candidate, evidence, now);
-    match reason {
-        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
-            defer_by_files(evidence, end, now)
-        }
-        RevocationReason::Eviction if end.is_some_and(|end| now >= end) => Revocation::Delete,
-        RevocationReason::DuplicateLabel
-        | RevocationReason::Eviction
-        | RevocationReason::Operator { .. }
-        | RevocationReason::Leaked { .. } => Revocation::Blocked(Blocker::HeldElsewhere),
-    }
-}
-
-fn defer_by_files(evidence: FileEvidence, end: Option<Timestamp>, now: Timestamp) -> Revocation {
+) -> Option<Deferral> {
     let recheck = time::after(now, IN_USE_RECHECK_PAUSE);
     let until = end.map_or(recheck, |end| end.min(recheck));
     if until <= now {
-        return Revocation::Delete;
+        return None;
     }
     let reason = match (evidence, end) {
         (FileEvidence::Unseen, Some(revoked_at)) => DeferReason::FileUnseen { revoked_at },
-        (FileEvidence::Absent | FileEvidence::Unseen | FileEvidence::Held, revoked_at) => {
+        (FileEvidence::Absent | FileEvidence::Unseen | FileEvidence::Holding, revoked_at) => {
             DeferReason::HeldElsewhere { revoked_at }
         }
     };
-    Revocation::Defer(Deferral {
+    Some(Deferral {
         until,
         reason,
         final_warning: false,
@@ -65,15 +38,15 @@ fn defer_by_files(evidence: FileEvidence, end: Option<Timestamp>, now: Timestamp
 /// None for an adopted credential that is seen in one: a person gave it to that consumer.
 /// Nobody but rekeyd gives away what it created, so whoever writes a file must not keep
 /// that alive.
-fn end_of_wait(
+pub(super) fn end_of_wait(
     candidate: &Candidate<'_>,
     evidence: FileEvidence,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let rotation = candidate.rotation?;
     let kind = match evidence {
-        FileEvidence::Held if candidate.was_adopted() => return None,
-        FileEvidence::Held => DeferralKind::HeldElsewhere,
+        FileEvidence::Holding if candidate.was_adopted() => return None,
+        FileEvidence::Holding => DeferralKind::HeldElsewhere,
         FileEvidence::Unseen => DeferralKind::FileUnseen,
         FileEvidence::Absent => return Some(now),
     };

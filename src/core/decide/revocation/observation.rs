@@ -28,7 +28,7 @@ pub enum FileEvidence {
     /// One that cannot be seen may hold it.
     Unseen,
     /// One of them holds it.
-    Held,
+    Holding,
 }
 
 /// The provider's answer about one credential.

@@ -35,7 +35,7 @@ fn file_without_a_row_keeps_a_credential_unless_somebody_insists() {
             return;
         }
         deleted.insert(case.reason.as_str());
-        for held in [None, Some(FileEvidence::Held)] {
+        for held in [None, Some(FileEvidence::Holding)] {
             observation.files = held;
             let decided = decide(&candidate, &observation, now());
             let keeps = WAITING_REASONS.contains(&case.reason);
@@ -71,10 +71,10 @@ fn a_file_has_a_bound_unless_a_person_gave_the_credential_to_it() {
     let seen_long_ago = time::before(now(), delay);
     let case = plain_case();
     for (trigger, evidence, deferral, is_kept) in [
-        (Trigger::Adopted, FileEvidence::Held, None, true),
+        (Trigger::Adopted, FileEvidence::Holding, None, true),
         (
             Trigger::Adopted,
-            FileEvidence::Held,
+            FileEvidence::Holding,
             Some(DeferralKind::HeldElsewhere),
             true,
         ),
@@ -91,16 +91,16 @@ fn a_file_has_a_bound_unless_a_person_gave_the_credential_to_it() {
             Some(DeferralKind::FileUnseen),
             false,
         ),
-        (Trigger::Schedule, FileEvidence::Held, None, true),
+        (Trigger::Schedule, FileEvidence::Holding, None, true),
         (
             Trigger::Schedule,
-            FileEvidence::Held,
+            FileEvidence::Holding,
             Some(DeferralKind::RecentlyUsed),
             true,
         ),
         (
             Trigger::Schedule,
-            FileEvidence::Held,
+            FileEvidence::Holding,
             Some(DeferralKind::HeldElsewhere),
             false,
         ),
