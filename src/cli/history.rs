@@ -1,6 +1,7 @@
 //! `rekeyd history`: past rotations, with the columns of the view `history`.
 
 use std::io::{Error, ErrorKind, Write};
+#[cfg(feature = "demo")]
 use std::path::Path;
 
 use jiff::Timestamp;
