@@ -112,7 +112,9 @@ pub fn shorten_redacted(value: &str) -> Option<String> {
             .rfind("..")
             .map(|at| value[at..].trim_start_matches('.')),
     };
-    let Some(end) = end.or_else(|| end_behind_run(value)) else {
+    // A single dot is a mask where values are compared, and may be part of any text.
+    let run_end = || end_behind_run(value).filter(|_| !value.contains('.'));
+    let Some(end) = end.or_else(run_end) else {
         let is_short = value.chars().count() <= MAX_END_CHARS;
         let mut words = value.split(is_separator);
         let is_remark = words.all(|word| word.is_empty() || is_listed_word(word));
@@ -121,7 +123,7 @@ pub fn shorten_redacted(value: &str) -> Option<String> {
     let head = &value[..value.len() - end.len()];
     let bare = end.trim_start_matches(is_separator);
     let shown_end = match bare.len().checked_sub(MAX_END_CHARS) {
-        None | Some(0) => end,
+        None | Some(0) => behind_few_separators(end, bare),
         Some(hidden) => shorten_end(bare, hidden, is_upper_cased(head)).unwrap_or_default(),
     };
     let mut start = head.trim_end_matches(is_mask);
@@ -133,6 +135,13 @@ pub fn shorten_redacted(value: &str) -> Option<String> {
     let mask = &head[start.len()..];
     let start: String = start.chars().take(MAX_START_CHARS).collect();
     Some(format!("{start}{mask}{shown_end}"))
+}
+
+/// Returns `bare` with the last few of the separators that stand before it in `end`.
+fn behind_few_separators<'a>(end: &'a str, bare: &str) -> &'a str {
+    let start = end.len() - bare.len();
+    let kept = end[..start].char_indices().rev().take(MIN_END_CHARS);
+    &end[kept.last().map_or(start, |(at, _)| at)..]
 }
 
 /// Returns the last characters of an end, without the first `hidden` ones or fewer. None
@@ -477,6 +486,9 @@ mod tests {
             ("sk-admin...Yz0-c4x1yzWq", Some("sk-admin...x1yzWq")),
             ("sk-admin...4wxY-164", Some("sk-admin...wxY-164")),
             ("sk-admin...9abcdefg", Some("sk-admin...9abcdefg")),
+            (".-0---A-aaAa-", None),
+            ("...--_---AA_0", Some("...---AA_0")),
+            ("sk-admin...-wxYz", Some("sk-admin...-wxYz")),
             // A remark, or a number behind the end.
             ("sk-admin...wxYz-000164", Some("sk-admin...")),
             ("sk-admin...wxYz-not-shown", Some("sk-admin...")),
@@ -522,7 +534,13 @@ mod tests {
             prop_assert_ne!(own, EndMatch::Different, "{} {}", secret, recorded);
             let digits = |text: &str| text.chars().all(|character| character.is_ascii_digit());
             let last = end.rsplit(is_separator).next().unwrap_or_default();
-            let may_be_remark = is_decorated("", end, false)
+            // Each part of the end that may be kept looks like a word.
+            let has_no_part = kept.is_empty()
+                && (MAX_END_CHARS..=MAX_END_CHARS + MIN_END_CHARS).all(|length| {
+                    is_decorated("", &end[end.len().saturating_sub(length)..], false)
+                });
+            let may_be_remark = has_no_part
+                || is_decorated("", end, false)
                 || is_decorated("", kept, false)
                 || (last.len() >= MAX_END_CHARS - 1 && digits(last));
             if !may_be_remark {
