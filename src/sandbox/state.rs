@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::sandbox::key_format::{new_secret, random_id, redact, shown_end};
+use crate::core::secret::{EndMatch, compare_end};
+use crate::sandbox::key_format::{DEFAULT_ADMIN_KEY, new_secret, random_id, redact, shown_end};
 
 /// The name of the key that the sandbox has from the start.
 pub const ADMIN_KEY_NAME: &str = "sandbox-owner";
@@ -168,15 +169,17 @@ impl SandboxState {
         self.insert(name, self.distinguishable_secret(), created_at, expires_at)
     }
 
-    /// Returns a new secret with a redacted value of its own, whatever its case, and without
-    /// a separator behind the mask, which may belong to the mask. Two that end alike by
-    /// chance are told apart by nobody, and what may be in use is not revoked: with the many
-    /// keys of a rehearsal, it would fail now and then.
+    /// Returns a new secret whose redacted value shows that it is none of the others. An
+    /// end that another one has by chance, that may belong to the mask, or that is a word
+    /// shows nothing, and what may be in use is not revoked: with the many keys of a
+    /// rehearsal, it would fail now and then.
     fn distinguishable_secret(&self) -> String {
         let is_distinguishable = |secret: &String| {
             let shown = shown_end(secret);
+            let redacted = redact(secret);
+            let is_plain = shown.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                && compare_end(DEFAULT_ADMIN_KEY, Some(&redacted)) == EndMatch::Different;
             let mut keys = self.keys.iter();
-            let is_plain = shown.bytes().all(|byte| byte.is_ascii_alphanumeric());
             is_plain && keys.all(|key| !shown_end(&key.value).eq_ignore_ascii_case(shown))
         };
         std::iter::repeat_with(new_secret)
@@ -325,11 +328,9 @@ mod tests {
         let shown = state.keys.iter().map(|key| redact(&key.value));
         let shown: HashSet<_> = shown.map(|shown| shown.to_lowercase()).collect();
         assert_eq!(shown.len(), state.keys.len());
-        let is_plain = |key: &SandboxKey| {
-            let mut shown = shown_end(&key.value).bytes();
-            shown.all(|byte| byte.is_ascii_alphanumeric())
-        };
-        assert!(state.keys.iter().all(is_plain));
+        let tells_nothing =
+            |shown: &String| compare_end(DEFAULT_ADMIN_KEY, Some(shown)) != EndMatch::Different;
+        assert_eq!(shown.iter().find(|shown| tells_nothing(shown)), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::daemon::Daemon;
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, binary, file_key_text, text};
+use crate::support::{TestEnv, copy_binary, file_key_text, text};
 
 /// A user who is neither root nor the owner of the ledger.
 const STRANGER: u32 = 4_711;
@@ -30,7 +30,7 @@ fn group_of_an_onlooker_is_never_let_in() {
         fs::set_permissions(world.path(name), Permissions::from_mode(mode)).unwrap();
     };
     let program = world.path("rekeyd");
-    fs::copy(binary(), &program).unwrap();
+    copy_binary(&program);
     set_mode("", 0o755);
     set_mode("config.toml", 0o644);
     set_mode("rekeyd", 0o755);
@@ -103,7 +103,7 @@ fn group_of_the_socket_looks_through_the_daemon() {
     fs::write(world.path("config.toml"), config).unwrap();
     fs::create_dir(world.path("state")).unwrap();
     let program = world.path("rekeyd");
-    fs::copy(binary(), &program).unwrap();
+    copy_binary(&program);
     set_mode("", 0o755);
     set_mode("state", 0o700);
     set_mode("config.toml", 0o644);

@@ -50,6 +50,15 @@ pub fn binary() -> PathBuf {
     given.map_or_else(|| env!("CARGO_BIN_EXE_rekeyd").into(), PathBuf::from)
 }
 
+/// Copies the binary under test to `path`, where every user can run it.
+///
+/// `cp` writes it: a descriptor of this process would be inherited by whatever another
+/// test starts at that moment, and a program that is open for writing does not run.
+pub fn copy_binary(path: &Path) {
+    let status = Command::new("cp").arg(binary()).arg(path).status();
+    assert!(status.unwrap().success(), "cp to {}", path.display());
+}
+
 /// Returns a key with one file sink and the given overlap; see [`TestEnv::configure`].
 pub fn file_key_text(overlap: &str) -> String {
     format!(

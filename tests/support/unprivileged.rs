@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use super::{TestEnv, binary};
+use super::{TestEnv, copy_binary};
 
 /// The id of the user nobody: a host may lack the name.
 const NOBODY_UID: u32 = 65_534;
@@ -27,7 +27,7 @@ impl UnprivilegedEnv {
     pub fn new(world: TestEnv, names: &[&str]) -> Self {
         // The user nobody may not enter the folder in which the program was built.
         let program = world.path("rekeyd");
-        std::fs::copy(binary(), &program).unwrap();
+        copy_binary(&program);
         if is_root() {
             for name in ["", "admin-key", "config.toml"].iter().chain(names) {
                 chown(world.path(name), Some(NOBODY_UID), Some(NOBODY_UID)).unwrap();
@@ -49,13 +49,6 @@ impl UnprivilegedEnv {
         if is_root() {
             command.uid(NOBODY_UID).gid(NOBODY_UID);
         }
-        loop {
-            match command.output() {
-                // Another test may have forked while the copy was written, which keeps it
-                // busy.
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
-                output => return output.unwrap(),
-            }
-        }
+        command.output().unwrap()
     }
 }
