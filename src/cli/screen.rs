@@ -16,7 +16,7 @@ const MIN_WIDTH: usize = 40;
 /// How times are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeStyle {
-    /// As the distance from now: `in 3 h 20 m`.
+    /// As the distance from now: `in 3 h 20 min`.
     Relative,
     /// In UTC: `2026-11-30T03:00:00Z`.
     Exact,

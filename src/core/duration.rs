@@ -56,12 +56,14 @@ pub fn to_text(span: Duration) -> String {
     format!("{}{unit}", seconds / size)
 }
 
-/// Returns a duration for people, in its two largest units: `3 d 4 h`, `12 s`.
+/// Returns a duration for people, in its two largest units: `3 d 4 h`, `5 min`, `12 s`.
 #[must_use]
 pub fn to_human_text(span: Duration) -> String {
     let mut rest = span.as_secs();
     let mut parts = Vec::new();
     for (unit, size) in UNITS.into_iter().rev() {
+        // People read a lone `m` as a metre or a month.
+        let unit = if unit == "m" { "min" } else { unit };
         let count = rest / size;
         rest %= size;
         if count > 0 {
@@ -151,7 +153,8 @@ mod tests {
         for (seconds, text) in [
             (0, "0 s"),
             (12, "12 s"),
-            (90, "1 m 30 s"),
+            (90, "1 min 30 s"),
+            (300, "5 min"),
             (273_600, "3 d 4 h"),
             (86_405, "1 d"),
         ] {

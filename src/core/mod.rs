@@ -27,6 +27,7 @@ pub mod loopback;
 pub mod notification;
 pub mod overdue;
 pub mod path;
+pub mod plural;
 pub mod policy;
 pub mod redact;
 pub mod reported_time;

@@ -157,6 +157,28 @@ pub fn user_name(user: u32) -> Option<String> {
     user_name_in(&users, user).map(str::to_owned)
 }
 
+/// Describes a user for people: `alice (uid 1000)`, or `uid 1000` if `/etc/passwd` does
+/// not have the name.
+#[must_use]
+pub fn describe_user(user: u32) -> String {
+    let name = if user == 0 {
+        Some("root".to_owned())
+    } else {
+        user_name(user)
+    };
+    match name {
+        Some(name) => format!("{} (uid {user})", sanitize_name(&name)),
+        None => format!("uid {user}"),
+    }
+}
+
+/// Describes the author of an event, which the ledger has as `uid 1000`, for people.
+#[must_use]
+pub fn describe_author(author: &str) -> String {
+    let user = author.strip_prefix("uid ").and_then(parse_number);
+    user.map_or_else(|| author.to_owned(), describe_user)
+}
+
 /// Returns the name of the group with this number, if `/etc/group` has it.
 #[must_use]
 pub fn group_name(group: u32) -> Option<String> {
@@ -316,6 +338,22 @@ mod tests {
         assert_eq!(find_user("root").unwrap(), Uid::ROOT);
         assert_eq!(find_group("root").unwrap(), Gid::ROOT);
         assert_eq!(find_group("4242").unwrap(), Gid::from_raw(4242));
+    }
+
+    #[test]
+    fn people_have_their_name_and_their_number() {
+        let nobody = 4_000_000_000;
+        for (author, expected) in [
+            ("uid 0", "root (uid 0)"),
+            ("uid 4000000000", "uid 4000000000"),
+            ("uid -1", "uid -1"),
+            ("uid 0x0", "uid 0x0"),
+            ("the schedule", "the schedule"),
+            ("", ""),
+        ] {
+            assert_eq!(describe_author(author), expected, "{author}");
+        }
+        assert_eq!(describe_user(nobody), "uid 4000000000");
     }
 
     #[test]

@@ -85,8 +85,8 @@ fn normalized(output: &str) -> String {
         });
         let mut kept: Vec<&str> = Vec::new();
         for word in words {
-            // An age has one unit or two: `5 s`, `1 m 5 s`.
-            let is_unit = ["s", "m", "h", "d"].contains(&word.trim_matches(['(', ')', ',']));
+            // An age has one unit or two: `5 s`, `1 min 5 s`.
+            let is_unit = ["s", "min", "h", "d"].contains(&word.trim_matches(['(', ')', ',']));
             let repeats = word == "#" && kept.last() == Some(&"#");
             if !is_unit && !repeats {
                 kept.push(word);
@@ -156,7 +156,7 @@ fn values_are_not_compared() {
     let shown = "a  key_1Ab  5 s   healthy (in 2 d 3 h)\n";
     assert_eq!(
         normalized(shown),
-        normalized("a key_Xyz  1 m 10 s healthy (in 1 h)")
+        normalized("a key_Xyz  1 min 10 s healthy (in 1 h)")
     );
     assert_ne!(
         normalized(shown),
