@@ -8,8 +8,9 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use crate::core::secret::shorten_redacted;
 use crate::ledger::error::LedgerError;
 use crate::ledger::kept_file::{self, KeptFile};
 use crate::ledger::paths::sqlite_url;
@@ -113,6 +114,7 @@ fn replace_tables(transaction: &Transaction<'_>, former_version: i64) -> Result<
     version::create_first_schema(transaction)?;
     let postponed = postpone_triggers_and_indexes(transaction)?;
     copy_rows(transaction, former_version)?;
+    shorten_redacted_values(transaction)?;
     for sql in postponed {
         transaction.execute_batch(&sql)?;
     }
@@ -147,6 +149,24 @@ fn copy_rows(transaction: &Transaction<'_>, former_version: i64) -> Result<(), L
         transaction.execute_batch(NOTIFICATIONS)?;
     }
     transaction.execute_batch("DROP VIEW temp.former_key_state; DROP VIEW temp.former_delivery")?;
+    Ok(())
+}
+
+/// Shortens what the provider showed of secrets: 0.1.0 recorded it as it came, which may
+/// be most of a secret.
+fn shorten_redacted_values(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
+    let mut query = transaction
+        .prepare("SELECT id, redacted_value FROM main.rotation WHERE redacted_value IS NOT NULL")?;
+    let shown = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let shown = shown.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+    let mut update =
+        transaction.prepare("UPDATE main.rotation SET redacted_value = ?2 WHERE id = ?1")?;
+    for (id, value) in shown {
+        let short = shorten_redacted(&value);
+        if short.as_ref() != Some(&value) {
+            update.execute(params![id, short])?;
+        }
+    }
     Ok(())
 }
 

@@ -343,6 +343,36 @@ fn rows_that_are_only_in_the_write_ahead_log_are_migrated() {
     check_migrated(&path, &kept_path(&path));
 }
 
+/// 0.1.0 recorded what the provider showed of a secret, which may be most of it.
+#[test]
+fn long_redacted_values_are_shortened() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let former = rusqlite::Connection::open(&path).unwrap();
+    former
+        .execute_batch("DROP TRIGGER IF EXISTS moves")
+        .unwrap();
+    let shown = [
+        ("sk-admin...pE3", "sk-admin...pE3"),
+        (
+            "sk-admin-0123456789...a1b2c3d4e5f6g7h8",
+            "sk-admin-012...f6g7h8",
+        ),
+        ("sk-admin-0123456789abcdefghijklmnop", ""),
+        ("", ""),
+    ];
+    let mut expected = BTreeSet::new();
+    for (number, (value, short)) in shown.iter().enumerate() {
+        let number = i64::try_from(number + 1).unwrap();
+        let update = "UPDATE rotation SET redacted_value = nullif(?1, '') WHERE id = ?2";
+        assert_eq!(former.execute(update, (value, number)).unwrap(), 1);
+        expected.insert(format!("{number} {short}"));
+    }
+    drop(former);
+    migrate(&path).unwrap();
+    let migrated = "SELECT id || ' ' || coalesce(redacted_value, '') FROM rotation WHERE id <= 4";
+    assert_eq!(BTreeSet::from_iter(read_text(&path, migrated)), expected);
+}
+
 /// 0.1.0 created its ledgers in five steps; the last changed no column.
 #[test]
 fn versions_before_the_first_release_are_migrated() {
