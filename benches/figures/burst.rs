@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
+use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
+use rekeyd::core::state::CredentialMetadata;
 use rekeyd::engine::{Engine, RunMode, Services};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 use rekeyd::provider::{
@@ -82,6 +84,10 @@ impl Provider for SlowProvider {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.inner.compare_secret(secret, id, redacted_value)
+    }
+
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        self.inner.expected_secret(credential)
     }
 
     fn distrust_redacted_values(&self) {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::config::settings::Settings;
 use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
+use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, Label, SinkId};
 use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::scope::Scope;
@@ -141,6 +142,10 @@ impl Provider for InstantProvider {
 
     fn compare_secret(&self, _: &Secret, _: &CredentialId, _: Option<&str>) -> EndMatch {
         EndMatch::Unknown
+    }
+
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        ExpectedSecret::from_metadata(credential.clone())
     }
 
     fn distrust_redacted_values(&self) {}

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::CredentialId;
 use crate::core::secret::{EndMatch, Secret, compare_end};
 use crate::core::secret_digests::SecretDigests;
+use crate::core::state::CredentialMetadata;
 
 /// The admin credential that rekeyd authenticates with. The provider client reads it
 /// at each request, so that a new one takes effect without a restart.
@@ -184,6 +186,17 @@ impl ActiveCredential {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.read().compare(secret, id, redacted_value)
+    }
+
+    /// Returns what this process knows of the secret of a credential.
+    #[must_use]
+    pub fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        let inner = self.read();
+        let expected = ExpectedSecret::from_metadata(credential.clone());
+        match inner.created.get(&credential.id) {
+            Some(digest) => expected.with_digest(inner.hasher.clone(), *digest),
+            None => expected,
+        }
     }
 
     /// Takes from now on no redacted value as proof that a credential is another one

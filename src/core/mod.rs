@@ -14,6 +14,7 @@ pub mod condition;
 pub mod creation_time;
 pub mod decide;
 pub mod duration;
+pub mod expected_secret;
 pub mod first_few;
 pub mod health;
 pub mod hex;

@@ -47,19 +47,21 @@ impl Engine {
         let mut last = None;
         // Whether a target still holds the retired credential that was seen there.
         let mut sighted = BTreeSet::new();
+        let provider = &self.services.provider;
         for (key, entry) in keys.by_ref().take(DRIFT_BATCH_SIZE) {
             if entry.state().is_some_and(has_open_sighting) {
                 sighted.insert(key.clone());
             }
             for (sink, credential) in entry.drift_checks() {
                 let key = key.clone();
-                if let Some(check) = sink.blocking_drift_check(credential) {
+                let expected = provider.expected_secret(credential);
+                if let Some(check) = sink.blocking_drift_check(&expected) {
                     blocking_checks.push((key, check));
                     continue;
                 }
-                let (sink, credential) = (Arc::clone(sink), credential.clone());
+                let sink = Arc::clone(sink);
                 checks.spawn(async move {
-                    let drift = sink.check_drift(&credential).await;
+                    let drift = sink.check_drift(&expected).await;
                     drift.map(|_| key).into_iter().collect()
                 });
             }

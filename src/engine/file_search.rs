@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{KeyName, SinkId};
-use crate::core::secret::{EndMatch, Secret, compare_end};
+use crate::core::secret::{EndMatch, Secret};
 use crate::core::secret_digests::{SecretDigests, is_same_secret};
 use crate::engine::managed_key::ManagedKey;
 use crate::sink::inspection::inspect_batch;
@@ -65,8 +66,8 @@ enum Searched {
 /// A credential to search for.
 #[derive(Debug, Clone)]
 pub(crate) struct SearchedCredential {
-    /// Its redacted value at the provider.
-    pub(crate) redacted_value: Option<String>,
+    /// What is known of its secret.
+    pub(crate) expected: ExpectedSecret,
     /// Whether what may be its own secret is found, too, and each file that cannot be
     /// seen: nobody but a person knows where an adopted credential is.
     pub(crate) finds_possible: bool,
@@ -113,7 +114,7 @@ impl Searched {
 
 impl SearchedCredential {
     fn is_found(&self, secret: &Secret) -> bool {
-        match compare_end(secret.expose(), self.redacted_value.as_deref()) {
+        match self.expected.compare(secret.expose()) {
             EndMatch::Same => true,
             EndMatch::Unknown => self.finds_possible,
             EndMatch::Different => false,

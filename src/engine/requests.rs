@@ -247,7 +247,8 @@ impl Engine {
             }
         }
         // A leak waits for no slow file.
-        let unadopted = find_unadopted(&self.file_search, ledger, &state);
+        let provider = self.services.provider.as_ref();
+        let unadopted = find_unadopted(&self.file_search, provider, ledger, &state);
         let unadopted = tokio::time::timeout(FILE_TIMEOUT, unadopted).await;
         for (credential, holder) in unadopted.unwrap_or_default() {
             let key = holder.key.clone();

@@ -23,6 +23,7 @@ mod outcomes;
 mod places;
 mod reconciliation;
 mod recovery;
+mod retired_sightings;
 mod retries;
 mod revocation;
 mod rotation_requests;

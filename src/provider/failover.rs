@@ -8,10 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
 use crate::core::secret_text::{SecretForm, SecretTextError};
+use crate::core::state::CredentialMetadata;
 use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
     self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, PermissionCheck, SecretFileError,
@@ -298,6 +300,10 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.inner.compare_secret(secret, id, redacted_value)
+    }
+
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        self.inner.expected_secret(credential)
     }
 
     fn distrust_redacted_values(&self) {

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::core::active_credential::{CredentialUsage, SecretOrigin};
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 pub use crate::core::in_flight::CreatedCredential;
 use crate::core::reported_time::{EXPIRY_FIELD, ReportedTime};
@@ -66,6 +67,9 @@ pub trait Provider: Send + Sync {
         id: &CredentialId,
         redacted_value: Option<&str>,
     ) -> EndMatch;
+
+    /// Returns what this process knows of the secret of a credential.
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret;
 
     /// Takes from now on no redacted value as proof that a credential is another one
     /// than that in use.

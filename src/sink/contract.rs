@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::error::{DeliveryError, Drift, SinkError, SinkProblem};
 use super::target_content::TargetContent;
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::{CredentialMetadata, FileNote};
@@ -31,18 +32,18 @@ pub trait Sink: Send + Sync {
     /// calls it before it creates a credential.
     async fn preflight(&self) -> Result<(), SinkError>;
 
-    /// Checks whether the target still holds the secret of `credential`, as far
+    /// Checks whether the target still holds the expected secret, as far
     /// as this host can read it. Returns `None` also where it cannot. Many
     /// sinks are checked concurrently; MUST return within the sink's timeout.
-    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
-        let _ = credential;
+    async fn check_drift(&self, expected: &ExpectedSecret) -> Option<Drift> {
+        let _ = expected;
         None
     }
 
     /// Returns the check of [`Sink::check_drift`] as work that blocks its thread, if it
     /// is short and needs no connection. It may hang with its file system.
-    fn blocking_drift_check(&self, credential: &CredentialMetadata) -> Option<BlockingDriftCheck> {
-        let _ = credential;
+    fn blocking_drift_check(&self, expected: &ExpectedSecret) -> Option<BlockingDriftCheck> {
+        let _ = expected;
         None
     }
 

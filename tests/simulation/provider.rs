@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
+use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::reported_time::ReportedTime;
 use rekeyd::core::scope::Scope;
@@ -235,6 +236,10 @@ impl Provider for SimProvider {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.active_credential.compare(secret, id, redacted_value)
+    }
+
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        self.active_credential.expected_secret(credential)
     }
 
     fn distrust_redacted_values(&self) {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::SinkId;
-use rekeyd::core::secret::{EndMatch, Secret, compare_end};
-use rekeyd::core::state::{CredentialMetadata, FileNote, KeyState};
+use rekeyd::core::secret::{EndMatch, Secret};
+use rekeyd::core::state::{FileNote, KeyState};
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
     Acceptance, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
@@ -73,7 +74,7 @@ impl Sink for SimSink {
         }
     }
 
-    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
+    async fn check_drift(&self, expected: &ExpectedSecret) -> Option<Drift> {
         match self.kind {
             SinkKind::Webhook | SinkKind::HangingWebhook => return None,
             SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => {}
@@ -84,8 +85,7 @@ impl Sink for SimSink {
         let Some(content) = self.world.sink_content(&self.location) else {
             return Some(drift(DriftKind::Missing, "the file is missing"));
         };
-        let redacted = credential.redacted_value.as_deref();
-        let is_other = compare_end(&content, redacted) == EndMatch::Different;
+        let is_other = expected.compare(&content) == EndMatch::Different;
         is_other.then(|| drift(DriftKind::OtherContent, "the file has other content"))
     }
 

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use rekeyd::core::change::Change;
+use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::reported_time::ReportedTime;
@@ -414,6 +415,13 @@ impl Provider for FakeWorld {
             .compare(secret, id, redacted_value)
     }
 
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        self.known_secrets
+            .lock()
+            .unwrap()
+            .expected_secret(credential)
+    }
+
     fn distrust_redacted_values(&self) {}
 
     async fn list(
@@ -513,12 +521,20 @@ impl Sink for FakeSink {
         Ok(())
     }
 
-    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
+    async fn check_drift(&self, expected: &ExpectedSecret) -> Option<Drift> {
         let lost = self.0.drifted_credential.lock().unwrap();
-        let lost = lost.as_deref() == Some(credential.id.as_str());
-        lost.then(|| Drift {
-            kind: DriftKind::Missing,
-            message: "it is gone".to_owned(),
+        if lost.as_deref() == Some(expected.credential().id.as_str()) {
+            return Some(Drift {
+                kind: DriftKind::Missing,
+                message: "it is gone".to_owned(),
+            });
+        }
+        let held = self.0.held_keys.lock().unwrap();
+        let held = held.get(&self.1.name)?;
+        let is_other = expected.compare(held) == EndMatch::Different;
+        is_other.then(|| Drift {
+            kind: DriftKind::OtherContent,
+            message: "it holds another key".to_owned(),
         })
     }
 

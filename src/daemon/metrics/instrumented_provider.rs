@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::core::active_credential::{CredentialUsage, SecretOrigin};
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
+use crate::core::state::CredentialMetadata;
 use crate::daemon::metrics::registry::Metrics;
 use crate::provider::{
     CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
@@ -82,6 +84,10 @@ impl<P: Provider> Provider for InstrumentedProvider<P> {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.inner.compare_secret(secret, id, redacted_value)
+    }
+
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        self.inner.expected_secret(credential)
     }
 
     fn distrust_redacted_values(&self) {

@@ -128,7 +128,8 @@ impl Worker {
                 let problem = format!("{key}: {sink} cannot be read by rekeyd");
                 proposal.problems.push(problem);
             }
-            if is_any_of(content.keys(), self.live_credentials()) {
+            let provider = self.services.provider.as_ref();
+            if is_any_of(provider, content.keys(), self.live_credentials()) {
                 continue;
             }
             for secret in content.keys() {
@@ -136,7 +137,8 @@ impl Worker {
                     .get_or_try_init(|| self.list_credentials(managed))
                     .await?;
                 let keys = std::slice::from_ref(secret);
-                let is_held = |one: &&ListedCredential| holds_credential(keys, &one.metadata);
+                let is_held =
+                    |one: &&ListedCredential| holds_credential(provider, keys, &one.metadata);
                 match listed.iter().filter(is_held).collect::<Vec<_>>().as_slice() {
                     [] => proposal.problems.push(format!(
                         "{key}: {sink} holds {}, and the provider shows no such credential",
@@ -223,7 +225,8 @@ impl Worker {
         // An open rotation will become current, so the adopted one must not.
         let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
         let is_passed_over = self.is_passed_over(&found.metadata, held);
-        let empty = empty_target(managed, &found.metadata, held).filter(|_| !has_other);
+        let empty = self.empty_target(managed, &found.metadata, held);
+        let empty = empty.filter(|_| !has_other);
         // No consumer waits for the schedule, unless the operator says so.
         let is_replaced_now =
             empty.is_some() && !force && managed.policy.initial_rotation == InitialRotation::Now;
@@ -291,8 +294,9 @@ impl Worker {
     fn is_passed_over(&self, adopted: &CredentialMetadata, held: &[InspectedTarget]) -> bool {
         let current = self.state.current().and_then(Rotation::credential);
         let current = current.filter(|_| self.state.open_rotation().is_none());
+        let provider = self.services.provider.as_ref();
         let holds = |content: &TargetContent, credential: &CredentialMetadata| {
-            holds_credential(content.keys(), credential)
+            holds_credential(provider, content.keys(), credential)
         };
         current.is_some_and(|current| {
             let mut held = held.iter();
@@ -371,7 +375,8 @@ impl Worker {
         let mut sinks = managed.sinks.iter();
         let has_self_sink = sinks.any(|(sink, _)| sink.rotates_self_credential());
         let mut contents = held.iter().map(|(_, content)| content.keys());
-        let is_held = contents.any(|keys| holds_credential(keys, &found.metadata));
+        let provider = self.services.provider.as_ref();
+        let is_held = contents.any(|keys| holds_credential(provider, keys, &found.metadata));
         // One that only may be in use is not revoked by the schedule.
         if usage == CredentialUsage::InUse && !has_self_sink && !is_held {
             return Err(CommandError::Rejected(format!(
@@ -398,27 +403,31 @@ impl Worker {
         let held = held.iter().map(|(sink, content)| (sink, content.keys()));
         let is_other = |key: &Secret| shows_other_end(key, adopted);
         held.into_iter().find(|(_, keys)| {
-            !keys.is_empty() && keys.iter().all(is_other) && !is_any_of(keys, known())
+            !keys.is_empty()
+                && keys.iter().all(is_other)
+                && !is_any_of(self.services.provider.as_ref(), keys, known())
         })
     }
-}
 
-/// Returns a required sink whose target holds no key, unless another one holds the
-/// adopted credential.
-fn empty_target<'h>(
-    managed: &ManagedKey,
-    adopted: &CredentialMetadata,
-    held: &'h [InspectedTarget],
-) -> Option<&'h SinkId> {
-    let mut contents = held.iter().map(|(_, content)| content.keys());
-    if contents.any(|keys| holds_credential(keys, adopted)) {
-        return None;
+    /// Returns a required sink whose target holds no key, unless another one holds the
+    /// adopted credential.
+    fn empty_target<'h>(
+        &self,
+        managed: &ManagedKey,
+        adopted: &CredentialMetadata,
+        held: &'h [InspectedTarget],
+    ) -> Option<&'h SinkId> {
+        let mut contents = held.iter().map(|(_, content)| content.keys());
+        let provider = self.services.provider.as_ref();
+        if contents.any(|keys| holds_credential(provider, keys, adopted)) {
+            return None;
+        }
+        let required = managed.required_sinks();
+        let mut empty = held.iter().filter(|(sink, content)| {
+            matches!(content, TargetContent::NoKey) && required.contains(sink)
+        });
+        empty.next().map(|(sink, _)| sink)
     }
-    let required = managed.required_sinks();
-    let mut empty = held.iter().filter(|(sink, content)| {
-        matches!(content, TargetContent::NoKey) && required.contains(sink)
-    });
-    empty.next().map(|(sink, _)| sink)
 }
 
 /// Looks at what a target really holds: the file of rekeyd's own credential is no

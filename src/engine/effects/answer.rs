@@ -211,7 +211,9 @@ impl Worker {
             }
             // The secret of that credential is another one with the same end.
             let credential = row.credential.as_ref();
-            if credential.is_some_and(|credential| holds_credential(content.keys(), credential)) {
+            let provider = self.services.provider.as_ref();
+            let is_held = |one| holds_credential(provider, content.keys(), one);
+            if credential.is_some_and(is_held) {
                 compared = HeldSecret::Other;
             }
         }

@@ -88,8 +88,9 @@ impl Worker {
             return Ok(());
         };
         let place = self.delivery_place.take();
+        let expected = self.services.provider.expected_secret(&credential);
         let Some(drift) = self
-            .attempt_before_deadline(target.check_drift(&credential))
+            .attempt_before_deadline(target.check_drift(&expected))
             .await
         else {
             return Ok(());

@@ -21,7 +21,8 @@ impl Worker {
         };
         let mut changes = Vec::new();
         for (delivery, sink, credential) in accepted_deliveries(&managed, &current) {
-            let Some(drift) = self.attempt_at_sink(sink.check_drift(credential)).await else {
+            let expected = self.services.provider.expected_secret(credential);
+            let Some(drift) = self.attempt_at_sink(sink.check_drift(&expected)).await else {
                 self.needs_drift_check = true;
                 return Ok(());
             };

@@ -82,6 +82,7 @@ impl Worker {
     /// Returns whether one of `keys` is that of a live credential of this key.
     fn is_of_this_key(&self, keys: &[Secret]) -> bool {
         is_any_of(
+            self.services.provider.as_ref(),
             keys,
             self.state.live.iter().filter_map(Rotation::credential),
         )

@@ -14,6 +14,7 @@ use crate::engine::effects::held_keys::holds_credential;
 use crate::engine::file_search::{FileSearch, FileSight, FoundFile, SearchedCredential};
 use crate::engine::worker::Worker;
 use crate::ledger::Ledger;
+use crate::provider::Provider;
 use crate::sink::UnseenCause;
 
 /// A file that holds a credential, or may hold it, although no row says so.
@@ -131,22 +132,26 @@ impl Worker {
         credential: &CredentialMetadata,
         candidate: &Candidate<'_>,
     ) -> Vec<Holder> {
+        let provider = self.services.provider.as_ref();
         let (rotation, reason) = (candidate.rotation, candidate.reason);
         let mut holders = Vec::new();
         let searched = SearchedCredential {
-            redacted_value: credential.redacted_value.clone(),
+            expected: provider.expected_secret(credential),
             finds_possible: candidate.was_adopted(),
         };
         for found in self.context.file_search.find(searched).await {
             if found.key == self.state.key {
                 let counts = counts_own_file(reason, rotation);
-                if counts && is_unknown_holder(&found, &self.state, credential, rotation) {
+                let is_held =
+                    || is_unknown_holder(provider, &found, &self.state, credential, rotation);
+                if counts && is_held() {
                     holders.push(holder_of(&found, &self.state, rotation));
                 }
                 continue;
             }
             let ledger = &self.services.ledger;
-            holders.extend(holder_of_other_key(ledger, &found, credential, rotation).await);
+            let holder = holder_of_other_key(provider, ledger, &found, credential, rotation);
+            holders.extend(holder.await);
         }
         holders
     }
@@ -156,6 +161,7 @@ impl Worker {
 /// keys did not adopt it.
 pub(crate) async fn find_unadopted(
     search: &FileSearch,
+    provider: &dyn Provider,
     ledger: &Ledger,
     state: &KeyState,
 ) -> Vec<(CredentialId, Holder)> {
@@ -165,14 +171,14 @@ pub(crate) async fn find_unadopted(
             continue;
         };
         let found = search.find(SearchedCredential {
-            redacted_value: credential.redacted_value.clone(),
+            expected: provider.expected_secret(credential),
             finds_possible: row.trigger == Trigger::Adopted,
         });
         for found in found.await {
             let is_seen = matches!(found.sight, FileSight::Holds(_));
             if is_seen && found.key != state.key {
-                let holder = holder_of_other_key(ledger, &found, credential, Some(row)).await;
-                holders.extend(holder.map(|holder| (credential.id.clone(), holder)));
+                let holder = holder_of_other_key(provider, ledger, &found, credential, Some(row));
+                holders.extend(holder.await.map(|holder| (credential.id.clone(), holder)));
             }
         }
     }
@@ -182,6 +188,7 @@ pub(crate) async fn find_unadopted(
 /// Returns a file of another key as a holder of a credential, unless that key has a row of
 /// it, which decides.
 async fn holder_of_other_key(
+    provider: &dyn Provider,
     ledger: &Ledger,
     found: &FoundFile,
     credential: &CredentialMetadata,
@@ -194,8 +201,8 @@ async fn holder_of_other_key(
     if live.any(|recorded| recorded.id == credential.id) {
         return None;
     }
-    let holds =
-        is_unknown_holder(found, &state, credential, rotation) && !has_passed_over(found, &state);
+    let holds = is_unknown_holder(provider, found, &state, credential, rotation)
+        && !has_passed_over(found, &state);
     holds.then(|| holder_of(found, &state, rotation))
 }
 
@@ -217,6 +224,7 @@ fn counts_own_file(reason: RevocationReason, rotation: Option<&Rotation>) -> boo
 /// of its key. A secret that only may be the credential's counts in a file that this
 /// ledger has not written, and so does such a file that cannot be seen.
 fn is_unknown_holder(
+    provider: &dyn Provider,
     found: &FoundFile,
     state: &KeyState,
     credential: &CredentialMetadata,
@@ -237,8 +245,8 @@ fn is_unknown_holder(
     };
     secrets.iter().any(|secret| {
         let secret = std::slice::from_ref(secret);
-        let is_known = known().any(|recorded| holds_credential(secret, recorded));
-        !is_known && (holds_credential(secret, credential) || !was_written)
+        let is_known = known().any(|recorded| holds_credential(provider, secret, recorded));
+        !is_known && (holds_credential(provider, secret, credential) || !was_written)
     })
 }
 

@@ -4,6 +4,7 @@
 use crate::core::first_few::join_few;
 use crate::core::secret::{EndMatch, Secret, compare_end};
 use crate::core::state::CredentialMetadata;
+use crate::provider::Provider;
 
 /// The number of characters of a secret's end that people are shown, as the provider
 /// shows them.
@@ -11,25 +12,26 @@ const SHOWN_END_CHARS: usize = 3;
 
 /// Returns whether one of `keys` is that of one of `credentials`.
 pub(super) fn is_any_of<'c>(
+    provider: &dyn Provider,
     keys: &[Secret],
     mut credentials: impl Iterator<Item = &'c CredentialMetadata>,
 ) -> bool {
-    credentials.any(|credential| holds_credential(keys, credential))
+    credentials.any(|credential| holds_credential(provider, keys, credential))
 }
 
-/// Returns whether one of `keys` ends as the provider shows the secret of `credential`.
-pub(super) fn holds_credential(keys: &[Secret], credential: &CredentialMetadata) -> bool {
-    let is_same = |key: &Secret| compare(key, credential) == EndMatch::Same;
-    keys.iter().any(is_same)
+/// Returns whether one of `keys` is the secret of `credential`, as far as this process
+/// knows it, or ends as the provider shows it.
+pub(super) fn holds_credential(
+    provider: &dyn Provider,
+    keys: &[Secret],
+    credential: &CredentialMetadata,
+) -> bool {
+    !keys.is_empty() && provider.expected_secret(credential).is_among(keys)
 }
 
 /// Returns whether a key certainly is not that of `credential`.
 pub(super) fn shows_other_end(key: &Secret, credential: &CredentialMetadata) -> bool {
-    compare(key, credential) == EndMatch::Different
-}
-
-fn compare(key: &Secret, credential: &CredentialMetadata) -> EndMatch {
-    compare_end(key.expose(), credential.redacted_value.as_deref())
+    compare_end(key.expose(), credential.redacted_value.as_deref()) == EndMatch::Different
 }
 
 /// Describes keys by their ends, as the provider shows them.

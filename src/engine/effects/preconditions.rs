@@ -212,8 +212,9 @@ impl Worker {
                 continue;
             };
             let mut is_held = !files.is_empty();
+            let expected = self.services.provider.expected_secret(&listed.metadata);
             for file in &files {
-                is_held = is_held && file.check_drift(&listed.metadata).await.is_none();
+                is_held = is_held && file.check_drift(&expected).await.is_none();
             }
             if is_held {
                 held.push(id);

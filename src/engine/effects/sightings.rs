@@ -84,7 +84,7 @@ impl Worker {
             let Some(credential) = credential.filter(|_| is_tolerated(row, self.now())) else {
                 continue;
             };
-            if !holds_credential(content.keys(), credential) {
+            if !holds_credential(self.services.provider.as_ref(), content.keys(), credential) {
                 continue;
             }
             let is_known = open_sightings(row).any(|sighted| sighted.sink == *sink);

@@ -22,10 +22,12 @@ use url::Url;
 
 use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
 use crate::core::duration;
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label, ProjectId};
 use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
+use crate::core::state::CredentialMetadata;
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
 use crate::provider::openai::errors::ResponseHead;
@@ -369,6 +371,10 @@ impl Provider for OpenAiProvider {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.credential.compare(secret, id, redacted_value)
+    }
+
+    fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
+        self.credential.expected_secret(credential)
     }
 
     fn distrust_redacted_values(&self) {

@@ -48,8 +48,9 @@ use self::settings::{FileTarget, WriteMode};
 use self::target::TargetLocation;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::SinkId;
-use crate::core::state::{CredentialMetadata, FileNote};
+use crate::core::state::FileNote;
 use crate::platform::{BlockingError, process, run_blocking};
 use crate::sink::drift;
 use crate::sink::protected_files::ProtectedFiles;
@@ -284,18 +285,16 @@ impl Sink for FileSink {
         checked.await.map_err(SinkProblem::from)?
     }
 
-    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
-        let check = self.blocking_drift_check(credential)?;
+    async fn check_drift(&self, expected: &ExpectedSecret) -> Option<Drift> {
+        let check = self.blocking_drift_check(expected)?;
         let describe = || format!("the check of {}", self.target.path.display());
         drift::run_check(describe, self.settings.timeout, check).await
     }
 
-    fn blocking_drift_check(&self, credential: &CredentialMetadata) -> Option<BlockingDriftCheck> {
+    fn blocking_drift_check(&self, expected: &ExpectedSecret) -> Option<BlockingDriftCheck> {
         let place = self.location();
-        let redacted = credential.redacted_value.clone();
-        Some(Box::new(move || {
-            verify::check_drift(&place, redacted.as_deref())
-        }))
+        let expected = expected.clone();
+        Some(Box::new(move || verify::check_drift(&place, &expected)))
     }
 
     async fn inspect(&self) -> TargetContent {

@@ -1,7 +1,8 @@
 //! The drift check of a file: whether it still holds the delivered secret.
 //!
 //! The ledger holds nothing that a secret could be computed from, so the check
-//! compares the suffix that the provider's redacted value shows.
+//! compares the suffix that the provider's redacted value shows, or the digest of a
+//! secret that came to this process.
 
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -10,7 +11,8 @@ use serde::Deserialize;
 
 use super::settings::{FileFormat, FileTarget, WriteMode};
 use super::target::{TargetLocation, is_regular};
-use crate::core::secret::{EndMatch, compare_end};
+use crate::core::expected_secret::ExpectedSecret;
+use crate::core::secret::EndMatch;
 use crate::platform::users;
 use crate::sink::{Drift, DriftKind};
 
@@ -23,9 +25,9 @@ struct StoredJson<'a> {
     value: std::borrow::Cow<'a, str>,
 }
 
-/// Compares the file with the secret whose redacted value is `redacted`.
+/// Compares the file with the expected secret.
 /// Returns `None` if they match, or if the file cannot be read.
-pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> Option<Drift> {
+pub(super) fn check_drift(location: &TargetLocation, expected: &ExpectedSecret) -> Option<Drift> {
     location.report_exchange();
     let format = &location.target.format;
     let path = location.path().display();
@@ -64,7 +66,7 @@ pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> 
         }
     }
     let content = &content[..length];
-    let compared = stored_value(format, content).map(|value| compare_end(&value, redacted));
+    let compared = stored_value(format, content).map(|value| expected.compare(&value));
     match compared {
         Some(EndMatch::Different) => drift(
             DriftKind::OtherContent,
@@ -127,8 +129,59 @@ fn stored_value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::core::active_credential::ActiveCredential;
+    use crate::core::ids::CredentialId;
+    use crate::core::secret::Secret;
+    use crate::core::state::CredentialMetadata;
+
+    /// The provider shows no end, and this process knows the secret itself.
+    #[test]
+    fn known_secret_is_compared_where_no_end_is_shown() {
+        let cell = ActiveCredential::new();
+        let credential = |id: &str, redacted: Option<&str>| CredentialMetadata {
+            id: CredentialId::new(id),
+            redacted_value: redacted.map(str::to_owned),
+            created_at: None,
+            expires_at: None,
+        };
+        let (own, other) = ("sk-admin-own-secret-0001", "sk-admin-other-secret-0002");
+        let created = credential("key_created", None);
+        cell.record_created(&created.id, &Secret::new(own.to_owned()), None);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        for (format, before) in [
+            (FileFormat::Raw, ""),
+            (
+                FileFormat::Env {
+                    variable: "KEY".to_owned(),
+                },
+                "KEY=",
+            ),
+        ] {
+            let target = FileTarget {
+                format,
+                ..FileTarget::with_defaults(path.clone())
+            };
+            let location = TargetLocation::unguarded(Arc::new(target));
+            for (id, redacted, held, is_drift) in [
+                ("key_created", None, own, false),
+                ("key_created", None, other, true),
+                ("key_created", Some("[hidden]"), other, true),
+                ("key_created", Some("sk-admin...0002"), own, false),
+                // An earlier process created it.
+                ("key_earlier", None, other, false),
+                ("key_earlier", Some("sk-admin...0001"), other, true),
+            ] {
+                std::fs::write(&path, format!("{before}{held}\n")).unwrap();
+                let expected = cell.expected_secret(&credential(id, redacted));
+                let drift = check_drift(&location, &expected);
+                assert_eq!(drift.is_some(), is_drift, "{id} {redacted:?} {held}");
+            }
+        }
+    }
 
     /// As root a test can read every file, so the decision is tested alone.
     #[test]

@@ -14,10 +14,10 @@ use async_trait::async_trait;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::active_credential::ActiveCredential;
+use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{SecretForm, check_token};
-use crate::core::state::CredentialMetadata;
 use crate::sink::file::FileSink;
 use crate::sink::file::settings::FileTarget;
 use crate::sink::target::{
@@ -141,8 +141,8 @@ impl Sink for SelfCredentialSink {
         self.file.preflight().await
     }
 
-    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
-        self.file.check_drift(credential).await
+    async fn check_drift(&self, expected: &ExpectedSecret) -> Option<Drift> {
+        self.file.check_drift(expected).await
     }
 
     /// Returns no key for a file with the credential that rekeyd works with: it stays
