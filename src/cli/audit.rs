@@ -28,13 +28,13 @@ use crate::provider::{ListedCredential, Provider, ProviderResponse};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuditCommand {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// With the exact times besides, on a terminal
+    /// Also show exact times
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
-    /// As root, look with root's own rights instead of those of the service
+    /// As root, use root's own rights instead of the service's
     #[arg(long)]
     as_invoker: bool,
     #[command(flatten)]
@@ -62,6 +62,20 @@ enum AuditStatus {
 }
 
 impl AuditStatus {
+    /// Returns the word in the table.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Alive => "live",
+            Self::AliveAgain => "live again",
+            Self::Duplicate => "duplicate",
+            Self::Missing => "missing",
+            Self::Revoked => "revoked",
+            Self::Lookalike => "lookalike",
+            Self::Unrecognized => "foreign",
+        }
+    }
+
+    /// Returns the text in JSON.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Alive => "ours, alive",
@@ -151,15 +165,28 @@ impl AuditCommand {
             return Ok(());
         }
         if discrepancies == 0 {
-            return Err(Failure::Other(format!(
-                "{lookalikes} credentials look like ours and have no row in this ledger; hint: \
-                 adopt each with `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider"
-            )));
+            return Err(Failure::Other(lookalike_message(lookalikes)));
         }
         Err(Failure::Other(format!(
-            "{discrepancies} credentials of ours are not as the ledger says; a running rekeyd sees to it \
-             at its next sweep"
+            "{} not match the ledger; hint: a running rekeyd corrects this at its next reconciliation",
+            match discrepancies {
+                1 => "1 credential does".to_owned(),
+                _ => format!("{discrepancies} credentials do"),
+            }
         )))
+    }
+}
+
+fn lookalike_message(lookalikes: usize) -> String {
+    if lookalikes == 1 {
+        "1 credential looks like one of rekeyd's but is not in this ledger; hint: adopt it with \
+         `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider"
+            .to_owned()
+    } else {
+        format!(
+            "{lookalikes} credentials look like rekeyd's but are not in this ledger; hint: adopt \
+             each with `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider"
+        )
     }
 }
 
@@ -206,7 +233,7 @@ fn audit_entry(key: &KeyName, discrepancy: Discrepancy) -> Option<AuditEntry> {
 
 /// The columns of the table.
 const COLUMNS: [Column; 8] = [
-    ("STANDING", Fit::Stays),
+    ("STATUS", Fit::Stays),
     ("KEY", Fit::Stays),
     ("PHASE", Fit::LeftOut(2)),
     ("CREDENTIAL", Fit::Stays),
@@ -279,7 +306,7 @@ impl AuditEntry {
             AuditStatus::AliveAgain | AuditStatus::Duplicate | AuditStatus::Missing => Tone::Bad,
         };
         vec![
-            Cell::with_symbol(self.status.as_str(), tone, screen),
+            Cell::with_symbol(self.status.word(), tone, screen),
             self.key
                 .as_ref()
                 .map_or("-".to_owned(), ToString::to_string)

@@ -12,7 +12,7 @@ use crate::ledger;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupCommand {
-    /// The new file
+    /// File to create
     path: PathBuf,
     #[command(flatten)]
     daemon: DaemonOptions,
@@ -24,14 +24,14 @@ impl BackupCommand {
         let path = absolute(&self.path)?;
         if let Some(damage) = dispatch::find_ledger_damage(&settings).await {
             return Err(Failure::Other(format!(
-                "cannot back up the ledger {}, which would replace an undamaged backup: {damage}",
+                "refusing to back up the ledger {}, since it is damaged: {damage}",
                 settings.ledger.display()
             )));
         }
         ledger::back_up(&settings.ledger, &path)?;
         give_to_owner_of(&settings.ledger, &path)?;
         let (ledger, target) = (settings.ledger.display(), self.path.display());
-        output::print(format!("copied the ledger {ledger} to {target}\n").as_bytes())
+        output::print(format!("backed up the ledger {ledger} to {target}\n").as_bytes())
     }
 }
 

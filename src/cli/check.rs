@@ -12,6 +12,7 @@ use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::active_credential::ActiveCredential;
+use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::{duration, time};
 use crate::engine::conditions::clock_mismatch_message;
@@ -26,16 +27,16 @@ const LIST_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckCommand {
-    /// Also ask the provider (nothing is made) and reach the sinks (nothing is sent)
+    /// Also connect to the provider and the sinks, without creating or sending anything
     #[arg(long)]
     online: bool,
-    /// Print problems only
+    /// Print only problems
     #[arg(long, short)]
     quiet: bool,
-    /// How problems are printed
+    /// Format of the problems
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     format: ProblemFormat,
-    /// As root, look with root's own rights instead of those of the service
+    /// As root, check with root's own rights instead of the service's
     #[arg(long)]
     as_invoker: bool,
 }
@@ -87,17 +88,17 @@ impl CheckCommand {
         }
         if !self.quiet {
             let keys = settings.keys.len();
-            let noun = if keys == 1 { "key" } else { "keys" };
             let mut text = format!(
-                "{}: no problem found, {keys} {noun}\n",
-                options.config.display()
+                "{}: no problems found ({})\n",
+                options.config.display(),
+                counted(keys, "key")
             );
             if !note.is_empty() {
                 text.push_str(&format!("note: {note}\n"));
             }
             if keys == 0 {
                 text.push_str(
-                    "note: no key is configured, so nothing is rotated; add a [key.NAME]\n",
+                    "note: no keys are configured, so rekeyd rotates nothing; hint: add a [key.NAME]\n",
                 );
             }
             for folder in preflight::group_writable_folders(&settings).await {
@@ -119,8 +120,8 @@ impl CheckCommand {
 fn group_note(folder: &Path) -> String {
     let folder = folder.display();
     format!(
-        "note: the group of {folder} can write in it, and so exchange a secret's file there; its \
-         consumers need to read alone: chmod 2750 {folder}, with rekeyd's user as its owner\n"
+        "note: the group of {folder} can write to it, and so replace the file of a secret; hint: \
+         consumers only need to read: chmod 2750 {folder}, with rekeyd's user as its owner\n"
     )
 }
 
@@ -128,9 +129,9 @@ fn group_note(folder: &Path) -> String {
 fn network_note(settings: &Settings, file_system: &str) -> String {
     let path = settings.ledger.display();
     format!(
-        "note: the ledger {path} is on {file_system}, where rekeyd cannot lock the file itself; \
-         only {path}.lock keeps a second rekeyd away: do not remove it, or put the ledger on a \
-         local disk\n"
+        "note: the ledger {path} is on {file_system}, where rekeyd cannot lock the file itself, \
+         and only {path}.lock keeps a second rekeyd away; hint: do not remove that file, or move \
+         the ledger to a local disk\n"
     )
 }
 
@@ -138,11 +139,13 @@ fn network_note(settings: &Settings, file_system: &str) -> String {
 /// started it.
 fn view_note(service: Option<&str>, as_invoker: bool) -> String {
     match service {
-        Some(service) => format!("looked as {service}; --as-invoker looks with root's own rights"),
+        Some(service) => {
+            format!("checked as {service}; use --as-invoker to check with root's own rights")
+        }
         None if !rustix::process::geteuid().is_root() => String::new(),
-        None if as_invoker => "looked with root's own rights, not those of the service".to_owned(),
-        None => "looked with root's own rights: no unit runs this configuration, and the ledger \
-                 is not another user's"
+        None if as_invoker => "checked with root's own rights, not the service's".to_owned(),
+        None => "checked with root's own rights: no unit runs this configuration, and the \
+                 ledger does not belong to another user"
             .to_owned(),
     }
 }
@@ -150,8 +153,8 @@ fn view_note(service: Option<&str>, as_invoker: bool) -> String {
 /// Announces the migration that the next `run` or `once` makes.
 fn migration_note(settings: &Settings, migration: &PendingMigration) -> String {
     format!(
-        "note: rekeyd {} wrote the ledger {}; the next `rekeyd run` or `rekeyd once` migrates it, \
-         and keeps the former file as {}\n",
+        "note: rekeyd {} wrote the ledger {}; the next `rekeyd run` or `rekeyd once` migrates it \
+         and keeps the old file as {}\n",
         migration.release,
         settings.ledger.display(),
         migration.kept_path.display()
@@ -161,7 +164,7 @@ fn migration_note(settings: &Settings, migration: &PendingMigration) -> String {
 /// Returns the problem that only the service receives the admin key.
 fn provider_not_checked(settings: &Settings) -> Problem {
     let location = "provider".to_owned();
-    let message = "was not asked: only the service is given the admin key; run as root: rekeyd \
+    let message = "not checked: only the service has the admin key; hint: as root, run: rekeyd \
                    check --online";
     Problem::for_host(&settings.file, location, message.to_owned())
 }
@@ -180,7 +183,7 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!(
-            "list credentials: there is no end within {}",
+            "listing the credentials took longer than {}",
             duration::to_text(LIST_PATIENCE)
         ),
     };

@@ -18,28 +18,39 @@ use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
 use crate::provider::failover::AdminCredentialSources;
 
+/// The heading of the options that every command has.
+const GLOBAL_HEADING: &str = "Global options";
+
 // A doc comment here would take the place of the program's description.
 #[derive(Debug, Args)]
 pub(crate) struct GlobalOptions {
-    /// The configuration file
+    /// Configuration file
     #[arg(
         long,
         global = true,
         value_name = "PATH",
         env = "REKEYD_CONFIG",
-        default_value = config::DEFAULT_FILE
+        default_value = config::DEFAULT_FILE,
+        help_heading = GLOBAL_HEADING
     )]
     pub(super) config: PathBuf,
-    /// How much is logged: error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    /// Log level: error, warn, info, debug or trace
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = GLOBAL_HEADING
+    )]
     pub(super) log_level: tracing::Level,
-    /// The form of log lines on standard error
+    /// Format of the log on standard error
     #[arg(
         long,
         global = true,
         value_name = "FORMAT",
         value_enum,
-        default_value_t
+        default_value_t,
+        help_heading = GLOBAL_HEADING
     )]
     pub(super) log_format: LogFormat,
 }
@@ -78,8 +89,11 @@ pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s Key
     keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
         let names = settings.keys.iter().map(|key| &key.name);
         Failure::Other(format!(
-            "no key {name:?} is configured; there are: {}",
-            join_few(names)
+            "no key {name:?} is configured; configured keys: {}",
+            match settings.keys.len() {
+                0 => "none".to_owned(),
+                _ => join_few(names),
+            }
         ))
     })
 }

@@ -13,17 +13,17 @@ use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RevokeCommand {
-    /// The credential, such as key_abc
+    /// Id of the credential, such as key_abc
     #[arg(value_name = "CREDENTIAL_ID")]
     credential: String,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Also when a sink may hold it: its consumers are left with a dead key
+    /// Revoke it even if a sink may hold it, which leaves its consumers with a dead key
     #[arg(long)]
     force: bool,
-    /// With --force, as root: also when the provider shows the credential under this
-    /// name instead of the recorded one
+    /// With --force, as root: revoke it even if the provider shows it under this name instead
+    /// of the recorded one
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -32,14 +32,14 @@ pub(crate) struct RevokeCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HoldCommand {
-    /// The credential, or a key for all of its live ones
+    /// Id of the credential, or a key to hold all of its live credentials
     #[arg(value_name = "CREDENTIAL_ID|KEY")]
     target: String,
-    /// Until when: a time (2026-12-01T00:00:00Z), a date, or a duration (7d); until `release` if
-    /// not given
+    /// End of the hold: a time (2026-12-01T00:00:00Z), a date or a duration (7d) [default: until
+    /// `rekeyd release`]
     #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
     until: Option<Timestamp>,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -48,10 +48,10 @@ pub(crate) struct HoldCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReleaseCommand {
-    /// The credential, or a key for all of its live ones
+    /// Id of the credential, or a key to release all of its credentials
     #[arg(value_name = "CREDENTIAL_ID|KEY")]
     target: String,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -60,22 +60,22 @@ pub(crate) struct ReleaseCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AdoptCommand {
-    /// The key that takes it over
+    /// Key that takes over the credential
     #[arg(value_name = "KEY", required_unless_present = "from_sinks")]
     key: Option<String>,
-    /// The credential, made by hand
+    /// Id of the credential
     #[arg(value_name = "CREDENTIAL_ID", required_unless_present = "from_sinks")]
     credential: Option<String>,
-    /// Show, for every key, the credential whose secret its sinks hold
+    /// Find out for every key which credential its sinks hold, and show what would be adopted
     #[arg(long, conflicts_with_all = ["key", "credential", "force"])]
     from_sinks: bool,
-    /// Adopt what --from-sinks shows
+    /// Adopt what --from-sinks finds
     #[arg(long, requires = "from_sinks")]
     yes: bool,
-    /// Also when a sink holds another key
+    /// Adopt it even if a sink holds another secret
     #[arg(long)]
     force: bool,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -136,8 +136,7 @@ impl AdoptCommand {
         };
         execute(options, &self.daemon, request).await?;
         if !self.yes {
-            let hint =
-                "nothing was adopted; with --yes rekeyd does what it shows as \"would adopt\"\n";
+            let hint = "nothing was adopted; hint: run this with --yes to do what it shows as \"would adopt\"\n";
             output::print(hint.as_bytes())?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::ledger::LedgerReader;
 use crate::net::client::build_unix_client;
+use crate::net::error_text;
 use crate::platform::file_identity::is_same_file;
 
 /// The interval at which a waiting command asks what it waits for.
@@ -35,8 +36,8 @@ pub(super) async fn connect(socket: &Path) -> Result<Option<DaemonClient>, Failu
             Ok(None)
         } else if kind == E::PermissionDenied {
             Err(Failure::Other(format!(
-                "cannot ask the rekeyd that listens at {}: {error}; ask as root, as its user, or \
-                 as a member of the socket's group",
+                "cannot connect to rekeyd at {}: permission denied; hint: run this as root, as \
+                 rekeyd's user, or as a member of the socket's group",
                 socket.display()
             )))
         } else {
@@ -48,17 +49,24 @@ pub(super) async fn connect(socket: &Path) -> Result<Option<DaemonClient>, Failu
         let response = client.get("http://rekeyd/daemon").send().await?;
         response.bytes().await
     };
-    let info = info.await.map_err(|error| connect_error(socket, &error))?;
-    let info: DaemonInfo =
-        serde_json::from_slice(&info).map_err(|error| connect_error(socket, &error))?;
+    let info = info
+        .await
+        .map_err(|error| connect_error(socket, &error_text::explain(error)))?;
+    let info: DaemonInfo = serde_json::from_slice(&info)
+        .map_err(|error| connect_error(socket, &unexpected(&error)))?;
     Ok(Some(DaemonClient { client, info }))
 }
 
 fn connect_error(socket: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::Other(format!(
-        "cannot ask the rekeyd that listens at {}: {error}",
+        "cannot connect to rekeyd at {}: {error}",
         socket.display()
     ))
+}
+
+/// Describes a response that is not what a rekeyd of this version sends.
+fn unexpected(error: &serde_json::Error) -> String {
+    format!("unexpected response: {error}")
 }
 
 impl DaemonClient {
@@ -95,16 +103,16 @@ impl DaemonClient {
     pub(super) async fn configuration(&self) -> Result<(String, String), Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::Other(format!(
-                "the running rekeyd does not show the configuration that it has loaded: {error}"
+                "cannot read the configuration of the running rekeyd: {error}"
             ))
         };
         let request = self.client.get("http://rekeyd/configuration").send();
         let response = request
             .await
-            .map_err(|error| failed(&error.without_url()))?;
+            .map_err(|error| failed(&error_text::explain(error)))?;
         let status = response.status();
         let text = response.text().await;
-        let text = text.map_err(|error| failed(&error.without_url()))?;
+        let text = text.map_err(|error| failed(&error_text::explain(error)))?;
         if status.is_success() {
             return Ok((self.info.configuration.file.clone(), text));
         }
@@ -123,16 +131,16 @@ impl DaemonClient {
     pub(super) async fn ledger_copy(&self) -> Result<LedgerReader, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::Other(format!(
-                "the running rekeyd does not show its ledger: {error}"
+                "cannot read the ledger of the running rekeyd: {error}"
             ))
         };
         let request = self.client.get("http://rekeyd/ledger").send();
         let response = request
             .await
-            .map_err(|error| failed(&error.without_url()))?;
+            .map_err(|error| failed(&error_text::explain(error)))?;
         let status = response.status();
         let content = response.bytes().await;
-        let content = content.map_err(|error| failed(&error.without_url()))?;
+        let content = content.map_err(|error| failed(&error_text::explain(error)))?;
         if status.is_success() {
             return Ok(LedgerReader::of_copy(self.ledger(), &content)?);
         }
@@ -151,15 +159,14 @@ impl DaemonClient {
         let (loaded, named) = (Path::new(&config.file), &settings.file);
         if !is_same_file(loaded, named) && loaded != named {
             output::report_warning(&format!(
-                "the running rekeyd works with {}, and not with {}",
+                "the running rekeyd uses the configuration {}, not {}",
                 config.file,
                 settings.file.display()
             ));
         } else {
             output::report_warning(&format!(
-                "the running rekeyd took {} before it was what it is now; `rekeyd reload` has it \
-                 take {}",
-                config.file,
+                "{} changed since the running rekeyd loaded it; hint: run `rekeyd reload` to apply \
+                 it",
                 settings.file.display()
             ));
         }
@@ -181,7 +188,7 @@ impl DaemonClient {
             if !subjects.is_empty() {
                 waits.retain(|wait| subjects.contains(&wait.about));
             }
-            let daemon = format!("the running rekeyd (process {}) to answer", self.process());
+            let daemon = format!("the running rekeyd (process {}) to respond", self.process());
             notes.show(&waits, &daemon);
         }
     }
@@ -190,8 +197,8 @@ impl DaemonClient {
     pub(crate) async fn send(&self, request: &ControlRequest) -> Result<ControlResponse, Failure> {
         let no_answer = |error: &dyn std::fmt::Display| {
             Failure::Other(format!(
-                "the running rekeyd did not answer ({error}); `rekeyd status` shows what became \
-                 of it"
+                "lost contact with the running rekeyd: {error}; hint: `rekeyd status` shows \
+                 whether it did what was requested"
             ))
         };
         let url = format!("http://rekeyd/{}", request.verb());
@@ -205,9 +212,9 @@ impl DaemonClient {
             answer = sending => answer,
             never = self.show_waits(&subjects) => match never {},
         };
-        let (status, body) = answer.map_err(|error| no_answer(&error.without_url()))?;
+        let (status, body) = answer.map_err(|error| no_answer(&error_text::explain(error)))?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| no_answer(&error));
+            return serde_json::from_slice(&body).map_err(|error| no_answer(&unexpected(&error)));
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => Err(Failure::Other(body.error)),

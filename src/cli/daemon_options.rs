@@ -18,10 +18,10 @@ use crate::platform::file_identity::is_same_file;
 /// writes.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct DaemonOptions {
-    /// The control socket of the running rekeyd, instead of the configured one
+    /// Control socket of the running rekeyd, instead of the configured one
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
-    /// The ledger, instead of the configured one
+    /// Ledger file, instead of the configured one
     #[arg(long, value_name = "PATH")]
     pub(super) ledger: Option<PathBuf>,
 }
@@ -50,13 +50,13 @@ impl DaemonOptions {
             .is_some_and(|settings| daemon.has_loaded(&settings));
         output::report_warning(&if is_unchanged {
             format!(
-                "this host has changed since the running rekeyd loaded its configuration, and \
-                 rekeyd goes on with what it has loaded (a time zone that is gone is shown as \
-                 UTC here):\n{mistake}"
+                "this host has changed since the running rekeyd loaded its configuration; rekeyd \
+                 still uses what it loaded (a time zone that no longer exists is shown as UTC \
+                 here):\n{mistake}"
             )
         } else {
             format!(
-                "the configuration has mistakes, and the running rekeyd goes on with what it has \
+                "the configuration has mistakes; the running rekeyd still uses the version that it \
                  loaded before:\n{mistake}"
             )
         });
@@ -98,8 +98,8 @@ impl DaemonOptions {
         let writes_ledger = daemon.writes_ledger(&settings.ledger);
         if self.ledger.is_some() && !writes_ledger {
             return Err(Failure::Other(format!(
-                "the rekeyd that listens at {} writes the ledger {}, and not {}; leave out one \
-                 of --socket and --ledger",
+                "the rekeyd at {} writes the ledger {}, not {}; hint: use --socket or --ledger, \
+                 not both",
                 socket.display(),
                 daemon.ledger().display(),
                 settings.ledger.display()

@@ -98,7 +98,7 @@ pub(super) async fn find_daemon(
 ) -> Result<Option<DaemonClient>, Failure> {
     let daemon = connect_configured(settings).await?;
     if let Some(socket) = &options.socket {
-        let none = || Failure::Other(format!("no rekeyd listens at {}", socket.display()));
+        let none = || Failure::Other(format!("no rekeyd is running at {}", socket.display()));
         return daemon.ok_or_else(none).map(Some);
     }
     // Another ledger means that the socket is that of another daemon.
@@ -136,8 +136,8 @@ pub(super) async fn open_ledger(
     match find_daemon(options, settings).await {
         Ok(Some(daemon)) => daemon.ledger_copy().await.map(Some),
         Ok(None) => Err(Failure::Other(format!(
-            "{error}; only its user and root can read it, and no rekeyd that writes it listens for \
-             others; ask as one of them"
+            "{error}; hint: run this as root or as the owner of the ledger, or start rekeyd, which \
+             shows it to the group of its socket"
         ))),
         Err(error) => Err(error),
     }

@@ -41,10 +41,10 @@ impl From<std::io::Error> for Failure {
 /// The forms in which the problems of a configuration are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProblemFormat {
-    /// With the shape of each line on a terminal, else as `short`
+    /// With the shape of each line on a terminal, otherwise as `short`
     #[default]
     Auto,
-    /// In one line each: FILE:LINE: OPTION: MESSAGE; HINT
+    /// One line per problem: FILE:LINE: OPTION: MESSAGE; HINT
     Short,
 }
 

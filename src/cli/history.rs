@@ -28,21 +28,21 @@ use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryCommand {
-    /// Only this key
+    /// Only rotations of this key
     key: Option<String>,
-    /// Only rotations that were begun within this time (7d), or since this time or date
+    /// Only rotations that started within this duration (7d), or since this time or date
     #[arg(long, value_name = "DURATION", value_parser = time_argument::parse_past)]
     since: Option<Timestamp>,
-    /// At most so many
+    /// Maximum number of rotations
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
-    /// As a JSON array of objects with the columns of the view
+    /// Print JSON, with the columns of the view `history`
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// As comma-separated values with a header
+    /// Print comma-separated values with a header line
     #[arg(long)]
     csv: bool,
-    /// With the exact times besides, on a terminal
+    /// Also show exact times
     #[arg(long, short, conflicts_with_all = ["json", "csv"])]
     verbose: bool,
     #[command(flatten)]
@@ -107,17 +107,17 @@ impl HistoryCommand {
         if history.rows()?.next().is_none() {
             return output::print(self.nothing_found().as_bytes());
         }
-        let mut notes = self.pauses(&snapshot)?;
         let screen = Screen::of_output(self.verbose);
+        let mut notes = self.pauses(&snapshot, &screen)?;
         output::print_stream(|out| {
             write_table(&mut history, screen, out)?;
-            write_holds(&mut history, out)?;
+            write_holds(&mut history, &screen, out)?;
             Ok(out.write_all(std::mem::take(&mut notes).as_bytes())?)
         })
     }
 
     /// Returns a line for each key that is paused now.
-    fn pauses(&self, snapshot: &LedgerSnapshot<'_>) -> Result<String, Failure> {
+    fn pauses(&self, snapshot: &LedgerSnapshot<'_>, screen: &Screen) -> Result<String, Failure> {
         let now = SystemClock.now();
         let mut lines = String::new();
         for (key, state) in snapshot.key_states()? {
@@ -126,13 +126,13 @@ impl HistoryCommand {
                 continue;
             };
             let record = snapshot.latest_pause(&key)?;
-            let line = notes::pause_line(&key, pause, record.as_ref());
+            let line = notes::pause_line(&key, pause, record.as_ref(), screen, now);
             lines.push_str(&format!("{key}: {line}\n"));
         }
         for request in snapshot.rotation_requests()? {
             let mut shown = self.key.iter();
             if shown.all(|name| name == request.key.as_str()) {
-                let line = notes::request_line(&request);
+                let line = notes::request_line(&request, screen, now);
                 lines.push_str(&format!("{}: {line}\n", request.key));
             }
         }
@@ -149,9 +149,9 @@ impl HistoryCommand {
 
     const fn nothing_found(&self) -> &'static str {
         if self.key.is_none() && self.since.is_none() && !matches!(self.limit, Some(0)) {
-            "no rotation yet\n"
+            "no rotations yet\n"
         } else {
-            "no such rotation\n"
+            "no matching rotations\n"
         }
     }
 }
@@ -285,7 +285,12 @@ fn write_table(
 }
 
 /// Writes a line for each credential that an operator holds.
-fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
+fn write_holds(
+    history: &mut HistoryQuery<'_>,
+    screen: &Screen,
+    out: &mut dyn Write,
+) -> Result<(), PrintError> {
+    let now = SystemClock.now();
     for entry in history.rows()? {
         let entry = entry?;
         let Some(credential) = entry.credential.as_ref().filter(|_| entry.is_held) else {
@@ -296,7 +301,7 @@ fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
             by: entry.holder.clone(),
             reason: entry.hold_reason.clone(),
         };
-        let line = notes::hold_line(credential, entry.hold_until, Some(&record));
+        let line = notes::hold_line(credential, entry.hold_until, Some(&record), screen, now);
         writeln!(out, "{}: {line}", entry.key)?;
     }
     Ok(())

@@ -26,14 +26,14 @@ const JOURNAL_FIELD_PREFIX: &str = "REKEYD";
 /// The forms of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// In the journal where systemd has connected standard error to it, else for people
+    /// `journald` if systemd connected standard error to the journal, otherwise `human`
     #[default]
     Auto,
-    /// For people
+    /// Plain text for people
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
-    /// In the journal, each field under a name of its own, such as REKEYD_KEY
+    /// Entries of the systemd journal, with fields such as REKEYD_KEY
     Journald,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn init(level: Level, format: LogFormat, writing: LogWriting) {
         .with(layer.with_filter(level_filter(level)))
         .try_init();
     if let Some(error) = problem {
-        tracing::warn!("the journal cannot be reached ({error}); logging on standard error");
+        tracing::warn!("cannot connect to the journal: {error}; logging to standard error");
     }
 }
 

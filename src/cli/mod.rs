@@ -40,6 +40,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tracing::Level;
 
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
@@ -49,7 +50,7 @@ use crate::platform::log_queue;
 use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
 
-/// Rotates OpenAI organization admin keys on a schedule, and never loses one.
+/// Rotate OpenAI organization admin keys on a schedule, without losing one.
 #[derive(Debug, Parser)]
 #[command(
     name = "rekeyd",
@@ -66,57 +67,62 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
-    /// Rotates by schedule until a signal asks for the end
+    /// Run the daemon: rotate keys on schedule until SIGTERM or SIGINT
     Run(run::RunCommand),
-    /// Does what is due, and ends when nothing is due and nothing is open
+    /// Run everything that is due, then exit
     Once(once::OnceCommand),
-    /// Reads the configuration as `run` would and prints every problem at once
+    /// Check the configuration and this host, and print every problem at once
     Check(check::CheckCommand),
-    /// Rotates keys now and waits until they are delivered
+    /// Rotate keys now, and wait until they are delivered
     Rotate(rotate::RotateCommand),
-    /// Revokes one credential of ours now
+    /// Revoke a credential now
     Revoke(credential_commands::RevokeCommand),
-    /// Keeps the schedule from revoking a credential
+    /// Keep a credential from being revoked on schedule
     Hold(credential_commands::HoldCommand),
-    /// Lets the schedule revoke a held credential again
+    /// End the hold of a credential
     Release(credential_commands::ReleaseCommand),
-    /// Takes a credential made by hand into the ledger
+    /// Take over a credential that was created outside of rekeyd
     Adopt(credential_commands::AdoptCommand),
-    /// Begins nothing by schedule for a key, until it is resumed
+    /// Suspend scheduled rotations of a key
     Pause(pause::PauseCommand),
-    /// Rotates a paused key by schedule again
+    /// Resume scheduled rotations of a key
     Resume(pause::ResumeCommand),
-    /// Has the running daemon take the configuration anew, and prints what is wrong with it
+    /// Make the running daemon reload its configuration, and print any problems with it
     Reload(reload::ReloadCommand),
-    /// Compares every row ever written with the provider; exit 1 if something of ours is wrong,
-    /// or something without a row looks like ours
+    /// Compare the ledger with the provider's list of credentials
+    ///
+    /// The exit code is 1 if they disagree, or if credentials that are not in the ledger look
+    /// like rekeyd's.
     Audit(audit::AuditCommand),
-    /// Shows how each key stands; exit 1 if one is failing or overdue
+    /// Show the state of each key
+    ///
+    /// The exit code is 1 if a key is failing or overdue, if something stops all rotations, or if
+    /// the daemon is not running.
     Status(status::StatusCommand),
-    /// Shows all of one key: its schedule, its credentials, its sinks and its latest rotations
+    /// Show everything about one key: schedule, credentials, sinks and latest rotations
     Show(show::ShowCommand),
-    /// Lists past rotations, newest first
+    /// List past rotations, newest first
     History(history::HistoryCommand),
-    /// Shows the next times at which each key rotates, in UTC and in its zone
+    /// List the next scheduled rotations, in UTC and in the time zone of each key
     Schedule(schedule::ScheduleCommand),
-    /// Copies the ledger to a new file, also while rekeyd runs
+    /// Back up the ledger to a new file, also while rekeyd is running
     Backup(backup::BackupCommand),
-    /// Puts a backup of the ledger back, and keeps the former ledger beside it
+    /// Restore the ledger from a backup, and keep the previous one beside it
     Restore(restore::RestoreCommand),
-    /// Serves a local Admin API that behaves like the real one, to rehearse against
+    /// Serve a local Admin API that behaves like the real one, for rehearsals
     #[cfg(feature = "demo")]
     Sandbox(sandbox::SandboxCommand),
-    /// Shows everything at work: a sandbox, a receiver and the real daemon
+    /// Try rekeyd without an account: a sandbox, a webhook receiver and the real daemon
     #[cfg(feature = "demo")]
     Demo(demo::DemoCommand),
-    /// Prints the completions for a shell
+    /// Print shell completions
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
-    /// Prints the manual page, or that of a command
+    /// Print the manual page of rekeyd or of a command
     Man {
-        /// The command
+        /// Command
         #[arg(value_name = "SUBCOMMAND")]
         command: Option<String>,
     },
@@ -130,12 +136,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(None) => {}
         Ok(Some(exit_code)) => return exit_code,
         Err(error) => {
-            output::report_error(&format!("process 1 cannot start its child: {error}"));
+            output::report_error(&format!("cannot start rekeyd below process 1: {error}"));
             return ExitCode::from(exit_code::FAILED);
         }
     }
     if let Err(error) = hardening::harden() {
-        output::report_error(&format!("cannot turn core dumps off: {error}"));
+        output::report_error(&format!("cannot disable core dumps: {error}"));
         return ExitCode::from(exit_code::FAILED);
     }
     end_programs_on_panic();
@@ -211,7 +217,7 @@ impl Cli {
             CliCommand::Pause(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Resume(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Schedule(command) => block_on(command.run(&self.options)),
-            CliCommand::Audit(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Audit(command) => self.run_report(command.run(&self.options)),
             CliCommand::Status(command) => block_on(command.run(&self.options)),
             CliCommand::Show(command) => block_on(command.run(&self.options)),
             CliCommand::History(command) => block_on(command.run(&self.options)),
@@ -243,6 +249,17 @@ impl Cli {
         self.run_and_log(LogWriting::Queued, work)
     }
 
+    /// Runs a command that prints a report, and logs only what goes wrong: that it works with
+    /// an admin credential is no transition.
+    fn run_report(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        let level = match self.options.log_level {
+            Level::INFO => Level::WARN,
+            level => level,
+        };
+        logging::init(level, self.options.log_format, LogWriting::Direct);
+        block_on(work)
+    }
+
     fn run_and_log(
         &self,
         writing: LogWriting,
@@ -260,7 +277,7 @@ fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
     let target = match command {
         None => program,
         Some(name) => {
-            let message = format!("there is no command {name:?}");
+            let message = format!("unknown command {name:?}");
             match program.find_subcommand(name).cloned() {
                 Some(subcommand) => subcommand,
                 None => program.error(ErrorKind::InvalidValue, message).exit(),

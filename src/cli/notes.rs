@@ -2,39 +2,53 @@
 
 use jiff::Timestamp;
 
+use crate::cli::screen::Screen;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::Pause;
-use crate::core::time;
 use crate::ledger::{OperatorRecord, RecordedRequest};
+use crate::platform::users;
 
-/// Describes a held credential: until when, by whom and why.
+/// Describes a held credential: by whom, why and until when.
 pub(crate) fn hold_line(
     credential: &CredentialId,
     until: Option<Timestamp>,
     record: Option<&OperatorRecord>,
+    screen: &Screen,
+    now: Timestamp,
 ) -> String {
-    let until = until.map_or_else(|| format!("`rekeyd release {credential}`"), time::to_text);
-    format!("{credential} is held until {until}{}", origin(record))
+    let end = match until {
+        Some(until) => format!("the hold ends {}", screen.moment(until, now)),
+        None => format!("`rekeyd release {credential}` ends the hold"),
+    };
+    format!("{credential} is on hold{}; {end}", origin(record))
 }
 
-/// Describes a pause: until when, by whom and why.
-pub(crate) fn pause_line(key: &KeyName, pause: Pause, record: Option<&OperatorRecord>) -> String {
-    let until = pause.until;
-    let until = until.map_or_else(|| format!("`rekeyd resume {key}`"), time::to_text);
-    let from = time::to_text(pause.from);
-    format!("paused from {from} until {until}{}", origin(record))
+/// Describes a pause: since when, by whom, why and until when.
+pub(crate) fn pause_line(
+    key: &KeyName,
+    pause: Pause,
+    record: Option<&OperatorRecord>,
+    screen: &Screen,
+    now: Timestamp,
+) -> String {
+    let end = match pause.until {
+        Some(until) => format!("the pause ends {}", screen.moment(until, now)),
+        None => format!("`rekeyd resume {key}` ends the pause"),
+    };
+    let from = screen.moment(pause.from, now);
+    format!("paused {from}{}; {end}", origin(record))
 }
 
 /// Describes a requested rotation that has not started: since when, by whom and why.
-pub(crate) fn request_line(request: &RecordedRequest) -> String {
-    let at = time::to_text(request.at);
+pub(crate) fn request_line(request: &RecordedRequest, screen: &Screen, now: Timestamp) -> String {
+    let at = screen.moment(request.at, now);
     let record = request.operator.as_ref().map(|note| OperatorRecord {
         at: request.at,
         by: Some(note.by.clone()),
         reason: note.reason.clone(),
     });
     format!(
-        "a rotation was requested at {at} and has not started{}",
+        "a rotation requested {at}{} has not started",
         origin(record.as_ref())
     )
 }
@@ -44,14 +58,17 @@ fn origin(record: Option<&OperatorRecord>) -> String {
     let Some(record) = record else {
         return String::new();
     };
-    let by = record.by.as_deref().map(|by| format!(", by {by}"));
-    let reason = record.reason.as_deref().map(|reason| format!(": {reason}"));
+    let by = record.by.as_deref();
+    let by = by.map(|by| format!(" by {}", users::describe_author(by)));
+    let reason = record.reason.as_deref();
+    let reason = reason.map(|reason| format!(" (reason: {reason})"));
     format!("{}{}", by.unwrap_or_default(), reason.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::screen::TimeStyle;
 
     #[test]
     fn holds_and_pauses_name_their_end_their_operator_and_their_reason() {
@@ -60,6 +77,12 @@ mod tests {
             CredentialId::new("key_1".to_owned()),
         );
         let at: Timestamp = "2026-11-24T03:00:00Z".parse().unwrap();
+        let now: Timestamp = "2026-11-24T02:00:00Z".parse().unwrap();
+        let terminal = Screen {
+            width: Some(80),
+            times: TimeStyle::Relative,
+            ..Screen::FILE
+        };
         let record = OperatorRecord {
             at,
             by: Some("uid 0".to_owned()),
@@ -72,12 +95,17 @@ mod tests {
         };
         for (line, expected) in [
             (
-                hold_line(&id, Some(at), Some(&record)),
-                "key_1 is held until 2026-11-24T03:00:00Z, by uid 0: an audit",
+                hold_line(&id, Some(at), Some(&record), &Screen::FILE, now),
+                "key_1 is on hold by root (uid 0) (reason: an audit); the hold ends at \
+                 2026-11-24T03:00:00Z",
             ),
             (
-                hold_line(&id, None, Some(&bare)),
-                "key_1 is held until `rekeyd release key_1`, by uid 0",
+                hold_line(&id, Some(at), None, &terminal, now),
+                "key_1 is on hold; the hold ends in 1 h",
+            ),
+            (
+                hold_line(&id, None, Some(&bare), &Screen::FILE, now),
+                "key_1 is on hold by root (uid 0); `rekeyd release key_1` ends the hold",
             ),
             (
                 pause_line(
@@ -87,9 +115,11 @@ mod tests {
                         until: None,
                     },
                     Some(&record),
+                    &Screen::FILE,
+                    now,
                 ),
-                "paused from 2026-11-24T03:00:00Z until `rekeyd resume billing`, by \
-                 uid 0: an audit",
+                "paused at 2026-11-24T03:00:00Z by root (uid 0) (reason: an audit); `rekeyd resume \
+                 billing` ends the pause",
             ),
             (
                 pause_line(
@@ -99,8 +129,10 @@ mod tests {
                         until: Some(at),
                     },
                     None,
+                    &Screen::FILE,
+                    now,
                 ),
-                "paused from 2026-11-24T03:00:00Z until 2026-11-24T03:00:00Z",
+                "paused at 2026-11-24T03:00:00Z; the pause ends at 2026-11-24T03:00:00Z",
             ),
         ] {
             assert_eq!(line, expected);

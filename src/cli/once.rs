@@ -12,7 +12,7 @@ use crate::engine::{Engine, RunMode};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OnceCommand {
-    /// How long it may take; what is not delivered by then is given up
+    /// Time limit, after which unfinished rotations are abandoned
     #[arg(long = "for", value_name = "DURATION", default_value = "20m", value_parser = duration::parse)]
     limit: Duration,
 }
@@ -28,7 +28,7 @@ impl OnceCommand {
         for (key, state) in event_loop::failing_keys(&engine) {
             is_successful = false;
             let problem = state.and_then(most_urgent_error);
-            let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
+            let problem = problem.unwrap_or_else(|| "its rotation did not finish".to_owned());
             tracing::error!(%key, "{key} is failing: {problem}");
         }
         if is_successful {
@@ -44,7 +44,7 @@ impl OnceCommand {
         for active in engine.active_conditions() {
             tracing::error!(
                 condition = active.condition.as_str(),
-                "no rotation is begun: {}",
+                "no rotation starts: {}",
                 active.problem
             );
         }
@@ -52,22 +52,22 @@ impl OnceCommand {
             ExitReason::Done => true,
             ExitReason::Signaled => {
                 tracing::error!(
-                    "a signal ended this run before everything due was done; \
-                    what is open is given up, the next run goes on"
+                    "a signal ended this run before everything due was done; abandoned what was \
+                     unfinished, and the next run continues"
                 );
                 false
             }
             ExitReason::Blocked => {
                 tracing::error!(
-                    "nothing can be done before that has passed; what is open is given up, and \
-                     the next run goes on"
+                    "nothing can be done until this is resolved; abandoned what was unfinished, \
+                     and the next run continues"
                 );
                 false
             }
             ExitReason::TimedOut => {
                 tracing::error!(
-                    "after {} not everything due was done: what is open is given up, the next \
-                    run goes on; give it longer with --for",
+                    "not everything due was done within {}; abandoned what was unfinished, and \
+                     the next run continues; hint: allow more time with --for",
                     duration::to_text(self.limit)
                 );
                 false

@@ -13,11 +13,11 @@ use crate::daemon::control::protocol::ControlRequest;
 pub(crate) struct PauseCommand {
     #[command(flatten)]
     selection: KeySelection,
-    /// Until when: a time (2026-12-01T00:00:00Z), a date, or a duration (7d); until `resume` if
-    /// not given
+    /// End of the pause: a time (2026-12-01T00:00:00Z), a date or a duration (7d) [default: until
+    /// `rekeyd resume`]
     #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
     until: Option<Timestamp>,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) struct PauseCommand {
 pub(crate) struct ResumeCommand {
     #[command(flatten)]
     selection: KeySelection,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -38,10 +38,10 @@ pub(crate) struct ResumeCommand {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct KeySelection {
-    /// The key
+    /// Key
     #[arg(value_name = "KEY")]
     key: Option<String>,
-    /// Every key of the configuration
+    /// All configured keys
     #[arg(long)]
     all: bool,
 }

@@ -72,7 +72,7 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
     let configuration = runtime::configuration_identity(settings);
     let host = machine::id();
     let check = move || ledger::check_usable(&path, &identity, &configuration, host.as_deref());
-    let describe = || format!("looking at {}", settings.ledger.display());
+    let describe = || format!("checking {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, check).await {
         Ok(Ok(notes)) => return Ok(notes),
         Ok(Err(error)) => error,
@@ -110,7 +110,7 @@ pub(crate) fn check_listeners(settings: &Settings) -> Vec<Problem> {
         && WriterLock::holder(&settings.ledger).is_none()
         && let Err(error) = TcpListener::bind(address)
     {
-        let message = format!("cannot serve metrics at {address}: {error}");
+        let message = format!("cannot listen on {address} for metrics: {error}");
         problems.push(problem("metrics.listen", message));
     }
     problems
@@ -123,7 +123,7 @@ pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<Path
     let folders: BTreeSet<_> = targets
         .filter_map(|target| target.path.parent().map(Path::to_owned))
         .collect();
-    let describe = || "looking at the folders of files".to_owned();
+    let describe = || "checking the folders of files".to_owned();
     let look = move || {
         let is_writable = |folder: &PathBuf| {
             let found = folder.metadata();
@@ -187,7 +187,7 @@ pub(crate) async fn check_sinks(settings: &Settings, level: CheckLevel) -> Vec<P
     for (location, check) in checks {
         let messages = match check.await {
             Ok(messages) => messages,
-            Err(error) => vec![format!("cannot be checked: {error}")],
+            Err(error) => vec![format!("the check failed: {error}")],
         };
         let messages = messages.into_iter();
         problems.extend(

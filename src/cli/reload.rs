@@ -58,8 +58,8 @@ fn send_sighup() -> Result<(), Failure> {
     let process = process.and_then(|process| parse_process(&process));
     let Some(process) = process else {
         return Err(Failure::Other(
-            "no running rekeyd can be asked on the control socket of this configuration; send it \
-             SIGHUP, or use `systemctl reload`"
+            "no rekeyd is running at the control socket of this configuration; hint: without a \
+             control socket, run `systemctl reload rekeyd` or send SIGHUP to rekeyd"
                 .to_owned(),
         ));
     };
@@ -67,7 +67,7 @@ fn send_sighup() -> Result<(), Failure> {
         let process = process.as_raw_nonzero();
         Failure::Other(format!("cannot send SIGHUP to process {process}: {error}"))
     })?;
-    let message = "sent SIGHUP: no control socket answers, so the log tells what becomes of it\n";
+    let message = "sent SIGHUP; without a control socket, only the log shows the result\n";
     output::print(message.as_bytes())
 }
 

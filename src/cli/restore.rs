@@ -10,7 +10,7 @@ use crate::daemon::runtime;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreCommand {
-    /// The backup
+    /// Backup to restore
     path: PathBuf,
 }
 
@@ -22,24 +22,24 @@ impl RestoreCommand {
         let mut text = format!("restored the ledger {ledger} from {source}\n");
         if let Some(previous) = &restored.previous {
             text.push_str(&format!(
-                "the former ledger is kept as {}\n",
+                "kept the previous ledger as {}\n",
                 previous.display()
             ));
         }
         text.push_str(
-            "the next start compares it with the provider before anything else, and reports what \
-             was created since as lookalikes\n",
+            "at its next start, rekeyd compares it with the provider first, and reports credentials \
+             that were created since as lookalikes\n",
         );
         for key in &restored.dropped_requests {
             text.push_str(&format!(
-                "note: dropped the rotation of {key} that was requested when the backup was made, \
-                 and may have been made since; if it is still needed, run: rekeyd rotate {key}\n"
+                "note: dropped a rotation of {key} that was requested before the backup, and may \
+                 have run since; if it is still needed, run: rekeyd rotate {key}\n"
             ));
         }
         if restored.is_of_other_host {
             text.push_str(
-                "note: another machine wrote this backup; if that one has stopped for good, start \
-                 with: rekeyd run --take-over\n",
+                "note: this backup comes from another machine; if rekeyd has stopped there for \
+                 good, start with: rekeyd run --take-over\n",
             );
         }
         output::print(text.as_bytes())

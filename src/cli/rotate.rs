@@ -15,20 +15,20 @@ use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RotateCommand {
-    /// The keys to rotate
+    /// Keys to rotate
     #[arg(value_name = "KEY", required_unless_present = "all")]
     keys: Vec<String>,
-    /// Every key of the configuration
+    /// Rotate all configured keys
     #[arg(long, conflicts_with = "keys")]
     all: bool,
-    /// Why, for the event log
+    /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Revoke every older credential as soon as the new one is current, overlap or not
+    /// Revoke all older credentials as soon as the new one is current, without an overlap
     #[arg(long)]
     revoke_previous_now: bool,
-    /// A leak: revoke every older credential when this time is over (such as 30s), whatever
-    /// may still use it
+    /// After a leak: revoke all older credentials once this time has passed (such as 30s), even
+    /// if they are still in use
     #[arg(
         long,
         value_name = "DURATION",
@@ -36,17 +36,18 @@ pub(crate) struct RotateCommand {
         conflicts_with = "revoke_previous_now"
     )]
     revoke_previous_within: Option<Duration>,
-    /// With --revoke-previous-within: also what rekeyd may work with, what is held, and what
-    /// the provider shows under another name
+    /// With --revoke-previous-within: also revoke credentials that rekeyd may use itself, that
+    /// are on hold, or that the provider shows under another name
     #[arg(long, requires = "revoke_previous_within")]
     force: bool,
-    /// With --revoke-previous-within: rotate other keys that share a credential without asking
+    /// With --revoke-previous-within: also rotate other keys that share a credential, without
+    /// asking
     #[arg(long, requires = "revoke_previous_within")]
     yes: bool,
-    /// Also over a key in a sink that the ledger neither wrote nor adopted
+    /// Overwrite a key in a sink that rekeyd neither wrote nor adopted
     #[arg(long)]
     replace: bool,
-    /// End at once, and let the running daemon go on
+    /// Do not wait for the running daemon to finish the rotation
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
@@ -71,8 +72,8 @@ impl RotateCommand {
         for outcome in &response.outcomes {
             output::report_warning(&outcome.message);
         }
-        if !self.yes && !confirm(&format!("go on with {}, too?", join_few(&also)))? {
-            return Err(Failure::Other("nothing is begun".to_owned()));
+        if !self.yes && !confirm(&format!("Also rotate {}?", join_few(&also)))? {
+            return Err(Failure::Other("cancelled; nothing was rotated".to_owned()));
         }
         let request = self.request(also.into_iter().collect());
         execute(options, &self.daemon, request).await
@@ -99,7 +100,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Asks a person at the terminal.
 fn confirm(question: &str) -> Result<bool, Failure> {
-    let failed = |error: std::io::Error| Failure::Other(format!("cannot ask: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::Other(format!("cannot ask for confirmation: {error}"));
     let mut terminal = std::io::stderr();
     write!(terminal, "{question} [y/N] ").map_err(failed)?;
     terminal.flush().map_err(failed)?;

@@ -13,7 +13,7 @@ use crate::engine::RunMode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunCommand {
-    /// Write a ledger that was last written on another machine, which has stopped for good
+    /// Take over the ledger of another machine, on which rekeyd has stopped for good
     #[arg(long)]
     take_over: bool,
 }
@@ -40,7 +40,7 @@ async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
     .await?;
     if settings.keys.is_empty() {
         tracing::warn!(
-            "no key is configured in {}: nothing will be rotated",
+            "no keys are configured in {}; nothing will be rotated",
             options.config.display()
         );
     }

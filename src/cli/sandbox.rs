@@ -14,22 +14,22 @@ use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, PropagationDelays, Sandbox, Sandb
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SandboxCommand {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
-    /// The admin key that is accepted from the beginning; a well-known one if none is given
+    /// Admin key to accept at first [default: a well-known one]
     #[arg(long, value_name = "SECRET", conflicts_with = "admin_key_file")]
     admin_key: Option<String>,
-    /// A file with that admin key
+    /// File with the admin key to accept at first
     #[arg(long, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
-    /// Keeps its keys in this file over a restart, with their secrets
+    /// Keep the keys and their secrets in this file across restarts
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// OPERATION:KIND:PROBABILITY, such as create:drop-after:0.5; may be repeated
+    /// Inject a fault, such as create:drop-after:0.5; can be repeated
     #[arg(long = "fault", value_name = "OP:KIND:PROBABILITY")]
     faults: Vec<Fault>,
-    /// How long until a new key works and a deleted one does not
+    /// Delay until a new key works and a deleted key stops working
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     propagation: Duration,
 }
@@ -77,10 +77,10 @@ impl SandboxCommand {
 fn startup_message(sandbox: &Sandbox) -> String {
     let admin_key = sandbox.admin_key();
     let key_note = if !sandbox.accepts(admin_key.expose()) {
-        "its admin key was deleted: use one of those in the state file, or begin anew without it\n"
+        "its admin key was deleted; use another one of the state file, or start without that file\n"
             .to_owned()
     } else if admin_key.expose() == DEFAULT_ADMIN_KEY {
-        format!("its admin key, which opens nothing else: {DEFAULT_ADMIN_KEY}\n")
+        format!("admin key, valid only here: {DEFAULT_ADMIN_KEY}\n")
     } else {
         String::new()
     };

@@ -24,13 +24,13 @@ use crate::platform::clock::{Clock as _, SystemClock};
 pub(crate) struct ScheduleCommand {
     /// Only this key
     key: Option<String>,
-    /// How many firings of each key
+    /// Number of rotations to list for each key
     #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
-    /// After which time (2026-03-28T00:00:00Z), date, or duration from now (7d); now if not given
+    /// Start at a time (2026-03-28T00:00:00Z), a date or a duration from now (7d) [default: now]
     #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
     from: Option<Timestamp>,
-    /// As an array of JSON objects
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -147,13 +147,13 @@ const COLUMNS: [Column; 6] = [
     ("UTC", Fit::LeftOut(1)),
     ("LOCAL TIME", Fit::Stays),
     ("ZONE", Fit::LeftOut(2)),
-    ("WAIT", Fit::Folds),
+    ("WHEN", Fit::Folds),
     ("NOTE", Fit::Folds),
 ];
 
 fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> String {
     if firings.is_empty() {
-        return "no firing\n".to_owned();
+        return "no scheduled rotations\n".to_owned();
     }
     let waits = Screen {
         times: TimeStyle::Relative,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::cli::logging;
 use crate::core::{duration, time};
 
-/// The width of a terminal that does not tell its own.
+/// The width of a terminal that does not report its own.
 const DEFAULT_WIDTH: usize = 80;
 
 /// The smallest width that tables are fitted to.
@@ -59,6 +59,15 @@ impl Screen {
         times: TimeStyle::Exact,
     };
 
+    /// Writes a time as a part of a sentence: `5 min ago`, or `at 2026-11-30T03:00:00Z`.
+    pub(crate) fn moment(&self, at: Timestamp, now: Timestamp) -> String {
+        let time = self.time(at, now);
+        match self.times {
+            TimeStyle::Relative => time,
+            TimeStyle::Exact | TimeStyle::Both => format!("at {time}"),
+        }
+    }
+
     /// Writes a time.
     pub(crate) fn time(&self, at: Timestamp, now: Timestamp) -> String {
         let relative = if at > now {
@@ -76,7 +85,7 @@ impl Screen {
     }
 }
 
-/// Returns the width of the terminal: `COLUMNS` if it is set, or what the terminal says.
+/// Returns the width of the terminal: `COLUMNS` if it is set, or what the terminal reports.
 fn terminal_width() -> usize {
     let variable = std::env::var("COLUMNS").ok();
     let from_variable = variable.and_then(|text| text.parse::<usize>().ok());

@@ -64,8 +64,7 @@ pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Fai
     };
     let error = execute_as(&service);
     Err(Failure::Other(format!(
-        "cannot run as {}: {error}; run it with --as-invoker, or install rekeyd where that user \
-         finds it",
+        "cannot run as {}: {error}; hint: install rekeyd where that user can run it",
         service.description
     )))
 }
@@ -74,10 +73,7 @@ fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
     if let Some(unit) = find_unit(&options.config) {
         let identity = ProcessIdentity::of_unit(&unit);
         let identity = identity.map_err(|error| {
-            Failure::Other(format!(
-                "cannot look as {} does: {error}; --as-invoker looks with root's own rights",
-                unit.name
-            ))
+            Failure::Other(format!("cannot run as {} does: {error}", unit.name))
         })?;
         return Ok(identity.map(|identity| Service {
             description: format!("{}, the user of {}", user_text(identity.user), unit.name),
@@ -134,7 +130,7 @@ fn ledger_user(ledger: &Path) -> Option<Uid> {
 
 fn user_text(user: Uid) -> String {
     let number = user.as_raw();
-    users::user_name(number).unwrap_or_else(|| format!("user {number}"))
+    users::user_name(number).unwrap_or_else(|| users::describe_user(number))
 }
 
 /// Executes this process again as `service`. Returns only why it cannot.

@@ -24,12 +24,12 @@ const ROTATIONS: u32 = 5;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowCommand {
-    /// The key
+    /// Key
     key: String,
-    /// As one JSON object
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// With the exact times besides, on a terminal
+    /// Also show exact times
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
     #[command(flatten)]
@@ -57,7 +57,7 @@ impl ShowCommand {
             }
             let screen = Screen::of_output(self.verbose);
             let text = key_text(status, configured, &screen, now);
-            output::print(format!("{}{text}", report.head()).as_bytes())?;
+            output::print(format!("{}{text}", report.head(&screen, now)).as_bytes())?;
             if let Some(ledger) = &report.ledger {
                 output::print(b"\nlatest rotations\n")?;
                 HistoryCommand::print_latest(ledger, &self.key, ROTATIONS, screen)?;
@@ -86,7 +86,7 @@ fn key_text(
     now: Timestamp,
 ) -> String {
     let mut text = fields(&rows(status, configured, screen, now));
-    for line in note_lines(status, now) {
+    for line in note_lines(status, screen, now) {
         text.push_str(&format!("{:<WIDTH$}{line}\n", "note"));
     }
     if !status.sinks.is_empty() {
@@ -165,11 +165,11 @@ fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
             let at = at.map(|at| format!(" {}", screen.time(at, now)));
             (format!("delivered{}", at.unwrap_or_default()), Tone::Good)
         }
-        Some(DeliveryState::Pending) => ("waiting".to_owned(), Tone::Warning),
+        Some(DeliveryState::Pending) => ("pending".to_owned(), Tone::Warning),
         Some(DeliveryState::Uncertain) => ("uncertain".to_owned(), Tone::Warning),
         Some(DeliveryState::Refused) => ("refused".to_owned(), Tone::Bad),
         Some(DeliveryState::Missed) => ("skipped".to_owned(), Tone::Warning),
-        Some(DeliveryState::Removed) | None => ("nothing delivered".to_owned(), Tone::Dim),
+        Some(DeliveryState::Removed) | None => ("not delivered".to_owned(), Tone::Dim),
     };
     let name = if sink.required {
         sink.id.name.clone()

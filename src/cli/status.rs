@@ -34,16 +34,16 @@ const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[2J";
 pub(crate) struct StatusCommand {
     /// Only this key
     key: Option<String>,
-    /// As one JSON object
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// From the ledger alone: whether rekeyd is running does not count
+    /// Read only the ledger, and do not check whether rekeyd is running
     #[arg(long)]
     offline: bool,
-    /// Again every two seconds, on a terminal, until Ctrl-C
+    /// Refresh every two seconds until Ctrl-C, on a terminal
     #[arg(long, short, conflicts_with = "json")]
     watch: bool,
-    /// With the exact times besides, on a terminal
+    /// Also show exact times
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ impl StatusCommand {
             return self.print(options, "").await;
         }
         if Screen::of_output(self.verbose).width.is_none() {
-            let text = "--watch needs a terminal; without one, call `rekeyd status` again";
+            let text = "--watch needs a terminal; hint: without one, repeat `rekeyd status`";
             return Err(Failure::Other(text.to_owned()));
         }
         loop {
@@ -90,8 +90,9 @@ impl StatusCommand {
                 "keys": keys,
             }))?;
         } else {
-            let table = summary::summary(&report.keys, Screen::of_output(self.verbose), now);
-            let text = format!("{start}{}{table}", report.head());
+            let screen = Screen::of_output(self.verbose);
+            let table = summary::summary(&report.keys, screen, now);
+            let text = format!("{start}{}{table}", report.head(&screen, now));
             output::print(text.as_bytes())?;
         }
         if report.has_problem() {

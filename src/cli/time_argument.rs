@@ -6,8 +6,8 @@ use crate::core::{duration, time};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 /// The accepted forms, for messages.
-const FORMS: &str = "a time such as 2026-12-24T18:00:00Z, a date such as 2026-12-24 (in UTC), or \
-                     a duration such as 7d is allowed";
+const FORMS: &str = "expected a time such as 2026-12-24T18:00:00Z, a date such as 2026-12-24 (in \
+                     UTC), or a duration such as 7d";
 
 /// Parses a time to come: a duration counts from now.
 pub(crate) fn parse_future(text: &str) -> Result<Timestamp, String> {

@@ -135,9 +135,9 @@ fn configuration_without_keys_is_noted() {
     let world = TestEnv::start(&[]);
     world.configure("");
     let printed = world.ok(&["check"]);
-    assert!(printed.contains("no problem found, 0 keys"), "{printed}");
+    assert!(printed.contains("no problems found (0 keys)"), "{printed}");
     assert!(
-        printed.contains("no key is configured, so nothing is rotated; add a [key.NAME]"),
+        printed.contains("no keys are configured, so rekeyd rotates nothing"),
         "{printed}"
     );
 }

@@ -243,7 +243,7 @@ fn waiting_request_is_answered_at_shutdown() {
     let stderr = text(&output.stderr);
     let answer = stderr.lines().last().unwrap_or_default();
     assert!(answer.starts_with("error: "), "{stderr}");
-    assert!(!stderr.contains("did not answer"), "{stderr}");
+    assert!(!stderr.contains("lost contact"), "{stderr}");
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn valid_configuration_is_applied_and_invalid_changes_nothing() {
     daemon.stop();
     let output = world.run(&["reload"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no running rekeyd"));
+    assert!(text(&output.stderr).contains("no rekeyd is running"));
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn rotation_that_nobody_waits_for_survives_a_restart() {
     assert!(world.history().iter().any(|row| row["trigger"] == "manual"));
     daemon.stop();
     let status = text(&world.run(&["status"]).stdout);
-    assert!(!status.contains("a rotation was requested"), "{status}");
+    assert!(!status.contains("a rotation requested"), "{status}");
 }
 
 #[test]
@@ -557,10 +557,7 @@ fn skipped_delivery_to_optional_sink_is_shown() {
             break status;
         }
     };
-    assert!(
-        status.contains("billing: the optional sink copy "),
-        "{status}"
-    );
+    assert!(status.contains("billing: optional sink copy "), "{status}");
     world.ok(&["rotate", "billing"]);
     let ledger = read_ledger(&world.path("ledger.db"));
     let sql = "SELECT d.state FROM deliveries d JOIN history h USING (rotation)

@@ -60,7 +60,7 @@ fn daemon_without_keys_logs_it() {
     let world = TestEnv::start(&[]);
     world.configure("");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("no key is configured");
+    daemon.wait_for("no keys are configured");
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().success());
 }

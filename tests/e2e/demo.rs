@@ -26,13 +26,13 @@ fn demo_shows_times_and_next_steps_and_ends_with_lines_to_paste() {
         assert_eq!((tenths.len(), line.find('.')), (1, Some(4)), "{line}");
     }
     let is_shown = |part: &str| events.iter().any(|line| line.contains(part));
-    assert!(is_shown("next: ") && is_shown(" is revoked in "), "{shown}");
+    assert!(is_shown("next: revoke "), "{shown}");
     assert!(is_shown("stopped after 7s"), "{shown}");
 
     // The open rotation has ended.
     let open = ["intended", "created", "verified", "stranded"];
     assert!(!open.iter().any(|phase| end.contains(phase)), "{end}");
-    let (_, lines) = end.split_once("Look around:\n").unwrap();
+    let (_, lines) = end.split_once("Try next:\n").unwrap();
     assert!(lines.lines().count() >= 2, "{lines}");
     for line in lines.lines() {
         let run = Command::new("sh").args(["-c", line]).output().unwrap();

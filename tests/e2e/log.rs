@@ -204,7 +204,7 @@ fn missing_journald_is_reported_once_and_text_is_used() {
     ] {
         let Some(host) = Host::new() else { return };
         let stderr = host.run(arguments, of_its_own);
-        let problem = "the journal cannot be reached (";
+        let problem = "cannot connect to the journal: ";
         assert_eq!(stderr.matches(problem).count(), 1, "{stderr}");
         assert!(stderr.contains("is the current credential"), "{stderr}");
     }

@@ -340,14 +340,14 @@ fn revoked_shared_credential_is_shown_without_its_hold() {
     world.ok(&["rotate", "a", "--revoke-previous-now"]);
     world.ok(&["once"]);
     world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
-    assert!(world.ok(&["history"]).contains("is held until 2031"));
+    assert!(world.ok(&["history"]).contains("the hold ends at 2031"));
     // Waiting does nothing here: the other key has not moved.
     let refused = world.run(&["revoke", &id]);
     assert_refused(&refused, &["b.key", "rekeyd rotate b", "--force"]);
     world.ok(&["revoke", &id, "--force"]);
     assert!(!world.live_ids().contains(&id));
     let shown = world.ok(&["history"]);
-    assert!(!shown.contains("is held"), "{shown}");
+    assert!(!shown.contains("on hold"), "{shown}");
     for row in world.history() {
         if row["credential_id"] == id.as_str() {
             let waits = ["error", "hold_until", "holder", "hold_reason"];
@@ -572,7 +572,7 @@ fn secret_in_the_place_of_an_id_is_refused() {
         let refused = world.run(&arguments);
         assert_eq!(refused.status.code(), Some(2), "{command:?}");
         let printed = text(&refused.stdout) + &text(&refused.stderr);
-        assert!(printed.contains("looks like the secret"), "{printed}");
+        assert!(printed.contains("looks like a secret"), "{printed}");
         assert!(!printed.contains(&secret[12..24]), "{printed}");
     }
 }

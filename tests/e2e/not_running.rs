@@ -37,13 +37,16 @@ fn daemon_that_is_not_running_is_a_problem_and_a_timer_is_none() {
     let world = world();
     let (code, first) = status(&world, &[]);
     assert_eq!(code, Some(0), "{first}");
-    assert!(first.contains("no rekeyd is running"), "{first}");
+    assert!(first.starts_with("rekeyd is not running"), "{first}");
     assert_eq!(status_json(&world)["keys"][0]["state"], "new");
 
     world.ok(&["once"]);
     let (code, first) = status(&world, &[]);
     assert_eq!(code, Some(0), "{first}");
-    assert!(first.contains("`rekeyd once` last ran at"), "{first}");
+    assert!(
+        first.contains("the last `rekeyd once` started at 2"),
+        "{first}"
+    );
     assert_eq!(status_json(&world)["keys"][0]["state"], "healthy");
 
     for is_killed in [false, true] {
@@ -51,7 +54,10 @@ fn daemon_that_is_not_running_is_a_problem_and_a_timer_is_none() {
         daemon.wait_for("started at");
         let (code, first) = status(&world, &[]);
         assert_eq!(code, Some(0), "{first}");
-        assert!(first.contains("is at work"), "{first}");
+        assert!(
+            first.starts_with("running: rekeyd run (process "),
+            "{first}"
+        );
         assert_eq!(status_json(&world)["running"], true);
         if is_killed {
             daemon.signal(Signal::KILL);
@@ -64,8 +70,13 @@ fn daemon_that_is_not_running_is_a_problem_and_a_timer_is_none() {
         world.ok(&["resume", "billing"]);
         let (code, first) = status(&world, &[]);
         assert_eq!(code, Some(1), "{first}");
-        assert!(first.contains("rekeyd is not running since 2"), "{first}");
-        assert_eq!(first.contains("did not end in order"), is_killed, "{first}");
+        let end = if is_killed {
+            "crashed or was killed"
+        } else {
+            "stopped"
+        };
+        let expected = format!("rekeyd is NOT running; it {end} at 2");
+        assert!(first.starts_with(&expected), "{first}");
         let json = status_json(&world);
         assert_eq!(json["running"], false);
         assert!(json["not_running_since"].is_string(), "{json}");
@@ -81,12 +92,18 @@ fn holds_and_pauses_show_who_why_and_until_when() {
     let id = world.live_ids().remove(0);
     world.ok(&["hold", &id, "--reason", "an audit"]);
     world.ok(&["pause", "billing", "--until", "2031-01-01T00:00:00Z"]);
-    let by = format!("by uid {}", rustix::process::getuid().as_raw());
-    let hold = format!("billing: {id} is held until `rekeyd release {id}`, {by}: an audit");
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    let by = rekeyd::platform::users::describe_author(&uid);
+    let hold = format!(
+        "billing: {id} is on hold by {by} (reason: an audit); `rekeyd release {id}` ends the hold"
+    );
     for command in ["status", "history"] {
         let shown = world.ok(&[command]);
         assert!(shown.contains(&hold), "{shown}");
-        assert!(shown.contains("until 2031-01-01T00:00:00Z, by"), "{shown}");
+        assert!(
+            shown.contains("; the pause ends at 2031-01-01T00:00:00Z"),
+            "{shown}"
+        );
     }
     let json = status_json(&world);
     let key = &json["keys"][0];

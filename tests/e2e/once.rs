@@ -189,7 +189,7 @@ fn once_ends_by_itself_when_only_a_person_can_help() {
                 let log = text(&output.stderr);
                 assert_eq!(output.status.code(), Some(1), "{name}: {log}");
                 assert!(log.contains(expected), "{name}: {log}");
-                assert!(log.contains("the next run goes on"), "{name}: {log}");
+                assert!(log.contains("the next run continues"), "{name}: {log}");
                 assert!(begun.elapsed() < Duration::from_secs(180), "{name}: {log}");
             });
         }

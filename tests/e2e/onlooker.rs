@@ -150,5 +150,5 @@ fn group_of_the_socket_looks_through_the_daemon() {
     let output = look(&["history"]);
     assert_eq!(output.status.code(), Some(1));
     let message = text(&output.stderr);
-    assert!(message.contains("ask as one of them"), "{message}");
+    assert!(message.contains("run this as root"), "{message}");
 }

@@ -132,7 +132,7 @@ fn removed_key_is_not_failing() {
     let stdout = world.ok(&["status"]);
     assert!(stdout.contains("unmanaged"), "{stdout}");
     let stdout = world.ok(&["history", "nobody"]);
-    assert_eq!(stdout, "no such rotation\n");
+    assert_eq!(stdout, "no matching rotations\n");
 }
 
 /// Returns an environment whose key was rotated twice and whose file was put back to the

@@ -200,5 +200,5 @@ fn open_rotation_is_overdue_from_its_first_failure() {
     past.record(60, vec![Change::from(intent)]);
     assert_eq!(past.status(), (true, false));
     let output = crate::support::text(&past.world.run(&["status"]).stdout);
-    assert!(output.contains("under way"), "{output}");
+    assert!(output.contains("in progress"), "{output}");
 }

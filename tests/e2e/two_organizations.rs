@@ -55,7 +55,7 @@ fn the_named_socket_decides_whose_ledger_is_shown() {
         assert!(output.status.success(), "{command:?}: {printed}{warned}");
         assert!(printed.contains("shipping"), "{command:?}: {printed}");
         assert!(!printed.contains("billing"), "{command:?}: {printed}");
-        assert!(warned.contains("the running rekeyd works with"), "{warned}");
+        assert!(warned.contains("the running rekeyd uses"), "{warned}");
     }
     let copy = own.path("copy.db");
     own.ok(&[&["backup", copy.to_str().unwrap()], &named[..]].concat());
@@ -73,7 +73,7 @@ fn the_named_socket_decides_whose_ledger_is_shown() {
     .concat();
     let output = own.run(&both);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("leave out one of --socket and --ledger"));
+    assert!(text(&output.stderr).contains("use --socket or --ledger, not both"));
 }
 
 #[test]

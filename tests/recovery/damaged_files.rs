@@ -466,14 +466,14 @@ fn status_asks_a_daemon_whose_folder_is_gone() {
     let printed = text(&status.stdout);
     let first = printed.lines().next().unwrap_or_default();
     assert!(first.contains("state/ledger.db is gone"), "{printed}");
-    let running = format!("rekeyd run (process {}) is at work", daemon.id());
+    let running = format!("running: rekeyd run (process {})", daemon.id());
     assert!(printed.contains(&running), "{printed}");
     let json = world.run(&["status", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["running"], true);
     daemon.stop();
     let status = world.run(&["status"]);
-    assert!(!text(&status.stdout).contains("is at work"));
+    assert!(!text(&status.stdout).contains("running: "));
 }
 
 #[test]

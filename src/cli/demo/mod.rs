@@ -20,14 +20,14 @@ use crate::sandbox::demo::error::DemoError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoCommand {
-    /// Where its files go; a new folder beside the system's temporary files if not given
+    /// Folder for its files [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// How long it goes on, and until an open rotation has ended; without it until Ctrl-C
+    /// How long to run; an open rotation is finished [default: until Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     limit: Option<Duration>,
-    /// Rehearses the keys and schedules of this configuration: with a ledger, an admin key and
-    /// files of its own, and webhooks and commands recorded instead of called
+    /// Rehearse the keys and schedules of this configuration: with its own ledger, admin key and
+    /// files, and with webhooks and commands recorded instead of called
     #[arg(long, value_name = "CONFIG")]
     rehearse: Option<PathBuf>,
 }

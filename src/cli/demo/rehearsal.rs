@@ -34,7 +34,7 @@ pub(super) async fn rehearse(
     let real = load_configuration(file, &read_environment())?;
     if real.keys.is_empty() {
         let text = format!(
-            "no key is configured in {}: there is nothing to rehearse\n",
+            "no keys are configured in {}; there is nothing to rehearse\n",
             real.file.display()
         );
         return output::print(text.as_bytes());
@@ -97,13 +97,14 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
         }
         failed += 1;
         let reason = state.and_then(failure_reason);
-        let reason = reason.unwrap_or("the rehearsal ended before; give it longer with --for");
+        let reason =
+            reason.unwrap_or("the rehearsal ended first; hint: allow more time with --for");
         output::report_error(&format!("{} did not rotate: {reason}", key.name));
     }
     let (total, folder) = (settings.keys.len(), folder.display());
     let ledger = settings.ledger.to_string_lossy();
     let text = format!(
-        "\n{} of {total} keys rotated. All files are in {folder}\nLook around:\n{}{}",
+        "\n{} of {total} keys rotated. All files are in {folder}\nTry next:\n{}{}",
         total - failed,
         follow_up::command_lines(&[&["history", "--ledger", &ledger]]),
         follow_up::event_query(&settings.ledger),

@@ -16,9 +16,9 @@ use crate::sandbox::demo::replacements::ReplacedSink;
 
 /// What stands in the place of each target.
 const TARGET_COLUMNS: [Column; 3] = [
-    ("WHAT", Fit::Stays),
-    ("IN THE CONFIGURATION", Fit::Stays),
-    ("HERE", Fit::Folds),
+    ("TARGET", Fit::Stays),
+    ("CONFIGURED", Fit::Stays),
+    ("REPLACED BY", Fit::Folds),
 ];
 
 /// When each key rotates.
@@ -37,7 +37,7 @@ pub(super) fn rehearsal_intro(
     now: Timestamp,
 ) -> String {
     let mut intro = format!(
-        "A rehearsal of {}. Nobody is called, and nothing is written but in\n{}:\n\n",
+        "Rehearsing {}. rekeyd contacts no other host, and writes only to\n{}:\n\n",
         real.file.display(),
         folder.display()
     );
@@ -45,18 +45,18 @@ pub(super) fn rehearsal_intro(
     intro.push_str(&replacement_table(real, sinks, screen));
     for sink in sinks.iter().filter(|sink| !sink.ignored_options.is_empty()) {
         intro.push_str(&format!(
-            "{}, {}: ignored here: {}\n",
+            "{}, {}: ignored in a rehearsal: {}\n",
             sink.key,
             sink.name,
             sink.ignored_options.join(", ")
         ));
     }
     let end_text = match limit {
-        Some(limit) => format!("after {}", duration::to_text(limit)),
-        None => "with Ctrl-C".to_owned(),
+        Some(limit) => format!("for {}", duration::to_text(limit)),
+        None => "until Ctrl-C".to_owned(),
     };
     intro.push_str(&format!(
-        "\nEvery key rotates at once, and then by its schedule, until this ends {end_text}:\n\n"
+        "\nEvery key rotates at once, and then on its schedule, {end_text}:\n\n"
     ));
     let rows: Vec<_> = real.keys.iter().map(|key| next_run_row(key, now)).collect();
     intro.push_str(&Table::format(&RUN_COLUMNS, &rows, screen));
@@ -67,7 +67,7 @@ pub(super) fn rehearsal_intro(
 fn replacement_table(real: &Settings, sinks: &[ReplacedSink], screen: Screen) -> String {
     let credential = match &real.provider.credential_file {
         Some(path) => path.display().to_string(),
-        None => "(none in the configuration)".to_owned(),
+        None => "(none)".to_owned(),
     };
     let row = |role: String, real: &str, replacement: &str| {
         [role, real.to_owned(), replacement.to_owned()]

@@ -60,7 +60,7 @@ pub(super) async fn run_standalone(
 fn intro(dir: &Path) -> String {
     format!(
         "rekeyd rotates the admin key \"demo\" every 5 seconds. The provider is a sandbox on this\n\
-         host. Each new secret goes to a file and to a webhook receiver; the key before it is\n\
+         host. Each new secret goes to a file and to a webhook receiver. The previous key is\n\
          revoked 2 seconds later. All files are in {}\n\n",
         dir.display()
     )
@@ -71,12 +71,12 @@ fn outro(file: &Path, accepted: Option<u64>, is_working: bool) -> String {
     let delivered = folder.join(DELIVERED_FILE);
     let state = if is_working { "works" } else { "DOES NOT WORK" };
     let received = match accepted {
-        Some(sequence) => format!("the receiver has taken it up to sequence {sequence}"),
-        None => "the receiver has taken none".to_owned(),
+        Some(sequence) => format!("the receiver has accepted sequence {sequence}"),
+        None => "the receiver has accepted nothing".to_owned(),
     };
     let config = file.to_string_lossy();
     format!(
-        "\nThe key in {} {state}; {received}.\nLook around:\n{}{}",
+        "\nThe key in {} {state}, and {received}.\nTry next:\n{}{}",
         delivered.display(),
         follow_up::command_lines(&[
             &["--config", &config, "status", "--offline"],

@@ -155,7 +155,7 @@ fn build_key_status(
     let holds = holds.collect();
     let problem = problem.map(|problem| match imminent_expiry(&state, now) {
         Some(expires_at) => format!(
-            "its credential ends at {}: {problem}",
+            "its credential expires at {}: {problem}",
             time::to_text(expires_at)
         ),
         None => problem,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::cli::daemon_client::ANSWER_TIMEOUT;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::find_daemon;
+use crate::cli::screen::Screen;
 use crate::config::settings::Settings;
-use crate::core::time;
 use crate::ledger::{LastRun, SchedulingCommand, WriterLock};
 
 /// The processes that write the ledger.
@@ -103,32 +103,33 @@ impl ProcessStatus {
     }
 
     /// Describes it in one line.
-    pub(super) fn line(&self) -> String {
+    pub(super) fn line(&self, screen: &Screen, now: Timestamp) -> String {
+        let moment = |at: &Timestamp| screen.moment(*at, now);
         match self {
-            Self::Unknown => "as the ledger has it; no running rekeyd was looked for".to_owned(),
-            Self::Running { holder, .. } => format!("{holder} is at work"),
+            Self::Unknown => "the state that the ledger records; rekeyd may be running".to_owned(),
+            Self::Running { holder, .. } => format!("running: {holder}"),
             Self::Stopped {
                 since,
                 is_orderly: true,
-            } => format!("rekeyd is not running since {}", time::to_text(*since)),
+            } => format!("rekeyd is NOT running; it stopped {}", moment(since)),
             Self::Stopped {
                 since,
                 is_orderly: false,
             } => format!(
-                "rekeyd is not running since {} or a little later: it did not end in order",
-                time::to_text(*since)
+                "rekeyd is NOT running; it crashed or was killed {} or later",
+                moment(since)
             ),
             Self::RanOnce(run) => {
-                let ended_at = run.ended_at.map(time::to_text);
+                let end = match &run.ended_at {
+                    Some(at) => format!("ended {}", moment(at)),
+                    None => "did not end in order".to_owned(),
+                };
                 format!(
-                    "no rekeyd is running; `rekeyd once` last ran at {}, and {}",
-                    time::to_text(run.started_at),
-                    ended_at.map_or("did not end in order".to_owned(), |at| format!(
-                        "ended at {at}"
-                    ))
+                    "rekeyd is not running; the last `rekeyd once` started {} and {end}",
+                    moment(&run.started_at)
                 )
             }
-            Self::NeverRan => "no rekeyd is running on this ledger".to_owned(),
+            Self::NeverRan => "rekeyd is not running".to_owned(),
         }
     }
 }
@@ -139,8 +140,8 @@ fn foreign_lock(ledger: &Path) -> Option<String> {
     let path = ledger.display();
     WriterLock::has_unrecorded_holder(ledger).then(|| {
         format!(
-            "a process that is no rekeyd, or whose lock file was removed, holds a lock on {path}, \
-             and no rekeyd can start beside it; see `fuser -v {path}`, and end it"
+            "a process holds a lock on {path} and is not rekeyd, or its lock file was removed; no \
+             rekeyd can start; hint: find the process with `fuser -v {path}`, and stop it"
         )
     })
 }
@@ -166,7 +167,7 @@ async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonRepor
         Ok(Ok(None) | Err(_)) => DaemonReport::default(),
         Err(_) => DaemonReport {
             holder: None,
-            problem: Some("the running rekeyd does not answer its control socket".to_owned()),
+            problem: Some("the running rekeyd does not respond on its control socket".to_owned()),
         },
     }
 }

@@ -6,6 +6,7 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::screen::Screen;
 use crate::cli::status::key_status::{KeyStatus, key_status, unmanaged_key_status};
 use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
@@ -89,7 +90,7 @@ impl StatusReport {
             keys.retain(|status| status.key.as_str() == name);
             if keys.is_empty() {
                 return Err(Failure::Other(format!(
-                    "no key {name:?} is configured or recorded"
+                    "no key {name:?} is configured or in the ledger"
                 )));
             }
         }
@@ -112,12 +113,12 @@ impl StatusReport {
     }
 
     /// Returns the lines before the keys: problems, and whether rekeyd runs.
-    pub(crate) fn head(&self) -> String {
+    pub(crate) fn head(&self, screen: &Screen, now: Timestamp) -> String {
         let problems = self.problems.iter();
         let problems: String = problems
             .map(|problem| format!("problem: {problem}\n"))
             .collect();
-        format!("{problems}{}\n", self.process.line())
+        format!("{problems}{}\n", self.process.line(screen, now))
     }
 }
 

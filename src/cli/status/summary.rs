@@ -24,7 +24,7 @@ const COLUMNS: [Column; 7] = [
 /// Returns the table and the lines below it.
 pub(super) fn summary(statuses: &[KeyStatus], screen: Screen, now: Timestamp) -> String {
     if statuses.is_empty() {
-        return "no key is configured\n".to_owned();
+        return "no keys are configured\n".to_owned();
     }
     let rows: Vec<_> = statuses
         .iter()
@@ -32,7 +32,7 @@ pub(super) fn summary(statuses: &[KeyStatus], screen: Screen, now: Timestamp) ->
         .collect();
     let mut text = Table::format(&COLUMNS, &rows, screen);
     for status in statuses {
-        for line in note_lines(status, now) {
+        for line in note_lines(status, &screen, now) {
             text.push_str(&format!("{}: {line}\n", status.key));
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn next_rotation_text(status: &KeyStatus, screen: &Screen, now: Times
     match status.next_rotation {
         Some(at) if at > now => screen.time(at, now),
         Some(_) => "now".to_owned(),
-        None if status.has_open_rotation => "under way".to_owned(),
+        None if status.has_open_rotation => "in progress".to_owned(),
         None => "never".to_owned(),
     }
 }
@@ -121,22 +121,33 @@ pub(crate) fn revocation_text(
 }
 
 /// Returns a line for each thing that needs more than a cell.
-pub(crate) fn note_lines(status: &KeyStatus, now: Timestamp) -> Vec<String> {
+pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(problem) = &status.problem {
-        let age = status.problem_at.map(|at| {
-            let age = duration::to_human_text(time::until(at, now));
-            format!(" ({age} ago)")
-        });
-        lines.push(format!("{problem}{}", age.unwrap_or_default()));
+        let at = status.problem_at;
+        let at = at.map(|at| format!(" ({})", screen.moment(at, now)));
+        lines.push(format!("{problem}{}", at.unwrap_or_default()));
     }
     lines.extend(status.leaks.iter().map(|(_, _, line)| line.clone()));
-    lines.extend(status.request.iter().map(notes::request_line));
+    let requests = status.request.iter();
+    lines.extend(requests.map(|request| notes::request_line(request, screen, now)));
     if let Some((pause, record)) = &status.pause {
-        lines.push(notes::pause_line(&status.key, *pause, record.as_ref()));
+        lines.push(notes::pause_line(
+            &status.key,
+            *pause,
+            record.as_ref(),
+            screen,
+            now,
+        ));
     }
     for (credential, until, record) in &status.holds {
-        lines.push(notes::hold_line(credential, *until, record.as_ref()));
+        lines.push(notes::hold_line(
+            credential,
+            *until,
+            record.as_ref(),
+            screen,
+            now,
+        ));
     }
     lines.extend(status.sightings.iter().cloned());
     lines.extend(deferred_revocations(status));
@@ -156,8 +167,8 @@ fn deferred_revocations(status: &KeyStatus) -> impl Iterator<Item = String> {
             // The line about the target says it.
             DeferralKind::HeldAgain => return None,
             DeferralKind::MayBeInUse => format!(
-                "{id} is not revoked yet: {reason}; if it is another one, revoke it: rekeyd revoke \
-                 {id} --force"
+                "{id} is not revoked yet: {reason}; hint: if rekeyd does not use it, run: rekeyd \
+                 revoke {id} --force"
             ),
             DeferralKind::SelfCredential
             | DeferralKind::RecentlyUsed
@@ -179,7 +190,7 @@ fn undelivered_optional_sinks(status: &KeyStatus) -> impl Iterator<Item = String
         let is_undelivered = delivery.state != DeliveryState::Accepted && !delivery.required;
         let error = delivery.error.as_ref().filter(|_| is_undelivered)?;
         Some(format!(
-            "the optional sink {} lacks the secret: {error}",
+            "optional sink {} does not have the secret: {error}",
             delivery.sink
         ))
     })
