@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use crate::alerting::channel::target::{ChannelTarget, ClockFn, NotifySettings};
 use crate::alerting::channel::{Channel, ChannelError};
 use crate::alerting::outbox::OutboxSignal;
+use crate::core::duration;
 use crate::core::notification::{ChannelId, NOTIFICATION_MAX_AGE, Notification, retry_delay};
+use crate::core::plural::counted;
 use crate::core::policy::plausible_retry;
 use crate::core::time;
 use crate::ledger::Ledger;
@@ -104,7 +106,9 @@ impl NotificationDispatcher {
         }
         let finished = async { while passes.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, finished).await.is_err() {
-            tracing::warn!("not everybody could be told in time; the next run goes on with that");
+            tracing::warn!(
+                "not all notifications could be sent in time; the next run sends the rest"
+            );
         }
     }
 
@@ -182,10 +186,18 @@ impl ChannelWorker {
             let delay = delay_after(attempt, &error);
             total_delay += delay;
             if total_delay > NOTIFICATION_MAX_AGE {
-                tracing::error!(notifier = %self.channel.id(), "gave up telling: {}", notification.text);
+                tracing::error!(
+                    notifier = %self.channel.id(),
+                    "cannot notify {} for a day: {error}; gave up: {}",
+                    self.channel.id(), notification.text
+                );
                 return;
             }
-            tracing::warn!(notifier = %self.channel.id(), attempt, "{error}; trying again");
+            tracing::warn!(
+                notifier = %self.channel.id(), attempt,
+                "cannot notify {}: {error}; retrying in {}",
+                self.channel.id(), duration::to_human_text(delay)
+            );
             tokio::time::sleep(delay).await;
         }
     }
@@ -200,7 +212,7 @@ impl ChannelWorker {
                 Ok(Some(pending)) => pending,
                 Ok(None) => return DispatchProgress::Drained,
                 Err(error) => {
-                    tracing::debug!(%error, "cannot ask the ledger what {id} is to be told");
+                    tracing::debug!(%error, "cannot read the pending notifications of {id}");
                     return retry_later;
                 }
             };
@@ -221,11 +233,11 @@ impl ChannelWorker {
                 .record_notification_sent(&id, pending.row_id, self.clock.now())
                 .await;
             if let Err(error) = recorded {
-                tracing::debug!(%error, "cannot record that {id} was told");
+                tracing::debug!(%error, "cannot record that {id} was notified");
                 return retry_later;
             }
             // Logged after the commit: this notification is not sent again.
-            tracing::info!(notifier = %id, "told {id}: {}", pending.notification.text);
+            tracing::info!(notifier = %id, "notified {id}: {}", pending.notification.text);
         }
     }
 
@@ -247,16 +259,17 @@ impl ChannelWorker {
                 .ok()?;
             tracing::error!(
                 notifier = %id,
-                "{id} could not be told for a day: {error}; {count} notices were given up, and \
-                 what is newer is tried on"
+                "cannot notify {id} for a day: {error}; gave up {}, and continuing with newer ones",
+                counted(count, "notification")
             );
             return Some(DispatchProgress::RetryAt(now));
         }
         let attempt = pending.attempts.saturating_add(1);
-        let retry_at = time::next_whole_second(time::after(now, delay_after(attempt, &error)));
+        let delay = delay_after(attempt, &error);
+        let retry_at = time::next_whole_second(time::after(now, delay));
         tracing::warn!(
             notifier = %id, attempt, retry_at = time::to_text(retry_at),
-            "{id} was not told: {error}; trying again at {}", time::to_text(retry_at)
+            "cannot notify {id}: {error}; retrying in {}", duration::to_human_text(delay)
         );
         let recorded =
             self.ledger

@@ -61,22 +61,22 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     /// The text has not three parts.
-    #[error("a fault is OPERATION:KIND:PROBABILITY, such as create:drop-after:0.2")]
+    #[error("expected OPERATION:KIND:PROBABILITY, such as create:drop-after:0.2")]
     Syntax,
     /// The operation is unknown.
-    #[error("the operation is create, list, retrieve, delete or any, not \"{0}\"")]
+    #[error("unknown operation \"{0}\"; expected create, list, retrieve, delete or any")]
     Operation(String),
     /// The kind is unknown.
-    #[error("the kind is one of {known}, not \"{given}\"", known = kinds())]
+    #[error("unknown kind \"{given}\"; expected one of {known}", known = kinds())]
     Kind {
         /// The kind in the text.
         given: String,
     },
     /// The probability is no number from 0 to 1.
-    #[error("the probability is a number from 0 to 1, not \"{0}\"")]
+    #[error("\"{0}\" is not a probability; expected a number from 0 to 1")]
     Probability(String),
     /// The kind does not apply to the operation.
-    #[error("{kind} happens in {only}, not in {operation}")]
+    #[error("{kind} applies only to {only}, not to {operation}")]
     UnsupportedPair {
         /// The kind.
         kind: FaultKind,

@@ -84,7 +84,7 @@ pub struct LiveKey {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}; choose another one with --listen")]
+    #[error("cannot listen on {address}: {source}; hint: choose another address with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,

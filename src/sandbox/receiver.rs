@@ -242,17 +242,17 @@ async fn receive(
     }
     let Some(id) = shared.verified_id(&headers, &body) else {
         state.rejected += 1;
-        return (StatusCode::UNAUTHORIZED, "the signature is not valid\n").into_response();
+        return (StatusCode::UNAUTHORIZED, "invalid signature\n").into_response();
     };
     let Some(received) = parse_event(target.path(), &id, &body) else {
         state.rejected += 1;
-        return (StatusCode::BAD_REQUEST, "this is no key.rotated event\n").into_response();
+        return (StatusCode::BAD_REQUEST, "not a key.rotated event\n").into_response();
     };
     if !state.seen_ids.contains(&id) {
         if let Err(problem) = (shared.recorder)(&received) {
-            tracing::error!("a webhook was not accepted: {problem}");
+            tracing::error!("cannot record a webhook: {problem}");
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return (status, "it was not recorded\n").into_response();
+            return (status, "not recorded\n").into_response();
         }
         state.seen_ids.insert(id);
         state.received.push(received);

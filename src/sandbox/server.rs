@@ -58,7 +58,7 @@ impl SandboxApp {
         if let Some(file) = &self.state_file
             && let Err(error) = store::save(file, &state)
         {
-            tracing::warn!("{error}; what changed is forgotten at the next start");
+            tracing::warn!("{error}; the change is lost when the sandbox stops");
         }
         result
     }
@@ -97,7 +97,7 @@ impl SandboxApp {
         tracing::debug!(
             operation = operation.as_str(),
             fault = kind.as_str(),
-            "a fault strikes"
+            "injecting a fault"
         );
         match kind {
             FaultKind::DropBefore => http_server::hang_up(),

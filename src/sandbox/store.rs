@@ -13,7 +13,7 @@ use crate::sandbox::state::SandboxState;
 #[derive(Debug, thiserror::Error)]
 pub enum StateFileError {
     /// It cannot be read.
-    #[error("cannot read the sandbox's state {}: {source}", path.display())]
+    #[error("cannot read the state file {}: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -23,8 +23,8 @@ pub enum StateFileError {
     /// It is not the JSON that a sandbox writes. The position alone, since the
     /// parser's message could quote a secret.
     #[error(
-        "the sandbox's state {} is not readable from line {line}, column {column} on; \
-         delete it to begin anew",
+        "the state file {} is invalid at line {line}, column {column}; hint: delete it to start \
+         without keys",
         path.display()
     )]
     Invalid {
@@ -36,7 +36,7 @@ pub enum StateFileError {
         column: usize,
     },
     /// It cannot be written.
-    #[error("cannot write the sandbox's state {}: {source}", path.display())]
+    #[error("cannot write the state file {}: {source}", path.display())]
     NotWritten {
         /// The file.
         path: PathBuf,

@@ -245,7 +245,7 @@ fn reload_changes_the_channels() {
     world.ok(&["rotate", "billing"]);
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
     assert_eq!(posted.body["data"]["event"], "rotated");
-    daemon.wait_for("told webhook:");
+    daemon.wait_for("notified webhook:");
     // No channel is left.
     world.configure(&file_key_text("1h"));
     daemon.signal(Signal::HUP);
@@ -267,7 +267,7 @@ fn daemon_notifies_of_a_persistent_failure_and_its_resolution() {
     let mut daemon = Daemon::start(&world);
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
     assert_eq!(posted.body["data"]["event"], "failure");
-    daemon.wait_for("told webhook:");
+    daemon.wait_for("notified webhook:");
     daemon.stop();
     let mut daemon = Daemon::start(&world);
     daemon.wait_for(" started at ");
@@ -275,7 +275,7 @@ fn daemon_notifies_of_a_persistent_failure_and_its_resolution() {
     world.ok(&["rotate", "billing"]);
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
     assert_eq!(posted.body["data"]["event"], "recovered", "{}", posted.body);
-    daemon.wait_for("told webhook:");
+    daemon.wait_for("notified webhook:");
     daemon.stop();
 }
 

@@ -267,7 +267,7 @@ fn rehearsal_lists_replacements_and_rotation_times() {
     ] {
         assert!(line_with(real).contains(instead), "{out}");
     }
-    let ignored = line_with("ignored here: owner");
+    let ignored = line_with("ignored in a rehearsal: owner");
     assert!(ignored.contains("group = \"nobody-has-this-name\""));
     assert!(line_with("0 3 29 2 *").contains("-02-29T03:00:00Z (in "));
     let (_, history) = out.split_once("What `rekeyd history` shows:").unwrap();
@@ -333,7 +333,7 @@ fn rehearsal_refuses_a_folder_in_use() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(
-            stderr.contains(&format!("there is a {name} in")),
+            stderr.contains(&format!("{name} already exists in")),
             "{stderr}"
         );
         assert_eq!(std::fs::read_to_string(&folder).unwrap(), "the real one");
@@ -344,7 +344,7 @@ fn rehearsal_refuses_a_folder_in_use() {
     std::fs::set_permissions(host.path("rehearsal"), open).unwrap();
     let output = host.rehearse(&[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("others can write"));
+    assert!(text(&output.stderr).contains("other users can write"));
     assert!(files(&host.path("rehearsal")).is_empty());
 }
 
@@ -388,9 +388,6 @@ fn rehearsal_folder_name_is_unrestricted() {
     let refused = host.command(&["demo", "--dir", "a\tb"]).output().unwrap();
     let stderr = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.contains("cannot stand in a configuration"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("contains a control character"), "{stderr}");
     assert!(!host.path("a\tb").exists());
 }

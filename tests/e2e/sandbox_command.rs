@@ -79,7 +79,7 @@ fn unknown_fault_is_rejected_with_the_known_ones() {
         ("creat:429:1", "create, list, retrieve, delete or any"),
         ("create:418:1", "401-scope, stale-list, late"),
         ("create:429:2", "a number from 0 to 1"),
-        ("delete:late:1", "late happens in create"),
+        ("delete:late:1", "late applies only to create"),
         ("create", "create:drop-after:0.2"),
     ] {
         let message = refused(&["--fault", fault], 2);

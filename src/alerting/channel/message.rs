@@ -53,7 +53,7 @@ pub fn to_json(notification: &Notification, host: &str) -> Result<Vec<u8>, Chann
         },
     };
     serde_json::to_vec(&event).map_err(|error| {
-        let message = format!("cannot put the notice together: {error}");
+        let message = format!("cannot encode the notification: {error}");
         ChannelError::new(ChannelErrorKind::Internal, message)
     })
 }

@@ -13,10 +13,10 @@ pub(super) fn exit_result(
     exit: &ProcessExit,
 ) -> Result<(), ChannelError> {
     for line in exit.stdout.display_lines() {
-        tracing::info!(notifier = %id, "{program} says: {line}");
+        tracing::info!(notifier = %id, "{program}: {line}");
     }
     for line in exit.stderr.display_lines() {
-        tracing::warn!(notifier = %id, "{program} complains: {line}");
+        tracing::warn!(notifier = %id, "{program}: {line}");
     }
     match exit.kind {
         ExitKind::Code(0) => Ok(()),
@@ -37,7 +37,7 @@ pub(super) async fn run_off_thread<T: Send + 'static>(
     subject: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ChannelError> {
-    let describe = || format!("looking at {subject}");
+    let describe = || format!("checking {subject}");
     Ok(run_blocking(describe, TIMEOUT, work).await?)
 }
 

@@ -105,7 +105,7 @@ impl AlertTracker {
         if self.has_grace_period && self.raised_at(&alert, since) > now {
             return;
         }
-        let text = format!("{problem}; no rotation is begun until this has passed");
+        let text = format!("{problem}; no rotation starts until this is resolved");
         self.raise(alert, NotificationState::Raised, since, text, entropy, now);
     }
 

@@ -133,7 +133,7 @@ impl AlertTracker {
         }
         let since = current.current_at.unwrap_or(now);
         let text = format!(
-            "{} is the current credential of {key}: every required sink has taken it",
+            "rotated {key}: every required sink accepted its new credential {}",
             credential.id
         );
         self.raise(alert, NotificationState::OneTime, since, text, entropy, now);
@@ -187,8 +187,8 @@ fn lookalike_alert(lookalike: &Lookalike) -> Alert {
 fn describe_lookalikes(key: Option<&KeyName>, found: &[&Lookalike]) -> String {
     if let ([only], Some(key)) = (found, key) {
         return format!(
-            "{} bears the name {}, which looks like a label of {key}, but it is not in this \
-             ledger; it is left alone: `rekeyd audit` shows more",
+            "{} has the name {}, which looks like a label of {key}, but is not in this ledger; \
+             rekeyd leaves it alone; hint: `rekeyd audit` shows more",
             only.id,
             redact::sanitize_name(&only.name)
         );
@@ -201,8 +201,8 @@ fn describe_lookalikes(key: Option<&KeyName>, found: &[&Lookalike]) -> String {
         }
     };
     format!(
-        "{} credentials bear names that look like {labels}, but they are not in this ledger: {}; \
-         they are left alone: `rekeyd audit` shows all",
+        "{} credentials have names that look like {labels}, but are not in this ledger: {}; \
+         rekeyd leaves them alone; hint: `rekeyd audit` lists all",
         found.len(),
         join_few(found.iter().map(|one| &one.id))
     )

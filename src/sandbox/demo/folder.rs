@@ -26,25 +26,28 @@ impl DemoFolder {
             .is_none_or(|path| path.contains(char::is_control))
         {
             return Err(DemoError::Other(format!(
-                "{path:?} cannot stand in a configuration; give a --dir without control characters"
+                "{path:?} is not UTF-8 or contains a control character; hint: choose another --dir"
             )));
         }
         create_folder(&path)?;
-        let metadata_error =
-            |error| DemoError::Other(format!("cannot look at {}: {error}", path.display()));
+        let metadata_error = |error| {
+            DemoError::Other(format!(
+                "cannot read the attributes of {}: {error}",
+                path.display()
+            ))
+        };
         let metadata = std::fs::metadata(&path).map_err(metadata_error)?;
         if metadata.permissions().mode() & 0o022 != 0 {
             return Err(DemoError::Other(format!(
-                "others can write {}, and so change what is kept there; give a --dir that \
-                 nobody else can write",
+                "other users can write to {}; hint: choose a --dir that only you can write to",
                 path.display()
             )));
         }
         for name in names {
             if path.join(name).symlink_metadata().is_ok() {
                 return Err(DemoError::Other(format!(
-                    "there is a {name} in {} already, and a demo overwrites nothing; give another \
-                     --dir",
+                    "{name} already exists in {}, and a demo overwrites nothing; hint: choose \
+                     another --dir",
                     path.display()
                 )));
             }
@@ -101,7 +104,7 @@ fn create_folder(path: &Path) -> Result<(), DemoError> {
 
 fn create_error(path: &Path, error: &std::io::Error) -> DemoError {
     DemoError::Other(format!(
-        "cannot make the folder {}: {error}",
+        "cannot create the folder {}: {error}",
         path.display()
     ))
 }

@@ -41,7 +41,7 @@ enum RecordingError {
     },
     /// The record would contain the secret.
     #[error(
-        "cannot record in {} what {description}: the secret stands in it a second time",
+        "cannot record in {} what {description}: it contains the secret a second time",
         record.display()
     )]
     SecretRepeated {

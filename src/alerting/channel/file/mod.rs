@@ -75,6 +75,6 @@ impl Channel for FileChannel {
                 .and_then(|mut file| file.write_all(&line))
         });
         let result = append.await?;
-        result.map_err(|error| ChannelError::host(format!("cannot record in {path_text}: {error}")))
+        result.map_err(|error| ChannelError::host(format!("cannot append to {path_text}: {error}")))
     }
 }

@@ -100,8 +100,8 @@ impl Channel for SendmailChannel {
         let check = move || match path.exists() {
             true => process::check_executable(&path),
             false => Some(format!(
-                "{} does not exist; install a mail system that brings it, or tell people \
-                 otherwise",
+                "{} does not exist; hint: install a mail transfer agent such as msmtp, or use \
+                 another type of notification",
                 path.display()
             )),
         };
@@ -134,16 +134,16 @@ fn compose_mail(notification: &Notification, host: &str, to: &[String], json: &s
     let since = time::to_text(notification.since);
     let time_note = match notification.state {
         NotificationState::Raised => {
-            format!("Since {since}, told once, and once more when it is over.")
+            format!("Since {since}. Another mail follows when this is resolved.")
         }
-        NotificationState::Resolved => format!("It began at {since}."),
-        NotificationState::OneTime => format!("At {since}."),
+        NotificationState::Resolved => format!("The problem began at {since}."),
+        NotificationState::OneTime => format!("Time: {since}."),
     };
     format!(
         "To: {}\nSubject: {}\nMessage-ID: <rekeyd.{}@{}>\nAuto-Submitted: auto-generated\n\
          MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
          Content-Transfer-Encoding: 8bit\n\n{}\n\n{time_note}\n\nrekeyd on {host}\n\n\
-         The same for programs:\n{}\n",
+         The same as JSON:\n{}\n",
         to.join(", "),
         subject(notification, &host),
         notification.id,
@@ -158,7 +158,7 @@ fn compose_mail(notification: &Notification, host: &str, to: &[String], json: &s
 
 fn subject(notification: &Notification, host: &str) -> String {
     let title = match notification.state {
-        NotificationState::Resolved => format!("{} is over", notification.alert.kind.as_str()),
+        NotificationState::Resolved => format!("{} resolved", notification.alert.kind.as_str()),
         NotificationState::Raised | NotificationState::OneTime => {
             notification.alert.kind.as_str().to_owned()
         }

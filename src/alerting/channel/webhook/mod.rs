@@ -16,6 +16,7 @@ use crate::alerting::channel::{Channel, ChannelError, ChannelErrorKind, TIMEOUT,
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
+use crate::core::duration;
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::redact::sanitize_bytes;
 use crate::core::secret::Secret;
@@ -144,7 +145,7 @@ impl WebhookChannel {
             Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body, &sent)),
             Ok(_) | Err(_) => String::new(),
         };
-        let message = format!("posted to {url_text}, the answer was {status}{quoted_body}");
+        let message = format!("{url_text} answered {status}{quoted_body}");
         Err(ChannelError {
             retry_after,
             ..ChannelError::new(ChannelErrorKind::Rejected, message)
@@ -179,8 +180,9 @@ impl Channel for WebhookChannel {
         match tokio::time::timeout(TIMEOUT, self.send_request(notification, host, &keys)).await {
             Ok(result) => result,
             Err(_) => Err(unreachable(format!(
-                "posted to {}, no answer came in time",
-                self.redacted_url
+                "{} did not answer within {}",
+                self.redacted_url,
+                duration::to_text(TIMEOUT)
             ))),
         }
     }
