@@ -19,7 +19,7 @@ const INSTALLED_CONFIG: &str = include_str!("../../debian/config.toml");
 #[test]
 fn units_share_the_same_sandboxing() {
     let sandboxes = UNITS.map(|unit| {
-        let (_, sandbox) = unit.split_once("# The sandbox, the same").unwrap();
+        let (_, sandbox) = unit.split_once("# The sandbox is the same").unwrap();
         sandbox.split("\n[").next().unwrap().trim_end().to_owned()
     });
     assert!(sandboxes[0].contains("NoNewPrivileges=yes"));
