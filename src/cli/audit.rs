@@ -315,7 +315,12 @@ impl AuditEntry {
                 .map_or("-".to_owned(), |phase| phase.to_string())
                 .into(),
             redact::sanitize_name(self.id.as_str()).into(),
-            cell(remote.and_then(|remote| remote.name.as_ref())).into(),
+            match remote.and_then(|remote| remote.name.as_ref()) {
+                // It may be on a line of its own, which says nothing then.
+                None if screen.width.is_some() => String::new(),
+                name => cell(name),
+            }
+            .into(),
             time(remote.and_then(|remote| remote.metadata.created_at)).into(),
             match remote.map(|remote| remote.last_used) {
                 Some(ReportedTime::Unreadable) => "?".to_owned(),
@@ -338,5 +343,60 @@ impl AuditEntry {
             "unreadable": remote.map(|remote| &remote.unreadable_times),
             "owner": remote.and_then(|remote| remote.owner.as_deref()).map(redact::sanitize_name),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::golden::{
+        assert_fits, assert_golden, at, credential_id, now, on_each_screen, rotation,
+    };
+
+    #[test]
+    fn table_matches_the_golden_file() {
+        let made =
+            |number, phase| rotation("billing-exporter", number, phase, "2026-11-23T02:00:00Z");
+        let key = Some(KeyName::new("billing-exporter").unwrap());
+        let entry = |status, phase: Option<Phase>, number| AuditEntry {
+            status,
+            key: phase.and_then(|_| key.clone()),
+            phase,
+            id: credential_id(number),
+        };
+        let entries = [
+            entry(AuditStatus::Alive, Some(Phase::Current), 1),
+            entry(AuditStatus::AliveAgain, Some(Phase::Revoked), 2),
+            entry(AuditStatus::Duplicate, Some(Phase::Retired), 3),
+            entry(AuditStatus::Missing, Some(Phase::Current), 4),
+            entry(AuditStatus::Revoked, Some(Phase::Revoked), 5),
+            entry(AuditStatus::Lookalike, None, 6),
+            entry(AuditStatus::Unrecognized, None, 7),
+        ];
+        let listed = [1, 2, 3, 6, 7].map(|number| {
+            let rotation = made(number, Phase::Current);
+            let listed = ListedCredential {
+                metadata: rotation.credential.unwrap(),
+                name: match number {
+                    7 => Some("ci-runner".to_owned()),
+                    _ => rotation.name,
+                },
+                last_used: ReportedTime::At(at("2026-11-24T11:10:00Z")),
+                unreadable_times: Vec::new(),
+                owner: Some("Ops (user_AbCdEfGh)".to_owned()),
+            };
+            (credential_id(number), listed)
+        });
+        let listed = BTreeMap::from(listed);
+        let text = on_each_screen("audit", |screen| {
+            let text = to_table(&entries, &listed, screen, now());
+            if screen.width.is_some() {
+                assert_fits(&text);
+            }
+            text
+        });
+        let failures = [lookalike_message(1), lookalike_message(2)];
+        let failures = failures.map(|message| format!("error: {message}\n"));
+        assert_golden("audit", &(text + &failures.concat()));
     }
 }

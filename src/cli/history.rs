@@ -328,3 +328,68 @@ fn summary(entry: &HistoryEntry, screen: &Screen, now: Timestamp) -> [Cell; SUMM
         entry.error.clone().unwrap_or_default().into(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::golden::{assert_fits, assert_golden, at, now, on_each_screen, rotation};
+    use crate::core::ids::KeyName;
+    use crate::core::state::Rotation;
+
+    fn entry(rotation: Rotation) -> HistoryEntry {
+        let credential = rotation.credential;
+        let created_at = credential.as_ref().and_then(|made| made.created_at);
+        HistoryEntry {
+            rotation: rotation.id,
+            key: KeyName::new("billing-exporter").unwrap(),
+            sequence: rotation.sequence,
+            trigger: rotation.trigger,
+            scheduled_for: None,
+            started_at: rotation.started_at,
+            label: rotation.label,
+            credential: credential.map(|made| made.id),
+            redacted_value: None,
+            created_at,
+            expires_at: None,
+            phase: rotation.phase,
+            current_at: None,
+            retired_at: None,
+            revoke_after: rotation.revoke_after,
+            revoked_at: None,
+            error: rotation.error,
+            is_held: false,
+            hold_until: None,
+            holder: None,
+            hold_reason: None,
+            name: None,
+        }
+    }
+
+    #[test]
+    fn table_matches_the_golden_file() {
+        let made =
+            |number, phase, started_at| rotation("billing-exporter", number, phase, started_at);
+        let mut failed = made(4, Phase::Failed, "2026-11-24T11:00:00Z");
+        failed.credential = None;
+        failed.error = Some("cannot reach api.openai.com: connection refused".to_owned());
+        let mut retired = made(2, Phase::Retired, "2026-11-16T02:00:00Z");
+        retired.revoke_after = Some(at("2026-11-25T02:00:00Z"));
+        let entries = [
+            failed,
+            made(3, Phase::Current, "2026-11-23T02:00:00Z"),
+            retired,
+            made(1, Phase::Revoked, "2026-11-09T02:00:00Z"),
+        ];
+        let entries = entries.map(entry);
+        let text = on_each_screen("history", |screen| {
+            let rows = entries.iter();
+            let rows = rows.map(|entry| summary(entry, &screen, now()).to_vec());
+            let text = Table::format(&SUMMARY_COLUMNS, &rows.collect::<Vec<_>>(), screen);
+            if screen.width.is_some() {
+                assert_fits(&text);
+            }
+            text
+        });
+        assert_golden("history", &text);
+    }
+}

@@ -11,6 +11,8 @@ mod daemon_options;
 mod demo;
 mod dispatch;
 mod failure;
+#[cfg(test)]
+mod golden;
 mod history;
 pub mod logging;
 mod notes;

@@ -48,7 +48,7 @@ pub(crate) fn request_line(request: &RecordedRequest, screen: &Screen, now: Time
         reason: note.reason.clone(),
     });
     format!(
-        "a rotation requested {at}{} has not started",
+        "rotation not started yet, requested {at}{}",
         origin(record.as_ref())
     )
 }
@@ -61,7 +61,7 @@ fn origin(record: Option<&OperatorRecord>) -> String {
     let by = record.by.as_deref();
     let by = by.map(|by| format!(" by {}", users::describe_author(by)));
     let reason = record.reason.as_deref();
-    let reason = reason.map(|reason| format!(" (reason: {reason})"));
+    let reason = reason.map(|reason| format!(": {reason}"));
     format!("{}{}", by.unwrap_or_default(), reason.unwrap_or_default())
 }
 
@@ -96,8 +96,7 @@ mod tests {
         for (line, expected) in [
             (
                 hold_line(&id, Some(at), Some(&record), &Screen::FILE, now),
-                "key_1 is on hold by root (uid 0) (reason: an audit); the hold ends at \
-                 2026-11-24T03:00:00Z",
+                "key_1 is on hold by root (uid 0): an audit; the hold ends at 2026-11-24T03:00:00Z",
             ),
             (
                 hold_line(&id, Some(at), None, &terminal, now),
@@ -118,8 +117,8 @@ mod tests {
                     &Screen::FILE,
                     now,
                 ),
-                "paused at 2026-11-24T03:00:00Z by root (uid 0) (reason: an audit); `rekeyd resume \
-                 billing` ends the pause",
+                "paused at 2026-11-24T03:00:00Z by root (uid 0): an audit; `rekeyd resume billing` \
+                 ends the pause",
             ),
             (
                 pause_line(

@@ -181,3 +181,41 @@ fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> Str
     let rows: Vec<Vec<Cell>> = firings.iter().map(row).collect();
     Table::format(&COLUMNS, &rows, screen)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::golden::{assert_fits, assert_golden, at, now, on_each_screen, settings};
+
+    #[test]
+    fn table_matches_the_golden_file() {
+        let settings = settings();
+        let rows = |from: &str, key: usize| {
+            let key = &settings.keys[key];
+            let command = ScheduleCommand {
+                key: None,
+                count: 3,
+                from: None,
+                json: false,
+                daemon: DaemonOptions::default(),
+            };
+            command.next_runs(key, None, at(from))
+        };
+        let mut firings = rows("2026-11-24T12:00:00Z", 0);
+        firings.extend(rows("2026-11-24T12:00:00Z", 2));
+        firings.sort_by_key(|firing| firing.at);
+        // The clocks of Berlin change on 2027-03-28.
+        firings.extend(rows("2027-03-27T12:00:00Z", 0));
+        let mut all = String::new();
+        for (title, firings) in [("schedule", firings), ("no keys", Vec::new())] {
+            all.push_str(&on_each_screen(title, |screen| {
+                let text = to_table(&firings, screen, now());
+                if screen.width.is_some() {
+                    assert_fits(&text);
+                }
+                text
+            }));
+        }
+        assert_golden("schedule", &all);
+    }
+}

@@ -68,6 +68,19 @@ impl Screen {
         }
     }
 
+    /// Writes a time in parentheses, behind a sentence that it belongs to.
+    pub(crate) fn parenthesis(&self, at: Timestamp, now: Timestamp) -> String {
+        match self.times {
+            TimeStyle::Relative | TimeStyle::Exact => format!("({})", self.moment(at, now)),
+            TimeStyle::Both => {
+                let style = |times| Self { times, ..*self };
+                let exact = style(TimeStyle::Exact).moment(at, now);
+                let relative = style(TimeStyle::Relative).moment(at, now);
+                format!("({exact}, {relative})")
+            }
+        }
+    }
+
     /// Writes a time.
     pub(crate) fn time(&self, at: Timestamp, now: Timestamp) -> String {
         let relative = if at > now {

@@ -117,11 +117,13 @@ fn rows(
     screen: &Screen,
     now: Timestamp,
 ) -> Vec<(&'static str, String)> {
-    let state = Table::styled(&state_cell(status, screen, now), *screen);
+    let state = Table::styled(&state_cell(status, screen), *screen);
     let mut rows = vec![("key", status.key.to_string()), ("state", state)];
     if let Some(key) = configured {
         let policy = &key.policy;
         rows.push(("schedule", policy.timetable.to_string()));
+        let zone = policy.timetable.zone().iana_name();
+        rows.push(("time zone", zone.unwrap_or("UTC").to_owned()));
         rows.push(("overlap", duration::to_text(policy.overlap)));
     }
     rows.push(("next rotation", next_rotation_text(status, screen, now)));
@@ -211,4 +213,38 @@ fn key_json(
         object["overlap_seconds"] = key.policy.overlap.as_secs().into();
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::golden::{assert_golden, now, on_each_screen, settings};
+    use crate::cli::status::tests::{rotated, state, statuses};
+
+    #[test]
+    fn text_matches_the_golden_file() {
+        let settings = settings();
+        let mut lagging = rotated();
+        let delivery = &mut lagging.live[1].deliveries[1];
+        delivery.state = DeliveryState::Refused;
+        delivery.error = Some(
+            "https://vault.example.com/hooks/openai-admin-key answered 503 Service Unavailable"
+                .to_owned(),
+        );
+        let mut all = String::new();
+        for (title, state) in [
+            ("healthy", rotated()),
+            ("optional sink fails", lagging),
+            ("new", state("deploy", Vec::new())),
+        ] {
+            let statuses = statuses(vec![state]);
+            let configured = settings.keys.iter();
+            let mut configured = configured.filter(|key| key.name == statuses[0].key);
+            let configured = configured.next();
+            all.push_str(&on_each_screen(title, |screen| {
+                key_text(&statuses[0], configured, &screen, now())
+            }));
+        }
+        assert_golden("show", &all);
+    }
 }

@@ -102,3 +102,6 @@ impl StatusCommand {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

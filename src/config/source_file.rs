@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use crate::config_reader::problem::{Problem, ProblemKind};
+use crate::platform::users;
 
 /// The largest file that is read, in bytes: ten thousand keys fit, and a wrong
 /// path cannot fill the memory.
@@ -63,8 +64,8 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
     let own_uid = rustix::process::geteuid().as_raw();
     if metadata.uid() != 0 && metadata.uid() != own_uid {
         let message = format!(
-            "the file belongs to user {}, who could change it",
-            metadata.uid()
+            "the file belongs to {}, who could change it",
+            users::describe_user(metadata.uid())
         );
         return Err((message, format!("run: chown {own_uid} {path_text}")));
     }

@@ -64,3 +64,50 @@ fn no_output_has_colors_if_the_user_wants_none() {
         }
     }
 }
+
+/// Returns a line as a terminal shows it: without escape sequences.
+fn visible_text(line: &str) -> String {
+    let mut parts = line.split(ESCAPE);
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.filter_map(|part| part.split_once('m'));
+    rest.fold(first, |text, (_, part)| text + part)
+}
+
+/// A terminal shows colors, and a symbol for each state; nothing else does. The lines below
+/// a row, and the sentences below a table, are not part of the table.
+#[test]
+fn tables_fit_a_terminal_of_80_columns() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1h"));
+    world.ok(&["once"]);
+    world.ok(&["rotate", "billing"]);
+    let symbols = ['●', '○', '▲', '✗'];
+    for (arguments, title, has_state) in [
+        (&["status"][..], "KEY ", true),
+        (&["status", "--verbose"], "KEY ", true),
+        (&["history"], "KEY ", true),
+        (&["audit"], "STATUS ", true),
+        (&["show", "billing"], "SINK ", true),
+        (&["schedule"], "KEY ", false),
+    ] {
+        let Some(terminal) = on_terminal(&world, arguments, &[("COLUMNS", "80")]) else {
+            eprintln!("this test is not complete: it needs script(1) of bsdutils");
+            return;
+        };
+        assert!(terminal.contains(ESCAPE), "{arguments:?}: {terminal}");
+        assert_eq!(terminal.contains(symbols), has_state, "{terminal}");
+        let lines = terminal.lines().map(|line| visible_text(line.trim_end()));
+        let mut table = lines.skip_while(|line| !line.starts_with(title)).peekable();
+        assert!(table.peek().is_some(), "{arguments:?}: {terminal}");
+        for line in table.take_while(|line| !line.starts_with("billing: ")) {
+            let width = line.chars().count();
+            assert!(
+                width <= 80 || line.starts_with("  "),
+                "{arguments:?}: {line}"
+            );
+        }
+        let file = world.ok(arguments);
+        assert!(!file.contains(ESCAPE), "{arguments:?}: {file}");
+        assert!(!file.contains(symbols), "{arguments:?}: {file}");
+    }
+}

@@ -34,7 +34,7 @@ fn once_reports_that_its_time_limit_passed() {
     let log = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(
-        log.contains("after 5s not everything due was done"),
+        log.contains("not everything due was done within 5s"),
         "{log}"
     );
     assert!(log.contains("--for"), "{log}");

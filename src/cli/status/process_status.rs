@@ -116,18 +116,15 @@ impl ProcessStatus {
                 since,
                 is_orderly: false,
             } => format!(
-                "rekeyd is NOT running; it crashed or was killed {} or later",
+                "rekeyd is NOT running; it crashed or was killed, and was last active {}",
                 moment(since)
             ),
             Self::RanOnce(run) => {
                 let end = match &run.ended_at {
                     Some(at) => format!("ended {}", moment(at)),
-                    None => "did not end in order".to_owned(),
+                    None => format!("started {} and did not finish", moment(&run.started_at)),
                 };
-                format!(
-                    "rekeyd is not running; the last `rekeyd once` started {} and {end}",
-                    moment(&run.started_at)
-                )
+                format!("rekeyd is not running; the last `rekeyd once` {end}")
             }
             Self::NeverRan => "rekeyd is not running".to_owned(),
         }

@@ -32,7 +32,7 @@ pub(crate) struct StatusReport {
     /// The problems that affect all keys, worst first.
     pub(crate) problems: Vec<String>,
     /// Whether one of them stops rotations.
-    is_blocked: bool,
+    pub(super) is_blocked: bool,
     /// The keys that are configured, and those whose credentials still live.
     pub(crate) keys: Vec<KeyStatus>,
     /// The ledger, if there is one.

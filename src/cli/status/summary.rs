@@ -48,7 +48,7 @@ fn row(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
     let age = created_at.map(|at| duration::to_human_text(time::until(at, now)));
     vec![
         status.key.to_string().into(),
-        state_cell(status, screen, now),
+        state_cell(status, screen),
         credential
             .map_or("none".to_owned(), |credential| credential.id.to_string())
             .into(),
@@ -60,7 +60,7 @@ fn row(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
 }
 
 /// Returns the state with its symbol, and the end of a pause.
-pub(crate) fn state_cell(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Cell {
+pub(crate) fn state_cell(status: &KeyStatus, screen: &Screen) -> Cell {
     let word = status.state_word();
     let tone = match word {
         "healthy" => Tone::Good,
@@ -70,9 +70,9 @@ pub(crate) fn state_cell(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
     };
     let until = status.pause.as_ref().and_then(|(pause, _)| pause.until);
     let text = match until.filter(|_| word == "paused") {
+        // On a terminal, the line below the table has it.
         Some(until) if screen.width.is_none() => format!("paused until {}", time::to_text(until)),
-        Some(until) => format!("paused, ends {}", screen.time(until, now)),
-        None => word.to_owned(),
+        Some(_) | None => word.to_owned(),
     };
     Cell::with_symbol(&text, tone, screen)
 }
@@ -110,6 +110,9 @@ pub(crate) fn revocation_text(
     now: Timestamp,
 ) -> Option<String> {
     let id = &rotation.credential.as_ref()?.id;
+    if rotation.hold(now).is_some() {
+        return Some(format!("{id}, on hold"));
+    }
     Some(match rotation.revoke_after {
         Some(at) if screen.times == TimeStyle::Exact => {
             format!("{id} until {}", time::to_text(at))
@@ -125,7 +128,7 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
     let mut lines = Vec::new();
     if let Some(problem) = &status.problem {
         let at = status.problem_at;
-        let at = at.map(|at| format!(" ({})", screen.moment(at, now)));
+        let at = at.map(|at| format!(" {}", screen.parenthesis(at, now)));
         lines.push(format!("{problem}{}", at.unwrap_or_default()));
     }
     lines.extend(status.leaks.iter().map(|(_, _, line)| line.clone()));

@@ -1,0 +1,211 @@
+use std::collections::BTreeMap;
+
+use super::key_status::{KeyStatus, key_status};
+use super::process_status::ProcessStatus;
+use super::recorded_status::RecordedStatus;
+use super::report::StatusReport;
+use super::summary::summary;
+use crate::cli::golden::{
+    TERMINAL, assert_fits, assert_golden, at, credential_id, delivery, now, on_each_screen,
+    rotation, settings,
+};
+use crate::core::ids::{KeyName, RotationId};
+use crate::core::lifecycle::Phase;
+use crate::core::state::{DeliveryState, KeyState, LastCurrent, Pause, Rotation};
+use crate::ledger::{LastRun, OperatorRecord, SchedulingCommand};
+
+/// Returns the state of a key with these live rotations, of which the last is the newest.
+pub(crate) fn state(key: &str, live: Vec<Rotation>) -> KeyState {
+    let newest = live.last();
+    let current = live.iter().find(|one| one.phase == Phase::Current);
+    KeyState {
+        sequence: newest.map_or(0, |newest| newest.sequence),
+        newest_phase: newest.map(Rotation::phase_as_newest),
+        last_current: current.map(|current| LastCurrent {
+            sequence: current.sequence,
+            is_revoked: false,
+        }),
+        counts_from: newest.map(|newest| newest.started_at),
+        live,
+        ..KeyState::unknown(KeyName::new(key).unwrap())
+    }
+}
+
+fn operator(reason: &str) -> OperatorRecord {
+    OperatorRecord {
+        at: at("2026-11-24T09:30:00Z"),
+        by: Some("uid 0".to_owned()),
+        reason: Some(reason.to_owned()),
+    }
+}
+
+/// Returns a rotated key with a credential in its overlap, both sinks of which have the
+/// current secret.
+pub(crate) fn rotated() -> KeyState {
+    let settings = settings();
+    let mut retired = rotation(
+        "billing-exporter",
+        1,
+        Phase::Retired,
+        "2026-11-16T02:00:00Z",
+    );
+    retired.revoke_after = Some(at("2026-11-25T02:00:00Z"));
+    let mut current = rotation(
+        "billing-exporter",
+        2,
+        Phase::Current,
+        "2026-11-23T02:00:00Z",
+    );
+    current.current_at = Some(at("2026-11-23T02:00:05Z"));
+    let sinks = settings.keys[0].sinks.iter();
+    current.deliveries = sinks
+        .map(|sink| delivery(sink.id.clone(), DeliveryState::Accepted, None))
+        .collect();
+    state("billing-exporter", vec![retired, current])
+}
+
+/// Returns the statuses of the sample's keys in these states.
+pub(crate) fn statuses(states: Vec<KeyState>) -> Vec<KeyStatus> {
+    statuses_with(states, &RecordedStatus::default())
+}
+
+/// Returns them with what else the ledger has.
+fn statuses_with(states: Vec<KeyState>, recorded: &RecordedStatus) -> Vec<KeyStatus> {
+    let settings = settings();
+    let mut states: BTreeMap<_, _> = states
+        .into_iter()
+        .map(|state| (state.key.clone(), state))
+        .collect();
+    let keys = settings.keys.iter().filter_map(|key| {
+        let state = states.remove(&key.name)?;
+        Some(key_status(key, state, recorded, now()))
+    });
+    keys.collect()
+}
+
+fn report(process: ProcessStatus, problem: Option<&str>, keys: Vec<KeyStatus>) -> StatusReport {
+    StatusReport {
+        process,
+        problems: problem.map(str::to_owned).into_iter().collect(),
+        is_blocked: problem.is_some(),
+        keys,
+        ledger: None,
+    }
+}
+
+fn running() -> ProcessStatus {
+    ProcessStatus::Running {
+        holder: "rekeyd run (process 4711)".to_owned(),
+        problem: None,
+    }
+}
+
+fn rendered(title: &str, report: &StatusReport) -> String {
+    assert_fits(&table_of(report));
+    on_each_screen(title, |screen| {
+        let table = summary(&report.keys, screen, now());
+        format!("{}{table}", report.head(&screen, now()))
+    })
+}
+
+/// Returns the table without the sentences below it.
+fn table_of(report: &StatusReport) -> String {
+    let text = summary(&report.keys, TERMINAL, now());
+    let is_note = |line: &&str| {
+        let mut keys = report.keys.iter();
+        keys.any(|status| line.starts_with(&format!("{}: ", status.key)))
+    };
+    let lines: Vec<_> = text.lines().take_while(|line| !is_note(line)).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn tables_match_the_golden_file() {
+    let stopped = |is_orderly| ProcessStatus::Stopped {
+        since: at("2026-11-24T10:55:00Z"),
+        is_orderly,
+    };
+    let mut failing = state("deploy", Vec::new());
+    failing.attempt = 2;
+    failing.last_error = Some(
+        "sink file: cannot write /etc/deploy: read-only file system; hint: add it to the unit's \
+         ReadWritePaths="
+            .to_owned(),
+    );
+    failing.retry_at = Some(at("2026-11-24T12:05:00Z"));
+    let failed_at = [(failing.key.clone(), at("2026-11-24T11:59:20Z"))];
+    let failures = RecordedStatus {
+        failed_at: BTreeMap::from(failed_at),
+        ..RecordedStatus::default()
+    };
+    let mut held = rotated();
+    held.live[0].hold_until = Some(at("2026-12-24T00:00:00Z"));
+    let holds = RecordedStatus {
+        holds: BTreeMap::from([(RotationId::new([1; 8]), operator("an audit"))]),
+        ..RecordedStatus::default()
+    };
+    let mut current = rotation("reports", 3, Phase::Current, "2026-11-24T00:00:00Z");
+    let sink = settings().keys[2].sinks[0].id.clone();
+    current.deliveries = vec![delivery(sink, DeliveryState::Accepted, None)];
+    let mut paused = state("reports", vec![current]);
+    paused.pause = Some(Pause {
+        from: at("2026-11-24T09:30:00Z"),
+        until: Some(at("2026-12-24T00:00:00Z")),
+    });
+    let pauses = RecordedStatus {
+        pauses: BTreeMap::from([(paused.key.clone(), operator("freeze"))]),
+        ..RecordedStatus::default()
+    };
+    let new = state("reports", Vec::new());
+    let ran_once = ProcessStatus::RanOnce(LastRun {
+        command: SchedulingCommand::Once,
+        started_at: at("2026-11-24T11:00:00Z"),
+        ended_at: Some(at("2026-11-24T11:00:07Z")),
+    });
+    let problem = "cannot reach the provider at api.openai.com: host name not found";
+    let all = [
+        rendered(
+            "healthy",
+            &report(running(), None, statuses(vec![rotated()])),
+        ),
+        rendered(
+            "failing",
+            &report(
+                running(),
+                None,
+                statuses_with(vec![rotated(), failing], &failures),
+            ),
+        ),
+        rendered(
+            "held",
+            &report(running(), None, statuses_with(vec![held], &holds)),
+        ),
+        rendered(
+            "paused",
+            &report(
+                running(),
+                None,
+                statuses_with(vec![rotated(), paused], &pauses),
+            ),
+        ),
+        rendered("new", &report(ran_once, None, statuses(vec![new]))),
+        rendered(
+            "condition",
+            &report(running(), Some(problem), statuses(vec![rotated()])),
+        ),
+        rendered(
+            "stopped",
+            &report(stopped(true), None, statuses(vec![rotated()])),
+        ),
+        rendered(
+            "killed",
+            &report(stopped(false), None, statuses(vec![rotated()])),
+        ),
+        rendered(
+            "no keys",
+            &report(ProcessStatus::NeverRan, None, Vec::new()),
+        ),
+    ];
+    assert_golden("status", &all.concat());
+    assert!(all[0].contains(credential_id(2).as_str()));
+}
