@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
+use crate::ledger::idle_writer::IdleWriter;
 
 /// The disk of a simulation, which injects faults.
 #[async_trait]
@@ -18,4 +19,14 @@ pub trait FaultInjector: Send + Sync {
     /// Runs within each transaction that records changes of a key, with the computed
     /// state and the state that is read back.
     fn after_record(&self, computed: &KeyState, read: &KeyState);
+
+    /// Returns a writer of an earlier process that has the ledger open, if one was kept.
+    fn take_writer(&self) -> Option<IdleWriter> {
+        None
+    }
+
+    /// Keeps the writer of a process that has ended.
+    fn keep_writer(&self, writer: IdleWriter) {
+        drop(writer);
+    }
 }

@@ -392,11 +392,20 @@ fn configure_and_migrate(
     // The data that undoes one operation of a batch is small, and needs no file. The
     // temporary data of a migration, before this, is as large as the ledger.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    begin_process(connection, options, now)
+}
+
+/// Records who writes the ledger from now on.
+pub(super) fn begin_process(
+    connection: &Connection,
+    options: &LedgerOptions,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     identity::bind(
         connection,
         now,
         &options.identity,
-        host,
+        options.host.id.as_deref(),
         &options.configuration,
     )?;
     // The conditions of an earlier process do not apply to this one. An error is ignored,

@@ -82,7 +82,15 @@ impl Ledger {
         now: Timestamp,
         driver: WriterDriver,
     ) -> Result<Self, LedgerError> {
-        Self::start(path, open::open(path, None, options, now)?, driver, false)
+        let idle = match &driver {
+            WriterDriver::TaskWithFaults(disk) => disk.take_writer(),
+            WriterDriver::Thread | WriterDriver::Task => None,
+        };
+        let ledger = match idle {
+            Some(idle) => idle.reopen(options, now)?,
+            None => open::open(path, None, options, now)?,
+        };
+        Self::start(path, ledger, driver, false)
     }
 
     /// Opens an empty ledger in memory, for tests; its writer is a task.

@@ -9,6 +9,7 @@ use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::{MAX_BATCH_SIZE, WriteOperation, reply_all, run_transaction};
+use crate::ledger::kept_writer::KeptWriter;
 use crate::ledger::open::OpenLedger;
 use crate::ledger::writer_message::WriterMessage;
 
@@ -122,15 +123,18 @@ fn execute(mut ledger: OpenLedger, task: WriterTask) -> Option<OpenLedger> {
 
 /// As [`run_as_task`], on a disk that may fail.
 pub(super) async fn run_with_faults(
-    mut ledger: OpenLedger,
+    ledger: OpenLedger,
     mut mailbox: Mailbox,
     disk: Arc<dyn FaultInjector>,
 ) {
-    while let Some(task) = mailbox.next().await {
+    let mut kept = KeptWriter::new(ledger, Arc::clone(&disk));
+    while let Some(task) = mailbox.next().await
+        && let Some(ledger) = &mut kept.ledger
+    {
         let mut operations = match task {
             WriterTask::Commit(operations) => operations,
             WriterTask::CheckFiles(reply) => {
-                reply_check(&mut ledger, reply);
+                reply_check(ledger, reply);
                 continue;
             }
             WriterTask::CheckRoom(reply) => {
@@ -138,7 +142,9 @@ pub(super) async fn run_with_faults(
                 continue;
             }
             WriterTask::PagesChecked(_) | WriterTask::MarkDamaged(_) => continue,
-            WriterTask::Close(reply) => return close(ledger, reply),
+            WriterTask::Close(reply) => {
+                return kept.ledger.take().map_or((), |ledger| close(ledger, reply));
+            }
         };
         let outcome = match disk.before_transaction().await {
             Ok(()) => {

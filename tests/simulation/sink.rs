@@ -8,7 +8,7 @@ use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::{FileNote, KeyState};
-use rekeyd::ledger::{FaultInjector, LedgerError};
+use rekeyd::ledger::{FaultInjector, IdleWriter, LedgerError};
 use rekeyd::sink::{
     Acceptance, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
     SinkError, SinkProblem, TargetContent,
@@ -226,6 +226,14 @@ impl FaultInjector for SimDisk {
 
     fn after_record(&self, computed: &KeyState, read: &KeyState) {
         self.world.compare_states(computed, read);
+    }
+
+    fn take_writer(&self) -> Option<IdleWriter> {
+        self.world.take_writer()
+    }
+
+    fn keep_writer(&self, writer: IdleWriter) {
+        self.world.keep_writer(writer);
     }
 }
 

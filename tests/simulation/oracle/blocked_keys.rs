@@ -25,7 +25,10 @@ impl BlockedKeys {
             let Some(state) = engine.state(&name).filter(|_| !key.hangs()) else {
                 continue;
             };
-            let is_due = state.open_rotation().is_none()
+            let has_reason =
+                state.last_error.is_some() || !engine.active_conditions_of(&name).is_empty();
+            let is_due = !has_reason
+                && state.open_rotation().is_none()
                 && match engine.pending_rotation(&name) {
                     None | Some(PendingRotation::AfterPause) => false,
                     Some(
@@ -34,9 +37,7 @@ impl BlockedKeys {
                         | PendingRotation::InAnotherProcess,
                     ) => true,
                 };
-            let has_reason =
-                state.last_error.is_some() || !engine.active_conditions_of(&name).is_empty();
-            if !is_due || has_reason {
+            if !is_due {
                 self.0.remove(key.name);
                 continue;
             }

@@ -28,6 +28,11 @@ use crate::world::SimWorld;
 /// The number of credentials of one key that may live at once.
 pub(crate) const MAX_LIVE_CREDENTIALS: usize = 6;
 
+thread_local! {
+    /// Parsing takes as long as a rotation.
+    static PARSED_SCHEDULE: Schedule = Schedule::parse(SCHEDULE, TimeZone::UTC).unwrap();
+}
+
 /// The parts of a process that stay the same under another configuration.
 pub(super) struct SimProcess {
     world: Arc<SimWorld>,
@@ -66,7 +71,7 @@ impl SimProcess {
     }
 
     fn managed_key(&self, key: &KeySpec) -> ManagedKey {
-        let schedule = Schedule::parse(SCHEDULE, TimeZone::UTC).unwrap();
+        let schedule = PARSED_SCHEDULE.with(Schedule::clone);
         let sinks = key
             .sinks
             .iter()

@@ -1,42 +1,40 @@
 //! The ledger's files and their backup.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
-use rusqlite::Connection;
-use tempfile::TempDir;
+use rekeyd::ledger::IdleWriter;
 
 use super::SimWorld;
+use super::ledger_folder::empty_ledger;
 
 /// The suffixes of SQLite's files.
 const FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 impl SimWorld {
     pub(crate) fn ledger_path(&self) -> PathBuf {
-        self.dir.path().join("ledger.db")
+        self.files.ledger_path()
     }
 
     fn backup_path(&self) -> PathBuf {
-        self.dir.path().join("backup.db")
+        self.files.path("backup.db")
     }
 
     /// Writes an empty ledger if there is none. Calls `create` once in the test's process,
     /// since that takes longer than a rotation.
     pub(crate) fn install_empty_ledger(&self, create: impl FnOnce(&Path)) {
-        static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
-        if self.ledger_path().exists() {
-            return;
+        let path = self.ledger_path();
+        if !path.exists() {
+            let bytes = empty_ledger(&self.files.path("first.db"), create);
+            std::fs::write(path, bytes).unwrap();
         }
-        let bytes = EMPTY.get_or_init(|| {
-            create(&self.backup_path());
-            let connection = Connection::open(self.backup_path()).unwrap();
-            connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-                .unwrap();
-            drop(connection);
-            std::fs::read(self.backup_path()).unwrap()
-        });
-        std::fs::write(self.ledger_path(), bytes).unwrap();
+    }
+
+    pub(crate) fn take_writer(&self) -> Option<IdleWriter> {
+        self.files.take_writer()
+    }
+
+    pub(crate) fn keep_writer(&self, writer: IdleWriter) {
+        self.files.keep_writer(writer);
     }
 
     pub(super) fn back_up_ledger(&self) {
@@ -44,24 +42,15 @@ impl SimWorld {
     }
 
     pub(super) fn remove_ledger(&self) {
+        self.files.discard();
         remove_database(&self.ledger_path());
     }
 
     /// Replaces the ledger by its backup.
     pub(super) fn restore_ledger(&self) {
+        self.files.discard();
         copy_database(&self.backup_path(), &self.ledger_path());
     }
-}
-
-/// Creates a temporary folder, in memory if possible: it need not survive a restart.
-pub(super) fn memory_tempdir() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir()
-        && let Ok(dir) = tempfile::tempdir_in(memory)
-    {
-        return dir;
-    }
-    tempfile::tempdir().unwrap()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -1,11 +1,10 @@
 //! Read-only queries of the ledger beside the engine.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use rekeyd::core::state::KeyState;
 use rekeyd::ledger::{HistoryFilter, LedgerReader};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::SimWorld;
 use super::credentials::key_of_label;
@@ -13,8 +12,7 @@ use super::credentials::key_of_label;
 impl SimWorld {
     /// Calls `read` with a read-only connection to the ledger.
     pub(crate) fn read_ledger<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
-        let mut reader = self.ledger_reader.lock().unwrap();
-        read(reader.get_or_insert_with(|| open_read_only(&self.ledger_path())))
+        self.files.read(read)
     }
 
     /// Returns every label in the ledger.
@@ -78,8 +76,4 @@ impl SimWorld {
     pub(crate) fn has_compared_states(&self) -> bool {
         self.state().compared_states > 0
     }
-}
-
-fn open_read_only(path: &Path) -> Connection {
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }

@@ -12,6 +12,7 @@ mod credentials;
 mod fault_plan;
 mod leaks;
 mod ledger_files;
+mod ledger_folder;
 mod ledger_view;
 mod livelock;
 mod operations;
@@ -27,14 +28,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rekeyd::core::time;
-use rusqlite::Connection;
-use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::clock::ClockError;
 use self::credentials::LateCreate;
 use self::leaks::Leak;
+use self::ledger_folder::LentFiles;
 use self::livelock::WorkCounters;
 use self::shared_credentials::SharedAdoption;
 use self::sinks::{LateDelivery, SinkState};
@@ -62,9 +62,7 @@ pub(crate) struct SimWorld {
     crash_signal: Notify,
     /// Signals that an operator's action waits in [`SimWorld::take_operator_actions`].
     pub(crate) operator_acted: Notify,
-    /// The open connection of [`SimWorld::read_ledger`].
-    ledger_reader: Mutex<Option<Connection>>,
-    dir: TempDir,
+    files: LentFiles,
 }
 
 struct WorldState {
@@ -160,8 +158,7 @@ impl SimWorld {
             start_time,
             crash_signal: Notify::new(),
             operator_acted: Notify::new(),
-            ledger_reader: Mutex::new(None),
-            dir: ledger_files::memory_tempdir(),
+            files: LentFiles::take(),
         })
     }
 

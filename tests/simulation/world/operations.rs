@@ -81,7 +81,6 @@ impl SimWorld {
     /// Applies the fault for which the process died, before the next process starts.
     pub(crate) fn apply_pending_fault(&self) {
         let fault = self.state().pending_fault.take();
-        *self.ledger_reader.lock().unwrap() = None;
         match fault {
             Some(SimFault::LedgerLoss) => self.remove_ledger(),
             Some(SimFault::LedgerRestore) => self.restore_ledger(),

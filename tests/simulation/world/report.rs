@@ -37,6 +37,9 @@ impl SimWorld {
     /// Returns the report, and removes it from the world.
     pub(crate) fn take_report(&self) -> SimReport {
         let mut state = self.state();
+        if !state.violations.is_empty() {
+            self.files.discard();
+        }
         SimReport {
             operations: std::mem::take(&mut state.operations),
             created: state
