@@ -75,6 +75,12 @@ pub(crate) enum FalseAnswer {
     EarlierSecret,
     /// The id of a credential that somebody else created, and nothing is created.
     NothingCreated,
+    /// The id of a live credential of another key.
+    OtherKeyId,
+    /// The secret of a live credential of another key.
+    OtherKeySecret,
+    /// The time of creation of a credential of long ago.
+    EarlierTime,
 }
 
 /// The actions of an operator.
@@ -164,6 +170,13 @@ impl SimOperation {
     }
 }
 
+/// The answers to creates for which a scenario needs several keys, or none is in doubt.
+pub(crate) const ANSWERS_OF_OTHERS: [SimFault; 3] = [
+    SimFault::FalseAnswer(FalseAnswer::OtherKeyId),
+    SimFault::FalseAnswer(FalseAnswer::OtherKeySecret),
+    SimFault::FalseAnswer(FalseAnswer::EarlierTime),
+];
+
 /// Returns every fault; one that several operations have is repeated.
 pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     let operations = [
@@ -182,7 +195,11 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     let specific = operations
         .into_iter()
         .flat_map(|operation| operation.faults().iter().copied());
-    specific.chain(EVENTS).chain([SimFault::FileRestore])
+    let others = ANSWERS_OF_OTHERS.into_iter();
+    specific
+        .chain(EVENTS)
+        .chain([SimFault::FileRestore])
+        .chain(others)
 }
 
 impl SimFault {

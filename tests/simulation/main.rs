@@ -27,7 +27,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use batch::{check_all, parallelism, print_trace, run_fixed, single_fault_plans};
-use fault::{OperatorAction, SimFault};
+use fault::{ANSWERS_OF_OTHERS, OperatorAction, SimFault, SimOperation};
 use name_form::NameForm;
 use redaction::RedactionForm;
 use rng::SeededRng;
@@ -118,6 +118,30 @@ fn simulation_of_redactions_of_every_form() {
         let plans: Vec<_> = plans.chain(twice).collect();
         check_all(&scenario, &plans);
         eprintln!("{form:?}: {} simulations", plans.len());
+    }
+}
+
+/// Answers to creates show the id or the secret of another key's credential, or a time of
+/// long ago, and the process dies soon after.
+#[test]
+fn simulation_of_answers_about_other_keys() {
+    for scenario in [scenario::large(), scenario::sharing()] {
+        let operations = run_fixed(&scenario, &Vec::new(), false).operations;
+        let creates = operations.iter().enumerate();
+        let creates = creates.filter(|(_, operation)| **operation == SimOperation::Create);
+        let plans = creates.flat_map(|(at, _)| {
+            ANSWERS_OF_OTHERS.into_iter().flat_map(move |answer| {
+                let alone = vec![PlannedFault::once(at, answer)];
+                let crashes = (at + 1..at + 7).map(move |later| {
+                    let crash = PlannedFault::once(later, SimFault::CrashBefore);
+                    vec![PlannedFault::once(at, answer), crash]
+                });
+                [alone].into_iter().chain(crashes)
+            })
+        });
+        let plans: Vec<_> = plans.collect();
+        check_all(&scenario, &plans);
+        eprintln!("{} simulations", plans.len());
     }
 }
 

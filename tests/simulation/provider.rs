@@ -20,7 +20,6 @@ use rekeyd::provider::{
 };
 
 use crate::fault::{FalseAnswer, SimFault, SimOperation};
-use crate::scenario::SinkKind;
 use crate::world::{BOOTSTRAP_SECRET, SimCredential, SimWorld};
 
 /// The age of a stale list.
@@ -190,11 +189,19 @@ impl Provider for SimProvider {
         if let Some(answer) = answer {
             let other = self.world.other_credential(label, answer);
             match answer {
-                FalseAnswer::UnmanagedId | FalseAnswer::EarlierId | FalseAnswer::NothingCreated => {
+                FalseAnswer::UnmanagedId
+                | FalseAnswer::EarlierId
+                | FalseAnswer::OtherKeyId
+                | FalseAnswer::NothingCreated => {
                     response.metadata.id = CredentialId::new(other.id);
                 }
+                FalseAnswer::EarlierTime => {
+                    response.metadata.created_at = Some(other.created_at);
+                }
                 FalseAnswer::OtherName => response.name = Some(other.name),
-                FalseAnswer::OwnSecret | FalseAnswer::EarlierSecret => {
+                FalseAnswer::OwnSecret
+                | FalseAnswer::EarlierSecret
+                | FalseAnswer::OtherKeySecret => {
                     response.secret = Some(Secret::new(other.secret));
                 }
             }
@@ -320,12 +327,7 @@ pub(crate) struct SelfCredentialFile(pub(crate) Arc<SimWorld>);
 #[async_trait]
 impl CredentialSource for SelfCredentialFile {
     async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
-        let keys = &self.0.scenario.keys;
-        let location = keys.iter().find_map(|key| {
-            let mut sinks = key.sinks.iter();
-            let sink = sinks.find(|sink| sink.kind == SinkKind::SelfCredential)?;
-            Some((key.name.to_owned(), sink.name.to_owned()))
-        });
+        let location = self.0.scenario.own_file();
         let content = location.and_then(|location| self.0.sink_content(&location));
         let secret = Secret::new(content.unwrap_or_else(|| BOOTSTRAP_SECRET.to_owned()));
         (vec![("file".to_owned(), secret)], Vec::new())

@@ -74,6 +74,17 @@ pub(crate) struct Scenario {
     pub(crate) names: NameForm,
 }
 
+impl Scenario {
+    /// Returns the key and sink of the file from which rekeyd reads its own credential.
+    pub(crate) fn own_file(&self) -> Option<(String, String)> {
+        self.keys.iter().find_map(|key| {
+            let mut sinks = key.sinks.iter();
+            let sink = sinks.find(|sink| sink.kind == SinkKind::SelfCredential)?;
+            Some((key.name.to_owned(), sink.name.to_owned()))
+        })
+    }
+}
+
 fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
     SinkSpec {
         name,

@@ -122,6 +122,18 @@ impl EqualEnd {
     }
 }
 
+/// Checks that this process has not seen the secret of an answer before.
+///
+/// # Errors
+/// [`AnswerProblem::OwnSecret`] or [`AnswerProblem::EarlierSecret`].
+pub fn check_origin(origin: SecretOrigin) -> Result<(), AnswerProblem> {
+    match origin {
+        SecretOrigin::Own => Err(AnswerProblem::OwnSecret),
+        SecretOrigin::Created => Err(AnswerProblem::EarlierSecret),
+        SecretOrigin::Unknown => Ok(()),
+    }
+}
+
 /// Why an answer to a create cannot be true.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerProblem {
@@ -258,11 +270,7 @@ impl From<SecretTextError> for AnswerProblem {
 /// [`AnswerProblem`] if the answer cannot be true: the create counts as unclear.
 pub fn check_create_answer(answer: &CreateAnswer<'_>) -> Result<LabelMatch, AnswerProblem> {
     let id = answer.id;
-    match answer.origin {
-        SecretOrigin::Own => return Err(AnswerProblem::OwnSecret),
-        SecretOrigin::Created => return Err(AnswerProblem::EarlierSecret),
-        SecretOrigin::Unknown => {}
-    }
+    check_origin(answer.origin)?;
     if let Some(key) = &answer.recorded_for {
         let (id, key) = (id.clone(), key.clone());
         return Err(AnswerProblem::Recorded { id, key });

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::core::change::{Change, RevokedDuplicate, Transition};
 use crate::core::creation_time::existed_before;
+use crate::core::decide::create_answer::check_origin;
 use crate::core::decide::created_times::remove_impossible_times;
 use crate::core::decide::revocation::RevocationReason;
 use crate::core::ids::{CredentialId, Label, RotationId};
@@ -79,6 +80,15 @@ impl Worker {
         // has it, and an adoption waits.
         let _lock = self.lock_credential(&created.metadata.id).await?;
         let checked = self.check_answer(rotation, label, &created).await?;
+        let checked = checked.and_then(|matched| {
+            // Another key's answer with this secret may have been believed meanwhile. Nothing
+            // waits from here until the secret is recorded.
+            let secret = created.secret.as_ref();
+            secret.map_or(Ok(()), |secret| {
+                check_origin(self.services.provider.origin(secret))
+            })?;
+            Ok(matched)
+        });
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.answer = None;
         }

@@ -53,7 +53,11 @@ impl SimCredential {
 impl SimWorld {
     /// Records the secret that rekeyd authenticates with.
     pub(crate) fn record_own_secret(&self, secret: &str) {
-        self.state().own_secret = Some(secret.to_owned());
+        let mut state = self.state();
+        if state.own_secret.as_deref() != Some(secret) {
+            state.own_secret = Some(secret.to_owned());
+            state.check_own_secret();
+        }
     }
 
     /// Returns the credential whose id, secret or name a false answer to the create of this
@@ -70,10 +74,16 @@ impl SimWorld {
                         && other.name != label.as_str()
                         && key_of_label(&other.name) == key
                 }
-                FalseAnswer::OwnSecret => Some(&other.secret) == state.own_secret.as_ref(),
-                FalseAnswer::UnmanagedId | FalseAnswer::OtherName | FalseAnswer::NothingCreated => {
-                    other.id == BOOTSTRAP_ID
+                FalseAnswer::OtherKeyId | FalseAnswer::OtherKeySecret => {
+                    !other.unmanaged
+                        && other.deleted_at.is_none()
+                        && key_of_label(&other.name) != key
                 }
+                FalseAnswer::OwnSecret => Some(&other.secret) == state.own_secret.as_ref(),
+                FalseAnswer::UnmanagedId
+                | FalseAnswer::OtherName
+                | FalseAnswer::EarlierTime
+                | FalseAnswer::NothingCreated => other.id == BOOTSTRAP_ID,
             })
             .collect();
         others.sort_by_key(|other| other.created_at);
@@ -136,6 +146,10 @@ impl SimWorld {
         }
         credential.deleted_at = Some(now);
         let credential = credential.clone();
+        if !self.has_row_of(&credential) {
+            let name = &credential.name;
+            state.record_violation(format!("{name} is deleted, and no row is of it"));
+        }
         if credential.secret == own_secret {
             let name = &credential.name;
             state.record_violation(format!(

@@ -7,7 +7,7 @@ use rekeyd::ledger::{HistoryFilter, LedgerReader};
 use rusqlite::Connection;
 
 use super::SimWorld;
-use super::credentials::key_of_label;
+use super::credentials::{SimCredential, key_of_label};
 
 impl SimWorld {
     /// Calls `read` with a read-only connection to the ledger.
@@ -50,6 +50,16 @@ impl SimWorld {
     pub(super) fn has_record_of(&self, id: &str) -> bool {
         let sql = "SELECT 1 FROM history WHERE credential_id = ?1";
         self.read_ledger(|ledger| ledger.prepare_cached(sql).unwrap().exists([id]).unwrap())
+    }
+
+    /// Returns whether the ledger has a row of this credential: its own, or that of its
+    /// label, of which a provider may have made two credentials.
+    pub(super) fn has_row_of(&self, credential: &SimCredential) -> bool {
+        let sql = "SELECT 1 FROM history WHERE credential_id = ?1 OR label = ?2";
+        self.read_ledger(|ledger| {
+            let mut query = ledger.prepare_cached(sql).unwrap();
+            query.exists([&credential.id, &credential.name]).unwrap()
+        })
     }
 
     /// Returns the names of the active conditions in the ledger.

@@ -87,6 +87,8 @@ struct WorldState {
     sinks: BTreeMap<SinkLocation, SinkState>,
     /// The secret that rekeyd last authenticated with.
     own_secret: Option<String>,
+    /// The file of rekeyd's own credential, if a key replaces it.
+    own_file: Option<SinkLocation>,
     /// The secrets that somebody wrote into the file of rekeyd's own credential.
     restored_secrets: BTreeSet<String>,
     operator_actions: Vec<OperatorAction>,
@@ -135,6 +137,7 @@ impl SimWorld {
             late_deliveries: Vec::new(),
             sinks: BTreeMap::new(),
             own_secret: None,
+            own_file: scenario.own_file(),
             restored_secrets: BTreeSet::new(),
             operator_actions: Vec::new(),
             shared_adoptions: Vec::new(),

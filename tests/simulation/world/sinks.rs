@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rekeyd::core::state::FileNote;
 use rekeyd::core::time;
 
+use super::credentials::key_of_label;
 use super::{SimWorld, WorldState};
 use crate::scenario::{SinkKind, SinkSpec};
 
@@ -99,7 +100,7 @@ impl WorldState {
         let mut sinks = self
             .sinks
             .iter()
-            .filter(|(location, _)| is_own_file(location));
+            .filter(|(location, _)| self.is_own_file(location));
         let Some((location, sink)) = sinks.next() else {
             return;
         };
@@ -133,6 +134,32 @@ impl WorldState {
                 }
             }
         }
+    }
+
+    /// Checks that no sink but the file of rekeyd's own credential holds what rekeyd
+    /// authenticates with.
+    pub(super) fn check_own_secret(&mut self) {
+        let Some(own) = &self.own_secret else { return };
+        let mut sinks = self.sinks.iter();
+        let holder = sinks.find(|(location, sink)| {
+            sink.content.as_ref() == Some(own) && !self.is_own_file(location)
+        });
+        if let Some(location) = holder.map(|(location, _)| location.clone()) {
+            self.record_violation(format!("{location:?} holds what rekeyd authenticates with"));
+        }
+    }
+
+    /// Returns whether this is the file of rekeyd's own credential.
+    fn is_own_file(&self, location: &SinkLocation) -> bool {
+        self.own_file.as_ref() == Some(location)
+    }
+
+    /// Returns whether a secret belongs to a credential of this key, or to one that a person
+    /// created.
+    fn is_of_key(&self, secret: &str, key: &str) -> bool {
+        let mut credentials = self.credentials.values();
+        let found = credentials.find(|credential| credential.secret == secret);
+        found.is_some_and(|found| found.unmanaged || key_of_label(&found.name) == key)
     }
 
     /// Applies the late deliveries that are due.
@@ -179,9 +206,10 @@ impl WorldState {
         if let Some(replaced) = sink.content.replace(secret.to_owned()) {
             sink.replaced.push((replaced, at));
         }
-        if self.own_secret.as_deref() == Some(secret) && !is_own_file(location) {
+        self.check_own_secret();
+        if self.is_own_file(location) && !self.is_of_key(secret, &location.0) {
             self.record_violation(format!(
-                "{location:?} receives what rekeyd authenticates with"
+                "{location:?} receives a secret of another key, for rekeyd to authenticate with"
             ));
         }
         let may_be_revoked = self.immediately_revoked_keys.contains(&location.0)
@@ -193,11 +221,6 @@ impl WorldState {
             self.record_violation(format!("{location:?} receives a revoked credential"));
         }
     }
-}
-
-/// Returns whether this is the file of rekeyd's own credential.
-fn is_own_file((_, sink): &SinkLocation) -> bool {
-    sink == "self"
 }
 
 /// Returns the locations of what a sink's consumers use: the sink, and the cache of a
