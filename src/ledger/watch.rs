@@ -27,6 +27,9 @@ pub(super) struct FileWatch {
     size: u64,
     /// The number of its pages at that time, those in the log included.
     page_count: i64,
+    /// The length of the log's index. SQLite has it mapped, so that a look at a page that
+    /// was cut off ends the process (SIGBUS).
+    index_size: u64,
     /// The ledger and its log after the last commit or checkpoint of this process.
     own_stamps: [FileStamp; 2],
     /// The content of the ledger without its log.
@@ -64,8 +67,9 @@ impl FileWatch {
         descriptor: File,
     ) -> Result<Self, LedgerError> {
         let found = files_of_sqlite(path).map(|path| (look_at(&path), path));
-        let [(ledger, _), (log, _), _] = &found;
+        let [(ledger, _), (log, _), (index, index_path)] = &found;
         let own_stamps = [stamp_of(path, ledger)?, stamp_of(path, log)?];
+        let index_size = stamp_of(index_path, index)?.size;
         let mut files = Vec::new();
         for (metadata, path) in found {
             let FileStamp { device, inode, .. } = stamp_of(&path, &metadata)?;
@@ -84,6 +88,7 @@ impl FileWatch {
             main: MainFile::new(path, descriptor, connection, own_stamps[1].size == 0)?,
             content: OwnContent::new(path, connection)?,
             own_stamps,
+            index_size,
             damage: None,
         })
     }
@@ -105,6 +110,8 @@ impl FileWatch {
                 Err(error) => return Err(cannot_open(&file.path, &error)),
             }
         }
+        // Before SQLite looks at the index.
+        self.check_index(stamps[2].size)?;
         self.check_size(stamps[0].size, connection)?;
         if let Err(damage) = self.main.check() {
             return Err(self.mark(damage));
@@ -141,6 +148,17 @@ impl FileWatch {
     /// Returns what is known to be in the ledger, for a transaction.
     pub(super) fn content(&mut self) -> &mut OwnContent {
         &mut self.content
+    }
+
+    /// Checks that the log's index was not cut: SQLite only lengthens it while the ledger is
+    /// open.
+    fn check_index(&mut self, size: u64) -> Result<(), LedgerError> {
+        if size < self.index_size {
+            let path = self.files[2].path.clone();
+            return Err(self.mark(LedgerDamage::Truncated(path)));
+        }
+        self.index_size = size;
+        Ok(())
     }
 
     /// Checks that the ledger lost no pages. `VACUUM` makes it shorter, and says so.

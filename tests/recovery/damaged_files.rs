@@ -30,7 +30,7 @@ struct Damage {
     expected: &'static str,
 }
 
-const DAMAGES: [Damage; 21] = [
+const DAMAGES: [Damage; 23] = [
     Damage {
         name: "all files are removed",
         script: "rm -f ledger.db ledger.db-wal ledger.db-shm ledger.db.lock ledger.db.checkpoint",
@@ -90,6 +90,16 @@ const DAMAGES: [Damage; 21] = [
         name: "the index is replaced",
         script: "cp ledger.db-shm copy; mv copy ledger.db-shm",
         expected: "ledger.db-shm was replaced",
+    },
+    Damage {
+        name: "the index is emptied",
+        script: ": > ledger.db-shm",
+        expected: "ledger.db-shm became shorter",
+    },
+    Damage {
+        name: "the index loses its end",
+        script: "truncate -s -1 ledger.db-shm",
+        expected: "ledger.db-shm became shorter",
     },
     Damage {
         name: "the ledger is cut to one page",
