@@ -30,7 +30,8 @@ pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
         return Err(cannot_write(target, &ErrorKind::AlreadyExists.into()));
     }
     if is_beside(path, target) {
-        let reason = "SQLite and rekeyd would take it for a file of the ledger; give another path";
+        let reason =
+            "SQLite and rekeyd would take it for a file of the ledger; hint: use another path";
         return Err(cannot_write(target, &Error::other(reason)));
     }
     read_only::check_exists(path)?;
@@ -84,7 +85,7 @@ pub(super) fn cannot_write(target: &Path, error: &Error) -> LedgerError {
     LedgerError::Copy {
         path: target.to_owned(),
         reason: if error.kind() == ErrorKind::AlreadyExists {
-            "it exists; give the path of a new file".to_owned()
+            "it already exists; hint: use the path of a new file".to_owned()
         } else {
             error.to_string()
         },

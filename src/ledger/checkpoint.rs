@@ -107,9 +107,9 @@ impl Checkpoints {
         self.next_pages = pages.saturating_add(self.max_pages / 4);
         let result = self.run(connection, "PASSIVE");
         match &result {
-            Err(error) if !self.has_failed => tracing::warn!(
-                "cannot copy the ledger's log into the ledger: {error}; trying again"
-            ),
+            Err(error) if !self.has_failed => {
+                tracing::warn!("cannot checkpoint the ledger: {error}; retrying")
+            }
             Ok(_) | Err(_) => {}
         }
         self.has_failed = result.is_err();
@@ -163,7 +163,7 @@ impl Checkpoints {
             _ => Ok(()),
         });
         if let Err(error) = result {
-            tracing::warn!("cannot copy the ledger's log into the ledger: {error}");
+            tracing::warn!("cannot checkpoint the ledger: {error}");
         }
     }
 }

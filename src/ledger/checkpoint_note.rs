@@ -79,13 +79,13 @@ pub(super) enum ForeignReason {
     #[error("the ledger is missing or empty")]
     NoLedger,
     /// Another file has the ledger's name.
-    #[error("the ledger is another file")]
+    #[error("another file has the ledger's name")]
     OtherFile,
     /// Nothing says which file the log belongs to.
-    #[error("the note of its checkpoints is missing")]
+    #[error("the record of its checkpoints is missing")]
     NoNote,
     /// The ledger changed after the last checkpoint.
-    #[error("another program wrote the ledger")]
+    #[error("another program wrote to the ledger")]
     WrittenByOther,
 }
 

@@ -32,9 +32,10 @@ pub fn copy_to_memory(path: &Path) -> Result<Vec<u8>, LedgerError> {
         if size > MAX_BYTES {
             return Err(LedgerError::Open {
                 path: path.to_owned(),
-                reason: "it is too large to be shown by the control socket; ask as root or as \
-                         rekeyd's user"
-                    .to_owned(),
+                reason:
+                    "it is too large to read through the control socket; hint: run this as root \
+                         or as rekeyd's user"
+                        .to_owned(),
             });
         }
         let mut content = connection.serialize(MAIN_DB)?.to_vec();

@@ -15,10 +15,10 @@ pub enum LedgerDamage {
     #[error("{} became shorter", .0.display())]
     Truncated(PathBuf),
     /// Another content was written over it.
-    #[error("another program wrote over {}, and it holds less than rekeyd wrote", .0.display())]
+    #[error("another program overwrote {}, which has lost rows that rekeyd wrote", .0.display())]
     Overwritten(PathBuf),
     /// Content of another time is in it.
-    #[error("another program put other content into {}, which lacks the newest rows that rekeyd \
+    #[error("another program put older content into {}, which lacks the newest rows that rekeyd \
              wrote", .0.display())]
     Older(PathBuf),
     /// The content is not what was written.

@@ -10,8 +10,8 @@ use crate::ledger::damage::LedgerDamage;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     /// Another process is the writer.
-    #[error("cannot become the writer of {}: {holder} holds it; \
-             stop it first, or ask it to do this", .path.display())]
+    #[error("the ledger {} is in use by {holder}; hint: stop that process first, or let it do \
+             this", .path.display())]
     Locked {
         /// The ledger.
         path: PathBuf,
@@ -19,7 +19,7 @@ pub enum LedgerError {
         holder: String,
     },
     /// The lock file cannot be created or opened.
-    #[error("cannot open the lock file {}: {reason}; rekeyd must be able to write in that folder", .path.display())]
+    #[error("cannot open the lock file {}: {reason}; hint: let rekeyd write to its folder", .path.display())]
     LockFile {
         /// The lock file.
         path: PathBuf,
@@ -27,8 +27,8 @@ pub enum LedgerError {
         reason: String,
     },
     /// The file system has no file locks.
-    #[error("cannot lock {}: {reason}; hint: its file system has no file locks (NFS?); put the \
-             ledger on a local disk", .path.display())]
+    #[error("cannot lock {}: {reason}; hint: put the ledger on a local disk, because this file \
+             system has no file locks", .path.display())]
     LocksUnsupported {
         /// The file.
         path: PathBuf,
@@ -36,8 +36,9 @@ pub enum LedgerError {
         reason: String,
     },
     /// A newer rekeyd wrote the ledger.
-    #[error("the ledger {} has version {found_version}, and this rekeyd knows versions up to {supported_version}; \
-             install the newer rekeyd again: a ledger is never taken back", .path.display())]
+    #[error("the ledger {} has version {found_version}, but this rekeyd supports only versions up \
+             to {supported_version}; hint: install the newer rekeyd again, because a ledger cannot \
+             be downgraded", .path.display())]
     NewerVersion {
         /// The ledger.
         path: PathBuf,
@@ -47,8 +48,8 @@ pub enum LedgerError {
         supported_version: i64,
     },
     /// An earlier release wrote the ledger, and a reader does not migrate it.
-    #[error("the ledger {} was written by rekeyd {release}; `rekeyd run` or `rekeyd once` migrates \
-             it, and keeps the former file as {}", .path.display(), .kept_path.display())]
+    #[error("the ledger {} is that of rekeyd {release}; hint: `rekeyd run` or `rekeyd once` \
+             migrates it and keeps the old file as {}", .path.display(), .kept_path.display())]
     NotMigrated {
         /// The ledger.
         path: PathBuf,
@@ -68,7 +69,7 @@ pub enum LedgerError {
         reason: String,
     },
     /// The copy of a ledger before its migration cannot be written.
-    #[error("cannot write {}, which is to keep the former ledger: {reason}", .path.display())]
+    #[error("cannot write {}, the copy of the ledger before its migration: {reason}", .path.display())]
     KeptFile {
         /// The path of the copy.
         path: PathBuf,
@@ -84,8 +85,8 @@ pub enum LedgerError {
         reason: String,
     },
     /// The ledger belongs to another provider or organization.
-    #[error("the ledger {} belongs to {recorded}, and the configuration names {configured}; \
-             set base-url and organization back, or give this provider a ledger of its own", .path.display())]
+    #[error("the ledger {} belongs to {recorded}, but the configuration names {configured}; hint: \
+             restore base-url and organization, or give this provider its own ledger", .path.display())]
     IdentityMismatch {
         /// The ledger.
         path: PathBuf,
@@ -95,9 +96,9 @@ pub enum LedgerError {
         configured: String,
     },
     /// The ledger was last written with another configuration, and this one names none.
-    #[error("the ledger {} is that of the configuration {}, and {} names no ledger: it may be \
-             another organization's; give this file a `[ledger] path` of its own, or write that \
-             path into it if both are to share the ledger", .path.display(), .recorded.display(), .configured.display())]
+    #[error("the ledger {} was last used with {}, and {} sets no `[ledger] path`; it may belong to \
+             another organization; hint: give this configuration its own ledger, or set that path \
+             in it to share the ledger", .path.display(), .recorded.display(), .configured.display())]
     OtherConfiguration {
         /// The ledger.
         path: PathBuf,
@@ -107,21 +108,22 @@ pub enum LedgerError {
         configured: PathBuf,
     },
     /// Another host wrote the ledger last.
-    #[error("the ledger {} was last written on another machine; if that one has stopped for good, \
-             `rekeyd run --take-over` makes it this one's; two machines with one ledger revoke \
-             each other's keys", .path.display())]
+    #[error("the ledger {} was last written on another machine, and two machines with one ledger \
+             revoke each other's keys; hint: if the other machine has stopped for good, run \
+             `rekeyd run --take-over`", .path.display())]
     OtherHost {
         /// The ledger.
         path: PathBuf,
     },
     /// The file is no SQLite database.
-    #[error("{} is not a ledger: it is no SQLite database; move it away or correct [ledger] path", .path.display())]
+    #[error("{} is not a ledger, because it is not an SQLite database; hint: move it away, or \
+             correct [ledger] path", .path.display())]
     NotADatabase {
         /// The file.
         path: PathBuf,
     },
     /// The ledger does not exist, and a reader does not create it.
-    #[error("there is no ledger at {}; `rekeyd run` makes it", .path.display())]
+    #[error("no ledger at {}; hint: `rekeyd run` creates it", .path.display())]
     NotFound {
         /// Its path.
         path: PathBuf,
@@ -135,9 +137,10 @@ pub enum LedgerError {
         reason: String,
     },
     /// The log beside the ledger may belong to another file.
-    #[error("the log beside the ledger {} may not belong to it: {reason}; the log may hold the \
-             only record of a live credential, so do not remove it; hint: if a copy was put \
-             there, set the log aside: {set_aside}{}; `rekeyd restore` puts a backup back",
+    #[error("the log beside the ledger {} may not belong to it: {reason}; do not remove the log, \
+             because it may hold the only record of a live credential; hint: if somebody copied a \
+             ledger there, set the log aside: {set_aside}{}; to restore a backup, use `rekeyd \
+             restore`",
             .path.display(), keep_advice(.keep.as_deref()))]
     ForeignLog {
         /// The ledger.
@@ -150,7 +153,7 @@ pub enum LedgerError {
         keep: Option<String>,
     },
     /// The disk has no room for what the ledger writes.
-    #[error("{} has no room for {kibibytes} KiB, which the ledger needs: {reason}", .folder.display())]
+    #[error("{} has less than the {kibibytes} KiB of free space that the ledger needs: {reason}", .folder.display())]
     NoRoom {
         /// The folder of the ledger.
         folder: PathBuf,
@@ -160,10 +163,10 @@ pub enum LedgerError {
         reason: String,
     },
     /// The files of the open ledger changed.
-    #[error("the files of the ledger {} changed under rekeyd: {damage}; nothing more is sent to \
-             the provider; hint: stop rekeyd, put the newest backup back with `rekeyd restore \
-             PATH`, and start it: it reports what the backup lacks as lookalikes, to adopt or to \
-             revoke", .path.display())]
+    #[error("the files of the ledger {} changed while rekeyd was using them: {damage}; rekeyd sends \
+             nothing more to the provider; hint: stop rekeyd, restore the newest backup with \
+             `rekeyd restore PATH`, and start it; it then reports the credentials that the backup \
+             lacks as lookalikes, for you to adopt or revoke", .path.display())]
     Damaged {
         /// The ledger.
         path: PathBuf,
@@ -171,19 +174,22 @@ pub enum LedgerError {
         damage: LedgerDamage,
     },
     /// The note of the last checkpoint cannot be written.
-    #[error("cannot note the ledger's last checkpoint: {0}")]
+    #[error("cannot record the ledger's last checkpoint: {0}")]
     CheckpointNote(String),
     /// The ledger has content that rekeyd never writes.
-    #[error("the ledger says what rekeyd never writes: {0}; restore it from a backup")]
+    #[error(
+        "the ledger has content that rekeyd never writes: {0}; hint: restore the newest backup \
+             with `rekeyd restore PATH`"
+    )]
     Corrupt(String),
     /// A change that the key's state does not allow.
     #[error("cannot record a change: {0}")]
     Rejected(#[from] ApplyError),
     /// The database failed to read or write.
-    #[error("cannot write the ledger: {0}")]
+    #[error("cannot read or write the ledger: {0}")]
     Database(DatabaseError),
     /// SQLite ended the transaction of this change because of another one.
-    #[error("cannot write the ledger: a change beside this one ended the transaction ({0})")]
+    #[error("cannot write the ledger: another change in the same transaction failed ({0})")]
     BatchAborted(String),
     /// The writer has stopped, because the process ends.
     #[error("cannot write the ledger: its writer has stopped")]
@@ -241,7 +247,7 @@ impl LedgerError {
 
 fn keep_advice(command: Option<&str>) -> String {
     let advice =
-        command.map(|command| format!("; if not, copy the log into the ledger: {command}"));
+        command.map(|command| format!("; otherwise copy the log into the ledger: {command}"));
     advice.unwrap_or_default()
 }
 

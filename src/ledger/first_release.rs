@@ -54,7 +54,7 @@ pub(super) fn migrate(
     former_version: i64,
 ) -> Result<(), LedgerError> {
     tracing::info!(
-        "migrating the ledger {} of rekeyd {RELEASE}; a million rotations take two minutes",
+        "migrating the ledger {} of rekeyd {RELEASE} (about 2 min per million rotations)",
         path.display()
     );
     let kept = kept_file::keep(connection, path, RELEASE)
@@ -65,7 +65,7 @@ pub(super) fn migrate(
         .map_err(|error| into_migration_error(path, &error))?;
     tracing::info!(
         "migrated the ledger {} from version {former_version} of rekeyd {RELEASE} to version {}; \
-         the former ledger is kept as {}",
+         kept the old ledger as {}",
         path.display(),
         version::FIRST_VERSION,
         kept.path().display()
@@ -206,7 +206,7 @@ fn check_copy(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
             transaction.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if expected != copied {
             return Err(LedgerError::Corrupt(format!(
-                "{expected} rows in {former}, and {copied} in {table}"
+                "{former} has {expected} rows, but {table} has {copied}"
             )));
         }
     }

@@ -113,7 +113,7 @@ fn take_room(mut file: &File, room: u64) -> Result<(), Error> {
 /// Returns what to look at when a file of the ledger cannot be written.
 #[must_use]
 pub fn disk_advice() -> String {
-    let advice = "see whether its disk is full or read-only";
+    let advice = "check whether its disk is full or read-only";
     match getrlimit(Resource::Fsize).current {
         None => advice.to_owned(),
         Some(limit) => format!(

@@ -106,7 +106,7 @@ pub(super) fn run_transaction(
         // The first error is reported. If the rollback fails too, the next BEGIN reports
         // the open transaction.
         if let Err(error) = connection.execute_batch("ROLLBACK") {
-            tracing::error!(%error, "cannot roll back a failed transaction of the ledger");
+            tracing::error!(%error, "cannot roll back a failed transaction in the ledger");
         }
     }
     result

@@ -23,12 +23,8 @@ pub struct LedgerIdentity {
 impl std::fmt::Display for LedgerIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.organization.as_str() {
-            "" => write!(formatter, "{} without an organization", self.provider),
-            organization => write!(
-                formatter,
-                "{} with the organization {organization}",
-                self.provider
-            ),
+            "" => write!(formatter, "{} (no organization)", self.provider),
+            organization => write!(formatter, "{} (organization {organization})", self.provider),
         }
     }
 }

@@ -70,7 +70,7 @@ fn write_copy(connection: &Connection, target: &Path) -> Result<(), LedgerError>
     create_private(target).map_err(|error| io_error(target, &error))?;
     let name = target
         .to_str()
-        .ok_or_else(|| io_error(target, &io::Error::other("its path is not UTF-8")))?;
+        .ok_or_else(|| io_error(target, &io::Error::other("its path is not valid UTF-8")))?;
     connection.execute("VACUUM main INTO ?1", [name])?;
     let synced = File::open(target).and_then(|file| file.sync_all());
     synced.map_err(|error| io_error(target, &error))?;

@@ -25,13 +25,13 @@ const OTHERS: u32 = 0o077;
 
 /// The reason why a read-only file cannot be opened.
 pub(super) const READ_ONLY_REASON: &str =
-    "it or its folder is read-only; rekeyd must be able to write both";
+    "it or its folder is read-only; hint: let rekeyd write to both";
 
 /// The reason why a folder cannot be opened as a ledger.
-pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; give the path of a file";
+pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; hint: use the path of a file";
 
 /// The reason why a device, a pipe or a socket cannot be used.
-const NO_REGULAR_FILE_REASON: &str = "it is no regular file";
+const NO_REGULAR_FILE_REASON: &str = "it is not a regular file";
 
 /// The file systems on which `flock` locks the whole file as `fcntl` does (`flock(2)`):
 /// NFS, SMB in its three versions, and 9p.

@@ -106,7 +106,7 @@ impl WriterLock {
             .map_err(|error| lock_file_error(&self.ledger, &error))?;
         self.lock_file = lock_file;
         tracing::warn!(
-            "the lock file {} was removed or replaced; made and locked it again",
+            "the lock file {} was removed or replaced; created and locked it again",
             path.display()
         );
         Ok(())
@@ -134,7 +134,7 @@ impl WriterLock {
         {
             return Some(read_holder(&mut file));
         }
-        is_inode_held(ledger).then(|| format!("{UNKNOWN_HOLDER}, whose lock file was removed,"))
+        is_inode_held(ledger).then(|| format!("{UNKNOWN_HOLDER} (its lock file was removed)"))
     }
 
     /// Returns whether a process holds the ledger's inode and no process its lock file: a
@@ -190,7 +190,7 @@ fn acquire_inode(ledger: &Path) -> Result<(File, bool), LedgerError> {
         {
             LockContention::Uncontended => {}
             LockContention::Writer => {
-                let holder = format!("{UNKNOWN_HOLDER}, whose lock file was removed,");
+                let holder = format!("{UNKNOWN_HOLDER} (its lock file was removed)");
                 return Err(locked(ledger, holder));
             }
             LockContention::Reader => {

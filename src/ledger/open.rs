@@ -474,7 +474,7 @@ fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
         Some(ErrorCode::DatabaseCorrupt) => LedgerError::Open {
             path,
             reason: format!(
-                "it is damaged ({error}); hint: put the newest backup back with `rekeyd restore \
+                "it is damaged ({error}); hint: restore the newest backup with `rekeyd restore \
                  PATH`"
             ),
         },
@@ -484,8 +484,7 @@ fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
         },
         Some(ErrorCode::CannotOpen) => LedgerError::Open {
             path,
-            reason: "SQLite cannot open the file; rekeyd must be able to write it and its folder"
-                .to_owned(),
+            reason: "SQLite cannot open it; hint: let rekeyd write to it and its folder".to_owned(),
         },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerError::Locked {
             path,

@@ -301,7 +301,7 @@ fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
         .execute([MAX_NOTIFICATIONS])?;
     if discarded > 0 {
         tracing::error!(
-            "{discarded} notices were given up: {MAX_NOTIFICATIONS} newer ones wait to be told"
+            "dropped the {discarded} oldest notifications: {MAX_NOTIFICATIONS} newer ones are waiting"
         );
     }
     Ok(())

@@ -89,7 +89,7 @@ impl PageCheck {
         let thread = std::thread::Builder::new().name("ledger-check".to_owned());
         if let Err(error) = thread.spawn(move || check.run(written)) {
             state.is_running = false;
-            tracing::debug!(%error, "cannot check the pages of the ledger");
+            tracing::debug!(%error, "cannot start the integrity check of the ledger");
         }
     }
 
@@ -115,7 +115,7 @@ impl PageCheck {
             Ok(result) => Err(result),
             Err(error) if is_damage(&error) => Err(error.to_string()),
             Err(error) => {
-                tracing::debug!(%error, "cannot check the pages of the ledger");
+                tracing::debug!(%error, "cannot check the integrity of the ledger");
                 return;
             }
         };

@@ -64,7 +64,7 @@ pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
     LedgerError::Open {
         path: path.to_owned(),
         reason: format!(
-            "the folder {} does not exist; make it",
+            "folder {} does not exist; hint: create it",
             parent_directory(path).display()
         ),
     }

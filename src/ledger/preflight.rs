@@ -102,7 +102,9 @@ pub fn check_usable(
 fn check_file_access(file: &Path, is_writer: bool) -> Result<(), Error> {
     let (checked, access) = match file.metadata() {
         Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
-        Ok(metadata) if !metadata.is_file() => return Err(Error::other("it is no regular file")),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(Error::other("it is not a regular file"));
+        }
         Ok(_) => (file.to_owned(), Access::READ_OK | Access::WRITE_OK),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = parent_directory(&resolve_link(file)).to_owned();

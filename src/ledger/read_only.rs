@@ -27,12 +27,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
         }),
         LedgerVersion::Empty => Err(LedgerError::Open {
             path: path.to_owned(),
-            reason: "rekeyd has recorded nothing in it yet; `rekeyd run` or `rekeyd once` does"
-                .to_owned(),
+            reason: "it is empty; hint: start `rekeyd run` or `rekeyd once` first".to_owned(),
         }),
         LedgerVersion::Supported(_) => Err(LedgerError::Open {
             path: path.to_owned(),
-            reason: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
+            reason: "it is of an older version; hint: `rekeyd run` migrates it".to_owned(),
         }),
     }
 }

@@ -50,7 +50,7 @@ impl LedgerReader {
         if LedgerVersion::read(&connection, path)? != LedgerVersion::CURRENT {
             return Err(LedgerError::Open {
                 path: path.to_owned(),
-                reason: "the running rekeyd is of another version; ask with its program".to_owned(),
+                reason: "the running rekeyd has another version; hint: use the same version for this command".to_owned(),
             });
         }
         Ok(Self {

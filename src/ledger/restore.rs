@@ -81,7 +81,7 @@ fn copy_source(
     // SQLite does not say why it cannot open a file.
     if let Err(error) = open_regular(source) {
         let advice = if error.kind() == ErrorKind::PermissionDenied {
-            "; the user who restores it must be able to read it"
+            "; hint: let the user who restores it read it"
         } else {
             ""
         };
@@ -90,17 +90,17 @@ fn copy_source(
     let is_ledger =
         |present: fs::Metadata| (present.dev(), present.ino()) == (found.dev(), found.ino());
     if ledger.metadata().is_ok_and(is_ledger) {
-        let error = Error::other("it is the ledger itself; give the path of a backup");
+        let error = Error::other("it is the ledger itself; hint: use the path of a backup");
         return Err(unusable(&error));
     }
     let (connection, version) = open_source(source)?;
     if version == LedgerVersion::Empty {
-        return Err(unusable(&Error::other("it holds no ledger")));
+        return Err(unusable(&Error::other("it contains no ledger")));
     }
     // The copy is checked completely; then nothing in it is malformed.
     copy_database(&connection, new).map_err(|error| {
         if matches!(error, LedgerError::Corrupt(_) | LedgerError::Database(_)) {
-            unusable(&Error::other(format!("it cannot be copied ({error})")))
+            unusable(&Error::other(format!("cannot copy it ({error})")))
         } else {
             error
         }

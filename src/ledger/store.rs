@@ -125,7 +125,7 @@ impl Ledger {
                     .spawn(move || run_on_thread(ledger, mailbox))
                     .map_err(|error| LedgerError::Open {
                         path: path.to_owned(),
-                        reason: format!("no thread for its writer: {error}"),
+                        reason: format!("cannot start a thread for its writer: {error}"),
                     })?;
             }
             WriterDriver::Task => {

@@ -26,7 +26,7 @@ pub const SCHEMA_VERSION: i64 = FIRST_VERSION - 1 + MIGRATIONS.len() as i64;
 
 /// The reason why a database of another program cannot be opened.
 const NOT_A_LEDGER_REASON: &str =
-    "it is a database of something else; give the ledger a file of its own";
+    "it is the database of another program; hint: give the ledger its own file";
 
 /// The version of a file that this rekeyd can write or migrate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub(super) fn check_references(transaction: &Transaction<'_>) -> Result<(), Ledg
         Some(table) => {
             let table: String = table;
             Err(LedgerError::Corrupt(format!(
-                "a row of {table} refers to a row that is missing"
+                "a row of {table} refers to a missing row"
             )))
         }
     }

@@ -138,7 +138,7 @@ impl FileWatch {
         match checked.map_err(|error| self.mark_if_damaged(error)) {
             Err(error) if !matches!(error, LedgerError::Damaged { .. }) => {
                 // The next transaction fails, too, and is reported.
-                tracing::debug!(%error, "cannot compare the ledger with what was committed");
+                tracing::debug!(%error, "cannot compare the ledger with the last commit");
                 Ok(())
             }
             checked => checked,

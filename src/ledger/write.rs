@@ -222,7 +222,7 @@ impl Writer<'_> {
             .query_row([rotation.as_str(), self.key.as_str()], |row| row.get(0))
             .optional()?;
         let row = found.ok_or_else(|| {
-            LedgerError::Corrupt(format!("no rotation {rotation} of the key {}", self.key))
+            LedgerError::Corrupt(format!("no rotation {rotation} of key {}", self.key))
         })?;
         self.row_ids.push((rotation.clone(), row));
         Ok(row)
@@ -234,7 +234,7 @@ impl Writer<'_> {
         }
         let key = self.key;
         Err(LedgerError::Corrupt(format!(
-            "{changed} rows of one {table} of the key {key} are as they were read"
+            "{changed} rows of {table} for the key {key} matched, not one"
         )))
     }
 }
@@ -332,7 +332,7 @@ mod tests {
         record(&connection, &before, std::slice::from_ref(&last)).unwrap();
         let error = record(&connection, &before, &[last]).unwrap_err();
         assert!(
-            error.to_string().contains("0 rows of one rotation"),
+            error.to_string().contains("0 rows of rotation for"),
             "{error}"
         );
         assert!(error.is_content_error());
@@ -348,7 +348,7 @@ mod tests {
             })
         };
         let error = record(&connection, &unknown(), &[backoff()]).unwrap_err();
-        assert!(error.to_string().contains("0 rows of one key"), "{error}");
+        assert!(error.to_string().contains("0 rows of key for"), "{error}");
         record(&connection, &before, &[backoff()]).unwrap();
     }
 

@@ -14,6 +14,14 @@ use crate::core::loopback::is_loopback_name;
 /// answered (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// The failure to find the addresses of a name.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot resolve the host name: {}", .0.to_string().trim_start_matches(LOOKUP_PREFIX))]
+struct LookupError(io::Error);
+
+/// What the standard library puts before the resolver's words.
+const LOOKUP_PREFIX: &str = "failed to lookup address information: ";
+
 /// Returns the addresses of a name or of an address in text. Names of the
 /// loopback are not looked up: whoever answers for them would get what is sent
 /// in plain http.
@@ -21,9 +29,12 @@ pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     if is_loopback_name(host) {
         return Ok(loopback_addresses(port).to_vec());
     }
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    let addresses = tokio::net::lookup_host((host, port)).await;
+    let addresses: Vec<_> = addresses
+        .map_err(|error| io::Error::new(error.kind(), LookupError(error)))?
+        .collect();
     if addresses.is_empty() {
-        let message = "the name has no address";
+        let message = "the host name has no address";
         return Err(io::Error::new(io::ErrorKind::NotFound, message));
     }
     Ok(addresses)

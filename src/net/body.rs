@@ -22,16 +22,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// The body is longer than [`MAX_BODY_SIZE`].
-    #[error("the answer is longer than {} KiB", MAX_BODY_SIZE / 1024)]
+    #[error("the response is longer than {} KiB", MAX_BODY_SIZE / 1024)]
     TooLong,
     /// The body is compressed, although no request accepts that.
     #[error(
-        "the answer is in the encoding {0}, which rekeyd did not ask for; see what stands between \
-         here and the server"
+        "the response is encoded as {0}, which rekeyd did not request; hint: check any proxy in \
+         between"
     )]
     Encoded(String),
     /// The connection broke, or timed out.
-    #[error("the answer broke off: {0}")]
+    #[error("the response ended early: {0}")]
     Interrupted(String),
 }
 

@@ -42,22 +42,22 @@ pub enum CaFileError {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaProblem {
     /// The path is that of a folder, a device or a FIFO.
-    #[error("it is not a regular file; name a file with certificates in PEM form")]
+    #[error("it is not a regular file; hint: use a file with certificates in PEM format")]
     NotRegular,
     /// It is too long.
-    #[error("it is longer than {} MiB; name a file with the certificates alone", MAX_FILE_SIZE / 1024 / 1024)]
+    #[error("it is longer than {} MiB; hint: use a file with nothing but certificates", MAX_FILE_SIZE / 1024 / 1024)]
     TooLong,
     /// It is not text, and not a certificate in DER.
-    #[error("it is {0}; write the certificates in PEM form, as UTF-8")]
+    #[error("it is {0}; hint: save the certificates in PEM format, as UTF-8")]
     OtherEncoding(&'static str),
     /// It has no certificate.
     #[error(
-        "it has no certificate; it must have at least one -----BEGIN CERTIFICATE----- with its \
-         -----END CERTIFICATE-----"
+        "it contains no certificate; hint: a certificate in PEM format begins with \
+         -----BEGIN CERTIFICATE-----"
     )]
     Empty,
     /// It has something else than certificates.
-    #[error("it has {found}; run: {command}")]
+    #[error("it contains {found}; hint: {command}")]
     OtherObject {
         /// What it has.
         found: &'static str,
@@ -65,13 +65,13 @@ pub enum CaProblem {
         command: &'static str,
     },
     /// A certificate does not end.
-    #[error("its certificate {number} has no -----END CERTIFICATE-----")]
+    #[error("certificate {number} in it has no -----END CERTIFICATE----- line")]
     NoEnd {
         /// The number of the certificate, from 1.
         number: usize,
     },
     /// A certificate is not base64.
-    #[error("its certificate {number} is damaged: {source}")]
+    #[error("certificate {number} in it is damaged: {source}")]
     NotBase64 {
         /// The number of the certificate, from 1.
         number: usize,
@@ -79,7 +79,7 @@ pub enum CaProblem {
         source: base64::DecodeError,
     },
     /// A certificate cannot be read.
-    #[error("its certificate {number} cannot be trusted: {source:?}")]
+    #[error("certificate {number} in it is not valid: {source:?}")]
     NotCertificate {
         /// The number of the certificate, from 1.
         number: usize,
@@ -125,7 +125,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(CaProblem::OtherEncoding("UTF-16")),
         _ => {
             let text = std::str::from_utf8(bytes)
-                .map_err(|_| CaProblem::OtherEncoding("not text in UTF-8"))?;
+                .map_err(|_| CaProblem::OtherEncoding("not UTF-8 text"))?;
             parse_pem(text.trim_start_matches(BYTE_ORDER_MARK))?
         }
     };
@@ -183,19 +183,19 @@ fn decode(number: usize, encoded: &str) -> Result<CertificateDer<'static>, CaPro
 fn describe_object(label: &str) -> Option<CaProblem> {
     let (found, command) = match label {
         "TRUSTED CERTIFICATE" => (
-            "a certificate in OpenSSL's own form",
+            "a certificate in OpenSSL's own format",
             "openssl x509 -in FILE -out NEW",
         ),
         "PKCS7" | "CMS" => (
-            "certificates in the form PKCS #7",
+            "certificates in PKCS #7 format",
             "openssl pkcs7 -in FILE -print_certs -out NEW",
         ),
         "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => (
-            "a request for a certificate and not the certificate",
+            "a certificate request instead of a certificate",
             "openssl x509 -req -in FILE -signkey KEY -out NEW",
         ),
         _ if label.ends_with("PRIVATE KEY") => (
-            "a private key and no certificate",
+            "a private key instead of a certificate",
             "openssl req -x509 -key FILE -out NEW -addext basicConstraints=critical,CA:FALSE",
         ),
         _ => return None,
@@ -253,34 +253,37 @@ mod tests {
             .flat_map(u16::to_le_bytes)
             .collect();
         for (bytes, expected) in [
-            (Vec::new(), "it has no certificate; it must"),
-            (b"nothing\n".to_vec(), "it has no certificate; it must"),
+            (Vec::new(), "it contains no certificate; hint:"),
+            (b"nothing\n".to_vec(), "it contains no certificate; hint:"),
             (
                 b"-----BEGIN CERTIFICATE".to_vec(),
-                "it has no certificate; it must",
+                "it contains no certificate; hint:",
             ),
             (
                 object("TRUSTED CERTIFICATE"),
-                "OpenSSL's own form; run: openssl x509",
+                "OpenSSL's own format; hint: openssl x509",
             ),
-            (object("PKCS7"), "PKCS #7; run: openssl pkcs7"),
+            (object("PKCS7"), "PKCS #7 format; hint: openssl pkcs7"),
             (
                 object("RSA PRIVATE KEY"),
-                "a private key and no certificate; run:",
+                "a private key instead of a certificate; hint: openssl",
             ),
-            (object("CERTIFICATE REQUEST"), "a request for a certificate"),
+            (object("CERTIFICATE REQUEST"), "a certificate request"),
             (
                 pem.as_bytes()[..200].to_vec(),
-                "certificate 1 has no -----END",
+                "certificate 1 in it has no -----END",
             ),
             (
                 pem.replacen("M", "*", 1).into_bytes(),
-                "certificate 1 is damaged",
+                "certificate 1 in it is damaged",
             ),
-            (der[..100].to_vec(), "certificate 1 cannot be trusted"),
-            ([&der[..], b"x"].concat(), "certificate 1 cannot be trusted"),
-            (utf16, "it is UTF-16; write"),
-            (b"\xe4".to_vec(), "it is not text in UTF-8"),
+            (der[..100].to_vec(), "certificate 1 in it is not valid"),
+            (
+                [&der[..], b"x"].concat(),
+                "certificate 1 in it is not valid",
+            ),
+            (utf16, "it is UTF-16; hint: save"),
+            (b"\xe4".to_vec(), "it is not UTF-8 text"),
         ] {
             let error = parse(&bytes).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");

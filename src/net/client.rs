@@ -31,7 +31,7 @@ pub enum ClientError {
     #[error(transparent)]
     Proxy(#[from] ProxyError),
     /// The library rejects the settings.
-    #[error("cannot set the HTTP client up: {}", error_text::describe(source))]
+    #[error("cannot set up the HTTP client: {}", error_text::describe(source))]
     Setup {
         /// The error of the library, without a URL.
         source: reqwest::Error,

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
+use crate::core::duration;
 use crate::net::proxy::{self, ProxyAddress, ProxyError};
 use crate::net::tls::{self, TlsError};
 use crate::net::{address, error_text};
@@ -20,7 +21,7 @@ use crate::net::{address, error_text};
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The connection took too long.
-    #[error("cannot connect to {host}: no answer within {limit:?}")]
+    #[error("cannot connect to {host}: timed out after {}", duration::to_text(*limit))]
     TimedOut {
         /// The host of the URL.
         host: String,
@@ -28,10 +29,10 @@ pub enum ConnectError {
         limit: Duration,
     },
     /// The URL has no host.
-    #[error("cannot connect: the URL names no host")]
+    #[error("cannot connect: the URL has no host")]
     NoHost,
     /// The URL has no port, and its scheme implies none.
-    #[error("cannot connect to {host}: the URL names no port")]
+    #[error("cannot connect to {host}: the URL has no port")]
     NoPort {
         /// The host of the URL.
         host: String,
@@ -40,7 +41,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Proxy(#[from] ProxyError),
     /// The proxy does not accept the connection.
-    #[error("cannot connect to the proxy {host}:{port}: {source}")]
+    #[error(
+        "cannot connect to the proxy {host}:{port}: {}",
+        error_text::explain_causes(source)
+    )]
     ProxyUnreachable {
         /// The host of the proxy.
         host: String,
@@ -50,7 +54,10 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The host does not accept the connection.
-    #[error("cannot connect to {host}:{port}: {source}")]
+    #[error(
+        "cannot connect to {host}:{port}: {}",
+        error_text::explain_causes(source)
+    )]
     Unreachable {
         /// The host of the URL.
         host: String,
@@ -63,7 +70,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The host cannot be the name in a certificate.
-    #[error("cannot use {host} as a TLS name: {source}")]
+    #[error("cannot use {host} as a TLS server name: {source}")]
     TlsName {
         /// The host of the URL.
         host: String,
@@ -73,7 +80,7 @@ pub enum ConnectError {
     /// The host does not speak TLS, or presents a certificate that is not
     /// trusted.
     #[error(
-        "the TLS handshake with {host} failed: {}",
+        "TLS handshake with {host} failed: {}",
         error_text::explain_causes(source)
     )]
     Handshake {
@@ -98,7 +105,7 @@ pub async fn check_connection(
     match tokio::time::timeout(timeout, try_connect(url, ca_file)).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(ConnectError::TimedOut {
-            host: url.host_str().unwrap_or("the target").to_owned(),
+            host: url.host_str().unwrap_or("the host").to_owned(),
             limit: timeout,
         }),
     }
@@ -273,7 +280,7 @@ mod tests {
         };
         let (outcome, ()) = tokio::join!(check_connection(&url, None, TIMEOUT), hang_up);
         let error = outcome.unwrap_err().to_string();
-        let expected = "the TLS handshake with 127.0.0.1 failed: ";
+        let expected = "TLS handshake with 127.0.0.1 failed: ";
         assert!(error.starts_with(expected), "{error}");
     }
 

@@ -1,13 +1,15 @@
-//! Descriptions of network errors that show no URL.
+//! Descriptions of network errors: the one cause that matters, and no URL.
 
 use std::error::Error;
+use std::io;
+use std::iter::successors;
 
 use rustls::{CertificateError, OtherError};
 
 use crate::core::redact;
 
-/// Describes why a request failed: the error and its causes, masked and without
-/// the URL, whose query may hold a secret.
+/// Describes why a request failed: its cause, masked and without the URL, whose query may
+/// hold a secret.
 #[must_use]
 pub fn explain(error: reqwest::Error) -> String {
     describe(&error.without_url())
@@ -15,45 +17,68 @@ pub fn explain(error: reqwest::Error) -> String {
 
 /// Describes an error as [`explain`] does, if it has no URL.
 pub(super) fn describe(error: &reqwest::Error) -> String {
-    // The library's own message names its internals.
     if error.is_timeout() {
         let message = if error.is_connect() {
-            "no connection in time"
+            "connection timed out"
         } else {
-            "no answer in time"
+            "timed out"
         };
         return message.to_owned();
     }
     explain_causes(error)
 }
 
-/// Describes an error and its causes, masked, with advice where there is any.
+/// Describes the cause of an error, masked, with a hint where there is one. Libraries
+/// wrap it in errors that name their own steps.
 pub(crate) fn explain_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = redact::sanitize(&chain(error));
-    let mut advice = advice_for(error);
-    let mut cause = error.source();
-    while let (None, Some(error)) = (advice, cause) {
-        advice = advice_for(error);
-        cause = error.source();
-    }
-    if let Some(advice) = advice {
-        text.push_str("; ");
-        text.push_str(advice);
-    }
-    text
+    let causes = || {
+        successors(Some(error), |error: &&(dyn Error + 'static)| {
+            (*error).source()
+        })
+    };
+    let described = causes().find_map(describe_cause);
+    let innermost = || causes().last().map(ToString::to_string);
+    redact::sanitize(&described.or_else(innermost).unwrap_or_default())
 }
 
-/// Returns what to do about an error of a connection, where its own words name
-/// the library's internals.
-fn advice_for(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    match tls_error(error) {
-        Some(rustls::Error::InvalidCertificate(problem)) => advice_for_certificate(problem),
-        Some(_) => None,
-        None => error
-            .downcast_ref::<hyper::Error>()
-            .filter(|error| error.is_parse_too_large())
-            .map(|_| "the head of the answer has more than 100 fields, or is too long"),
+/// Describes an error of TLS, of HTTP or of the system.
+fn describe_cause(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = tls_error(error) {
+        return Some(describe_tls(error));
     }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(match error.get_ref() {
+            Some(inner) => explain_inner(inner),
+            None => describe_io(error),
+        });
+    }
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if error.is_parse_too_large() {
+        Some("the response has more than 100 headers, or headers that are too long".to_owned())
+    } else if error.is_parse() {
+        Some("the response is not valid HTTP".to_owned())
+    } else if error.is_incomplete_message() {
+        Some("the server closed the connection".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Describes the error that an error of the system holds.
+fn explain_inner(inner: &(dyn Error + Send + Sync + 'static)) -> String {
+    match inner.downcast_ref::<io::Error>() {
+        Some(error) => explain_causes(error),
+        None => inner.to_string(),
+    }
+}
+
+/// Describes an error of the system in lower case, without its number.
+fn describe_io(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(characters).collect()
 }
 
 /// Returns the error of TLS that an error is, or holds. Libraries wrap one
@@ -77,39 +102,69 @@ pub(crate) fn rejects_certificate(error: &reqwest::Error) -> bool {
     false
 }
 
-// `CertificateError` is not our own enum.
+// Neither enum is our own.
 #[allow(clippy::wildcard_enum_match_arm)]
-fn advice_for_certificate(problem: &CertificateError) -> Option<&'static str> {
-    match problem {
-        CertificateError::UnknownIssuer => Some(
-            "nobody that is trusted here has issued its certificate; name its root with ca-file",
-        ),
-        CertificateError::Other(OtherError(other)) => {
-            match other.downcast_ref::<webpki::Error>()? {
-                webpki::Error::CaUsedAsEndEntity => Some(
-                    "its certificate is that of an authority (CA:TRUE), which no server may \
-                     present; make one for the server: openssl req -x509 -addext \
-                     basicConstraints=critical,CA:FALSE",
-                ),
-                _ => None,
-            }
+fn describe_tls(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(problem) = error else {
+        return format!("TLS error: {error}");
+    };
+    let text = match problem {
+        CertificateError::UnknownIssuer => {
+            "its certificate is not trusted (unknown issuer); hint: name the issuer's root \
+             certificate with ca-file"
         }
-        _ => None,
-    }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; hint: check this host's clock"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another host name"
+        }
+        CertificateError::Other(OtherError(other))
+            if matches!(
+                other.downcast_ref::<webpki::Error>(),
+                Some(webpki::Error::CaUsedAsEndEntity)
+            ) =>
+        {
+            "its certificate is that of a certificate authority (CA:TRUE), which no server may \
+             present; hint: make one for the server: openssl req -x509 -addext \
+             basicConstraints=critical,CA:FALSE"
+        }
+        _ => return format!("its certificate is not valid: {problem}"),
+    };
+    text.to_owned()
 }
 
-/// Joins an error and its causes, and leaves out repetitions.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // Many libraries repeat the cause's message in their own.
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error as libraries wrap it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("client error (Connect)")]
+    struct Wrapper(#[source] io::Error);
+
+    #[test]
+    fn only_the_cause_is_described() {
+        let refused = || io::Error::from_raw_os_error(111);
+        let expired = || rustls::Error::InvalidCertificate(CertificateError::Expired);
+        for (error, expected) in [
+            (refused(), "connection refused"),
+            (io::Error::other(refused()), "connection refused"),
+            (
+                io::Error::other(io::Error::other("no such host")),
+                "no such host",
+            ),
+            (
+                io::ErrorKind::UnexpectedEof.into(),
+                "unexpected end of file",
+            ),
+            (io::Error::other(expired()), "its certificate has expired"),
+        ] {
+            assert_eq!(explain_causes(&error), expected);
+            assert_eq!(explain_causes(&Wrapper(error)), expected);
         }
-        cause = error.source();
     }
-    text
 }

@@ -86,9 +86,9 @@ struct HangUp;
 /// The reason to make hyper close a connection without an answer.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 enum CloseReason {
-    #[error("the connection was closed to make way for another")]
+    #[error("closed the connection to make room for another")]
     Evicted,
-    #[error("the handler hangs up")]
+    #[error("the handler closed the connection")]
     HangUp,
 }
 

@@ -26,15 +26,15 @@ const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "soc
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// A variable is not UTF-8.
-    #[error("cannot read the proxy in ${variable}: it is not text in UTF-8")]
+    #[error("cannot read the proxy in ${variable}: it is not UTF-8 text")]
     NotText {
         /// The variable.
         variable: &'static str,
     },
     /// A variable is no URL.
     #[error(
-        "cannot read the proxy in ${variable}: {reason}; write it as http://HOST:PORT or \
-         socks5h://HOST:PORT, or unset the variable"
+        "cannot read the proxy in ${variable}: {reason}; hint: set it to http://HOST:PORT or \
+         socks5h://HOST:PORT, or unset it"
     )]
     NotUrl {
         /// The variable.
@@ -44,7 +44,7 @@ pub enum ProxyError {
     },
     /// A variable has a scheme that is not known.
     #[error(
-        "cannot use the proxy in ${variable}: there is no kind of proxy {scheme}; {} are known",
+        "cannot use the proxy in ${variable}: unknown scheme {scheme}; hint: use one of {}",
         SCHEMES.join(", ")
     )]
     UnknownScheme {
@@ -77,6 +77,21 @@ pub(super) fn find_proxy(url: &Url) -> Result<Option<ProxyAddress>, ProxyError> 
 /// [`ProxyError`].
 pub fn check_proxy(url: &Url) -> Result<(), ProxyError> {
     find_proxy(url).map(drop)
+}
+
+/// Returns the host of `url` for a message about a request to it, and the proxy on the
+/// way: ` at api.openai.com through the proxy proxy:3128`.
+#[must_use]
+pub fn describe_peer(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}"));
+    let proxy = find_proxy(url).ok().flatten();
+    let proxy = proxy.map(|proxy| format!(" through the proxy {}:{}", proxy.host, proxy.port));
+    format!(
+        " at {host}{}{}",
+        port.unwrap_or_default(),
+        proxy.unwrap_or_default()
+    )
 }
 
 fn find_proxy_in(
@@ -149,11 +164,11 @@ fn parse(variable: &'static str, text: &str) -> Result<ProxyAddress, ProxyError>
         return Err(ProxyError::UnknownScheme { variable, scheme });
     }
     let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| not_url("it names no host".to_owned()))?;
+    let host = host.ok_or_else(|| not_url("it has no host".to_owned()))?;
     // The parser of other schemes than http keeps any character.
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     if !host.bytes().all(is_name) {
-        return Err(not_url("its host is no name of a host".to_owned()));
+        return Err(not_url("its host name is not valid".to_owned()));
     }
     let port = url.port_or_known_default().unwrap_or(1080);
     let host = host

@@ -110,19 +110,21 @@ impl SigningKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
     /// A line without the prefix.
-    #[error("line {line} does not begin with whsec_; put whsec_<base64> there")]
+    #[error("line {line} does not begin with whsec_; hint: write each secret as whsec_<base64>")]
     MissingPrefix {
         /// The line's number, from 1.
         line: usize,
     },
     /// A line whose rest is not base64, or empty.
-    #[error("what follows whsec_ in line {line} is not base64 of a secret")]
+    #[error(
+        "line {line} has no valid base64 after whsec_; hint: write each secret as whsec_<base64>"
+    )]
     InvalidBase64 {
         /// The line's number, from 1.
         line: usize,
     },
     /// No secret, or too many.
-    #[error("there are {found} signing secrets; put one there, or two while it is changed")]
+    #[error("it has {found} signing secrets; hint: keep one, or two while you replace one")]
     WrongCount {
         /// The number of secrets.
         found: usize,

@@ -17,15 +17,15 @@ pub enum TlsError {
     CaFile(#[from] CaFileError),
     /// There are no roots to trust, or one of them is unusable.
     #[error(
-        "cannot load the certificates to trust: {source}; install the system's \
-         (ca-certificates) or name some with ca-file"
+        "cannot load the trusted root certificates: {source}; hint: install the package \
+         ca-certificates, or set ca-file"
     )]
     Roots {
         /// The error of the verifier.
         source: rustls::Error,
     },
     /// The cryptography offers no version of TLS.
-    #[error("cannot set TLS up: {source}")]
+    #[error("cannot set up TLS: {source}")]
     Setup {
         /// The error of the library.
         source: rustls::Error,

@@ -21,7 +21,7 @@ pub(crate) fn accept_unsupported(folder: &Path, synced: io::Result<()>) -> io::R
     if reported.insert(folder.to_owned()) {
         tracing::debug!(
             folder = %folder.display(),
-            "the file system cannot write a folder to disk at once: {error}"
+            "the file system cannot sync a folder: {error}"
         );
     }
     Ok(())

@@ -123,7 +123,7 @@ impl LogQueue {
             let before = self.dropped();
             tracing::warn!(
                 lines,
-                "{lines} log lines before this one were dropped: nothing read standard error"
+                "dropped {lines} log lines before this one: nothing reads standard error"
             );
             if self.dropped() > before {
                 // That line may have been dropped as well.

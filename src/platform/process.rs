@@ -86,14 +86,14 @@ impl ProcessExit {
         let output = self.error_suffix();
         match &self.kind {
             ExitKind::NotStarted(reason) => reason.clone(),
-            ExitKind::Code(code) => format!("{program} ended with exit code {code}{output}"),
-            ExitKind::Signal(signal) => format!("{program} was ended by signal {signal}{output}"),
+            ExitKind::Code(code) => format!("{program} exited with code {code}{output}"),
+            ExitKind::Signal(signal) => format!("{program} was killed by signal {signal}{output}"),
             ExitKind::TimedOut => format!(
-                "{program} did not end within {} and was killed{output}",
+                "{program} did not exit within {} and was killed{output}",
                 duration::to_text(timeout)
             ),
             ExitKind::Failed(reason) => {
-                format!("{program} was started, and then the system failed: {reason}")
+                format!("cannot run {program} to its end: {reason}")
             }
         }
     }
@@ -169,7 +169,7 @@ async fn spawn(invocation: &Invocation<'_>) -> Result<ProcessGroup, String> {
     let command = invocation.command.clone();
     let environment = invocation.environment.to_vec();
     let program = &invocation.command.program;
-    let describe = || format!("the start of {program}");
+    let describe = || format!("starting {program}");
     let started = run_blocking(describe, invocation.timeout, move || {
         ProcessGroup::start(&command, environment)
     });
@@ -196,6 +196,6 @@ fn exit_kind(status: ExitStatus) -> ExitKind {
     match (status.code(), status.signal()) {
         (Some(code), _) => ExitKind::Code(code),
         (None, Some(signal)) => ExitKind::Signal(signal),
-        (None, None) => ExitKind::Failed(format!("it ended with {status}")),
+        (None, None) => ExitKind::Failed(format!("unknown exit status ({status})")),
     }
 }

@@ -9,13 +9,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::core::duration;
 
-/// The failure of blocking work. `work` describes the work, such as `looking at
+/// The failure of blocking work. `work` describes the work, such as `reading
 /// /etc/key`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
     /// It did not end in time.
     #[error(
-        "{work} did not come back within {}; see whether its file system hangs",
+        "{work} did not finish within {}; hint: check whether its file system hangs",
         duration::to_text(*limit)
     )]
     TimedOut {
@@ -25,13 +25,13 @@ pub enum BlockingError {
         limit: Duration,
     },
     /// It panicked.
-    #[error("{work} ended unexpectedly; this is a mistake in rekeyd, please report it")]
+    #[error("{work} failed because of a bug in rekeyd; hint: report it")]
     Panicked {
         /// The work.
         work: String,
     },
     /// It was not started: all threads of its pool hang.
-    #[error("{work} was not begun, since {threads} earlier checks of files do not come back")]
+    #[error("{work} did not start, because {threads} earlier file operations hang")]
     Exhausted {
         /// The work.
         work: String,
@@ -114,8 +114,8 @@ impl BlockingPool {
         let Some(permit) = permit else {
             if !self.is_exhausted.swap(true, Ordering::Relaxed) {
                 tracing::error!(
-                    "{} checks of files do not come back, so none is begun until one does; \
-                     see whether a file system hangs",
+                    "{} file operations hang; no further one starts until one of them ends; \
+                     hint: check whether a file system hangs",
                     self.threads
                 );
             }

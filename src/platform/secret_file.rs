@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm, SecretTextError};
+use crate::platform::users;
 
 /// The largest file that is read as a secret, in bytes.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
@@ -37,7 +38,7 @@ pub enum PermissionCheck {
 pub enum SecretFileError {
     /// The file does not exist.
     #[error(
-        "{path} does not exist; write the secret into it and run: chmod 0600 {path}",
+        "{path} does not exist; hint: write the secret into it, then chmod 0600 {path}",
         path = path.display()
     )]
     NotFound {
@@ -45,7 +46,7 @@ pub enum SecretFileError {
         path: PathBuf,
     },
     /// The file cannot be opened.
-    #[error("{path} cannot be read: {source}{}", read_advice(path, source), path = path.display())]
+    #[error("cannot read {path}: {source}{}", read_advice(path, source), path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -61,21 +62,24 @@ pub enum SecretFileError {
         source: SecretTextError,
     },
     /// The path is that of a folder, a device or a FIFO.
-    #[error("{} is no regular file", path.display())]
+    #[error("{} is not a regular file", path.display())]
     NotRegular {
         /// The file.
         path: PathBuf,
     },
     /// The file is too long for a secret.
-    #[error("{} is longer than {} KiB; it is no secret", path.display(), MAX_FILE_SIZE / 1024)]
+    #[error("{} is longer than {} KiB, too long for a secret", path.display(), MAX_FILE_SIZE / 1024)]
     TooLong {
         /// The file.
         path: PathBuf,
     },
     /// The file belongs to another user, who can read and replace it.
     #[error(
-        "{path} belongs to user {owner}, neither root nor the user that rekeyd runs as; {advice}",
+        "{path} belongs to {owner}, but this process runs as {process} and accepts only its own \
+         files and those of root; hint: {advice}",
         path = path.display(),
+        owner = users::describe_user(*owner),
+        process = users::describe_user(*process_uid),
         advice = owner_advice(path, *process_uid)
     )]
     WrongOwner {
@@ -88,7 +92,7 @@ pub enum SecretFileError {
     },
     /// The mode of the file grants others access.
     #[error(
-        "{path} has mode {mode:04o}: {exposure}; run: {command}",
+        "{path} has mode {mode:04o}: {exposure}; hint: {command}",
         path = path.display()
     )]
     Exposed {
@@ -115,8 +119,8 @@ pub enum FileExposure {
 impl fmt::Display for FileExposure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::GroupWrite => "its group can write it",
-            Self::Others => "others can read or write it",
+            Self::GroupWrite => "its group can write to it",
+            Self::Others => "other users can read or write it",
         })
     }
 }
@@ -241,7 +245,7 @@ pub fn note_onlooker() {
 /// Returns the advice for such a process, if this is one.
 fn onlooker_advice() -> Option<&'static str> {
     IS_ONLOOKER.load(Ordering::Relaxed).then_some(
-        "whether rekeyd can read it, its user and root see: run this command as one of them",
+        "run this command as root or as rekeyd's user, who can tell whether rekeyd can read it",
     )
 }
 
@@ -296,10 +300,10 @@ fn read_advice(path: &Path, error: &io::Error) -> String {
         return String::new();
     }
     if let Some(advice) = onlooker_advice() {
-        return format!("; {advice}");
+        return format!("; hint: {advice}");
     }
     let (path, group) = (path.display(), rustix::process::getegid());
-    format!("; let the group of rekeyd's user read it: chgrp {group} {path} && chmod 0640 {path}")
+    format!("; hint: let rekeyd's group read it: chgrp {group} {path} && chmod 0640 {path}")
 }
 
 /// Returns what to do about a file of another user's. Root's own view says
@@ -308,9 +312,9 @@ fn owner_advice(path: &Path, process_uid: u32) -> String {
     if let Some(advice) = onlooker_advice() {
         advice.to_owned()
     } else if process_uid == 0 {
-        "root does not read it; run the command as that user".to_owned()
+        "run this command as that user".to_owned()
     } else {
-        format!("run: chown {process_uid} {}", path.display())
+        format!("chown {process_uid} {}", path.display())
     }
 }
 
@@ -347,16 +351,16 @@ mod tests {
     #[test]
     fn file_open_to_others_is_rejected_with_a_fix() {
         for (mode, problem) in [
-            (0o604, "others can read or write it"),
-            (0o602, "others can read or write it"),
-            (0o666, "others can read or write it"),
-            (0o620, "its group can write it"),
+            (0o604, "other users can read or write it"),
+            (0o602, "other users can read or write it"),
+            (0o666, "other users can read or write it"),
+            (0o620, "its group can write to it"),
         ] {
             let file = temp_secret_file("sk-admin-open-file", mode);
             let path_text = file.path().display();
             let kept = if mode & 0o040 == 0 { "0600" } else { "0640" };
             let message = format!(
-                "{path_text} has mode {mode:04o}: {problem}; run: chmod {kept} {path_text}"
+                "{path_text} has mode {mode:04o}: {problem}; hint: chmod {kept} {path_text}"
             );
             assert_eq!(read_error(file.path()), message);
             let checked = check(file.path(), PermissionCheck::Enforce, SecretForm::AdminKey);
@@ -371,7 +375,7 @@ mod tests {
         let path = folder.path().join("admin-key");
         let path_text = path.display();
         let message = format!(
-            "{path_text} does not exist; write the secret into it and run: chmod 0600 {path_text}"
+            "{path_text} does not exist; hint: write the secret into it, then chmod 0600 {path_text}"
         );
         let error = check(&path, PermissionCheck::Skip, SecretForm::AdminKey).unwrap_err();
         assert_eq!(error.to_string(), message);
@@ -383,13 +387,16 @@ mod tests {
         // Only root can give a file away.
         if std::os::unix::fs::chown(file.path(), Some(4_711), None).is_ok() {
             let message = read_error(file.path());
-            assert!(message.contains("belongs to user 4711"), "{message}");
-            // Advice to chown it would lock the service out of its own key.
             assert!(
-                message.ends_with("run the command as that user"),
+                message.contains("belongs to uid 4711, but this process runs as root (uid 0)"),
                 "{message}"
             );
-            assert_eq!(owner_advice(Path::new("/k"), 995), "run: chown 995 /k");
+            // Advice to chown it would lock the service out of its own key.
+            assert!(
+                message.ends_with("hint: run this command as that user"),
+                "{message}"
+            );
+            assert_eq!(owner_advice(Path::new("/k"), 995), "chown 995 /k");
         }
     }
 
@@ -427,8 +434,8 @@ mod tests {
         let long = temp_secret_file(&"x".repeat(70_000), 0o600);
         for (path, expected) in [
             (blank.path(), "is empty; put the secret into it"),
-            (Path::new("/dev/null"), "is no regular file"),
-            (long.path(), "is longer than 64 KiB; it is no secret"),
+            (Path::new("/dev/null"), "is not a regular file"),
+            (long.path(), "is longer than 64 KiB, too long for a secret"),
         ] {
             assert_eq!(read_error(path), format!("{} {expected}", path.display()));
         }

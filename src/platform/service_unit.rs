@@ -68,9 +68,8 @@ pub struct StoredCredential {
 pub enum WriteProblem {
     /// The path is among those that the service has of its own.
     #[error(
-        "{} is below {folder}, which the service does not share with others ({option}): its \
-         consumers would not find it there; give another path, in a folder of its own below /etc \
-         or /srv",
+        "{} is in {folder}, which is private to the service ({option}), so consumers would not \
+         find it there; hint: use a folder of its own below /etc or /srv",
         path.display()
     )]
     Private {
@@ -83,7 +82,7 @@ pub enum WriteProblem {
     },
     /// The path is read-only for the service.
     #[error(
-        "{unit} may not write {path}; run `systemctl edit {unit}` and add there: [Service] \
+        "{unit} may not write to {path}; hint: run `systemctl edit {unit}` and add: [Service] \
          ReadWritePaths={path}",
         path = path.display()
     )]

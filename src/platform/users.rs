@@ -29,7 +29,7 @@ const CAP_FOWNER: u64 = 1 << 3;
 pub enum AccountError {
     /// The file with the accounts cannot be read.
     #[error(
-        "cannot look up the {kind} {}: cannot read {}: {source}; give its number",
+        "cannot look up the {kind} {}: cannot read {}: {source}; hint: use its number",
         sanitize_name(name),
         list.display()
     )]
@@ -45,7 +45,7 @@ pub enum AccountError {
     },
     /// The file with the accounts does not have the name.
     #[error(
-        "there is no {kind} {} in {}; make it, or give its number if another service knows it",
+        "{kind} {} is not in {}; hint: create it, or use its number if a directory service provides it",
         sanitize_name(name),
         list.display()
     )]
@@ -361,15 +361,15 @@ mod tests {
         let error = find_user("no-such-user-here").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no user no-such-user-here in /etc/passwd; make it, or give its number if \
-             another service knows it"
+            "user no-such-user-here is not in /etc/passwd; hint: create it, or use its number if \
+             a directory service provides it"
         );
         assert!(find_group("4294967295").is_err());
         let error = resolve_id(AccountKind::Group, "ops", Path::new("/nowhere/group"));
         assert_eq!(
             error.unwrap_err().to_string(),
             "cannot look up the group ops: cannot read /nowhere/group: No such file or directory \
-             (os error 2); give its number"
+             (os error 2); hint: use its number"
         );
     }
 

@@ -90,8 +90,8 @@ impl AdminCredentialSources {
         }
         if credentials.is_empty() && problems.is_empty() {
             problems.push(
-                "no place for the admin credential is configured; set [provider] \
-                 credential-file, or put it into /etc/credstore/openai-admin-key for rekeyd's unit"
+                "no admin credential is configured; hint: set [provider] credential-file, or \
+                 store the key in /etc/credstore/openai-admin-key for rekeyd's unit"
                     .to_owned(),
             );
         }
@@ -184,9 +184,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             return problems;
         }
         let previous = self.active.previous();
-        credentials.extend(
-            previous.map(|secret| ("the time before the last rotation".to_owned(), secret)),
-        );
+        credentials.extend(previous.map(|secret| ("before the last rotation".to_owned(), secret)));
         for (source, secret) in credentials {
             match self.inner.verify(&secret).await {
                 Ok(_) => {
@@ -194,7 +192,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
                     return problems;
                 }
                 Err(error) if error.kind == ErrorKind::CredentialRefused => {
-                    problems.push(format!("the provider refuses that of {source}"));
+                    problems.push(format!("the provider rejects the credential from {source}"));
                 }
                 // This error does not concern the credential, so precedence
                 // decides.
@@ -224,11 +222,11 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         {
             return;
         }
-        tracing::info!("working with the admin credential of {source}");
+        tracing::info!("using the admin credential from {source}");
         if source.starts_with('$') {
             tracing::warn!(
-                "the admin credential comes from the environment, where other \
-                programs can see it: for rehearsals only"
+                "the admin credential comes from the environment, which other programs can \
+                 read; hint: do this for rehearsals only"
             );
         }
         self.active.set(secret);

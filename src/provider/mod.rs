@@ -218,6 +218,23 @@ impl ErrorKind {
         }
     }
 
+    /// Returns the beginning of the message. What was to be done at the provider does not
+    /// matter where it does not respond.
+    fn prefix(self, operation: &str) -> String {
+        match self {
+            Self::Unreachable | Self::NoAnswer => String::new(),
+            Self::NoCredential
+            | Self::CredentialRefused
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Refused
+            | Self::RateLimited
+            | Self::QuotaExhausted
+            | Self::ServerError
+            | Self::BadAnswer => format!("cannot {operation}: "),
+        }
+    }
+
     /// Whether the provider, or the path to it, failed. Such an error refuses
     /// neither the request nor the credential.
     #[must_use]
@@ -237,7 +254,11 @@ impl ErrorKind {
 
 /// The failure of an operation of the provider.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {message}{}", .request_id.as_deref().map(|id| format!(" (x-request-id {id})")).unwrap_or_default())]
+#[error(
+    "{}{message}{}",
+    .kind.prefix(operation),
+    .request_id.as_deref().map(|id| format!(" (x-request-id {id})")).unwrap_or_default()
+)]
 pub struct ProviderError {
     /// The operation, for people: `create credential billing-…`.
     pub operation: String,

@@ -32,7 +32,7 @@ pub(super) async fn run_check(
 /// only a check of each alone finds out which.
 pub(crate) async fn find_drift(checks: Vec<(KeyName, BlockingDriftCheck)>) -> Vec<KeyName> {
     let all: Vec<_> = checks.iter().map(|(key, _)| key.clone()).collect();
-    let describe = || format!("the check of {} files", all.len());
+    let describe = || format!("checking {} files", all.len());
     let checked = DRIFT_CHECKS.run(describe, BATCH_TIMEOUT, move || {
         let checks = checks.into_iter();
         let drifted = checks.filter_map(|(key, check)| check().map(|_| key));

@@ -21,7 +21,7 @@ pub(crate) async fn inspect_batch<T: Send + 'static>(
     compare: impl Fn(usize, TargetContent) -> Option<T> + Send + 'static,
 ) -> Option<Vec<T>> {
     let count = inspections.len();
-    let describe = || format!("a look at {count} files");
+    let describe = || format!("reading {count} files");
     let inspected = INSPECTIONS.run(describe, BATCH_TIMEOUT, move || {
         let inspections = inspections.into_iter().enumerate();
         let found = inspections.filter_map(|(number, inspect)| compare(number, inspect()));

@@ -24,9 +24,9 @@ pub(super) fn log_output(context: &ProgramContext<'_>, exit: &ProcessExit) {
     } = context;
     let name = &sink.name;
     for line in exit.stdout.display_lines() {
-        info!(%key, %rotation, %sink, "the {role} of {key} to {name} says: {line}");
+        info!(%key, %rotation, %sink, "{key}, sink {name}: {role}: {line}");
     }
     for line in exit.stderr.display_lines() {
-        warn!(%key, %rotation, %sink, "the {role} of {key} to {name} complains: {line}");
+        warn!(%key, %rotation, %sink, "{key}, sink {name}: {role}: {line}");
     }
 }

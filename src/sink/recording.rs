@@ -7,7 +7,7 @@ use serde_json::Value;
 pub struct DeliveryRecorder {
     /// The folder of the records; one for each type of sink.
     pub folder: &'static str,
-    /// The delivery that is skipped: `was to be posted to https://…`.
+    /// The delivery that is skipped: `would be posted to https://…`.
     pub description: String,
     /// Renders the line of one delivery.
     pub line: RecordLine,

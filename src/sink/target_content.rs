@@ -75,12 +75,12 @@ pub enum UnseenCause {
 impl fmt::Display for UnseenCause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::PermissionDenied => "rekeyd's user may not read it",
-            Self::TooLong => "it is too long to be searched",
-            Self::FolderMissing => "its folder is not there",
-            Self::NotRegular => "it is a symbolic link, or no regular file",
-            Self::Leased => "another process has a lease on it",
-            Self::Hanging => "its file system does not answer",
+            Self::PermissionDenied => "rekeyd's user cannot read it",
+            Self::TooLong => "it is too long to search",
+            Self::FolderMissing => "its folder does not exist",
+            Self::NotRegular => "it is a symbolic link or not a regular file",
+            Self::Leased => "another process holds a lease on it",
+            Self::Hanging => "its file system does not respond",
             Self::Failed(error) => return write!(formatter, "{}", std::io::Error::from(*error)),
         })
     }

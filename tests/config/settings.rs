@@ -214,7 +214,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         problems[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {displayed} does not exist; write the secret into it and run: chmod 0600 {displayed}"
+            "/etc/c.toml: provider.credential-file: {displayed} does not exist; hint: write the secret into it, then chmod 0600 {displayed}"
         )
     );
     fs::write(&secret, "sk-admin-host").unwrap();
@@ -222,7 +222,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         host_problems(&settings, &environment())[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {displayed} has mode 0644: others can read or write it; run: chmod 0640 {displayed}"
+            "/etc/c.toml: provider.credential-file: {displayed} has mode 0644: other users can read or write it; hint: chmod 0640 {displayed}"
         )
     );
     let mut service = environment();
@@ -285,7 +285,11 @@ fn host_problems_name_missing_and_exposed_files() {
         )
     );
     fs::write(&roots, "").unwrap();
-    assert!(message().contains("it has no certificate"), "{}", message());
+    assert!(
+        message().contains("it contains no certificate"),
+        "{}",
+        message()
+    );
     let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     fs::write(&roots, certificate.cert.pem()).unwrap();
     assert_eq!(message(), "");
@@ -311,7 +315,7 @@ fn group_that_does_not_exist_is_reported() {
     with_key.admin_key_variable = Some(Ok(()));
     let problems = host_problems(&settings, &with_key);
     let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    let expected = "/etc/c.toml: control.admins: there is no group opps-no-such in /etc/group; make it, or give its number if another service knows it";
+    let expected = "/etc/c.toml: control.admins: group opps-no-such is not in /etc/group; hint: create it, or use its number if a directory service provides it";
     assert_eq!(messages, [expected]);
 }
 

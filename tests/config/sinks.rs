@@ -64,7 +64,7 @@ fn invalid_sinks_are_reported() {
         (
             &file_key_text("format = \"env\"\nvariable = \"1A\""),
             &[
-                "7: key.a.sink[0].variable: \"1A\" is not a valid name for a variable; use letters, digits and `_`, and no digit first",
+                "7: key.a.sink[0].variable: \"1A\" is not a valid variable name; use letters, digits and `_`, and do not begin with a digit",
             ],
         ),
         (
@@ -74,7 +74,7 @@ fn invalid_sinks_are_reported() {
         (
             &file_key_text("mode = \"0888\""),
             &[
-                "6: key.a.sink[0].mode: \"0888\" is not a valid mode; expected the octal digits of a mode, such as mode = \"0640\"",
+                "6: key.a.sink[0].mode: \"0888\" is not a valid mode; expected an octal mode, such as mode = \"0640\"",
             ],
         ),
         (
@@ -490,7 +490,7 @@ fn self_sink_needs_a_credential_file_and_is_unique() {
         (
             &two,
             &[
-                "8: key.b.sink[0].type: key.a.sink[0] already replaces rekeyd's own admin key; use one sink of type \"self\" in the whole file",
+                "8: key.b.sink[0].type: key.a.sink[0] already replaces rekeyd's own admin key; use only one sink of type \"self\" in the whole file",
             ],
         ),
         (

@@ -93,7 +93,7 @@ fn backup_is_one_whole_file() {
     let target = target.to_str().unwrap();
     let output = world.run(&["backup", target]);
     assert!(
-        text(&output.stderr).contains("there is no ledger"),
+        text(&output.stderr).contains("no ledger at"),
         "no ledger yet"
     );
     world.ok(&["once"]);
@@ -114,8 +114,11 @@ fn backup_is_one_whole_file() {
     daemon.stop();
     // Nothing is overwritten, nor a file that only looks like a new one.
     for (name, expected) in [
-        (target, "it exists"),
-        (world.path("ledger.db").to_str().unwrap(), "it exists"),
+        (target, "it already exists"),
+        (
+            world.path("ledger.db").to_str().unwrap(),
+            "it already exists",
+        ),
         ("/nowhere/copy.db", "No such file"),
     ] {
         let output = world.run(&["backup", name]);
@@ -148,8 +151,8 @@ fn restore_refuses_what_is_no_backup_of_this_ledger() {
     for (source, code, expected) in [
         (path("missing.db"), 1, "No such file"),
         (path(""), 1, "folder"),
-        (path("text.db"), 1, "no SQLite database"),
-        (path("empty.db"), 1, "holds no ledger"),
+        (path("text.db"), 1, "not an SQLite database"),
+        (path("empty.db"), 1, "contains no ledger"),
         (path("damaged.db"), 1, "damaged.db"),
         (path("short.db"), 1, "short.db"),
         (path("ledger.db"), 1, "it is the ledger itself"),
@@ -226,7 +229,7 @@ fn ledger_that_the_daemon_found_damaged_is_not_backed_up() {
                 "{command:?}: {printed}"
             );
             let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
-            let has_advice = printed.contains("put the newest backup back");
+            let has_advice = printed.contains("restore the newest backup");
             assert_eq!(has_advice, expected == 1, "{command:?}: {printed}");
         }
         assert_eq!(target.exists(), expected == 0);
@@ -236,7 +239,7 @@ fn ledger_that_the_daemon_found_damaged_is_not_backed_up() {
     daemon_has("copy.db", 0);
     world.ok(&["rotate", "billing"]);
     fs::copy(&backup, world.path("ledger.db")).unwrap();
-    daemon.wait_for("changed under rekeyd");
-    while !text(&world.run(&["status"]).stdout).contains("changed under rekeyd") {}
+    daemon.wait_for("changed while rekeyd was using them");
+    while !text(&world.run(&["status"]).stdout).contains("changed while rekeyd was using them") {}
     daemon_has("later.db", 1);
 }

@@ -95,14 +95,14 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
 
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     let open = format!(
-        "{displayed} has mode 0644: others can read or write it; run: chmod 0640 {displayed}"
+        "{displayed} has mode 0644: other users can read or write it; hint: chmod 0640 {displayed}"
     );
     assert_eq!(check(&world, 1), format!("{at}{open}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {open}")]);
 
     fs::remove_file(&file).unwrap();
     let missing = format!(
-        "{displayed} does not exist; write the secret into it and run: chmod 0600 {displayed}"
+        "{displayed} does not exist; hint: write the secret into it, then chmod 0600 {displayed}"
     );
     assert_eq!(check(&world, 1), format!("{at}{missing}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {missing}")]);
@@ -192,15 +192,18 @@ fn check_reports_an_unusable_ledger_as_run_does() {
 
     at("nowhere/ledger.db");
     let nowhere = world.path("nowhere");
-    let missing = format!("the folder {} does not exist; make it", nowhere.display());
+    let missing = format!(
+        "folder {} does not exist; hint: create it",
+        nowhere.display()
+    );
     assert_reported(1, &missing);
     fs::create_dir_all(world.path("nowhere/ledger.db")).unwrap();
-    assert_reported(1, "it is a folder; give the path of a file");
+    assert_reported(1, "it is a folder; hint: use the path of a file");
     write(
         &at("text.db"),
         "no database at all, but long enough to be one\n",
     );
-    assert_reported(1, "it is no SQLite database");
+    assert_reported(1, "not an SQLite database");
 
     // No file is created, and a usable ledger is no problem.
     let ledger = at("new.db");
@@ -215,7 +218,7 @@ fn check_reports_an_unusable_ledger_as_run_does() {
         connection.execute_batch(sql).unwrap();
     };
     set("UPDATE scope SET organization = 'org-other'");
-    assert_reported(78, "with the organization org-other");
+    assert_reported(78, "(organization org-other)");
     set("UPDATE scope SET organization = ''");
     set("UPDATE ledger_identity SET host = 'another'");
     let before = files(&world);
@@ -230,7 +233,7 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     set("UPDATE ledger_identity SET host = NULL; PRAGMA user_version = 999");
     assert_reported(1, "has version 999");
     set("PRAGMA user_version = 0");
-    assert_reported(1, "it is a database of something else");
+    assert_reported(1, "it is the database of another program");
 
     let link = at("link.db");
     std::os::unix::fs::symlink(world.path("missing/ledger.db"), link).unwrap();
@@ -263,7 +266,7 @@ fn credentials_directory_is_exempt_from_permission_checks() {
     let secret = given.join("hook");
     write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     fs::set_permissions(&secret, Permissions::from_mode(0o444)).unwrap();
-    assert!(check(&world, 1).contains("others can read"));
+    assert!(check(&world, 1).contains("other users can read"));
     world.set_env("CREDENTIALS_DIRECTORY", given.to_str().unwrap());
     check(&world, 0);
 }

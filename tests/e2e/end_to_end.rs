@@ -205,15 +205,15 @@ fn ledger_of_another_provider_or_organization_is_rejected() {
     let organization = original.replace("[provider]", "[provider]\norganization = \"org-other\"");
     let provider = original.replace(&world.base_url, "http://127.0.0.1:9/v1");
     for (other, named) in [
-        (&provider, "http://127.0.0.1:9/v1 without an organization"),
-        (&organization, "with the organization org-other"),
+        (&provider, "http://127.0.0.1:9/v1 (no organization)"),
+        (&organization, "(organization org-other)"),
     ] {
         write(&world.path("config.toml"), other);
         for command in [&["once"][..], &["run"], &["rotate", "--all"]] {
             let output = world.run(command);
             let stderr = text(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{stderr}");
-            let owner = format!("belongs to {} without an organization", world.base_url);
+            let owner = format!("belongs to {} (no organization)", world.base_url);
             assert!(
                 stderr.contains(&owner) && stderr.contains(named),
                 "{stderr}"

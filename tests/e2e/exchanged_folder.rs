@@ -40,7 +40,7 @@ fn link_to_another_sinks_folder_stops_its_key_alone() {
     let output = world.run(&["rotate", "billing"]);
     assert!(!output.status.success());
     let message = text(&output.stderr);
-    assert!(message.contains("nothing is written there"), "{message}");
+    assert!(message.contains("rekeyd writes nothing there"), "{message}");
     assert_eq!(web_content(), before);
     assert_eq!(world.live_ids().len(), live, "none is created in vain");
     daemon.stop();
@@ -52,7 +52,10 @@ fn link_to_another_sinks_folder_stops_its_key_alone() {
     let checked = world.run(&["check"]);
     assert_eq!(checked.status.code(), Some(1));
     let found = text(&checked.stdout) + &text(&checked.stderr);
-    assert!(found.contains("is a symbolic link of user 4711"), "{found}");
+    assert!(
+        found.contains("is a symbolic link that belongs to uid 4711"),
+        "{found}"
+    );
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("started at");
     world.ok(&["rotate", "web"]);

@@ -60,7 +60,7 @@ fn file_whose_owner_could_not_read_it_is_not_replaced_until_the_remedy_is_done()
         };
         assert_refused(
             &bound,
-            &["belongs to the user 4711", "chgrp GROUP", "chmod g+s"],
+            &["belongs to user 4711", "chgrp GROUP", "chmod g+s"],
         );
         set_folder(&bound, CONSUMER, 0o2750);
         let check = bound.run(&["check"]);
@@ -75,7 +75,7 @@ fn file_whose_owner_could_not_read_it_is_not_replaced_until_the_remedy_is_done()
 #[test]
 fn file_whose_group_could_not_read_it_is_not_replaced_until_the_remedy_is_done() {
     for (options, expected) in [
-        ("mode = \"0640\"\n", "belongs to the group 4711"),
+        ("mode = \"0640\"\n", "belongs to group 4711"),
         ("", "set mode = \"0640\""),
     ] {
         let Some(bound) = with_file(0, CONSUMER, 0o644, options) else {

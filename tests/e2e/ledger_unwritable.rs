@@ -86,7 +86,7 @@ fn ledger_that_cannot_be_created_is_rejected() {
     ledger.assert_all_rejected(&[
         "ledger.db.lock",
         "Permission denied",
-        "able to write in that folder",
+        "let rekeyd write to its folder",
     ]);
     set_mode(&ledger.bound.env.path("state"), 0o700);
     ledger.assert_works();
@@ -97,7 +97,7 @@ fn read_only_ledger_is_rejected() {
     let ledger = Ledger::start();
     ledger.assert_works();
     set_mode(&ledger.state("ledger.db"), 0o440);
-    ledger.assert_all_rejected(&["ledger.db", "read-only", "able to write both"]);
+    ledger.assert_all_rejected(&["ledger.db", "read-only", "let rekeyd write to both"]);
     set_mode(&ledger.state("ledger.db"), 0o640);
     ledger.assert_works();
 }
@@ -132,7 +132,7 @@ fn read_only_folder_is_accepted_if_all_files_exist() {
 fn unexpected_file_type_beside_the_ledger_is_rejected() {
     let ledger = Ledger::start();
     for (name, expected) in [
-        ("ledger.db", "it is a folder; give the path of a file"),
+        ("ledger.db", "it is a folder; hint: use the path of a file"),
         ("ledger.db-wal", "cannot open the ledger"),
         ("ledger.db.lock", "cannot open the lock file"),
     ] {

@@ -168,8 +168,8 @@ fn each_journal_entry_has_its_fields() {
         current["REKEYD_ROTATION"],
         history["rotation"].as_str().unwrap()
     );
-    assert_eq!(with("says: got [secret]")["PRIORITY"], "6");
-    let complaint = with("complains: and [secret]");
+    assert_eq!(with("command: got [secret]")["PRIORITY"], "6");
+    let complaint = with("command: and [secret]");
     assert_eq!(complaint["PRIORITY"], "4");
     assert!(complaint["REKEYD_SINK"].starts_with("command (command:/"));
     assert_eq!(with("delivering billing to ")["PRIORITY"], "7");

@@ -43,7 +43,7 @@ fn first_release_is_announced_by_check_and_migrated_by_the_next_writer() {
     assert!(writer.status.success(), "{stderr}");
     let migrated = format!(
         "migrated the ledger {} from version 5 of rekeyd 0.1.0 to version 100; \
-         the former ledger is kept as {kept_file}",
+         kept the old ledger as {kept_file}",
         path.display()
     );
     assert!(stderr.contains(&migrated), "{stderr}");

@@ -204,7 +204,10 @@ fn unreadable_file_is_not_replaced_unseen() {
     configure(&world, &["a"], "");
     write(&world.path("a.key"), "perhaps a key, perhaps none");
     fs::set_permissions(world.path("a.key"), fs::Permissions::from_mode(0o0)).unwrap();
-    assert_refused(&world.run(&["rotate", "a"]), &["may not read", "--replace"]);
+    assert_refused(
+        &world.run(&["rotate", "a"]),
+        &["cannot read it", "--replace"],
+    );
     world.ok(&["rotate", "a", "--replace"]);
 }
 
@@ -420,7 +423,7 @@ fn credential_that_an_unseen_file_may_hold_is_kept() {
     for (kind, cause) in [
         ("absent", None),
         ("link", Some("symbolic link")),
-        ("folder away", Some("its folder is not there")),
+        ("folder away", Some("its folder does not exist")),
         ("too long", Some("too long")),
     ] {
         let world = TestEnv::start(&[]);

@@ -98,7 +98,7 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     fs::remove_file(world.path("ready")).unwrap();
 
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("working with");
+    daemon.wait_for("using the admin credential");
     world.ok(&["rotate", "billing", "--no-wait"]);
     daemon.wait_for("did not end well");
     // All other work is done meanwhile.
@@ -108,7 +108,7 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     assert_eq!(state, "uncertain");
     let error = error.unwrap();
     assert!(
-        error.ends_with("after ended with exit code 3: not ready"),
+        error.ends_with("after exited with code 3: not ready"),
         "{error}"
     );
     let written = fs::metadata(world.path("billing.key")).unwrap();
@@ -183,7 +183,7 @@ fn on_change_is_killed_at_its_timeout() {
     let world = TestEnv::start(&[]);
     configure(&world, "sleep 1000", "on-change-timeout = \"1s\"\n", "");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("did not end within 1s and was killed");
+    daemon.wait_for("did not exit within 1s and was killed");
     // A pending `on-change` command does not delay the shutdown.
     daemon.stop();
     assert_eq!(delivery(&world, "file").0, "uncertain");

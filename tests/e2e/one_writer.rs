@@ -80,7 +80,7 @@ fn lost_lock_file_admits_no_second_daemon() {
         let output = world.run(&["once"]);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(75), "{way}: {stderr}");
-        daemon.wait_for("was removed or replaced; made and locked it again");
+        daemon.wait_for("was removed or replaced; created and locked it again");
         let output = world.run(&["once"]);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(75), "{way}: {stderr}");
@@ -172,7 +172,7 @@ fn pipe_in_place_of_a_ledger_file_is_refused_at_once() {
                     "{name} {arguments:?}: {stderr}"
                 );
                 assert!(
-                    stderr.contains("it is no regular file") && stderr.contains(name),
+                    stderr.contains("it is not a regular file") && stderr.contains(name),
                     "{name} {arguments:?}: {stderr}"
                 );
             }

@@ -53,7 +53,7 @@ fn group_of_an_onlooker_is_never_let_in() {
             }
             if command == "check" {
                 assert!(
-                    printed.contains("run this command as one of them"),
+                    printed.contains("run this command as root or as rekeyd's user"),
                     "{printed}"
                 );
             }
@@ -84,7 +84,10 @@ fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
     // One that it cannot read is named as that.
     chown(&copy, Some(0), Some(0)).unwrap();
     let refused = text(&bound.run(&["restore", copy_text]).stderr);
-    assert!(refused.contains("must be able to read it"), "{refused}");
+    assert!(
+        refused.contains("let the user who restores it read it"),
+        "{refused}"
+    );
 }
 
 /// Members of the socket's group see everything, and can lock nothing.

@@ -267,7 +267,7 @@ fn root_does_not_write_another_users_ledger() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(75), "{stderr}");
         assert!(
-            stderr.contains("rekeyd run (process 4711) holds it"),
+            stderr.contains("is in use by rekeyd run (process 4711)"),
             "{stderr}"
         );
         assert!(!stderr.contains("run: "), "{stderr}");
@@ -319,7 +319,7 @@ fn command_of_root_works_as_the_owner_of_the_ledger() {
         stderr.contains("checked with root's own rights"),
         "{stderr}"
     );
-    assert!(stderr.contains("belongs to user 65534"), "{stderr}");
+    assert!(stderr.contains("belongs to nobody (uid 65534)"), "{stderr}");
     assert!(!stderr.contains("chown"), "{stderr}");
     world.ok(&["audit"]);
     let before = world.history().len();

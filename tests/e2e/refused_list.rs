@@ -51,19 +51,19 @@ const LISTS: [RefusedList; 9] = [
         name: "a redirect",
         status: 307,
         body: "",
-        expected: "a redirect",
+        expected: "does not follow redirects",
     },
     RefusedList {
         name: "a page for people",
         status: 200,
         body: "<html>please log in</html>",
-        expected: "not readable as JSON",
+        expected: "not valid JSON",
     },
     RefusedList {
         name: "an answer without a list",
         status: 200,
         body: r#"{"object":"list","data":{}}"#,
-        expected: "no list \"data\"",
+        expected: "no \"data\" list",
     },
     RefusedList {
         name: "an empty page that is not the last",

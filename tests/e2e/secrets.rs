@@ -389,7 +389,7 @@ fn assert_no_output_contains_a_secret(format: &str) {
         "[secret]",
         "echo",
         "command echo [secret]",
-        "ended with exit code 1: ",
+        "exited with code 1: ",
     ] {
         assert!(log.contains(expected), "{expected} is in the log:\n{log}");
     }

@@ -107,7 +107,7 @@ fn inherited_signal_dispositions_are_reset() {
         .arg(world.path("config.toml"))
         .arg("run");
     let mut daemon = Daemon::from_command(command);
-    daemon.wait_for("exit code 3");
+    daemon.wait_for("exited with code 3");
     daemon.signal(Signal::HUP);
     daemon.wait_for("took the configuration");
     daemon.stop();

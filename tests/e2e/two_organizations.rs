@@ -117,7 +117,7 @@ fn the_default_ledger_is_read_for_the_default_file_alone() {
     let Some(output) = run_with_own_host_folders(&world, script) else {
         return;
     };
-    let refusal = "/var/lib/rekeyd/ledger.db is that of the configuration ";
+    let refusal = "/var/lib/rekeyd/ledger.db was last used with ";
     assert_eq!(output.matches(refusal).count(), 15, "{output}");
     assert!(!world.path("copy.db").exists());
     for (command, code) in [

@@ -463,7 +463,7 @@ fn readers_name_the_command_that_migrates() {
 #[test]
 fn newer_ledgers_and_other_databases_are_refused_untouched() {
     let newer = format!("PRAGMA user_version = {}", SCHEMA_VERSION + 1);
-    let something_else = "database of something else";
+    let something_else = "database of another program";
     for (sql, expected) in [
         (newer.as_str(), "has version 101"),
         ("PRAGMA user_version = 5", something_else),
@@ -499,7 +499,7 @@ fn another_database_with_a_low_version_is_refused() {
         .unwrap();
     let before = fs::read(&path).unwrap();
     let error = prepare_unlocked(&path, &options(), at()).unwrap_err();
-    assert!(error.to_string().contains("something else"), "{error}");
+    assert!(error.to_string().contains("another program"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

@@ -143,7 +143,9 @@ async fn unknown_authority_is_explained() {
     let provider = provider_trusting(&server.url("localhost"), None);
     let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
     assert!(
-        error.message.contains("name its root with ca-file"),
+        error
+            .message
+            .contains("name the issuer's root certificate with ca-file"),
         "{error}"
     );
 }

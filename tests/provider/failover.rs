@@ -112,7 +112,12 @@ async fn a_check_switches_when_the_credential_is_refused() {
     world.owner.delete(&id).await.unwrap();
     let error = world.subject.check().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CredentialRefused);
-    assert!(error.to_string().contains("that of file"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("rejects the credential from file"),
+        "{error}"
+    );
     world.sources.set(&[("file", &second)]);
     world.subject.check().await.unwrap();
     assert!(world.uses(&second));

@@ -37,7 +37,7 @@ async fn encoding_that_nobody_asked_for_is_named() {
         let header = format!("content-encoding: {encoding}\r\n");
         let (found, message) = list_error(status, &header, b"\x1f\x8b\x08").await.unwrap();
         assert_eq!(found, kind, "{status}: {message}");
-        let expected = format!("in the encoding {encoding}, which rekeyd did not ask for");
+        let expected = format!("encoded as {encoding}, which rekeyd did not request");
         assert!(message.contains(&expected), "{message}");
     }
     let identity = list_error("200 OK", "content-encoding: identity\r\n", PAGE.as_bytes());
@@ -53,5 +53,5 @@ async fn too_many_header_fields_are_named() {
         .collect();
     let (kind, message) = list_error("200 OK", &many, PAGE.as_bytes()).await.unwrap();
     assert_eq!(kind, ErrorKind::NoAnswer, "{message}");
-    assert!(message.contains("more than 100 fields"), "{message}");
+    assert!(message.contains("more than 100 headers"), "{message}");
 }

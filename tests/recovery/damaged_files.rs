@@ -301,7 +301,7 @@ fn assert_daemon_stops(
     expected: &str,
     case: &str,
 ) {
-    let line = daemon.wait_for("changed under rekeyd");
+    let line = daemon.wait_for("changed while rekeyd was using them");
     assert!(line.contains(expected), "{case}: {line}");
     let (status, _, page) = get(metrics, "/readyz");
     assert_eq!(status, 503, "{case}");
@@ -419,7 +419,7 @@ fn rows_that_another_program_changed_stop_every_key() {
             .execute_batch(sql)
             .unwrap();
         let _ = world.run(&["rotate", "busy", "--no-wait"]);
-        let line = daemon.wait_for("changed under rekeyd");
+        let line = daemon.wait_for("changed while rekeyd was using them");
         let expected = "another program changed its rows";
         assert!(line.contains(expected), "{case}: {line}");
         assert_eq!(get(&metrics, "/readyz").0, 503, "{case}");
@@ -470,7 +470,7 @@ fn status_asks_a_daemon_whose_folder_is_gone() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential of");
     fs::rename(world.path("state"), world.path("elsewhere")).unwrap();
-    daemon.wait_for("changed under rekeyd");
+    daemon.wait_for("changed while rekeyd was using them");
     let status = world.run(&["status"]);
     assert_eq!(status.status.code(), Some(1));
     let printed = text(&status.stdout);
@@ -491,7 +491,7 @@ fn lost_rotations_are_reported_by_the_next_start() {
     let (world, mut daemon, metrics) = rotating_world();
     shell(&world, "mv backup.db ledger.db");
     rotate_until_refused(&world, &metrics);
-    daemon.wait_for("changed under rekeyd");
+    daemon.wait_for("changed while rekeyd was using them");
     daemon.stop();
     // The log belongs to the file that is gone.
     let output = world.run(&["once"]);
@@ -627,7 +627,10 @@ fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
         let output = command.wait_with_output().unwrap();
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains("changed under rekeyd"), "{stderr}");
+        assert!(
+            stderr.contains("changed while rekeyd was using them"),
+            "{stderr}"
+        );
         assert!(stderr.contains(expected), "{stderr}");
     }
     assert!(start.elapsed() < PATIENCE);

@@ -240,8 +240,8 @@ fn assert_refused(world: &TestEnv, case: &str) -> String {
         "{case}: nothing is sent to the provider"
     );
     let (_, commands) = printed.split_once("set the log aside: ").unwrap();
-    let (commands, _) = commands.split_once("; `rekeyd restore`").unwrap();
-    let (commands, copies) = match commands.split_once("; if not") {
+    let (commands, _) = commands.split_once("; to restore a backup").unwrap();
+    let (commands, copies) = match commands.split_once("; otherwise") {
         Some((commands, _)) => (commands, true),
         None => (commands, false),
     };

@@ -162,22 +162,26 @@ async fn exits_are_classified_as_documented() {
     let deaf = "exec <&-\n";
     for (lines, expected, message_part) in [
         ("exit 0", None, ""),
-        ("exit 75", Some(NotAccepted), "(exit code 75)"),
-        ("exit 1", Some(Uncertain), "ended with exit code 1;"),
-        ("exit 74", Some(Uncertain), "ended with exit code 74;"),
-        ("exit 126", Some(Uncertain), "ended with exit code 126;"),
-        ("exit 255", Some(Uncertain), "ended with exit code 255;"),
-        ("kill -9 $$", Some(Uncertain), "was ended by signal 9;"),
-        ("kill -15 $$", Some(Uncertain), "was ended by signal 15;"),
+        (
+            "exit 75",
+            Some(NotAccepted),
+            "exited with code 75 (try again later)",
+        ),
+        ("exit 1", Some(Uncertain), "exited with code 1;"),
+        ("exit 74", Some(Uncertain), "exited with code 74;"),
+        ("exit 126", Some(Uncertain), "exited with code 126;"),
+        ("exit 255", Some(Uncertain), "exited with code 255;"),
+        ("kill -9 $$", Some(Uncertain), "was killed by signal 9;"),
+        ("kill -15 $$", Some(Uncertain), "was killed by signal 15;"),
         (
             "echo first >&2; echo last >&2; exit 3",
             Some(Uncertain),
-            "exit code 3: last; it may have taken",
+            "exited with code 3: last; it may have stored",
         ),
         (
             "echo only; exit 75",
             Some(NotAccepted),
-            "(exit code 75): only",
+            "(try again later): only",
         ),
     ] {
         // The program need not read its input.
@@ -202,8 +206,8 @@ async fn program_that_cannot_start_is_not_accepted() {
     fs::write(&file, "#!/bin/sh\nexit 0\n").unwrap();
     let missing = folder.path().join("missing");
     for (program, problem) in [
-        (&missing, "does not exist; install it"),
-        (&file, "cannot be executed: Permission denied"),
+        (&missing, "does not exist; hint: install it"),
+        (&file, "file: Permission denied"),
         (&folder.path().to_owned(), "is not a regular file"),
     ] {
         let sink = sink(program.to_str().unwrap(), Vec::new(), TIMEOUT);
@@ -231,7 +235,7 @@ async fn timeout_kills_process_group() {
         let pipe = script.pipe();
         let error = script.deliver().await.unwrap_err();
         assert_eq!(error.acceptance, Acceptance::Uncertain, "{error}");
-        let expected = "did not end within 2s and was killed: before; it may have taken";
+        let expected = "did not exit within 2s and was killed: before; it may have stored";
         assert!(error.message.contains(expected), "{error}");
         // The end of the pipe proves that no process is left that could write to it.
         assert_eq!(pipe.await.unwrap(), "begun\n");
@@ -287,17 +291,17 @@ async fn output_is_logged_up_to_limit_and_drained() {
     );
     script.deliver().await.unwrap();
     assert!(script.path("done").exists());
-    for (level, first, name) in [(" INFO ", "one", "says"), (" WARN ", "two", "complains")] {
-        let lines = log.lines_with(level, &format!("the command of billing to put {name}: "));
+    for (level, first) in [(" INFO ", "one"), (" WARN ", "two")] {
+        let lines = log.lines_with(level, "billing, sink put: command: ");
         assert!(
-            lines[0].contains(&format!("{name}: {first}")),
+            lines[0].contains(&format!("command: {first}")),
             "{}",
             lines[0]
         );
         assert!(lines[0].contains("key=billing"), "{}", lines[0]);
         assert!(lines[0].contains("sink=put (command:test)"), "{}", lines[0]);
         assert_eq!(lines.len(), 101);
-        assert!(lines[100].contains("(the rest is not shown)"));
+        assert!(lines[100].contains("(output truncated)"));
     }
 }
 
@@ -311,15 +315,12 @@ async fn echoed_secret_is_redacted() {
          echo \"last $secret\"\ndone\nexit 1\n"
     ));
     let error = script.deliver().await.unwrap_err();
-    assert!(
-        error.message.contains("exit code 1: last [secret];"),
-        "{error}"
-    );
+    assert!(error.message.contains("code 1: last [secret];"), "{error}");
     let output = [log.lines_with(" INFO ", ""), log.lines_with(" WARN ", "")].concat();
     assert!(
         output
             .iter()
-            .any(|line| line.contains("says: plain [secret]. "))
+            .any(|line| line.contains("command: plain [secret]. "))
     );
     let output = output.join("\n");
     for padded in [SECRET_VALUE.to_owned(), format!("x{SECRET_VALUE}")] {
@@ -355,8 +356,8 @@ fn key_with_command_sink_rotates() {
         cat >\"$1/held\"; echo \"took $REKEYD_CREDENTIAL_ID\"";
     world.configure(&command_key_text(&world, keeps));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("complains: not yet");
-    daemon.wait_for("says: took key_");
+    daemon.wait_for(": command: not yet");
+    daemon.wait_for(": command: took key_");
     daemon.wait_for("is the current credential");
     world.ok(&["rotate", "billing"]);
     daemon.wait_for("revoked the previous");
@@ -393,7 +394,7 @@ fn check_verifies_program_without_running_it() {
         let output = text(&output.stderr);
         let expected = "key.billing.sink.command: ";
         assert!(
-            output.contains(expected) && output.contains("run: chmod a+x "),
+            output.contains(expected) && output.contains("hint: chmod a+x "),
             "{output}"
         );
     }

@@ -136,7 +136,7 @@ async fn file_of_another_owner_is_not_written_by_an_exchanged_folder() {
         (
             "a link to the folder of the credential file",
             |world| world.link("home/secrets", &world.at("own")),
-            "own/key now, which is the credential file",
+            "own/key, which is the credential file",
         ),
         (
             "a relative link",
@@ -146,7 +146,7 @@ async fn file_of_another_owner_is_not_written_by_an_exchanged_folder() {
         (
             "a link to another sink's folder",
             |world| world.link("home/secrets", &world.at("web")),
-            "web/key now, which is written by key.web.sink[0]",
+            "web/key, which is written by key.web.sink[0]",
         ),
         (
             "a link above the folder",
@@ -196,7 +196,7 @@ async fn folder_of_own_files_is_refused_under_any_name() {
         world.assert_delivered("before").await;
         // Its entry is protected, whether or not it exists.
         world.link("home/secrets", &world.at("own"));
-        world.assert_refused("absent file", "own/key now").await;
+        world.assert_refused("absent file", "own/key, which").await;
     }
 }
 
@@ -245,7 +245,7 @@ async fn folder_of_another_owner_is_refused_until_a_reload() {
         fs::rename(world.at("home/secrets"), world.at("aside")).unwrap();
         fs::create_dir(world.at("home/secrets")).unwrap();
         chown(world.at("home/secrets"), Some(STRANGER), None).unwrap();
-        let expected = "was exchanged for one of user 4711, and belonged to user 0 before";
+        let expected = "was replaced: it belonged to root (uid 0) and now belongs to uid 4711";
         world.assert_refused("another owner", expected).await;
         // The former one counts at once.
         fs::remove_dir(world.at("home/secrets")).unwrap();
@@ -262,7 +262,8 @@ async fn link_of_another_user_leads_only_to_folders_of_that_user() {
         if !world.give_away_link("home/secrets") {
             return;
         }
-        let expected = "is a symbolic link of user 4711, and leads to a folder of user 0";
+        let expected =
+            "is a symbolic link that belongs to uid 4711 but leads to a folder of root (uid 0)";
         world.assert_refused("a folder of root", expected).await;
         // Nor does a link of root's behind it help.
         fs::remove_file(world.at("home/secrets")).unwrap();
@@ -283,7 +284,7 @@ async fn link_of_another_user_leads_only_to_folders_of_that_user() {
     assert!(world.give_away_link("home/secrets"));
     let refused = world.sink.preflight().await.unwrap_err().to_string();
     assert!(
-        refused.contains("before"),
+        refused.contains("now belongs to uid 4711"),
         "root's became theirs: {refused}"
     );
 }

@@ -85,7 +85,7 @@ async fn owner_change_needs_privileges() {
     let mut place = FileFixture::new();
     if !is_root() {
         place.target.owner = Some("root".to_owned());
-        place.assert_delivery_refused("without privileges").await;
+        place.assert_delivery_refused("without CAP_CHOWN").await;
         return;
     }
     place.target.owner = Some("daemon".to_owned());
@@ -136,7 +136,7 @@ async fn all_problems_are_reported_at_once() {
     set_mode(place.folder(), 0o777);
     let problems = place.sink().check().await;
     let expected = [
-        "others can write the folder",
+        "is world-writable",
         "regular",
         "no-such-user",
         "no-such-group",
@@ -171,9 +171,7 @@ async fn world_writable_folder_is_refused() {
     for mode in [0o777, 0o1777, 0o703] {
         let place = FileFixture::new();
         set_mode(place.folder(), mode);
-        place
-            .assert_delivery_refused("others can write the folder")
-            .await;
+        place.assert_delivery_refused("is world-writable").await;
         assert!(place.file_names().is_empty());
     }
 }
@@ -190,7 +188,7 @@ async fn missing_folder_is_refused_and_not_created() {
 async fn too_long_temp_name_is_refused() {
     let mut place = FileFixture::new();
     place.target.path = place.folder().join("n".repeat(250));
-    place.assert_delivery_refused("too long by 3").await;
+    place.assert_delivery_refused("is 3 bytes too long").await;
 }
 
 #[tokio::test]
@@ -215,7 +213,7 @@ async fn unrecognized_temp_file_is_not_removed() {
     let problem = place.sink().remove_stale_temp().await.unwrap_err();
     assert_eq!(problem.kind, SinkProblemKind::Host);
     assert!(
-        problem.message.contains("no regular file of ours"),
+        problem.message.contains("rekeyd did not create it"),
         "{problem}"
     );
     let error = place
@@ -273,7 +271,10 @@ async fn child_writes_too_much() {
     let long = format!("sk-admin-{}", "x".repeat(64 * 1024));
     let error = place.sink().deliver(&payload(&long)).await.unwrap_err();
     assert_eq!(error.acceptance, Acceptance::NotAccepted);
-    assert!(error.message.contains("old content stands"), "{error}");
+    assert!(
+        error.message.contains("cannot write the new content"),
+        "{error}"
+    );
     assert!(!error.message.contains("xxxx"), "{error}");
     set_mode(place.folder(), 0o750);
 }

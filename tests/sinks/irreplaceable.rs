@@ -56,10 +56,10 @@ fn assert_passed(output: &Output) {
 #[tokio::test]
 async fn immutable_and_append_only_targets_are_refused() {
     for (flag, on_folder, expected) in [
-        ("i", false, "target is immutable and cannot be replaced"),
-        ("a", false, "target is append-only and cannot be replaced"),
-        ("i", true, "so that no file in it can be replaced"),
-        ("a", true, "is append-only, so that no file"),
+        ("i", false, "target: it is immutable; hint: chattr -i"),
+        ("a", false, "target: it is append-only; hint: chattr -a"),
+        ("i", true, "the folder is immutable; hint: chattr -i"),
+        ("a", true, "the folder is append-only; hint: chattr -a"),
     ] {
         let mut place = FileFixture::new();
         fs::write(&place.target.path, "old").unwrap();
@@ -130,7 +130,7 @@ async fn child_replaces_mount_point() {
     };
     let mut place = FileFixture::in_folder(folder.into());
     place
-        .assert_delivery_refused("is a mount point and cannot be replaced; mount its folder")
+        .assert_delivery_refused("it is a mount point; hint: mount its folder")
         .await;
     place.target.write = WriteMode::InPlace;
     assert!(place.sink().check().await.is_empty());
@@ -169,9 +169,9 @@ async fn child_replaces_file_of_another_user() {
         return;
     };
     let place = FileFixture::in_folder(folder.into());
-    let expected = "belongs to user 4713, and the sticky bit of";
+    let expected = "belongs to uid 4713, and the sticky bit of";
     place.assert_delivery_refused(expected).await;
-    place.assert_delivery_refused("run: chown 4711").await;
+    place.assert_delivery_refused("hint: chown 4711").await;
 }
 
 #[tokio::test]
@@ -330,7 +330,7 @@ async fn child_loses_attribute() {
         return;
     };
     let place = FileFixture::in_folder(folder.into());
-    let expected = "cannot keep the attribute security.capability of the present file";
+    let expected = "cannot copy the attribute security.capability from the current file";
     place.assert_preflight_refused(expected).await;
     let error = place
         .sink()

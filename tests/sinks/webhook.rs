@@ -282,7 +282,7 @@ async fn redirects_are_not_followed() {
             .await
             .unwrap_err();
         assert!(
-            error.message.contains("redirects are not followed"),
+            error.message.contains("rekeyd follows no redirects"),
             "{error}"
         );
     }

@@ -30,7 +30,11 @@ async fn error_message(body: &[u8]) -> String {
 async fn quoted_body(body: &[u8]) -> String {
     let message = error_message(body).await;
     let (_, quoted) = message.split_once("400 Bad Request: ").expect(&message);
-    quoted.rsplit_once("; see ").expect(&message).0.to_owned()
+    quoted
+        .rsplit_once("; hint: check ")
+        .expect(&message)
+        .0
+        .to_owned()
 }
 
 /// Returns every secret, raw and as base64 of both kinds, alone and within other text;
@@ -126,7 +130,7 @@ async fn quote_is_short_and_printable() {
     assert_eq!(long.chars().count(), MAX_QUOTE_CHARS + 1, "{long}");
     assert!(long.ends_with('…'), "{long}");
     let empty = error_message(b"").await;
-    assert!(empty.contains("400 Bad Request; see"), "{empty}");
+    assert!(empty.contains("400 Bad Request; hint: "), "{empty}");
 }
 
 #[tokio::test]

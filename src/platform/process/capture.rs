@@ -24,7 +24,7 @@ pub struct CapturedOutput {
 impl CapturedOutput {
     /// Returns the lines, and a note if some were dropped.
     pub fn display_lines(&self) -> impl Iterator<Item = &str> {
-        let note = self.is_truncated.then_some("(the rest is not shown)");
+        let note = self.is_truncated.then_some("(output truncated)");
         self.lines.iter().map(String::as_str).chain(note)
     }
 }

@@ -53,13 +53,13 @@ fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
         Format::Script(line) => check_interpreter(program, line, interpreters_left),
         Format::Elf => check_loader(program, &file, &head),
         Format::ScriptBehindMark => Some(format!(
-            "{path} has a byte order mark before its #!; save it as UTF-8 without one"
+            "{path} has a byte order mark before its #!; hint: save it as UTF-8 without one"
         )),
-        Format::Empty => Some(format!("{path} is empty; put a program there")),
+        Format::Empty => Some(format!("{path} is empty; hint: put a program there")),
         Format::Text | Format::Unknown if has_extra_format(program, &head) => None,
         Format::Text => Some(format!(
-            "{path} has no #! in its first line, so that the kernel knows no interpreter for it; \
-             begin it with #!/bin/sh or the like"
+            "{path} has no #! line, so the kernel cannot find its interpreter; hint: begin it \
+             with a line such as #!/bin/sh"
         )),
         Format::Unknown => Some(not_a_program(program)),
     }
@@ -67,7 +67,7 @@ fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
 
 fn not_a_program(program: &Path) -> String {
     let path = program.display();
-    format!("{path} is neither a script nor a program of this kind of machine")
+    format!("{path} is neither a script nor a program for this machine")
 }
 
 fn read_head(file: &File) -> Option<Vec<u8>> {
@@ -83,27 +83,25 @@ fn check_access(program: &Path) -> Option<String> {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Some(format!(
-                "{path} does not exist; install it, or name another program"
+                "{path} does not exist; hint: install it, or use another program"
             ));
         }
-        Err(error) => return Some(format!("cannot look at {path}: {error}")),
+        Err(error) => return Some(format!("cannot read {path}: {error}")),
     };
     if !metadata.is_file() {
-        return Some(format!(
-            "{path} is not a regular file; name a program there"
-        ));
+        return Some(format!("{path} is not a regular file; hint: use a program"));
     }
     let is_noexec =
         fs::statvfs(program).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::NOEXEC));
     if is_noexec {
         return Some(format!(
-            "{path} is on a file system that is mounted with noexec; move it to another one"
+            "{path} is on a file system mounted with noexec; hint: move it to another one"
         ));
     }
     let access = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
     access.err().map(|error| {
         let error = io::Error::from(error);
-        format!("{path} cannot be executed: {error}; run: chmod a+x {path}")
+        format!("cannot execute {path}: {error}; hint: chmod a+x {path}")
     })
 }
 
@@ -140,16 +138,16 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
     let path = program.display();
     if line.contains(&b'\r') {
         return Some(format!(
-            "{path} has the line ends of Windows, and the kernel takes them as part of the \
-             interpreter's name; run: sed -i 's/\\r$//' {path}"
+            "{path} has Windows line endings, which the kernel takes as part of the interpreter's \
+             name; hint: sed -i 's/\\r$//' {path}"
         ));
     }
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     // Blanks at the end are no part of an argument that is cut.
     if line.len() >= MAX_LINE_BYTES && !line.last().is_some_and(is_blank) {
         return Some(format!(
-            "{path} has a first line of more than {} bytes, of which the kernel reads no more; \
-             name the interpreter by a shorter path",
+            "the first line of {path} is longer than the {} bytes that the kernel reads; hint: \
+             use a shorter path to the interpreter",
             MAX_LINE_BYTES + 1
         ));
     }
@@ -158,22 +156,29 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
     let interpreter = parts.next().unwrap_or_default();
     let argument = parts.next().unwrap_or_default().trim_ascii();
     if interpreter.is_empty() {
-        return Some(format!("{path} names no interpreter behind its #!"));
+        return Some(format!("{path} names no interpreter after #!"));
     }
     let interpreter = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(interpreter)));
     if interpreters_left == 0 {
-        return Some(format!("{path} is run by too many scripts in a row"));
+        return Some(format!(
+            "{path} needs too many scripts in a row as interpreters"
+        ));
     }
     let name = interpreter.display();
     if let Some(problem) = check_program(&interpreter, interpreters_left - 1) {
         let name = sanitize(&name.to_string());
-        return Some(format!("{path} is run by {name}: {problem}"));
+        return Some(format!(
+            "cannot use {name}, the interpreter of {path}: {problem}"
+        ));
     }
     let is_env = interpreter.file_name().is_some_and(|name| name == "env");
     if is_env {
         let argument = String::from_utf8_lossy(argument);
         let problem = check_env_argument(&argument);
-        return problem.map(|problem| format!("{path} is run by {name}: {}", sanitize(&problem)));
+        return problem.map(|problem| {
+            let problem = sanitize(&problem);
+            format!("cannot use {name}, the interpreter of {path}: {problem}")
+        });
     }
     None
 }
@@ -186,7 +191,7 @@ fn check_env_argument(argument: &str) -> Option<String> {
     };
     let wanted = words.split_whitespace().next().unwrap_or_default();
     if wanted.is_empty() {
-        return Some("names no program".to_owned());
+        return Some("no program after env".to_owned());
     }
     // Options and variables of env(1).
     if wanted.starts_with('-') || wanted.contains('=') {
@@ -194,7 +199,7 @@ fn check_env_argument(argument: &str) -> Option<String> {
     }
     if !is_split && wanted != words {
         return Some(format!(
-            "looks for one program named \"{words}\"; write env -S {words}"
+            "env looks for one program named \"{words}\"; hint: write env -S {words}"
         ));
     }
     let found = if wanted.contains('/') {
@@ -205,7 +210,7 @@ fn check_env_argument(argument: &str) -> Option<String> {
             .collect()
     };
     let is_found = found.iter().any(|file| check_access(file).is_none());
-    (!is_found).then(|| format!("there is no program {wanted} in {PATH}"))
+    (!is_found).then(|| format!("no program {wanted} in {PATH}"))
 }
 
 /// Checks the machine of an ELF file, and the loader that it names.
@@ -221,7 +226,7 @@ fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
             (header.machine, header.is_little_endian) == (own.machine, own.is_little_endian);
         let is_compatible = COMPATIBLE_MACHINES.contains(&(own.machine, header.machine));
         if !is_same && !is_compatible && !has_extra_format(program, head) {
-            return Some(format!("{path} is a program of another kind of machine"));
+            return Some(format!("{path} is a program for another kind of machine"));
         }
     }
     let loader = header.loader(file)?;
@@ -229,8 +234,8 @@ fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "{path} needs the loader {}, which does not exist; install the libraries that it was \
-         built for, or a program that is linked statically",
+        "{path} needs the loader {}, which does not exist; hint: install the libraries that it \
+         was built for, or use a statically linked program",
         sanitize(&loader.display().to_string())
     ))
 }
@@ -379,7 +384,7 @@ mod tests {
         std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         let problem = check_executable(&program)?;
         let program = program.display().to_string();
-        assert!(problem.starts_with(&program), "{problem}");
+        assert!(problem.contains(&program), "{problem}");
         Some(problem.replace(&program, "PUT"))
     }
 
@@ -414,40 +419,40 @@ mod tests {
         for (content, expected) in [
             (
                 &b"#!/usr/bin/python2.7\nprint 1\n"[..],
-                "PUT is run by /usr/bin/python2.7: /usr/bin/python2.7 does not exist",
+                "cannot use /usr/bin/python2.7, the interpreter of PUT: /usr/bin/python2.7 does not exist",
             ),
-            (b"#!/bin/sh\r\ncat\r\n", "PUT has the line ends of Windows"),
-            (b"#!/bin/sh -e\r\n", "PUT has the line ends of Windows"),
-            (b"#!/usr/bin/env sh\r\n", "PUT has the line ends of Windows"),
+            (b"#!/bin/sh\r\ncat\r\n", "PUT has Windows line endings"),
+            (b"#!/bin/sh -e\r\n", "PUT has Windows line endings"),
+            (b"#!/usr/bin/env sh\r\n", "PUT has Windows line endings"),
             (
                 b"#!/usr/bin/env no-such-program\n",
-                "PUT is run by /usr/bin/env: there is no program no-such-program in /usr/local/sbin:",
+                "cannot use /usr/bin/env, the interpreter of PUT: no program no-such-program in /usr/local/sbin:",
             ),
             (
                 b"#!/usr/bin/env sh -e\n",
-                "looks for one program named \"sh -e\"; write env -S sh -e",
+                "env looks for one program named \"sh -e\"; hint: write env -S sh -e",
             ),
             (
                 b"#!/usr/bin/env\n",
-                "PUT is run by /usr/bin/env: names no program",
+                "the interpreter of PUT: no program after env",
             ),
-            (b"#!/usr/bin/env -S\n", "names no program"),
-            (b"#!/usr/bin/env /no/such\n", "there is no program /no/such"),
-            (b"#!\n", "PUT names no interpreter behind its #!"),
+            (b"#!/usr/bin/env -S\n", "no program after env"),
+            (b"#!/usr/bin/env /no/such\n", "no program /no/such"),
+            (b"#!\n", "PUT names no interpreter after #!"),
             (
                 b"#!/etc\n",
-                "PUT is run by /etc: /etc is not a regular file",
+                "the interpreter of PUT: /etc is not a regular file",
             ),
             (
                 b"#!/etc/passwd\n",
-                "PUT is run by /etc/passwd: /etc/passwd cannot be executed",
+                "the interpreter of PUT: cannot execute /etc/passwd",
             ),
             (
                 b"#!no/such\n",
-                "PUT is run by /no/such: /no/such does not exist",
+                "the interpreter of PUT: /no/such does not exist",
             ),
-            (b"cat >/dev/null\n", "PUT has no #! in its first line"),
-            (b"\n#!/bin/sh\n", "PUT has no #! in its first line"),
+            (b"cat >/dev/null\n", "PUT has no #! line"),
+            (b"\n#!/bin/sh\n", "PUT has no #! line"),
             (
                 b"\xef\xbb\xbf#!/bin/sh\n",
                 "PUT has a byte order mark before its #!",
@@ -471,7 +476,7 @@ mod tests {
         for content in [line(256), line(300), argument] {
             let found = problem(content.as_bytes()).unwrap();
             assert!(
-                found.contains("a first line of more than 255 bytes"),
+                found.contains("is longer than the 255 bytes that the kernel reads"),
                 "{found}"
             );
         }
@@ -504,7 +509,7 @@ mod tests {
         bytes[18] = 0xff;
         bytes[19] = 0xfe;
         let found = problem(&bytes).unwrap();
-        assert_eq!(found, "PUT is a program of another kind of machine");
+        assert_eq!(found, "PUT is a program for another kind of machine");
         for length in [4, 5, 20, 40] {
             let found = problem(&bytes[..length]).unwrap();
             assert!(found.starts_with("PUT is neither"), "{length}: {found}");

@@ -37,7 +37,7 @@ pub(super) fn start<T>(spawn: impl FnOnce() -> io::Result<(T, Option<Pid>)>) -> 
     {
         let mut groups = lock();
         if groups.is_ending {
-            return Err(io::Error::other("rekeyd ends"));
+            return Err(io::Error::other("rekeyd is exiting"));
         }
         groups.starting += 1;
     }

@@ -267,16 +267,14 @@ fn unit_may_write_what_it_names() {
         (
             "/srv/a/ro",
             Some(
-                "rekeyd.service may not write /srv/a/ro; run `systemctl edit rekeyd.service` and add there: [Service] ReadWritePaths=/srv/a/ro",
+                "rekeyd.service may not write to /srv/a/ro; hint: run `systemctl edit rekeyd.service` and add: [Service] ReadWritePaths=/srv/a/ro",
             ),
         ),
-        ("/etc/billing2", Some("may not write /etc/billing2")),
-        ("/etc/other", Some("may not write /etc/other")),
+        ("/etc/billing2", Some("may not write to /etc/billing2")),
+        ("/etc/other", Some("may not write to /etc/other")),
         (
             "/home/anna",
-            Some(
-                "/home/anna is below /home, which the service does not share with others (ProtectHome=)",
-            ),
+            Some("/home/anna is in /home, which is private to the service (ProtectHome=)"),
         ),
         ("/root", Some("(ProtectHome=)")),
         ("/tmp/nowhere", Some("(PrivateTmp=)")),

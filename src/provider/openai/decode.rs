@@ -88,7 +88,7 @@ pub(super) fn decode_retrieve(
         Ok(credential) if credential.metadata.id == *id => {
             Ok(provider_response(Some(credential), head.server_time))
         }
-        Ok(_) => Err(head.unusable_body_error(operation, "it is about another credential")),
+        Ok(_) => Err(head.unusable_body_error(operation, "it is for another credential")),
         Err(problem) => Err(head.unusable_body_error(operation, &problem)),
     }
 }

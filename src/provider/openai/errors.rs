@@ -76,7 +76,7 @@ impl ResponseHead {
                 RetryAdvice::Later(self.retry_after),
             ),
             format!(
-                "the answer ({}) is not usable: {problem}",
+                "the provider's response ({}) is not usable: {problem}",
                 self.status.as_u16()
             ),
         )
@@ -113,32 +113,32 @@ impl ResponseHead {
     /// proves nothing.
     fn unexpected_body_error(&self, operation: &str, body: &[u8], sent: &[&str]) -> ProviderError {
         let status = self.status.as_u16();
-        let intermediary_hint = "; check base-url and what stands between here and it";
+        let intermediary_hint = "; hint: check base-url and any proxy in between";
         let (kind, description, hint) = if is_ambiguous(self.status) {
-            (ErrorKind::ServerError, "an error", "")
+            (ErrorKind::ServerError, "", "")
         } else if self.status.is_redirection() {
             (
                 ErrorKind::BadAnswer,
-                "a redirect, which is not followed",
+                " (rekeyd does not follow redirects)",
                 intermediary_hint,
             )
         } else {
             (
                 ErrorKind::BadAnswer,
-                "not the provider's answer",
+                ", but not from the provider",
                 intermediary_hint,
             )
         };
         let excerpt = sanitize_bytes(body, sent);
         let excerpt = if excerpt.is_empty() {
-            "nothing".to_owned()
+            "an empty body".to_owned()
         } else {
             excerpt
         };
         self.error(
             operation,
             (kind, Effect::Unknown, RetryAdvice::Later(self.retry_after)),
-            format!("{status}, {description}: {excerpt}{hint}"),
+            format!("HTTP {status}{description}: {excerpt}{hint}"),
         )
     }
 
@@ -200,9 +200,9 @@ fn describe_envelope(envelope: &ErrorEnvelope) -> String {
 fn hint_for(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Forbidden => {
-            "; the credential needs the owner's rights over admin keys in this organization"
+            "; hint: the admin key needs the rights of an owner of this organization"
         }
-        ErrorKind::QuotaExhausted => "; see the organization's billing",
+        ErrorKind::QuotaExhausted => "; hint: check the organization's billing",
         ErrorKind::NoCredential
         | ErrorKind::CredentialRefused
         | ErrorKind::NotFound

@@ -9,6 +9,7 @@ use crate::core::secret::Secret;
 use crate::net::body::{self, BodyError};
 use crate::net::connection_use::{self, ended_without_answer};
 use crate::net::error_text::{self, explain};
+use crate::net::proxy::describe_peer;
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
@@ -51,7 +52,7 @@ pub(super) async fn send_request(
         (Err(error), Some(repetition)) if !has_opened && ended_without_answer(&error) => {
             tracing::debug!(
                 operation,
-                "the kept connection was closed; sending once more"
+                "the server closed the kept connection; sending the request again"
             );
             repetition.send().await
         }
@@ -64,7 +65,7 @@ pub(super) async fn send_request(
             operation,
             elapsed_ms = elapsed(),
             error = error.message,
-            "the provider did not answer"
+            "no response from the provider"
         );
         FailedRequest {
             error,
@@ -88,14 +89,14 @@ pub(super) async fn send_request(
         Err(error @ (BodyError::TooLong | BodyError::Encoded(_))) => {
             head.unusable_body_error(operation, &error.to_string())
         }
-        Err(error @ BodyError::Interrupted(_)) => head.error(
+        Err(BodyError::Interrupted(reason)) => head.error(
             operation,
             (
                 ErrorKind::NoAnswer,
                 Effect::Unknown,
                 RetryAdvice::Later(head.retry_after),
             ),
-            error.to_string(),
+            format!("the provider's response ended early: {reason}"),
         ),
     };
     Err(error.into())
@@ -104,13 +105,16 @@ pub(super) async fn send_request(
 /// Returns the error of a request without a response. The operation certainly
 /// had no effect only if no connection was made.
 fn transport_error(operation: &str, error: reqwest::Error) -> ProviderError {
+    let peer = error.url().map(describe_peer).unwrap_or_default();
     if error.is_connect() {
-        return error_before_send(operation, ErrorKind::Unreachable, explain(error));
+        let message = format!("cannot reach the provider{peer}: {}", explain(error));
+        return error_before_send(operation, ErrorKind::Unreachable, message);
     }
     if error.is_builder() {
         return fatal_error_before_send(operation, ErrorKind::Refused, explain(error));
     }
-    let mut error = error_before_send(operation, ErrorKind::NoAnswer, explain(error));
+    let message = format!("no response from the provider{peer}: {}", explain(error));
+    let mut error = error_before_send(operation, ErrorKind::NoAnswer, message);
     error.effect = Effect::Unknown;
     error
 }
@@ -156,7 +160,8 @@ pub(super) fn authorization_header(
         fatal_error_before_send(
             operation,
             ErrorKind::CredentialRefused,
-            "the secret has characters that no secret has, such as a line break".to_owned(),
+            "the secret contains characters that no HTTP header can hold, such as a line break"
+                .to_owned(),
         )
     })?;
     value.set_sensitive(true);

@@ -94,8 +94,8 @@ impl OpenAiProvider {
             error_before_send(
                 operation,
                 ErrorKind::NoCredential,
-                "there is no admin key to ask with; put one into the file that \
-                 credential-file names"
+                "no admin key is available; hint: put one into the file that \
+                 [provider] credential-file names"
                     .to_owned(),
             )
         })?;
@@ -167,15 +167,17 @@ impl OpenAiProvider {
             fatal_error_before_send(operation, ErrorKind::Refused, reason.to_owned())
         };
         let mut url = self.base_url.clone();
-        let mut path = url
-            .path_segments_mut()
-            .map_err(|()| invalid_url("base-url is no URL that has a path"))?;
+        let mut path = url.path_segments_mut().map_err(|()| {
+            invalid_url(
+                "base-url cannot have a path; hint: use a URL such as https://api.openai.com/v1",
+            )
+        })?;
         path.pop_if_empty()
             .extend(["organization", "admin_api_keys"]);
         if let Some(id) = id {
             // It could be the URL of the collection, or of something else.
             if !CredentialId::is_valid(id.as_str()) {
-                return Err(invalid_url("that is no credential's id"));
+                return Err(invalid_url("the credential's id is not valid"));
             }
             path.push(id.as_str());
         }
@@ -226,20 +228,17 @@ impl OpenAiProvider {
                 return Ok(provider_response(credentials, head.server_time));
             }
             let Some(last) = last else {
-                return Err(
-                    head.unusable_body_error(operation, "it promises more and has no items")
-                );
+                return Err(head
+                    .unusable_body_error(operation, "it is empty although \"has_more\" is true"));
             };
             if !cursors.insert(last.clone()) {
-                return Err(
-                    head.unusable_body_error(operation, "it leads back to a page that was seen")
-                );
+                return Err(head.unusable_body_error(operation, "it repeats an earlier page"));
             }
             after = Some(last);
         }
         Err(endless_list_error(
             operation,
-            format!("there is no end after {MAX_PAGES} pages"),
+            format!("the list does not end after {MAX_PAGES} pages"),
         ))
     }
 
@@ -282,7 +281,8 @@ fn endless_list_error(operation: &str, message: String) -> ProviderError {
 /// Returns the error of a request in a project, which a ledger of a later version
 /// of rekeyd may contain.
 fn unsupported_project_error(operation: &str, project: &ProjectId) -> ProviderError {
-    let message = format!("this version of rekeyd has no keys of projects, such as {project}");
+    let message =
+        format!("this version of rekeyd does not support project keys, such as those of {project}");
     fatal_error_before_send(operation, ErrorKind::Refused, message)
 }
 
@@ -324,7 +324,10 @@ impl Provider for OpenAiProvider {
             Ok(listed) => listed,
             Err(_) => Err(endless_list_error(
                 operation,
-                format!("there is no end within {}", duration::to_text(LIST_TIMEOUT)),
+                format!(
+                    "the list did not end within {}",
+                    duration::to_text(LIST_TIMEOUT)
+                ),
             )),
         }
     }
@@ -339,7 +342,7 @@ impl Provider for OpenAiProvider {
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
-        let (_, head) = self.fetch_page("ask the provider", None, 1, None).await?;
+        let (_, head) = self.fetch_page("use the admin key", None, 1, None).await?;
         Ok(provider_response((), head.server_time))
     }
 
@@ -383,7 +386,7 @@ impl Provider for OpenAiProvider {
 
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
         let (_, head) = self
-            .fetch_page("verify a secret", Some(secret), 1, None)
+            .fetch_page("verify the secret", Some(secret), 1, None)
             .await?;
         Ok(provider_response((), head.server_time))
     }

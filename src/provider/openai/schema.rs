@@ -83,12 +83,12 @@ pub(super) fn parse_credential(
 pub(super) fn parse_page(body: &[u8], known: &ActiveCredential) -> Result<CredentialPage, String> {
     let object = parse_object(body)?;
     let Some(items) = object.get("data").and_then(Value::as_array) else {
-        return Err("it has no list \"data\"".to_owned());
+        return Err("it has no \"data\" list".to_owned());
     };
     // As many as a server likes, page after page, would fill the memory.
     if items.len() > MAX_ITEMS {
         return Err(format!(
-            "it has {} items, and {MAX_ITEMS} were asked for",
+            "it has {} items, more than the {MAX_ITEMS} that rekeyd accepts",
             items.len()
         ));
     }
@@ -96,7 +96,7 @@ pub(super) fn parse_page(body: &[u8], known: &ActiveCredential) -> Result<Creden
     let has_more = match object.get("has_more") {
         None | Some(Value::Null) => None,
         Some(Value::Bool(has_more)) => Some(*has_more),
-        Some(_) => return Err("its \"has_more\" is neither true nor false".to_owned()),
+        Some(_) => return Err("\"has_more\" is neither true nor false".to_owned()),
     };
     Ok(CredentialPage {
         credentials: items
@@ -111,11 +111,11 @@ pub(super) fn parse_page(body: &[u8], known: &ActiveCredential) -> Result<Creden
 pub(super) fn parse_deletion(body: &[u8], id: &CredentialId) -> Result<(), String> {
     let object = parse_object(body)?;
     if object.get("deleted").and_then(Value::as_bool) != Some(true) {
-        return Err("it does not say \"deleted\": true".to_owned());
+        return Err("it lacks \"deleted\": true".to_owned());
     }
     match object.get("id").and_then(Value::as_str) {
         Some(other) if other != id.as_str() => Err(format!(
-            "it is about another credential, {}",
+            "it is for another credential, {}",
             sanitize_name(other)
         )),
         Some(_) | None => Ok(()),
@@ -148,11 +148,11 @@ fn parse_object(body: &[u8]) -> Result<Value, String> {
     }
     match json::parse(body) {
         Ok(value) if value.is_object() => Ok(value),
-        Ok(_) => Err("it is JSON, but no object".to_owned()),
+        Ok(_) => Err("it is JSON but not an object".to_owned()),
         // The position alone, since the parser's message could quote the
         // secret.
         Err(error) => Err(format!(
-            "it is not readable as JSON from line {}, column {} on",
+            "it is not valid JSON (line {}, column {})",
             error.line(),
             error.column()
         )),
@@ -181,10 +181,10 @@ fn metadata_from_json(
         .get("id")
         .and_then(Value::as_str)
         .filter(|id| CredentialId::is_valid(id))
-        .ok_or("it has a credential without a usable \"id\"")?;
+        .ok_or("a credential in it has no valid \"id\"")?;
     // Ids are recorded, logged, and a part of URLs.
     if shows_secret(id) || known.is_shown_in(id) {
-        return Err("it has a credential whose \"id\" shows a secret".to_owned());
+        return Err("the \"id\" of a credential in it contains a secret".to_owned());
     }
     Ok(CredentialMetadata {
         id: CredentialId::new(id.to_owned()),
@@ -310,7 +310,7 @@ mod tests {
             let problem = parse_new_credential(answer.as_bytes(), &known)
                 .err()
                 .unwrap();
-            assert!(problem.contains("shows a secret"), "{id}: {problem}");
+            assert!(problem.contains("contains a secret"), "{id}: {problem}");
         }
         // The secret is wiped, and another answer has what it was.
         for id in [value.to_owned(), format!("key_{body}")] {

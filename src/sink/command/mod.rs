@@ -102,12 +102,12 @@ impl CommandSink {
             ExitKind::Code(EXIT_ACCEPTED) => Ok(()),
             ExitKind::NotStarted(_) => Err(DeliveryError::not_accepted(description)),
             ExitKind::Code(EXIT_TRY_LATER) => Err(DeliveryError::not_accepted(format!(
-                "{program} wants to be asked later (exit code {EXIT_TRY_LATER}){}",
+                "{program} exited with code {EXIT_TRY_LATER} (try again later){}",
                 exit.error_suffix()
             ))),
             ExitKind::Code(_) | ExitKind::Signal(_) | ExitKind::TimedOut | ExitKind::Failed(_) => {
                 Err(DeliveryError::uncertain(format!(
-                    "{description}; it may have taken the secret; it is tried again"
+                    "{description}; it may have stored the secret"
                 )))
             }
         }
@@ -126,7 +126,7 @@ impl Sink for CommandSink {
 
     async fn check(&self) -> Vec<SinkProblem> {
         let path = self.command.path().to_owned();
-        let describe = || format!("looking at {}", self.command.program);
+        let describe = || format!("checking {}", self.command.program);
         let check = move || check_executable(&path);
         let problem = match run_blocking(describe, self.timeout, check).await {
             Ok(problem) => problem.map(SinkProblem::host),

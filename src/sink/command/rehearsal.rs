@@ -25,7 +25,7 @@ struct CommandRecord<'a> {
 pub(super) fn recorder(command: CommandLine) -> DeliveryRecorder {
     DeliveryRecorder {
         folder: FOLDER,
-        description: format!("{command} was to be given"),
+        description: format!("would go to {command}"),
         line: Box::new(move |delivery| record_line(&command, delivery)),
     }
 }

@@ -37,7 +37,7 @@ const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttributeError {
     /// It would lack an attribute.
-    #[error("cannot keep the attribute {name} of the present file: {source}")]
+    #[error("cannot copy the attribute {name} from the current file: {source}")]
     Lost {
         /// The attribute.
         name: String,

@@ -11,6 +11,7 @@ use crate::sink::protected_files::{ProtectedFiles, WrittenFile};
 
 use crate::platform::file_identity::{FolderNote, Inode};
 use crate::platform::path_links::OpenedFolder;
+use crate::platform::users;
 
 /// What a sink knows about the folder of its file.
 #[derive(Debug, Default)]
@@ -62,8 +63,8 @@ impl FolderGuard {
         if let Some(noted) = noted.filter(|noted| *noted != found) {
             self.check_exchange(target, noted, found)?;
             tracing::warn!(
-                "the folder of {} was exchanged for another one of the same owner; rekeyd writes \
-                 in that one from now on",
+                "the folder of {} was replaced by another one of the same owner; rekeyd writes to \
+                 the new one from now on",
                 target.path.display()
             );
         }
@@ -88,8 +89,8 @@ impl FolderGuard {
         match self.protected.find_other_name(&written) {
             None => Ok(()),
             Some(other) => Err(format!(
-                "{} is another name of {} now, which is {}; nothing is written there; hint: see \
-                 who changed the folders or links of this path, and undo it",
+                "{} is now another name of {}, which is {}; rekeyd writes nothing there; hint: \
+                 find out who changed a folder or link on this path, and undo it",
                 target.path.display(),
                 other.shown_path().display(),
                 other.owner
@@ -107,17 +108,18 @@ impl FolderGuard {
         let path = target.path.display();
         if noted.owner != found.owner {
             return Err(format!(
-                "the folder of {path} was exchanged for one of user {}, and belonged to user {} \
-                 before; nothing is written there; hint: put the former folder back, or accept \
-                 this one with `rekeyd reload`",
-                found.owner, noted.owner
+                "the folder of {path} was replaced: it belonged to {} and now belongs to {}; \
+                 rekeyd writes nothing there; hint: restore the old folder, or accept the new one \
+                 with `rekeyd reload`",
+                users::describe_user(noted.owner),
+                users::describe_user(found.owner)
             ));
         }
         match self.protected.own_file_in(found.inode) {
             None => Ok(()),
             Some(own) => Err(format!(
-                "the folder of {path} was exchanged for that of {}, which is {}; nothing is \
-                 written there; hint: put the former folder back",
+                "the folder of {path} was replaced by that of {}, which is {}; rekeyd writes \
+                 nothing there; hint: restore the old folder",
                 own.shown_path().display(),
                 own.owner
             )),
@@ -140,13 +142,13 @@ fn check_links(
     match links.find(|link| link.owner != found.owner) {
         None => Ok(()),
         Some(link) => Err(format!(
-            "{} on the way to {} is a symbolic link of user {}, and leads to a folder of user {}; \
-             nothing is written there; hint: remove the link, make it as root, or name the path \
-             that it leads to",
+            "{} on the path to {} is a symbolic link that belongs to {} but leads to a folder of \
+             {}; rekeyd writes nothing there; hint: remove the link, create it as root, or use the \
+             path that it leads to",
             link.path.display(),
             target.path.display(),
-            link.owner,
-            found.owner
+            users::describe_user(link.owner),
+            users::describe_user(found.owner)
         )),
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn overwrite(
     })?;
     if !attempt.may_finish() {
         return Err(DeliveryError::not_accepted(format!(
-            "{path} could be written only after the timeout; the old content stands"
+            "timed out before writing {path}, which still has its old content"
         )));
     }
     let written = disk::write(&file, content)
@@ -59,7 +59,7 @@ pub(super) fn overwrite(
     match written {
         Ok(()) => Ok(InPlaceOutcome::Written(inspect::note_of(&file))),
         Err(error) => Err(DeliveryError::uncertain(format!(
-            "cannot write {path} in place: {}; it may hold a part of the new content",
+            "cannot write {path} in place, and it may now hold part of the new content: {}",
             describe_io_error(&error)
         ))),
     }
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(error.acceptance, Acceptance::NotAccepted);
         assert_eq!(std::fs::read(&other).unwrap(), OLD);
         let problems = location.problems();
-        assert!(problems[0].contains("2 names"), "{problems:?}");
+        assert!(problems[0].contains("2 hard links"), "{problems:?}");
     }
 
     #[test]

@@ -151,7 +151,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Returns the keys in the file at `path`, if that is the file that a delivery left,
 /// unchanged.
 pub(super) async fn read_noted_path(path: PathBuf, note: FileNote) -> TargetContent {
-    let describe = || format!("a read of {}", path.display());
+    let describe = || format!("reading {}", path.display());
     let read_path = path.clone();
     let read = run_blocking(describe, READ_TIMEOUT, move || {
         inspect::read_noted(&read_path, note)
@@ -220,7 +220,7 @@ impl FileSink {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, BlockingError> {
-        let describe = || format!("work on {}", self.target.path.display());
+        let describe = || format!("writing or checking {}", self.target.path.display());
         run_blocking(describe, self.settings.timeout, work).await
     }
 
@@ -244,7 +244,7 @@ impl FileSink {
         SinkProblem {
             kind: SinkProblemKind::Busy,
             message: format!(
-                "earlier work on {} has not come back yet; see whether its file system hangs",
+                "an earlier write or check of {} still hangs; hint: check whether its file system hangs",
                 self.target.path.display()
             ),
         }
@@ -287,7 +287,7 @@ impl Sink for FileSink {
 
     async fn check_drift(&self, expected: &ExpectedSecret) -> Option<Drift> {
         let check = self.blocking_drift_check(expected)?;
-        let describe = || format!("the check of {}", self.target.path.display());
+        let describe = || format!("checking {}", self.target.path.display());
         drift::run_check(describe, self.settings.timeout, check).await
     }
 
@@ -351,7 +351,7 @@ impl Sink for FileSink {
     ) -> Result<Option<FileNote>, DeliveryError> {
         let content = content::render_content(&self.target.format, payload).map_err(|error| {
             DeliveryError::not_accepted(format!(
-                "cannot put together the content of {}: {error}",
+                "cannot prepare the content of {}: {error}",
                 self.target.path.display()
             ))
         })?;

@@ -186,8 +186,8 @@ fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Op
     if has_valid_start && text.bytes().all(is_allowed) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is not a valid name for a variable", quoted(text));
-    let hint = "use letters, digits and `_`, and no digit first";
+    let message = format!("{} is not a valid variable name", quoted(text));
+    let hint = "use letters, digits and `_`, and do not begin with a digit";
     report.add_problem(&value.location, message, hint);
     None
 }
@@ -199,7 +199,7 @@ fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32>
     let problem = match bits {
         None => {
             let message = format!("{} is not a valid mode", quoted(text));
-            let hint = value.expected("the octal digits of a mode");
+            let hint = value.expected("an octal mode");
             report.add_problem(&value.location, message, hint);
             return None;
         }

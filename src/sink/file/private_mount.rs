@@ -33,9 +33,9 @@ pub(super) fn check_path(path: &Path) -> Option<String> {
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
     is_on_private_mount(&real_path, &mounts).then(|| {
         format!(
-            "{} is below {private_folder}, which the service does not share with others \
-             (PrivateTmp=, ProtectHome=): its consumers would not find it there; give another \
-             path, in a folder of its own below /etc or /srv",
+            "{} is in {private_folder}, which is private to the service (PrivateTmp=, \
+             ProtectHome=), so consumers would not find it there; hint: use a folder of its own \
+             below /etc or /srv",
             path.display()
         )
     })

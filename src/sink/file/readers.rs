@@ -130,20 +130,20 @@ fn describe(loss: ReaderLoss, present: PresentReaders, location: &TargetLocation
     let own = user_name(rustix::process::geteuid());
     match loss {
         ReaderLoss::Owner(_) => format!(
-            "{path} belongs to the user {owner}, and rekeyd may not give the new file to that \
-             user, who could not read it; run `chgrp GROUP {folder} && chmod g+s {folder}` with a \
-             group of that user and set mode = \"0640\", or give rekeyd's unit the drop-in \
-             owner.conf; if {owner} need not read it, run `chown {own} {path}` first"
+            "cannot replace {path}: it belongs to user {owner}, who could not read the new file; \
+             hint: run `chgrp GROUP {folder} && chmod g+s {folder}` with a group of that user and \
+             set mode = \"0640\", or give rekeyd's unit the drop-in owner.conf; if {owner} does \
+             not need the file, run `chown {own} {path}`"
         ),
         ReaderLoss::Group(_) => format!(
-            "{path} belongs to the group {group}, and rekeyd may not give the new file to that \
-             group, which could not read it; run `chgrp {group} {folder} && chmod g+s {folder}`, \
-             or add rekeyd's user to the group; if {group} need not read it, run `chmod g-r \
-             {path}` first"
+            "cannot replace {path}: it belongs to group {group}, which could not read the new \
+             file; hint: run `chgrp {group} {folder} && chmod g+s {folder}`, or add rekeyd's user \
+             to the group; if {group} does not need the file, run `chmod g-r {path}`"
         ),
         ReaderLoss::GroupRead(_) => format!(
-            "the group {group} can read {path}, and could not read the new file, whose mode is \
-             0600; set mode = \"0640\", or run `chmod g-r {path}` first if it need not read it"
+            "cannot replace {path}: group {group} can read it, but could not read the new file \
+             (mode 0600); hint: set mode = \"0640\"; if {group} does not need the file, run \
+             `chmod g-r {path}`"
         ),
     }
 }

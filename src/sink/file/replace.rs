@@ -48,7 +48,7 @@ pub(super) fn replace(
     let synced = disk::sync(&folder).map_err(io::Error::from);
     folder_sync::accept_unsupported(location.folder(), synced).map_err(|error| {
         DeliveryError::uncertain(format!(
-            "{} is replaced, but its folder could not be written to disk: {}",
+            "replaced {}, but cannot sync its folder: {}",
             location.path().display(),
             describe_io_error(&error)
         ))
@@ -81,6 +81,7 @@ fn write_and_rename(
     let ownership = resolve_ownership(location, &folder).map_err(DeliveryError::not_accepted)?;
     remove_temp(location, &folder, ownership).map_err(DeliveryError::not_accepted)?;
     let file = create_temp(location, &folder).map_err(DeliveryError::not_accepted)?;
+    let path = location.path().display();
     let problem = match write_temp(&file, location, content, ownership) {
         Ok(()) if attempt.may_finish() => {
             match disk::rename(&folder, &location.temp_name(), location.file_name()) {
@@ -91,22 +92,13 @@ fn write_and_rename(
                 Err(error) => return Err(rename_error(location, &folder, error)),
             }
         }
-        Ok(()) => format!(
-            "the new content of {} was ready only after the timeout",
-            location.path().display()
-        ),
-        Err(reason) => format!(
-            "cannot write the new content of {}: {reason}",
-            location.path().display()
-        ),
+        Ok(()) => format!("timed out before replacing {path}"),
+        Err(reason) => format!("cannot write the new content of {path}: {reason}"),
     };
     Err(DeliveryError::not_accepted(
         match disk::remove(&folder, &location.temp_name()) {
-            Ok(()) => format!("{problem}; the old content stands"),
-            Err(error) => format!(
-                "{problem}; the old content stands; and {}",
-                stale_temp_message(location, error)
-            ),
+            Ok(()) => problem,
+            Err(error) => format!("{problem}; {}", stale_temp_message(location, error)),
         },
     ))
 }
@@ -125,8 +117,8 @@ fn check_renamed(
         return Ok(());
     }
     Err(DeliveryError::uncertain(format!(
-        "{} is not the file that rekeyd wrote, and another process may have moved that one: \
-         others can write in its folder; hint: {}",
+        "{} is not the file that rekeyd wrote: another user can write to its folder and may have \
+         moved it; hint: {}",
         location.path().display(),
         location.folder_advice()
     )))
@@ -137,17 +129,17 @@ fn check_renamed(
 /// response of one that was done.
 fn rename_error(location: &TargetLocation, folder: &OwnedFd, error: Errno) -> DeliveryError {
     let problem = format!(
-        "cannot put the new file in the place of {}: {}",
+        "cannot replace {}: {}",
         location.path().display(),
         describe_io_error(&error.into())
     );
     match disk::remove(folder, &location.temp_name()) {
-        Ok(()) => DeliveryError::not_accepted(format!("{problem}; the old content stands")),
+        Ok(()) => DeliveryError::not_accepted(problem),
         Err(Errno::NOENT) => {
-            DeliveryError::uncertain(format!("{problem}; it may stand there all the same"))
+            DeliveryError::uncertain(format!("{problem}; it may have been replaced nevertheless"))
         }
         Err(error) => DeliveryError::uncertain(format!(
-            "{problem}; and {}",
+            "{problem}; {}",
             stale_temp_message(location, error)
         )),
     }
@@ -155,7 +147,7 @@ fn rename_error(location: &TargetLocation, folder: &OwnedFd, error: Errno) -> De
 
 fn stale_temp_message(location: &TargetLocation, error: Errno) -> String {
     format!(
-        "{} could not be removed and may hold the secret: {}",
+        "cannot remove {}, which may hold the secret: {}",
         location.temp_path().display(),
         describe_io_error(&error.into())
     )
@@ -195,7 +187,7 @@ fn create_temp(location: &TargetLocation, folder: &OwnedFd) -> Result<File, Stri
     let mode = location.mode() & (Mode::RUSR | Mode::WUSR);
     disk::create(folder, &location.temp_name(), mode).map_err(|error| {
         format!(
-            "cannot make {}: {}",
+            "cannot create {}: {}",
             location.temp_path().display(),
             describe_io_error(&error.into())
         )
@@ -257,8 +249,8 @@ pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
     let path = location.path().display();
     let loss = |reason: String| {
         format!(
-            "{path} cannot be replaced without a loss: {reason}; remove it with `setfattr -x` or \
-             `setfacl -b`, or give rekeyd the right to set it"
+            "cannot replace {path} without losing an attribute: {reason}; hint: remove the \
+             attribute with `setfattr -x` or `setfacl -b`, or allow rekeyd to set it"
         )
     };
     let kept = match KeptAttributes::read(location.path()) {
@@ -272,7 +264,7 @@ pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
         Ok(file) => file,
         Err(error) => {
             return Some(format!(
-                "cannot make a file in {}: {}",
+                "cannot create a file in {}: {}",
                 location.folder().display(),
                 describe_io_error(&error.into())
             ));
@@ -281,9 +273,9 @@ pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
     match apply_access(&file, location, ownership, &kept) {
         Ok(()) => reader_loss(&file, location, ownership, &kept),
         Err(reason) if kept.is_empty() => Some(format!(
-            "a new file in {} does not get its owner, group and mode: {reason}; if the file \
-             system has none, as vfat and CIFS, mount it with uid=, gid=, fmask= or file_mode= \
-             as configured here, or give a path on another one",
+            "cannot set the owner, group and mode of a new file in {}: {reason}; hint: if its file \
+             system has none, such as vfat or CIFS, mount it with uid=, gid=, fmask= or file_mode= \
+             as configured here, or use another file system",
             location.folder().display()
         )),
         Err(reason) => Some(loss(reason)),
@@ -322,7 +314,7 @@ fn remove_temp(
         Err(Errno::NOENT) => return Ok(false),
         Err(error) => {
             return Err(format!(
-                "cannot look at {}: {}",
+                "cannot read {}: {}",
                 path.display(),
                 describe_io_error(&error.into())
             ));
@@ -337,7 +329,7 @@ fn remove_temp(
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(format!(
-            "cannot remove the left-over file {}, which may hold a secret: {}",
+            "cannot remove the leftover file {}, which may hold a secret: {}",
             path.display(),
             describe_io_error(&error.into())
         )),

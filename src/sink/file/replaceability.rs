@@ -25,7 +25,7 @@ pub(super) fn problems(
         ] {
             if attributes.contains(attribute) {
                 problems.push(format!(
-                    "{path} is {adjective} and cannot be replaced; run: chattr {flag} {path}"
+                    "cannot replace {path}: it is {adjective}; hint: chattr {flag} {path}"
                 ));
             }
         }
@@ -38,8 +38,8 @@ pub(super) fn problems(
         (WriteMode::Replace, Some(stat)) => {
             if attributes.contains(StatxAttributes::MOUNT_ROOT) {
                 problems.push(format!(
-                    "{path} is a mount point and cannot be replaced; mount its folder instead, or \
-                     set write = \"in-place\" for a sink of type \"file\" (which is not atomic)"
+                    "cannot replace {path}: it is a mount point; hint: mount its folder instead, \
+                     or set write = \"in-place\" in a sink of type \"file\" (which is not atomic)"
                 ));
             }
             problems.extend(sticky_problem(location, folder, stat));
@@ -70,7 +70,7 @@ pub(super) fn folder_flag_problem(location: &TargetLocation, folder: &OwnedFd) -
     };
     let folder_path = location.folder().display();
     Some(format!(
-        "the folder {folder_path} is {adjective}, so that no file in it can be replaced; run: \
+        "cannot replace files in {folder_path}: the folder is {adjective}; hint: \
          chattr {flag} {folder_path}"
     ))
 }
@@ -89,9 +89,9 @@ fn sticky_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> O
     }
     let (path, folder_path) = (location.path().display(), location.folder().display());
     Some(format!(
-        "{path} belongs to user {}, and the sticky bit of {folder_path} lets only its owner \
-         replace it; run: chown {own} {path}, or give another path",
-        file.st_uid,
+        "cannot replace {path}: it belongs to {}, and the sticky bit of {folder_path} lets only \
+         its owner replace it; hint: chown {own} {path}, or use another path",
+        users::describe_user(file.st_uid),
         own = own.as_raw(),
     ))
 }
@@ -103,8 +103,8 @@ pub(super) fn other_names_problem(location: &TargetLocation, file: &Stat) -> Opt
     let path = location.path().display();
     (file.st_nlink > 1).then(|| {
         format!(
-            "{path} is one file with {} names (hard links), and writing it in place would change \
-             it under each of them; hint: give the sink a file of its own",
+            "{path} has {} hard links, and writing it in place would change all of them; hint: use \
+             a file with a single name",
             file.st_nlink
         )
     })
@@ -137,7 +137,7 @@ fn write_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Op
     (is_exposed && !can_change).then(|| {
         let configured = location.mode().as_raw_mode();
         format!(
-            "{path} has mode {:04o}, which only its owner can change to {configured:04o}; run: \
+            "{path} has mode {:04o}, and only its owner can change it to {configured:04o}; hint: \
              chmod {configured:04o} {path}",
             mode.as_raw_mode() & 0o7777
         )

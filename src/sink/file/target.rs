@@ -72,10 +72,10 @@ impl TargetLocation {
         let opened = path_links::open_folder(self.folder()).map_err(|error| {
             let folder = self.folder().display();
             match error {
-                Errno::NOENT => format!("the folder {folder} does not exist; make it"),
-                Errno::NOTDIR => format!("{folder} is not a folder; give another path"),
+                Errno::NOENT => format!("folder {folder} does not exist; hint: create it"),
+                Errno::NOTDIR => format!("{folder} is not a folder; hint: use another path"),
                 error => format!(
-                    "cannot open the folder {folder}: {}",
+                    "cannot open folder {folder}: {}",
                     describe_io_error(&error.into())
                 ),
             }
@@ -103,8 +103,8 @@ impl TargetLocation {
     pub(super) fn folder_advice(&self) -> String {
         let folder = self.folder().display();
         format!(
-            "give rekeyd a folder of its own, which consumers read by their group: chown rekeyd \
-             {folder} && chmod 2750 {folder}"
+            "use a folder that only rekeyd can write to and that consumers read through its group: \
+             chown rekeyd {folder} && chmod 2750 {folder}"
         )
     }
 
@@ -129,8 +129,8 @@ impl TargetLocation {
     /// is none of ours.
     pub(super) fn foreign_temp_message(&self) -> String {
         format!(
-            "{} stands where the new content is prepared, and is no regular file of ours; \
-             look at it and remove it",
+            "{} is in the way of rekeyd's temporary file, and rekeyd did not create it; hint: \
+             inspect it, then remove it",
             self.temp_path().display()
         )
     }
@@ -147,11 +147,11 @@ pub(super) fn is_regular(stat: &Stat) -> bool {
 #[allow(clippy::wildcard_enum_match_arm)]
 pub(super) fn describe_io_error(error: &io::Error) -> String {
     let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; hint: free some space",
         io::ErrorKind::ReadOnlyFilesystem => {
-            "; mount it writable, or add the folder to the unit's ReadWritePaths="
+            "; hint: mount it read-write, or add the folder to the unit's ReadWritePaths="
         }
-        io::ErrorKind::PermissionDenied => "; give rekeyd's user the right to",
+        io::ErrorKind::PermissionDenied => "; hint: give rekeyd's user access",
         _ => "",
     };
     format!("{error}{advice}")

@@ -24,15 +24,15 @@ impl TargetLocation {
         let mut problems = Vec::new();
         if self.file_name().is_empty() {
             problems.push(format!(
-                "{} names no file; give its path",
+                "{} has no file name; hint: use the path of a file",
                 self.path().display()
             ));
         }
         let length = self.temp_name().len();
         if length > MAX_NAME_BYTES {
             problems.push(format!(
-                "the file name of {} is too long by {} for the file beside it that the new \
-                 content is prepared in; shorten it",
+                "the file name of {} is {} bytes too long for the temporary file beside it; hint: \
+                 shorten it",
                 self.path().display(),
                 length - MAX_NAME_BYTES
             ));
@@ -69,14 +69,14 @@ impl TargetLocation {
         match fs::fstat(folder) {
             Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
                 problems.push(format!(
-                    "others can write the folder {folder_path} and could put their own file in the \
-                     place of ours; give a path in a folder of its own, which others cannot write"
+                    "{folder_path} is world-writable, so another user could replace the file; hint: \
+                     use a folder of its own, such as /etc/billing"
                 ));
             }
             Ok(_) => {}
             Err(error) => {
                 problems.push(format!(
-                    "cannot look at the folder {folder_path}: {}",
+                    "cannot read folder {folder_path}: {}",
                     describe_io_error(&error.into())
                 ));
             }
@@ -88,8 +88,7 @@ impl TargetLocation {
         let access = Access::WRITE_OK | Access::EXEC_OK;
         if is_written && let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
             problems.push(format!(
-                "cannot write the folder {folder_path}: {}; the new file is made in it and moved over \
-                 the old one",
+                "cannot create files in {folder_path}: {}",
                 describe_io_error(&error.into())
             ));
         }
@@ -105,16 +104,16 @@ impl TargetLocation {
             Ok(stat) if is_regular(&stat) => {}
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 problems.push(format!(
-                    "{path} is a symbolic link; give the path of the file itself"
+                    "{path} is a symbolic link; hint: use the path of the file itself"
                 ));
             }
             Ok(_) => problems.push(format!(
-                "{path} is not a regular file; give another path, or move it away"
+                "{path} is not a regular file; hint: use another path, or move it away"
             )),
             Err(Errno::NOENT) => {}
             Err(error) => {
                 problems.push(format!(
-                    "cannot look at {path}: {}",
+                    "cannot read {path}: {}",
                     describe_io_error(&error.into())
                 ));
             }
@@ -145,9 +144,9 @@ impl TargetLocation {
             .map(|name| (name, users::find_user(name)))
         {
             Some((name, Ok(user))) if !users::can_chown_to_user(user) => problems.push(format!(
-                "cannot give {path} to the user {name} without privileges (CAP_CHOWN and \
-                 CAP_FOWNER); leave out owner and make the folder setgid, or give rekeyd's unit \
-                 the drop-in owner.conf"
+                "cannot make user {name} the owner of {path} without CAP_CHOWN and CAP_FOWNER; \
+                 hint: leave out owner and make the folder setgid, or give rekeyd's unit the \
+                 drop-in owner.conf"
             )),
             Some((_, Err(error))) => problems.push(error.to_string()),
             Some((_, Ok(_))) | None => {}
@@ -159,8 +158,8 @@ impl TargetLocation {
             .map(|name| (name, users::find_group(name)))
         {
             Some((name, Ok(group))) if !users::can_chown_to_group(group) => problems.push(format!(
-                "cannot give {path} to the group {name}, which rekeyd's user is not in; add it \
-                 to the group, or leave out group and make the folder setgid"
+                "cannot give {path} to group {name}: rekeyd's user is not in it; hint: add the \
+                 user to the group, or leave out group and make the folder setgid"
             )),
             Some((_, Err(error))) => problems.push(error.to_string()),
             Some((_, Ok(_))) | None => {}
@@ -173,20 +172,20 @@ impl TargetLocation {
         let folder_path = self.folder().display();
         let space = fs::fstatvfs(&folder).map_err(|error| {
             format!(
-                "cannot see how much room {folder_path} has: {}",
+                "cannot check the free space in {folder_path}: {}",
                 describe_io_error(&error.into())
             )
         })?;
         if space.f_bavail.saturating_mul(space.f_frsize) < MIN_FREE_BYTES {
             return Err(format!(
-                "less than {} KiB are free in {folder_path}; make room",
+                "{folder_path} has less than {} KiB of free space; hint: free some space",
                 MIN_FREE_BYTES / 1024
             ));
         }
         // Some file systems have no fixed number of inodes and report 0 of 0.
         if space.f_files > 0 && space.f_favail == 0 {
             return Err(format!(
-                "no inode is free in {folder_path}; remove files there"
+                "{folder_path} has no free inode; hint: remove files from its file system"
             ));
         }
         Ok(())

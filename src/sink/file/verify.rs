@@ -39,7 +39,7 @@ pub(super) fn check_drift(location: &TargetLocation, expected: &ExpectedSecret) 
         Err(Errno::LOOP) => {
             return drift(
                 DriftKind::Replaced,
-                format!("{path} is a symbolic link now"),
+                format!("{path} is now a symbolic link"),
             );
         }
         Err(_) => {
@@ -52,7 +52,7 @@ pub(super) fn check_drift(location: &TargetLocation, expected: &ExpectedSecret) 
     let Some(stat) = stat.filter(is_regular) else {
         return drift(
             DriftKind::Replaced,
-            format!("{path} is no regular file any more"),
+            format!("{path} is no longer a regular file"),
         );
     };
     // No larger than needed, since the whole buffer is wiped.
@@ -70,11 +70,11 @@ pub(super) fn check_drift(location: &TargetLocation, expected: &ExpectedSecret) 
     match compared {
         Some(EndMatch::Different) => drift(
             DriftKind::OtherContent,
-            format!("{path} holds another key than the one delivered"),
+            format!("{path} holds a different key from the one that rekeyd delivered"),
         ),
         None => drift(
             DriftKind::OtherContent,
-            format!("{path} does not hold what rekeyd wrote"),
+            format!("{path} no longer holds what rekeyd wrote"),
         ),
         Some(EndMatch::Same | EndMatch::Unknown) => None,
     }
@@ -85,14 +85,14 @@ pub(super) fn check_drift(location: &TargetLocation, expected: &ExpectedSecret) 
 /// give the file to a user whose files rekeyd cannot read.
 fn unreadable_difference(target: &FileTarget, present: &Stat) -> Option<String> {
     if !is_regular(present) {
-        return Some("is no regular file any more".to_owned());
+        return Some("is no longer a regular file".to_owned());
     }
     let access_bits = Mode::RWXU | Mode::RWXO;
     let mode = Mode::from_raw_mode(present.st_mode);
     // The bits of the group may be the mask of an access control list.
     if mode & access_bits != Mode::from_raw_mode(target.mode) & access_bits {
         return Some(format!(
-            "has mode {:04o} now, not {:04o}",
+            "now has mode {:04o} instead of {:04o}",
             mode.as_raw_mode() & 0o7777,
             target.mode
         ));
@@ -104,7 +104,7 @@ fn unreadable_difference(target: &FileTarget, present: &Stat) -> Option<String> 
         None => target.write == WriteMode::InPlace || users::can_chown_to_user(owner),
         Some(Err(_)) => true,
     };
-    (!is_expected).then(|| format!("belongs to user {} now", present.st_uid))
+    (!is_expected).then(|| format!("now belongs to {}", users::describe_user(present.st_uid)))
 }
 
 fn stored_value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>> {
@@ -194,7 +194,7 @@ mod tests {
         let own = rustix::process::geteuid().as_raw();
         let (foreign, other) = (4_711, 4_712);
         let may_give_away = users::can_chown_to_user(Uid::from_raw(foreign));
-        let kept = (!may_give_away).then_some("belongs to user 4711 now");
+        let kept = (!may_give_away).then_some("now belongs to uid 4711");
         for (mode, uid, owner, write, expected) in [
             (0o600, own, None, WriteMode::Replace, None),
             (0o640, own, None, WriteMode::Replace, None),
@@ -203,21 +203,21 @@ mod tests {
                 own,
                 None,
                 WriteMode::Replace,
-                Some("has mode 0000 now, not 0600"),
+                Some("now has mode 0000 instead of 0600"),
             ),
             (
                 0o200,
                 own,
                 None,
                 WriteMode::Replace,
-                Some("has mode 0200 now, not 0600"),
+                Some("now has mode 0200 instead of 0600"),
             ),
             (
                 0o604,
                 own,
                 None,
                 WriteMode::Replace,
-                Some("has mode 0604 now, not 0600"),
+                Some("now has mode 0604 instead of 0600"),
             ),
             (0o600, foreign, None, WriteMode::Replace, kept),
             (0o600, foreign, None, WriteMode::InPlace, None),
@@ -227,14 +227,14 @@ mod tests {
                 foreign,
                 Some(other),
                 WriteMode::Replace,
-                Some("belongs to user 4711 now"),
+                Some("now belongs to uid 4711"),
             ),
             (
                 0o600,
                 foreign,
                 Some(other),
                 WriteMode::InPlace,
-                Some("belongs to user 4711 now"),
+                Some("now belongs to uid 4711"),
             ),
         ] {
             let target = FileTarget {
@@ -255,6 +255,6 @@ mod tests {
         let target = FileTarget::with_defaults(PathBuf::from("/k/a"));
         let socket = fs::stat(&socket_path).unwrap();
         let found = unreadable_difference(&target, &socket);
-        assert_eq!(found.as_deref(), Some("is no regular file any more"));
+        assert_eq!(found.as_deref(), Some("is no longer a regular file"));
     }
 }

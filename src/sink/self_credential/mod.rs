@@ -174,7 +174,7 @@ impl Sink for SelfCredentialSink {
         // The file is read by the next start: one that it refuses would lock rekeyd out.
         check_token(payload.secret.expose(), SecretForm::AdminKey).map_err(|error| {
             DeliveryError::not_accepted(format!(
-                "the new secret is not written, because the next start could not read it: it {error}"
+                "cannot write the new secret, because rekeyd could not read it at its next start: it {error}"
             ))
         })?;
         self.file.deliver(payload).await?;

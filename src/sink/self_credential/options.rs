@@ -27,7 +27,7 @@ pub(super) fn read(
     let type_location = table.location_of(COMMON_OPTIONS, "type");
     if let Err(other) = file_wide.claim_only_one(NAME, &table.location) {
         let message = format!("{other} already replaces rekeyd's own admin key");
-        let hint = "use one sink of type \"self\" in the whole file";
+        let hint = "use only one sink of type \"self\" in the whole file";
         report.add_problem(&type_location, message, hint);
         return None;
     }

@@ -174,7 +174,7 @@ impl WebhookSink {
             .map_err(|error| format!("cannot post to {}: {error}", self.redacted_url))?;
         let body = body::render_body(payload).map_err(|error| {
             format!(
-                "cannot put together what is posted to {}: {error}",
+                "cannot prepare the request to {}: {error}",
                 self.redacted_url
             )
         })?;
@@ -302,8 +302,8 @@ fn read_bearer_token(path: &Path) -> Result<(HeaderValue, Secret), String> {
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
             format!(
-                "the token in {} cannot be sent as a header; put the token alone there, on one \
-                 line",
+                "the token in {} is not valid in a header; hint: write only the token there, on \
+                 one line",
                 path.display()
             )
         })?;

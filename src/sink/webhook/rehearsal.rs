@@ -21,7 +21,7 @@ struct WebhookRecord<'a> {
 pub(super) fn recorder(url: String) -> DeliveryRecorder {
     DeliveryRecorder {
         folder: FOLDER,
-        description: format!("was to be posted to {url}"),
+        description: format!("would be posted to {url}"),
         line: Box::new(move |delivery| {
             serde_json::to_string(&WebhookRecord {
                 sink: delivery.sink,

@@ -31,7 +31,7 @@ pub(super) async fn classify(
     };
     Err(DeliveryError {
         acceptance,
-        message: format!("posted to {url}, the answer was {status}{quoted_body}; {advice}"),
+        message: format!("{url} answered {status}{quoted_body}; {advice}"),
         retry_after,
     })
 }
@@ -41,26 +41,23 @@ pub(super) async fn classify(
 fn classify_status(status: StatusCode) -> Option<(Acceptance, &'static str)> {
     Some(match status.as_u16() {
         200..=299 => return None,
-        429 => (Acceptance::NotAccepted, "it is tried again later"),
+        429 => (Acceptance::NotAccepted, "it asks to slow down"),
         300..=399 => (
             Acceptance::Uncertain,
-            "redirects are not followed; give the URL that it ends at",
+            "hint: use the URL that it redirects to, because rekeyd follows no redirects",
         ),
-        408 => (
-            Acceptance::Uncertain,
-            "it may have taken the secret; it is tried again",
-        ),
+        408 => (Acceptance::Uncertain, "it may have stored the secret"),
         401 | 403 => (
             Acceptance::Rejected,
-            "see whether it knows the signing secret and the bearer token",
+            "hint: check the signing secret and the bearer token at the receiver",
         ),
         400..=499 => (
             Acceptance::Rejected,
-            "see what the receiver expects at that URL",
+            "hint: check what the receiver expects at this URL",
         ),
         _ => (
             Acceptance::Uncertain,
-            "it may have taken the secret; see the receiver's log; it is tried again",
+            "it may have stored the secret; hint: see the receiver's log",
         ),
     })
 }
@@ -79,13 +76,13 @@ pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> D
     } else if error.is_connect() || is_unsent {
         (
             Acceptance::NotAccepted,
-            format!("cannot connect to {url}: {reason}; see whether it is up and reachable"),
+            format!("cannot connect to {url}: {reason}"),
         )
     } else {
         (
             Acceptance::Uncertain,
             format!(
-                "posted to {url}, no answer came: {reason}; it may have taken the secret; see the \
+                "no response from {url}: {reason}; it may have stored the secret; hint: see the \
                  receiver's log"
             ),
         )
@@ -97,7 +94,7 @@ pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> D
 /// off: a secret cut in half could not be masked.
 async fn read_body(mut response: Response) -> Option<Vec<u8>> {
     if let Some(encoding) = body::foreign_encoding(&response) {
-        return Some(format!("(in the encoding {encoding})").into_bytes());
+        return Some(format!("(encoded as {encoding})").into_bytes());
     }
     let mut body = Vec::new();
     while body.len() < MAX_INPUT_BYTES {

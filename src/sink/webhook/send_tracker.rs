@@ -34,7 +34,7 @@ pub(super) struct SendTracker(Arc<AtomicU8>);
 
 /// The error of a poll after the cancellation.
 #[derive(Debug, thiserror::Error)]
-#[error("the request was given up")]
+#[error("the request was cancelled")]
 pub(super) struct SendCancelled;
 
 impl TrackedBody {
