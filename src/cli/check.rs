@@ -87,41 +87,42 @@ impl CheckCommand {
             return Err(Failure::from_problems(problems));
         }
         if !self.quiet {
-            let keys = settings.keys.len();
-            let mut text = format!(
-                "{}: no problems found ({})\n",
-                options.config.display(),
-                counted(keys, "key")
-            );
-            if !note.is_empty() {
-                text.push_str(&format!("note: {note}\n"));
-            }
-            if keys == 0 {
-                text.push_str(
-                    "note: no keys are configured, so rekeyd rotates nothing; hint: add a [key.NAME]\n",
-                );
-            }
-            for folder in preflight::group_writable_folders(&settings).await {
-                text.push_str(&group_note(&folder));
-            }
-            if let Some(migration) = notes.pending_migration {
-                text.push_str(&migration_note(&settings, &migration));
-            }
-            if let Some(file_system) = notes.network_file_system {
-                text.push_str(&network_note(&settings, file_system));
-            }
+            let mut found_notes = vec![note];
+            let folders = preflight::group_writable_folders(&settings).await;
+            found_notes.extend(folders.iter().map(|folder| group_note(folder)));
+            let migration = notes.pending_migration;
+            found_notes.extend(migration.map(|migration| migration_note(&settings, &migration)));
+            let file_system = notes.network_file_system;
+            found_notes.extend(file_system.map(|name| network_note(&settings, name)));
+            let text = success_text(&options.config, settings.keys.len(), &found_notes);
             output::print(text.as_bytes())?;
         }
         Ok(())
     }
 }
 
+/// Returns what a check without problems prints. Empty notes are left out.
+fn success_text(file: &Path, keys: usize, notes: &[String]) -> String {
+    let mut text = format!(
+        "{}: no problems found ({})\n",
+        file.display(),
+        counted(keys, "key")
+    );
+    let no_keys = "no keys are configured, so rekeyd rotates nothing; hint: add a [key.NAME]";
+    let no_keys = (keys == 0).then_some(no_keys);
+    let notes = notes.iter().map(String::as_str).chain(no_keys);
+    for note in notes.filter(|note| !note.is_empty()) {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}
+
 /// Says who can exchange the files of a folder.
 fn group_note(folder: &Path) -> String {
     let folder = folder.display();
     format!(
-        "note: the group of {folder} can write to it, and so replace the file of a secret; hint: \
-         consumers only need to read: chmod 2750 {folder}, with rekeyd's user as its owner\n"
+        "the group of {folder} can write to it, and so replace the file of a secret; hint: \
+         consumers only need to read: chmod 2750 {folder}, with rekeyd's user as its owner"
     )
 }
 
@@ -129,9 +130,9 @@ fn group_note(folder: &Path) -> String {
 fn network_note(settings: &Settings, file_system: &str) -> String {
     let path = settings.ledger.display();
     format!(
-        "note: the ledger {path} is on {file_system}, where rekeyd cannot lock the file itself, \
+        "the ledger {path} is on {file_system}, where rekeyd cannot lock the file itself, \
          and only {path}.lock keeps a second rekeyd away; hint: do not remove that file, or move \
-         the ledger to a local disk\n"
+         the ledger to a local disk"
     )
 }
 
@@ -153,8 +154,8 @@ fn view_note(service: Option<&str>, as_invoker: bool) -> String {
 /// Announces the migration that the next `run` or `once` makes.
 fn migration_note(settings: &Settings, migration: &PendingMigration) -> String {
     format!(
-        "note: rekeyd {} wrote the ledger {}; the next `rekeyd run` or `rekeyd once` migrates it \
-         and keeps the old file as {}\n",
+        "rekeyd {} wrote the ledger {}; the next `rekeyd run` or `rekeyd once` migrates it \
+         and keeps the old file as {}",
         migration.release,
         settings.ledger.display(),
         migration.kept_path.display()
@@ -189,4 +190,56 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
     };
     let location = "provider".to_owned();
     Some(Problem::for_host(&settings.file, location, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::golden::{assert_golden, now, settings};
+    use crate::config::{Environment, render_problems};
+
+    const MISTAKES: &str = r#"
+[provider]
+credential-file = "/srv/admin-key"
+
+[key.billing]
+schedule = "0 3 * * Monday"
+overlap = 24
+retries = 3
+[[key.billing.sink]]
+type = "file"
+path = "billing.key"
+mode = 640
+"#;
+
+    #[test]
+    fn output_matches_the_golden_file() {
+        let (file, settings) = (Path::new("/etc/rekeyd/config.toml"), settings());
+        let migration = PendingMigration {
+            release: "0.1.0",
+            kept_path: "/var/lib/rekeyd/ledger.db.0.1.0".into(),
+        };
+        let notes = [
+            view_note(Some("rekeyd, the user of rekeyd.service"), false),
+            group_note(Path::new("/etc/billing")),
+            migration_note(&settings, &migration),
+            network_note(&settings, "NFS"),
+        ];
+        let success = |keys, notes: &[String]| success_text(file, keys, notes);
+        let environment = Environment::empty(now());
+        let problems = config::parse(file, MISTAKES, &environment).unwrap_err();
+        let short: Vec<_> = problems
+            .iter()
+            .map(|one| format!("error: {one}\n"))
+            .collect();
+        let sections = [
+            ("no problems", success(3, &[])),
+            ("no keys", success(0, &[])),
+            ("notes", success(1, &notes)),
+            ("mistakes, no terminal", short.concat()),
+            ("mistakes, terminal", render_problems(&problems, false)),
+        ];
+        let sections = sections.map(|(title, text)| format!("## {title}\n\n{text}\n"));
+        assert_golden("check", &sections.concat());
+    }
 }

@@ -242,7 +242,7 @@ fn sinks_propose_what_to_adopt() {
     let names = ["a", "b", "c", "d"];
     configure(&world, &names, "initial-rotation = \"scheduled\"\n");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("rekeyd leaves them alone");
+    daemon.wait_for("are left alone");
     let (of_a, secret_a) = create_manually(&world, "made for a");
     let (of_b, secret_b) = create_manually(&world, "made for b");
     write(&world.path("a.key"), &secret_a);

@@ -267,7 +267,7 @@ fn foreign_lock_on_the_ledger_is_a_problem() {
     let stdout = text(&status.stdout);
     assert_eq!(status.status.code(), Some(1), "{stdout}");
     assert!(
-        stdout.starts_with("problem: a process that is no rekeyd"),
+        stdout.starts_with("problem: a process holds a lock on "),
         "{stdout}"
     );
     drop(ledger);

@@ -71,12 +71,12 @@ fn outro(file: &Path, accepted: Option<u64>, is_working: bool) -> String {
     let delivered = folder.join(DELIVERED_FILE);
     let state = if is_working { "works" } else { "DOES NOT WORK" };
     let received = match accepted {
-        Some(sequence) => format!("the receiver has accepted sequence {sequence}"),
-        None => "the receiver has accepted nothing".to_owned(),
+        Some(sequence) => format!("The receiver has accepted sequence {sequence}."),
+        None => "The receiver has accepted nothing.".to_owned(),
     };
     let config = file.to_string_lossy();
     format!(
-        "\nThe key in {} {state}, and {received}.\nTry next:\n{}{}",
+        "\nThe key in {} {state}.\n{received}\nTry next:\n{}{}",
         delivered.display(),
         follow_up::command_lines(&[
             &["--config", &config, "status", "--offline"],

@@ -32,7 +32,8 @@ pub(super) fn summary(statuses: &[KeyStatus], screen: Screen, now: Timestamp) ->
         .collect();
     let mut text = Table::format(&COLUMNS, &rows, screen);
     for status in statuses {
-        for line in note_lines(status, &screen, now) {
+        let lines = note_lines(status, &screen, now).into_iter();
+        for line in lines.chain(undelivered_optional_sinks(status)) {
             text.push_str(&format!("{}: {line}\n", status.key));
         }
     }
@@ -123,7 +124,7 @@ pub(crate) fn revocation_text(
     })
 }
 
-/// Returns a line for each thing that needs more than a cell.
+/// Returns a line for each thing that needs more than a cell, except failed deliveries.
 pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(problem) = &status.problem {
@@ -154,7 +155,6 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
     }
     lines.extend(status.sightings.iter().cloned());
     lines.extend(deferred_revocations(status));
-    lines.extend(undelivered_optional_sinks(status));
     lines
 }
 
