@@ -206,7 +206,7 @@ async fn many_lookalikes_are_one_notification() {
     fakes.run_for(&mut engine, HOUR).await;
     let texts = fakes.query_rows("SELECT text FROM notification ORDER BY id");
     assert_eq!(texts.len(), 2, "{texts:?}");
-    assert!(texts[1].starts_with("key_late bears the name"), "{texts:?}");
+    assert!(texts[1].starts_with("key_late has the name"), "{texts:?}");
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn lookalikes_of_many_keys_are_one_notification_of_the_daemon() {
         fakes.run_for(&mut engine, HOUR).await;
         assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), ["lookalike once"]);
         let texts = fakes.query_rows("SELECT text FROM notification");
-        let expected = "5 credentials bear names that look like labels of 5 keys";
+        let expected = "5 credentials have names that look like labels of 5 keys";
         assert!(texts[0].starts_with(expected), "{texts:?}");
         engine.stop().await;
     }
