@@ -67,6 +67,10 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
             key = %name, rotation = %named.rotation,
             "{} of {name} bears the name {}", credential_name(after, &named.rotation), named.name
         ),
+        RotationChange::CredentialUpdated(shown) => tracing::debug!(
+            key = %name, rotation = %shown.rotation,
+            "the provider shows other facts of {} of {name}", shown.credential.id
+        ),
         // `Worker::reject_answer` logs it, before anything is recorded.
         RotationChange::AnswerRejected(_) => {}
         RotationChange::RetryScheduled(RetrySchedule {

@@ -9,12 +9,12 @@ use rusqlite::{Connection, params};
 
 use crate::core::apply::{AppliedChanges, apply};
 use crate::core::change::{
-    Change, CredentialHold, CredentialName, DeadlineUpdate, OperatorChange, OperatorNote,
-    RotationChange, Transition,
+    Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate, OperatorChange,
+    OperatorNote, RotationChange, Transition,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::state::{KeyState, RevocationDeadline};
+use crate::core::state::{CredentialMetadata, KeyState, RevocationDeadline};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, rows, write};
@@ -61,6 +61,8 @@ enum SharedChangeKind {
     },
     /// Its name at the provider is known.
     Named { name: String },
+    /// The provider showed these facts.
+    Shown { credential: CredentialMetadata },
     /// An operator set its deadline.
     DeadlineSet {
         deadline: RevocationDeadline,
@@ -87,10 +89,18 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
                 },
             ),
             Change::Operator(OperatorChange::CredentialAdopted(adopted)) => {
-                let Some(name) = adopted.name.clone() else {
-                    continue;
-                };
-                (&adopted.rotation, SharedChangeKind::Named { name })
+                let credential = adopted.credential.id.clone();
+                shared.extend(adopted.name.clone().map(|name| SharedChange {
+                    credential: credential.clone(),
+                    kind: SharedChangeKind::Named { name },
+                }));
+                shared.push(SharedChange {
+                    credential,
+                    kind: SharedChangeKind::Shown {
+                        credential: adopted.credential.clone(),
+                    },
+                });
+                continue;
             }
             Change::Operator(OperatorChange::DeadlineSet(set)) => (
                 &set.rotation,
@@ -142,15 +152,15 @@ pub(super) fn write_shared(
                 continue;
             }
             let before = read::key_state(connection, &other)?;
-            if let SharedChangeKind::Named { name } = &shared.kind
-                && before
-                    .rotation(&rotation)
-                    .is_some_and(|row| row.name.as_ref() == Some(name))
-            {
-                continue;
-            }
             let change = change_of_row(&before, &rotation, &shared.kind);
             let applied = apply(&before, &[change], at)?;
+            let is_observation = matches!(
+                shared.kind,
+                SharedChangeKind::Named { .. } | SharedChangeKind::Shown { .. }
+            );
+            if is_observation && applied.state.rotation(&rotation) == before.rotation(&rotation) {
+                continue;
+            }
             let difference = Difference::new(&before, &applied, at);
             write::write_difference(connection, &difference)?;
             stale.keys().insert(other);
@@ -193,6 +203,10 @@ fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind)
         SharedChangeKind::Named { name } => Change::from(CredentialName {
             rotation: rotation.clone(),
             name: name.clone(),
+        }),
+        SharedChangeKind::Shown { credential } => Change::from(CredentialUpdate {
+            rotation: rotation.clone(),
+            credential: credential.clone(),
         }),
         SharedChangeKind::HoldSet { until, operator } => Change::from(CredentialHold {
             rotation: rotation.clone(),

@@ -168,6 +168,8 @@ struct FakeWorld {
     unseen: Mutex<BTreeMap<String, UnseenCause>>,
     /// The redacted values that the provider shows, by id.
     redacted: Mutex<BTreeMap<String, String>>,
+    /// When credentials expire, by id.
+    ends: Mutex<BTreeMap<String, Timestamp>>,
     /// The id of the credential whose retrieval is not answered.
     held_retrieval: watch::Sender<Option<String>>,
 }
@@ -258,6 +260,7 @@ impl FakeWorld {
                         .unwrap_or_else(at),
                 ),
                 redacted_value: self.redacted_of(id),
+                expires_at: self.ends.lock().unwrap().get(id).copied(),
                 ..metadata(id)
             },
             name: Some(name),
@@ -726,6 +729,11 @@ impl Fakes {
         let content = content.map(str::to_owned);
         let mut contents = self.world.contents.lock().unwrap();
         contents.insert(sink.to_owned(), content);
+    }
+
+    /// Makes the provider show that a credential expires.
+    pub(crate) fn set_end(&self, id: &str, at: Timestamp) {
+        self.world.ends.lock().unwrap().insert(id.to_owned(), at);
     }
 
     /// Makes the provider show this redacted value of a credential.

@@ -7,12 +7,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::core::change::{
-    AddedSink, Adoption, Change, CredentialHold, CredentialName, DeadlineUpdate, DeliveryResult,
-    DeliveryStart, DowntimeReason, EndedSighting, FoundCredential, ImmediateRevocation, KeyBackoff,
-    MissedRun, MissingCredential, OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation,
-    RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest, RetrySchedule, ReturnedSink,
-    RevocationDeferral, RevokedDuplicate, RotationIntent, ScheduleChange, SinkDrift,
-    SinkRequirement, SkippedDelivery, TimetableChange, Transition,
+    AddedSink, Adoption, Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate,
+    DeliveryResult, DeliveryStart, DowntimeReason, EndedSighting, FoundCredential,
+    ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential, OnChangeState, OverlapExtension,
+    PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest,
+    RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent,
+    ScheduleChange, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange, Transition,
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
@@ -159,7 +159,7 @@ fn any_transition() -> impl Strategy<Value = Change> {
 }
 
 fn any_rotation_change() -> impl Strategy<Value = Change> {
-    (any_number(), 0_u8..12, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
+    (any_number(), 0_u8..13, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
         let rotation = rotation(number);
         match kind {
             0 => RetrySchedule {
@@ -215,6 +215,11 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
             9 => CredentialName {
                 rotation,
                 name: "made-by-hand".to_owned(),
+            }
+            .into(),
+            11 => CredentialUpdate {
+                rotation,
+                credential: credential(number),
             }
             .into(),
             8 => RejectedAnswer {

@@ -7,8 +7,8 @@ use crate::core::apply::update::{
     ApplyError, KeyUpdate, operator_name, operator_reason, sink_detail,
 };
 use crate::core::change::{
-    OverlapExtension, RejectedAnswer, RevocationDeferral, RotationChange, RotationIntent,
-    Transition,
+    CredentialUpdate, OverlapExtension, RejectedAnswer, RevocationDeferral, RotationChange,
+    RotationIntent, Transition,
 };
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::{self, LifecycleEvent, Phase};
@@ -32,6 +32,7 @@ pub(super) fn apply_change(
             update.append_event(Some(&named.rotation), "credential-named", detail);
             Ok(())
         }
+        RotationChange::CredentialUpdated(shown) => update_credential(update, shown),
         RotationChange::AnswerRejected(rejected) => reject_answer(update, rejected),
         RotationChange::RetryScheduled(retry) => update.update_rotation(&retry.rotation, |row| {
             row.attempt = retry.attempt;
@@ -157,6 +158,31 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
         "by": operator_name(operator),
     });
     update.append_event(Some(&moved.rotation), moved.event.as_str(), detail);
+    Ok(())
+}
+
+fn update_credential(update: &mut KeyUpdate, shown: &CredentialUpdate) -> Result<(), ApplyError> {
+    let mut detail = json!({});
+    update.update_rotation(&shown.rotation, |row| {
+        if row.credential.is_none() {
+            return Err(ApplyError::Impossible {
+                rotation: row.id.clone(),
+                phase: row.phase,
+                problem: "it has no credential",
+            });
+        }
+        merge_credential(row, &shown.credential)?;
+        let credential = row.credential.as_ref();
+        let created_at = credential.and_then(|credential| credential.created_at);
+        let expires_at = credential.and_then(|credential| credential.expires_at);
+        detail = json!({
+            "redacted_value": credential.and_then(|one| one.redacted_value.as_deref()),
+            "created_at": created_at.map(time::to_text),
+            "expires_at": expires_at.map(time::to_text),
+        });
+        Ok(())
+    })?;
+    update.append_event(Some(&shown.rotation), "credential-updated", detail);
     Ok(())
 }
 

@@ -15,9 +15,9 @@ pub use operator::{
     PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest,
 };
 pub use rotation::{
-    CredentialName, FoundCredential, MissingCredential, OverlapExtension, RecoveredSecret,
-    RejectedAnswer, RetrySchedule, RevocationDeferral, RevokedDuplicate, RotationChange,
-    RotationIntent, Transition,
+    CredentialName, CredentialUpdate, FoundCredential, MissingCredential, OverlapExtension,
+    RecoveredSecret, RejectedAnswer, RetrySchedule, RevocationDeferral, RevokedDuplicate,
+    RotationChange, RotationIntent, Transition,
 };
 pub use schedule::{DowntimeReason, KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
 
@@ -80,6 +80,7 @@ impl_from_struct!(Rotation: RotationChange {
     Started(RotationIntent),
     Transitioned(Transition),
     CredentialNamed(CredentialName),
+    CredentialUpdated(CredentialUpdate),
     AnswerRejected(RejectedAnswer),
     RetryScheduled(RetrySchedule),
     OverlapExtended(OverlapExtension),

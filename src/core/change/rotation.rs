@@ -17,6 +17,8 @@ pub enum RotationChange {
     Transitioned(Transition),
     /// The name of an adopted credential is seen for the first time.
     CredentialNamed(CredentialName),
+    /// The provider shows other facts of a credential than the row of another key has.
+    CredentialUpdated(CredentialUpdate),
     /// The answer to the create of a rotation cannot be true.
     AnswerRejected(RejectedAnswer),
     /// The current step of a rotation failed and is retried.
@@ -121,6 +123,15 @@ pub struct RejectedAnswer {
     pub problem: String,
     /// Whether it may be true all the same.
     pub is_doubt: bool,
+}
+
+/// What the provider shows of a credential now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialUpdate {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The credential; what is not shown stays as it was.
+    pub credential: CredentialMetadata,
 }
 
 /// The next attempt at the current step of a rotation.

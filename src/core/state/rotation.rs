@@ -229,6 +229,30 @@ pub struct CredentialMetadata {
     pub expires_at: Option<Timestamp>,
 }
 
+impl CredentialMetadata {
+    /// Fills what the provider does not show with what rows of the same credential have:
+    /// of several ends the earliest.
+    #[must_use]
+    pub fn completed_by<'r>(mut self, rows: impl Iterator<Item = &'r Rotation>) -> Self {
+        let (mut recorded_end, mut is_misleading) = (None, false);
+        for row in rows {
+            is_misleading |= row.has_wrong_redaction;
+            let Some(recorded) = row.credential.as_ref() else {
+                continue;
+            };
+            self.created_at = self.created_at.or(recorded.created_at);
+            let redacted = || recorded.redacted_value.clone();
+            self.redacted_value = self.redacted_value.or_else(redacted);
+            let ends = [recorded_end, recorded.expires_at];
+            recorded_end = ends.into_iter().flatten().min();
+        }
+        self.expires_at = self.expires_at.or(recorded_end);
+        // What holds the secret would not match it.
+        self.redacted_value = self.redacted_value.filter(|_| !is_misleading);
+        self
+    }
+}
+
 /// When a credential that may have leaked ends, whatever may still use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationDeadline {

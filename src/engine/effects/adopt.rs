@@ -239,12 +239,16 @@ impl Worker {
         } else {
             LifecycleEvent::Adopted
         };
+        // What several rows say of one credential is the same.
+        let mut others = lock.others.iter();
+        let recorded_name = others.find_map(|other| other.rotation.name.clone());
+        let recorded = lock.others.iter().map(|other| &other.rotation);
         let adoption = Adoption {
             rotation: RotationId::new(id),
             scope: managed.scope.clone(),
             sequence: self.state.next_sequence(self.now()),
-            credential: found.metadata,
-            name: found.name,
+            credential: found.metadata.completed_by(recorded),
+            name: found.name.or(recorded_name),
             hold_until: lock
                 .others
                 .iter()

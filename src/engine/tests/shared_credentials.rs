@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::core::change::{Change, OperatorNote};
+use crate::core::change::{Change, OperatorChange, OperatorNote};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::time;
@@ -41,7 +42,6 @@ fn keys(fakes: &Fakes) -> Vec<ManagedKey> {
 
 /// Returns the adoption of `key_1` with a sink that its consumers read.
 fn adoption(number: u64, sink: &str) -> Change {
-    use crate::core::change::OperatorChange;
     let Change::Operator(OperatorChange::CredentialAdopted(mut adopted)) =
         adopted(number, Scope::AdminKeys)
     else {
@@ -288,5 +288,76 @@ async fn adoption_under_another_name_needs_root_and_renames_all_rows() {
             &["by hand"]
         };
         assert_eq!(names, expected, "{by:?} {force}");
+    }
+}
+
+/// What the provider shows of a credential changed since the first key adopted it, or is
+/// shown no more.
+#[tokio::test]
+async fn all_rows_of_a_credential_have_what_the_provider_shows_at_an_adoption() {
+    let (early, late) = (
+        time::after(at(), HOUR * 900),
+        time::after(at(), HOUR * 1_000),
+    );
+    let ends = |end: Option<Timestamp>| end.map(time::to_text).unwrap_or_default();
+    for (recorded, shown, expected) in [
+        (
+            (None, None),
+            (Some("...wxYz"), Some(late)),
+            (Some("...wxYz"), Some(late)),
+        ),
+        (
+            (Some("...aBcD"), Some(early)),
+            (Some("...wxYz"), Some(late)),
+            (Some("...wxYz"), Some(late)),
+        ),
+        (
+            (Some("...aBcD"), Some(late)),
+            (Some("...aBcD"), Some(early)),
+            (Some("...aBcD"), Some(early)),
+        ),
+        (
+            (Some("...aBcD"), Some(early)),
+            (None, None),
+            (Some("...aBcD"), Some(early)),
+        ),
+        ((None, None), (None, None), (None, None)),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "by hand")]);
+        let mut row = adoption(1, "first");
+        if let Change::Operator(OperatorChange::CredentialAdopted(adopted)) = &mut row {
+            adopted.credential.redacted_value = recorded.0.map(str::to_owned);
+            adopted.credential.expires_at = recorded.1;
+        }
+        fakes.write_ledger(vec![(key(), vec![row])]).await;
+        if let Some(redacted) = shown.0 {
+            fakes.set_redacted("key_1", redacted);
+        }
+        if let Some(end) = shown.1 {
+            fakes.set_end("key_1", end);
+        }
+        let mut engine = fakes.open_engine(keys(&fakes), RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        let adopt = OperatorCommand::Adopt {
+            credential: CredentialId::new("key_1".to_owned()),
+            force: false,
+            operator: None,
+        };
+        let reply = submit(&mut engine, &other(), adopt);
+        fakes.run_for(&mut engine, MINUTE).await;
+        reply.await.unwrap().unwrap();
+        let rows = fakes.query_rows(
+            "SELECT coalesce(redacted_value, '') || ' ' || coalesce(expires_at, '')
+            FROM rotation WHERE credential_id = 'key_1'",
+        );
+        let row = format!("{} {}", expected.0.unwrap_or_default(), ends(expected.1));
+        assert_eq!(rows, [row.clone(), row], "{recorded:?} {shown:?}");
+        // The first key's worker goes on with the row as it is now.
+        let state = engine.state(&key()).unwrap();
+        let credential = state.live[0].credential().unwrap();
+        assert_eq!(credential.expires_at, expected.1, "{recorded:?} {shown:?}");
+        let updates = "SELECT event FROM event_log WHERE event = 'credential-updated'";
+        let updates = fakes.query_rows(updates).len();
+        assert_eq!(updates, usize::from(recorded != expected));
     }
 }
