@@ -28,6 +28,8 @@ struct KnownSecrets {
     hasher: RandomState,
     /// The digest of each secret that came in the answer to its create.
     created: HashMap<CredentialId, u64>,
+    /// Of credentials whose secret was lost: the secrets that are older than they are.
+    older: HashMap<CredentialId, OwnSecrets>,
     /// The secrets that came in the answer to a create, or in one that was refused.
     received: SecretDigests,
     /// The secrets that came in any answer, believed or not.
@@ -54,12 +56,24 @@ impl KnownSecrets {
             Some(digest) if *digest == self.digest(secret) => EndMatch::Same,
             Some(_) => EndMatch::Different,
             None => match compare_end(secret.expose(), redacted_value) {
+                EndMatch::Same => EndMatch::Same,
+                _ if self.is_older(secret, id) => EndMatch::Different,
                 EndMatch::Different if self.are_ends_unreliable => EndMatch::Unknown,
-                compared @ (EndMatch::Same | EndMatch::Different | EndMatch::Unknown) => compared,
+                compared @ (EndMatch::Different | EndMatch::Unknown) => compared,
             },
         }
     }
+
+    /// Returns whether rekeyd worked with a secret before a credential was created.
+    fn is_older(&self, secret: &Secret, id: &CredentialId) -> bool {
+        let older = self.older.get(id);
+        older.is_some_and(|older| older.0.contains(&self.digest(secret)))
+    }
 }
+
+/// The digests of the secrets that rekeyd worked with at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnSecrets(Vec<u64>);
 
 /// Where a secret is known from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +213,21 @@ impl ActiveCredential {
         }
     }
 
+    /// Returns which secrets rekeyd works with now, without keeping them.
+    #[must_use]
+    pub fn own_secrets(&self) -> OwnSecrets {
+        let inner = self.read();
+        let previous = inner.previous.as_ref().map(|previous| &previous.secret);
+        let secrets = inner.in_use.iter().chain(previous);
+        OwnSecrets(secrets.map(|secret| inner.digest(secret)).collect())
+    }
+
+    /// Records that a credential is newer than these secrets, so that it is none of them,
+    /// whatever the provider shows of its own secret, which was lost.
+    pub fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        self.write().older.insert(id.clone(), own);
+    }
+
     /// Takes from now on no redacted value as proof that a credential is another one
     /// than that in use.
     pub fn distrust_redacted_values(&self) {
@@ -279,6 +308,31 @@ impl ActiveCredential {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The secret of a create was lost, and the provider shows no end.
+    #[test]
+    fn credential_is_none_of_the_secrets_that_its_create_was_sent_with() {
+        let cell = ActiveCredential::new();
+        let made = id("key_made");
+        let usage = |id: &CredentialId| {
+            [None, Some("[hidden]"), Some("sk-admin-...")].map(|shown| cell.usage(id, shown))
+        };
+        cell.set(secret("sk-admin-first"));
+        cell.switch_to(secret("sk-admin-second"), None);
+        assert_eq!(usage(&made), [CredentialUsage::MayBeInUse; 3]);
+        let own = cell.own_secrets();
+        cell.record_newer(&made, own);
+        assert_eq!(usage(&made), [CredentialUsage::Unused; 3]);
+        assert_eq!(usage(&id("key_other")), [CredentialUsage::MayBeInUse; 3]);
+        // An end that is shown comes first.
+        assert_eq!(
+            cell.usage(&made, Some("sk-admin...second")),
+            CredentialUsage::InUse
+        );
+        // A secret that rekeyd works with since then may be that of the credential.
+        cell.switch_to(secret("sk-admin-third"), None);
+        assert_eq!(usage(&made), [CredentialUsage::MayBeInUse; 3]);
+    }
 
     fn secret(value: &str) -> Secret {
         Secret::new(value.to_owned())

@@ -63,12 +63,24 @@ pub fn existed_before(created_at: Option<Timestamp>, earliest: Timestamp) -> boo
 }
 
 /// Returns whether a time of creation shows by itself that a create which was intended at
-/// `intended_at` made the credential: it is precise, and is none of before.
+/// `intended_at` made the credential: it is precise, and is none of before. A whole quarter
+/// of an hour is precise where the provider `shows_precise_times`: schedules fire then.
 #[must_use]
-pub fn proves_creation(created_at: Option<Timestamp>, intended_at: Timestamp) -> bool {
+pub fn proves_creation(
+    created_at: Option<Timestamp>,
+    intended_at: Timestamp,
+    shows_precise_times: bool,
+) -> bool {
     let earliest = time::before(intended_at, SERVER_TOLERANCE);
     let latest = time::after(intended_at, MIN_TOLERANCE);
-    created_at.is_some_and(|at| !is_multiple(at, COARSE) && earliest <= at && at <= latest)
+    created_at
+        .is_some_and(|at| (shows_precise_times || is_precise(at)) && earliest <= at && at <= latest)
+}
+
+/// Returns whether a time can be none of a whole hour, or of midnight in any zone.
+#[must_use]
+pub fn is_precise(at: Timestamp) -> bool {
+    !is_multiple(at, COARSE)
 }
 
 /// Returns how long after a time of creation the credential may have been created.
@@ -153,8 +165,13 @@ mod tests {
             (Some("2026-11-24T03:15:00Z"), false),
             (Some("2026-11-24T00:00:00Z"), false),
         ] {
-            let proves = proves_creation(created.map(at), intended);
+            let proves = proves_creation(created.map(at), intended, false);
             assert_eq!(proves, expected, "{created:?}");
+            let is_whole = created.is_some_and(|text| {
+                ["2026-11-24T03:00:00Z", "2026-11-24T03:15:00Z"].contains(&text)
+            });
+            let proves = proves_creation(created.map(at), intended, true);
+            assert_eq!(proves, expected || is_whole, "{created:?}");
         }
         let host = at("2026-11-24T02:00:00Z");
         let by_provider = Some(earliest_creation(Some(intended), host));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::active_credential::OwnSecrets;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
@@ -28,6 +29,8 @@ pub struct InFlight {
     pub rotation: RotationId,
     /// Whether its create was sent. Without an answer, its outcome is unknown.
     pub create_sent: bool,
+    /// The secrets that rekeyd worked with when its create was sent.
+    pub own_secrets: OwnSecrets,
     /// The answer to its create, until it is checked and recorded.
     pub answer: Option<CreatedCredential>,
     /// Its secret.
@@ -52,6 +55,7 @@ impl InFlight {
         Self {
             rotation,
             create_sent: false,
+            own_secrets: OwnSecrets::default(),
             answer: None,
             secret: None,
             first_verified_at: None,

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::core::alert::FAILURE_GRACE_PERIOD;
 use crate::core::condition::{ActiveCondition, Condition};
+use crate::core::creation_time::is_precise;
 use crate::core::decide::next_step::Permits;
 use crate::core::policy::plausible_retry;
 use crate::core::scope::Scope;
@@ -54,6 +55,8 @@ struct ConditionState {
     provider_time: Option<(Timestamp, Duration)>,
     /// The messages that are logged once in a process and were logged.
     logged_once: BTreeSet<&'static str>,
+    /// Whether a list showed a time of creation that is no whole quarter of an hour.
+    shows_precise_times: bool,
     /// The number of times that a condition started or ended.
     change_count: u64,
     /// The time until which the provider asked not to be sent requests.
@@ -348,6 +351,18 @@ impl Conditions {
                 );
             }
         }
+    }
+
+    /// Observes the times of creation in a list of the provider.
+    pub(crate) fn observe_creation_times(&self, mut times: impl Iterator<Item = Timestamp>) {
+        if times.any(is_precise) {
+            self.inner().shows_precise_times = true;
+        }
+    }
+
+    /// Returns whether the provider shows when credentials were created to the second.
+    pub(crate) fn shows_precise_times(&self) -> bool {
+        self.inner().shows_precise_times
     }
 
     /// Waits until no other worker diagnoses a failure.

@@ -65,6 +65,9 @@ pub(crate) async fn reconcile(
         let fields = &credential.unreadable_times;
         services.conditions.report_unreadable_times(fields);
     }
+    let created = listed.value.iter();
+    let created = created.filter_map(|credential| credential.metadata.created_at);
+    services.conditions.observe_creation_times(created);
     services
         .conditions
         .observe_response(listed.server_time, now, services.clock.monotonic());

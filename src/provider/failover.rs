@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
+use crate::core::active_credential::{ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
@@ -298,6 +298,14 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.inner.compare_secret(secret, id, redacted_value)
+    }
+
+    fn own_secrets(&self) -> OwnSecrets {
+        self.inner.own_secrets()
+    }
+
+    fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        self.inner.record_newer(id, own);
     }
 
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::core::active_credential::{CredentialUsage, SecretOrigin};
+use crate::core::active_credential::{CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 pub use crate::core::in_flight::CreatedCredential;
@@ -67,6 +67,16 @@ pub trait Provider: Send + Sync {
         id: &CredentialId,
         redacted_value: Option<&str>,
     ) -> EndMatch;
+
+    /// Returns which secrets rekeyd works with now.
+    fn own_secrets(&self) -> OwnSecrets {
+        OwnSecrets::default()
+    }
+
+    /// Records that a credential whose secret was lost is newer than these secrets.
+    fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        let _ = (id, own);
+    }
 
     /// Returns what this process knows of the secret of a credential.
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret;

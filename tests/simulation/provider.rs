@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
+use rekeyd::core::active_credential::{
+    ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin,
+};
 use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::reported_time::ReportedTime;
@@ -243,6 +245,14 @@ impl Provider for SimProvider {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.active_credential.compare(secret, id, redacted_value)
+    }
+
+    fn own_secrets(&self) -> OwnSecrets {
+        self.active_credential.own_secrets()
+    }
+
+    fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        self.active_credential.record_newer(id, own);
     }
 
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rekeyd::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
+use rekeyd::core::active_credential::{
+    ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin,
+};
 use rekeyd::core::change::Change;
 use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
@@ -170,6 +172,10 @@ struct FakeWorld {
     redacted: Mutex<BTreeMap<String, String>>,
     /// When credentials expire, by id.
     ends: Mutex<BTreeMap<String, Timestamp>>,
+    /// Whether credentials are compared with what rekeyd works with, instead of `usage`.
+    compares_usage: AtomicBool,
+    /// A part of the ids of credentials that are shown without a name.
+    nameless: Mutex<Option<String>>,
     /// The id of the credential whose retrieval is not answered.
     held_retrieval: watch::Sender<Option<String>>,
 }
@@ -384,7 +390,11 @@ impl Provider for FakeWorld {
         self.respond(())
     }
 
-    fn usage(&self, _: &CredentialId, _: Option<&str>) -> CredentialUsage {
+    fn usage(&self, id: &CredentialId, redacted_value: Option<&str>) -> CredentialUsage {
+        if self.compares_usage.load(Ordering::SeqCst) {
+            let known = self.known_secrets.lock().unwrap();
+            return known.usage(id, redacted_value);
+        }
         *self.usage.lock().unwrap()
     }
 
@@ -416,6 +426,14 @@ impl Provider for FakeWorld {
             .lock()
             .unwrap()
             .compare(secret, id, redacted_value)
+    }
+
+    fn own_secrets(&self) -> OwnSecrets {
+        self.known_secrets.lock().unwrap().own_secrets()
+    }
+
+    fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        self.known_secrets.lock().unwrap().record_newer(id, own);
     }
 
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {
@@ -469,7 +487,13 @@ impl Provider for FakeWorld {
         let mut held = self.held_retrieval.subscribe();
         let is_answered = |held: &Option<String>| held.as_deref() != Some(id.as_str());
         held.wait_for(is_answered).await.unwrap();
-        self.respond(self.credential(id.as_str()))
+        let nameless = self.nameless.lock().unwrap().clone();
+        let is_nameless = nameless.is_some_and(|part| id.as_str().contains(&part));
+        let shown = self.credential(id.as_str());
+        self.respond(shown.map(|shown| ListedCredential {
+            name: shown.name.clone().filter(|_| !is_nameless),
+            ..shown
+        }))
     }
 
     async fn verify(&self, _: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
@@ -729,6 +753,22 @@ impl Fakes {
         let content = content.map(str::to_owned);
         let mut contents = self.world.contents.lock().unwrap();
         contents.insert(sink.to_owned(), content);
+    }
+
+    /// Makes rekeyd work with a secret, and compare credentials with it.
+    pub(crate) fn work_with(&self, secret: &str) {
+        self.world.compares_usage.store(true, Ordering::SeqCst);
+        self.set_own_secret(secret);
+    }
+
+    /// Makes answers about the credentials whose ids have this part show no name.
+    pub(crate) fn hide_names(&self, part_of_id: &str) {
+        *self.world.nameless.lock().unwrap() = Some(part_of_id.to_owned());
+    }
+
+    /// Sets when a credential was created.
+    pub(crate) fn set_created(&self, id: &str, at: Timestamp) {
+        self.world.created.lock().unwrap().insert(id.to_owned(), at);
     }
 
     /// Makes the provider show that a credential expires.

@@ -112,7 +112,7 @@ impl Rotation {
     /// the provider shows no name: the answer to a create may have been that to another.
     /// A person has named the id of an adopted one.
     #[must_use]
-    pub fn is_proven_by_time(&self) -> bool {
+    pub fn is_proven_by_time(&self, shows_precise_times: bool) -> bool {
         let created_at = self
             .credential()
             .and_then(|credential| credential.created_at);
@@ -120,6 +120,7 @@ impl Rotation {
             || proves_creation(
                 created_at,
                 intended_at(self.not_created_before, self.started_at),
+                shows_precise_times,
             )
     }
 

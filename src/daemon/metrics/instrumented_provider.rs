@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use crate::core::active_credential::{CredentialUsage, SecretOrigin};
+use crate::core::active_credential::{CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
@@ -84,6 +84,14 @@ impl<P: Provider> Provider for InstrumentedProvider<P> {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.inner.compare_secret(secret, id, redacted_value)
+    }
+
+    fn own_secrets(&self) -> OwnSecrets {
+        self.inner.own_secrets()
+    }
+
+    fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        self.inner.record_newer(id, own);
     }
 
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {

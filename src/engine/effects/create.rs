@@ -8,15 +8,15 @@ use crate::core::change::{Change, RevokedDuplicate, Transition};
 use crate::core::creation_time::existed_before;
 use crate::core::decide::create_answer::check_origin;
 use crate::core::decide::created_times::remove_impossible_times;
-use crate::core::decide::revocation::RevocationReason;
+use crate::core::decide::revocation::{DeferReason, RevocationReason};
 use crate::core::ids::{CredentialId, Label, RotationId};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::time;
-use crate::engine::effects::retry_delay;
 use crate::engine::effects::revoke::{ExpectedName, RECONFIGURED, RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::{PERMANENT_FAILURE_PAUSE, retry_delay};
 use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -44,6 +44,7 @@ impl Worker {
         let expires_in = policy.and_then(|policy| policy.expires_after);
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.create_sent = true;
+            in_flight.own_secrets = self.services.provider.own_secrets();
         }
         let answer = self.services.provider.create(&label, expires_in).await;
         self.observe_response(&answer);
@@ -239,8 +240,13 @@ impl Worker {
                 return self.record(vec![change]).await;
             }
         };
+        for credential in found.iter().filter(|_| !after_restart) {
+            self.record_newer(rotation, &label, credential).await?;
+        }
         if found.len() > 1 {
-            return self.revoke_duplicates(rotation, &found).await;
+            return self
+                .revoke_duplicates(rotation, &found, after_restart)
+                .await;
         }
         let found = if found.is_empty() {
             match self.find_by_changed_name(&label).await? {
@@ -294,6 +300,29 @@ impl Worker {
         };
         let backoff = self.back_off_key(&reason, None);
         self.record(vec![Change::from(transition), backoff]).await
+    }
+
+    /// Records that what a create made is none of the secrets that it was sent with: its own
+    /// secret was lost, so that nothing else may tell. That needs proof that the create made
+    /// it: no list showed it before, it bears the label, and it is not older.
+    async fn record_newer(
+        &self,
+        rotation: &RotationId,
+        label: &Label,
+        credential: &ListedCredential,
+    ) -> Result<(), LedgerError> {
+        let (id, created_at) = (&credential.metadata.id, credential.metadata.created_at);
+        let (ledger, scope) = (&self.services.ledger, &self.context.scope);
+        let is_new = credential.name.as_deref() == Some(label.as_str())
+            && created_at.is_some()
+            && !existed_before(created_at, self.earliest_creation(rotation))
+            && ledger.name_without_row(scope, id).await?.is_none();
+        let in_flight = self.in_flight.as_ref();
+        if let Some(in_flight) = in_flight.filter(|in_flight| is_new && in_flight.create_sent) {
+            let own = in_flight.own_secrets.clone();
+            self.services.provider.record_newer(id, own);
+        }
+        Ok(())
     }
 
     /// Splits off the credentials that an unclear create did not make, even if a list gave
@@ -376,6 +405,7 @@ impl Worker {
         &mut self,
         rotation: &RotationId,
         found: &[ListedCredential],
+        after_restart: bool,
     ) -> Result<(), LedgerError> {
         let Some(duplicate) = found.last() else {
             return Ok(());
@@ -400,11 +430,24 @@ impl Worker {
             Ok(RevocationOutcome::AlreadyGone) => ("the list is an old one".to_owned(), None),
             Ok(RevocationOutcome::StillShown) => (STILL_SHOWN.to_owned(), None),
             Ok(RevocationOutcome::Reconfigured) => (RECONFIGURED.to_owned(), None),
+            Ok(RevocationOutcome::Deferred(deferral))
+                if deferral.reason == DeferReason::MayBeInUse =>
+            {
+                let problem = deferral.message();
+                return self
+                    .leave_duplicate(rotation, found, after_restart, &problem)
+                    .await;
+            }
             Ok(RevocationOutcome::Deferred(deferral)) => {
                 let pause = time::until(self.now(), deferral.until);
                 (deferral.message(), Some(pause))
             }
-            Ok(RevocationOutcome::OtherName(other)) => (other.message(), None),
+            Ok(RevocationOutcome::OtherName(other)) => {
+                let problem = other.message();
+                return self
+                    .leave_duplicate(rotation, found, after_restart, &problem)
+                    .await;
+            }
             Ok(RevocationOutcome::HeldElsewhere(held)) => (held.message(), None),
             Ok(RevocationOutcome::Blocked(_)) => {
                 (format!("{} has a row of its own", credential.id), None)
@@ -415,6 +458,40 @@ impl Worker {
         let text = format!("{} credentials bear its label; {problem}", found.len());
         let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
         self.record(vec![change]).await
+    }
+
+    /// Ends a rotation of whose credentials the last one may be somebody else's: no further
+    /// search shows more, and only a person can tell. The first one is its own.
+    async fn leave_duplicate(
+        &mut self,
+        rotation: &RotationId,
+        found: &[ListedCredential],
+        after_restart: bool,
+        problem: &str,
+    ) -> Result<(), LedgerError> {
+        let [own, .., left] = found else {
+            return Ok(());
+        };
+        let left = &left.metadata.id;
+        let reason = format!(
+            "its secret was lost, and {} credentials bear its label; {left} is left alone, since              {problem}; compare it at the provider, and delete it there if nobody uses it",
+            found.len()
+        );
+        tracing::error!(key = %self.state.key, %rotation, credential = %left,
+            "{}: {reason}", self.state.key);
+        let event = if after_restart {
+            LifecycleEvent::LabelFoundAfterRestart
+        } else {
+            LifecycleEvent::LabelFound
+        };
+        let transition = Transition {
+            name: own.name.clone(),
+            credential: Some(own.metadata.clone()),
+            error: Some(reason.clone()),
+            ..Transition::new(rotation, event)
+        };
+        let backoff = self.back_off_key(&reason, Some(PERMANENT_FAILURE_PAUSE));
+        self.record(vec![Change::from(transition), backoff]).await
     }
 
     /// Removes the times that cannot be true from an answer, as if they could not be

@@ -6,7 +6,7 @@ use crate::core::change::{
 };
 use crate::core::condition::Condition;
 use crate::core::creation_time::existed_before;
-use crate::core::decide::revocation::RevocationReason;
+use crate::core::decide::revocation::{DeferReason, RevocationReason};
 use crate::core::ids::{Label, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::CHECKS_UNTIL_GONE;
@@ -170,7 +170,16 @@ impl Worker {
             }
             // The list was stale.
             Ok(RevocationOutcome::AlreadyGone | RevocationOutcome::Blocked(_)) => return Ok(()),
-            Ok(RevocationOutcome::OtherName(other)) => other.message(),
+            Ok(RevocationOutcome::OtherName(other)) => {
+                self.log_left_duplicate(rotation, credential, &other.message());
+                return Ok(());
+            }
+            Ok(RevocationOutcome::Deferred(deferral))
+                if deferral.reason == DeferReason::MayBeInUse =>
+            {
+                self.log_left_duplicate(rotation, credential, &deferral.message());
+                return Ok(());
+            }
             Ok(RevocationOutcome::HeldElsewhere(held)) => held.message(),
             Ok(RevocationOutcome::StillShown) => STILL_SHOWN.to_owned(),
             Ok(RevocationOutcome::Reconfigured) => RECONFIGURED.to_owned(),
@@ -181,6 +190,19 @@ impl Worker {
         tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
             "{} bears the label of another credential and is not revoked yet: {problem}", credential.id);
         Ok(())
+    }
+
+    /// Logs a duplicate of which only a person can tell whose it is: no further list is
+    /// asked for it.
+    fn log_left_duplicate(
+        &self,
+        rotation: &RotationId,
+        credential: &CredentialMetadata,
+        problem: &str,
+    ) {
+        tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
+            "{} bears the label of another credential in the list and is left alone: {problem}; \
+             compare it at the provider, and delete it there if nobody uses it", credential.id);
     }
 
     /// Logs a failure; the next reconciliation finds the discrepancy again.

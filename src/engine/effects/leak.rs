@@ -139,7 +139,11 @@ impl Worker {
         let Some(listed) = answer.value else {
             return Ok(None);
         };
-        match identify(&credential, &listed, ExpectedName::of_rotation(&row)) {
+        match identify(
+            &credential,
+            &listed,
+            ExpectedName::of_rotation(&row, &self.services.conditions),
+        ) {
             Identity::Confirmed | Identity::ConfirmedByOperator => {}
             Identity::OtherName | Identity::Unproven => {
                 let recorded = row.name.as_deref().unwrap_or("an unknown name");

@@ -128,7 +128,7 @@ impl Worker {
         let reason = RevocationReason::Operator { force };
         let name = ExpectedName {
             confirmed,
-            ..ExpectedName::of_rotation(&rotation)
+            ..ExpectedName::of_rotation(&rotation, &self.services.conditions)
         };
         match self
             .revoke_if_allowed(&lock, &metadata, Some(&rotation), reason, name)

@@ -19,7 +19,7 @@ use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::RetryClass;
 use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
 use crate::core::time;
-use crate::engine::conditions::clock_mismatch_message;
+use crate::engine::conditions::{Conditions, clock_mismatch_message};
 use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::held_elsewhere::{HeldElsewhere, Holder, evidence_of};
 use crate::engine::effects::{redacted_value_of, retry_delay};
@@ -99,11 +99,11 @@ pub(super) struct ExpectedName<'a> {
 
 impl<'a> ExpectedName<'a> {
     /// Returns the recorded name of a rotation's credential.
-    pub(super) fn of_rotation(rotation: &'a Rotation) -> Self {
+    pub(super) fn of_rotation(rotation: &'a Rotation, conditions: &Conditions) -> Self {
         Self {
             recorded: rotation.name.as_deref(),
             confirmed: None,
-            is_proven_by_time: rotation.is_proven_by_time(),
+            is_proven_by_time: rotation.is_proven_by_time(conditions.shows_precise_times()),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Worker {
         let Some(row) = self.record_missing_name(row).await? else {
             return Ok(());
         };
-        let name = ExpectedName::of_rotation(&row);
+        let name = ExpectedName::of_rotation(&row, &self.services.conditions);
         let outcome = self
             .revoke_if_allowed(&lock, &credential, Some(&row), reason, name)
             .await;
@@ -364,7 +364,7 @@ impl Worker {
             return Ok(true);
         };
         let answer = self.retrieve(credential).await?;
-        let name = ExpectedName::of_rotation(row);
+        let name = ExpectedName::of_rotation(row, &self.services.conditions);
         Ok(answer
             .value
             .is_some_and(|listed| identify(credential, &listed, name) == Identity::Confirmed))

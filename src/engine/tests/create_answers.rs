@@ -526,3 +526,42 @@ async fn a_credential_that_is_older_than_the_create_is_left_alone() {
         );
     }
 }
+
+/// The provider shows no end of any secret, and that of an unclear create was lost: what it
+/// made is newer than the secret that the create was sent with.
+#[tokio::test]
+async fn what_an_unclear_create_made_is_revoked_although_no_end_is_shown() {
+    for (created_at, switches, is_revoked) in [
+        (None, false, true),
+        // Nothing but its label says that the create made it.
+        (Some("2026-08-24T03:00:07Z"), false, false),
+        // What rekeyd works with now is not what it sent the create with.
+        (None, true, false),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open_daemon(&fakes).await;
+        fakes.run_for(&mut engine, MINUTE * 20).await;
+        fakes.work_with(OWN_SECRET);
+        fakes.lie_in_creates(LyingAnswer {
+            created_at: created_at.map(|at| at.parse().unwrap()),
+            is_shown_alike: true,
+            is_lost: true,
+            ..LyingAnswer::default()
+        });
+        request(&mut engine);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        if switches {
+            fakes.set_own_secret("sk-admin-of-another-place");
+        }
+        fakes.lie_in_creates(LyingAnswer::default());
+        fakes.run_for(&mut engine, DAY).await;
+        let phases = fakes.query_rows("SELECT phase FROM rotation ORDER BY sequence");
+        let expected = if is_revoked { "revoked" } else { "orphaned" };
+        assert_eq!(phases[1], expected, "{created_at:?} {switches}: {phases:?}");
+        // An earlier process received the secret of the first one.
+        assert_eq!(
+            phases[0], "retired",
+            "{created_at:?} {switches}: {phases:?}"
+        );
+    }
+}

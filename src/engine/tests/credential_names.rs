@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::core::lifecycle::Phase;
+use crate::core::time;
 use crate::engine::tests::captured_log::CapturedLog;
-use crate::engine::tests::fake::{Fakes, NameRule, key};
-use crate::engine::tests::rotation_changes::current;
+use crate::engine::tests::fake::{Fakes, NameRule, at, key};
+use crate::engine::tests::rotation_changes::{current, intended};
 use crate::engine::tests::rotation_request;
 use crate::engine::{Engine, RunMode};
 use crate::provider::{Effect, ErrorKind};
@@ -177,5 +178,98 @@ async fn several_credentials_with_a_changed_name_are_left_alone() {
             let rows = format!("SELECT key FROM rotation WHERE credential_id = '{id}'");
             assert!(fakes.query_rows(&rows).is_empty());
         }
+    }
+}
+
+/// A schedule fires at whole hours, so that a precise time may look like an hour alone.
+#[tokio::test]
+async fn whole_hour_proves_a_nameless_credential_where_times_are_precise() {
+    for (seconds, is_revoked) in [(0, false), (900, false), (86_400, false), (7, true)] {
+        let fakes = Fakes::new(&[("key_1", "label-1"), ("key_hand", "by hand")]);
+        let by_hand = time::before(at(), Duration::from_secs(seconds));
+        fakes.set_created("key_hand", by_hand);
+        fakes.hide_names("");
+        let mut engine = open_daemon(&fakes).await;
+        request(&mut engine);
+        fakes.run_for(&mut engine, HOUR * 2).await;
+        let is_alive = fakes.live_ids().contains(&"key_1".to_owned());
+        assert_eq!(is_alive, !is_revoked, "{seconds}");
+    }
+}
+
+/// Two credentials bear the label of an unclear create in the list, and an answer about one
+/// of them, or about both, shows no name: nothing tells that it is rekeyd's, unless it has
+/// the row of the create and a precise time of creation.
+#[tokio::test]
+async fn unidentified_credential_with_the_label_of_an_unclear_create_ends_the_search() {
+    for (nameless, is_left) in [("key_a", false), ("key_b", true), ("key_", true)] {
+        let fakes = Fakes::new(&[
+            ("key_a", "label-1"),
+            ("key_b", "label-1"),
+            ("key_hand", "by hand"),
+        ]);
+        let precise = time::before(at(), Duration::from_secs(7));
+        fakes.set_created("key_hand", precise);
+        fakes.hide_names(nameless);
+        fakes.write_ledger(vec![(key(), intended(1))]).await;
+        let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+        let (captured, _guard) = CapturedLog::capture();
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, HOUR * 5).await;
+        let calls = fakes.take_calls();
+        let searches = calls.iter().filter(|call| call.starts_with("find "));
+        assert!(searches.count() <= 2, "{nameless}: {calls:?}");
+        let live = fakes.live_ids();
+        assert!(!live.contains(&"key_a".to_owned()), "{nameless}: {live:?}");
+        assert_eq!(
+            live.contains(&"key_b".to_owned()),
+            is_left,
+            "{nameless}: {live:?}"
+        );
+        let state = engine.state(&key()).unwrap();
+        assert!(state.current().is_some(), "{nameless}: {state:?}");
+        let advice = captured.lines_with("ERROR", "compare it at the provider");
+        assert_eq!(!advice.is_empty(), is_left, "{nameless}");
+    }
+}
+
+/// The provider shows no end of any secret, so that a double of an earlier process may be
+/// what rekeyd works with; one of this process is newer than that.
+#[tokio::test]
+async fn doubles_without_a_shown_end_end_the_search() {
+    const OWN_SECRET: &str = "sk-admin-of-rekeyd-itself";
+    for is_of_this_process in [false, true] {
+        let fakes = Fakes::new(&[("key_0", "by hand")]);
+        fakes.work_with(OWN_SECRET);
+        let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+        let mut engine = if is_of_this_process {
+            let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+            fakes.run_for(&mut engine, MINUTE).await;
+            fakes.fail_creates(Some((ErrorKind::NoAnswer, Effect::Unknown)));
+            request(&mut engine);
+            fakes.run_for(&mut engine, Duration::ZERO).await;
+            let open = engine.state(&key()).unwrap().open_rotation().cloned();
+            let label = open.unwrap().label.unwrap();
+            fakes.add_credential("key_a", label.as_str());
+            fakes.add_credential("key_b", label.as_str());
+            fakes.fail_creates(None);
+            engine
+        } else {
+            fakes.add_credential("key_a", "label-1");
+            fakes.add_credential("key_b", "label-1");
+            fakes.write_ledger(vec![(key(), intended(1))]).await;
+            fakes.open_engine(vec![managed], RunMode::Daemon).await
+        };
+        fakes.run_for(&mut engine, HOUR * 5).await;
+        let calls = fakes.take_calls();
+        let searches = calls.iter().filter(|call| call.starts_with("find "));
+        assert!(searches.count() <= 3, "{is_of_this_process}: {calls:?}");
+        let live = fakes.live_ids();
+        for id in ["key_a", "key_b"] {
+            let is_gone = !live.contains(&id.to_owned());
+            assert_eq!(is_gone, is_of_this_process, "{id}: {live:?}");
+        }
+        let state = engine.state(&key()).unwrap();
+        assert!(state.current().is_some(), "{is_of_this_process}: {state:?}");
     }
 }

@@ -20,7 +20,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::json;
 use url::Url;
 
-use crate::core::active_credential::{ActiveCredential, CredentialUsage, SecretOrigin};
+use crate::core::active_credential::{ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::duration;
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label, ProjectId};
@@ -374,6 +374,14 @@ impl Provider for OpenAiProvider {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         self.credential.compare(secret, id, redacted_value)
+    }
+
+    fn own_secrets(&self) -> OwnSecrets {
+        self.credential.own_secrets()
+    }
+
+    fn record_newer(&self, id: &CredentialId, own: OwnSecrets) {
+        self.credential.record_newer(id, own);
     }
 
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret {

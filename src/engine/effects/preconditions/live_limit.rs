@@ -86,7 +86,7 @@ impl Worker {
                 credential,
                 Some(rotation),
                 reason,
-                ExpectedName::of_rotation(rotation),
+                ExpectedName::of_rotation(rotation, &self.services.conditions),
             )
             .await?;
         Ok(match decided.revocation {
