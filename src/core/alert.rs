@@ -298,8 +298,8 @@ fn check_hold(
     let alert = Alert::for_credential(key, AlertKind::Hold, &credential.id);
     if rotation.phase == Phase::Retired
         && rotation.final_warning
-        // It has an alert of its own.
-        && rotation.deferral != Some(DeferralKind::HeldAgain)
+        // They have alerts of their own.
+        && rotation.deferral.is_none_or(|kind| kind != DeferralKind::HeldAgain && !kind.is_by_files())
         && let Some(reason) = rotation.error.as_ref()
     {
         let text = format!("{} of {key} is not revoked yet: {reason}", credential.id);
@@ -388,6 +388,10 @@ fn check_doubt(
         )
         | None => return,
     };
+    if kind == AlertKind::HeldElsewhere && rotation.final_warning {
+        let ends = Alert::for_credential(key, AlertKind::HeldElsewhereEnds, id);
+        alerts.raise(ends, now, text.clone());
+    }
     let alert = Alert::for_credential(key, kind, id);
     alerts.raise(alert, rotation.deferred_since.unwrap_or(now), text);
 }
@@ -455,7 +459,7 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::OtherName => {
             format!("{credential} of {key} is revoked, or shown under its own name again")
         }
-        AlertKind::HeldElsewhere => {
+        AlertKind::HeldElsewhere | AlertKind::HeldElsewhereEnds => {
             format!("{credential} of {key} is revoked, or no other key's file holds it any more")
         }
         AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {

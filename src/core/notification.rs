@@ -120,6 +120,8 @@ pub enum AlertKind {
     HeldAgainEnds,
     /// A credential is not revoked because the file of another key holds it.
     HeldElsewhere,
+    /// Such a credential is revoked all the same soon.
+    HeldElsewhereEnds,
     /// A rotation became current.
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
@@ -128,7 +130,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -145,6 +147,7 @@ impl AlertKind {
         Self::HeldAgain,
         Self::HeldAgainEnds,
         Self::HeldElsewhere,
+        Self::HeldElsewhereEnds,
         Self::Rotated,
         Self::Lookalike,
     ];
@@ -169,6 +172,7 @@ impl AlertKind {
             Self::HeldAgain => "held-again",
             Self::HeldAgainEnds => "held-again-ends",
             Self::HeldElsewhere => "held-elsewhere",
+            Self::HeldElsewhereEnds => "held-elsewhere-ends",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
         }
@@ -194,7 +198,8 @@ impl AlertKind {
             | Self::OtherName
             | Self::HeldAgain
             | Self::HeldAgainEnds
-            | Self::HeldElsewhere => EventKind::Failure,
+            | Self::HeldElsewhere
+            | Self::HeldElsewhereEnds => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
             Self::Expiring => EventKind::Expiring,
@@ -226,7 +231,8 @@ impl AlertKind {
             | Self::OtherName
             | Self::HeldAgain
             | Self::HeldAgainEnds
-            | Self::HeldElsewhere => false,
+            | Self::HeldElsewhere
+            | Self::HeldElsewhereEnds => false,
         }
     }
 }

@@ -201,12 +201,14 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
     let credential = credential_name(after, rotation);
     let previous = before.rotation(rotation);
     let was_warned = previous.is_some_and(|previous| previous.final_warning);
-    if deferral.final_warning && !was_warned {
+    let is_new = previous.is_none_or(|previous| previous.deferral != Some(deferral.kind));
+    let needs_person = is_new && deferral.kind.is_by_files();
+    if deferral.final_warning && !was_warned && !needs_person {
         tracing::warn!(
             key = %name, %rotation, credential, alarm = "hold",
             "{credential} of {name} is not revoked yet: {reason}"
         );
-    } else if previous.is_some_and(|previous| previous.deferral == Some(deferral.kind)) {
+    } else if !is_new {
         tracing::debug!(key = %name, %rotation, credential, "still held back: {reason}");
     } else if deferral.kind == DeferralKind::OtherName {
         tracing::error!(

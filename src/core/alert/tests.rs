@@ -356,6 +356,22 @@ fn doubtful_credentials_raise_one_alert_each() {
     }
 }
 
+/// Whoever was told of the wait is told again before the credential goes.
+#[test]
+fn wait_for_files_is_notified_of_again_on_its_last_day() {
+    for kind in [DeferralKind::HeldElsewhere, DeferralKind::FileUnseen] {
+        let mut retired = rotation(1, Phase::Retired);
+        retired.deferral = Some(kind);
+        retired.deferred_since = Some(at(NOW));
+        (retired.final_warning, retired.error) = (true, Some("a file holds it".to_owned()));
+        let state = state(vec![retired, rotation(2, Phase::Current)]);
+        let mut alerts = evaluate(&state, &[], |_| {}).alerts;
+        alerts.sort();
+        let expected = ["held-elsewhere key_1", "held-elsewhere-ends key_1"];
+        assert_eq!(alerts, expected, "{kind:?}");
+    }
+}
+
 #[test]
 fn orphan_without_a_revocation_attempt_shows_no_error() {
     let mut orphan = rotation(1, Phase::Orphaned);

@@ -48,6 +48,8 @@ pub(super) struct HeldElsewhere {
     pub(super) until: Timestamp,
     /// When it is revoked all the same.
     pub(super) revoked_at: Option<Timestamp>,
+    /// Whether that is within a day.
+    pub(super) final_warning: bool,
 }
 
 /// How many files a message names.

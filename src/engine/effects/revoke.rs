@@ -190,7 +190,7 @@ impl Worker {
                     retry_at: held.until,
                     kind: held.kind,
                     reason: format!("{}; {advice}", held.message()),
-                    final_warning: false,
+                    final_warning: held.final_warning,
                 })
             }
             // A change of the ledger or of a condition leads to another decision, and
@@ -225,12 +225,13 @@ impl Worker {
                 until,
             })
         };
-        let held_elsewhere = |until, kind, revoked_at| {
+        let held_elsewhere = |until, kind, revoked_at, final_warning| {
             RevocationOutcome::HeldElsewhere(HeldElsewhere {
                 holders: decided.holders.clone(),
                 kind,
                 until,
                 revoked_at,
+                final_warning,
             })
         };
         match decided.revocation {
@@ -240,13 +241,19 @@ impl Worker {
                 Ok(other_name(deferral.until))
             }
             Revocation::Defer(deferral) => Ok(match deferral.reason.end_by_files() {
-                Some(end) => held_elsewhere(deferral.until, deferral.reason.kind(), end),
+                Some(end) => held_elsewhere(
+                    deferral.until,
+                    deferral.reason.kind(),
+                    end,
+                    deferral.final_warning,
+                ),
                 None => RevocationOutcome::Deferred(deferral),
             }),
             Revocation::Blocked(Blocker::HeldElsewhere) => Ok(held_elsewhere(
                 self.now(),
                 DeferralKind::HeldElsewhere,
                 None,
+                false,
             )),
             Revocation::Blocked(Blocker::OtherName) => Ok(other_name(self.now())),
             Revocation::Blocked(blocker) => Ok(RevocationOutcome::Blocked(blocker)),

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use crate::core::decide::revocation::candidate::Candidate;
-use crate::core::decide::revocation::deferral::{DeferReason, Deferral, IN_USE_RECHECK_PAUSE};
+use crate::core::decide::revocation::deferral::{
+    DeferReason, Deferral, FINAL_WARNING_LEAD, IN_USE_RECHECK_PAUSE,
+};
 use crate::core::decide::revocation::observation::FileEvidence;
 use crate::core::decide::revocation::reason::RevocationReason;
 use crate::core::policy::DEFAULT_MAX_REVOKE_DELAY;
@@ -30,7 +32,7 @@ pub(super) fn defer_by_files(
     Some(Deferral {
         until,
         reason,
-        final_warning: false,
+        final_warning: end.is_some_and(|end| time::until(now, end) <= FINAL_WARNING_LEAD),
     })
 }
 

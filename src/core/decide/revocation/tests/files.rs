@@ -127,3 +127,43 @@ fn a_file_has_a_bound_unless_a_person_gave_the_credential_to_it() {
         assert_eq!(decided != Revocation::Delete, is_kept, "{text}");
     }
 }
+
+#[test]
+fn the_last_day_of_a_wait_for_files_is_marked() {
+    let policy = policy();
+    let case = plain_case();
+    let day_before = time::before(now(), policy.max_revoke_delay.saturating_sub(time::DAY));
+    for (trigger, since, is_last_day) in [
+        (
+            Trigger::Schedule,
+            time::after(day_before, time::HOUR),
+            false,
+        ),
+        (Trigger::Schedule, day_before, true),
+        // It has no end.
+        (Trigger::Adopted, day_before, false),
+    ] {
+        let mut rotation = rotation(&case);
+        rotation.trigger = trigger;
+        rotation.deferral = Some(DeferralKind::HeldElsewhere);
+        rotation.deferred_since = Some(since);
+        let key = key_state(&case, &rotation);
+        let id = credential_id(1);
+        let candidate = Candidate {
+            key: &key,
+            rotation: Some(&rotation),
+            credential: &id,
+            policy: Some(&policy),
+            others: &[],
+            reason: case.reason,
+            is_clock_trusted: true,
+        };
+        let mut observation = observation(Remote::NeverUsed, ProviderTime::Same);
+        observation.files = Some(FileEvidence::Holding);
+        let decided = decide(&candidate, &observation, now());
+        let Revocation::Defer(deferral) = decided else {
+            panic!("{trigger:?}: {decided:?}");
+        };
+        assert_eq!(deferral.final_warning, is_last_day, "{trigger:?} {since}");
+    }
+}
