@@ -70,7 +70,10 @@ impl RotateCommand {
             return report_results(&response);
         }
         for outcome in &response.outcomes {
-            output::report_warning(&outcome.message);
+            let key = &outcome.about;
+            for consequence in &outcome.consequences {
+                output::report_warning(&format!("{key}: {consequence}"));
+            }
         }
         if !self.yes && !confirm(&format!("Also rotate {}?", join_few(&also)))? {
             return Err(Failure::Other("cancelled; nothing was rotated".to_owned()));

@@ -161,6 +161,7 @@ impl Inbox {
             done: is_taken,
             message,
             shared_with: Vec::new(),
+            consequences: Vec::new(),
         };
         for caller in std::mem::take(&mut self.reload_replies) {
             // The caller may have disconnected.

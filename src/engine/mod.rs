@@ -33,16 +33,17 @@ mod rotation_request;
 mod run_queue;
 mod scheduler;
 mod services;
+mod sharing_keys;
 mod shutdown;
 mod view;
 mod work;
 mod worker;
 
 pub use managed_key::ManagedKey;
-pub use requests::SharingKey;
 pub use rotation_request::RotationRequest;
 pub use scheduler::Engine;
 pub use services::{RunMode, Services};
+pub use sharing_keys::SharingKey;
 pub use view::{KeyView, PendingRotation};
 
 #[cfg(test)]

@@ -9,12 +9,23 @@ use jiff::Timestamp;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::core::change::OperatorNote;
-use crate::core::ids::CredentialId;
+use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::ledger::LedgerError;
 use crate::provider::{ListedCredential, ProviderError};
 
 /// The provider's credentials, listed once for the commands of many keys.
 pub type SharedListing = Arc<OnceCell<Vec<ListedCredential>>>;
+
+/// A key whose files hold a credential that it did not adopt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHolder {
+    /// The key.
+    pub key: KeyName,
+    /// The credential.
+    pub credential: CredentialId,
+    /// The sinks whose files hold it, and whether each is required.
+    pub sinks: Vec<(SinkId, bool)>,
+}
 
 /// A command about a key or one of its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +52,9 @@ pub enum OperatorCommand {
         force: bool,
         /// Whether the rotation may replace keys that this ledger did not write.
         may_replace: bool,
+        /// The other keys whose files hold one of the credentials, although they did not
+        /// adopt it: they adopt it, and are rotated.
+        holders: Vec<FileHolder>,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },

@@ -1,65 +1,14 @@
 //! Takes the requests and commands of operators.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::core::condition::Condition;
-use crate::core::decide::revocation::has_newer_current;
 use crate::core::ids::{CredentialId, KeyName};
-use crate::core::state::Rotation;
 use crate::core::time;
-use crate::engine::effects::held_elsewhere::{Holder, find_unadopted};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::scheduler::{Completion, Engine};
 use crate::ledger::{LedgerError, RecordedRequest};
-
-/// How long the files of other keys are searched for what may have leaked.
-const FILE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Another key that shares a credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharingKey {
-    /// The key.
-    pub key: KeyName,
-    /// The credential.
-    pub credential: CredentialId,
-    /// Whether it is configured.
-    pub is_configured: bool,
-    /// Whether it works with that credential, and can be rotated.
-    pub needs_rotation: bool,
-    /// Its file that holds the credential, if it has not adopted that.
-    holder: Option<Holder>,
-}
-
-impl SharingKey {
-    /// Returns whether it has a row of the credential, which ends with it.
-    #[must_use]
-    pub const fn has_adopted(&self) -> bool {
-        self.holder.is_none()
-    }
-
-    /// Describes what the end of the credential means for the key.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let (id, key) = (&self.credential, &self.key);
-        if let Some(holder) = &self.holder {
-            return format!(
-                "{} of {key} holds {id}, too, although {key} did not adopt it and is not rotated \
-                 with it: {} replaces it there",
-                holder.sink,
-                holder.replacing_command()
-            );
-        }
-        match (self.is_configured, self.needs_rotation) {
-            (_, true) => format!("{id} is also used by {key}, which is rotated, too"),
-            (true, false) => format!("{id} is also in its overlap at {key}"),
-            (false, false) => format!("{id} is also used by {key}, which is not configured"),
-        }
-    }
-}
 
 impl Engine {
     /// Requests a rotation of `key` now. Returns false if the key is not configured.
@@ -215,52 +164,6 @@ impl Engine {
         entry.commands.push_back(command);
         self.wake(key, Timestamp::MIN);
         true
-    }
-
-    /// Returns the other keys that share a live credential of `key`, by name. A file that
-    /// does not answer in time is not among what they hold.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub async fn sharing_keys(&self, key: &KeyName) -> Result<Vec<SharingKey>, LedgerError> {
-        let ledger = &self.services.ledger;
-        let state = ledger.key_state(key).await?;
-        let mut sharing = BTreeMap::<KeyName, SharingKey>::new();
-        for credential in state.live.iter().filter_map(Rotation::credential) {
-            for (other, rotation) in ledger.other_holders(&credential.id, key).await? {
-                let is_configured = self
-                    .keys
-                    .get(&other.key)
-                    .is_some_and(|entry| entry.managed.is_some());
-                let row = other.rotation(&rotation);
-                let has_moved = row.is_some_and(|row| has_newer_current(row, &other));
-                let one = sharing
-                    .entry(other.key.clone())
-                    .or_insert_with(|| SharingKey {
-                        key: other.key.clone(),
-                        credential: credential.id.clone(),
-                        is_configured,
-                        needs_rotation: false,
-                        holder: None,
-                    });
-                one.needs_rotation |= is_configured && !has_moved;
-            }
-        }
-        // A leak waits for no slow file.
-        let provider = self.services.provider.as_ref();
-        let unadopted = find_unadopted(&self.file_search, provider, ledger, &state);
-        let unadopted = tokio::time::timeout(FILE_TIMEOUT, unadopted).await;
-        for (credential, holder) in unadopted.unwrap_or_default() {
-            let key = holder.key.clone();
-            sharing.entry(key.clone()).or_insert_with(|| SharingKey {
-                key,
-                credential,
-                is_configured: true,
-                needs_rotation: false,
-                holder: Some(holder),
-            });
-        }
-        Ok(sharing.into_values().collect())
     }
 
     /// Returns the key of a credential, if the credential has a row.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::decide::revocation::{next_deadline, wants_successor};
 use crate::core::health::most_urgent_error;
-use crate::core::ids::{KeyName, SinkId};
+use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
 use crate::core::state::KeyState;
@@ -130,6 +130,18 @@ impl Engine {
     #[must_use]
     pub fn state(&self, key: &KeyName) -> Option<&KeyState> {
         self.keys.get(key)?.state()
+    }
+
+    /// Returns the other keys that have a live row of a credential, unless a worker has them.
+    #[must_use]
+    pub fn other_keys_of(&self, credential: &CredentialId, key: &KeyName) -> Vec<&KeyName> {
+        let others = self.keys.iter().filter(|(other, entry)| {
+            let live = entry.state().map(|state| state.live.as_slice());
+            let mut live = live.unwrap_or_default().iter();
+            *other != key
+                && live.any(|row| row.credential().is_some_and(|one| one.id == *credential))
+        });
+        others.map(|(other, _)| other).collect()
     }
 
     /// Returns the sinks of live credentials that are not configured any more, except

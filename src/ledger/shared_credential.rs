@@ -9,11 +9,12 @@ use rusqlite::{Connection, params};
 
 use crate::core::apply::{AppliedChanges, apply};
 use crate::core::change::{
-    Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate, OperatorChange,
-    OperatorNote, RotationChange, Transition,
+    Adoption, Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate,
+    OperatorChange, OperatorNote, RotationChange, Transition, UnadoptedHolder,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, KeyState, RevocationDeadline};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
@@ -64,10 +65,18 @@ enum SharedChangeKind {
     /// The provider showed these facts.
     Shown { credential: CredentialMetadata },
     /// An operator set its deadline.
-    DeadlineSet {
-        deadline: RevocationDeadline,
-        operator: Option<OperatorNote>,
-    },
+    DeadlineSet(Box<LeakedCredential>),
+}
+
+/// A credential whose deadline an operator set.
+struct LeakedCredential {
+    deadline: RevocationDeadline,
+    operator: Option<OperatorNote>,
+    /// The keys that adopt it by this commit.
+    holders: Vec<UnadoptedHolder>,
+    credential: CredentialMetadata,
+    name: Option<String>,
+    scope: Scope,
 }
 
 /// Returns the changes that concern the rows of other keys, too.
@@ -102,13 +111,10 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
                 });
                 continue;
             }
-            Change::Operator(OperatorChange::DeadlineSet(set)) => (
-                &set.rotation,
-                SharedChangeKind::DeadlineSet {
-                    deadline: set.deadline,
-                    operator: set.operator.clone(),
-                },
-            ),
+            Change::Operator(OperatorChange::DeadlineSet(set)) => {
+                shared.extend(leaked_credential(set, applied));
+                continue;
+            }
             Change::Operator(OperatorChange::HoldSet(hold)) => (
                 &hold.rotation,
                 SharedChangeKind::HoldSet {
@@ -138,6 +144,25 @@ pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Ve
     shared
 }
 
+fn leaked_credential(set: &DeadlineUpdate, applied: &AppliedChanges) -> Option<SharedChange> {
+    let mut updates = applied.rotations.iter().rev();
+    let row = &updates
+        .find(|update| update.after.id == set.rotation)?
+        .after;
+    let credential = row.credential.clone()?;
+    Some(SharedChange {
+        credential: credential.id.clone(),
+        kind: SharedChangeKind::DeadlineSet(Box::new(LeakedCredential {
+            deadline: set.deadline,
+            operator: set.operator.clone(),
+            holders: set.holders.clone(),
+            credential,
+            name: row.name.clone(),
+            scope: row.scope.clone(),
+        })),
+    })
+}
+
 /// Applies shared changes of `key` to the rows of other keys.
 pub(super) fn write_shared(
     connection: &Connection,
@@ -153,19 +178,76 @@ pub(super) fn write_shared(
             }
             let before = read::key_state(connection, &other)?;
             let change = change_of_row(&before, &rotation, &shared.kind);
-            let applied = apply(&before, &[change], at)?;
             let is_observation = matches!(
                 shared.kind,
                 SharedChangeKind::Named { .. } | SharedChangeKind::Shown { .. }
             );
+            let applied = apply(&before, &[change], at)?;
             if is_observation && applied.state.rotation(&rotation) == before.rotation(&rotation) {
                 continue;
             }
-            let difference = Difference::new(&before, &applied, at);
-            write::write_difference(connection, &difference)?;
-            stale.keys().insert(other);
+            write_applied(connection, &before, &applied, at, stale)?;
+        }
+        if let SharedChangeKind::DeadlineSet(leaked) = &shared.kind {
+            adopt_into_holders(connection, leaked, at, stale)?;
         }
     }
+    Ok(())
+}
+
+/// Adopts a credential that leaked into the keys whose files hold it, with its deadline. A
+/// key that has or had a row of it is none of them any more.
+fn adopt_into_holders(
+    connection: &Connection,
+    leaked: &LeakedCredential,
+    at: Timestamp,
+    stale: &StaleKeys,
+) -> Result<(), LedgerError> {
+    if leaked.holders.is_empty() {
+        return Ok(());
+    }
+    let adopted = read::keys_of_credential(connection, &leaked.credential.id)?;
+    for holder in &leaked.holders {
+        if adopted.contains(&holder.key) {
+            continue;
+        }
+        let before = read::key_state(connection, &holder.key)?;
+        let has_other = before.current().is_some() || before.open_rotation().is_some();
+        let adoption = Adoption {
+            rotation: holder.rotation.clone(),
+            scope: leaked.scope.clone(),
+            // Not the time: the key's worker may be starting a rotation with that.
+            sequence: before.sequence.saturating_add(1),
+            credential: leaked.credential.clone(),
+            name: leaked.name.clone(),
+            event: if has_other {
+                LifecycleEvent::AdoptedAlongside
+            } else {
+                LifecycleEvent::Adopted
+            },
+            hold_until: None,
+            sinks: holder.sinks.clone(),
+            operator: leaked.operator.clone(),
+        };
+        let deadline = deadline_of_row(&holder.rotation, leaked);
+        let changes = [Change::from(adoption), deadline];
+        let applied = apply(&before, &changes, at)?;
+        write_applied(connection, &before, &applied, at, stale)?;
+    }
+    Ok(())
+}
+
+/// Records changes of another key than the one whose commit this is.
+fn write_applied(
+    connection: &Connection,
+    before: &KeyState,
+    applied: &AppliedChanges,
+    at: Timestamp,
+    stale: &StaleKeys,
+) -> Result<(), LedgerError> {
+    let difference = Difference::new(before, applied, at);
+    write::write_difference(connection, &difference)?;
+    stale.keys().insert(before.key.clone());
     Ok(())
 }
 
@@ -213,10 +295,15 @@ fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind)
             until: *until,
             operator: operator.clone(),
         }),
-        SharedChangeKind::DeadlineSet { deadline, operator } => Change::from(DeadlineUpdate {
-            rotation: rotation.clone(),
-            deadline: *deadline,
-            operator: operator.clone(),
-        }),
+        SharedChangeKind::DeadlineSet(leaked) => deadline_of_row(rotation, leaked),
     }
+}
+
+fn deadline_of_row(rotation: &RotationId, leaked: &LeakedCredential) -> Change {
+    Change::from(DeadlineUpdate {
+        rotation: rotation.clone(),
+        deadline: leaked.deadline,
+        holders: Vec::new(),
+        operator: leaked.operator.clone(),
+    })
 }

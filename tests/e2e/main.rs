@@ -27,6 +27,7 @@ mod file_readers;
 mod full_disk;
 mod hanging_receivers;
 mod leak;
+mod leak_in_files;
 mod ledger_unwritable;
 mod log;
 mod metrics;

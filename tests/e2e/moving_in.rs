@@ -306,13 +306,18 @@ fn two_keys_adopt_one_credential() {
         let line = format!("adopted {id} as current of {key}\n");
         assert!(adopted.contains(&line), "{adopted}");
     }
-    world.ok(&["rotate", "a", "--revoke-previous-now"]);
+    let rotated = world.ok(&["rotate", "a", "--revoke-previous-now"]);
+    let kept = format!("warning: {id} stays: b uses it, too");
+    assert!(rotated.contains(&kept), "{rotated}");
     world.ok(&["once"]);
     assert!(world.live_ids().contains(&id), "b still uses it");
     let history = world.history();
     let of_a = |row: &&serde_json::Value| row["key"] == "a" && row["credential_id"] == id.as_str();
     let error = history.iter().find(of_a).unwrap()["error"].to_string();
-    assert!(error.contains("another key uses it"), "{error}");
+    assert!(
+        error.contains("b uses it, too, and has not moved"),
+        "{error}"
+    );
     let refused = world.run(&["revoke", &id]);
     assert_refused(&refused, &["b.key"]);
     world.ok(&["rotate", "b", "--revoke-previous-now"]);

@@ -209,6 +209,7 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
                     at: time,
                     is_forced: flag,
                 },
+                holders: Vec::new(),
                 operator: None,
             }
             .into(),

@@ -485,6 +485,7 @@ fn deadline_only_becomes_earlier() {
             at: in_seconds(seconds),
             is_forced,
         },
+        holders: Vec::new(),
         operator: None,
     };
     let mut state = with_current();

@@ -12,7 +12,7 @@ pub use delivery::{
 };
 pub use operator::{
     Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
-    PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest,
+    PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest, UnadoptedHolder,
 };
 pub use rotation::{
     CredentialName, CredentialUpdate, FoundCredential, MissingCredential, OverlapExtension,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::ids::{RotationId, SinkId};
+use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Pause, RevocationDeadline};
@@ -88,8 +88,22 @@ pub struct DeadlineUpdate {
     pub rotation: RotationId,
     /// The deadline. One that was set before and is earlier stays.
     pub deadline: RevocationDeadline,
+    /// The other keys whose files hold the credential, although they did not adopt it: the
+    /// same commit adopts it into them, so that it ends for them as for every other key.
+    pub holders: Vec<UnadoptedHolder>,
     /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
+}
+
+/// A key whose files hold a credential that it has no row of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnadoptedHolder {
+    /// The key.
+    pub key: KeyName,
+    /// The id of its row.
+    pub rotation: RotationId,
+    /// The sinks whose files hold the credential, and whether each is required.
+    pub sinks: Vec<(SinkId, bool)>,
 }
 
 /// A manually created credential that is adopted. It has no label: a label would

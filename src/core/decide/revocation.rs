@@ -32,6 +32,7 @@ pub use self::leak::{
 };
 pub use self::observation::{FileEvidence, Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
+pub use self::sharing::describe_unmoved;
 use self::sharing::{all_holding_sinks, unmoved_key};
 use self::sighting::defer_sighted;
 use crate::core::active_credential::CredentialUsage;

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::core::duration;
 use crate::core::first_few::join_few;
-use crate::core::ids::KeyName;
-use crate::core::state::KeyState;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::state::{KeyState, Rotation};
 use crate::daemon::control::command_outcome::{continuation, receive};
 use crate::daemon::control::leak_wait::{LeakFollowUp, LeakWait};
 use crate::daemon::control::protocol::Wait;
@@ -187,7 +187,10 @@ fn rotation_result(
         .current()
         .is_some_and(|current| current.sequence > previous_sequence)
     {
-        return Some(Ok(format!("{key}: rotated{}", hold_warning(engine, state))));
+        return Some(Ok(format!(
+            "{key}: rotated{}",
+            kept_warnings(engine, state)
+        )));
     }
     let problem = condition.map(|active| active.problem);
     let problem = problem.or_else(|| engine.request_problem(key).map(str::to_owned));
@@ -199,24 +202,33 @@ fn rotation_result(
     }))
 }
 
-/// Returns a warning of the credentials that this rotation would revoke and
-/// that are held.
-fn hold_warning(engine: &Engine, state: &KeyState) -> String {
-    let now = engine.now();
-    let live = state.live.iter();
-    let held = live.filter(|rotation| {
-        rotation.revoke_now && rotation.hold_until.is_some_and(|until| until > now)
+/// Returns a line of warning for each credential that was to end with this rotation, and
+/// stays.
+fn kept_warnings(engine: &Engine, state: &KeyState) -> String {
+    let kept = state.live.iter();
+    let kept = kept.filter(|row| row.revoke_now && !row.phase.is_open());
+    let warnings = kept.filter_map(|row| {
+        let id = &row.credential()?.id;
+        let why = why_kept(engine, state, row, id);
+        Some(format!("\nwarning: {id} stays{why}"))
     });
-    let ids: Vec<_> = held
-        .filter_map(|rotation| rotation.credential.as_ref())
-        .map(|credential| &credential.id)
-        .collect();
-    if ids.is_empty() {
-        return String::new();
+    warnings.collect()
+}
+
+fn why_kept(engine: &Engine, state: &KeyState, row: &Rotation, id: &CredentialId) -> String {
+    let key = &state.key;
+    let is_held = row.hold(engine.now()).is_some();
+    if let Some(error) = row.error.as_ref().filter(|_| !is_held) {
+        return format!(": {error}");
     }
-    format!(
-        "\nwarning: {} stays until its hold is over; `rekeyd release {}` ends it",
-        join_few(ids),
-        state.key
-    )
+    let others = engine.other_keys_of(id, key);
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!(" ({} may use it, too)", join_few(others)),
+    };
+    if is_held {
+        format!(" until its hold is over{others}; `rekeyd release {id}` ends the hold")
+    } else {
+        format!(" for now{others}; `rekeyd status {key}` shows what it waits for")
+    }
 }

@@ -42,6 +42,7 @@ impl PendingRequest {
             done,
             message,
             shared_with: Vec::new(),
+            consequences: Vec::new(),
         });
     }
 

@@ -177,6 +177,9 @@ pub struct RequestOutcome {
     /// The other keys to name in `also`, if there was none because they share a credential.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared_with: Vec<String>,
+    /// What the request means for those keys, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consequences: Vec<String>,
 }
 
 /// The state of a daemon: `GET /daemon`.

@@ -436,7 +436,7 @@ impl Worker {
 
 /// Looks at what a target really holds: the file of rekeyd's own credential is no
 /// exception.
-async fn look_at(sink: &dyn Sink) -> TargetContent {
+pub(super) async fn look_at(sink: &dyn Sink) -> TargetContent {
     let look = sink.rotates_self_credential();
     let Some(look) = look.then(|| sink.blocking_inspection()).flatten() else {
         return sink.inspect().await;

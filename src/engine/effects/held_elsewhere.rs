@@ -11,7 +11,7 @@ use crate::core::state::{
 };
 use crate::core::time;
 use crate::engine::effects::held_keys::holds_credential;
-use crate::engine::file_search::{FileSearch, FileSight, FoundFile, SearchedCredential};
+use crate::engine::file_search::{FileSight, FoundFile, SearchedCredential};
 use crate::engine::worker::Worker;
 use crate::ledger::Ledger;
 use crate::provider::Provider;
@@ -27,7 +27,7 @@ pub(crate) struct Holder {
     /// Whether the key may adopt the credential.
     may_adopt: bool,
     /// Why the file cannot be seen; none if it holds the credential.
-    unseen: Option<UnseenCause>,
+    pub(crate) unseen: Option<UnseenCause>,
 }
 
 impl Holder {
@@ -159,37 +159,9 @@ impl Worker {
     }
 }
 
-/// Returns the files of other keys that hold a live credential of a key, although those
-/// keys did not adopt it.
-pub(crate) async fn find_unadopted(
-    search: &FileSearch,
-    provider: &dyn Provider,
-    ledger: &Ledger,
-    state: &KeyState,
-) -> Vec<(CredentialId, Holder)> {
-    let mut holders = Vec::new();
-    for row in &state.live {
-        let Some(credential) = row.credential() else {
-            continue;
-        };
-        let found = search.find(SearchedCredential {
-            expected: provider.expected_secret(credential),
-            finds_possible: row.trigger == Trigger::Adopted,
-        });
-        for found in found.await {
-            let is_seen = matches!(found.sight, FileSight::Holds(_));
-            if is_seen && found.key != state.key {
-                let holder = holder_of_other_key(provider, ledger, &found, credential, Some(row));
-                holders.extend(holder.await.map(|holder| (credential.id.clone(), holder)));
-            }
-        }
-    }
-    holders
-}
-
 /// Returns a file of another key as a holder of a credential, unless that key has a row of
 /// it, which decides.
-async fn holder_of_other_key(
+pub(super) async fn holder_of_other_key(
     provider: &dyn Provider,
     ledger: &Ledger,
     found: &FoundFile,

@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use crate::core::active_credential::CredentialUsage;
-use crate::core::change::{Change, CredentialName, DeadlineUpdate};
+use crate::core::change::{Change, CredentialName, DeadlineUpdate, UnadoptedHolder};
 use crate::core::decide::revocation::Identity;
-use crate::core::ids::CredentialId;
+use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{RevocationDeadline, Rotation};
 use crate::core::time;
 use crate::engine::effects::redacted_value_of;
 use crate::engine::effects::revoke::{ExpectedName, identify};
-use crate::engine::operator_command::CommandError;
+use crate::engine::operator_command::{CommandError, FileHolder};
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -35,6 +35,7 @@ impl Worker {
         &mut self,
         within: Duration,
         force: bool,
+        holders: &[FileHolder],
         request: RotationRequest,
     ) -> Result<String, CommandError> {
         // A credential may have rows of other keys, which get the deadline, too.
@@ -66,13 +67,14 @@ impl Worker {
             at: time::whole_seconds(time::after(self.now(), within)),
             is_forced: force,
         };
-        changes.extend(self.state.live.iter().map(|row| {
-            Change::from(DeadlineUpdate {
+        for row in &self.state.live {
+            changes.push(Change::from(DeadlineUpdate {
                 rotation: row.id.clone(),
                 deadline,
+                holders: self.unadopted_holders(row, holders)?,
                 operator: request.operator.clone(),
-            })
-        }));
+            }));
+        }
         self.record(changes).await?;
         self.request = Some(match self.request.take() {
             Some(earlier) => earlier.merge(request),
@@ -80,6 +82,28 @@ impl Worker {
         });
         let at = time::to_text(deadline.at);
         Ok(format!("{key}: its present credentials end at {at}"))
+    }
+
+    /// Returns those of `holders` whose files hold the credential of a row.
+    fn unadopted_holders(
+        &self,
+        row: &Rotation,
+        holders: &[FileHolder],
+    ) -> Result<Vec<UnadoptedHolder>, CommandError> {
+        let id = row.credential().map(|credential| &credential.id);
+        let of_row = holders.iter().filter(|one| Some(&one.credential) == id);
+        let of_row = of_row.map(|holder| {
+            let mut rotation = [0; 8];
+            let entropy = &self.services.entropy;
+            let filled = entropy.fill(&mut rotation);
+            filled.map_err(|error| CommandError::Rejected(error.to_string()))?;
+            Ok(UnadoptedHolder {
+                key: holder.key.clone(),
+                rotation: RotationId::new(rotation),
+                sinks: holder.sinks.clone(),
+            })
+        });
+        of_row.collect()
     }
 
     /// Records the earlier deadlines that count since the clock was set back.
@@ -93,6 +117,7 @@ impl Worker {
                         at: time::whole_seconds(*at),
                         ..deadline
                     },
+                    holders: Vec::new(),
                     operator: None,
                 })
             })

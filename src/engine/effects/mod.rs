@@ -11,6 +11,7 @@ pub(super) mod held_elsewhere;
 mod held_keys;
 mod intent;
 mod leak;
+pub(super) mod leaked_files;
 mod operator;
 mod preconditions;
 mod revoke;

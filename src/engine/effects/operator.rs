@@ -54,6 +54,7 @@ impl Worker {
                 within,
                 force,
                 may_replace,
+                holders,
                 operator,
             } => {
                 let request = RotationRequest {
@@ -61,7 +62,7 @@ impl Worker {
                     revoke_previous: false,
                     may_replace,
                 };
-                self.end_present(within, force, request).await
+                self.end_present(within, force, &holders, request).await
             }
             OperatorCommand::Hold {
                 credential,

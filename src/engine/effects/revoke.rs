@@ -12,7 +12,7 @@ use crate::core::change::{
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{
     Blocker, Candidate, DeferReason, Deferral, Identity, Observation, ObservationPart, OtherHolder,
-    RemoteAnswer, Revocation, RevocationReason, decide, leak_reason,
+    RemoteAnswer, Revocation, RevocationReason, decide, describe_unmoved, leak_reason,
 };
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -170,7 +170,13 @@ impl Worker {
             }
             Ok(RevocationOutcome::Deferred(deferral)) => {
                 let deferral = deferral.for_reason(reason, self.now());
-                let changes = self.deferral_changes(rotation, &deferral);
+                let text = if deferral.reason == DeferReason::UsedByOtherKey {
+                    let candidate = self.candidate(&lock, &credential, Some(&row), reason);
+                    describe_unmoved(&candidate, self.now())
+                } else {
+                    deferral.message()
+                };
+                let changes = self.deferral_changes(rotation, &deferral, text);
                 return self.record(changes).await;
             }
             Ok(RevocationOutcome::OtherName(other)) => {
@@ -486,12 +492,17 @@ impl Worker {
         Ok(true)
     }
 
-    fn deferral_changes(&self, rotation: &RotationId, deferral: &Deferral) -> Vec<Change> {
+    fn deferral_changes(
+        &self,
+        rotation: &RotationId,
+        deferral: &Deferral,
+        text: String,
+    ) -> Vec<Change> {
         let mut changes = vec![Change::from(RevocationDeferral {
             rotation: rotation.clone(),
             retry_at: deferral.until,
             kind: deferral.reason.kind(),
-            reason: deferral.message(),
+            reason: text,
             final_warning: deferral.final_warning,
         })];
         if deferral.reason == DeferReason::SuccessorMissing

@@ -186,8 +186,8 @@ async fn several_credentials_with_a_changed_name_are_left_alone() {
 async fn whole_hour_proves_a_nameless_credential_where_times_are_precise() {
     for (seconds, is_revoked) in [(0, false), (900, false), (86_400, false), (7, true)] {
         let fakes = Fakes::new(&[("key_1", "label-1"), ("key_hand", "by hand")]);
-        let by_hand = time::before(at(), Duration::from_secs(seconds));
-        fakes.set_created("key_hand", by_hand);
+        let hand_made_at = time::before(at(), Duration::from_secs(seconds));
+        fakes.set_created("key_hand", hand_made_at);
         fakes.hide_names("");
         let mut engine = open_daemon(&fakes).await;
         request(&mut engine);

@@ -51,6 +51,7 @@ fn end_present(engine: &mut Engine, force: bool, by: &str) -> Reply {
         within: WITHIN,
         force,
         may_replace: false,
+        holders: Vec::new(),
         operator: Some(OperatorNote {
             reason: None,
             by: by.to_owned(),

@@ -150,7 +150,7 @@ async fn key_that_left_the_configuration_has_not_moved() {
     fakes.run_for(&mut engine, HOUR * 24 * 9).await;
     assert!(is_alive(&fakes));
     let error = "SELECT error FROM history WHERE credential_id = 'key_1' AND key = 'billing'";
-    assert!(fakes.query_rows(error)[0].contains("another key uses it"));
+    assert!(fakes.query_rows(error)[0].contains("not configured"));
     // A person may end it.
     let reply = submit(&mut engine, &key(), revoke(false));
     fakes.run_for(&mut engine, MINUTE).await;

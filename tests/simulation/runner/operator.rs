@@ -230,6 +230,7 @@ fn end_present(world: &SimWorld, engine: &mut Engine, key: &KeyName) -> Option<P
         within: LEAK_BOUND,
         force: false,
         may_replace: false,
+        holders: Vec::new(),
         operator: None,
     };
     let mut pending = submit_command(world, engine, key, command);

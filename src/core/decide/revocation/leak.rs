@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use crate::core::decide::revocation::candidate::{Candidate, OtherHolder};
 use crate::core::decide::revocation::deferral::{DeferReason, Deferral};
 use crate::core::decide::revocation::reason::RevocationReason;
+use crate::core::ids::CredentialId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::plausible_retry;
-use crate::core::state::{KeyState, RevocationDeadline, Rotation, Trigger};
+use crate::core::state::{DeferralKind, KeyState, RevocationDeadline, Rotation, Trigger};
 use crate::core::time;
 
 /// The delay until a revocation that is past its deadline is decided again.
@@ -95,17 +96,22 @@ pub fn next_deadline(key: &KeyState, now: Timestamp) -> Option<Timestamp> {
 /// Defers the end of a leaked credential while another configured key that has it, too,
 /// has no verified newer one.
 pub(super) fn defer_unreplaced(candidate: &Candidate<'_>, now: Timestamp) -> Option<Deferral> {
-    let deadline = candidate.rotation?.deadline?;
-    let is_unreplaced = |other: &OtherHolder| {
-        let deadline = other.rotation.deadline.unwrap_or(deadline);
-        other.policy.is_some() && !has_verified_successor(&other.rotation, &other.key, deadline)
-    };
     let mut others = candidate.others.iter();
-    others.any(is_unreplaced).then(|| Deferral {
+    let is_unreplaced = others.any(|other| is_unreplaced(candidate, other));
+    is_unreplaced.then(|| Deferral {
         until: time::after(now, RECHECK_PAUSE),
         reason: DeferReason::UsedByOtherKey,
         final_warning: false,
     })
+}
+
+/// Returns whether another configured key of a leaked credential has no verified newer one.
+pub(super) fn is_unreplaced(candidate: &Candidate<'_>, other: &OtherHolder) -> bool {
+    let own = candidate.rotation.and_then(|rotation| rotation.deadline);
+    let deadline = other.rotation.deadline.or(own);
+    other.policy.is_some()
+        && deadline
+            .is_some_and(|deadline| !has_verified_successor(&other.rotation, &other.key, deadline))
 }
 
 impl Deferral {
@@ -147,8 +153,8 @@ pub enum LeakWait {
     Deadline(Timestamp),
     /// A newer credential that is verified.
     Successor,
-    /// What kept it at the last attempt.
-    Obstacle(String),
+    /// What kept it at the last attempt, and why it was deferred, if it was.
+    Obstacle(String, Option<DeferralKind>),
     /// The request that revokes it.
     Request,
 }
@@ -163,7 +169,7 @@ pub fn leak_wait(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Option<
     } else if deadline.at > now {
         LeakWait::Deadline(deadline.at)
     } else if let Some(error) = rotation.error.as_ref().filter(|_| is_tried) {
-        LeakWait::Obstacle(error.clone())
+        LeakWait::Obstacle(error.clone(), rotation.deferral)
     } else {
         LeakWait::Request
     })
@@ -180,10 +186,36 @@ pub fn describe_leak(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Opt
             "{id} may have leaked and is to end at {deadline}: it waits for a new credential that \
              is verified; to end it without one: rekeyd revoke {id} --force"
         ),
-        LeakWait::Obstacle(error) => {
-            format!("{id} may have leaked and was to end at {deadline}: {error}")
+        LeakWait::Obstacle(error, deferral) => {
+            let step = deferral.and_then(|kind| next_step(kind, id));
+            let step = step.map(|step| format!("; {step}")).unwrap_or_default();
+            format!("{id} may have leaked and was to end at {deadline}: {error}{step}")
         }
         LeakWait::Request => format!("{id} may have leaked; it is being revoked"),
+    })
+}
+
+/// Returns what a person does about a leaked credential that is kept after its deadline;
+/// none where its error says that, or where rekeyd tries again by itself.
+fn next_step(kind: DeferralKind, credential: &CredentialId) -> Option<String> {
+    Some(match kind {
+        DeferralKind::MayBeInUse => {
+            format!("if rekeyd works with another one, end it: rekeyd revoke {credential} --force")
+        }
+        DeferralKind::SelfCredential => "it ends once rekeyd works with another one: put another \
+                                         admin key into its place, and run: rekeyd reload"
+            .to_owned(),
+        DeferralKind::UsedByOtherKey => format!(
+            "to end it at once, and leave those consumers with a dead key: rekeyd revoke \
+             {credential} --force"
+        ),
+        DeferralKind::RecentlyUsed
+        | DeferralKind::UseUnreadable
+        | DeferralKind::SuccessorMissing
+        | DeferralKind::OtherName
+        | DeferralKind::HeldAgain
+        | DeferralKind::HeldElsewhere
+        | DeferralKind::FileUnseen => return None,
     })
 }
 

@@ -5,8 +5,13 @@ use jiff::Timestamp;
 use crate::core::decide::revocation::candidate::{Candidate, OtherHolder};
 use crate::core::decide::revocation::due_time::{DueTime, due_time};
 use crate::core::decide::revocation::holding_sinks::holding_sinks;
+use crate::core::decide::revocation::leak::is_unreplaced;
 use crate::core::decide::revocation::observation::Observation;
+use crate::core::decide::revocation::reason::RevocationReason;
+use crate::core::first_few::join_few;
 use crate::core::ids::SinkId;
+use crate::core::state::visible_hold_end;
+use crate::core::time;
 
 /// A key that has not moved to a newer credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,40 @@ pub(super) fn unmoved_key(candidate: &Candidate<'_>, now: Timestamp) -> Option<U
         }
     };
     candidate.others.iter().find_map(unmoved)
+}
+
+/// Describes for people which other keys the end of a shared credential waits for, and
+/// what moves them.
+#[must_use]
+pub fn describe_unmoved(candidate: &Candidate<'_>, now: Timestamp) -> String {
+    let is_leaked = matches!(candidate.reason, RevocationReason::Leaked { .. });
+    let of_other = |other: &OtherHolder| {
+        let key = &other.key.key;
+        let Some(policy) = &other.policy else {
+            let text = format!("{key}, which is not configured, uses it, too");
+            return (!is_leaked).then_some(text);
+        };
+        let is_waiting =
+            format!("{key} uses it, too, and has not moved to a newer one (`rekeyd rotate {key}`)");
+        if is_leaked {
+            return is_unreplaced(candidate, other).then_some(is_waiting);
+        }
+        match due_time(&other.rotation, &other.key, Some(policy)) {
+            DueTime::Never => Some(is_waiting),
+            DueTime::From(Some(at)) if at > now => Some(match visible_hold_end(at) {
+                Some(at) => {
+                    let at = time::to_text(time::next_whole_second(at));
+                    format!("{key} uses it, too, until {at}")
+                }
+                None => format!("{key} uses it, too, and holds it (`rekeyd release {key}`)"),
+            }),
+            DueTime::From(_) => None,
+        }
+    };
+    let own = candidate.policy.is_none() && !is_leaked;
+    let own = own.then(|| format!("{} is not configured", candidate.key.key));
+    let others: Vec<_> = candidate.others.iter().filter_map(of_other).collect();
+    join_few(own.into_iter().chain(others))
 }
 
 /// Returns the sinks of all keys that may hold the credential now.

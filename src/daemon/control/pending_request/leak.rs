@@ -15,7 +15,7 @@ use crate::daemon::control::pending_item::WaitCondition;
 use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::pending_request::submit::{LEDGER_TIMEOUT, TargetKeys};
 use crate::daemon::control::protocol::RequestOutcome;
-use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+use crate::engine::operator_command::{FileHolder, OperatorCommand, PendingCommand};
 use crate::engine::{Engine, RotationRequest, SharingKey};
 
 /// How long revocations may take after their deadline.
@@ -72,8 +72,34 @@ impl PendingRequest {
         if has_unnamed {
             return;
         }
-        let mut following: BTreeSet<KeyName> = keys.iter().cloned().collect();
-        for (key, found) in keys.into_iter().zip(sharing) {
+        self.begin(keys, sharing, within, &order, engine);
+    }
+
+    /// Submits the command of each key that leaked, with the keys that follow it.
+    fn begin(
+        &mut self,
+        keys: Vec<KeyName>,
+        sharing: Vec<Vec<SharingKey>>,
+        within: Duration,
+        order: &LeakOrder,
+        engine: &mut Engine,
+    ) {
+        // A key that has nothing but the credential of another one in its files follows
+        // that, whether it is named or not.
+        let mut new_holders = BTreeSet::new();
+        for (key, found) in keys.iter().zip(&sharing) {
+            let holders = found.iter().filter(|one| one.is_new_holder());
+            let others = holders.filter(|one| !new_holders.contains(key) && one.key != *key);
+            let others: Vec<_> = others.map(|one| one.key.clone()).collect();
+            new_holders.extend(others);
+        }
+        let leaking = keys.into_iter().zip(sharing);
+        let leaking: Vec<_> = leaking
+            .filter(|(key, _)| !new_holders.contains(key))
+            .collect();
+        let mut following: BTreeSet<KeyName> = leaking.iter().map(|(key, _)| key.clone()).collect();
+        for (key, found) in leaking {
+            let holders = found.iter().flat_map(SharingKey::file_holders).collect();
             let followers = found
                 .into_iter()
                 .filter(|one| one.needs_rotation && following.insert(one.key.clone()))
@@ -82,7 +108,7 @@ impl PendingRequest {
                     key: one.key,
                 });
             let followers = followers.collect();
-            self.end_present(key, within, &order, followers, engine);
+            self.end_present(key, within, order, (followers, holders), engine);
         }
     }
 
@@ -99,9 +125,8 @@ impl PendingRequest {
         if unnamed.is_empty() {
             return false;
         }
-        let lines: Vec<_> = unnamed.iter().map(|one| one.describe()).collect();
-        let all_end = unnamed.iter().all(|one| one.has_adopted());
-        let step = if all_end {
+        let consequences = SharingKey::describe_all(&unnamed);
+        let step = if unnamed.iter().all(|one| one.is_included()) {
             "--yes includes them"
         } else {
             "--yes goes on all the same"
@@ -109,8 +134,12 @@ impl PendingRequest {
         self.outcomes.push(RequestOutcome {
             about: key.to_string(),
             done: false,
-            message: format!("{key}: {}; nothing is begun; {step}", lines.join("; ")),
+            message: format!(
+                "{key}: {}; nothing is begun; {step}",
+                consequences.join("; ")
+            ),
             shared_with: unnamed.iter().map(|one| one.key.to_string()).collect(),
+            consequences,
         });
         true
     }
@@ -120,7 +149,7 @@ impl PendingRequest {
         key: KeyName,
         within: Duration,
         order: &LeakOrder,
-        followers: Vec<Follower>,
+        (followers, holders): (Vec<Follower>, Vec<FileHolder>),
         engine: &mut Engine,
     ) {
         let Some(timeout) = engine.delivery_deadline(&key) else {
@@ -138,6 +167,7 @@ impl PendingRequest {
                 within,
                 force: order.force,
                 may_replace: order.may_replace,
+                holders,
                 operator: order.operator.clone(),
             },
             started: Arc::new(AtomicBool::new(false)),

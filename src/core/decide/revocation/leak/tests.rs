@@ -142,14 +142,31 @@ fn status_says_what_each_waits_for() {
     }
     let (wait, _) = waits(row(1, Phase::Current, Some(deadline(0))), Phase::Verified);
     assert_eq!(wait, LeakWait::Request);
-    let kept = Rotation {
-        deferral: Some(DeferralKind::SelfCredential),
-        error: Some("rekeyd itself works with it".to_owned()),
-        ..row(1, Phase::Current, Some(deadline(-1)))
-    };
-    let (wait, text) = waits(kept, Phase::Verified);
-    assert!(matches!(wait, LeakWait::Obstacle(_)));
-    assert!(text.ends_with("rekeyd itself works with it"), "{text}");
+    for (kind, step) in [
+        (Some(DeferralKind::SelfCredential), "rekeyd reload"),
+        (
+            Some(DeferralKind::MayBeInUse),
+            "rekeyd revoke key_1 --force",
+        ),
+        (
+            Some(DeferralKind::UsedByOtherKey),
+            "rekeyd revoke key_1 --force",
+        ),
+        // Its error has the command.
+        (Some(DeferralKind::OtherName), "why it is kept"),
+        (None, "why it is kept"),
+    ] {
+        let kept = Rotation {
+            deferral: kind,
+            attempt: u32::from(kind.is_none()),
+            error: Some("why it is kept".to_owned()),
+            ..row(1, Phase::Current, Some(deadline(-1)))
+        };
+        let (wait, text) = waits(kept, Phase::Verified);
+        assert_eq!(wait, LeakWait::Obstacle("why it is kept".to_owned(), kind));
+        assert!(text.contains(": why it is kept"), "{text}");
+        assert!(text.ends_with(step), "{text}");
+    }
     let plain = row(1, Phase::Current, None);
     assert_eq!(leak_wait(&plain, &key(vec![plain.clone()]), now()), None);
 }
