@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use crate::cli::backup::absolute;
 use crate::cli::context::GlobalOptions;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::core::{shell, time};
 use crate::daemon::runtime;
+use crate::ledger::{ChangedOrders, OperatorOrder, OperatorRecord, OrderKind};
+use crate::platform::users;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreCommand {
@@ -30,6 +35,14 @@ impl RestoreCommand {
             "at its next start, rekeyd compares it with the provider first, and reports credentials \
              that were created since as lookalikes\n",
         );
+        match &restored.changed_orders {
+            Some(changed) => text.push_str(&changed_orders_text(changed)),
+            None => text.push_str(
+                "note: the former ledger cannot be compared, so pauses, holds and the ends of \
+                 leaked credentials that were ordered after the backup are not known; order them \
+                 again before the next start\n",
+            ),
+        }
         for key in &restored.dropped_requests {
             text.push_str(&format!(
                 "note: dropped a rotation of {key} that was requested before the backup, and may \
@@ -43,5 +56,143 @@ impl RestoreCommand {
             );
         }
         output::print(text.as_bytes())
+    }
+}
+
+/// Describes what operators had ordered and the restored ledger does not have, or has
+/// again, with the commands for it, a line for each.
+fn changed_orders_text(changed: &ChangedOrders) -> String {
+    let lost = changed.lost.iter().map(|lost| {
+        let OperatorOrder { key, kind, record } = &lost.order;
+        let origin = origin(record.as_ref());
+        let adopt = kind.credential().filter(|_| lost.is_without_row);
+        let adopt = adopt.map(|credential| format!("rekeyd adopt {key} {credential} && "));
+        let adopt = adopt.unwrap_or_default();
+        let reason = record.as_ref().and_then(|record| record.reason.as_deref());
+        let reason = reason.map(|reason| format!(" --reason {}", shell::quote(reason)));
+        let reason = reason.unwrap_or_default();
+        let until = |until: &Option<Timestamp>| {
+            let until = until.map(|until| format!(" --until {}", time::to_text(until)));
+            until.unwrap_or_default()
+        };
+        match kind {
+            OrderKind::Pause { until: end } => format!(
+                "warning: {key} is not paused any more{origin}; before the next start run: \
+                 rekeyd pause {key}{}{reason}\n",
+                until(end)
+            ),
+            OrderKind::Hold {
+                credential,
+                until: end,
+            } => format!(
+                "warning: {credential} of {key} is not held any more{origin}; before the next \
+                 start run: {adopt}rekeyd hold {credential}{}{reason}\n",
+                until(end)
+            ),
+            OrderKind::Leak { credential } => format!(
+                "warning: {credential} of {key} may have leaked and does not end any more{origin}; \
+                 run: {adopt}rekeyd rotate {key} --revoke-previous-within 30s{reason}\n"
+            ),
+        }
+    });
+    let returned = changed.returned.iter().map(|order| {
+        let (key, origin) = (&order.key, origin(order.record.as_ref()));
+        match &order.kind {
+            OrderKind::Pause { .. } => format!(
+                "note: {key} is paused again, as when the backup was made{origin}; to end that \
+                 run: rekeyd resume {key}\n"
+            ),
+            OrderKind::Hold { credential, .. } | OrderKind::Leak { credential } => format!(
+                "note: {credential} of {key} is held again, as when the backup was made{origin}; \
+                 to end that run: rekeyd release {credential}\n"
+            ),
+        }
+    });
+    lost.chain(returned).collect()
+}
+
+/// Describes who gave an order, when and why.
+fn origin(record: Option<&OperatorRecord>) -> String {
+    let Some(record) = record else {
+        return String::new();
+    };
+    let at = time::to_text(record.at);
+    let by = record.by.as_deref().map(users::describe_author);
+    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = record.reason.as_ref();
+    let reason = reason.map(|reason| format!(": {reason}"));
+    format!(" (ordered{by} at {at}{})", reason.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::{CredentialId, KeyName};
+    use crate::ledger::LostOrder;
+
+    #[test]
+    fn changed_orders_name_the_commands() {
+        let at: Timestamp = "2026-11-24T03:00:00Z".parse().unwrap();
+        let credential = || CredentialId::new("key_1".to_owned());
+        let order = |kind, by: Option<&str>, reason: Option<&str>| OperatorOrder {
+            key: KeyName::new("billing").unwrap(),
+            kind,
+            record: Some(OperatorRecord {
+                at,
+                by: by.map(str::to_owned),
+                reason: reason.map(str::to_owned),
+            }),
+        };
+        let lost = |order, is_without_row| ChangedOrders {
+            lost: vec![LostOrder {
+                order,
+                is_without_row,
+            }],
+            returned: Vec::new(),
+        };
+        let returned = |order| ChangedOrders {
+            lost: Vec::new(),
+            returned: vec![order],
+        };
+        let pause = |until| OrderKind::Pause { until };
+        let hold = |until| OrderKind::Hold {
+            credential: credential(),
+            until,
+        };
+        let leak = || OrderKind::Leak {
+            credential: credential(),
+        };
+        for (changed, expected) in [
+            (
+                lost(order(pause(None), Some("uid 0"), Some("an audit")), false),
+                "warning: billing is not paused any more (ordered by root (uid 0) at \
+                 2026-11-24T03:00:00Z: an audit); before the next start run: rekeyd pause billing \
+                 --reason 'an audit'\n",
+            ),
+            (
+                lost(order(hold(Some(at)), None, None), true),
+                "warning: key_1 of billing is not held any more (ordered at 2026-11-24T03:00:00Z); \
+                 before the next start run: rekeyd adopt billing key_1 && rekeyd hold key_1 \
+                 --until 2026-11-24T03:00:00Z\n",
+            ),
+            (
+                lost(order(leak(), None, None), false),
+                "warning: key_1 of billing may have leaked and does not end any more (ordered at \
+                 2026-11-24T03:00:00Z); run: rekeyd rotate billing --revoke-previous-within 30s\n",
+            ),
+            (
+                returned(order(pause(Some(at)), None, None)),
+                "note: billing is paused again, as when the backup was made (ordered at \
+                 2026-11-24T03:00:00Z); to end that run: rekeyd resume billing\n",
+            ),
+            (
+                returned(order(hold(None), None, None)),
+                "note: key_1 of billing is held again, as when the backup was made (ordered at \
+                 2026-11-24T03:00:00Z); to end that run: rekeyd release key_1\n",
+            ),
+            (ChangedOrders::default(), ""),
+        ] {
+            assert_eq!(changed_orders_text(&changed), expected);
+        }
     }
 }

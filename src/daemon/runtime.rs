@@ -14,7 +14,9 @@ use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
-use crate::daemon::ownership::{LedgerOwnerError, refuse_root, refuse_root_worker};
+use crate::daemon::ownership::{
+    LedgerOwnerError, refuse_root, refuse_root_restore, refuse_root_worker,
+};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
@@ -230,10 +232,17 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
 /// If the ledger belongs to another user or is locked by another process, or if `source`
 /// cannot be used.
 pub fn restore(settings: &Settings, source: &Path) -> Result<RestoredLedger, ServiceError> {
-    explain_refusal(refuse_root(settings), settings)?;
+    explain_refusal(refuse_root_restore(settings, source), settings)?;
     let lock = WriterLock::acquire(&settings.ledger, "rekeyd restore")?;
     let (identity, host) = (ledger_identity(settings), machine::id());
-    Ok(ledger::restore(&lock, source, &identity, host.as_deref())?)
+    let now = SystemClock.now();
+    Ok(ledger::restore(
+        &lock,
+        source,
+        &identity,
+        host.as_deref(),
+        now,
+    )?)
 }
 
 /// Replaces the refusal of root's by the error that the ledger has a writer, if

@@ -88,6 +88,29 @@ pub(super) fn end(connection: &Connection, at: Timestamp) -> Result<(), LedgerEr
     Ok(())
 }
 
+/// Replaces the latest run in a copy that is restored by that of the `former` ledger: no
+/// process runs any more that ran when the copy was made. Where that is not known, the
+/// copy's run ended with its newest event.
+pub(super) fn carry_over(copy: &Connection, former: Option<LastRun>) -> Result<(), LedgerError> {
+    let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'last_run'";
+    let tables: usize = copy.query_row(table, [], |row| row.get(0))?;
+    if tables == 0 {
+        // A ledger of the first release.
+        return Ok(());
+    }
+    let newest = newest_event_at(copy)?;
+    let Some(run) = former.or(read(copy)?.map(|run| LastRun {
+        ended_at: run
+            .ended_at
+            .or(Some(run.started_at.max(newest.unwrap_or(run.started_at)))),
+        ..run
+    })) else {
+        return Ok(());
+    };
+    begin(copy, run.command, run.started_at)?;
+    run.ended_at.map_or(Ok(()), |at| end(copy, at))
+}
+
 /// Returns the time of the newest event; none without one.
 pub(super) fn newest_event_at(connection: &Connection) -> Result<Option<Timestamp>, LedgerError> {
     let sql = "SELECT at FROM event_log ORDER BY seq DESC LIMIT 1";

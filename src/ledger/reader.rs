@@ -59,6 +59,24 @@ impl LedgerReader {
         })
     }
 
+    /// Opens a copy of a ledger that has no log, and creates none beside it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is of another version.
+    pub(super) fn open_whole(path: &Path) -> Result<Self, LedgerError> {
+        let (connection, version) = read_only::open_immutable(path)?;
+        if version != LedgerVersion::CURRENT {
+            return Err(LedgerError::Open {
+                path: path.to_owned(),
+                reason: "it is of another version".to_owned(),
+            });
+        }
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+        })
+    }
+
     /// Opens the ledger at `path`; none if it does not exist.
     ///
     /// # Errors

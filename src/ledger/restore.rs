@@ -1,21 +1,27 @@
 //! Puts a copy of the ledger back, and keeps the former one.
 
+pub(super) mod operator_orders;
+
 use std::fs::{self, Permissions};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 use crate::core::ids::KeyName;
 use crate::ledger::backup::{cannot_write, copy_database};
-use crate::ledger::checkpoint_note::free_name;
+use crate::ledger::checkpoint_note::{LogOrigin, free_name, log_origin};
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{self, LedgerIdentity};
+use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular, open_regular};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::paths::{files_of_sqlite, sibling_path, sync_folder_of};
 use crate::ledger::read_only;
+use crate::ledger::reader::LedgerReader;
+use crate::ledger::restore::operator_orders::{ChangedOrders, RecordedOrders};
 use crate::ledger::rotation_request;
 use crate::ledger::version::LedgerVersion;
 
@@ -28,6 +34,9 @@ pub struct RestoredLedger {
     pub is_of_other_host: bool,
     /// The keys whose requested rotations were in the copy, and are dropped.
     pub dropped_requests: Vec<KeyName>,
+    /// The orders of operators that the restored ledger does not have, or has again; none
+    /// if the former ledger, which had them, could not be read.
+    pub changed_orders: Option<ChangedOrders>,
 }
 
 /// Replaces the ledger of `lock` by a copy of the one at `source`. The former ledger is
@@ -45,25 +54,97 @@ pub fn restore(
     source: &Path,
     configured: &LedgerIdentity,
     host: Option<&str>,
+    now: Timestamp,
 ) -> Result<RestoredLedger, LedgerError> {
     let [ledger, ..] = files_of_sqlite(lock.ledger());
     let new = sibling_path(&ledger, ".restoring");
     let is_of_other_host = copy_source(source, &ledger, &new, configured, host)
         .inspect_err(|_| drop(fs::remove_file(&new)))?;
-    let dropped_requests = drop_requests(&new).inspect_err(|_| drop(fs::remove_file(&new)))?;
+    let former = FormerLedger::read(&ledger, now);
+    let dropped_requests =
+        prepare_copy(&new, former.last_run).inspect_err(|_| drop(fs::remove_file(&new)))?;
+    let changed_orders = former.compare_orders(&new, now);
     let replaced = replace(&ledger, &new).map_err(|error| cannot_write(&ledger, &error));
     Ok(RestoredLedger {
         previous: replaced?,
         is_of_other_host,
         dropped_requests,
+        changed_orders,
     })
 }
 
-/// Removes the requested rotations from the checked copy at `new`. Returns their keys.
-fn drop_requests(new: &Path) -> Result<Vec<KeyName>, LedgerError> {
+/// What the ledger that is replaced says, as far as it can be read.
+struct FormerLedger {
+    last_run: Option<LastRun>,
+    orders: FormerOrders,
+}
+
+/// What operators had ordered in the ledger that is replaced.
+enum FormerOrders {
+    /// There was no ledger.
+    Absent,
+    /// It could not be read.
+    Unreadable,
+    Read(RecordedOrders),
+}
+
+impl FormerLedger {
+    /// Reads the ledger at `path`. One that is damaged is replaced all the same.
+    fn read(path: &Path, now: Timestamp) -> Self {
+        // This process has its lock: no writer vouches for a log that is not its own.
+        let is_foreign = !matches!(
+            log_origin(path),
+            Ok(LogOrigin::Empty { .. } | LogOrigin::Own | LogOrigin::Unclear)
+        );
+        let read = || {
+            let Some(reader) = LedgerReader::open_existing(path)? else {
+                return Ok(None);
+            };
+            let last_run = reader.snapshot()?.last_run()?;
+            let orders = RecordedOrders::read(&reader, now)?;
+            Ok::<_, LedgerError>(Some((last_run.map(|(run, _)| run), orders)))
+        };
+        let unread = |orders| Self {
+            last_run: None,
+            orders,
+        };
+        if is_foreign {
+            return unread(FormerOrders::Unreadable);
+        }
+        match read() {
+            Ok(Some((last_run, orders))) => Self {
+                last_run,
+                orders: FormerOrders::Read(orders),
+            },
+            Ok(None) => unread(FormerOrders::Absent),
+            Err(error) => {
+                tracing::debug!(%error, "the former ledger cannot be read");
+                unread(FormerOrders::Unreadable)
+            }
+        }
+    }
+
+    /// Compares its orders with those of the copy at `new`.
+    fn compare_orders(&self, new: &Path, now: Timestamp) -> Option<ChangedOrders> {
+        let former = match &self.orders {
+            FormerOrders::Absent => return Some(ChangedOrders::default()),
+            FormerOrders::Unreadable => return None,
+            FormerOrders::Read(orders) => orders,
+        };
+        // One of the first release is read once the next start has converted it.
+        let restored = LedgerReader::open_whole(new).ok()?;
+        let restored = RecordedOrders::read(&restored, now).ok()?;
+        Some(former.compare(&restored))
+    }
+}
+
+/// Removes the requested rotations from the checked copy at `new`, and replaces its latest
+/// run by that of the former ledger. Returns the keys of the requests.
+fn prepare_copy(new: &Path, former: Option<LastRun>) -> Result<Vec<KeyName>, LedgerError> {
     // The copy has no log, and SQLite syncs it before the deletion is committed.
     let copy = Connection::open(new)?;
     copy.pragma_update(None, "synchronous", "FULL")?;
+    last_run::carry_over(&copy, former)?;
     rotation_request::remove_all(&copy)
 }
 

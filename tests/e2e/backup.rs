@@ -243,3 +243,118 @@ fn ledger_that_the_daemon_found_damaged_is_not_backed_up() {
     while !text(&world.run(&["status"]).stdout).contains("changed while rekeyd was using them") {}
     daemon_has("later.db", 1);
 }
+
+/// What was paused, held or reported as leaked after a backup is said, with the commands
+/// that order it again; and what had ended since then is in force again.
+#[test]
+fn orders_that_a_restore_changes_are_named_with_their_commands() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let first = world.live_ids().remove(0);
+    let before = world.path("before.db");
+    world.ok(&["backup", before.to_str().unwrap()]);
+    world.ok(&["rotate", "billing"]);
+    let mut later = world.live_ids();
+    later.retain(|id| *id != first);
+    let later = later.remove(0);
+    for order in [
+        &["pause", "billing", "--reason", "audit"][..],
+        &["hold", &first, "--until", "2051-01-01T00:00:00Z"],
+        &["hold", &later, "--reason", "audit"],
+    ] {
+        world.ok(order);
+    }
+    let during = world.path("during.db");
+    world.ok(&["backup", during.to_str().unwrap()]);
+    let restored = world.ok(&["restore", before.to_str().unwrap()]);
+    assert!(restored.contains(": audit)"), "{restored}");
+    let commands = restored.lines().filter_map(|line| line.split_once("run: "));
+    let commands: Vec<_> = commands.flat_map(|(_, run)| run.split(" && ")).collect();
+    assert_eq!(commands.len(), 4, "{restored}");
+    for command in commands {
+        let words: Vec<_> = command.split(' ').collect();
+        assert_eq!(words[0], "rekeyd");
+        world.ok(&words[1..]);
+    }
+    let history = world.ok(&["history"]);
+    for held in [
+        format!("{first} is held until 2051"),
+        format!("{later} is held"),
+    ] {
+        assert!(history.contains(&held), "{held}: {history}");
+    }
+    assert!(text(&world.run(&["status"]).stdout).contains("paused"));
+    // What had ended.
+    for order in [&["resume", "billing"][..], &["release", "billing"]] {
+        world.ok(order);
+    }
+    let restored = world.ok(&["restore", during.to_str().unwrap()]);
+    for command in [
+        "rekeyd resume billing".to_owned(),
+        format!("rekeyd release {first}"),
+        format!("rekeyd release {later}"),
+    ] {
+        assert!(restored.contains(&command), "{command}: {restored}");
+    }
+    // Nothing has changed now.
+    let restored = world.ok(&["restore", during.to_str().unwrap()]);
+    assert!(!restored.contains("warning:"), "{restored}");
+    assert!(!restored.contains("again, as when"), "{restored}");
+    // One that cannot be read may have held anything.
+    fs::write(world.path("ledger.db"), "no database").unwrap();
+    let restored = world.ok(&["restore", during.to_str().unwrap()]);
+    assert!(restored.contains("cannot be compared"), "{restored}");
+}
+
+/// The end of a leaked credential is no order that a restore may drop in silence.
+#[test]
+fn leak_that_a_restore_forgets_is_named() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let leaked = world.live_ids().remove(0);
+    let backup = world.path("copy.db");
+    world.ok(&["backup", backup.to_str().unwrap()]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    let order = ["rotate", "billing", "--revoke-previous-within", "1h"];
+    world.ok(&[&order[..], &["--no-wait"]].concat());
+    daemon.wait_for("may have leaked");
+    daemon.stop();
+    let restored = world.ok(&["restore", backup.to_str().unwrap()]);
+    let named = format!("{leaked} of billing may have leaked and does not end any more");
+    assert!(restored.contains(&named), "{restored}");
+    assert!(restored.contains("rekeyd rotate billing --revoke-previous-within"));
+}
+
+/// A backup that was made while a daemon ran does not say how that ended.
+#[test]
+fn restored_backup_says_how_the_last_run_ended() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential of");
+    let backup = world.path("copy.db");
+    world.ok(&["backup", backup.to_str().unwrap()]);
+    let restored_status = || {
+        world.ok(&["restore", backup.to_str().unwrap()]);
+        text(&world.run(&["status"]).stdout)
+    };
+    daemon.stop();
+    let status = restored_status();
+    assert!(status.contains("is not running since"), "{status}");
+    assert!(!status.contains("did not end in order"), "{status}");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    // Killed.
+    drop(daemon);
+    let status = restored_status();
+    assert!(status.contains("did not end in order"), "{status}");
+    // Nobody knows.
+    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = fs::remove_file(world.path(file));
+    }
+    let status = restored_status();
+    assert!(!status.contains("did not end in order"), "{status}");
+}

@@ -40,6 +40,18 @@ impl LedgerSnapshot<'_> {
         self.latest_operator_event(key, None, "paused")
     }
 
+    /// Returns the latest order to end a rotation's credential that may have leaked, or none.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn latest_deadline(
+        &self,
+        key: &KeyName,
+        rotation: &RotationId,
+    ) -> Result<Option<OperatorRecord>, LedgerError> {
+        self.latest_operator_event(key, Some(rotation), "revocation-deadline-set")
+    }
+
     fn latest_operator_event(
         &self,
         key: &KeyName,
