@@ -14,8 +14,10 @@ use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::table::{Cell, Column, Fit, Table};
 use crate::cli::{output, time_argument};
 use crate::config::settings::{KeySettings, Settings};
-use crate::core::decide::due::age_origin;
+use crate::core::decide::due::{Downtime, Due, age_origin, check_due};
+use crate::core::health::most_urgent_error;
 use crate::core::ids::KeyName;
+use crate::core::overdue::due_since;
 use crate::core::state::KeyState;
 use crate::core::time;
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -37,10 +39,14 @@ pub(crate) struct ScheduleCommand {
     daemon: DaemonOptions,
 }
 
-/// A firing of a key.
+/// A firing of a key, or a run that is due.
 struct ScheduledRun<'s> {
     key: &'s KeySettings,
     at: Timestamp,
+    /// Since when it is due, and why it has not ended; none for a firing to come.
+    due: Option<(Timestamp, String)>,
+    /// Whether a pause skips it.
+    is_paused: bool,
 }
 
 impl ScheduleCommand {
@@ -52,7 +58,7 @@ impl ScheduleCommand {
         let states = self.read_key_states(&settings, &keys).await?;
         let mut firings: Vec<_> = keys
             .iter()
-            .flat_map(|key| self.next_runs(key, states.get(&key.name), from))
+            .flat_map(|key| self.next_runs(key, states.get(&key.name), from, now))
             .collect();
         if self.json {
             let objects: Vec<_> = firings.iter().map(ScheduledRun::to_json).collect();
@@ -74,30 +80,71 @@ impl ScheduleCommand {
         key: &'s KeySettings,
         state: Option<&KeyState>,
         from: Timestamp,
+        now: Timestamp,
     ) -> Vec<ScheduledRun<'s>> {
-        let origin = state.map_or(from, |state| age_origin(&key.policy, state, from));
+        let due = state.filter(|_| self.from.is_none());
+        let due = due.and_then(|state| due_run(key, state, now));
+        let pause = state.and_then(|state| state.pause);
+        // The age counts anew from the run that is due.
+        let origin = match (&due, state) {
+            (Some(due), _) => due.at,
+            (None, Some(state)) => age_origin(&key.policy, state, from),
+            (None, None) => from,
+        };
         let firings = key.policy.timetable.firings_from(origin);
         let next = |at: &Timestamp| firings.next_after(*at);
-        std::iter::successors(next(&from), next)
-            .take(usize::from(self.count))
-            .map(|at| ScheduledRun { key, at })
-            .collect()
+        let firings = std::iter::successors(next(&from), next).map(|at| ScheduledRun {
+            key,
+            at,
+            due: None,
+            is_paused: pause.is_some_and(|pause| pause.is_active(now) && pause.is_active(at)),
+        });
+        let runs = due.into_iter().chain(firings);
+        runs.take(usize::from(self.count)).collect()
     }
 
-    /// Returns the states of the keys, if the firings of any depend on it.
+    /// Returns the states of the keys in the ledger. Firings that do not depend on it are
+    /// shown without it.
     async fn read_key_states(
         &self,
         settings: &Settings,
         keys: &[&KeySettings],
     ) -> Result<BTreeMap<KeyName, KeyState>, Failure> {
-        if !keys.iter().any(|key| key.policy.timetable.is_by_age()) {
-            return Ok(BTreeMap::new());
+        let read = async {
+            match open_ledger(&self.daemon, settings).await? {
+                Some(reader) => Ok::<_, Failure>(reader.snapshot()?.key_states()?),
+                None => Ok(BTreeMap::new()),
+            }
+        };
+        let states = read.await;
+        if keys.iter().any(|key| key.policy.timetable.is_by_age()) {
+            return states;
         }
-        match open_ledger(&self.daemon, settings).await? {
-            Some(reader) => Ok(reader.snapshot()?.key_states()?),
-            None => Ok(BTreeMap::new()),
-        }
+        Ok(states.unwrap_or_default())
     }
+}
+
+/// Returns the run of a key that is due, or under way; none if the next one is to come.
+fn due_run<'s>(key: &'s KeySettings, state: &KeyState, now: Timestamp) -> Option<ScheduledRun<'s>> {
+    let required = key.sinks.iter().filter(|sink| sink.required);
+    let required: Vec<_> = required.map(|sink| sink.id.clone()).collect();
+    let since = due_since(&key.policy, &required, state, None, now)?;
+    let retry_at = match check_due(&key.policy, &required, state, Downtime::none(now), now) {
+        Due::NotDue { next } => next,
+        Due::Now { .. } | Due::MissedRunSkipped { .. } => None,
+    };
+    let is_open = state.open_rotation().is_some();
+    let mut why = if is_open { "under way" } else { "due" }.to_owned();
+    why.push_str(&format!(" since {}", time::to_text(since)));
+    if let Some(error) = most_urgent_error(state) {
+        why.push_str(&format!(": {error}"));
+    }
+    Some(ScheduledRun {
+        key,
+        at: time::whole_seconds(retry_at.map_or(now, |at| at.max(now))),
+        due: Some((since, why)),
+        is_paused: false,
+    })
 }
 
 impl ScheduledRun<'_> {
@@ -132,12 +179,16 @@ impl ScheduledRun<'_> {
     }
 
     fn to_json(&self) -> serde_json::Value {
-        json!({
+        let mut object = json!({
             "key": self.key.name,
             "at": time::to_text(self.at),
             "local": self.local_time(),
             "timezone": self.zone_name(),
-        })
+        });
+        if let Some((since, _)) = &self.due {
+            object["due_since"] = time::to_text(*since).into();
+        }
+        object
     }
 }
 
@@ -161,11 +212,12 @@ fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> Str
     };
     let row = |firing: &ScheduledRun<'_>| {
         let local = firing.at.to_zoned(firing.zone().clone());
-        let note = if firing.is_on_clock_change_day() {
-            "clock change"
-        } else {
-            ""
-        };
+        let notes = [
+            firing.due.as_ref().map(|(_, why)| why.as_str()),
+            firing.is_paused.then_some("paused"),
+            firing.is_on_clock_change_day().then_some("clock change"),
+        ];
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
         vec![
             firing.key.name.to_string().into(),
             time::to_text(firing.at).into(),
@@ -174,8 +226,12 @@ fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> Str
                 .to_string()
                 .into(),
             firing.zone_name().into(),
-            waits.time(firing.at, now).into(),
-            note.into(),
+            if firing.due.is_some() && firing.at <= now {
+                "now".into()
+            } else {
+                waits.time(firing.at, now).into()
+            },
+            notes.join(", ").into(),
         ]
     };
     let rows: Vec<Vec<Cell>> = firings.iter().map(row).collect();

@@ -1,6 +1,6 @@
 //! The output of `schedule`, and the effect of a pause on it, through the binary.
 
-use crate::support::{TestEnv, read_ledger, text};
+use crate::support::{TestEnv, read_ledger, text, write_ledger};
 use serde_json::{Value, json};
 
 fn key(name: &str, lines: &str) -> String {
@@ -197,4 +197,59 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
         .map(Result::unwrap)
         .collect();
     assert_eq!(rows, ["paused a freeze", "paused", "resumed"]);
+}
+
+/// A run that is due comes first, with the reason why it has not ended.
+#[test]
+fn due_run_comes_before_the_next_firings() {
+    let world = TestEnv::start(&[]);
+    world.configure(
+        &[
+            key("age", "every = \"30d\""),
+            key("cron", "schedule = \"@monthly\"").replace("DIR/", "DIR/absent/"),
+        ]
+        .concat(),
+    );
+    world.run(&["once"]);
+    let lines = |world: &TestEnv, name: &str| {
+        let printed = world.ok(&["schedule", name, "-n", "2"]);
+        let lines = printed.lines().skip(1).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    // What cannot start is tried again, and says why.
+    let cron = lines(&world, "cron");
+    assert_eq!(cron.len(), 2, "{cron:?}");
+    assert!(cron[0].contains("due since"), "{cron:?}");
+    assert!(cron[0].contains("absent"), "{cron:?}");
+    assert!(!cron[1].contains("due since"), "{cron:?}");
+    // What is past its age is due now, and its age counts anew from then.
+    assert!(!lines(&world, "age")[0].contains("due since"));
+    let ledger = write_ledger(&world.path("ledger.db"));
+    let earlier = "UPDATE rotation SET started_at = '2020-01-01T00:00:00Z',
+        created_at = '2020-01-01T00:00:00Z',
+        current_at = '2020-01-01T00:00:00Z' WHERE key = 'age'";
+    ledger.execute(earlier, []).unwrap();
+    drop(ledger);
+    let age = lines(&world, "age");
+    assert!(age[0].contains("  now "), "{age:?}");
+    assert!(age[0].contains("due since 20"), "{age:?}");
+    assert!(
+        age[1].contains("29 d") || age[1].contains("30 d"),
+        "{age:?}"
+    );
+    let status = read(&text(&world.run(&["status", "--json"]).stdout));
+    assert_eq!(status["keys"][0]["overdue"], true, "{status}");
+    let json = read(&world.ok(&["schedule", "age", "-n", "1", "--json"]));
+    // Its first run that was missed.
+    assert_eq!(json[0]["due_since"], "2020-01-31T00:00:00Z");
+    // From a later time on, nothing is due.
+    let later = world.ok(&["schedule", "age", "-n", "1", "--from", "7d"]);
+    assert!(!later.contains("due since"), "{later}");
+    // A pause skips firings, and nothing is due.
+    world.ok(&["pause", "age"]);
+    let paused = lines(&world, "age");
+    assert!(
+        paused.iter().all(|line| line.ends_with("paused")),
+        "{paused:?}"
+    );
 }
