@@ -62,10 +62,10 @@ impl RestoreCommand {
 /// Describes what operators had ordered and the restored ledger does not have, or has
 /// again, with the commands for it, a line for each.
 fn changed_orders_text(changed: &ChangedOrders) -> String {
-    let lost = changed.lost.iter().map(|lost| {
-        let OperatorOrder { key, kind, record } = &lost.order;
+    let missing = changed.missing.iter().map(|missing| {
+        let OperatorOrder { key, kind, record } = &missing.order;
         let origin = origin(record.as_ref());
-        let adopt = kind.credential().filter(|_| lost.is_without_row);
+        let adopt = kind.credential().filter(|_| missing.is_without_row);
         let adopt = adopt.map(|credential| format!("rekeyd adopt {key} {credential} && "));
         let adopt = adopt.unwrap_or_default();
         let reason = record.as_ref().and_then(|record| record.reason.as_deref());
@@ -108,7 +108,7 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
             ),
         }
     });
-    lost.chain(returned).collect()
+    missing.chain(returned).collect()
 }
 
 /// Describes who gave an order, when and why.
@@ -128,7 +128,7 @@ fn origin(record: Option<&OperatorRecord>) -> String {
 mod tests {
     use super::*;
     use crate::core::ids::{CredentialId, KeyName};
-    use crate::ledger::LostOrder;
+    use crate::ledger::MissingOrder;
 
     #[test]
     fn changed_orders_name_the_commands() {
@@ -143,15 +143,15 @@ mod tests {
                 reason: reason.map(str::to_owned),
             }),
         };
-        let lost = |order, is_without_row| ChangedOrders {
-            lost: vec![LostOrder {
+        let missing = |order, is_without_row| ChangedOrders {
+            missing: vec![MissingOrder {
                 order,
                 is_without_row,
             }],
             returned: Vec::new(),
         };
         let returned = |order| ChangedOrders {
-            lost: Vec::new(),
+            missing: Vec::new(),
             returned: vec![order],
         };
         let pause = |until| OrderKind::Pause { until };
@@ -164,19 +164,19 @@ mod tests {
         };
         for (changed, expected) in [
             (
-                lost(order(pause(None), Some("uid 0"), Some("an audit")), false),
+                missing(order(pause(None), Some("uid 0"), Some("an audit")), false),
                 "warning: billing is not paused any more (ordered by root (uid 0) at \
                  2026-11-24T03:00:00Z: an audit); before the next start run: rekeyd pause billing \
                  --reason 'an audit'\n",
             ),
             (
-                lost(order(hold(Some(at)), None, None), true),
+                missing(order(hold(Some(at)), None, None), true),
                 "warning: key_1 of billing is not held any more (ordered at 2026-11-24T03:00:00Z); \
                  before the next start run: rekeyd adopt billing key_1 && rekeyd hold key_1 \
                  --until 2026-11-24T03:00:00Z\n",
             ),
             (
-                lost(order(leak(), None, None), false),
+                missing(order(leak(), None, None), false),
                 "warning: key_1 of billing may have leaked and does not end any more (ordered at \
                  2026-11-24T03:00:00Z); run: rekeyd rotate billing --revoke-previous-within 30s\n",
             ),

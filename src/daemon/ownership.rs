@@ -47,14 +47,18 @@ pub enum Replacement {
     },
     /// The same command line as the ledger's owner, with a copy of a file that this user
     /// may not read.
-    WithCopy {
-        /// The file.
-        source: PathBuf,
-        /// The copy.
-        copy: PathBuf,
-        /// The command line of this process, with the copy in place of the file.
-        arguments: Vec<OsString>,
-    },
+    WithCopy(Box<CopiedFile>),
+}
+
+/// A file that the ledger's owner gets a copy of.
+#[derive(Debug)]
+pub struct CopiedFile {
+    /// The file.
+    source: PathBuf,
+    /// The copy.
+    copy: PathBuf,
+    /// The command line of this process, with the copy in place of the file.
+    arguments: Vec<OsString>,
 }
 
 impl fmt::Display for LedgerOwnerError {
@@ -82,17 +86,13 @@ impl fmt::Display for LedgerOwnerError {
             Replacement::SameCommand { arguments } => {
                 write!(formatter, "run: {program} {}", join(arguments))
             }
-            Replacement::WithCopy {
-                source,
-                copy,
-                arguments,
-            } => write!(
+            Replacement::WithCopy(copied) => write!(
                 formatter,
                 "run: install -o {} -m 0600 {} {copy} && {program} {} && rm {copy}",
                 self.owner_name.clone().unwrap_or(self.owner.to_string()),
-                quote(source.as_os_str()),
-                join(arguments),
-                copy = quote(copy.as_os_str()),
+                quote(copied.source.as_os_str()),
+                join(&copied.arguments),
+                copy = quote(copied.copy.as_os_str()),
             ),
         }
     }
@@ -155,11 +155,11 @@ fn with_copy(mut arguments: Vec<OsString>, source: &Path, copy: PathBuf) -> Repl
     if let Some(word) = words.find(|word| is_source(word)) {
         *word = copy.clone().into_os_string();
     }
-    Replacement::WithCopy {
+    Replacement::WithCopy(Box::new(CopiedFile {
         source: source.to_owned(),
         copy,
         arguments,
-    }
+    }))
 }
 
 fn same_command() -> Replacement {

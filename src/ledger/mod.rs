@@ -69,7 +69,7 @@ pub use reader::{LedgerReader, LedgerSnapshot};
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
-pub use restore::operator_orders::{ChangedOrders, LostOrder, OperatorOrder, OrderKind};
+pub use restore::operator_orders::{ChangedOrders, MissingOrder, OperatorOrder, OrderKind};
 pub use restore::{RestoredLedger, restore};
 pub use rotation_request::RecordedRequest;
 pub use store::{Ledger, WriterDriver};

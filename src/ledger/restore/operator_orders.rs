@@ -55,7 +55,7 @@ impl OrderKind {
 
 /// An order that the restored ledger does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostOrder {
+pub struct MissingOrder {
     /// The order.
     pub order: OperatorOrder,
     /// Whether the restored ledger has no row of the credential that it is about.
@@ -66,7 +66,7 @@ pub struct LostOrder {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChangedOrders {
     /// Those that the former ledger had, and the restored one has not.
-    pub lost: Vec<LostOrder>,
+    pub missing: Vec<MissingOrder>,
     /// Those that the restored ledger has, and the former one had no more.
     pub returned: Vec<OperatorOrder>,
 }
@@ -100,11 +100,11 @@ impl RecordedOrders {
             let mut orders = orders.iter();
             orders.any(|other| (&other.key, &other.kind) == (&one.key, &one.kind))
         };
-        let lost = self.orders.iter();
-        let lost = lost.filter(|one| !is_in(&restored.orders, one));
+        let missing = self.orders.iter();
+        let missing = missing.filter(|one| !is_in(&restored.orders, one));
         let returned = restored.orders.iter();
         let returned = returned.filter(|one| {
-            // What was ordered anew, with another end, is lost and said there.
+            // What was ordered anew, with another end, is missing and said there.
             let is_about_same = |other: &OperatorOrder| {
                 other.key == one.key
                     && other.kind.credential() == one.kind.credential()
@@ -114,8 +114,8 @@ impl RecordedOrders {
             !matches!(one.kind, OrderKind::Leak { .. }) && !self.orders.iter().any(is_about_same)
         });
         ChangedOrders {
-            lost: lost
-                .map(|order| LostOrder {
+            missing: missing
+                .map(|order| MissingOrder {
                     is_without_row: order.kind.credential().is_some_and(|credential| {
                         let row = (order.key.clone(), credential.clone());
                         !restored.credentials.contains(&row)
