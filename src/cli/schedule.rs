@@ -255,7 +255,7 @@ mod tests {
                 json: false,
                 daemon: DaemonOptions::default(),
             };
-            command.next_runs(key, None, at(from))
+            command.next_runs(key, None, at(from), at(from))
         };
         let mut firings = rows("2026-11-24T12:00:00Z", 0);
         firings.extend(rows("2026-11-24T12:00:00Z", 2));
