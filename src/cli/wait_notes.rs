@@ -72,19 +72,19 @@ mod tests {
     fn few_waits_are_named() {
         let wait = |number: usize| Wait {
             about: format!("key-{number}"),
-            awaits: "waiting for the provider to answer".to_owned(),
+            awaits: "waiting for the provider to respond".to_owned(),
         };
         let waits: Vec<_> = (0..5).map(wait).collect();
         for (count, otherwise, expected) in [
             (0, "", ""),
             (0, "it", "waiting for it"),
-            (1, "it", "key-0: waiting for the provider to answer"),
+            (1, "it", "key-0: waiting for the provider to respond"),
         ] {
             assert_eq!(describe(&waits[..count], otherwise), expected);
         }
         let all = describe(&waits, "");
         assert!(
-            all.ends_with("key-2: waiting for the provider to answer; and 2 more"),
+            all.ends_with("key-2: waiting for the provider to respond; and 2 more"),
             "{all}"
         );
     }

@@ -81,6 +81,19 @@ impl Condition {
         }
     }
 
+    /// Returns what is true when the condition has ended, for people.
+    #[must_use]
+    pub const fn resolved_text(self) -> &'static str {
+        match self {
+            Self::Ledger => "the ledger is writable again",
+            Self::Credential => "the provider accepts rekeyd's admin credential again",
+            Self::Organization => "the provider shows the keys' credentials again",
+            Self::Clock => "the clocks of this host and of the provider agree again",
+            Self::Provider => "the provider is available again",
+            Self::Reconciliation => "the ledger and the provider's list were compared again",
+        }
+    }
+
     /// Returns whether no request may be sent to the provider, or its result not be
     /// recorded, while the condition is active.
     #[must_use]

@@ -27,13 +27,13 @@ pub(crate) enum Activity {
 impl fmt::Display for Activity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ledger => formatter.write_str("the ledger to answer"),
-            Self::TargetCheck => formatter.write_str("a look at its sinks to end"),
-            Self::Command => formatter.write_str("a command about it to end"),
-            Self::Provider => formatter.write_str("the provider to answer"),
-            Self::Delivery(sink) => write!(formatter, "{sink} to accept its secret"),
-            Self::OnChange(sink) => write!(formatter, "the program of {sink} to end"),
-            Self::Preflight(sink) => write!(formatter, "{sink} to answer before its rotation"),
+            Self::Ledger => formatter.write_str("the ledger to respond"),
+            Self::TargetCheck => formatter.write_str("the check of its sinks"),
+            Self::Command => formatter.write_str("another command on this key"),
+            Self::Provider => formatter.write_str("the provider to respond"),
+            Self::Delivery(sink) => write!(formatter, "{sink} to accept the secret"),
+            Self::OnChange(sink) => write!(formatter, "the on-change program of {sink}"),
+            Self::Preflight(sink) => write!(formatter, "the preflight check of {sink}"),
         }
     }
 }

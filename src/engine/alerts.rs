@@ -93,7 +93,7 @@ impl Engine {
                 return Completion::Notifications(WriteOutcome::Written);
             };
             if error.is_content_error() {
-                tracing::error!("cannot record what people are to be told: {error}");
+                tracing::error!("cannot record notifications: {error}");
                 return Completion::Notifications(WriteOutcome::Rejected);
             }
             raise_ledger_condition(&services.conditions, &error);
@@ -114,7 +114,7 @@ impl Engine {
         let ledger = self.services.ledger.clone();
         self.running.spawn(async move {
             if let Err(error) = ledger.retain_channels(ids).await {
-                tracing::debug!(%error, "cannot forget what nobody is told any more");
+                tracing::debug!(%error, "cannot delete the notifications of removed channels");
             }
             Completion::LedgerWrite
         });

@@ -57,7 +57,10 @@ impl Engine {
             Err(error) => {
                 // A step panicked: its key has no worker until a restart, which finds
                 // its rotation open and strands it.
-                tracing::error!("a step panicked ({error}); restart rekeyd, and report this");
+                tracing::error!(
+                    "a worker panicked: {error}; hint: restart rekeyd, and report \
+                    this bug"
+                );
             }
         }
         self.apply_condition_changes();
@@ -171,9 +174,9 @@ impl Engine {
         let conditions = &self.services.conditions;
         if tally.is_suspicious() {
             let problem = format!(
-                "the current credentials of {} of {} keys are gone at the provider; see \
-                 whether the admin credential belongs to another organization, or rotate all \
-                 keys if they were really revoked (`rekeyd rotate --all`)",
+                "the provider no longer has the current credentials of {} of {} keys; hint: check \
+                 whether the admin credential belongs to another organization; if the credentials \
+                 were really revoked, run `rekeyd rotate --all`",
                 tally.missing,
                 tally.present + tally.missing
             );

@@ -117,12 +117,12 @@ impl Conditions {
             inner.passing_since.insert(key, None);
             tracing::warn!(
                 condition = condition.as_str(),
-                "{problem}; no rotation is begun until this has passed"
+                "no rotation can start: {problem}"
             );
         } else {
             tracing::error!(
                 condition = condition.as_str(),
-                "{problem}; no rotation is begun until this has passed"
+                "no rotation can start: {problem}"
             );
         }
     }
@@ -141,7 +141,7 @@ impl Conditions {
             if has_lasted && let Some(problem) = active.get(key) {
                 tracing::error!(
                     condition = key.0.as_str(),
-                    "{problem}; this has lasted for {}",
+                    "no rotation could start for {}: {problem}",
                     duration::to_human_text(time::until(began_at, now))
                 );
             }
@@ -170,8 +170,8 @@ impl Conditions {
         inner.unrecorded.insert(key, None);
         tracing::info!(
             condition = condition.as_str(),
-            "the condition \"{}\" has passed; going on",
-            condition.as_str()
+            "{}; resuming rotations",
+            condition.resolved_text()
         );
         true
     }
@@ -345,9 +345,9 @@ impl Conditions {
         for field in fields {
             if self.is_first_occurrence(field) {
                 tracing::warn!(
-                    "the {field} of a credential in the provider's answer is no time that rekeyd \
-                     can read, or cannot be true; credentials with it count as in use; hint: compare base-url and \
-                     any proxy before it with the provider's documentation"
+                    "the provider's response has a credential whose {field} is unreadable or \
+                     impossible; such credentials count as in use; hint: compare base-url, and \
+                     any proxy in front of it, with the provider's documentation"
                 );
             }
         }
@@ -389,9 +389,9 @@ pub(crate) fn concerns(key: &ConditionKey, scope: &Scope) -> bool {
 }
 
 /// The problem that the provider's time is unknown. The clock of this host may be right.
-pub(crate) const MISSING_DATE: &str = "the provider's answers have no Date that can be read, so \
-     that this host's clock cannot be compared with the provider's, and revocations wait; let \
-     what stands between here and base-url, such as a proxy, keep the header Date";
+pub(crate) const MISSING_DATE: &str = "the provider's responses have no readable Date header, so \
+    rekeyd cannot compare the clocks and revokes nothing; hint: let any proxy in front of \
+    base-url keep the header";
 
 /// Describes the difference between two clocks that disagree, or that the provider's is
 /// unknown.
@@ -401,7 +401,8 @@ pub(crate) fn clock_mismatch_message(
 ) -> String {
     match provider_time {
         Some(provider_time) => format!(
-            "this host's clock says {} and the provider's says {}; set the clock of this host",
+            "this host's clock says {}, but the provider's says {}; hint: set the clock of this \
+             host",
             time::to_text(host_time),
             time::to_text(provider_time)
         ),

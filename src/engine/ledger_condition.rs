@@ -15,7 +15,10 @@ pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerErro
     let problem = if matches!(error, LedgerError::Locked { .. }) {
         text
     } else if error.is_locked_by_program() {
-        format!("{text}; another program is writing to it: end it (`fuser -v` names it)")
+        format!(
+            "{text}: another program is writing to it; hint: find it with \
+             `fuser -v`, and stop it"
+        )
     } else {
         describe_problem(Condition::Ledger, &text)
     };

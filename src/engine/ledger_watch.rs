@@ -54,7 +54,7 @@ impl Engine {
                 let phase = rotation.phase.as_str();
                 tracing::error!(
                     key = %key, rotation = %rotation.id, %label, credential,
-                    "{key}: {credential}, {label} ({phase}), may have no row in the ledger any more"
+                    "{key}: {credential}, {label} ({phase}), may no longer have a row in the ledger"
                 );
                 lines.push(format!("{key}: {credential}, {label} ({phase})"));
             }
@@ -69,7 +69,7 @@ impl Engine {
         }
         for part in lines.chunks(MAX_ROTATIONS_PER_NOTIFICATION) {
             let text = format!(
-                "{problem}\nThese credentials may have no row in the ledger any more:\n{}",
+                "{problem}\nThese credentials may no longer have a row in the ledger:\n{}",
                 part.join("\n")
             );
             self.alert_tracker.notify_damage(text, entropy, now);

@@ -10,6 +10,7 @@ use crate::core::change::{
 };
 use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::sightings::open_sightings;
+use crate::core::duration;
 use crate::core::health::pause_end;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
@@ -22,9 +23,9 @@ pub(crate) fn log_changes(before: &KeyState, after: &KeyState, changes: &[Change
     log_expiring(after, changes, now);
     for change in changes {
         match change {
-            Change::Rotation(change) => log_rotation_change(before, after, change),
+            Change::Rotation(change) => log_rotation_change(before, after, change, now),
             Change::Delivery(change) => log_delivery_change(before, after, change, now),
-            Change::Schedule(change) => log_schedule_change(before, after, change),
+            Change::Schedule(change) => log_schedule_change(before, after, change, now),
             Change::Operator(change) => log_operator_change(after, change, now),
         }
     }
@@ -46,17 +47,22 @@ fn log_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
     };
     tracing::error!(
         key = %key.key, alarm = "expiring", expires_at = time::to_text(end),
-        "the current credential of {} ends at {}, and it has no successor yet",
+        "{}: the current credential expires at {} and has no successor yet",
         key.key, time::to_text(end)
     );
 }
 
-fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationChange) {
+fn log_rotation_change(
+    before: &KeyState,
+    after: &KeyState,
+    change: &RotationChange,
+    now: Timestamp,
+) {
     let name = &after.key;
     match change {
         RotationChange::Started(intent) => tracing::info!(
             key = %name, rotation = %intent.rotation, trigger = intent.trigger.as_str(),
-            "rotating {name} ({})", intent.trigger.as_str()
+            "{name}: rotating ({})", intent.trigger.as_str()
         ),
         RotationChange::Transitioned(transition) => {
             let rotation = after.rotation(&transition.rotation);
@@ -65,11 +71,11 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
         }
         RotationChange::CredentialNamed(named) => tracing::debug!(
             key = %name, rotation = %named.rotation,
-            "{} of {name} bears the name {}", credential_name(after, &named.rotation), named.name
+            "{name}: {} has the name {}", credential_name(after, &named.rotation), named.name
         ),
         RotationChange::CredentialUpdated(shown) => tracing::debug!(
             key = %name, rotation = %shown.rotation,
-            "the provider shows other facts of {} of {name}", shown.credential.id
+            "{name}: the provider shows other facts of {}", shown.credential.id
         ),
         // `Worker::reject_answer` logs it, before anything is recorded.
         RotationChange::AnswerRejected(_) => {}
@@ -80,7 +86,7 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
             error,
         }) => tracing::warn!(
             key = %name, %rotation, attempt, retry_at = time::to_text(*retry_at),
-            "{name}: {error}; trying again at {}", time::to_text(*retry_at)
+            "{name}: {error}; retrying {}", retry_in(*retry_at, now)
         ),
         RotationChange::OverlapExtended(_) => {}
         RotationChange::RevocationDeferred(deferral) => {
@@ -90,26 +96,37 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
             let credential = credential_name(after, rotation);
             tracing::warn!(
                 key = %name, %rotation, credential, looks = missing.checks,
-                "the provider has no {credential} of {name}; it is taken for gone after \
-                 {CHECKS_UNTIL_GONE} such answers over a quarter of an hour"
+                "{name}: the provider does not show {credential}; it counts as deleted after \
+                 {CHECKS_UNTIL_GONE} such responses over 15 min"
             );
         }
         RotationChange::CredentialFound(found) => {
             let (rotation, credential) = (&found.rotation, credential_name(after, &found.rotation));
             tracing::info!(
-                key = %name, %rotation, credential, "{credential} of {name} is there again"
+                key = %name, %rotation, credential, "{name}: the provider shows {credential} again"
             );
         }
         RotationChange::SecretRecovered(recovered) => tracing::info!(
             key = %after.key, rotation = %recovered.rotation, sink = %recovered.sink,
-            "{}: took the secret of {} again from {}", after.key,
+            "{}: recovered the secret of {} from {}", after.key,
             credential_name(after, &recovered.rotation), recovered.sink
         ),
         RotationChange::DuplicateRevoked(duplicate) => tracing::warn!(
             key = %name, rotation = %duplicate.rotation, credential = %duplicate.credential,
-            "revoked {}, which bore the label of another credential of {name}",
+            "{name}: revoked {}, which had the label of another credential",
             duplicate.credential
         ),
+    }
+}
+
+/// Returns when an attempt follows, relative to now: `in 10 s`. The field `retry_at` has the
+/// exact time.
+fn retry_in(at: Timestamp, now: Timestamp) -> String {
+    let pause = time::until(now, time::next_whole_second(at));
+    if pause.is_zero() {
+        "now".to_owned()
+    } else {
+        format!("in {}", duration::to_human_text(pause))
     }
 }
 
@@ -140,53 +157,56 @@ fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Tran
         };
     }
     match transition.event {
-        LifecycleEvent::Created => log!(info, "created {credential} for {name}"),
-        LifecycleEvent::Verified => log!(info, "verified {credential} of {name}: its secret works"),
-        LifecycleEvent::Delivered => log!(info, "{credential} is the current credential of {name}"),
+        LifecycleEvent::Created => log!(info, "{name}: created {credential}"),
+        LifecycleEvent::Verified => log!(info, "{name}: verified {credential}"),
+        LifecycleEvent::Delivered => log!(info, "{name}: {credential} is the current credential"),
         LifecycleEvent::Superseded | LifecycleEvent::Replaced => {
             log!(
                 info,
-                "retired {credential} of {name}; it is revoked after {revoke_after}"
+                "{name}: retired {credential}; revoking it after {revoke_after}"
             );
         }
-        LifecycleEvent::Deleted => log!(info, "revoked the previous {credential} of {name}"),
+        LifecycleEvent::Deleted => {
+            log!(info, "{name}: revoked the previous credential {credential}")
+        }
         LifecycleEvent::Interrupted | LifecycleEvent::LabelFoundAfterRestart => log!(
             warn,
-            "{credential} of {name} is stranded: its secret was lost in a restart; a new one follows"
+            "{name}: {credential} is stranded, because its secret was lost in a restart; rotating \
+             again"
         ),
         LifecycleEvent::SecretLost | LifecycleEvent::LabelFound => log!(
             warn,
-            "{credential} of {name} is orphaned: its secret never arrived; it is revoked"
+            "{name}: {credential} is orphaned, because its secret never arrived; revoking it"
         ),
         LifecycleEvent::VerificationFailed if key.attempt > 1 => log!(
             error,
-            "{credential} of {name} never worked ({reason}); it is revoked"
+            "{name}: {credential} failed verification: {reason}; revoking it"
         ),
         LifecycleEvent::VerificationFailed => log!(
             warn,
-            "{credential} of {name} never worked ({reason}); it is revoked, and another one follows"
+            "{name}: {credential} failed verification: {reason}; revoking it and rotating again"
         ),
         LifecycleEvent::Abandoned | LifecycleEvent::AbandonedDuringDelivery => {
-            log!(warn, "gave up {credential} of {name}: {reason}");
+            log!(warn, "{name}: abandoned {credential}: {reason}");
         }
         LifecycleEvent::NotCreated | LifecycleEvent::LabelNotFound => {
-            log!(warn, "nothing was created for {name}: {reason}");
+            log!(warn, "{name}: no credential was created: {reason}");
         }
         LifecycleEvent::FoundDeleted
             if rotation.is_none_or(|rotation| rotation.retired_at.is_some()) =>
         {
             log!(
                 info,
-                "{credential} of {name} was gone at the provider already"
+                "{name}: {credential} was already deleted at the provider"
             );
         }
         LifecycleEvent::FoundDeleted => {
-            log!(error, "{credential} of {name} is gone at the provider")
+            log!(error, "{name}: {credential} was deleted at the provider")
         }
-        LifecycleEvent::RevokedManually => log!(info, "revoked {credential} of {name} by hand"),
+        LifecycleEvent::RevokedManually => log!(info, "{name}: revoked {credential} on request"),
         LifecycleEvent::FoundAlive => log!(
             error,
-            "{credential} of {name} is alive again; it is revoked"
+            "{name}: {credential} was recorded as revoked but is alive; revoking it"
         ),
         LifecycleEvent::Started | LifecycleEvent::Adopted | LifecycleEvent::AdoptedAlongside => {
             log!(info, "{name}: {}", transition.event);
@@ -206,30 +226,31 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
     if deferral.final_warning && !was_warned && !needs_person {
         tracing::warn!(
             key = %name, %rotation, credential, alarm = "hold",
-            "{credential} of {name} is not revoked yet: {reason}"
+            "{name}: {credential} is not revoked yet: {reason}"
         );
     } else if !is_new {
-        tracing::debug!(key = %name, %rotation, credential, "still held back: {reason}");
+        tracing::debug!(key = %name, %rotation, credential,
+            "{name}: {credential} is still not revoked: {reason}");
     } else if deferral.kind == DeferralKind::OtherName {
         tracing::error!(
             key = %name, %rotation, credential, alarm = "other-name",
-            "{credential} of {name} is not revoked: {reason}"
+            "{name}: {credential} is not revoked: {reason}"
         );
     } else if deferral.kind.is_by_files() {
         tracing::error!(
             key = %name, %rotation, credential, alarm = "held-elsewhere",
-            "{credential} of {name} is not revoked yet: {reason}"
+            "{name}: {credential} is not revoked yet: {reason}"
         );
     } else if deferral.kind == DeferralKind::MayBeInUse {
         tracing::warn!(
             key = %name, %rotation, credential, alarm = "may-be-in-use",
-            "{credential} of {name} is not revoked yet: {reason}; hint: if it is another one, \
-             revoke it: rekeyd revoke {credential} --force"
+            "{name}: {credential} is not revoked yet: {reason}; hint: if it is another one, run \
+             `rekeyd revoke {credential} --force`"
         );
     } else {
         tracing::info!(
             key = %name, %rotation, credential,
-            "{credential} of {name} is not revoked yet: {reason}"
+            "{name}: {credential} is not revoked yet: {reason}"
         );
     }
 }
@@ -239,30 +260,30 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
     match change {
         DeliveryChange::Started(start) => tracing::debug!(
             key = %name, rotation = %start.rotation, sink = %start.sink,
-            "delivering {name} to {}", start.sink
+            "{name}: delivering to {}", start.sink
         ),
-        DeliveryChange::Finished(result) => log_delivery_result(key, result),
+        DeliveryChange::Finished(result) => log_delivery_result(key, result, now),
         DeliveryChange::Skipped(skipped) => tracing::warn!(
             key = %name, rotation = %skipped.rotation, sink = %skipped.sink,
-            "{name}: the optional sink {} missed this credential", skipped.sink
+            "{name}: optional sink {} missed this credential", skipped.sink
         ),
         DeliveryChange::SinkAdded(added) => tracing::info!(
             key = %name, rotation = %added.rotation, sink = %added.sink,
-            "{name}: the same credential is delivered to {} too", added.sink
+            "{name}: delivering the same credential to {} too", added.sink
         ),
         DeliveryChange::SinkRemoved(removed) => tracing::info!(
             key = %name, rotation = %removed.rotation, sink = %removed.sink,
-            "{name}: the sink {} is not configured any more", removed.sink
+            "{name}: sink {} is no longer configured", removed.sink
         ),
         DeliveryChange::SinkReturned(returned) => tracing::info!(
             key = %name, rotation = %returned.rotation, sink = %returned.sink,
-            "{name}: the sink {} is configured again, and may still hold what it had",
+            "{name}: sink {} is configured again, and may still hold an earlier credential",
             returned.sink
         ),
         DeliveryChange::SinkRequirementChanged(_) => {}
         DeliveryChange::SinkDrifted(drift) => tracing::warn!(
             key = %name, rotation = %drift.rotation, sink = %drift.sink,
-            "{name} must be delivered to {} again: {}; a rotation follows{}",
+            "{name}: {} must be written again: {}; rotating{}",
             drift.sink, drift.problem,
             match key.pause.filter(|pause| pause.is_active(now)) {
                 Some(pause) => format!(" when {}", pause_end(name, pause)),
@@ -272,7 +293,7 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
         DeliveryChange::RetiredSeen(seen) => log_retired_seen(before, key, seen),
         DeliveryChange::SightingEnded(ended) => tracing::info!(
             key = %name, rotation = %ended.rotation, sink = %ended.sink,
-            "{name}: {} does not hold {} any more", ended.sink,
+            "{name}: {} no longer holds {}", ended.sink,
             credential_name(key, &ended.rotation)
         ),
     }
@@ -289,33 +310,33 @@ fn log_retired_seen(before: &KeyState, key: &KeyState, seen: &RetiredSighting) {
         tracing::warn!(
             key = %name, rotation = %seen.rotation, sink = %seen.sink, credential,
             alarm = "held-again",
-            "{name}: {} holds the retired credential {credential} again; it is not revoked, and \
-             the target is left as it is for max-revoke-delay; hint: `rekeyd rotate {name}` gives \
-             it a new one at once", seen.sink
+            "{name}: {} holds the retired credential {credential} again; keeping both for \
+             max-revoke-delay; hint: run `rekeyd rotate {name}` to replace it now", seen.sink
         );
     }
 }
 
-fn log_delivery_result(key: &KeyState, result: &DeliveryResult) {
+fn log_delivery_result(key: &KeyState, result: &DeliveryResult, now: Timestamp) {
     let (name, rotation, sink) = (&key.key, &result.rotation, &result.sink);
     let reason = result.error.as_deref().unwrap_or_default();
     let retry_at = result.retry_at.map(time::to_text).unwrap_or_default();
+    let retry_in = result.retry_at.map(|at| retry_in(at, now));
+    let retry_in = retry_in.unwrap_or_default();
     match result.state {
         DeliveryState::Accepted => tracing::info!(
-            key = %name, %rotation, sink = %sink.name, "delivered {name} to {sink}"
+            key = %name, %rotation, sink = %sink.name, "{name}: delivered to {sink}"
         ),
         DeliveryState::Uncertain if result.on_change == OnChangeState::Pending => tracing::info!(
             key = %name, %rotation, sink = %sink.name,
-            "{name} stands in {sink}; what follows its change is run"
+            "{name}: wrote {sink}; running its on-change program"
         ),
         DeliveryState::Uncertain if result.on_change == OnChangeState::Failed => tracing::warn!(
             key = %name, %rotation, sink = %sink.name, retry_at,
-            "{name} stands in {sink}, and what follows its change did not end well: {reason}; \
-            it is run again at {retry_at}"
+            "{name}: wrote {sink}, but its on-change program failed: {reason}; retrying {retry_in}"
         ),
         DeliveryState::Uncertain if result.retry_at.is_none() => tracing::warn!(
             key = %name, %rotation, sink = %sink.name,
-            "{name} does not stand in {sink} any more: {reason}"
+            "{name}: {sink} no longer holds the credential: {reason}"
         ),
         DeliveryState::Pending
         | DeliveryState::Uncertain
@@ -323,18 +344,23 @@ fn log_delivery_result(key: &KeyState, result: &DeliveryResult) {
         | DeliveryState::Missed
         | DeliveryState::Removed => tracing::warn!(
             key = %name, %rotation, sink = %sink.name, retry_at,
-            "{name} was not delivered to {sink}: {reason}; trying again at {retry_at}"
+            "{name}: delivery to {sink} failed: {reason}; retrying {retry_in}"
         ),
     }
 }
 
-fn log_schedule_change(before: &KeyState, after: &KeyState, change: &ScheduleChange) {
+fn log_schedule_change(
+    before: &KeyState,
+    after: &KeyState,
+    change: &ScheduleChange,
+    now: Timestamp,
+) {
     let name = &after.key;
     match change {
-        ScheduleChange::BackedOff(backoff) => log_backoff(name, backoff),
+        ScheduleChange::BackedOff(backoff) => log_backoff(name, backoff, now),
         ScheduleChange::TimetableChanged(change) if before.timetable.is_some() => tracing::info!(
             key = %name, timetable = change.timetable,
-            "the timetable of {name} is now {:?}", change.timetable
+            "{name}: the schedule is now {:?}", change.timetable
         ),
         ScheduleChange::RunMissed(missed) => log_missed_run(after, missed),
         ScheduleChange::TimetableChanged(_) | ScheduleChange::Recovered => {}
@@ -343,14 +369,15 @@ fn log_schedule_change(before: &KeyState, after: &KeyState, change: &ScheduleCha
 
 /// Logs that a rotation failed or could not start: the first time as something that is
 /// tried again, and later as something that a person must see to.
-fn log_backoff(name: &KeyName, backoff: &KeyBackoff) {
+fn log_backoff(name: &KeyName, backoff: &KeyBackoff, now: Timestamp) {
     let (attempt, problem) = (backoff.attempt, &backoff.problem);
     let retry_at = time::to_text(backoff.retry_at);
+    let retry_in = retry_in(backoff.retry_at, now);
     macro_rules! log {
         ($level:ident) => {
             tracing::$level!(
                 key = %name, attempt, retry_at,
-                "{name} was not rotated: {problem}; trying again at {retry_at}"
+                "{name}: rotation failed: {problem}; retrying {retry_in}"
             )
         };
     }
@@ -366,13 +393,14 @@ fn log_missed_run(key: &KeyState, missed: &MissedRun) {
     let reason = missed.reason.as_str();
     if missed.is_skipped {
         tracing::warn!(
-            key = %name, firing, "{name} missed its rotation of {firing}, since {reason}; \
-            it is older than the catch-up-window and is not made up for"
+            key = %name, firing,
+            "{name}: missed the run of {firing}, because {reason}; skipping it, because it is older \
+             than catch-up-window"
         );
     } else {
         tracing::info!(
-            key = %name, firing, "{name} missed its rotation of {firing}, since {reason}; \
-            it is made up for now"
+            key = %name, firing,
+            "{name}: missed the run of {firing}, because {reason}; catching up now"
         );
     }
 }
@@ -383,7 +411,7 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
         OperatorChange::HoldSet(hold) => log_hold(key, hold),
         OperatorChange::RevokePreviousSet(previous) if previous.is_pending => tracing::warn!(
             key = %name,
-            "every older credential of {name} is revoked as soon as the new one is current"
+            "{name}: revoking every older credential as soon as the new one is current"
         ),
         OperatorChange::CredentialAdopted(Adoption {
             rotation,
@@ -391,17 +419,17 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
             ..
         }) => tracing::info!(
             key = %name, %rotation, credential = %credential.id,
-            "adopted {} into {name}", credential.id
+            "{name}: adopted {}", credential.id
         ),
         OperatorChange::PauseSet(PauseUpdate { pause, .. }) if pause.is_active(now) => {
             let until = pause.until.map(time::to_text);
             let until = until.as_deref().unwrap_or("`rekeyd resume`");
-            tracing::info!(key = %name, until, "{name} is paused by hand until {until}");
+            tracing::info!(key = %name, until, "{name}: paused until {until}");
         }
-        OperatorChange::PauseSet(_) => tracing::info!(key = %name, "{name} is resumed by hand"),
+        OperatorChange::PauseSet(_) => tracing::info!(key = %name, "{name}: resumed"),
         OperatorChange::ReplacementAllowed(_) => tracing::info!(
             key = %name,
-            "{name} may replace keys in its sinks that rekeyd did not write"
+            "{name}: the next rotation may replace keys in its sinks that rekeyd did not write"
         ),
         OperatorChange::DeadlineSet(DeadlineUpdate {
             rotation, deadline, ..
@@ -410,7 +438,7 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
             let until = time::to_text(deadline.at);
             tracing::warn!(
                 key = %name, %rotation, credential, until,
-                "{credential} of {name} may have leaked; it ends at {until}"
+                "{name}: {credential} may have leaked; revoking it at {until}"
             );
         }
         OperatorChange::RetryRequested(_)
@@ -428,11 +456,11 @@ fn log_hold(key: &KeyState, hold: &CredentialHold) {
             let until = until.unwrap_or_else(|| format!("`rekeyd release {credential}`"));
             tracing::info!(
                 key = %name, %rotation, credential,
-                "{credential} of {name} is held by hand until {until}"
+                "{name}: holding {credential} until {until}"
             );
         }
         None => tracing::info!(
-            key = %name, %rotation, credential, "{credential} of {name} is held by hand no more"
+            key = %name, %rotation, credential, "{name}: released {credential}"
         ),
     }
 }

@@ -121,14 +121,14 @@ pub enum CommandError {
     #[error("{0}")]
     Rejected(String),
     /// The provider failed.
-    #[error("{0}; try again")]
+    #[error("{0}; hint: try again")]
     Provider(#[from] ProviderError),
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The ledger could not be written before the command: its condition is active, with
     /// this problem.
-    #[error("not done: {0}")]
+    #[error("nothing was changed: {0}")]
     LedgerCondition(String),
 }
 

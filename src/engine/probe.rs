@@ -108,7 +108,7 @@ pub(crate) async fn watch_ledger<T>(services: &Services, operation: impl Future<
         return result;
     }
     let problem = format!(
-        "the ledger has not answered for {}; see whether its disk hangs",
+        "the ledger has not responded for {}; hint: check whether its disk hangs",
         duration::to_text(LEDGER_PATIENCE)
     );
     services.conditions.raise(Condition::Ledger, &problem);
@@ -134,14 +134,14 @@ fn pause_requests(services: &Services, error: &ProviderError) {
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Credential => format!(
-            "rekeyd has no admin credential that the provider accepts ({error}); \
-             put a valid one into [provider] credential-file"
+            "rekeyd has no admin credential that the provider accepts ({error}); hint: put a \
+             valid one into [provider] credential-file"
         ),
-        Condition::Provider => format!("the provider cannot be asked ({error})"),
+        Condition::Provider => format!("the provider is unavailable: {error}"),
         Condition::Ledger => format!("{error}; {}", disk_advice()),
         Condition::Reconciliation => format!(
-            "cannot compare the ledger with the provider's list ({error}); \
-             see whether base-url, and what stands between here and it, are right"
+            "cannot compare the ledger with the provider's list: {error}; hint: check base-url, \
+             and any proxy in front of it"
         ),
         Condition::Organization | Condition::Clock => error.to_owned(),
     }

@@ -10,6 +10,7 @@ use crate::core::condition::Condition;
 use crate::core::duration;
 use crate::core::first_few::join_few;
 use crate::core::ids::{KeyName, Label};
+use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
 use crate::engine::ledger_condition::raise_ledger_condition;
@@ -121,7 +122,10 @@ async fn list(
         return listed;
     }
     if is_first {
-        let problem = format!("it did not end within {}", duration::to_text(LIST_PATIENCE));
+        let problem = format!(
+            "the list did not end within {}",
+            duration::to_text(LIST_PATIENCE)
+        );
         raise(services, scope, &problem);
     }
     listing.await
@@ -144,7 +148,7 @@ async fn diagnose(
         raise(services, scope, &problem);
     } else {
         tracing::warn!(
-            "cannot compare the ledger with the provider: {problem}; it is tried again soon"
+            "cannot compare the ledger with the provider's list: {problem}; retrying soon"
         );
     }
     ReconciliationFailure::List { problem, pause }
@@ -186,28 +190,34 @@ fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential]) {
             let name = only.name.as_deref().unwrap_or_default();
             tracing::warn!(
                 credential = %only.id,
-                "{} bears the name {name}, which looks like a label of this configuration, but it \
-                 is not in this ledger; it is left alone: `rekeyd audit` shows more",
+                "{} has the name {name}, which looks like a label of this configuration, but is \
+                 not in this ledger; leaving it alone; hint: run `rekeyd audit`",
                 only.id
             );
         }
         ref all => tracing::warn!(
             count = all.len(),
-            "{} credentials bear names that look like labels of this configuration, but they are \
-             not in this ledger: {}; they are left alone: `rekeyd audit` shows all",
+            "{} credentials have names that look like labels of this configuration, but are not \
+             in this ledger: {}; leaving them alone; hint: run `rekeyd audit`",
             all.len(),
             join_few(lookalikes.map(|one| &one.id))
         ),
     }
     let unrecognized = new.iter().filter(|unknown| !unknown.is_lookalike).count();
     if unrecognized > 0 {
-        let credentials = match scope {
-            Scope::AdminKeys => "admin keys of this organization".to_owned(),
-            Scope::Project(id) => format!("credentials of project {id}"),
+        let (noun, place) = match scope {
+            Scope::AdminKeys => ("admin key", "this organization".to_owned()),
+            Scope::Project(id) => ("credential", format!("project {id}")),
+        };
+        let (is, them) = if unrecognized == 1 {
+            ("is", "it")
+        } else {
+            ("are", "them")
         };
         tracing::info!(
             count = unrecognized,
-            "{unrecognized} {credentials} are not rekeyd's and are left alone"
+            "{} in {place} {is} not managed by rekeyd; leaving {them} alone",
+            counted(unrecognized, noun)
         );
     }
 }

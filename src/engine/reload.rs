@@ -53,8 +53,8 @@ impl Engine {
                 if entry.is_request_recorded {
                     tracing::warn!(
                         %key,
-                        "{key}: the rotation that was requested is dropped: the key is not \
-                         configured any more"
+                        "{key}: dropped the requested rotation, because the key is no longer \
+                         configured"
                     );
                 }
             }

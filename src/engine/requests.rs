@@ -73,13 +73,13 @@ impl Engine {
             if !self.request_rotation(&key, request) {
                 tracing::warn!(
                     %key,
-                    "{key}: the rotation that was requested at {at} is dropped: the key is not \
-                     configured any more"
+                    "{key}: dropped the rotation requested at {at}, because the key is no longer \
+                     configured"
                 );
                 dropped.push(key);
                 continue;
             }
-            tracing::info!(%key, "{key}: going on with the rotation that was requested at {at}");
+            tracing::info!(%key, "{key}: continuing with the rotation requested at {at}");
             if let Some(entry) = self.keys.get_mut(&key) {
                 entry.is_request_recorded = true;
             }
@@ -103,7 +103,7 @@ impl Engine {
         let (ledger, key) = (self.services.ledger.clone(), key.clone());
         self.running.spawn(async move {
             if let Err(error) = ledger.remove_requests(vec![key]).await {
-                tracing::debug!(%error, "cannot remove a request that is settled");
+                tracing::debug!(%error, "cannot remove a settled request");
             }
             Completion::LedgerWrite
         });

@@ -194,7 +194,7 @@ impl Engine {
         self.alert_tracker.reset_grace_period(now.wall);
         match jump {
             ClockJump::Backward(by) => {
-                tracing::warn!("the clock was set back; looking at everything anew");
+                tracing::warn!("the clock was set back; re-evaluating every key");
                 // A leak ends when its time has passed, whatever the clock says meanwhile.
                 let entries = self.keys.values_mut();
                 entries.for_each(|entry| entry.move_deadlines(by));

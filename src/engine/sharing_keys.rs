@@ -87,7 +87,7 @@ impl SharingKey {
         let mut lines: Vec<_> = known.iter().flat_map(|one| one.describe()).collect();
         if let Some(first) = unsearched.first() {
             lines.push(format!(
-                "could not look into the files of {} within {}: they may hold {}",
+                "cannot read the files of {} within {}; they may hold {}",
                 join_few(unsearched.iter().map(|one| &one.key)),
                 duration::to_text(FILE_TIMEOUT),
                 first.credential
@@ -100,8 +100,8 @@ impl SharingKey {
         let (id, key) = (&self.credential, &self.key);
         if self.has_row {
             let line = match (self.is_configured, self.needs_rotation) {
-                (_, true) => format!("{id} is also used by {key}, which is rotated, too"),
-                (true, false) => format!("{id} is also in its overlap at {key}"),
+                (_, true) => format!("{id} is also used by {key}, which is rotated too"),
+                (true, false) => format!("{key} also has {id} in its overlap"),
                 (false, false) => format!("{id} is also used by {key}, which is not configured"),
             };
             return vec![line];
@@ -116,20 +116,20 @@ impl LeakedFile {
         let replacing = self.holder.replacing_command();
         match self.sight {
             LeakSight::Holds => format!(
-                "{sink} of {key} holds {id}, too; {key} did not adopt it, takes it over, and is \
-                 rotated, too"
+                "{sink} of {key} also holds {id}; {key}, which did not adopt it, adopts it now and is \
+                 rotated too"
             ),
             LeakSight::HoldsBeside => format!(
-                "{sink} of {key} holds {id} beside another key, so {key} is not rotated: \
-                 {replacing} replaces both there"
+                "{sink} of {key} holds {id} beside another key, so {key} is not rotated; hint: run \
+                 {replacing} to replace both there"
             ),
             LeakSight::MayHold => format!(
                 "{sink} of {key} may hold {id}, whose end the provider does not show; {key} is \
-                 not rotated: {replacing} replaces it there"
+                 not rotated; hint: run {replacing} to replace it there"
             ),
             LeakSight::Unseen(cause) => format!(
-                "could not look into {sink} of {key} ({cause}): it may hold {id}; {key} is not \
-                 rotated: {replacing} replaces it there"
+                "cannot read {sink} of {key} ({cause}); it may hold {id}; {key} is not rotated; \
+                 hint: run {replacing} to replace it there"
             ),
         }
     }

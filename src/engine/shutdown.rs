@@ -31,8 +31,8 @@ impl Engine {
         let recorded = self.services.ledger.end_run(now);
         match tokio::time::timeout(END_TIMEOUT, recorded).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot record the end of this process"),
-            Err(_) => tracing::debug!("the ledger does not record the end of this process"),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot record the end of this run"),
+            Err(_) => tracing::debug!("the ledger did not record the end of this run in time"),
         }
     }
 
@@ -51,9 +51,12 @@ impl Engine {
             // The next process goes on with what the ledger has.
             let is_kept = std::mem::take(&mut entry.is_request_recorded);
             if is_kept {
-                tracing::info!(%key, "{key}: the next rekeyd goes on with the requested rotation");
+                tracing::info!(%key, "{key}: the next run continues with the requested rotation");
             } else if is_requested {
-                tracing::warn!(%key, "{key}: the requested rotation is dropped: rekeyd stops");
+                tracing::warn!(
+                    %key,
+                    "{key}: dropped the requested rotation, because rekeyd is stopping"
+                );
             }
         }
     }
@@ -106,7 +109,7 @@ impl Engine {
             }
         };
         if tokio::time::timeout(limit, finished).await.is_err() {
-            tracing::warn!("an orphaned credential is revoked at the next start");
+            tracing::warn!("did not revoke every orphaned credential in time; the next start does");
         }
     }
 

@@ -275,7 +275,7 @@ impl Engine {
             return Some(until_passed(&active));
         }
         if entry.is_queued_for_provider {
-            return Some("waiting for a place at the provider, which other keys have".to_owned());
+            return Some("waiting for other keys that use the provider".to_owned());
         }
         let error = most_urgent_error(state)?;
         let open = state.open_rotation().into_iter();
@@ -286,10 +286,10 @@ impl Engine {
         let now = self.now();
         Some(match planned.filter(|at| *at > now).min() {
             Some(at) => format!(
-                "waiting for the next attempt at {} ({error})",
+                "waiting for the next attempt at {}: {error}",
                 time::to_text(at)
             ),
-            None => format!("waiting for the next attempt ({error})"),
+            None => format!("waiting for the next attempt: {error}"),
         })
     }
 
@@ -366,5 +366,5 @@ impl Engine {
 
 /// Describes the wait for the end of a condition.
 fn until_passed(active: &ActiveCondition) -> String {
-    format!("waiting until this has passed: {}", active.problem)
+    format!("waiting until this is resolved: {}", active.problem)
 }

@@ -363,7 +363,7 @@ impl Worker {
             }
             self.record(retry).await?;
         } else if is_given_up {
-            let changes = outcome::abandon(rotation, "given up for a rotation by hand");
+            let changes = outcome::abandon(rotation, "abandoned for a requested rotation");
             self.request = Some(request);
             self.record(changes).await?;
         } else {

@@ -34,7 +34,7 @@ fn documented_commands_restore_the_ledger() {
     daemon
         .as_mut()
         .unwrap()
-        .wait_for("is the current credential of");
+        .wait_for("is the current credential");
     let backed_up = credentials(&world);
     let backup = world.path("ledger-backup.db");
     let mut has_rotated = false;
@@ -204,7 +204,7 @@ fn requests_in_a_backup_are_dropped_and_named() {
         let named = named + &log;
         assert!(named.contains("dropped"), "{is_restored}: {named}");
         assert!(named.contains("rekeyd rotate billing"), "{named}");
-        assert!(!named.contains("going on with the rotation"), "{named}");
+        assert!(!named.contains("continuing with the rotation"), "{named}");
         assert_eq!(credentials(&world).len(), 1, "{is_restored}: {log}");
         world.ok(&["rotate", "billing"]);
         assert_eq!(credentials(&world).len(), 2);

@@ -35,10 +35,10 @@ fn commands_work_with_what_the_daemon_has_loaded() {
         (vec!["schedule", "-n", "1"], "billing"),
         (vec!["audit"], "\nlive "),
         (vec!["rotate", "billing"], "billing: rotated"),
-        (vec!["hold", &id, "--until", "7d"], "does not revoke"),
-        (vec!["release", &id], "may revoke"),
+        (vec!["hold", &id, "--until", "7d"], "holding"),
+        (vec!["release", &id], "released"),
         (vec!["pause", "billing", "--until", "2031-01-01"], "2031"),
-        (vec!["resume", "billing"], "by schedule again"),
+        (vec!["resume", "billing"], ": resumed"),
         (vec!["revoke", &id, "--force"], "revoked"),
     ] {
         let output = world.run(&command);

@@ -48,7 +48,7 @@ fn second_signal_exits_immediately() {
     let world = TestEnv::start(&["--fault", "create:hang:1"]);
     world.configure(&file_key_text("0s"));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("rotating billing");
+    daemon.wait_for("billing: rotating");
     daemon.signal(Signal::TERM);
     daemon.wait_for("finishing the steps");
     daemon.signal(Signal::TERM);
@@ -81,7 +81,7 @@ fn killed_rotation_goes_on_with_the_secret_in_its_file() {
     );
     world.configure(&format!("{}{webhook}", file_key_text("0s")));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("delivered billing to file");
+    daemon.wait_for("billing: delivered to file");
     daemon.signal(Signal::KILL);
     daemon.wait();
     let before = world.history();

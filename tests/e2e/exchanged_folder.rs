@@ -27,7 +27,7 @@ fn link_to_another_sinks_folder_stops_its_key_alone() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("started at");
     while world.history().len() < 2 {
-        daemon.wait_for("is the current credential of");
+        daemon.wait_for("is the current credential");
     }
     let web_content = || fs::read_to_string(world.path("web/openai.key")).unwrap();
     world.ok(&["rotate", "web"]);
@@ -76,7 +76,7 @@ fn own_admin_key_is_not_written_by_a_link() {
             + &format!("write = \"{write}\"\n");
         world.configure(&key);
         let mut daemon = Daemon::start(&world);
-        daemon.wait_for("is the current credential of billing");
+        daemon.wait_for("is the current credential key=billing");
         fs::rename(world.path("secrets"), world.path("aside")).unwrap();
         symlink(world.dir.path(), world.path("secrets")).unwrap();
         assert!(!world.run(&["rotate", "billing"]).status.success());

@@ -54,9 +54,9 @@ fn other_keys_rotate_on_time_and_the_daemon_stops_in_time() {
     // The keys rotate beside each other, in any order.
     let mut delivered = [0; 3];
     while delivered.iter().any(|count| *count < 5) {
-        let line = daemon.wait_for("delivered file");
+        let line = daemon.wait_for(": delivered to file");
         for (number, count) in delivered.iter_mut().enumerate() {
-            *count += i32::from(line.contains(&format!("delivered file{number} to file")));
+            *count += i32::from(line.contains(&format!("file{number}: delivered to file")));
         }
     }
     // A hanging delivery ends after 30 seconds.

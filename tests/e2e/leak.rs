@@ -138,7 +138,7 @@ fn once_waits_for_a_near_deadline() {
         "--no-wait",
     ]);
     daemon.wait_for("may have leaked");
-    daemon.wait_for("is the current credential of billing");
+    daemon.wait_for("is the current credential key=billing");
     drop(daemon);
     world.ok(&["once"]);
     assert!(!world.live_ids().contains(&old[0]));
@@ -174,10 +174,7 @@ fn held_credential_ends_only_with_force() {
     world.ok(&["hold", &old[1]]);
     let order = ["rotate", "billing", "--revoke-previous-within", "1s"];
     let refused = world.run(&order);
-    assert_refused(
-        &refused,
-        &["nothing is begun", &old[1], "is held", "--force"],
-    );
+    assert_refused(&refused, &["not rotated", &old[1], "is held", "--force"]);
     assert_eq!(world.history().len(), 2);
     let (code, text) = status(&world);
     assert!(!text.contains("leaked"), "{code:?} {text}");
@@ -221,10 +218,7 @@ fn other_keys_of_a_leaked_credential_are_named_and_rotated() {
         });
         let order = ["rotate", "a", "--revoke-previous-within", "1s"];
         let refused = world.run(&order);
-        assert_refused(
-            &refused,
-            &[&id, "also used by b", "nothing is begun", "--yes"],
-        );
+        assert_refused(&refused, &[&id, "also used by b", "not rotated", "--yes"]);
         assert_eq!(world.history().len(), 2);
         let rotated = world.run(&[&order[..], &["--yes"]].concat());
         let warnings = text(&rotated.stderr);

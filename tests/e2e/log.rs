@@ -256,7 +256,7 @@ fn reader_that_does_not_read_delays_nothing() {
         let log = log.join().unwrap();
         for expected in [
             "started at",
-            "current credential of billing",
+            "is the current credential",
             "took the",
             "stopped; ",
         ] {

@@ -153,7 +153,7 @@ fn metrics_agree_with_the_ledger() {
     assert_eq!(get(&address, "/healthz").0, 200);
     let (status, _, body) = get(&address, "/readyz");
     assert_eq!(status, 503);
-    assert!(body.contains("the provider cannot be asked"), "{body}");
+    assert!(body.contains("the provider is unavailable"), "{body}");
     let (_, _, page) = get(&address, "/metrics");
     let away = "rekeyd_provider_requests_total{operation=\"check\",outcome=\"unreachable\"}";
     assert!(value(&page, away) >= 1.0);
@@ -234,7 +234,7 @@ fn removed_key_raises_no_alert() {
     let mut daemon = Daemon::start(&world);
     // The two keys rotate beside each other, and either may be first.
     for _ in ["billing", "second"] {
-        daemon.wait_for("is the current credential of");
+        daemon.wait_for("is the current credential");
     }
     let samples = ["overdue", "credential_expires_timestamp_seconds"];
     let samples = samples.map(|name| format!("rekeyd_{name}{{key=\"second\"}}"));

@@ -74,10 +74,7 @@ fn adoption_that_a_file_contradicts_is_refused() {
     fs::remove_file(world.path("b.key")).unwrap();
     world.ok(&["adopt", "b", &of_b]);
     let (other, _) = create_manually(&world, "another");
-    assert_refused(
-        &world.run(&["adopt", "a", &of_a]),
-        &["in this ledger already"],
-    );
+    assert_refused(&world.run(&["adopt", "a", &of_a]), &["in this ledger"]);
     // The file holds the current credential of the key: another one may exist beside it.
     world.ok(&["adopt", "a", &other]);
     write(&world.path("b.key"), &secret_a);
@@ -204,10 +201,7 @@ fn unreadable_file_is_not_replaced_unseen() {
     configure(&world, &["a"], "");
     write(&world.path("a.key"), "perhaps a key, perhaps none");
     fs::set_permissions(world.path("a.key"), fs::Permissions::from_mode(0o0)).unwrap();
-    assert_refused(
-        &world.run(&["rotate", "a"]),
-        &["cannot read it", "--replace"],
-    );
+    assert_refused(&world.run(&["rotate", "a"]), &["unreadable", "--replace"]);
     world.ok(&["rotate", "a", "--replace"]);
 }
 
@@ -242,7 +236,7 @@ fn sinks_propose_what_to_adopt() {
     let names = ["a", "b", "c", "d"];
     configure(&world, &names, "initial-rotation = \"scheduled\"\n");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("are left alone");
+    daemon.wait_for("leaving it alone");
     let (of_a, secret_a) = create_manually(&world, "made for a");
     let (of_b, secret_b) = create_manually(&world, "made for b");
     write(&world.path("a.key"), &secret_a);
@@ -253,7 +247,7 @@ fn sinks_propose_what_to_adopt() {
         &of_b,
         "made for a",
         "a: would adopt",
-        "c: its sinks hold no key",
+        "c: no sink holds a key",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -272,19 +266,16 @@ fn sinks_propose_what_to_adopt() {
     assert_refused(&adopted, &["d.key"]);
     let adopted = text(&adopted.stdout);
     assert!(
-        adopted.contains(&format!("adopted {of_a} as current of a")),
+        adopted.contains(&format!("a: adopted {of_a} as its current credential")),
         "{adopted}"
     );
     assert!(
-        adopted.contains(&format!("adopted {of_b} as current of b")),
+        adopted.contains(&format!("b: adopted {of_b} as its current credential")),
         "{adopted}"
     );
     fs::remove_file(world.path("d.key")).unwrap();
     let again = world.ok(&["adopt", "--from-sinks", "--yes"]);
-    assert!(
-        again.contains("a: its sinks hold no key to adopt"),
-        "{again}"
-    );
+    assert!(again.contains("a: no sink holds a key to adopt"), "{again}");
     assert_eq!(world.history().len(), 2);
 }
 
@@ -487,7 +478,10 @@ fn adopted_beside_a_delivered_credential_is_retired() {
         .collect();
     for id in &ids {
         let adopted = world.ok(&["adopt", "a", id]);
-        assert!(adopted.contains("as retired of a"), "{adopted}");
+        assert!(
+            adopted.contains("every sink holds the current credential"),
+            "{adopted}"
+        );
         world.ok(&["once"]);
     }
     assert_eq!(file(&world, "a"), current);
@@ -530,12 +524,12 @@ fn adoption_for_an_empty_file_says_when_it_is_delivered() {
         }
         let force: &[&str] = if force { &["--force"] } else { &[] };
         let adopted = world.ok(&[&["adopt", "a", &id], force].concat());
-        let (phase, promise) = if is_delivered {
-            ("stranded", "so a rotation delivers a new one")
+        let promise = if is_delivered {
+            "a is rotated now"
         } else {
-            ("current", "`rekeyd rotate a` delivers one now")
+            "as its current credential"
         };
-        for part in [&format!("as {phase} of a"), "a.key", promise] {
+        for part in [&format!("a: adopted {id}"), "a.key", promise] {
             assert!(adopted.contains(part), "{part}: {adopted}");
         }
         world.ok(&["once"]);

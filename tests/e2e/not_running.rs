@@ -163,7 +163,7 @@ fn error_says_how_old_it_is() {
     let text_of_key = file_key_text("24h").replace("DIR/billing.key", "DIR/away/billing.key");
     world.configure(&text_of_key);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("was not rotated");
+    daemon.wait_for("rotation failed");
     let output = world.run(&["status"]);
     let stdout = text(&output.stdout);
     assert!(stdout.contains(" (at 20"), "{stdout}");

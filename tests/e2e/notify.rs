@@ -237,7 +237,7 @@ fn reload_changes_the_channels() {
     let (world, hook) = (world(), Hook::start());
     world.configure(&file_key_text("1h"));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of billing");
+    daemon.wait_for("is the current credential key=billing");
     let notify = hook.configuration("on = [\"rotated\"]");
     world.configure(&format!("{}{notify}", file_key_text("1h")));
     daemon.signal(Signal::HUP);

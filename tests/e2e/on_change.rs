@@ -100,9 +100,9 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("using the admin credential");
     world.ok(&["rotate", "billing", "--no-wait"]);
-    daemon.wait_for("did not end well");
+    daemon.wait_for("its on-change program failed");
     // All other work is done meanwhile.
-    daemon.wait_for("did not end well");
+    daemon.wait_for("its on-change program failed");
     assert_eq!(delivery(&world, "other").0, "accepted");
     let (state, _, error) = delivery(&world, "file");
     assert_eq!(state, "uncertain");
@@ -116,7 +116,7 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     daemon.signal(Signal::KILL);
     daemon.wait();
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("did not end well");
+    daemon.wait_for("its on-change program failed");
     // Consumers may still use the previous credential.
     assert!(
         world
@@ -144,7 +144,7 @@ fn on_change_is_skipped_if_the_file_was_replaced() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("did not end well");
+    daemon.wait_for("its on-change program failed");
     daemon.signal(Signal::KILL);
     daemon.wait();
     fs::remove_file(world.path("billing.key")).unwrap();
@@ -195,12 +195,12 @@ fn on_change_of_optional_sink_is_repeated_after_restart() {
     configure(&world, UNTIL_READY, "required = false\n", OTHER_SINK);
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
-    daemon.wait_for("did not end well");
+    daemon.wait_for("its on-change program failed");
     daemon.signal(Signal::KILL);
     daemon.wait();
     fs::write(world.path("ready"), "").unwrap();
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("delivered billing to file");
+    daemon.wait_for("billing: delivered to file");
     daemon.stop();
     assert_eq!(delivery(&world, "file").0, "accepted");
     assert_eq!(world.history().len(), 1);
@@ -227,7 +227,7 @@ fn removed_on_change_is_no_longer_pending_after_reload() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("did not end well");
+    daemon.wait_for("its on-change program failed");
     world.configure(&crate::support::file_key_text("1s"));
     world.ok(&["reload"]);
     daemon.wait_for("is the current credential");

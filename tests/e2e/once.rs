@@ -59,7 +59,7 @@ fn once_reports_that_a_signal_ended_it() {
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut once = ChildGuard(child);
     let mut line = String::new();
-    while !line.contains("delivered billing to file") {
+    while !line.contains("billing: delivered to file") {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it delivers");
     }
@@ -73,7 +73,7 @@ fn once_reports_that_a_signal_ended_it() {
     let row = &world.history()[0];
     assert_eq!(row["phase"], "verified");
     let log = text(&world.run(&["once", "--for", "2s"]).stderr);
-    assert!(log.contains("took the secret of"), "{log}");
+    assert!(log.contains("recovered the secret of"), "{log}");
     assert_eq!(world.history().len(), 1);
 }
 

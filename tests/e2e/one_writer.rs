@@ -64,7 +64,7 @@ fn lost_lock_file_admits_no_second_daemon() {
     world.configure(&file_key_text("24h"));
     let lock = world.path("ledger.db.lock");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of");
+    daemon.wait_for("is the current credential");
     let moved = world.path("moved.lock");
     let ways: [(&str, &dyn Fn()); 3] = [
         ("removed", &|| fs::remove_file(&lock).unwrap()),
@@ -96,7 +96,7 @@ fn second_name_of_a_ledger_admits_no_second_writer() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of");
+    daemon.wait_for("is the current credential");
     let config = fs::read_to_string(world.path("config.toml")).unwrap();
     fs::create_dir(world.path("other")).unwrap();
     symlink(world.path("ledger.db"), world.path("other/link.db")).unwrap();
@@ -121,7 +121,7 @@ fn daemon_keeps_the_locks_of_its_ledger() {
     world.configure(&file_key_text("24h"));
     let ledger = world.path("ledger.db");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of");
+    daemon.wait_for("is the current credential");
     let expected = ["FLOCK", "POSIX"];
     assert_eq!(locks_of(daemon.id(), &ledger), expected);
     world.ok(&["rotate", "billing"]);

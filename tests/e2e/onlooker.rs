@@ -112,7 +112,7 @@ fn group_of_the_socket_looks_through_the_daemon() {
     set_mode("config.toml", 0o644);
     set_mode("rekeyd", 0o755);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of billing");
+    daemon.wait_for("is the current credential key=billing");
     chown(world.path("control.sock"), None, Some(STRANGER)).unwrap();
     let look = |arguments: &[&str]| {
         let output = Command::new(&program)

@@ -157,7 +157,7 @@ fn assert_every_face_names_it(list: &'static RefusedList) {
     let answer = text(&waited.stderr);
     assert!(answer.contains("is not rotated yet"), "{case}: {answer}");
     let log = daemon.stop();
-    assert!(!log.contains("rotating billing"), "{case}: {log}");
+    assert!(!log.contains("billing: rotating"), "{case}: {log}");
 }
 
 #[test]

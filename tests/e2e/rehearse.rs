@@ -85,7 +85,7 @@ impl Host {
         let mut errors = child.stderr.take().unwrap();
         let mut demo = ChildGuard(child);
         let mut out = String::new();
-        while out.matches("is the current credential of").count() < keys
+        while out.matches("is the current credential").count() < keys
             && lines.read_line(&mut out).unwrap() > 0
         {}
         let pid = Pid::from_raw(i32::try_from(demo.0.id()).unwrap()).unwrap();

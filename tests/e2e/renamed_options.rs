@@ -75,7 +75,7 @@ fn old_option_name_is_refused_with_its_line_and_the_new_name() {
         ),
     ];
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of billing");
+    daemon.wait_for("is the current credential key=billing");
     for (configuration, expected) in cases {
         write(&world.path("config.toml"), &configuration);
         for command in ["check", "run", "reload"] {

@@ -293,7 +293,7 @@ fn repaired_host_is_tried_at_once_by_a_reload_and_by_a_start() {
         } else {
             world.ok(&["reload"]);
         }
-        daemon.wait_for("is the current credential of");
+        daemon.wait_for("is the current credential");
         let history = world.history();
         let started = history[0]["started_at"].as_str().unwrap();
         let started: jiff::Timestamp = started.parse().unwrap();

@@ -148,10 +148,7 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
         })
     };
     let stdout = world.ok(&["pause", "a", "--reason", "a freeze"]);
-    assert_eq!(
-        stdout,
-        "a: nothing is begun by schedule before `rekeyd resume a`\n"
-    );
+    assert_eq!(stdout, "a: paused until `rekeyd resume a`\n");
     world.ok(&["once"]);
     assert_eq!(paused(&world), [true, false]);
     let keys: Vec<_> = world
@@ -165,7 +162,7 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
     assert_eq!(paused(&world), [true, false]);
     let stdout = world.ok(&["pause", "--all"]);
     assert_eq!(
-        stdout.matches("warning: its credential ends at").count(),
+        stdout.matches("warning: its credential expires at").count(),
         2,
         "{stdout}"
     );

@@ -49,14 +49,14 @@ fn restarts_beside_a_failing_sink_make_no_further_credential() {
     let first = world.history();
     for signal in [Signal::KILL, Signal::KILL, Signal::KILL, Signal::TERM] {
         let mut daemon = Daemon::start(&world);
-        daemon.wait_for("took the secret of");
+        daemon.wait_for("recovered the secret of");
         daemon.signal(signal);
         daemon.wait();
         assert_eq!(world.live_ids().len(), 1);
     }
     write(&world.path("ready"), "");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of billing");
+    daemon.wait_for("is the current credential key=billing");
     daemon.stop();
     // It is that rotation, under its sequence.
     let history = world.history();

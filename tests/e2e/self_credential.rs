@@ -39,12 +39,12 @@ fn replaced_admin_key_is_used_by_the_next_process() {
 #[test]
 fn admin_key_file_works_after_a_kill_in_any_phase() {
     for (line, at_most) in [
-        ("rotating own", 1),
+        ("own: rotating", 1),
         ("created key_", 2),
         ("verified key_", 2),
         ("delivering own", 2),
-        ("delivered own", 2),
-        ("is the current credential of own", 2),
+        ("own: delivered to", 2),
+        ("is the current credential key=own", 2),
         ("retired key_", 2),
         ("revoked the previous", 2),
     ] {

@@ -41,7 +41,7 @@ fn the_named_socket_decides_whose_ledger_is_shown() {
     });
     own.ok(&["once"]);
     let mut daemon = Daemon::start(&other);
-    daemon.wait_for("is the current credential of shipping");
+    daemon.wait_for("is the current credential key=shipping");
     let socket = other.path("control.sock");
     let named = ["--socket", socket.to_str().unwrap()];
     for command in [

@@ -11,7 +11,7 @@ use crate::support::{TestEnv, read_ledger};
 use serde_json::{Value, json};
 
 /// The log text after a rotation.
-const ROTATED: &str = "is the current credential of";
+const ROTATED: &str = "is the current credential";
 
 /// The log text after the clock was set forward.
 const CLOCK_JUMPED: &str = "the host slept";

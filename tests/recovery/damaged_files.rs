@@ -468,7 +468,7 @@ fn status_asks_a_daemon_whose_folder_is_gone() {
     let config = config.replace("/ledger.db\"", "/state/ledger.db\"");
     write(&world.path("config.toml"), &config);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of");
+    daemon.wait_for("is the current credential");
     fs::rename(world.path("state"), world.path("elsewhere")).unwrap();
     daemon.wait_for("changed while rekeyd was using them");
     let status = world.run(&["status"]);
@@ -622,7 +622,7 @@ fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
     shell(&world, "truncate -s 4096 ledger.db");
     for (command, expected) in [
         (rotate, "is not rotated yet"),
-        (hold, "not done: the files"),
+        (hold, "nothing was changed: the files"),
     ] {
         let output = command.wait_with_output().unwrap();
         let stderr = text(&output.stderr);
@@ -644,7 +644,7 @@ fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(
-            stderr.contains("not done: the files of the ledger"),
+            stderr.contains("nothing was changed: the files of the ledger"),
             "{stderr}"
         );
     }

@@ -151,7 +151,7 @@ fn clocks_agree_within_five_minutes() {
     );
     let unknown = clock_mismatch_message(None, host_time);
     assert!(
-        unknown.contains("no Date") && unknown.contains("proxy"),
+        unknown.contains("no readable Date") && unknown.contains("proxy"),
         "{unknown}"
     );
     assert!(!unknown.contains("set the clock"), "{unknown}");

@@ -86,14 +86,14 @@ impl Worker {
             return Err(CommandError::Rejected(lines.join("\n")));
         }
         if lines.is_empty() {
-            lines.push(format!("{}: its sinks hold no key to adopt", managed.name));
+            lines.push(format!("{}: no sink holds a key to adopt", managed.name));
         }
         Ok(lines.join("\n"))
     }
 
     fn configured(&self) -> Result<Arc<ManagedKey>, CommandError> {
         self.managed.clone().ok_or_else(|| {
-            CommandError::Rejected(format!("the key {} is not configured", self.state.key))
+            CommandError::Rejected(format!("key {} is not configured", self.state.key))
         })
     }
 
@@ -105,7 +105,7 @@ impl Worker {
         let mut held = Vec::new();
         for (sink, _) in &managed.sinks {
             let Some(content) = self.attempt_at_sink(look_at(sink.as_ref())).await else {
-                return Err(CommandError::Rejected("rekeyd stops".to_owned()));
+                return Err(CommandError::Rejected("rekeyd is stopping".to_owned()));
             };
             held.push((sink.id().clone(), content));
         }
@@ -125,7 +125,7 @@ impl Worker {
         let key = &managed.name;
         for (sink, content) in held {
             if let TargetContent::Unreadable(_) = content {
-                let problem = format!("{key}: {sink} cannot be read by rekeyd");
+                let problem = format!("{key}: rekeyd cannot read {sink}");
                 proposal.problems.push(problem);
             }
             let provider = self.services.provider.as_ref();
@@ -141,7 +141,7 @@ impl Worker {
                     |one: &&ListedCredential| holds_credential(provider, keys, &one.metadata);
                 match listed.iter().filter(is_held).collect::<Vec<_>>().as_slice() {
                     [] => proposal.problems.push(format!(
-                        "{key}: {sink} holds {}, and the provider shows no such credential",
+                        "{key}: {sink} holds {}, but the provider has no such credential",
                         describe_keys(keys)
                     )),
                     [found] => {
@@ -150,8 +150,8 @@ impl Worker {
                         sinks.push(sink.clone());
                     }
                     several => proposal.problems.push(format!(
-                        "{key}: {sink} holds {}, and several credentials do ({}); adopt the right \
-                         one by its id",
+                        "{key}: {sink} holds {}, which matches several credentials ({}); hint: \
+                         adopt the right one by its id",
                         describe_keys(keys),
                         join_ids(several)
                     )),
@@ -195,9 +195,9 @@ impl Worker {
         let contradiction = self.find_contradiction(&found.metadata, beside, held);
         if let Some((sink, keys)) = contradiction.filter(|_| !force) {
             return Err(CommandError::Rejected(format!(
-                "{sink} holds {}, which is not that of {credential} ({}): its consumers would be \
-                 cut off when what they use goes; hint: `rekeyd adopt --from-sinks` shows which \
-                 credential each sink holds, and --force adopts {credential} all the same",
+                "{sink} holds {}, which is not the secret of {credential} ({}), so its consumers \
+                 use another credential; hint: `rekeyd adopt --from-sinks` shows which credential \
+                 each sink holds; --force adopts {credential} anyway",
                 describe_keys(keys),
                 found.metadata.redacted_value.as_deref().unwrap_or_default()
             )));
@@ -206,17 +206,16 @@ impl Worker {
         // be rotated before it.
         if found.unreadable_times.contains(&EXPIRY_FIELD) && !force {
             return Err(CommandError::Rejected(format!(
-                "the end of {credential} in the provider's answer is no time that rekeyd can read; \
-                 hint: if it has none, or the schedule rotates before it, --force adopts it as one \
-                 without an end"
+                "rekeyd cannot read when {credential} expires; hint: if it never expires, or the \
+                 schedule rotates it before then, --force adopts it as one that never expires"
             )));
         }
         let may_rename = force && operator.as_ref().is_some_and(|by| by.by == ROOT);
         if let Some(other) = find_other_name(&lock.others, &found).filter(|_| !may_rename) {
             return Err(CommandError::Rejected(format!(
-                "the provider shows {credential} as {:?}, and {} has it as {:?}: it may be another \
-                 credential now; hint: compare them at the provider; root's --force adopts it under \
-                 the name shown, for all keys",
+                "the provider shows {credential} as {:?}, but {} recorded it as {:?}, so it may \
+                 be another credential now; hint: compare them at the provider; --force, as root, \
+                 adopts it under the name shown, for all keys",
                 found.name.as_deref().unwrap_or_default(),
                 other.key.key,
                 other.rotation.name.as_deref().unwrap_or_default()
@@ -272,25 +271,22 @@ impl Worker {
                 .retire_passed_over(managed, &rotation, credential)
                 .await;
         }
-        let phase = if event == LifecycleEvent::Adopted {
-            "current"
-        } else {
-            "stranded"
-        };
         let key = &self.state.key;
-        let mut message = format!("adopted {credential} as {phase} of {key}");
-        match empty {
-            Some(sink) if is_replaced_now => message.push_str(&format!(
-                ": {sink} holds no key, so a rotation delivers a new one, and {credential} goes \
-                 one overlap later"
-            )),
-            Some(sink) => message.push_str(&format!(
-                "; {sink} holds no key before the next rotation; `rekeyd rotate {key}` delivers \
-                 one now"
-            )),
-            None => {}
-        }
-        Ok(message)
+        let adopted = format!("{key}: adopted {credential}");
+        Ok(match empty {
+            Some(sink) if is_replaced_now => format!(
+                "{adopted}; {sink} holds no key, so {key} is rotated now, and {credential} is \
+                 revoked one overlap later"
+            ),
+            Some(sink) => format!(
+                "{adopted} as its current credential; {sink} holds no key until the next \
+                 rotation; hint: run `rekeyd rotate {key}` to deliver one now"
+            ),
+            None if has_other => {
+                format!("{adopted}; it is revoked one overlap after the next delivery to each sink")
+            }
+            None => format!("{adopted} as its current credential"),
+        })
     }
 
     /// Returns whether every sink is seen to hold the current credential, and none the
@@ -325,8 +321,8 @@ impl Worker {
         };
         self.record(vec![Change::from(retired)]).await?;
         Ok(format!(
-            "adopted {credential} as retired of {}: every sink holds the current one, so it is \
-             revoked from {} on",
+            "{}: adopted {credential}; every sink holds the current credential, so {credential} \
+             is revoked at {}",
             self.state.key,
             time::to_text(ends_at)
         ))
@@ -341,7 +337,7 @@ impl Worker {
     ) -> Result<(), CommandError> {
         if let Some(deadline) = others.iter().find_map(|other| other.rotation.deadline) {
             return Err(CommandError::Rejected(format!(
-                "{credential} may have leaked, and ends at {}",
+                "{credential} may have leaked and is revoked at {}",
                 time::to_text(deadline.at)
             )));
         }
@@ -353,7 +349,7 @@ impl Worker {
         match keys.iter().find(|key| !shares(key)) {
             None => Ok(()),
             Some(key) => Err(CommandError::Rejected(format!(
-                "{credential} is in this ledger already, as one of the key {key}"
+                "{credential} already belongs to {key} in this ledger"
             ))),
         }
     }
@@ -384,8 +380,8 @@ impl Worker {
         // One that only may be in use is not revoked by the schedule.
         if usage == CredentialUsage::InUse && !has_self_sink && !is_held {
             return Err(CommandError::Rejected(format!(
-                "{credential} is what rekeyd itself works with; only a key with the sink \
-                 \"self\", or one whose file holds it, can adopt it"
+                "{credential} is rekeyd's own admin credential; only a key with a `self` sink, or \
+                 one whose file holds it, can adopt it"
             )));
         }
         Ok(found)
@@ -475,11 +471,11 @@ fn find_other_name<'o>(
 }
 
 fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[SinkId]) -> String {
-    let name = found.name.as_deref().unwrap_or("without a name");
+    let name = found.name.as_deref().unwrap_or("unnamed");
     let created = found.metadata.created_at.map(time::to_text);
     let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
     format!(
-        "{}: would adopt {} ({name}, created {}), which {} holds",
+        "{}: would adopt {} ({name}, created {}), held by {}",
         managed.name,
         found.metadata.id,
         created.as_deref().unwrap_or("at an unknown time"),

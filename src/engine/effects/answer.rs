@@ -250,14 +250,15 @@ impl Worker {
             self.services.provider.record_refused(secret);
         }
         let judged = if problem.is_doubt() {
-            "may not be true"
+            "may be wrong"
         } else {
-            "cannot be true"
+            "is wrong"
         };
-        tracing::warn!(key = %self.state.key, %rotation, %label,
-            "the provider's answer to the create of {label} {judged}: {problem}; looking for what \
-             it made");
-        let text = format!("the provider's answer {judged}: {problem}");
+        let key = &self.state.key;
+        tracing::warn!(%key, %rotation, %label,
+            "{key}: the provider's response to the create of {label} {judged}: {problem}; \
+             searching for the credential");
+        let text = format!("the provider's response {judged}: {problem}");
         let retry = self.schedule_retry(rotation, RetryClass::Provider, &text, None);
         let rejected = RejectedAnswer {
             rotation: rotation.clone(),
@@ -285,9 +286,9 @@ impl Worker {
             .map(|create| format!("{}: {}", create.label, create.error));
         let creates: Vec<String> = creates.collect();
         let problem = format!(
-            "no rotation begun: the provider's last {} answers to a create could not be true, and \
-             no list shows what they made ({}). See what stands between rekeyd and the provider, \
-             and look there for these names; then: `rekeyd rotate {key}`",
+            "the provider's last {} responses to a create were wrong, and no list shows what they \
+             created ({}); hint: check any proxy between rekeyd and the provider, search the \
+             provider for these names, then run `rekeyd rotate {key}`",
             rejected.len(),
             creates.join("; ")
         );

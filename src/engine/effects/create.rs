@@ -127,7 +127,7 @@ impl Worker {
         };
         let mut changes = vec![Change::from(transition)];
         if event == LifecycleEvent::SecretLost {
-            changes.push(self.back_off_key("the provider's answer had no secret", None));
+            changes.push(self.back_off_key("the provider's response had no secret", None));
         }
         self.record(changes).await
     }
@@ -160,8 +160,9 @@ impl Worker {
         {
             tracing::warn!(
                 key = %self.state.key, %rotation, credential = %created.metadata.id,
-                "the provider changed the name of {} to {name:?}; it is recorded, and credentials \
-                 are recognized by such names",
+                "{}: the provider changed the name of {} to {name:?}; rekeyd recognizes \
+                 credentials by such names from now on",
+                self.state.key,
                 created.metadata.id
             );
         }
@@ -191,8 +192,9 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let text = error.to_string();
         self.needs_follow_up = true;
-        tracing::warn!(key = %self.state.key, %rotation, %label,
-            "it is unclear whether {label} was made ({text}); looking for it");
+        let key = &self.state.key;
+        tracing::warn!(%key, %rotation, %label,
+            "{key}: it is unclear whether the provider created {label}: {text}; searching for it");
         if self.is_global_failure(error).await {
             return Ok(());
         }
@@ -266,11 +268,11 @@ impl Worker {
         let (event, reason) = match (found.first(), after_restart) {
             (Some(_), _) if is_rejected => (
                 LifecycleEvent::LabelFound,
-                "the answer to its create could not be true",
+                "the response to its create was wrong",
             ),
             (None, _) if is_rejected => (
                 LifecycleEvent::LabelNotFound,
-                "the answer to its create could not be true, and no list shows what it made",
+                "the response to its create was wrong, and no list shows what it created",
             ),
             (Some(_), true) => (
                 LifecycleEvent::LabelFoundAfterRestart,
@@ -278,15 +280,15 @@ impl Worker {
             ),
             (Some(_), false) => (
                 LifecycleEvent::LabelFound,
-                "its secret was lost with the answer",
+                "its secret was lost with the response",
             ),
             (None, _) => (
                 LifecycleEvent::LabelNotFound,
-                "the create was unclear and made nothing",
+                "the create had no clear result and created nothing",
             ),
         };
         let reason = match existing.first() {
-            Some(id) => format!("{reason}: {id} bears its label, but existed before"),
+            Some(id) => format!("{reason}: {id} has its label, but is older"),
             None => reason.to_owned(),
         };
         let transition = Transition {
@@ -427,7 +429,7 @@ impl Worker {
                 };
                 return self.record(vec![Change::from(revoked)]).await;
             }
-            Ok(RevocationOutcome::AlreadyGone) => ("the list is an old one".to_owned(), None),
+            Ok(RevocationOutcome::AlreadyGone) => ("the list was stale".to_owned(), None),
             Ok(RevocationOutcome::StillShown) => (STILL_SHOWN.to_owned(), None),
             Ok(RevocationOutcome::Reconfigured) => (RECONFIGURED.to_owned(), None),
             Ok(RevocationOutcome::Deferred(deferral))
@@ -449,13 +451,14 @@ impl Worker {
                     .await;
             }
             Ok(RevocationOutcome::HeldElsewhere(held)) => (held.message(), None),
-            Ok(RevocationOutcome::Blocked(_)) => {
-                (format!("{} has a row of its own", credential.id), None)
-            }
+            Ok(RevocationOutcome::Blocked(_)) => (
+                format!("{} belongs to another rotation", credential.id),
+                None,
+            ),
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
             Err(error) => (error.to_string(), retry_delay(&error)),
         };
-        let text = format!("{} credentials bear its label; {problem}", found.len());
+        let text = format!("{} credentials have its label: {problem}", found.len());
         let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
         self.record(vec![change]).await
     }
@@ -517,8 +520,7 @@ impl Worker {
         let conditions = &self.services.conditions;
         if conditions.is_first_occurrence("no-expiry") {
             tracing::warn!(
-                "expires-after is set, but this provider gives its credentials no end; \
-                 the backstop is off"
+                "this provider does not let credentials expire, so expires-after has no effect"
             );
         }
     }

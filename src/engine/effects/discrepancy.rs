@@ -146,9 +146,9 @@ impl Worker {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
-                        "{} bears the label of {rotation}, whose recorded credential the provider \
-                         does not show under that name; neither is revoked: compare them at the \
-                         provider", credential.id);
+                        "{}: {} has the label of {rotation}, but the provider shows the \
+                         credential of that rotation under another name; revoking neither; hint: \
+                         compare them at the provider", self.state.key, credential.id);
                     return Ok(());
                 }
                 Err(error) => return self.handle_discrepancy_error(rotation, &error).await,
@@ -188,7 +188,8 @@ impl Worker {
         };
         self.needs_follow_up = true;
         tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
-            "{} bears the label of another credential and is not revoked yet: {problem}", credential.id);
+            "{}: {} has the label of another credential and is not revoked yet: {problem}",
+            self.state.key, credential.id);
         Ok(())
     }
 
@@ -213,7 +214,12 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         self.needs_follow_up = true;
         if !self.is_global_failure(error).await {
-            tracing::warn!(key = %self.state.key, %rotation, "{error}; it is tried again");
+            tracing::warn!(
+                key = %self.state.key, %rotation,
+                "{}: cannot resolve a difference to the provider's list: {error}; retrying at the \
+                 next reconciliation",
+                self.state.key
+            );
         }
         Ok(())
     }
@@ -244,8 +250,8 @@ impl Worker {
                 };
                 if claims && ended_row.as_ref().is_some_and(is_older) {
                     tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
-                        "a list shows {} under the label of {rotation}, but it existed before \
-                         and does not bear it; it is not revoked", credential.id);
+                        "{}: a list shows {} under the label of {rotation}, but it is older and \
+                         has another name; not revoking it", self.state.key, credential.id);
                     return Ok(());
                 }
                 let transition = Transition {

@@ -40,7 +40,7 @@ impl Worker {
             if sightings.is_left_as_it_is {
                 continue;
             }
-            let unseen = || "what it holds instead of the newest key is not known".to_owned();
+            let unseen = || "it may not hold the newest key".to_owned();
             changes.push(Change::from(SinkDrift {
                 rotation: current.id.clone(),
                 sink: delivery.sink.clone(),

@@ -50,9 +50,7 @@ impl Worker {
             TargetContent::Unknown | TargetContent::Unseen(_) | TargetContent::NoKey => {
                 return Ok(None);
             }
-            TargetContent::Unreadable(_) => {
-                "holds something that rekeyd may not read, perhaps a key".to_owned()
-            }
+            TargetContent::Unreadable(_) => "holds something unreadable, perhaps a key,".to_owned(),
             TargetContent::Keys(keys) if self.is_of_this_key(keys) => return Ok(None),
             TargetContent::Keys(keys) => format!("holds {}", describe_keys(keys)),
         };
@@ -61,9 +59,9 @@ impl Worker {
             return Ok(None);
         }
         Ok(Some(format!(
-            "sink {}: its target {found} that this ledger neither wrote nor adopted; take it \
-             over first (`rekeyd adopt --from-sinks`), or replace it and leave its credential \
-             alive and unknown (`rekeyd rotate {key} --replace`)",
+            "sink {}: its target {found} that this ledger neither wrote nor adopted; hint: adopt \
+             its credential with `rekeyd adopt --from-sinks`, or replace it with `rekeyd rotate \
+             {key} --replace`, which leaves that credential alive",
             sink.id()
         )))
     }

@@ -66,15 +66,12 @@ impl HeldElsewhere {
             let holds = if held.len() == 1 { "holds" } else { "hold" };
             format!("{} {holds} it", name_holders(&held))
         };
-        let unseen_text = || {
-            let cannot = "cannot be seen, so that nothing shows that it is not there";
-            format!("{} {cannot}", name_holders(&unseen))
-        };
+        let unseen_text = || format!("{} may hold it, but cannot be read", name_holders(&unseen));
         let texts = [
             (!held.is_empty()).then(held_text),
             (!unseen.is_empty()).then(unseen_text),
             self.revoked_at
-                .map(|at| format!("it goes at {} at the latest", time::to_text(at))),
+                .map(|at| format!("it is revoked at {} at the latest", time::to_text(at))),
         ];
         let texts: Vec<_> = texts.into_iter().flatten().collect();
         texts.join("; ")
@@ -86,13 +83,13 @@ impl HeldElsewhere {
             let key = &holder.key;
             let replace = holder.replacing_command();
             if holder.unseen.is_some() {
-                return format!("let rekeyd read it, or {replace} replaces it");
+                return format!("let rekeyd read it, or run {replace} to replace it");
             }
             match (holder.has_current, holder.may_adopt) {
-                (true, _) | (false, false) => format!("{replace} replaces it there"),
+                (true, _) | (false, false) => format!("run {replace} to replace it there"),
                 (false, true) => format!(
-                    "`rekeyd adopt {key} {credential}` keeps it until {key} is rotated, or \
-                     {replace} replaces it there"
+                    "run `rekeyd adopt {key} {credential}` to keep it until {key} is rotated, or \
+                     {replace} to replace it there"
                 ),
             }
         });
@@ -106,7 +103,7 @@ fn name_holders(holders: &[&Holder]) -> String {
     let named = holders.iter().take(NAMED_HOLDERS).map(|holder| {
         let cause = holder.unseen.map(|cause| format!(" ({cause})"));
         let cause = cause.unwrap_or_default();
-        format!("{} of the key {}{cause}", holder.sink, holder.key)
+        format!("{} of key {}{cause}", holder.sink, holder.key)
     });
     let named: Vec<_> = named.collect();
     match holders.len().saturating_sub(NAMED_HOLDERS) {

@@ -59,7 +59,7 @@ impl Worker {
         let key = self.state.key.clone();
         if !problems.is_empty() && !force {
             return Err(CommandError::Rejected(format!(
-                "{key}: nothing is begun: {}; to end it all the same: --force",
+                "{key}: not rotated: {}; hint: add --force to revoke it anyway",
                 problems.join("; ")
             )));
         }
@@ -81,7 +81,9 @@ impl Worker {
             None => request,
         });
         let at = time::to_text(deadline.at);
-        Ok(format!("{key}: its present credentials end at {at}"))
+        Ok(format!(
+            "{key}: its present credentials are revoked at {at}"
+        ))
     }
 
     /// Returns those of `holders` whose files hold the credential of a row.
@@ -148,7 +150,7 @@ impl Worker {
         };
         let Some(row) = self.record_missing_name(row).await? else {
             return Err(CommandError::Rejected(
-                "the provider does not answer; nothing is begun; try again".to_owned(),
+                "the provider does not respond, so nothing was changed; hint: try again".to_owned(),
             ));
         };
         let Some(credential) = row.credential.clone() else {
@@ -171,12 +173,12 @@ impl Worker {
         ) {
             Identity::Confirmed | Identity::ConfirmedByOperator => {}
             Identity::OtherName | Identity::Unproven => {
-                let recorded = row.name.as_deref().unwrap_or("an unknown name");
-                let shown = listed.name.as_deref().unwrap_or("without a name");
+                let recorded = row.name.as_deref().unwrap_or_default();
+                let shown = listed.name.as_deref().unwrap_or_default();
                 return Ok(Some(Objection {
                     problem: format!(
-                        "the provider shows {id} as {shown:?} and not as {recorded:?}, so it may \
-                         be somebody else's; with --force, root alone confirms that name"
+                        "the provider shows {id} as {shown:?}, not as {recorded:?}, so it may not \
+                         be rekeyd's; only root can confirm that name with --force"
                     ),
                     shown_name: listed.name.clone(),
                 }));
@@ -185,9 +187,8 @@ impl Worker {
         let redacted = redacted_value_of(Some(&listed), &credential);
         if self.observe_usage(id, redacted.as_deref()).await? == CredentialUsage::MayBeInUse {
             return objection(format!(
-                "{id} may be what rekeyd itself works with: its secret is not known to this \
-                 process, and the provider shows no end of it that differs from that of rekeyd's \
-                 own"
+                "{id} may be rekeyd's own admin credential: this process does not know its \
+                 secret, and the end that the provider shows does not rule it out"
             ));
         }
         Ok(None)

@@ -113,17 +113,18 @@ impl Worker {
         let lock = self.lock_credential(credential).await?;
         let Some(rotation) = self.live_rotation(credential).cloned() else {
             return Err(CommandError::Rejected(format!(
-                "{credential} is not alive in this ledger; `rekeyd history` shows every one"
+                "this ledger has no live credential {credential}; hint: `rekeyd history` lists \
+                 every credential"
             )));
         };
         let Some(metadata) = rotation.credential.clone() else {
             return Err(CommandError::Rejected(format!(
-                "{credential} has no credential yet"
+                "the rotation of {credential} has no credential yet"
             )));
         };
         let Some(rotation) = self.record_missing_name(rotation).await? else {
             return Err(CommandError::Rejected(format!(
-                "the provider does not answer about {credential}; try again"
+                "the provider does not respond about {credential}; hint: try again"
             )));
         };
         let reason = RevocationReason::Operator { force };
@@ -138,7 +139,7 @@ impl Worker {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {}
             Ok(RevocationOutcome::StillShown) => {
                 return Err(CommandError::Rejected(format!(
-                    "the provider still shows {credential} after deleting it; try again"
+                    "the provider still shows {credential} after deleting it; hint: try again"
                 )));
             }
             Ok(RevocationOutcome::Blocked(Blocker::HeldBy(sinks))) => {
@@ -148,42 +149,41 @@ impl Worker {
             Ok(RevocationOutcome::Blocked(Blocker::NotDue(Some(at)))) => {
                 return Err(CommandError::Rejected(format!(
                     "{credential} is in its overlap until {}: no sink held it when it was \
-                     adopted, and its consumers may still use it; wait, or leave them with a \
-                     dead key (--force)",
+                     adopted, but its consumers may still use it; hint: wait, or add --force to \
+                     revoke it anyway",
                     time::to_text(at)
                 )));
             }
             Ok(RevocationOutcome::Reconfigured) => {
                 return Err(CommandError::Rejected(format!(
-                    "the configuration changed before {credential} was revoked; try again"
+                    "the configuration changed before {credential} was revoked; hint: try again"
                 )));
             }
             Ok(RevocationOutcome::OtherName(other)) => {
                 return Err(CommandError::Rejected(format!(
-                    "{credential} is not revoked: {}; {}",
+                    "{credential} was not revoked: {}; hint: {}",
                     other.message(),
                     other.advice(credential)
                 )));
             }
             Ok(RevocationOutcome::HeldElsewhere(held)) => {
                 return Err(CommandError::Rejected(format!(
-                    "{credential} is not revoked: {}; {}; or leave its consumers with a dead key \
-                     (--force)",
+                    "{credential} was not revoked: {}; hint: {}; or add --force to revoke it \
+                     anyway",
                     held.message(),
                     held.advice(credential)
                 )));
             }
             Ok(RevocationOutcome::Blocked(Blocker::MayBeInUse)) => {
                 return Err(CommandError::Rejected(format!(
-                    "{credential} may be what rekeyd itself works with: its secret is not known \
-                     to this process, and the provider shows no end of it that differs from \
-                     that of rekeyd's own; if it is another one: `rekeyd revoke {credential} \
-                     --force`"
+                    "{credential} may be rekeyd's own admin credential: this process does not \
+                     know its secret, and the end that the provider shows does not rule it out; \
+                     hint: if it is another one, run `rekeyd revoke {credential} --force`"
                 )));
             }
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Deferred(_)) => {
                 return Err(CommandError::Rejected(format!(
-                    "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"
+                    "{credential} is rekeyd's own admin credential, which rekeyd never revokes"
                 )));
             }
             Err(error) => return Err(CommandError::Provider(error)),
@@ -232,36 +232,37 @@ impl Worker {
         if let Some(unmoved) = unmoved {
             let other = &unmoved.key.key;
             let step = if unmoved.policy.is_some() {
-                format!("rotate that (`rekeyd rotate {other}`), and wait until its overlap is over")
+                format!("; hint: run `rekeyd rotate {other}`, and wait until its overlap ends")
             } else {
-                "which is not configured, so nothing replaces it there".to_owned()
+                ", which is not configured, so nothing replaces it there; hint: make sure that \
+                 nothing uses it"
+                    .to_owned()
             };
             return format!(
-                "{credential} may be held by {names}; it is also the credential of {other}: \
-                 {step}; or leave its consumers with a dead key (--force)"
+                "{credential} may be held by {names}; it is also a credential of {other}{step}; \
+                 or add --force to revoke it anyway"
             );
         }
         if self.managed.is_none() && rotation.deadline.is_none() {
             return format!(
-                "{credential} may be held by {names}; the key {key} is not configured, so nothing \
-                 replaces it there; see that nobody uses it any more, or that another key was \
-                 written in its place, and revoke it in spite of that: `rekeyd revoke \
-                 {credential} --force`"
+                "{credential} may be held by {names}, and {key} is not configured, so nothing \
+                 replaces it there; hint: make sure that nothing uses it any more, then run \
+                 `rekeyd revoke {credential} --force`"
             );
         }
         if rotation.phase != Phase::Retired {
             let advice = held_advice(rotation, &self.state);
             return format!(
-                "{credential} may be held by {names}; {advice}; if it has leaked: `rekeyd rotate \
-                 {key} --revoke-previous-within 30s`; or leave its consumers with a dead key \
-                 (--force)"
+                "{credential} may be held by {names}; hint: {advice}; if it has leaked, run \
+                 `rekeyd rotate {key} --revoke-previous-within 30s`; or add --force to revoke it \
+                 anyway"
             );
         }
         if let Some(deadline) = rotation.deadline {
             let at = time::to_text(deadline.at);
             return format!(
-                "{credential} may be held by {names} and ends at {at}, since it may have leaked \
-                 (`rekeyd status {key}`); wait, or leave its consumers with a dead key (--force)"
+                "{credential} may be held by {names}; it may have leaked, and is revoked at {at}; \
+                 hint: wait (`rekeyd status {key}`), or add --force to revoke it now"
             );
         }
         let retired_at = rotation.retired_at.map(time::to_text).unwrap_or_default();
@@ -272,13 +273,13 @@ impl Worker {
                 time::to_text(time::next_whole_second(at))
             ),
             SinkHold::None | SinkHold::Indefinite => {
-                format!("is held by {names} until that accepts a newer one")
+                format!("is held by {names} until a newer one is delivered there")
             }
         };
         format!(
             "{credential} was replaced at {retired_at} and {held}: its consumers may still use \
-             it; wait; if it has leaked: `rekeyd rotate {key} --revoke-previous-within 30s`; or \
-             leave them with a dead key (--force)"
+             it; hint: wait; if it has leaked, run `rekeyd rotate {key} --revoke-previous-within \
+             30s`; or add --force to revoke it anyway"
         )
     }
 
@@ -302,7 +303,7 @@ impl Worker {
         if until.is_some_and(|until| until <= self.now()) {
             let key = &self.state.key;
             return Err(CommandError::Rejected(format!(
-                "nothing of {key} can be held until a time that is over; `rekeyd release` ends a hold"
+                "cannot hold {key} until a time in the past; hint: `rekeyd release` ends a hold"
             )));
         }
         // A hold that is granted must not meet a deletion that another key's worker sends.
@@ -319,7 +320,8 @@ impl Worker {
         if selected.is_empty() {
             return Err(CommandError::Rejected(match credential {
                 Some(credential) => format!(
-                    "{credential} is not alive in this ledger; `rekeyd history` shows every one"
+                    "this ledger has no live credential {credential}; hint: `rekeyd history` \
+                     lists every credential"
                 ),
                 None => format!("{} has no live credential", self.state.key),
             }));
@@ -329,7 +331,7 @@ impl Worker {
             && until.is_some()
         {
             return Err(CommandError::Rejected(format!(
-                "{} may have leaked and ends at {}: a hold does not keep it",
+                "{} may have leaked and is revoked at {}; a hold cannot prevent that",
                 credential.map_or(self.state.key.as_str(), CredentialId::as_str),
                 time::to_text(deadline.at)
             )));
@@ -354,13 +356,10 @@ impl Worker {
         let ids = join_few(credentials.map(|credential| &credential.id));
         Ok(match until {
             Some(until) if visible_hold_end(until).is_none() => {
-                format!("the schedule does not revoke {ids} before `rekeyd release`")
+                format!("holding {ids} until `rekeyd release`")
             }
-            Some(until) => format!(
-                "the schedule does not revoke {ids} before {}",
-                time::to_text(until)
-            ),
-            None => format!("the schedule may revoke {ids} again"),
+            Some(until) => format!("holding {ids} until {}", time::to_text(until)),
+            None => format!("released {ids}"),
         })
     }
 
@@ -373,7 +372,7 @@ impl Worker {
         let until = until.map(time::next_whole_second);
         if until.is_some_and(|until| until <= now) {
             return Err(CommandError::Rejected(format!(
-                "{key} cannot be paused until a time that is over"
+                "cannot pause {key} until a time in the past"
             )));
         }
         // An extended pause keeps its start.
@@ -383,20 +382,17 @@ impl Worker {
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
         let mut message = match until {
-            Some(until) => format!(
-                "{key}: nothing is begun by schedule before {}",
-                time::to_text(until)
-            ),
-            None => format!("{key}: nothing is begun by schedule before `rekeyd resume {key}`"),
+            Some(until) => format!("{key}: paused until {}", time::to_text(until)),
+            None => format!("{key}: paused until `rekeyd resume {key}`"),
         };
         if self.state.open_rotation().is_some() {
-            message.push_str("; the rotation that is open is finished");
+            message.push_str("; the open rotation still finishes");
         }
         if let Some((last_quarter, end)) = expiry_window(&self.state)
             && until.is_none_or(|until| last_quarter < until)
         {
             message.push_str(&format!(
-                "\nwarning: its credential ends at {}; {key} is rotated from {} on in spite of \
+                "\nwarning: its credential expires at {}, so {key} is rotated from {} on despite \
                  the pause",
                 time::to_text(end),
                 time::to_text(last_quarter)
@@ -417,9 +413,9 @@ impl Worker {
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
         Ok(if self.managed.is_some() {
-            format!("{key} is rotated by schedule again")
+            format!("{key}: resumed")
         } else {
-            format!("{key} is not paused any more; it is not configured, so nothing rotates it")
+            format!("{key}: resumed, but it is not configured, so nothing rotates it")
         })
     }
 }
@@ -430,15 +426,13 @@ fn held_advice(rotation: &Rotation, key: &KeyState) -> String {
     let name = &key.key;
     match key.open_rotation() {
         Some(open) if open.id == rotation.id => format!(
-            "it is being delivered (`rekeyd status {name}`): wait for that, and then rotate \
-             (`rekeyd rotate {name}`)"
+            "wait until it is delivered (`rekeyd status {name}`), then run `rekeyd rotate {name}`"
         ),
         Some(open) if open.sequence > rotation.sequence => format!(
-            "a newer one is under way (`rekeyd status {name}`): wait until it is delivered and \
-             the overlap is over"
+            "wait until the newer one is delivered and the overlap ends (`rekeyd status {name}`)"
         ),
         Some(_) | None => {
-            format!("rotate (`rekeyd rotate {name}`), and wait until the overlap is over")
+            format!("run `rekeyd rotate {name}`, and wait until the overlap ends")
         }
     }
 }

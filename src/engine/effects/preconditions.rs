@@ -69,7 +69,6 @@ impl Worker {
         }
         // It gives the place at the provider back; the next check takes it again.
         if !may_replace && let Some(problem) = self.required_first_write_problem(managed).await? {
-            let problem = format!("no rotation begun: {problem}");
             self.record_backoff(&problem, None).await?;
             return Ok(Readiness::Deferred);
         }
@@ -103,16 +102,21 @@ impl Worker {
             return Ok(true);
         }
         let problem = format!(
-            "max-creates-per-day is used up: {count} credentials were made, or maybe made, for {} \
-             in 24 hours, and {limit} are allowed",
-            managed.name
+            "max-creates-per-day is used up: rekeyd sent {count} of {limit} creates in 24 hours"
         );
         if is_requested {
-            tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
+            tracing::warn!(
+                key = %managed.name,
+                "{}: {problem}; rotating anyway, as requested",
+                managed.name
+            );
             return Ok(true);
         }
         let delay = oldest.map(|oldest| time::until(now, time::after(oldest, time::DAY)));
-        let problem = format!("no rotation begun: {problem}; `rekeyd rotate` rotates all the same");
+        let problem = format!(
+            "{problem}; hint: `rekeyd rotate {}` ignores this limit",
+            managed.name
+        );
         self.record_backoff(&problem, delay).await?;
         Ok(false)
     }
@@ -164,8 +168,8 @@ impl Worker {
                 return Ok(Readiness::Blocked);
             };
             let problem = format!(
-                "no rotation begun: {key} has no rows in this ledger, and whether the provider \
-                 has credentials of it is unknown: {problem}",
+                "this ledger has no record of {key}, and rekeyd cannot check whether the provider \
+                 has credentials of it: {problem}",
                 key = self.state.key
             );
             self.record_backoff(&problem, None).await?;
@@ -182,10 +186,10 @@ impl Worker {
         let proposed = self.likely_current(&lookalikes).await;
         let (key, ids) = (&self.state.key, join_few(&lookalikes));
         let problem = format!(
-            "no rotation begun: this ledger knows nothing of {key}, but the provider has live \
-             credentials that look like it ({ids}). If the ledger was lost, restore it from a \
-             backup; to take one of them over: `rekeyd adopt {key} {}`; to begin anew beside \
-             them: `rekeyd rotate {key}`",
+            "this ledger has no record of {key}, but the provider has live credentials that look \
+             like its own ({ids}); hint: if the ledger was lost, restore a backup; to take over \
+             one of them, run `rekeyd adopt {key} {}`; to start anew beside them, run `rekeyd \
+             rotate {key}`",
             proposed.as_str()
         );
         self.record_backoff(&problem, None).await?;
@@ -235,7 +239,7 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         if self.request.is_some() && !self.is_due_by_itself() {
             let key = &self.state.key;
-            tracing::warn!(%key, "{key} was not rotated on request: {problem}");
+            tracing::warn!(%key, "{key}: not rotated on request: {problem}");
             self.request_problem = Some(problem.to_owned());
             self.needs_evaluation = true;
             return Ok(());

@@ -31,7 +31,7 @@ use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 pub(super) const STILL_SHOWN: &str = "the provider still shows it after deleting it";
 
 /// The reason why a deletion is not sent yet.
-pub(super) const RECONFIGURED: &str = "the configuration has changed";
+pub(super) const RECONFIGURED: &str = "the configuration changed";
 
 /// The outcome of a revocation.
 pub(super) enum RevocationOutcome {
@@ -69,18 +69,18 @@ impl OtherName {
         let recorded = self.recorded.as_deref().unwrap_or("an unknown name");
         match self.shown.as_str() {
             "" => format!(
-                "the provider shows it without a name, and its time of creation does not prove \
-                 that it is {recorded}"
+                "the provider shows it without a name, and its creation time does not prove that \
+                 it is {recorded}"
             ),
-            shown => format!("the provider shows it as {shown:?} and not as {recorded:?}"),
+            shown => format!("the provider shows it as {shown:?}, not as {recorded:?}"),
         }
     }
 
     /// Returns the command that revokes the credential all the same.
     pub(super) fn advice(&self, credential: &CredentialId) -> String {
         format!(
-            "it may be somebody else's; compare it at the provider, and if it is to go, as root: \
-             rekeyd revoke {credential} --force --name {:?}",
+            "it may not be rekeyd's, so compare it at the provider; to revoke it anyway, run as \
+             root: rekeyd revoke {credential} --force --name {:?}",
             self.shown
         )
     }
@@ -437,7 +437,7 @@ impl Worker {
         decided: &DecidedRevocation,
     ) -> Result<RevocationOutcome, ProviderError> {
         let (id, reason) = (&credential.id, reason.as_str());
-        tracing::trace!(key = %self.state.key, credential = %id, "deleting {id} ({reason})");
+        tracing::trace!(key = %self.state.key, credential = %id, "{}: deleting {id} ({reason})", self.state.key);
         let observed = decided.observation.usage;
         let provider = &self.services.provider;
         let usage = provider.usage(id, decided.redacted.as_deref());

@@ -42,7 +42,7 @@ impl Worker {
             }
             Err(error) if self.is_global_failure(&error).await => Ok(()),
             Err(error) if is_current => {
-                let problem = format!("cannot take its secret from a file: {error}");
+                let problem = format!("cannot recover its secret from a file: {error}");
                 self.record_backoff(&problem, retry_delay(&error)).await
             }
             Err(error) => {

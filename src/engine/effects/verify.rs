@@ -91,8 +91,8 @@ impl Worker {
             let credential = credential.map_or("a credential", |credential| credential.id.as_str());
             tracing::warn!(
                 key = %self.state.key, rotation = %rotation.id, credential,
-                "the provider redacts the secret of {credential} to another end than it has; \
-                 such values are not used to recognize secrets any more"
+                "{}: the provider's redacted value of {credential} does not match its secret; \
+                 rekeyd no longer recognizes secrets by such values", self.state.key
             );
         }
     }

@@ -97,7 +97,7 @@ async fn an_unused_stranded_credential_is_evicted_at_the_live_limit() {
     let mut engine = open(&fakes, limit_to_three).await;
     fakes.run_for(&mut engine, HOUR / 2).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
-    assert!(fakes.journal_details("replaced")[0].contains("it makes room"));
+    assert!(fakes.journal_details("replaced")[0].contains("because of max-live-credentials"));
     let state = engine.state(&key()).unwrap();
     assert!(state.current().is_some());
     assert_eq!(fakes.live_ids().len(), 3, "the others live for one overlap");
@@ -163,7 +163,7 @@ async fn used_or_delivered_credentials_are_not_evicted() {
         fakes.run_for(&mut engine, HOUR * 24).await;
         assert_eq!(fakes.live_ids(), ["key_1", "key_2", "key_3"]);
         let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
-        assert!(problem.contains("max-live-credentials is 3"), "{problem}");
+        assert!(problem.contains("max-live-credentials = 3"), "{problem}");
         engine.request_rotation(&key(), ROTATION_REQUEST);
         fakes.run_for(&mut engine, HOUR * 3).await;
         assert_eq!(

@@ -93,7 +93,12 @@ async fn an_outage_with_ten_thousand_due_keys_logs_two_lines_and_runs_one_probe(
     // sends requests.
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.take_calls(), ["check"; 5]);
-    assert_eq!(lines.lines_with("ERROR", "has lasted").len(), 1);
+    assert_eq!(
+        lines
+            .lines_with("ERROR", "no rotation could start for")
+            .len(),
+        1
+    );
     assert_eq!(lines.lines_with("", "").len(), 2);
     for number in [0, 9_999] {
         let name = KeyName::new(&format!("key-{number}")).unwrap();
@@ -126,7 +131,9 @@ async fn a_refused_credential_is_probed_for_slowly_and_recovers() {
     fakes.run_for(&mut engine, HOUR / 10).await;
     assert!(engine.state(&key()).unwrap().current().is_some());
     assert_eq!(
-        lines.lines_with("INFO", "\"credential\" has passed").len(),
+        lines
+            .lines_with("INFO", "accepts rekeyd's admin credential again")
+            .len(),
         1
     );
 }
@@ -273,7 +280,7 @@ async fn a_list_that_fails_at_the_start_is_a_condition_until_one_succeeds() {
         fakes.run_for(&mut engine, HOUR).await;
         let expected = (Condition::Reconciliation, Some(Scope::AdminKeys));
         assert_eq!(only_condition(&engine), expected, "{kind:?}");
-        let logged = lines.lines_with("", "no rotation is begun until");
+        let logged = lines.lines_with("", "no rotation can start");
         assert_eq!(logged.len(), 1, "{kind:?}");
         let recorded = fakes.query_rows("SELECT reason FROM condition");
         assert!(recorded[0].contains(&format!("{kind:?}")), "{recorded:?}");

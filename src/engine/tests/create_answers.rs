@@ -85,7 +85,7 @@ async fn an_answer_that_cannot_be_true_is_settled_by_its_label() {
         let (captured, _guard) = CapturedLog::capture();
         fakes.run_for(&mut engine, Duration::from_secs(5)).await;
         assert_eq!(
-            captured.lines_with("WARN", "for what it made").len(),
+            captured.lines_with("WARN", "for the credential").len(),
             1,
             "{lie:?}"
         );
@@ -168,7 +168,9 @@ async fn times_that_cannot_be_true_start_no_rotation() {
         let calls = fakes.take_calls();
         let creates = calls.iter().filter(|call| *call == "create").count();
         assert_eq!(creates, 1, "{created_at:?} {expires_at:?}: {calls:?}");
-        let reports = captured.lines_with("WARN", "cannot be true").len();
+        let reports = captured
+            .lines_with("WARN", "unreadable or impossible")
+            .len();
         assert!(reports >= 1, "{created_at:?} {expires_at:?}");
         let state = engine.state(&key()).unwrap();
         let current = state.current().unwrap().credential.clone().unwrap();
@@ -245,7 +247,10 @@ async fn a_key_stops_after_two_rejected_answers_that_no_list_explains() {
     assert_eq!(creates(&fakes), 2);
     let state = engine.state(&key()).unwrap();
     let problem = state.last_error.clone().unwrap();
-    assert!(problem.contains("could not be true"), "{problem}");
+    assert!(
+        problem.contains("responses to a create were wrong"),
+        "{problem}"
+    );
     assert_eq!(state.current().unwrap().phase, Phase::Current);
     // A restart does not forget it, and an operator can insist.
     drop(engine);

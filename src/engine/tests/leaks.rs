@@ -252,7 +252,7 @@ async fn hold_does_not_outlast_the_deadline() {
             let held = submit(&mut engine, hold);
             fakes.run_for(&mut engine, Duration::ZERO).await;
             let refusal = held.await.unwrap().unwrap_err().to_string();
-            assert!(refusal.contains("a hold does not keep it"), "{refusal}");
+            assert!(refusal.contains("a hold cannot prevent that"), "{refusal}");
         }
         fakes.run_for(&mut engine, WITHIN * 2).await;
         assert_eq!(is_alive(&fakes), !ends, "{is_earlier} {force}");

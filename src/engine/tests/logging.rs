@@ -35,13 +35,13 @@ async fn a_rotation_logs_each_transition() {
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, HOUR * 2).await;
     for expected in [
-        "rotating billing (manual)",
-        "created key_of_billing",
-        "its secret works",
-        "delivered billing to file (file:/x)",
-        "is the current credential of billing",
-        "retired key_1 of billing; it is revoked after 2026-11-24T04:00:00Z",
-        "revoked the previous key_1 of billing",
+        "billing: rotating (manual)",
+        "billing: created key_of_billing",
+        "billing: verified",
+        "billing: delivered to file (file:/x)",
+        "is the current credential",
+        "retired key_1; revoking it after 2026-11-24T04:00:00Z",
+        "revoked the previous credential key_1",
     ] {
         assert_eq!(lines.lines_with("INFO", expected).len(), 1, "{expected}");
     }
@@ -78,7 +78,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
         lines
-            .lines_with("ERROR", "ends at 2026-11-24T04:00:00Z")
+            .lines_with("ERROR", "expires at 2026-11-24T04:00:00Z")
             .len(),
         1
     );
@@ -86,7 +86,11 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     let state = engine.state(&key()).unwrap();
     assert_eq!(fakes.place_of(state.current().unwrap().sequence), 3);
-    assert_eq!(lines.lines_with("ERROR", "ends at").len(), 1, "and no more");
+    assert_eq!(
+        lines.lines_with("ERROR", "expires at").len(),
+        1,
+        "and no more"
+    );
 }
 
 #[tokio::test]
@@ -98,14 +102,16 @@ async fn missing_and_found_credentials_are_logged() {
     let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
-        lines.lines_with("WARN", "the provider has no key_1").len(),
+        lines
+            .lines_with("WARN", "the provider does not show key_1")
+            .len(),
         1
     );
     fakes.add_credential("key_1", "label-1");
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(
         lines
-            .lines_with("INFO", "key_1 of billing is there again")
+            .lines_with("INFO", "billing: the provider shows key_1 again")
             .len(),
         1
     );
@@ -116,7 +122,9 @@ async fn missing_and_found_credentials_are_logged() {
         .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(
-        lines.lines_with("ERROR", "key_1 of billing is gone").len(),
+        lines
+            .lines_with("ERROR", "billing: key_1 was deleted at the provider")
+            .len(),
         1
     );
     assert_eq!(fakes.live_ids().len(), 1, "it is replaced");
@@ -131,7 +139,12 @@ async fn a_missing_expiry_is_logged_once() {
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
     fakes.run_for(&mut engine, HOUR * 24 * 70).await;
     assert!(fakes.journal_details("created").len() >= 2);
-    assert_eq!(lines.lines_with("WARN", "the backstop is off").len(), 1);
+    assert_eq!(
+        lines
+            .lines_with("WARN", "expires-after has no effect")
+            .len(),
+        1
+    );
 }
 
 /// Returns the log lines of these changes of a key.
@@ -157,10 +170,10 @@ async fn a_pause_is_logged_with_its_end() {
     for (change, expected) in [
         (
             paused(Some(time::after(at(), HOUR))),
-            "billing is paused by hand until 2026-11-24T04:00:00Z",
+            "billing: paused until 2026-11-24T04:00:00Z",
         ),
-        (paused(None), "is paused by hand until `rekeyd resume`"),
-        (paused(Some(at())), "billing is resumed by hand"),
+        (paused(None), "paused until `rekeyd resume`"),
+        (paused(Some(at())), "billing: resumed"),
     ] {
         let lines = logged_lines(&[change]).await;
         assert!(
@@ -186,7 +199,7 @@ async fn a_changed_timetable_is_logged_and_the_first_is_not() {
         log_changes(&before, &before, std::slice::from_ref(&change), at());
         assert_eq!(
             captured
-                .lines_with("INFO", "the timetable of billing is now")
+                .lines_with("INFO", "billing: the schedule is now")
                 .len(),
             lines
         );
@@ -212,7 +225,7 @@ async fn the_first_deferral_is_logged_despite_an_earlier_error() {
         state.live[0].deferral = recorded;
         let (captured, _guard) = CapturedLog::capture();
         log_changes(&state, &state, std::slice::from_ref(&deferral), at());
-        let expected = "key_1 of billing is not revoked yet: it was used";
+        let expected = "billing: key_1 is not revoked yet: it was used";
         assert_eq!(captured.lines_with("INFO", expected).len(), lines);
     }
 }
@@ -232,22 +245,22 @@ async fn delivery_results_are_logged() {
         (
             result(OnChangeState::Pending, None, None),
             "INFO",
-            "stands in file (file:/x); what follows its change is run",
+            "wrote file (file:/x); running its on-change program",
         ),
         (
             result(OnChangeState::Failed, Some("exit 1"), later),
             "WARN",
-            "did not end well: exit 1; it is run again at 2026-11-24T04:00:00Z",
+            "its on-change program failed: exit 1; retrying in 1 h",
         ),
         (
             result(OnChangeState::NotPending, Some("no file"), None),
             "WARN",
-            "does not stand in file (file:/x) any more: no file",
+            "file (file:/x) no longer holds the credential: no file",
         ),
         (
             result(OnChangeState::NotPending, Some("full"), later),
             "WARN",
-            "was not delivered to file (file:/x): full; trying again at 2026-11-24T04:00:00Z",
+            "delivery to file (file:/x) failed: full; retrying in 1 h",
         ),
     ] {
         let lines = logged_lines(&[change]).await;

@@ -107,7 +107,12 @@ async fn an_unverifiable_live_credential_is_checked_again() {
     let (lines, _guard) = CapturedLog::capture();
     let mut engine = open_daemon(&fakes, changes).await;
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    assert_eq!(lines.lines_with("WARN", "it is tried again").len(), 1);
+    assert_eq!(
+        lines
+            .lines_with("WARN", "retrying at the next reconciliation")
+            .len(),
+        1
+    );
     fakes.fail_calls(None);
     fakes.run_for(&mut engine, MINUTE * 15).await;
     assert_eq!(fakes.live_ids(), ["key_2"]);
@@ -250,7 +255,12 @@ async fn unknown_credentials_are_left_alone_and_logged_once() {
     let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(lines.lines_with("WARN", "key_like").len(), 1);
-    assert_eq!(lines.lines_with("INFO", "1 admin keys").len(), 1);
+    assert_eq!(
+        lines
+            .lines_with("INFO", "1 admin key in this organization is not managed")
+            .len(),
+        1
+    );
     assert_eq!(fakes.live_ids().len(), 3);
 }
 
@@ -262,7 +272,7 @@ async fn a_new_key_with_a_lookalike_is_not_rotated() {
     assert_eq!(fakes.live_ids(), ["key_like"]);
     let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
     for way in [
-        "restore it from a backup",
+        "restore a backup",
         "rekeyd adopt billing key_like",
         "rekeyd rotate billing",
     ] {
@@ -303,7 +313,7 @@ async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configur
         .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.query_rows(kinds), ["lookalike"]);
-    assert_eq!(lines.lines_with("WARN", "it is left alone").len(), 1);
+    assert_eq!(lines.lines_with("WARN", "leaving it alone").len(), 1);
 }
 
 /// A restored ledger, or one that lost commits, must not repeat a sequence that sinks

@@ -91,7 +91,7 @@ async fn a_request_that_revokes_previous_abandons_the_open_rotation() {
         1,
         "the first is revoked immediately"
     );
-    assert!(fakes.journal_details("abandoned")[0].contains("given up for a rotation by hand"));
+    assert!(fakes.journal_details("abandoned")[0].contains("abandoned for a requested rotation"));
 }
 
 /// A later request without `revoke_previous` does not cancel the revocation.
@@ -114,7 +114,7 @@ async fn of_two_requests_the_one_that_revokes_wins() {
         fakes.run_for(&mut engine, Duration::ZERO).await;
         assert_eq!(open_rotation(&fakes, &engine), Some((2, Phase::Created, 1)));
         let revokes = if early { "uid 1" } else { "uid 2" };
-        assert!(fakes.journal_details("abandoned")[0].contains("rotation by hand"));
+        assert!(fakes.journal_details("abandoned")[0].contains("requested rotation"));
         let last = "SELECT detail FROM events WHERE event = 'started' ORDER BY seq DESC LIMIT 1";
         assert!(
             fakes.query_rows(last)[0].contains(revokes),
@@ -140,7 +140,7 @@ async fn an_unknown_create_is_resolved_before_the_next_rotation() {
     engine.request_rotation(&key(), rotation_request(true));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.phase_of(&rotation(1)), Phase::Failed.as_str());
-    assert!(fakes.journal_details("label-not-found")[0].contains("made nothing"));
+    assert!(fakes.journal_details("label-not-found")[0].contains("created nothing"));
     let state = engine.state(&key()).unwrap();
     assert_eq!(fakes.place_of(state.current().unwrap().sequence), 2);
 }

@@ -75,13 +75,11 @@ async fn a_commit_with_a_lost_reply_is_read_logged_and_not_repeated() {
 
     assert!(!disk.loses_reply.load(Ordering::Relaxed), "one was lost");
     assert_eq!(
-        lines.lines_with("INFO", "rotating billing (manual)").len(),
+        lines.lines_with("INFO", "billing: rotating (manual)").len(),
         1
     );
     assert_eq!(
-        lines
-            .lines_with("WARN", "nothing was created for billing")
-            .len(),
+        lines.lines_with("WARN", "no credential was created").len(),
         1,
         "its create was never sent"
     );

@@ -104,8 +104,8 @@ impl Operator {
 /// are alive, or lookalikes exist. Only the recorded error shows that.
 pub(super) fn request_blocked_rotations(world: &SimWorld, engine: &mut Engine, reason: &str) {
     if reason.contains("max-live-credentials")
-        || reason.contains("knows nothing of")
-        || reason.contains("could not be true")
+        || reason.contains("has no record of")
+        || reason.contains("responses to a create were wrong")
     {
         request_all(world, engine);
     }

@@ -105,7 +105,7 @@ async fn a_credential_that_may_be_in_use_is_revoked_only_with_force() {
     fakes.set_usage(CredentialUsage::MayBeInUse);
     fakes.advance_clock(OVERLAP * 2);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
-    assert_rejected(reply, "may be what rekeyd itself works with");
+    assert_rejected(reply, "may be rekeyd's own admin credential");
     assert_eq!(fakes.live_ids().len(), 2);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
     assert_eq!(reply, Ok("revoked key_1".to_owned()));
@@ -128,7 +128,7 @@ async fn a_credential_a_sink_may_hold_is_revoked_only_with_force() {
         "{event}"
     );
     let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
-    assert_rejected(reply, "not alive in this ledger");
+    assert_rejected(reply, "has no live credential");
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() 
     // Without the hold, the schedule would revoke it after the overlap.
     let later = time::after(at(), OVERLAP * 24);
     let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
-    let expected = "the schedule does not revoke key_1 before 2026-11-25T03:00:00Z";
+    let expected = "holding key_1 until 2026-11-25T03:00:00Z";
     assert_eq!(reply, Ok(expected.to_owned()));
     fakes
         .run_for(&mut engine, OVERLAP - Duration::from_secs(1))
@@ -184,7 +184,7 @@ async fn own_credential_is_never_revoked_by_command() {
     let mut engine = fakes.engine(current(1), OVERLAP).await;
     fakes.set_usage(CredentialUsage::InUse);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
-    assert_rejected(reply, "what rekeyd itself works with");
+    assert_rejected(reply, "rekeyd's own admin credential");
     assert_eq!(fakes.live_ids(), ["key_1"]);
 }
 
@@ -228,15 +228,15 @@ async fn a_hold_covers_one_or_all_credentials_until_released() {
     let mut engine = engine_with_two_credentials(&fakes).await;
     let until = Some(time::after(at(), OVERLAP * 2));
     let reply = run_command(&fakes, &mut engine, hold(Some("key_9"), until)).await;
-    assert_rejected(reply, "key_9 is not alive");
+    assert_rejected(reply, "no live credential key_9");
     let reply = run_command(&fakes, &mut engine, hold(None, until)).await;
     let all = format!("key_1, {}", current_credential(&engine));
-    let expected = format!("the schedule does not revoke {all} before 2026-11-24T05:00:00Z");
+    let expected = format!("holding {all} until 2026-11-24T05:00:00Z");
     assert_eq!(reply, Ok(expected));
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids().len(), 2, "it is held");
     let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), None)).await;
-    assert_eq!(reply, Ok("the schedule may revoke key_1 again".to_owned()));
+    assert_eq!(reply, Ok("released key_1".to_owned()));
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
     let held = fakes.journal_details("hold-set").len();
@@ -272,7 +272,7 @@ async fn a_command_is_refused_and_forgotten_while_the_ledger_cannot_be_written()
         for mut reply in replies {
             let reply = reply.try_recv().expect("it is answered at once");
             let error = reply.unwrap_err().to_string();
-            assert_eq!(error, format!("not done: {problem}"));
+            assert_eq!(error, format!("nothing was changed: {problem}"));
         }
         engine.services().conditions.clear(Condition::Ledger);
         fakes.run_for(&mut engine, Duration::from_secs(60)).await;
@@ -313,11 +313,14 @@ async fn an_adopted_credential_is_current_only_if_none_is() {
     let reply = run_command(&fakes, &mut engine, adopt("key_z")).await;
     assert_rejected(reply, "the provider has no credential key_z");
     let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_eq!(reply, Ok("adopted key_a as current of billing".to_owned()));
+    assert_eq!(
+        reply,
+        Ok("billing: adopted key_a as its current credential".to_owned())
+    );
     let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_rejected(reply, "in this ledger already, as one of the key billing");
+    assert_rejected(reply, "already belongs to billing in this ledger");
     let reply = run_command(&fakes, &mut engine, adopt("key_b")).await;
-    assert_eq!(reply, Ok("adopted key_b as stranded of billing".to_owned()));
+    assert_eq!(reply, Ok("billing: adopted key_b; it is revoked one overlap after the next delivery to each sink".to_owned()));
 }
 
 #[tokio::test]
@@ -341,7 +344,7 @@ async fn a_credential_adopted_during_a_rotation_is_stranded() {
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
     let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_eq!(reply, Ok("adopted key_a as stranded of billing".to_owned()));
+    assert_eq!(reply, Ok("billing: adopted key_a; it is revoked one overlap after the next delivery to each sink".to_owned()));
 }
 
 #[tokio::test]
@@ -352,7 +355,7 @@ async fn own_credential_is_adopted_only_by_a_key_with_a_self_sink() {
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
     fakes.set_usage(CredentialUsage::InUse);
     let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_rejected(reply, "only a key with the sink \"self\"");
+    assert_rejected(reply, "only a key with a `self` sink");
 }
 
 #[tokio::test]
@@ -375,7 +378,8 @@ async fn pause_warns_when_the_credential_expires_first() {
         operator: None,
     });
     let mut engine = fakes.engine(vec![adopted], OVERLAP).await;
-    let warning = "ends at 2026-11-24T11:00:00Z; billing is rotated from 2026-11-24T09:00:00Z on";
+    let warning =
+        "expires at 2026-11-24T11:00:00Z, so billing is rotated from 2026-11-24T09:00:00Z on";
     for (hours, warned) in [(5, false), (6, false), (7, true)] {
         let command = OperatorCommand::Pause {
             until: Some(time::after(at(), OVERLAP * hours)),
@@ -400,10 +404,10 @@ async fn resume_ends_a_pause() {
         operator: operator(),
     };
     let reply = run_command(&fakes, &mut engine, pause).await.unwrap();
-    assert!(reply.ends_with("before `rekeyd resume billing`"), "{reply}");
+    assert!(reply.ends_with("until `rekeyd resume billing`"), "{reply}");
     fakes.advance_clock(OVERLAP);
     let reply = run_command(&fakes, &mut engine, resume()).await;
-    assert_eq!(reply, Ok("billing is rotated by schedule again".to_owned()));
+    assert_eq!(reply, Ok("billing: resumed".to_owned()));
     let pause = engine.state(&key()).unwrap().pause.unwrap();
     assert_eq!((pause.from, pause.until), (at(), Some(fakes.now())));
     assert!(!pause.is_active(fakes.now()));
@@ -416,7 +420,7 @@ async fn an_indefinite_hold_lasts_until_released() {
     let command = hold(Some("key_1"), Some(Timestamp::MAX));
     let reply = run_command(&fakes, &mut engine, command).await.unwrap();
     assert!(
-        reply.ends_with("revoke key_1 before `rekeyd release`"),
+        reply.ends_with("holding key_1 until `rekeyd release`"),
         "{reply}"
     );
 }
@@ -430,7 +434,7 @@ async fn a_hold_until_a_past_time_is_rejected_and_changes_nothing() {
     assert!(reply.is_ok());
     for until in [fakes.now(), time::before(fakes.now(), OVERLAP)] {
         let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(until))).await;
-        assert_rejected(reply, "a time that is over");
+        assert_rejected(reply, "a time in the past");
     }
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.live[0].hold_until, Some(later));
@@ -448,23 +452,23 @@ fn advice_about_a_held_credential_suits_the_open_rotation() {
         (
             &current,
             vec![current.clone()],
-            "rotate (`rekeyd rotate billing`)",
+            "run `rekeyd rotate billing`",
         ),
         (
             &current,
             vec![current.clone(), open.clone()],
-            "a newer one is under way",
+            "wait until the newer one",
         ),
         (
             &open,
             vec![current.clone(), open.clone()],
-            "it is being delivered",
+            "wait until it is delivered",
         ),
         // A ledger in which the open one is the older one does not replace it.
         (
             &stranded,
             vec![open.clone(), stranded.clone()],
-            "rotate (`rekeyd rotate billing`)",
+            "run `rekeyd rotate billing`",
         ),
     ] {
         let state = KeyState {

@@ -32,11 +32,15 @@ impl Worker {
             return Ok(Readiness::Ready);
         }
         let problem = format!(
-            "{live} credentials of {} are alive, and max-live-credentials is {}",
-            managed.name, managed.policy.max_live_credentials
+            "{live} live credentials reach max-live-credentials = {}",
+            managed.policy.max_live_credentials
         );
         if is_requested {
-            tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
+            tracing::warn!(
+                key = %managed.name,
+                "{}: {problem}; rotating anyway, as requested",
+                managed.name
+            );
             return Ok(Readiness::Ready);
         }
         let live = self.state.live.iter();
@@ -64,8 +68,8 @@ impl Worker {
             }
         }
         let problem = format!(
-            "no rotation begun: {problem}; see `rekeyd status` for what holds them, \
-             and revoke what is not needed (`rekeyd revoke`)"
+            "{problem}; hint: `rekeyd status` shows what holds them; revoke those that nothing \
+             needs with `rekeyd revoke`"
         );
         self.record_backoff(&problem, None).await?;
         Ok(Readiness::Deferred)
@@ -100,7 +104,10 @@ impl Worker {
     async fn evict(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {
         let retired = Transition {
             revoke_after: Some(time::next_whole_second(self.now())),
-            error: Some("never delivered and never used; it makes room".to_owned()),
+            error: Some(
+                "never delivered and never used; revoked because of max-live-credentials"
+                    .to_owned(),
+            ),
             ..Transition::new(&rotation.id, LifecycleEvent::Replaced)
         };
         let changes = vec![

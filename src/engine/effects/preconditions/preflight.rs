@@ -78,7 +78,7 @@ impl Worker {
             return Ok(true);
         };
         self.preflight = Preflight::default();
-        let problem = format!("no rotation begun: sink {}: {error}", sink.name);
+        let problem = format!("sink {}: {error}", sink.name);
         self.record_backoff(&problem, None).await?;
         // The recorded problem is the reply to the request.
         self.request = None;
