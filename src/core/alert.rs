@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::condition::Condition;
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::sightings::{open_sightings, repair_time, sighting_text};
 use crate::core::health::{alertable_error, paused_repair};
@@ -113,7 +114,7 @@ impl AlertContext<'_> {
     }
 
     fn status_hint(&self) -> String {
-        format!("`rekeyd status {}` shows how it stands", self.state.key)
+        format!("hint: follow it with `rekeyd status {}`", self.state.key)
     }
 }
 
@@ -130,7 +131,7 @@ fn check_failing(
     let paused = paused_repair(state, now).filter(|_| is_configured && error.is_none());
     let outlook = match paused {
         Some(_) => "",
-        None => "it is tried again by itself, and ",
+        None => "; rekeyd keeps retrying",
     };
     let error = error.or(paused);
     let alert = Alert::for_key(key, AlertKind::Failing);
@@ -154,7 +155,7 @@ fn check_failing(
         return;
     }
     let text = format!(
-        "{key} is failing: {error}; {outlook}{}",
+        "{key} is failing: {error}{outlook}; {}",
         context.status_hint()
     );
     alerts.raise(alert, since, text);
@@ -196,7 +197,7 @@ fn check_overdue(
         None => String::new(),
     };
     let text = format!(
-        "{key} has been due since {} and is not rotated yet{why}; {}",
+        "{key} has been due since {} but is not rotated yet{why}; {}",
         time::to_text(since),
         context.status_hint()
     );
@@ -248,8 +249,8 @@ fn check_expiring(
         None => String::new(),
     };
     let text = format!(
-        "the current credential {} of {key} ends at {}, and it has no successor yet{why}; see to \
-         it before then: its consumers would be left with a dead key",
+        "the current credential {} of {key} expires at {} and has no successor yet{why}; hint: \
+         repair this before then, or its consumers lose access",
         credential.id,
         time::to_text(end)
     );
@@ -271,12 +272,12 @@ fn check_orphan(
     }
     let key = &context.state.key;
     let why = match rotation.error.as_ref().filter(|_| rotation.attempt > 0) {
-        Some(error) => format!("; revoking it fails: {error}"),
+        Some(error) => format!("; the last attempt failed: {error}"),
         None => String::new(),
     };
     let text = format!(
-        "{} of {key} is alive at the provider, and no sink ever took it; it is revoked as soon as \
-         that is possible{why}",
+        "{} of {key} is alive at the provider, but no sink ever accepted it; rekeyd revokes it as \
+         soon as possible{why}",
         credential.id
     );
     let alert = Alert::for_credential(key, AlertKind::Orphan, &credential.id);
@@ -323,8 +324,8 @@ fn check_hold(
         return;
     }
     let text = format!(
-        "{} of {key} is held by hand until {}, and the schedule revokes it then; `rekeyd hold {}` \
-         keeps it longer",
+        "{} of {key} is held until {} and is revoked then; hint: run `rekeyd hold {}` to keep it \
+         longer",
         credential.id,
         time::to_text(until),
         credential.id
@@ -350,8 +351,8 @@ fn check_doubt(
         Some(DeferralKind::MayBeInUse) => (
             AlertKind::MayBeInUse,
             format!(
-                "{id} of {key} is not revoked yet: {why}; if it is another one, revoke it: \
-                 `rekeyd revoke {id} --force`"
+                "{id} of {key} is not revoked yet: {why}; hint: if it is another one, run `rekeyd \
+                 revoke {id} --force`"
             ),
         ),
         Some(DeferralKind::OtherName) => (
@@ -374,8 +375,9 @@ fn check_doubt(
             (
                 AlertKind::MayBeInUse,
                 format!(
-                    "{id} of {key} is not revoked: rekeyd itself works with it, or with one \
-                     whose secret ends alike; see that credential-file holds the newest key"
+                    "{id} of {key} is not revoked: it is rekeyd's own admin credential, or one \
+                     whose secret has the same end; hint: check that credential-file holds the \
+                     newest key"
                 ),
             )
         }
@@ -440,30 +442,30 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         None => String::new(),
     };
     match alert.kind {
-        AlertKind::Ledger => "the ledger can be written again".to_owned(),
-        AlertKind::Credential => "the provider accepts rekeyd's own admin key again".to_owned(),
-        AlertKind::Organization => "the keys' credentials are there again".to_owned(),
-        AlertKind::Clock => "the clocks of this host and of the provider agree again".to_owned(),
-        AlertKind::Provider => "the provider answers again".to_owned(),
-        AlertKind::Reconciliation => {
-            "the ledger was compared with the provider's list again".to_owned()
-        }
-        AlertKind::Failing => format!("{key} is not failing any more{current}"),
-        AlertKind::Overdue => format!("{key} is not overdue any more{current}"),
+        AlertKind::Ledger => Condition::Ledger.resolved_text().to_owned(),
+        AlertKind::Credential => Condition::Credential.resolved_text().to_owned(),
+        AlertKind::Organization => Condition::Organization.resolved_text().to_owned(),
+        AlertKind::Clock => Condition::Clock.resolved_text().to_owned(),
+        AlertKind::Provider => Condition::Provider.resolved_text().to_owned(),
+        AlertKind::Reconciliation => Condition::Reconciliation.resolved_text().to_owned(),
+        AlertKind::Failing => format!("{key} is no longer failing{current}"),
+        AlertKind::Overdue => format!("{key} is no longer overdue{current}"),
         AlertKind::Expiring => format!("{credential} of {key} has a successor{current}"),
         AlertKind::Orphan => format!("{credential} of {key} is revoked"),
-        AlertKind::Hold => format!("{credential} of {key} is not held for its last day any more"),
+        AlertKind::Hold => {
+            format!("{credential} of {key} is no longer in the last day of its hold")
+        }
         AlertKind::MayBeInUse => {
-            format!("{credential} of {key} is revoked, or known not to be rekeyd's own")
+            format!("{credential} of {key} is revoked, or is not rekeyd's own credential")
         }
         AlertKind::OtherName => {
             format!("{credential} of {key} is revoked, or shown under its own name again")
         }
         AlertKind::HeldElsewhere | AlertKind::HeldElsewhereEnds => {
-            format!("{credential} of {key} is revoked, or no other key's file holds it any more")
+            format!("{credential} of {key} is revoked, or no other key's file holds it now")
         }
         AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {
-            format!("no sink's target holds the retired {credential} of {key} any more{current}")
+            format!("no sink holds the retired {credential} of {key} any more{current}")
         }
         AlertKind::Rotated | AlertKind::Lookalike => format!("{credential} of {key}"),
     }

@@ -29,6 +29,15 @@ impl ListenerProblem {
     /// Each of them.
     pub const ALL: [Self; 2] = [Self::ControlSocket, Self::Metrics];
 
+    /// Returns what cannot be listened on, for people.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::ControlSocket => "control socket",
+            Self::Metrics => "metrics address",
+        }
+    }
+
     /// Returns its name in the ledger and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -51,7 +51,7 @@ pub fn paused_repair(state: &KeyState, now: Timestamp) -> Option<String> {
     })?;
     let problem = drifted.error.as_deref()?;
     Some(format!(
-        "{} is to get a new key, since {problem}; that waits until {}",
+        "{} needs a new key: {problem}; rekeyd delivers it when {}",
         drifted.sink,
         pause_end(&state.key, pause)
     ))
@@ -119,7 +119,7 @@ fn other_name_error(state: &KeyState) -> Option<String> {
 fn lost_secret_error(state: &KeyState) -> Option<String> {
     let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
     let lost = state.live.iter().any(is_stranded) && state.current().is_none();
-    lost.then(|| "the secret of its credential was lost; a new one follows".to_owned())
+    lost.then(|| "the secret of its credential was lost; rotating again".to_owned())
 }
 
 #[cfg(test)]

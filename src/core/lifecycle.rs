@@ -81,7 +81,7 @@ pub enum LifecycleEvent {
 /// An event that is illegal in a phase: a bug, or a ledger that another program
 /// changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a rotation that is {} cannot take the event \"{event}\"", .from.map_or("not begun", Phase::as_str))]
+#[error("a rotation that is {} cannot process the event \"{event}\"", .from.map_or("not begun", Phase::as_str))]
 pub struct IllegalTransition {
     /// The rotation's phase; none before it starts.
     pub from: Option<Phase>,

@@ -196,7 +196,7 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
             .into_iter()
             .find(|(name, _)| trimmed.eq_ignore_ascii_case(name))
             .map(|(_, text)| text)
-            .ok_or_else(|| invalid_expression(expression, "the short name is unknown"))?
+            .ok_or_else(|| invalid_expression(expression, "unknown short name"))?
     } else {
         trimmed
     };

@@ -24,23 +24,29 @@ pub enum SecretForm {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretTextError {
     /// It has only white space.
-    #[error("is empty; put the secret into it")]
+    #[error("is empty; hint: write the secret into it")]
     Empty,
     /// It is not UTF-8.
-    #[error("is not text in UTF-8 but {found}; write it anew, with the secret alone")]
+    #[error(
+        "is {found} instead of UTF-8 text; hint: write the file again, with nothing but the \
+        secret"
+    )]
     NotText {
         /// The encoding that its first bytes suggest.
         found: &'static str,
     },
     /// It has more than one line.
-    #[error("has {lines} lines; the secret alone is allowed, in one line and without a comment")]
+    #[error(
+        "has {lines} lines; hint: write nothing but the secret, in one line and without a \
+        comment"
+    )]
     SeveralLines {
         /// The number of lines.
         lines: usize,
     },
     /// It has a character that no header can carry.
     #[error(
-        "has the character U+{code:04X} at position {position}, which is not part of a secret; \
+        "has the character U+{code:04X} at position {position}, which no secret contains; hint: \
          copy the secret again"
     )]
     ForeignCharacter {
@@ -50,16 +56,19 @@ pub enum SecretTextError {
         position: usize,
     },
     /// It begins with a quote, or with the start of a structure.
-    #[error("begins with a quote or a bracket; write the secret alone, without quotes")]
+    #[error("begins with a quote or a bracket; hint: write nothing but the secret, without quotes")]
     Quoted,
     /// It is an assignment.
-    #[error("begins with NAME=; write the secret alone, without the name")]
+    #[error("begins with NAME=; hint: write nothing but the secret, without the name")]
     Assignment,
     /// It is a redacted value.
-    #[error("has a redacted value, as lists of keys show it; write the whole secret")]
+    #[error("has a redacted secret, as lists of keys show it; hint: write the whole secret")]
     Redacted,
     /// It is something else than an admin key.
-    #[error("has {found} and not an admin key (sk-admin-…), which alone can manage keys")]
+    #[error(
+        "has {found} instead of an admin key (sk-admin-…); hint: only an admin key can manage \
+        keys"
+    )]
     OtherKind {
         /// What it is.
         found: &'static str,

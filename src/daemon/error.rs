@@ -14,7 +14,7 @@ pub enum ServiceError {
     #[error("cannot start the scheduler: {0}")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
     /// The metrics cannot be registered.
-    #[error("cannot set the metrics up: {0}")]
+    #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The ledger belongs to another user.
     #[error(transparent)]

@@ -102,14 +102,13 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
         keys = runtime.settings.keys.len(),
         ledger = %runtime.settings.ledger.display(),
         provider = %runtime.settings.provider.base_url,
-        "rekeyd {} started at {}",
+        "rekeyd {} started",
         env!("CARGO_PKG_VERSION"),
-        time::to_text(runtime.clock.now()),
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     // Without a limit and an end of its own only a signal ends the loop.
     let _signaled = run_until(&mut runtime, None, &mut inbox, |_, _| None).await?;
-    tracing::info!("stopped; what is open is settled at the next start");
+    tracing::info!("stopped; the next start continues any open work");
     runtime.close().await;
     Ok(())
 }
@@ -246,7 +245,7 @@ async fn run_until(
     if engine.active_tasks() > 0 {
         tracing::info!(
             at_work = engine.active_tasks(),
-            "finishing the steps that are running"
+            "finishing the running steps"
         );
     }
     if exit_reason == ExitReason::Signaled && inbox.stopping(DELIVERY_GRACE + STEP_GRACE) {
@@ -262,9 +261,9 @@ async fn run_until(
         engine.record_end().await;
     }
     let unanswered = match exit_reason {
-        ExitReason::Signaled => "a signal ended rekeyd before it was done",
+        ExitReason::Signaled => "a signal stopped rekeyd before it finished",
         ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => {
-            "not done before rekeyd ended"
+            "rekeyd stopped before it finished"
         }
     };
     inbox.shut_down(engine, unanswered).await;

@@ -99,7 +99,7 @@ impl Inbox {
     /// may be older than this request.
     pub(crate) fn start_reload(&mut self, reply: Option<oneshot::Sender<ControlResponse>>) {
         let Some(read_config) = &self.config_reader else {
-            tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
+            tracing::warn!("ignoring SIGHUP: only `rekeyd run` reloads its configuration");
             return;
         };
         if let Some(manager) = &mut self.service_manager {
@@ -144,9 +144,9 @@ impl Inbox {
         let file = runtime.settings.file.display();
         let is_taken = result.is_ok();
         let mut message = match result {
-            Ok(removed) if removed.is_empty() => format!("took {file}"),
+            Ok(removed) if removed.is_empty() => format!("reloaded {file}"),
             Ok(removed) => format!(
-                "took {file}; no longer configured, and rotated no more: {}",
+                "reloaded {file}; no longer rotating: {}",
                 join_few(&removed)
             ),
             Err(error) => error.to_string(),
@@ -179,13 +179,15 @@ impl Inbox {
             MonitoringPage::Readiness => {
                 match (engine.active_conditions().first(), engine.reconciled_at()) {
                     (Some(active), _) => Err(active.problem.clone()),
-                    (None, None) => Err("the provider was not asked yet".to_owned()),
+                    (None, None) => {
+                        Err("the ledger was not compared with the provider yet".to_owned())
+                    }
                     (None, Some(_)) => Ok("ok\n".to_owned()),
                 }
             }
             MonitoringPage::Metrics => match &runtime.context.metrics {
                 Some(metrics) => Ok(metrics.render(engine)),
-                None => Err("nothing is counted".to_owned()),
+                None => Err("metrics are not enabled".to_owned()),
             },
         };
         // The connection may have ended.

@@ -90,7 +90,7 @@ impl Listeners {
             match (recorded.get(&listener), problem) {
                 (former, Some(problem)) if former != Some(problem) => tracing::warn!("{problem}"),
                 (Some(_), None) => {
-                    tracing::info!("the problem of the {} has passed", listener.as_str());
+                    tracing::info!("listening on the {} again", listener.noun());
                 }
                 _ => {}
             }
@@ -110,14 +110,14 @@ impl Listeners {
                 }
                 SocketOwner::Other => {
                     let problem = format!(
-                        "the control socket {} is no longer this rekeyd's: another process has put \
-                         its own there, which is left; give each rekeyd its own socket",
+                        "another process replaced the control socket {}; hint: give each rekeyd \
+                         its own [control] socket",
                         path.display()
                     );
                     return self.set_problem(ListenerProblem::ControlSocket, Some(problem));
                 }
                 SocketOwner::Absent => tracing::warn!(
-                    "the control socket {} was removed; listening there again",
+                    "the control socket {} was removed; creating it again",
                     path.display()
                 ),
             }
@@ -130,10 +130,10 @@ impl Listeners {
             Err(error) => {
                 let former = self.control.as_ref().filter(|server| server.path() != path);
                 let instead = former.map_or_else(
-                    || "`rekeyd rotate` and its like cannot reach this rekeyd".to_owned(),
-                    |server| format!("it still listens at {}", server.path().display()),
+                    || "no command can reach this daemon".to_owned(),
+                    |server| format!("rekeyd still listens at {}", server.path().display()),
                 );
-                let problem = format!("{error}; until it can, {instead}");
+                let problem = format!("{error}; until then, {instead}");
                 self.set_problem(ListenerProblem::ControlSocket, Some(problem));
             }
         }
@@ -162,8 +162,8 @@ impl Listeners {
             Err(error) => {
                 let former = self.metrics.as_ref().map(MetricsServer::address);
                 let instead = former.map_or_else(
-                    || "going on without".to_owned(),
-                    |address| format!("still serving them at {address}"),
+                    || "running without metrics".to_owned(),
+                    |address| format!("still serving metrics at {address}"),
                 );
                 self.set_problem(
                     ListenerProblem::Metrics,

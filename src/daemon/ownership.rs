@@ -72,8 +72,8 @@ impl fmt::Display for LedgerOwnerError {
         };
         write!(
             formatter,
-            "the ledger {} belongs to {owner}; as root this would leave files that {owner} cannot \
-             write; ",
+            "the ledger {} belongs to {owner}, and running this as root would leave files that \
+             {owner} cannot write; hint: ",
             self.path.display()
         )?;
         let quote = |word: &OsStr| shell::quote(&word.to_string_lossy());
@@ -208,8 +208,8 @@ mod tests {
             (None, "user 4711", "setpriv --reuid=4711 --clear-groups --"),
         ] {
             let prefix = format!(
-                "the ledger /var/lib/rekeyd/ledger.db belongs to {owner}; as root this would \
-                 leave files that {owner} cannot write; run: "
+                "the ledger /var/lib/rekeyd/ledger.db belongs to {owner}, and running \
+                 this as root would leave files that {owner} cannot write; hint: run: "
             );
             let arguments = vec!["rekeyd".into(), "once".into(), "a b".into()];
             assert_eq!(

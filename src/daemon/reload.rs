@@ -34,7 +34,7 @@ pub enum ReloadError {
     },
     /// The configuration changes options of a running daemon that are fixed.
     #[error(
-        "{}: {} cannot change while rekeyd runs; restart it for that",
+        "{}: {} cannot change while rekeyd runs; hint: restart rekeyd to apply it",
         file.display(),
         options.join(" and ")
     )]
@@ -47,9 +47,8 @@ pub enum ReloadError {
     /// The configuration has no key, while keys are rotated: it was probably read while it
     /// was written, or was cut.
     #[error(
-        "{} has no key any more, but this rekeyd rotates {}: it may be cut or half written; put \
-         its keys back and reload; to rotate none of them on purpose, stop rekeyd, or restart it \
-         with this file",
+        "{} no longer has any key, but rekeyd rotates {}, so the file may be incomplete; hint: \
+         restore its keys and reload; to rotate none of them, restart rekeyd with this file",
         file.display(),
         join_few(keys)
     )]
@@ -109,19 +108,19 @@ impl Runtime {
                 self.engine.record_configuration_problem(None).await;
                 tracing::info!(
                     keys = self.settings.keys.len(),
-                    "took the configuration of {}",
+                    "reloaded {}",
                     self.settings.file.display()
                 );
                 if !removed.is_empty() {
                     tracing::warn!(
-                        "no longer configured, and rotated no more: {}",
+                        "no longer configured, so no longer rotated: {}",
                         join_few(removed)
                     );
                 }
             }
             Err(error) => {
                 let problem = format!(
-                    "the configuration was not taken, and the one of before goes on: {error}"
+                    "reload rejected, still running with the previous configuration: {error}"
                 );
                 tracing::error!("{problem}");
                 self.engine

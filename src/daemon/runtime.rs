@@ -91,9 +91,9 @@ pub async fn start(
     let signal_actions = signals::listen()?;
     if run_mode == RunMode::Daemon && machine::id().is_none() {
         tracing::warn!(
-            "this host has no machine id, so a copy of the ledger that another host writes is \
-             not noticed; hint: run systemd-machine-id-setup, or mount the host's /etc/machine-id \
-             into the container"
+            "this host has no machine id, so rekeyd cannot notice another host that writes a copy \
+             of the ledger; hint: run `systemd-machine-id-setup`, or mount the host's \
+             /etc/machine-id into the container"
         );
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -153,7 +153,10 @@ impl Runtime {
             .await
             .is_err()
         {
-            tracing::warn!("the ledger's disk does not answer; the next start copies its log");
+            tracing::warn!(
+                "the ledger's disk does not respond; the next start completes the last \
+                writes"
+            );
         }
         engine
     }

@@ -51,7 +51,7 @@ impl ServiceManager {
     pub(crate) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.send_lifecycle(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::debug!("the monotonic clock cannot be asked: {error}"),
+            Err(error) => tracing::debug!("cannot read the monotonic clock: {error}"),
         }
     }
 
@@ -118,7 +118,7 @@ fn send(message: &str) -> bool {
         Ok(()) => true,
         Err(error) => {
             // rekeyd works without a service manager that listens.
-            tracing::debug!("the service manager does not listen: {error}");
+            tracing::debug!("cannot notify the service manager: {error}");
             error.kind() != io::ErrorKind::WouldBlock
         }
     }

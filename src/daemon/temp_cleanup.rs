@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::duration;
 use crate::core::ids::{KeyName, SinkId};
+use crate::core::plural::counted;
 use crate::platform::run_blocking;
 use crate::sink;
 use crate::sink::SinkProblem;
@@ -125,10 +126,10 @@ async fn remove_all(files: impl Iterator<Item = SinkFile>, deadline: CleanupDead
     let all = async { while removals.join_next().await.is_some() {} };
     if tokio::time::timeout_at(deadline.0, all).await.is_err() {
         tracing::error!(
-            "whether an earlier process left a secret half written beside {} files could not be \
-             seen within {}; see whether a file system hangs",
-            removals.len(),
-            duration::to_text(CLEANUP_TIMEOUT)
+            "cannot check within {} whether an earlier process left a temporary file with a secret \
+             beside {}; hint: check whether a file system hangs",
+            duration::to_text(CLEANUP_TIMEOUT),
+            counted(removals.len(), "file")
         );
     }
 }
@@ -146,7 +147,7 @@ impl SinkFile {
         let (key, sink) = (&self.key, &self.sink.id);
         match result {
             Ok(true) => tracing::warn!(%key, %sink,
-                "removed what an earlier process left half written beside {}",
+                "removed a temporary file that an earlier process left beside {}",
                 self.target.path.display()),
             Ok(false) => {}
             Err(error) => tracing::error!(%key, %sink, "{error}"),

@@ -117,8 +117,8 @@ impl CronTicker {
 }
 
 fn log_replace_failure(error: &JobSchedulerError) {
-    tracing::warn!(%error, "the clock was set back and the scheduler cannot be set anew; \
-        looking every {} s", MAX_SLEEP.as_secs());
+    tracing::warn!(%error, "the clock was set back and the scheduler cannot be reset; checking \
+        every {} s instead", MAX_SLEEP.as_secs());
 }
 
 /// Creates the one job, whose body cannot fail and cannot block.

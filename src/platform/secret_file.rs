@@ -433,7 +433,7 @@ mod tests {
         let blank = temp_secret_file(" \n", 0o600);
         let long = temp_secret_file(&"x".repeat(70_000), 0o600);
         for (path, expected) in [
-            (blank.path(), "is empty; put the secret into it"),
+            (blank.path(), "is empty; hint: write the secret into it"),
             (Path::new("/dev/null"), "is not a regular file"),
             (long.path(), "is longer than 64 KiB, too long for a secret"),
         ] {

@@ -98,7 +98,7 @@ fn backup_is_one_whole_file() {
     );
     world.ok(&["once"]);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     world.ok(&["rotate", "billing"]);
     world.ok(&["backup", target]);
     let files = fs::read_dir(world.dir.path()).unwrap();
@@ -170,7 +170,7 @@ fn restore_refuses_what_is_no_backup_of_this_ledger() {
         assert!(!world.path("ledger.db.restoring").exists(), "{source}");
     }
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     let output = world.run(&["restore", backup.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
 }
@@ -235,7 +235,7 @@ fn ledger_that_the_daemon_found_damaged_is_not_backed_up() {
         assert_eq!(target.exists(), expected == 0);
     };
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     daemon_has("copy.db", 0);
     world.ok(&["rotate", "billing"]);
     fs::copy(&backup, world.path("ledger.db")).unwrap();

@@ -43,7 +43,7 @@ fn assert_daemon_starts_and_logs(world: &TestEnv, expected: &[&str]) {
         log.push_str(&line);
         log.push('\n');
         let is_logged = |text: &str| log.contains(text);
-        if is_logged(" started at ") && expected.iter().copied().all(is_logged) {
+        if is_logged(" started") && expected.iter().copied().all(is_logged) {
             return;
         }
     }

@@ -50,7 +50,7 @@ fn second_signal_exits_immediately() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("billing: rotating");
     daemon.signal(Signal::TERM);
-    daemon.wait_for("finishing the steps");
+    daemon.wait_for("finishing the running steps");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code(), Some(1));
 }
@@ -147,7 +147,7 @@ fn service_manager_that_does_not_read_delays_nothing() {
     world.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
     world.configure(&file_key_text("1s"));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     for _ in 0..3 {
         world.ok(&["rotate", "billing"]);
     }

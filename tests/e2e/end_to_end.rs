@@ -137,7 +137,7 @@ fn uncertain_create_is_found_revoked_and_never_repeated() {
     world.configure(&file_key_text("24h"));
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("was not rotated"));
+    assert!(text(&output.stderr).contains("not rotated"));
     let history = world.history();
     assert_eq!(history.len(), 1);
     assert_eq!(history[0]["phase"], "revoked");

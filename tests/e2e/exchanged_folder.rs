@@ -25,7 +25,7 @@ fn two_keys() -> TestEnv {
 fn link_to_another_sinks_folder_stops_its_key_alone() {
     let world = two_keys();
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     while world.history().len() < 2 {
         daemon.wait_for("is the current credential");
     }
@@ -57,7 +57,7 @@ fn link_to_another_sinks_folder_stops_its_key_alone() {
         "{found}"
     );
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     world.ok(&["rotate", "web"]);
     assert_ne!(web_content(), before);
     let before = web_content();

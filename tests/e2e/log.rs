@@ -172,7 +172,7 @@ fn each_journal_entry_has_its_fields() {
     let complaint = with("command: and [secret]");
     assert_eq!(complaint["PRIORITY"], "4");
     assert!(complaint["REKEYD_SINK"].starts_with("command (command:/"));
-    assert_eq!(with("delivering billing to ")["PRIORITY"], "7");
+    assert_eq!(with("billing: delivering to ")["PRIORITY"], "7");
     let secret = host.secret();
     for value in entries.iter().flat_map(BTreeMap::values) {
         assert!(!value.contains(&secret), "{value}");
@@ -255,9 +255,9 @@ fn reader_that_does_not_read_delays_nothing() {
         };
         let log = log.join().unwrap();
         for expected in [
-            "started at",
+            " started",
             "is the current credential",
-            "took the",
+            "reloaded",
             "stopped; ",
         ] {
             assert!(log.contains(expected), "no {expected:?} in {}", log.trim());

@@ -203,7 +203,7 @@ fn metrics_address_follows_the_configuration() {
     listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
     let answer = world.ok(&["reload"]);
     assert!(answer.contains("; but cannot serve metrics at"), "{answer}");
-    daemon.wait_for(&format!("still serving them at {first}"));
+    daemon.wait_for(&format!("still serving metrics at {first}"));
     assert_eq!(get(&first, "/healthz").0, 200);
     let status = world.run(&["status"]);
     assert_eq!(status.status.code(), Some(1));

@@ -294,11 +294,11 @@ fn two_keys_adopt_one_credential() {
     }
     let adopted = world.ok(&["adopt", "--from-sinks", "--yes"]);
     for key in ["a", "b"] {
-        let line = format!("adopted {id} as current of {key}\n");
+        let line = format!("{key}: adopted {id} as its current credential\n");
         assert!(adopted.contains(&line), "{adopted}");
     }
     let rotated = world.ok(&["rotate", "a", "--revoke-previous-now"]);
-    let kept = format!("warning: {id} stays: b uses it, too");
+    let kept = format!("warning: {id} stays live: b also uses it");
     assert!(rotated.contains(&kept), "{rotated}");
     world.ok(&["once"]);
     assert!(world.live_ids().contains(&id), "b still uses it");
@@ -306,7 +306,7 @@ fn two_keys_adopt_one_credential() {
     let of_a = |row: &&serde_json::Value| row["key"] == "a" && row["credential_id"] == id.as_str();
     let error = history.iter().find(of_a).unwrap()["error"].to_string();
     assert!(
-        error.contains("b uses it, too, and has not moved"),
+        error.contains("b also uses it and has not moved"),
         "{error}"
     );
     let refused = world.run(&["revoke", &id]);
@@ -380,7 +380,7 @@ fn own_admin_key_is_adopted_by_each_key_whose_file_holds_it() {
         }
         let adopted = world.ok(&["adopt", "--from-sinks", "--yes"]);
         for key in [first, own] {
-            let line = format!("adopted {id} as current of {key}\n");
+            let line = format!("{key}: adopted {id} as its current credential\n");
             assert!(adopted.contains(&line), "{adopted}");
         }
         world.ok(&["rotate", own, "--revoke-previous-now"]);

@@ -51,7 +51,7 @@ fn daemon_that_is_not_running_is_a_problem_and_a_timer_is_none() {
 
     for is_killed in [false, true] {
         let mut daemon = Daemon::start(&world);
-        daemon.wait_for("started at");
+        daemon.wait_for(" started");
         let (code, first) = status(&world, &[]);
         assert_eq!(code, Some(0), "{first}");
         assert!(

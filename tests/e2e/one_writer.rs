@@ -129,8 +129,8 @@ fn daemon_keeps_the_locks_of_its_ledger() {
     world.ok(&["check"]);
     world.ok(&["status"]);
     daemon.signal(Signal::HUP);
-    daemon.wait_for("took the configuration");
-    daemon.wait_for("took the configuration");
+    daemon.wait_for("reloaded");
+    daemon.wait_for("reloaded");
     assert_eq!(locks_of(daemon.id(), &ledger), expected);
     let index = world.path("ledger.db-shm");
     assert_eq!(locks_of(daemon.id(), &index), ["POSIX"]);

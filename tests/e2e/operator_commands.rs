@@ -223,7 +223,7 @@ fn ledger_of_another_host_needs_take_over() {
         stderr(&refused)
     );
     let mut daemon = Daemon::start_with_take_over(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     drop(daemon);
     world.ok(&["once"]);
 }

@@ -281,7 +281,7 @@ fn repaired_host_is_tried_at_once_by_a_reload_and_by_a_start() {
         let world = TestEnv::start(&[]);
         world.configure(&file_key_text("24h").replace("DIR/", "DIR/absent/"));
         let mut daemon = Daemon::start(&world);
-        let planned = planned_retry(&daemon.wait_for("billing was not rotated"));
+        let planned = planned_retry(&daemon.wait_for("billing: rotation failed"));
         // The log has the failure before the ledger has.
         while !text(&world.run(&["status"]).stdout).contains("failing") {
             std::thread::yield_now();

@@ -32,7 +32,7 @@ fn with_failing_program() -> TestEnv {
 fn killed() -> TestEnv {
     let world = with_failing_program();
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("billing was not delivered");
+    daemon.wait_for("billing: delivery to");
     daemon.signal(Signal::KILL);
     daemon.wait();
     world

@@ -42,7 +42,7 @@ fn admin_key_file_works_after_a_kill_in_any_phase() {
         ("own: rotating", 1),
         ("created key_", 2),
         ("verified key_", 2),
-        ("delivering own", 2),
+        ("own: delivering to", 2),
         ("own: delivered to", 2),
         ("is the current credential key=own", 2),
         ("retired key_", 2),

@@ -71,7 +71,7 @@ fn hangups_during_start_do_not_end_the_daemon() {
             std::thread::yield_now();
         }
         daemon.signal(Signal::HUP);
-        daemon.wait_for("started at");
+        daemon.wait_for(" started");
         daemon.stop();
     }
 }
@@ -109,7 +109,7 @@ fn inherited_signal_dispositions_are_reset() {
     let mut daemon = Daemon::from_command(command);
     daemon.wait_for("exited with code 3");
     daemon.signal(Signal::HUP);
-    daemon.wait_for("took the configuration");
+    daemon.wait_for("reloaded");
     daemon.stop();
 }
 
@@ -160,7 +160,7 @@ fn process_1_reaps_orphans_and_passes_signals_on() {
     });
     let process = Pid::from_raw(i32::try_from(init).unwrap()).unwrap();
     kill_process(process, Signal::HUP).unwrap();
-    daemon.wait_for("took the configuration");
+    daemon.wait_for("reloaded");
     kill_process(process, Signal::TERM).unwrap();
     assert_eq!(daemon.wait().code(), Some(0));
 }
@@ -204,7 +204,7 @@ fn no_program_outlives_an_end_by_a_signal() {
         let (last, first) = signals.split_last().unwrap();
         for signal in first {
             daemon.signal(*signal);
-            daemon.wait_for("finishing the steps");
+            daemon.wait_for("finishing the running steps");
         }
         daemon.signal(*last);
         let status = daemon.wait();

@@ -108,7 +108,7 @@ fn the_default_ledger_is_read_for_the_default_file_alone() {
         second check; said "second check"
         second status --ledger /var/lib/rekeyd/ledger.db >/dev/null; said "named status"
         "$rekeyd" --config "$dir/first.toml" run >/dev/null 2>"$dir/log" & daemon=$!
-        until grep -q "started at" "$dir/log"; do kill -0 $daemon || exit 1; done
+        until grep -q " started" "$dir/log"; do kill -0 $daemon || exit 1; done
         first status >/dev/null; said "running first status"
         second status; said "running second status"
         second rotate billing 2>&1; said "running second rotate"

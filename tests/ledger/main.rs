@@ -189,7 +189,7 @@ fn impossible_changes_and_rows_are_rejected() {
             (rotation_started(2), "another rotation of the key is open"),
             (
                 transitioned(1, LifecycleEvent::Verified),
-                "cannot take the event",
+                "cannot process the event",
             ),
         ] {
             let error = record(&ledger, &key(1), vec![change]).await.unwrap_err();

@@ -29,7 +29,7 @@ fn world(clock: &FakeClock, keys: &str) -> (TestEnv, Daemon) {
     let world = TestEnv::start_with_env(clock.environment(), &[]);
     world.configure(keys);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     (world, daemon)
 }
 

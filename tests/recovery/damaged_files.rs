@@ -241,7 +241,7 @@ fn rotating_world_with(keep: fn(&TestEnv)) -> (TestEnv, Daemon, String) {
     world.ok(&["rotate", "busy"]);
     world.ok(&["backup", world.path("backup.db").to_str().unwrap()]);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     world.ok(&["rotate", "busy"]);
     keep(&world);
     for _ in 0..3 {
@@ -614,14 +614,14 @@ fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
     daemon.wait_for("verified");
     let mut rotate = world.command(&["rotate", "billing"]);
     let rotate = rotate.stderr(Stdio::piped()).spawn().unwrap();
-    daemon.wait_for("asks to rotate");
+    daemon.wait_for("requested: rotate");
     let mut hold = world.command(&["hold", "billing"]);
     let hold = hold.stderr(Stdio::piped()).spawn().unwrap();
     daemon.wait_for("asks to hold");
     let start = Instant::now();
     shell(&world, "truncate -s 4096 ledger.db");
     for (command, expected) in [
-        (rotate, "is not rotated yet"),
+        (rotate, "not rotated yet"),
         (hold, "nothing was changed: the files"),
     ] {
         let output = command.wait_with_output().unwrap();

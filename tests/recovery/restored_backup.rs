@@ -166,7 +166,7 @@ fn any_world_with_backup(rounds: usize, stop: Stop) -> (TestEnv, Vec<Value>) {
     world.configure(&keys.concat());
     world.ok(&["once"]);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     world.ok(&["backup", world.path("backup.db").to_str().unwrap()]);
     let recorded = history(&world);
     shell(

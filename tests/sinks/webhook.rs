@@ -298,7 +298,9 @@ async fn bearer_token_is_sent() {
     hook.set_bearer_token("two\nlines");
     let error = hook.deliver().await.unwrap_err();
     assert!(
-        error.message.contains("has 2 lines; the secret alone"),
+        error
+            .message
+            .contains("has 2 lines; hint: write nothing but the secret"),
         "{error}"
     );
     let requests = WebhookRequest::all(&server);

@@ -153,7 +153,7 @@ fn failure_alerts_after_the_grace_period() {
         "{:?}",
         found.texts
     );
-    assert!(found.texts[0].ends_with("`rekeyd status k` shows how it stands"));
+    assert!(found.texts[0].ends_with("hint: follow it with `rekeyd status k`"));
     // A process that just started waits; a command that ends does not.
     let found = evaluate(&state, &[], |context| {
         context.alertable_since = Some(at("2026-11-24T02:00:00Z"));
@@ -268,7 +268,7 @@ fn expiring_credential_alerts_without_a_successor() {
     let found = evaluate(&state, &[], since);
     assert_eq!(found.alerts, ["failing", "expiring key_1"]);
     assert!(
-        found.texts[1].contains("ends at 2026-11-24T03:13:00Z"),
+        found.texts[1].contains("expires at 2026-11-24T03:13:00Z"),
         "{:?}",
         found.texts
     );
@@ -302,7 +302,7 @@ fn orphan_and_hold_alerts_name_their_credential() {
     let found = evaluate(&state, &[], |_| {});
     assert_eq!(found.alerts, ["orphan key_3", "hold key_1", "hold key_2"]);
     assert!(
-        found.texts[0].ends_with("revoking it fails: a server error"),
+        found.texts[0].ends_with("the last attempt failed: a server error"),
         "{:?}",
         found.texts
     );
@@ -375,13 +375,13 @@ fn wait_for_files_is_notified_of_again_on_its_last_day() {
 #[test]
 fn orphan_without_a_revocation_attempt_shows_no_error() {
     let mut orphan = rotation(1, Phase::Orphaned);
-    orphan.error = Some("given up".to_owned());
+    orphan.error = Some("abandoned".to_owned());
     // An operator holds it for some hours.
     orphan.hold_until = Some(at("2026-11-24T12:00:00Z"));
     let found = evaluate(&state(vec![orphan]), &[], |_| {});
     assert_eq!(found.alerts, ["orphan key_1", "hold key_1"]);
     assert!(
-        found.texts[0].ends_with("as soon as that is possible"),
+        found.texts[0].ends_with("as soon as possible"),
         "{:?}",
         found.texts
     );
@@ -396,10 +396,10 @@ fn resolved_text_names_the_current_credential() {
     let alert = Alert::for_key(&key(), AlertKind::Failing);
     let state = state(vec![rotation(1, Phase::Current)]);
     for (state, text) in [
-        (None, "k is not failing any more"),
+        (None, "k is no longer failing"),
         (
             Some(&state),
-            "k is not failing any more; its current credential is key_1",
+            "k is no longer failing; its current credential is key_1",
         ),
     ] {
         assert_eq!(resolved_text(&alert, state), text);
@@ -464,7 +464,7 @@ fn retired_credential_in_a_target_raises_an_alert_at_once_and_on_the_last_day() 
     let text = &found.texts[0];
     assert!(
         text.contains("file (file:/x) holds the retired credential key_1 again")
-            && text.contains("until 2026-11-27T03:00:00Z"),
+            && text.contains("at 2026-11-27T03:00:00Z"),
         "{text}"
     );
     let found = seen("2026-11-22T03:00:00Z", None);

@@ -55,7 +55,7 @@ fn broken_row(rotation: &Rotation) -> Option<&'static str> {
         ),
         (
             rotation.missing.is_none_or(|missing| missing.checks > 0),
-            "it is missing by no answer",
+            "it is missing without a response that says so",
         ),
     ];
     let broken = rules.into_iter().find(|(holds, _)| !holds);
@@ -71,7 +71,7 @@ fn broken_delivery(delivery: &Delivery) -> Option<&'static str> {
         ),
         (
             delivery.removed_at.is_none() || state == DeliveryState::Removed,
-            "a sink was removed and takes deliveries",
+            "a removed sink accepts deliveries",
         ),
         (
             delivery.written_at.is_none() || state == DeliveryState::Uncertain,

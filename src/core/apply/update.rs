@@ -49,7 +49,7 @@ pub enum ApplyError {
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
     /// The key has no such live rotation.
-    #[error("the key {key} has no live rotation {rotation}")]
+    #[error("key {key} has no live rotation {rotation}")]
     UnknownRotation {
         /// The key.
         key: KeyName,
@@ -57,7 +57,7 @@ pub enum ApplyError {
         rotation: RotationId,
     },
     /// The rotation has no delivery to the sink.
-    #[error("the rotation {rotation} has no delivery to {sink}")]
+    #[error("rotation {rotation} has no delivery to {sink}")]
     UnknownSink {
         /// The rotation.
         rotation: RotationId,
@@ -75,7 +75,7 @@ pub enum ApplyError {
         last: u64,
     },
     /// The rotation would break a rule of the ledger.
-    #[error("the rotation {rotation} cannot be {phase}: {problem}")]
+    #[error("rotation {rotation} cannot be {phase}: {problem}")]
     Impossible {
         /// The rotation.
         rotation: RotationId,

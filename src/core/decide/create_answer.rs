@@ -138,7 +138,7 @@ pub fn check_origin(origin: SecretOrigin) -> Result<(), AnswerProblem> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerProblem {
     /// The ledger has the credential already.
-    #[error("{id} is a credential of {key} already")]
+    #[error("{id} already belongs to {key}")]
     Recorded {
         /// The id in the answer.
         id: CredentialId,
@@ -146,7 +146,7 @@ pub enum AnswerProblem {
         key: KeyName,
     },
     /// The provider listed the credential before.
-    #[error("{id} existed before")]
+    #[error("{id} is older than this create")]
     Existed {
         /// The id in the answer.
         id: CredentialId,
@@ -160,7 +160,7 @@ pub enum AnswerProblem {
         created_at: Timestamp,
     },
     /// The credential has a name that no provider makes of the label.
-    #[error("it bears the name {:?} instead of {label}", sanitize(name))]
+    #[error("its name is {:?} instead of {label}", sanitize(name))]
     OtherName {
         /// The name in the answer.
         name: String,
@@ -169,25 +169,25 @@ pub enum AnswerProblem {
     },
     /// The secret is no bearer token: no header can carry it, or each reader would read
     /// something else.
-    #[error("its secret is no bearer token")]
+    #[error("its secret is not a valid bearer token")]
     NoToken,
     /// The secret is one as lists show it.
-    #[error("its secret is a redacted one")]
+    #[error("its secret is redacted")]
     RedactedSecret,
     /// The secret is no admin key, and a sink of the key needs one.
-    #[error("its secret is {found} and no admin key, which the sink `self` needs")]
+    #[error("its secret is {found}, but the `self` sink needs an admin key")]
     OtherKind {
         /// What it is.
         found: &'static str,
     },
     /// The secret is one that rekeyd authenticates with, or could.
-    #[error("its secret is what rekeyd itself works with")]
+    #[error("its secret is rekeyd's own")]
     OwnSecret,
     /// The secret came in an earlier answer.
-    #[error("its secret is that of an earlier credential")]
+    #[error("its secret belongs to an earlier credential")]
     EarlierSecret,
     /// The secret is in the target of a sink.
-    #[error("its secret is that of {id}, which {sink} of {key} holds")]
+    #[error("its secret belongs to {id}, which {sink} of {key} holds")]
     InTarget {
         /// The credential that it belongs to.
         id: CredentialId,
@@ -197,7 +197,7 @@ pub enum AnswerProblem {
         sink: SinkId,
     },
     /// The secret is in the file of a sink.
-    #[error("its secret is in {sink} of {key} already")]
+    #[error("{sink} of {key} already holds its secret")]
     InFile {
         /// The key.
         key: KeyName,
@@ -206,7 +206,7 @@ pub enum AnswerProblem {
     },
     /// The secret ends like that of another credential, and the provider shows the new
     /// one with another end.
-    #[error("its secret ends like that of {id} of {key}, and the provider shows another end")]
+    #[error("its secret ends like that of {id} of {key}, but the provider shows another end")]
     OtherEnd {
         /// The credential that it may belong to.
         id: CredentialId,

@@ -91,7 +91,7 @@ impl Permits {
 const KEY_REMOVED: &str = "the key was removed";
 
 /// The error of an open rotation that is given up because its key leaked.
-const LEAKED: &str = "given up, because the key may have leaked";
+const LEAKED: &str = "abandoned, because the key may have leaked";
 
 /// Decides the next step of a key. `policy` is none for a key that is not
 /// configured any more. A step that `permits` blocks sets no time to wait for: the

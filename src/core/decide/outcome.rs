@@ -236,7 +236,7 @@ pub fn interrupt(
         let pause = key_backoff_delay(attempt, policy.max_creates_per_day);
         let retry_at = plausible_retry(failed.retry_at, now);
         let error = failed.error.as_deref();
-        let error = error.unwrap_or("it had not ended when rekeyd did");
+        let error = error.unwrap_or("the delivery was still running when rekeyd stopped");
         // Nothing failed yet, so that the time since its begin has been waited.
         let is_first = failed.attempts == 0;
         let begun_at = failed.last_attempt_at.filter(|at| is_first && *at <= now);

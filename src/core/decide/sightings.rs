@@ -110,18 +110,18 @@ pub fn sighting_text(
     let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > repaired_at));
     let outlook = match pause {
         Some(pause) => format!(
-            "the target is left as it is until {}, and not from {} on, as without it",
+            "rekeyd writes it again only when {}, instead of at {}",
             pause_end(&key.key, pause),
             time::to_text(repaired_at)
         ),
-        None if repaired_at <= now => "the target is to get the newest key".to_owned(),
+        None if repaired_at <= now => "a newer key is about to be delivered there".to_owned(),
         None => format!(
-            "the target is left as it is until {}; a rotation before then replaces it as ever",
+            "rekeyd writes it again at {}, or at the next rotation",
             time::to_text(repaired_at)
         ),
     };
     Some(format!(
-        "{} holds the retired credential {id} again, seen since {}; it is not revoked, and {outlook}",
+        "{} holds the retired credential {id} again since {}, so it is not revoked; {outlook}",
         sighted.sink,
         time::to_text(sighting.since)
     ))

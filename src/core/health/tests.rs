@@ -67,7 +67,7 @@ fn state(problem: Option<&str>, live: Vec<Rotation>) -> KeyState {
     state
 }
 
-const LOST_SECRET_ERROR: &str = "the secret of its credential was lost; a new one follows";
+const LOST_SECRET_ERROR: &str = "the secret of its credential was lost; rotating again";
 
 #[test]
 fn most_urgent_error_is_reported_first() {

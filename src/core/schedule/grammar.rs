@@ -308,8 +308,8 @@ mod tests {
             ("0\u{a0}3 * * *", "it has 4 fields"),
             ("0 3 * *", "it has 4 fields"),
             ("0 0 3 * * * 2026", "it has 7 fields"),
-            ("@midnight", "the short name is unknown"),
-            ("@reboot", "the short name is unknown"),
+            ("@midnight", "unknown short name"),
+            ("@reboot", "unknown short name"),
             ("0 3 * * @weekly", "invalid weekday"),
             ("", "it has 0 fields"),
         ] {

@@ -274,7 +274,7 @@ fn invalid_expressions_are_explained() {
         ),
         (
             "@reboot",
-            "\"@reboot\" is not a valid cron expression: the short name is unknown",
+            "\"@reboot\" is not a valid cron expression: unknown short name",
         ),
         (
             "0 0 0 1 1 * 2030",

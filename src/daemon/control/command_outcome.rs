@@ -14,9 +14,9 @@ pub(super) fn receive(
     match result.try_recv() {
         Ok(outcome) => Some(outcome.map_err(|error| error.to_string())),
         Err(oneshot::error::TryRecvError::Empty) => None,
-        Err(oneshot::error::TryRecvError::Closed) => {
-            Some(Err("the engine dropped it; report this".to_owned()))
-        }
+        Err(oneshot::error::TryRecvError::Closed) => Some(Err(
+            "the engine dropped the command; hint: report this bug".to_owned(),
+        )),
     }
 }
 
@@ -25,12 +25,12 @@ pub(super) fn receive(
 pub(super) fn continuation(engine: &Engine, key: &KeyName) -> Option<String> {
     Some(match engine.pending_rotation(key)? {
         PendingRotation::At(at) => {
-            format!("rekeyd goes on by itself, next at {}", time::to_text(at))
+            format!("rekeyd retries at {}", time::to_text(at))
         }
-        PendingRotation::AfterCondition => "it is rotated when that has passed".to_owned(),
-        PendingRotation::AfterPause => "it is rotated when its pause ends".to_owned(),
+        PendingRotation::AfterCondition => "rekeyd rotates it once that is resolved".to_owned(),
+        PendingRotation::AfterPause => "rekeyd rotates it when its pause ends".to_owned(),
         PendingRotation::InAnotherProcess => {
-            "the next `rekeyd run` or `rekeyd once` goes on with it".to_owned()
+            "the next `rekeyd run` or `rekeyd once` continues with it".to_owned()
         }
     })
 }

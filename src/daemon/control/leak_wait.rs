@@ -104,7 +104,7 @@ impl LeakWait {
             if self.no_wait {
                 let key = &self.key;
                 return Some(Ok(format!(
-                    "{message}; `rekeyd status {key}` shows what becomes of it"
+                    "{message}; hint: follow it with `rekeyd status {key}`"
                 )));
             }
         }
@@ -120,7 +120,7 @@ impl LeakWait {
         if is_rotated && is_ended {
             let key = &self.key;
             let ended = if self.is_follower {
-                "what it shared is revoked"
+                "the shared credentials are revoked"
             } else {
                 "its earlier credentials are revoked"
             };
@@ -129,11 +129,11 @@ impl LeakWait {
         // A command that works by itself delivers until its time is over.
         if is_ended && engine.is_scheduling() && Instant::now() >= self.report_at {
             let problem = most_urgent_error(state);
-            let problem = problem.unwrap_or_else(|| "its sinks have not accepted it".to_owned());
+            let problem = problem.unwrap_or_else(|| "the sinks have not accepted it".to_owned());
             return Some(Err(self.unfinished_message(
                 engine,
                 &format!(
-                    "its earlier credentials are revoked, and the new one is not delivered: \
+                    "its earlier credentials are revoked, but the new one is not delivered: \
                      {problem}"
                 ),
             )));
@@ -194,7 +194,7 @@ impl LeakWait {
         if !self.has_succeeded {
             return reason.to_owned();
         }
-        let mut message = format!("{key}: not done yet: {reason}");
+        let mut message = format!("{key}: not finished yet: {reason}");
         if let Some(state) = engine.state(key) {
             let now = engine.now();
             for line in leaked(state).filter_map(|row| describe_leak(row, state, now)) {
@@ -203,7 +203,7 @@ impl LeakWait {
         }
         let continuation = continuation(engine, key);
         let continuation = continuation.unwrap_or_else(|| {
-            format!("rekeyd goes on with it; `rekeyd status {key}` shows what becomes of it")
+            format!("rekeyd continues; hint: follow it with `rekeyd status {key}`")
         });
         format!("{message}; {continuation}")
     }

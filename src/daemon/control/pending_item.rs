@@ -106,13 +106,13 @@ impl PendingItem {
         match &self.awaiting {
             WaitCondition::Rotation { .. } => {
                 let continuation = continuation(engine, key)
-                    .unwrap_or_else(|| format!("`rekeyd status {key}` shows what becomes of it"));
-                format!("{key} is not rotated yet: {problem}; {continuation}")
+                    .unwrap_or_else(|| format!("hint: follow it with `rekeyd status {key}`"));
+                format!("{key}: not rotated yet: {problem}; {continuation}")
             }
             WaitCondition::Leak(leak) => leak.unfinished_message(engine, problem),
             WaitCondition::Command { .. } => format!(
-                "{problem}; whether this was done before is not known: `rekeyd history {key}` shows \
-                 it when that has passed"
+                "{problem}; the command may have been executed before that; hint: check `rekeyd \
+                 history {key}` once that is resolved"
             ),
         }
     }
@@ -131,8 +131,8 @@ impl PendingItem {
         match &self.awaiting {
             WaitCondition::Rotation { key, .. } if engine.pending_rotation(key).is_some() => {
                 format!(
-                    "{key} is not rotated yet: {reason}; the next `rekeyd run` or `rekeyd once` \
-                     goes on with it"
+                    "{key}: not rotated yet: {reason}; the next `rekeyd run` or `rekeyd once` \
+                     continues with it"
                 )
             }
             WaitCondition::Leak(leak) => leak.unfinished_message(engine, reason),
@@ -155,17 +155,17 @@ impl PendingItem {
         match &self.awaiting {
             WaitCondition::Rotation { key, .. } if !engine.has_pending_request(key) => {
                 Some(Err(format!(
-                    "{key} was not delivered within {timeout}; `rekeyd status {key}` shows what becomes \
-                 of it"
+                    "{key}: not delivered within {timeout}; hint: follow it with `rekeyd status \
+                     {key}`"
                 )))
             }
             WaitCondition::Leak(leak) => Some(Err(
-                leak.unfinished_message(engine, &format!("not done within {timeout}"))
+                leak.unfinished_message(engine, &format!("not finished within {timeout}"))
             )),
             // It ends by the timeouts of its own requests.
             WaitCondition::Command { started, .. } if started.load(Ordering::Relaxed) => None,
             WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => {
-                Some(Err(format!("not done within {timeout}")))
+                Some(Err(format!("not finished within {timeout}")))
             }
         }
     }
@@ -195,10 +195,10 @@ fn rotation_result(
     let problem = condition.map(|active| active.problem);
     let problem = problem.or_else(|| engine.request_problem(key).map(str::to_owned));
     let problem = problem.or_else(|| state.last_error.clone());
-    let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
+    let problem = problem.unwrap_or_else(|| "the rotation did not finish".to_owned());
     Some(Err(match continuation(engine, key) {
-        Some(continuation) => format!("{key} is not rotated yet: {problem}; {continuation}"),
-        None => format!("{key} was not rotated: {problem}"),
+        Some(continuation) => format!("{key}: not rotated yet: {problem}; {continuation}"),
+        None => format!("{key}: not rotated: {problem}"),
     }))
 }
 
@@ -210,7 +210,7 @@ fn kept_warnings(engine: &Engine, state: &KeyState) -> String {
     let warnings = kept.filter_map(|row| {
         let id = &row.credential()?.id;
         let why = why_kept(engine, state, row, id);
-        Some(format!("\nwarning: {id} stays{why}"))
+        Some(format!("\nwarning: {id} stays live{why}"))
     });
     warnings.collect()
 }
@@ -224,11 +224,11 @@ fn why_kept(engine: &Engine, state: &KeyState, row: &Rotation, id: &CredentialId
     let others = engine.other_keys_of(id, key);
     let others = match others.as_slice() {
         [] => String::new(),
-        others => format!(" ({} may use it, too)", join_few(others)),
+        others => format!(" (also used by {})", join_few(others)),
     };
     if is_held {
-        format!(" until its hold is over{others}; `rekeyd release {id}` ends the hold")
+        format!(" until its hold ends{others}; hint: `rekeyd release {id}` ends it")
     } else {
-        format!(" for now{others}; `rekeyd status {key}` shows what it waits for")
+        format!(" for now{others}; hint: `rekeyd status {key}` shows what it waits for")
     }
 }

@@ -145,7 +145,7 @@ const fn is_false(value: &bool) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The body is no JSON object.
-    #[error("no JSON object: {source}")]
+    #[error("expected a JSON object: {source}")]
     NoObject {
         /// The error of the parser.
         source: serde_json::Error,
@@ -337,16 +337,20 @@ mod tests {
             ControlRequest::Reload
         );
         for (verb, body, expected) in [
-            ("rotate", "[]", "no JSON object"),
-            ("rotate", "null", "no JSON object"),
-            ("rotate", "{} {}", "no JSON object"),
-            ("rotate", "{\"all\":true,\"all\":false}", "no JSON object"),
+            ("rotate", "[]", "expected a JSON object"),
+            ("rotate", "null", "expected a JSON object"),
+            ("rotate", "{} {}", "expected a JSON object"),
+            (
+                "rotate",
+                "{\"all\":true,\"all\":false}",
+                "expected a JSON object",
+            ),
             (
                 "rotate",
                 "{\"keys\":[\"a\"],\"keys\":[\"b\"]}",
-                "no JSON object",
+                "expected a JSON object",
             ),
-            ("rotate", "\u{feff}{}", "no JSON object"),
+            ("rotate", "\u{feff}{}", "expected a JSON object"),
             ("rotate", "{\"key\":\"a\"}", "unknown field `key`"),
             ("rotate", "{\"keys\":\"a\"}", "invalid type"),
             ("rotate", "{\"keys\":null}", "invalid type"),

@@ -24,12 +24,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::settings::ConfigText;
+use crate::core::first_few::join_few;
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::ledger;
 use crate::net::http_server::{self, ConnectionLimits};
-use crate::platform::{file_access, run_blocking, users};
+use crate::platform::users::{self, describe_author, describe_user};
+use crate::platform::{file_access, run_blocking};
 
 /// The mode of the socket: its owner and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
@@ -55,20 +57,23 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlListenError {
     /// The folder of the socket does not exist.
-    #[error("cannot listen at {}: its folder does not exist", path.display())]
+    #[error("cannot listen at {}: its folder does not exist; hint: create the folder, or change \
+        [control] socket", path.display())]
     FolderNotFound {
         /// The socket.
         path: PathBuf,
     },
     /// The path is that of a file, which is not overwritten.
-    #[error("cannot listen at {}: there is a file that is no socket", path.display())]
+    #[error("cannot listen at {}: the path is a file, not a socket; hint: remove the file, or \
+        change [control] socket", path.display())]
     NoSocket {
         /// The socket.
         path: PathBuf,
     },
     /// Another process has the socket.
     #[error(
-        "cannot listen at {}: another process listens there; give each rekeyd its own socket",
+        "cannot listen at {}: another process listens there; hint: give each rekeyd its own \
+         [control] socket",
         path.display()
     )]
     InUse {
@@ -304,9 +309,8 @@ fn routes(state: Arc<ControlState>) -> Router {
 async fn not_found() -> Response {
     error_response(
         StatusCode::NOT_FOUND,
-        "there is GET /daemon, GET /configuration, GET /ledger and POST /rotate, /revoke, /hold, /release, /adopt, \
-         /adopt-from-sinks, /pause, \
-         /resume and /reload"
+        "no such route; the routes are GET /daemon, /configuration and /ledger, and POST /rotate, \
+         /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume and /reload"
             .to_owned(),
     )
 }
@@ -328,7 +332,7 @@ async fn configuration_text(
     if peer.may_read(&file) {
         return text.to_string().into_response();
     }
-    let reason = format!("you may not read {}", file.display());
+    let reason = format!("you have no permission to read {}", file.display());
     error_response(StatusCode::FORBIDDEN, reason)
 }
 
@@ -375,8 +379,9 @@ async fn handle_request(
     tracing::info!(
         by = requested_by,
         verb = request.verb(),
-        "{requested_by} asks to {}",
-        request.verb()
+        "{} requested: {}",
+        describe_author(&requested_by),
+        request_text(&request)
     );
     let (reply, response) = oneshot::channel();
     let incoming = IncomingRequest {
@@ -385,7 +390,7 @@ async fn handle_request(
         reply,
     };
     let stopping_response = || {
-        let reason = "rekeyd stops; ask again when it runs".to_owned();
+        let reason = "rekeyd is stopping; hint: repeat the command when it runs again".to_owned();
         error_response(StatusCode::SERVICE_UNAVAILABLE, reason)
     };
     if state.requests.send(incoming).is_err() {
@@ -404,12 +409,21 @@ async fn read_body(body: Body) -> Result<body::Bytes, (StatusCode, &'static str)
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err((
             StatusCode::PAYLOAD_TOO_LARGE,
-            "the request is too long or did not come whole",
+            "the request is too long or incomplete",
         )),
         Err(_) => Err((
             StatusCode::REQUEST_TIMEOUT,
-            "the request did not come whole in time",
+            "the request did not arrive in time",
         )),
+    }
+}
+
+/// Describes a request: its verb, and the keys or credentials that it names.
+fn request_text(request: &ControlRequest) -> String {
+    let verb = request.verb();
+    match request.subjects() {
+        subjects if subjects.is_empty() => verb.to_owned(),
+        subjects => format!("{verb} {}", redact::sanitize(&join_few(subjects))),
     }
 }
 
@@ -421,7 +435,7 @@ fn error_response(status: StatusCode, error: String) -> Response {
 /// anything.
 fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String> {
     let Some((user, group)) = peer.0 else {
-        return Err("the system does not say who you are".to_owned());
+        return Err("the system does not tell who you are".to_owned());
     };
     let own_uid = rustix::process::geteuid().as_raw();
     let is_admin = || {
@@ -431,8 +445,13 @@ fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String>
     if user == 0 || user == own_uid || is_admin() {
         return Ok(format!("uid {user}"));
     }
+    let own = match own_uid {
+        0 => describe_user(0),
+        own_uid => format!("{} or {}", describe_user(0), describe_user(own_uid)),
+    };
     Err(format!(
-        "user {user} may look and not change anything: ask as root or as user {own_uid}, or name a \
-         group of yours in [control] admins"
+        "{} has read-only access; hint: run the command as {own}, or have one of your groups \
+         added to [control] admins",
+        describe_user(user)
     ))
 }

@@ -47,25 +47,25 @@ impl Metrics {
     pub(crate) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let build_info = IntGaugeVec::new(
-            options("build_info", "The version that runs; always 1."),
+            options("build_info", "The version of rekeyd as a label; always 1."),
             &["version"],
         )?;
         register(&registry, build_info)?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         let rotations = IntCounterVec::new(
-            options(
-                "rotations_total",
-                "Rotations that ended, by what became of their credential.",
-            ),
+            options("rotations_total", "Finished rotations by outcome."),
             &["key", "outcome"],
         )?;
         let deliveries = IntCounterVec::new(
-            options("deliveries_total", "Deliveries that were answered, or not."),
+            options("deliveries_total", "Deliveries by outcome."),
             &["key", "sink", "outcome"],
         )?;
         let requests = IntCounterVec::new(
-            options("provider_requests_total", "What the provider was asked."),
+            options(
+                "provider_requests_total",
+                "Requests to the provider by operation and outcome.",
+            ),
             &["operation", "outcome"],
         )?;
         Ok(Self {
@@ -118,7 +118,7 @@ impl Metrics {
         self.last_reconciliation.set(to_float(reconciled_at));
         let mut page = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
-            tracing::error!("the metrics cannot be written: {error}");
+            tracing::error!("cannot render the metrics: {error}");
         }
         String::from_utf8(page).unwrap_or_default()
     }
@@ -138,21 +138,18 @@ impl KeyGauges {
             &["key"],
         )?;
         let live_credentials = IntGaugeVec::new(
-            options("live_credentials", "Credentials that are alive, by phase."),
+            options("live_credentials", "Live credentials by phase."),
             &["key", "phase"],
         )?;
         Ok(Self {
-            credential_age: of_key(
-                "credential_age_seconds",
-                "How old the current credential is.",
-            )?,
+            credential_age: of_key("credential_age_seconds", "Age of the current credential.")?,
             credential_expiry: of_key(
                 "credential_expires_timestamp_seconds",
-                "When the current credential ends by itself; none if it does not.",
+                "Expiry of the current credential; absent if it never expires.",
             )?,
             next_rotation: of_key(
                 "next_rotation_timestamp_seconds",
-                "When the key is rotated next by schedule.",
+                "Time of the next scheduled rotation.",
             )?,
             overdue: register(registry, overdue)?,
             live_credentials: register(registry, live_credentials)?,
@@ -239,7 +236,7 @@ fn rotation_outcome(transition: &Transition) -> Option<&'static str> {
 fn request_histogram() -> prometheus::Result<HistogramVec> {
     let options = HistogramOpts::new(
         "rekeyd_provider_request_duration_seconds",
-        "How long the provider took.",
+        "Duration of requests to the provider.",
     );
     HistogramVec::new(options.buckets(DURATION_BUCKETS.to_vec()), &["operation"])
 }
@@ -247,14 +244,14 @@ fn request_histogram() -> prometheus::Result<HistogramVec> {
 fn clock_offset_gauge() -> prometheus::Result<Gauge> {
     Gauge::with_opts(options(
         "clock_offset_seconds",
-        "How far the provider's clock was ahead when it was last heard.",
+        "Lead of the provider's clock at its last response.",
     ))
 }
 
 fn last_reconciliation_gauge() -> prometheus::Result<Gauge> {
     Gauge::with_opts(options(
         "last_sweep_timestamp_seconds",
-        "When every row was last compared with the provider; 0 if never.",
+        "Time of the last complete reconciliation with the provider; 0 if there was none.",
     ))
 }
 

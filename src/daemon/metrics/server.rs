@@ -132,12 +132,12 @@ async fn request_page(State(requests): PageRequestSender, page: MonitoringPage) 
     let (reply, response) = oneshot::channel();
     let unavailable = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
     if requests.send(PageRequest { page, reply }).is_err() {
-        return unavailable("rekeyd stops".to_owned()).into_response();
+        return unavailable("rekeyd is stopping".to_owned()).into_response();
     }
     match tokio::time::timeout(REPLY_TIMEOUT, response).await {
         Ok(Ok(Ok(page))) => page.into_response(),
         Ok(Ok(Err(reason))) => unavailable(reason).into_response(),
-        Ok(Err(_)) => unavailable("rekeyd stops".to_owned()).into_response(),
-        Err(_) => unavailable("the loop of rekeyd does not turn".to_owned()).into_response(),
+        Ok(Err(_)) => unavailable("rekeyd is stopping".to_owned()).into_response(),
+        Err(_) => unavailable("the main loop does not respond".to_owned()).into_response(),
     }
 }

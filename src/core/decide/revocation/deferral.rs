@@ -47,7 +47,7 @@ impl Deferral {
     #[must_use]
     pub fn message(&self) -> String {
         let hint = if self.final_warning {
-            "; see that its consumers read the new one"
+            "; hint: check that its consumers use the new one"
         } else {
             ""
         };
@@ -138,10 +138,10 @@ impl DeferReason {
 impl fmt::Display for DeferReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SelfCredential => formatter.write_str("rekeyd itself works with it"),
+            Self::SelfCredential => formatter.write_str("it is rekeyd's own admin credential"),
             Self::MayBeInUse => formatter.write_str(
-                "rekeyd may itself work with it: its secret is not known to this process, and \
-                 the provider shows no end of it that differs from that of rekeyd's own",
+                "it may be rekeyd's own admin credential: this process does not know its secret, \
+                 and the end that the provider shows does not rule it out",
             ),
             Self::RecentlyUsed {
                 last_used_at,
@@ -150,41 +150,37 @@ impl fmt::Display for DeferReason {
                 let (used, last) = (time::to_text(*last_used_at), time::to_text(*revoked_at));
                 write!(
                     formatter,
-                    "it was used at {used}; it goes at {last} at the latest"
+                    "it was used at {used}; it is revoked at {last} at the latest"
                 )
             }
             Self::UseUnreadable { revoked_at } => write!(
                 formatter,
-                "the times that the provider shows of it cannot be read, so it counts as used \
-                 now; it goes at {} at the latest",
+                "rekeyd cannot read the times that the provider shows, so it counts as in use; it \
+                 is revoked at {} at the latest",
                 time::to_text(*revoked_at)
             ),
             Self::SuccessorMissing => {
-                formatter.write_str("what replaced it is missing at the provider")
+                formatter.write_str("the provider does not show its successor")
             }
-            Self::OtherName => formatter.write_str(
-                "the provider does not show it under its recorded name, so it may be somebody \
-                 else's",
-            ),
-            Self::UsedByOtherKey => {
-                formatter.write_str("another key uses it, too, and has not moved to a newer one")
-            }
+            Self::OtherName => formatter
+                .write_str("the provider shows it under another name, so it may not be rekeyd's"),
+            Self::UsedByOtherKey => formatter.write_str("another key still uses it"),
             Self::HeldAgain { repaired_at } => write!(
                 formatter,
-                "a sink's target holds it again; the target is given the newest key from {} on, or \
-                 when a pause ends, and this one goes one overlap later",
+                "a sink holds it again; from {} on, or when the pause ends, rekeyd delivers a \
+                 newer one there and revokes this one an overlap later",
                 time::to_text(*repaired_at)
             ),
             Self::HeldElsewhere { revoked_at } => {
                 formatter.write_str("the file of another key holds it")?;
                 let at = revoked_at.map(time::to_text);
                 at.map_or(Ok(()), |at| {
-                    write!(formatter, "; it goes at {at} at the latest")
+                    write!(formatter, "; it is revoked at {at} at the latest")
                 })
             }
             Self::FileUnseen { revoked_at } => write!(
                 formatter,
-                "a file that cannot be seen may hold it; it goes at {} at the latest",
+                "a file that rekeyd cannot read may hold it; it is revoked at {} at the latest",
                 time::to_text(*revoked_at)
             ),
         }

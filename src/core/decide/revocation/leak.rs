@@ -181,17 +181,18 @@ pub fn describe_leak(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Opt
     let id = &rotation.credential.as_ref()?.id;
     let deadline = time::to_text(rotation.deadline?.at);
     Some(match leak_wait(rotation, key, now)? {
-        LeakWait::Deadline(_) => format!("{id} may have leaked; it ends at {deadline}"),
+        LeakWait::Deadline(_) => format!("{id} may have leaked and is revoked at {deadline}"),
         LeakWait::Successor => format!(
-            "{id} may have leaked and is to end at {deadline}: it waits for a new credential that \
-             is verified; to end it without one: rekeyd revoke {id} --force"
+            "{id} may have leaked and is to be revoked at {deadline}: waiting for a new \
+             credential that is verified; hint: to revoke it without one, run `rekeyd revoke {id} \
+             --force`"
         ),
         LeakWait::Obstacle(error, deferral) => {
-            let step = deferral.and_then(|kind| next_step(kind, id));
-            let step = step.map(|step| format!("; {step}")).unwrap_or_default();
-            format!("{id} may have leaked and was to end at {deadline}: {error}{step}")
+            let hint = deferral.and_then(|kind| next_step(kind, id));
+            let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+            format!("{id} may have leaked and was to be revoked at {deadline}: {error}{hint}")
         }
-        LeakWait::Request => format!("{id} may have leaked; it is being revoked"),
+        LeakWait::Request => format!("{id} may have leaked and is being revoked"),
     })
 }
 
@@ -200,14 +201,14 @@ pub fn describe_leak(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Opt
 fn next_step(kind: DeferralKind, credential: &CredentialId) -> Option<String> {
     Some(match kind {
         DeferralKind::MayBeInUse => {
-            format!("if rekeyd works with another one, end it: rekeyd revoke {credential} --force")
+            format!("if rekeyd uses another one, run `rekeyd revoke {credential} --force`")
         }
-        DeferralKind::SelfCredential => "it ends once rekeyd works with another one: put another \
-                                         admin key into its place, and run: rekeyd reload"
+        DeferralKind::SelfCredential => "put another admin key into its place, then run \
+                                         `rekeyd reload`"
             .to_owned(),
         DeferralKind::UsedByOtherKey => format!(
-            "to end it at once, and leave those consumers with a dead key: rekeyd revoke \
-             {credential} --force"
+            "to revoke it at once, which leaves those consumers with a dead key, run `rekeyd revoke \
+             {credential} --force`"
         ),
         DeferralKind::RecentlyUsed
         | DeferralKind::UseUnreadable

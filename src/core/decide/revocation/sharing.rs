@@ -51,11 +51,11 @@ pub fn describe_unmoved(candidate: &Candidate<'_>, now: Timestamp) -> String {
     let of_other = |other: &OtherHolder| {
         let key = &other.key.key;
         let Some(policy) = &other.policy else {
-            let text = format!("{key}, which is not configured, uses it, too");
+            let text = format!("{key}, which is not configured, also uses it");
             return (!is_leaked).then_some(text);
         };
         let is_waiting =
-            format!("{key} uses it, too, and has not moved to a newer one (`rekeyd rotate {key}`)");
+            format!("{key} also uses it and has not moved to a newer one (`rekeyd rotate {key}`)");
         if is_leaked {
             return is_unreplaced(candidate, other).then_some(is_waiting);
         }
@@ -64,9 +64,9 @@ pub fn describe_unmoved(candidate: &Candidate<'_>, now: Timestamp) -> String {
             DueTime::From(Some(at)) if at > now => Some(match visible_hold_end(at) {
                 Some(at) => {
                     let at = time::to_text(time::next_whole_second(at));
-                    format!("{key} uses it, too, until {at}")
+                    format!("{key} also uses it until {at}")
                 }
-                None => format!("{key} uses it, too, and holds it (`rekeyd release {key}`)"),
+                None => format!("{key} also uses it and holds it (`rekeyd release {key}`)"),
             }),
             DueTime::From(_) => None,
         }

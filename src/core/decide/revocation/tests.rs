@@ -472,11 +472,11 @@ fn final_warning_is_set_on_the_last_day_of_the_delay() {
         assert_eq!(deferral.until, time::after(now(), pause), "{remaining:?}");
         let text = deferral.message();
         assert!(
-            text.starts_with("it was used at 2026-11-24T11:50:00Z; it goes at "),
+            text.starts_with("it was used at 2026-11-24T11:50:00Z; it is revoked at "),
             "{text}"
         );
         assert_eq!(
-            text.ends_with("; see that its consumers read the new one"),
+            text.ends_with("; hint: check that its consumers use the new one"),
             warns,
             "{text}"
         );
@@ -507,10 +507,10 @@ fn deferral_messages_state_the_reason() {
     assert!(
         doubtful
             .message()
-            .starts_with("rekeyd may itself work with it: ")
+            .starts_with("it may be rekeyd's own admin credential: ")
     );
     let own = Deferral::self_credential(CredentialUsage::InUse, now());
-    assert_eq!(own.message(), "rekeyd itself works with it");
+    assert_eq!(own.message(), "it is rekeyd's own admin credential");
     assert_eq!(own.until, time::after(now(), MINUTE * 15));
     let (rotation, key) = superseded();
     let policy = policy();
@@ -522,7 +522,7 @@ fn deferral_messages_state_the_reason() {
     };
     assert_eq!(
         deferral.message(),
-        "what replaced it is missing at the provider"
+        "the provider does not show its successor"
     );
     assert_eq!(deferral.until, time::after(now(), MISSING_CHECK_INTERVAL));
 }

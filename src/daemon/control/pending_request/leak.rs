@@ -62,7 +62,7 @@ impl PendingRequest {
             match found {
                 Ok(Ok(found)) => sharing.push(found),
                 Ok(Err(error)) => return self.refuse(key.as_str(), &error.to_string()),
-                Err(_) => return self.refuse(key.as_str(), "the ledger did not answer in time"),
+                Err(_) => return self.refuse(key.as_str(), "the ledger did not respond in time"),
             }
         }
         let mut has_unnamed = false;
@@ -127,17 +127,14 @@ impl PendingRequest {
         }
         let consequences = SharingKey::describe_all(&unnamed);
         let step = if unnamed.iter().all(|one| one.is_included()) {
-            "--yes includes them"
+            "hint: add --yes to rotate them too"
         } else {
-            "--yes goes on all the same"
+            "hint: add --yes to go on anyway"
         };
         self.outcomes.push(RequestOutcome {
             about: key.to_string(),
             done: false,
-            message: format!(
-                "{key}: {}; nothing is begun; {step}",
-                consequences.join("; ")
-            ),
+            message: format!("{key}: not rotated: {}; {step}", consequences.join("; ")),
             shared_with: unnamed.iter().map(|one| one.key.to_string()).collect(),
             consequences,
         });

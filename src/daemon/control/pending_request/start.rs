@@ -38,7 +38,7 @@ impl PendingRequest {
             .ledger_problem()
             .filter(|_| !request.is_waiting_rotation())
         {
-            self.refuse(request.verb(), &format!("not done: {problem}"));
+            self.refuse(request.verb(), &format!("nothing was changed: {problem}"));
             return;
         }
         match request {
@@ -117,7 +117,7 @@ impl PendingRequest {
                 if !CredentialId::is_valid(&credential_id) {
                     self.refuse(
                         &credential_id,
-                        &format!("{credential_id:?} is no credential's id"),
+                        &format!("{credential_id:?} is not a valid credential id"),
                     );
                     return;
                 }
@@ -138,7 +138,11 @@ impl PendingRequest {
                 };
                 self.submit_for_keys(TargetKeys::All, &command, engine);
             }
-            ControlRequest::Reload => self.refuse("reload", "nothing runs here that could reload"),
+            ControlRequest::Reload => self.refuse(
+                "reload",
+                "this process cannot reload its \
+                configuration",
+            ),
         }
     }
 
@@ -179,8 +183,7 @@ impl PendingRequest {
             .as_ref()
             .is_some_and(|operator| operator.by == ROOT);
         if name.is_some() && !is_root {
-            let problem = "only root can confirm the name of a credential that the provider \
-                           shows under another name than the recorded one";
+            let problem = "only root can confirm a name that differs from the recorded one";
             self.refuse(&credential_id, problem);
             return;
         }
@@ -212,15 +215,25 @@ impl PendingRequest {
     fn parse_keys(&mut self, names: &[String], all: bool) -> Option<TargetKeys> {
         match (names, all) {
             ([], true) => return Some(TargetKeys::All),
-            ([], false) => self.refuse("keys", "name the keys, or ask for all"),
-            (_, true) => self.refuse("keys", "name the keys or ask for all, not both"),
+            ([], false) => self.refuse("keys", "expected the names of keys, or all keys"),
+            (_, true) => self.refuse(
+                "keys",
+                "expected either the names of keys or all keys, not \
+                both",
+            ),
             (names, false) => {
                 let mut keys = Vec::new();
                 for name in names {
                     match KeyName::new(name) {
                         Ok(key) if keys.contains(&key) => {}
                         Ok(key) => keys.push(key),
-                        Err(error) => self.refuse(name, &format!("{name:?} is no key: {error}")),
+                        Err(error) => self.refuse(
+                            name,
+                            &format!(
+                                "{name:?} is not a valid key \
+                            name: {error}"
+                            ),
+                        ),
                     }
                 }
                 return Some(TargetKeys::Named(keys));
@@ -237,7 +250,10 @@ impl PendingRequest {
         match time::from_text(&text) {
             Ok(at) => Some(Some(at)),
             Err(_) => {
-                let reason = format!("{text:?} is no time; one such as 2026-12-01T00:00:00Z is");
+                let reason = format!(
+                    "{text:?} is not a valid time; expected one such as \
+                    2026-12-01T00:00:00Z"
+                );
                 self.refuse("until", &reason);
                 None
             }

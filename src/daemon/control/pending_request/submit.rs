@@ -26,17 +26,20 @@ pub(super) const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
 fn acknowledgement(engine: &Engine, key: &KeyName) -> String {
     match engine.active_conditions_of(key).into_iter().next() {
         Some(active) => format!(
-            "{key}: rotation requested; it starts when this has passed, also after a restart: {}",
+            "{key}: rotation requested; it starts, also after a restart, once this is resolved: {}",
             active.problem
         ),
         None => {
-            format!("{key}: rotation requested; `rekeyd status {key}` shows what becomes of it")
+            format!("{key}: rotation requested; hint: follow it with `rekeyd status {key}`")
         }
     }
 }
 
 fn not_in_ledger(credential: &CredentialId) -> String {
-    format!("{credential} is not in this ledger; `rekeyd audit` shows what the provider has")
+    format!(
+        "{credential} is not in this ledger; hint: `rekeyd audit` lists the credentials at \
+        the provider"
+    )
 }
 
 /// The keys of a request.
@@ -73,7 +76,7 @@ impl PendingRequest {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!(
-                "the ledger did not answer within {}; see whether its disk hangs",
+                "the ledger did not respond within {}; hint: check whether its disk hangs",
                 duration::to_text(LEDGER_TIMEOUT)
             )),
         };
@@ -153,9 +156,13 @@ impl PendingRequest {
                 }
                 _ => not_in_ledger(credential),
             },
-            Ok(Err(error)) => format!("not done: {error}; try again when that has passed"),
+            Ok(Err(error)) => format!(
+                "nothing was changed: {error}; hint: try again once that is \
+                resolved"
+            ),
             Err(_) => format!(
-                "not done: the ledger did not answer within {}; see whether its disk hangs",
+                "nothing was changed: the ledger did not respond within {}; hint: check whether \
+                 its disk hangs",
                 duration::to_text(LEDGER_TIMEOUT)
             ),
         };

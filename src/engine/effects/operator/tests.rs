@@ -196,7 +196,7 @@ async fn own_credential_is_never_revoked_by_schedule() {
     fakes.run_for(&mut engine, OVERLAP * 3).await;
     assert_eq!(fakes.live_ids().len(), 2);
     assert!(
-        fakes.journal_details("revocation-deferred")[0].contains("rekeyd itself works with it")
+        fakes.journal_details("revocation-deferred")[0].contains("rekeyd's own admin credential")
     );
     fakes.set_usage(CredentialUsage::Unused);
     fakes.run_for(&mut engine, OVERLAP).await;

@@ -134,23 +134,26 @@ fn status_says_what_each_waits_for() {
     };
     let (wait, text) = waits(row(1, Phase::Current, Some(deadline(30))), Phase::Verified);
     assert_eq!(wait, LeakWait::Deadline(deadline(30).at));
-    assert!(text.ends_with("it ends at 2026-11-24T12:00:30Z"), "{text}");
+    assert!(
+        text.ends_with("is revoked at 2026-11-24T12:00:30Z"),
+        "{text}"
+    );
     for at in [-30, 30] {
         let (wait, text) = waits(row(1, Phase::Current, Some(deadline(at))), Phase::Created);
         assert_eq!(wait, LeakWait::Successor);
-        assert!(text.ends_with("rekeyd revoke key_1 --force"), "{text}");
+        assert!(text.ends_with("`rekeyd revoke key_1 --force`"), "{text}");
     }
     let (wait, _) = waits(row(1, Phase::Current, Some(deadline(0))), Phase::Verified);
     assert_eq!(wait, LeakWait::Request);
     for (kind, step) in [
-        (Some(DeferralKind::SelfCredential), "rekeyd reload"),
+        (Some(DeferralKind::SelfCredential), "`rekeyd reload`"),
         (
             Some(DeferralKind::MayBeInUse),
-            "rekeyd revoke key_1 --force",
+            "`rekeyd revoke key_1 --force`",
         ),
         (
             Some(DeferralKind::UsedByOtherKey),
-            "rekeyd revoke key_1 --force",
+            "`rekeyd revoke key_1 --force`",
         ),
         // Its error has the command.
         (Some(DeferralKind::OtherName), "why it is kept"),
