@@ -138,7 +138,7 @@ fn invalid_keys_and_schedules_are_reported() {
     let hour = "2: key.a.schedule: \"0 25 * * *\" is not a valid cron expression: invalid hour \"25\"; use 0 to 23";
     let reboot = cron(
         "2: key.a.schedule",
-        "\"@reboot\" is not a valid cron expression: the short name is unknown",
+        "\"@reboot\" is not a valid cron expression: unknown short name",
     );
     let sink = "\n[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"";
     let with = |lines: &str| format!("[key.a]\n{lines}{sink}");

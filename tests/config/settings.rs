@@ -304,7 +304,7 @@ fn host_problems_name_missing_and_exposed_files() {
     service.admin_key_variable = Some(Err(SecretTextError::SeveralLines { lines: 2 }));
     assert_eq!(
         host_problems(&nothing, &service)[0].to_string(),
-        "/etc/c.toml: provider.credential-file: $OPENAI_ADMIN_KEY has 2 lines; hint: write nothing but the secret is allowed, in one line and without a comment"
+        "/etc/c.toml: provider.credential-file: $OPENAI_ADMIN_KEY has 2 lines; hint: write nothing but the secret, in one line and without a comment"
     );
 }
 

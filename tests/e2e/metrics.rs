@@ -209,7 +209,7 @@ fn metrics_address_follows_the_configuration() {
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stdout).contains("problem: cannot serve metrics at"));
     drop(listener);
-    daemon.wait_for("the problem of the metrics-address has passed");
+    daemon.wait_for("listening on the metrics address again");
     assert_eq!(get(&second, "/healthz").0, 200);
     assert_not_listening(&first);
     world.ok(&["status"]);

@@ -292,7 +292,7 @@ fn clock_years_off_at_boot_delays_all_rotations() {
         assert_eq!(create_count(&world), 2, "{boot}");
 
         clock.reset();
-        daemon.wait_for("\"clock\" has passed");
+        daemon.wait_for("the clocks of this host and of the provider agree again");
         for _ in 0..=made_up {
             daemon.wait_for(ROTATED);
         }

@@ -242,7 +242,7 @@ fn record_control(scenario: &mut Scenario) {
             r#"{"key":"billing"}"#,
         ),
         ("a member is missing", "POST", "/revoke", ""),
-        ("expected a JSON object", "POST", "/rotate", "[1]"),
+        ("no JSON object", "POST", "/rotate", "[1]"),
         ("an unknown verb", "POST", "/launch", "{}"),
         ("an unknown path", "POST", "/a/b", ""),
         ("nothing at the top", "GET", "/", ""),
