@@ -191,14 +191,14 @@ fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential]) {
             tracing::warn!(
                 credential = %only.id,
                 "{} has the name {name}, which looks like a label of this configuration, but is \
-                 not in this ledger; leaving it alone; hint: run `rekeyd audit`",
+                 not in this ledger; rekeyd leaves it alone; hint: `rekeyd audit` shows more",
                 only.id
             );
         }
         ref all => tracing::warn!(
             count = all.len(),
             "{} credentials have names that look like labels of this configuration, but are not \
-             in this ledger: {}; leaving them alone; hint: run `rekeyd audit`",
+             in this ledger: {}; rekeyd leaves them alone; hint: `rekeyd audit` lists all",
             all.len(),
             join_few(lookalikes.map(|one| &one.id))
         ),

@@ -617,7 +617,7 @@ fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
     daemon.wait_for("requested: rotate");
     let mut hold = world.command(&["hold", "billing"]);
     let hold = hold.stderr(Stdio::piped()).spawn().unwrap();
-    daemon.wait_for("asks to hold");
+    daemon.wait_for("requested: hold");
     let start = Instant::now();
     shell(&world, "truncate -s 4096 ledger.db");
     for (command, expected) in [

@@ -269,7 +269,7 @@ fn assert_backup_counts(world: &TestEnv, recorded: &[Value], case: &str) {
     let log = text(&output.stderr);
     assert!(log.contains("of this configuration, but"), "{case}: {log}");
     let compared = log.find("of this configuration, but").unwrap();
-    let rotated = log.find("rotating ").unwrap_or(log.len());
+    let rotated = log.find(": rotating (").unwrap_or(log.len());
     assert!(compared < rotated, "{case}: {log}");
     assert!(world.keys().len() >= created, "{case}");
     assert_integrity(&world.path("ledger.db"), case);

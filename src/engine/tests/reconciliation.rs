@@ -313,7 +313,7 @@ async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configur
         .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.query_rows(kinds), ["lookalike"]);
-    assert_eq!(lines.lines_with("WARN", "leaving it alone").len(), 1);
+    assert_eq!(lines.lines_with("WARN", "rekeyd leaves it alone").len(), 1);
 }
 
 /// A restored ledger, or one that lost commits, must not repeat a sequence that sinks
