@@ -67,8 +67,8 @@ fn key_whose_file_holds_a_leaked_credential_is_named_and_rotated() {
                 &id,
                 "b.key",
                 "did not adopt",
-                "rotated, too",
-                "--yes includes",
+                "rotated too",
+                "--yes to rotate them too",
             ];
             assert_refused(&world.run(&order), &parts);
             assert_eq!(world.history().len(), 1, "nothing is begun");
@@ -77,7 +77,7 @@ fn key_whose_file_holds_a_leaked_credential_is_named_and_rotated() {
         let done = world.run(&order);
         let (message, warnings) = (text(&done.stdout), text(&done.stderr));
         assert!(done.status.success(), "{order:?}: {message} {warnings}");
-        assert!(!warnings.contains("nothing is begun"), "{warnings}");
+        assert!(!warnings.contains("a: not rotated"), "{warnings}");
         for key in ["a", "b"] {
             assert!(message.contains(&format!("{key}: rotated")), "{message}");
             assert!(works(&world, key), "{key} of {order:?}");
@@ -118,8 +118,8 @@ fn holder_of_a_leaked_credential_is_rotated_after_a_restart() {
 fn file_that_is_not_written_over_is_named() {
     for (name, named) in [
         ("beside", "beside another key"),
-        ("link", "could not look into"),
-        ("folder", "could not look into"),
+        ("link", "cannot read"),
+        ("folder", "cannot read"),
     ] {
         let (world, id, secret) = adopted_by_first();
         let path = world.path("b.key");
@@ -137,16 +137,16 @@ fn file_that_is_not_written_over_is_named() {
             "b.key",
             named,
             "rekeyd rotate b --replace",
-            "--yes goes on",
+            "--yes to go on anyway",
         ];
         let message = assert_refused(&world.run(&ORDER), &parts);
-        assert!(message.contains("nothing is begun"), "{message}");
+        assert!(message.contains("a: not rotated"), "{message}");
         assert_eq!(world.history().len(), 1);
         let done = world.run(&[&ORDER[..], &["--yes"]].concat());
         let warnings = text(&done.stderr);
         assert!(done.status.success(), "{name}: {warnings}");
         assert!(warnings.contains(named), "{warnings}");
-        assert!(!warnings.contains("nothing is begun"), "{warnings}");
+        assert!(!warnings.contains("a: not rotated"), "{warnings}");
         assert!(!world.live_ids().contains(&id));
         assert_eq!(fs::read(&path).ok(), before, "{name}");
     }
@@ -158,7 +158,7 @@ fn file_that_was_overwritten_by_hand_is_rotated() {
     let (world, id, secret) = adopted_by_first();
     world.ok(&["rotate", "b"]);
     write(&world.path("b.key"), &secret);
-    let parts = [&id, "b.key", "rotated, too"];
+    let parts = [&id, "b.key", "rotated too"];
     assert_refused(&world.run(&ORDER), &parts);
     world.ok(&[&ORDER[..], &["--yes"]].concat());
     assert!(works(&world, "b"));

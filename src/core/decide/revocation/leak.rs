@@ -189,7 +189,9 @@ pub fn describe_leak(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Opt
         ),
         LeakWait::Obstacle(error, deferral) => {
             let hint = deferral.and_then(|kind| next_step(kind, id));
-            let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+            let hint = hint
+                .map(|hint| format!("; hint: {hint}"))
+                .unwrap_or_default();
             format!("{id} may have leaked and was to be revoked at {deadline}: {error}{hint}")
         }
         LeakWait::Request => format!("{id} may have leaked and is being revoked"),
