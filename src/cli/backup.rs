@@ -22,7 +22,8 @@ impl BackupCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let path = absolute(&self.path)?;
-        if let Some(damage) = dispatch::find_ledger_damage(&settings).await {
+        let daemon = dispatch::ask_configured(&settings).await;
+        if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
             return Err(Failure::Other(format!(
                 "refusing to back up the ledger {}, since it is damaged: {damage}",
                 settings.ledger.display()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::dispatch;
 use crate::cli::failure::{Failure, ProblemFormat};
+use crate::cli::listener_check;
 use crate::cli::output;
 use crate::cli::preflight::{self, CheckLevel};
 use crate::cli::service_view;
@@ -58,7 +59,8 @@ impl CheckCommand {
             problems.push(problem);
             LedgerNotes::default()
         });
-        if let Some(damage) = dispatch::find_ledger_damage(&settings).await {
+        let daemon = dispatch::ask_configured(&settings).await;
+        if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
             let location = "ledger.path".to_owned();
             problems.push(Problem::for_host(&settings.file, location, damage));
         }
@@ -68,7 +70,7 @@ impl CheckCommand {
             CheckLevel::Local
         };
         problems.extend(preflight::check_sinks(&settings, level).await);
-        problems.extend(preflight::check_listeners(&settings));
+        problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);
         if !self.as_invoker {
             problems.extend(preflight::check_unit_paths(&settings));
         }

@@ -84,6 +84,11 @@ impl DaemonClient {
         self.info.ledger_damage.as_deref()
     }
 
+    /// Returns the address at which it serves its metrics.
+    pub(super) fn metrics(&self) -> Option<&str> {
+        self.info.metrics.as_deref()
+    }
+
     /// Returns its process id.
     pub(super) const fn process(&self) -> u32 {
         self.info.process

@@ -51,12 +51,42 @@ pub(crate) async fn send(
             let command = format!("rekeyd {}", request.verb());
             let sources = credential_sources(&settings);
             let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;
+            output::report_note(&own_work_note(&request, &settings.ledger));
             let request = without_no_wait(request);
             let mut notes = WaitNotes::start();
             let reporter = Box::new(move |waits: Vec<Wait>| notes.show(&waits, ""));
             Ok(event_loop::run_request(runtime, request, current_operator(), reporter).await?)
         }
     }
+}
+
+/// Says that no daemon does what is requested, and what therefore waits for one.
+fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
+    let work = match request {
+        ControlRequest::Rotate { no_wait: true, .. } => {
+            "rotates and waits in spite of --no-wait, and leaves the end of the overlap to the next \
+             `rekeyd run` or `rekeyd once`"
+        }
+        ControlRequest::Rotate {
+            revoke_previous_within: Some(_),
+            ..
+        } => "rotates, and waits until the earlier credentials are revoked",
+        ControlRequest::Rotate { .. } => {
+            "rotates, and leaves the end of the overlap to the next `rekeyd run` or `rekeyd once`"
+        }
+        ControlRequest::Revoke { .. }
+        | ControlRequest::Adopt { .. }
+        | ControlRequest::AdoptFromSinks { .. } => "asks the provider itself",
+        ControlRequest::Hold { .. }
+        | ControlRequest::Release { .. }
+        | ControlRequest::Pause { .. }
+        | ControlRequest::Resume { .. } => {
+            "writes the ledger itself, for the next `rekeyd run` or `rekeyd once`"
+        }
+        ControlRequest::Reload => return String::new(),
+    };
+    let ledger = ledger.display();
+    format!("no rekeyd is running on {ledger}: this command {work}")
 }
 
 /// Returns the request without `no_wait`: without a daemon no process would
@@ -110,13 +140,17 @@ pub(super) async fn find_daemon(
     Ok(daemon.filter(is_meant))
 }
 
-/// Returns the damage of the ledger of `settings` that the daemon that writes it has found.
-/// A daemon that does not answer, or may not be asked, tells nothing.
-pub(super) async fn find_ledger_damage(settings: &Settings) -> Option<String> {
+/// Returns the daemon at the control socket of `settings`, whichever ledger it writes; none
+/// if it does not answer, or may not be asked.
+pub(super) async fn ask_configured(settings: &Settings) -> Option<DaemonClient> {
     let asked = tokio::time::timeout(ANSWER_TIMEOUT, connect_configured(settings)).await;
-    let daemon = asked.ok()?.ok()??;
-    let damage = daemon.ledger_damage().map(str::to_owned);
-    damage.filter(|_| daemon.writes_ledger(&settings.ledger))
+    asked.ok()?.ok()?
+}
+
+/// Returns the damage of the ledger of `settings` that the daemon that writes it has found.
+pub(super) fn ledger_damage(daemon: Option<&DaemonClient>, settings: &Settings) -> Option<String> {
+    let daemon = daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger))?;
+    daemon.ledger_damage().map(str::to_owned)
 }
 
 /// Opens the ledger of `settings` for reading; none if there is none. Who may not read the

@@ -120,6 +120,8 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Copy { .. }
         | LedgerError::NotADatabase { .. }
         | LedgerError::NotFound { .. }
+        | LedgerError::Gone { .. }
+        | LedgerError::FolderMissing { .. }
         | LedgerError::Open { .. }
         | LedgerError::ForeignLog { .. }
         | LedgerError::Damaged { .. }

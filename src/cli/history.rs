@@ -1,8 +1,6 @@
 //! `rekeyd history`: past rotations, with the columns of the view `history`.
 
 use std::io::{Error, ErrorKind, Write};
-#[cfg(feature = "demo")]
-use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serializer as _;
@@ -63,31 +61,18 @@ impl HistoryCommand {
         self.print(&reader)
     }
 
-    /// Prints the newest rotations as a table at the end of the demo.
-    #[cfg(feature = "demo")]
-    pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
-        let reader = LedgerReader::open(ledger)?;
-        let snapshot = reader.snapshot()?;
-        let mut history = snapshot.history(&HistoryFilter {
-            limit: Some(50),
-            ..HistoryFilter::default()
-        })?;
-        let screen = Screen::of_output(false);
-        output::print_stream(|out| write_table(&mut history, screen, out))
-    }
-
-    /// Prints the latest rotations of a key as a table.
+    /// Prints the latest `limit` rotations, of one key or of all, as a table.
     pub(crate) fn print_latest(
         reader: &LedgerReader,
-        key: &str,
+        key: Option<&str>,
         limit: u32,
         screen: Screen,
     ) -> Result<(), Failure> {
         let snapshot = reader.snapshot()?;
         let mut history = snapshot.history(&HistoryFilter {
-            key: Some(key.to_owned()),
+            key: key.map(str::to_owned),
             limit: Some(limit),
-            ..HistoryFilter::default()
+            since: None,
         })?;
         if history.rows()?.next().is_none() {
             return output::print(b"none\n");

@@ -14,6 +14,7 @@ mod failure;
 #[cfg(test)]
 mod golden;
 mod history;
+mod listener_check;
 pub mod logging;
 mod notes;
 mod once;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::failure::Failure;
+use crate::cli::wait_notes::WaitNotes;
 use crate::core::duration;
 use crate::core::health::most_urgent_error;
+use crate::daemon::control::protocol::Wait;
 use crate::daemon::event_loop::{self, ExitReason};
 use crate::daemon::runtime;
 use crate::engine::{Engine, RunMode};
@@ -22,7 +24,13 @@ impl OnceCommand {
         let settings = options.load_settings()?;
         let sources = credential_sources(&settings);
         let runtime = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
-        let (engine, exit_reason) = event_loop::run_once(runtime, self.limit).await?;
+        let mut notes = WaitNotes::start();
+        let log_waits = Box::new(move |waits: Vec<Wait>| {
+            if let Some(text) = notes.next(&waits, "") {
+                tracing::info!("{text}");
+            }
+        });
+        let (engine, exit_reason) = event_loop::run_once(runtime, self.limit, log_waits).await?;
         let is_complete = self.check_completed(exit_reason, &engine);
         let mut is_successful = is_complete;
         for (key, state) in event_loop::failing_keys(&engine) {

@@ -2,7 +2,6 @@
 //! and retries. Without its ledger it does not start.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::daemon::runtime;
-use crate::ledger::{self, LedgerNotes, WriterLock};
+use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
 use crate::sink::Sink;
@@ -89,31 +88,6 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
         problem.kind = ProblemKind::Configuration;
     }
     Err(problem)
-}
-
-/// Checks the places at which a daemon listens: the folder of its control socket, and while
-/// none runs, the address of its metrics.
-pub(crate) fn check_listeners(settings: &Settings) -> Vec<Problem> {
-    let problem = |location: &str, message: String| {
-        Problem::for_host(&settings.file, location.to_owned(), message)
-    };
-    let mut problems = Vec::new();
-    let folder = settings.control.socket.as_deref().and_then(Path::parent);
-    // Service managers make folders below /run at the start of a service.
-    if let Some(folder) = folder.filter(|folder| !folder.starts_with("/run"))
-        && let Ok(false) = folder.try_exists()
-    {
-        let message = format!("the folder {} does not exist; make it", folder.display());
-        problems.push(problem("control.socket", message));
-    }
-    if let Some(address) = settings.metrics
-        && WriterLock::holder(&settings.ledger).is_none()
-        && let Err(error) = TcpListener::bind(address)
-    {
-        let message = format!("cannot listen on {address} for metrics: {error}");
-        problems.push(problem("metrics.listen", message));
-    }
-    problems
 }
 
 /// Lists the folders of sinks' files in which others than their owners can write.

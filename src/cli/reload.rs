@@ -11,7 +11,9 @@ use crate::cli::dispatch::find_daemon_to_reload;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config;
+use crate::config::settings::Settings;
 use crate::daemon::control::protocol::ControlRequest;
+use crate::ledger::WriterLock;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReloadCommand {}
@@ -29,7 +31,7 @@ impl ReloadCommand {
             }
         };
         let Some(daemon) = find_daemon_to_reload(&settings).await? else {
-            return send_sighup();
+            return send_sighup(&settings);
         };
         let response = daemon.send(&ControlRequest::Reload).await?;
         for outcome in response.outcomes {
@@ -53,15 +55,20 @@ async fn request_reload_of_invalid_config(options: &GlobalOptions) {
 }
 
 /// Sends the signal. There is no response; the daemon logs the outcome.
-fn send_sighup() -> Result<(), Failure> {
+fn send_sighup(settings: &Settings) -> Result<(), Failure> {
     let process = std::env::var("MAINPID").ok();
     let process = process.and_then(|process| parse_process(&process));
     let Some(process) = process else {
-        return Err(Failure::Other(
-            "no rekeyd is running at the control socket of this configuration; hint: without a \
-             control socket, run `systemctl reload rekeyd` or send SIGHUP to rekeyd"
+        let ledger = settings.ledger.display();
+        return Err(Failure::Other(match WriterLock::holder(&settings.ledger) {
+            None => format!(
+                "no rekeyd is running with the ledger {ledger}, so there is nothing to reload; the \
+                 next `rekeyd run` or `rekeyd once` reads the configuration"
+            ),
+            Some(_) => "no rekeyd answers at the control socket of this configuration; hint: run \
+                        `systemctl reload rekeyd` or send SIGHUP to rekeyd"
                 .to_owned(),
-        ));
+        }));
     };
     kill_process(process, Signal::HUP).map_err(|error| {
         let process = process.as_raw_nonzero();

@@ -60,7 +60,7 @@ impl ShowCommand {
             output::print(format!("{}{text}", report.head(&screen, now)).as_bytes())?;
             if let Some(ledger) = &report.ledger {
                 output::print(b"\nlatest rotations\n")?;
-                HistoryCommand::print_latest(ledger, &self.key, ROTATIONS, screen)?;
+                HistoryCommand::print_latest(ledger, Some(&self.key), ROTATIONS, screen)?;
             }
         }
         if report.has_problem() {

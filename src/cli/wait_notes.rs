@@ -1,5 +1,5 @@
-//! What a command waits for, on standard error: a person at the terminal, or a script's
-//! log, must not see a command that hangs without a word.
+//! What a command waits for, on standard error or in the log: a person at the terminal, or a
+//! script's log, must not see a command that hangs without a word.
 
 use std::time::{Duration, Instant};
 
@@ -30,20 +30,27 @@ impl WaitNotes {
         }
     }
 
-    /// Shows what the command waits for, if it has waited long enough and that has changed
-    /// for a while. Without any wait, `otherwise` is shown unless it is empty.
+    /// Shows on standard error what [`WaitNotes::next`] returns.
     pub(super) fn show(&mut self, waits: &[Wait], otherwise: &str) {
+        if let Some(text) = self.next(waits, otherwise) {
+            output::report_note(&text);
+        }
+    }
+
+    /// Returns what the command waits for, if it has waited long enough and that has changed
+    /// for a while. Without any wait, that is `otherwise`, unless it is empty.
+    pub(super) fn next(&mut self, waits: &[Wait], otherwise: &str) -> Option<String> {
         if self.started_at.elapsed() < PATIENCE {
-            return;
+            return None;
         }
         let text = describe(waits, otherwise);
         let is_known =
             |(at, shown): &(Instant, String)| *shown == text || at.elapsed() < REPEAT_AFTER;
         if text.is_empty() || self.shown.as_ref().is_some_and(is_known) {
-            return;
+            return None;
         }
-        output::report_note(&text);
-        self.shown = Some((Instant::now(), text));
+        self.shown = Some((Instant::now(), text.clone()));
+        Some(text)
     }
 }
 

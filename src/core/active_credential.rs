@@ -38,6 +38,8 @@ struct KnownSecrets {
     own: SecretDigests,
     /// Whether the provider showed an end that was not that of the secret.
     are_ends_unreliable: bool,
+    /// How often the credentials changed that rekeyd works or worked with.
+    version: u64,
 }
 
 impl KnownSecrets {
@@ -269,7 +271,16 @@ impl ActiveCredential {
     /// Sets the credential in use.
     pub fn set(&self, secret: Secret) {
         self.record_own(&secret);
-        self.write().in_use = Some(secret);
+        let mut inner = self.write();
+        inner.version += 1;
+        inner.in_use = Some(secret);
+    }
+
+    /// Returns a number that changes whenever rekeyd works with another credential, or
+    /// would no longer fall back to the previous one.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.read().version
     }
 
     /// Replaces the credential in use, whose id is `replaced`, and keeps it as the
@@ -277,6 +288,7 @@ impl ActiveCredential {
     pub fn switch_to(&self, secret: Secret, replaced: Option<CredentialId>) {
         self.record_own(&secret);
         let mut pair = self.write();
+        pair.version += 1;
         let used = pair.in_use.take().filter(|used| !used.same_as(&secret));
         if let Some(used) = used {
             pair.previous = Some(PreviousCredential {
@@ -293,6 +305,7 @@ impl ActiveCredential {
         let previous = pair.previous.as_ref();
         if previous.is_some_and(|previous| previous.id.as_ref() == Some(revoked)) {
             pair.previous = None;
+            pair.version += 1;
         }
     }
 

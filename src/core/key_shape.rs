@@ -15,18 +15,39 @@ const MIN_PREFIXED_LEN: usize = 16;
 /// a file holds.
 const MIN_BARE_LEN: usize = 24;
 
-/// The size below which a file holds no key, whatever it is.
-pub const MIN_KEY_BYTES: usize = PREFIX.len() + MIN_PREFIXED_LEN;
+/// The shortest text behind the prefix that is taken for a secret, if it is all that a
+/// file holds: one that was cut short is no reason to overwrite it unseen.
+const MIN_LONE_PREFIXED_LEN: usize = 6;
+
+/// The shortest unbroken run of letters and digits that is taken for a secret, if it is all
+/// that a file holds.
+const MIN_LONE_RUN_LEN: usize = 16;
+
+/// The prefixes of other vendors' secrets.
+const OTHER_PREFIXES: [&str; 14] = [
+    "AKIA", "ASIA", "AIza", "ghp_", "gho_", "ghs_", "github_", "glpat-", "xoxb-", "xoxp-", "hf_",
+    "sess-", "sk_live_", "whsec_",
+];
+
+/// The shortest word with such a prefix that is taken for a secret.
+const MIN_OTHER_LEN: usize = 16;
+
+/// The shortest word with the provider's prefix that is taken for a secret anywhere.
+const MIN_KEY_LEN: usize = PREFIX.len() + MIN_PREFIXED_LEN;
+
+/// The size below which a file holds no whole key, whatever it is.
+pub const MIN_KEY_BYTES: usize = MIN_LONE_RUN_LEN;
 
 /// The shortest base64 of the shortest key.
-const MIN_ENCODED_LEN: usize = MIN_KEY_BYTES * 4 / 3;
+const MIN_ENCODED_LEN: usize = MIN_KEY_LEN * 4 / 3;
 
 /// How often a text may have been percent-encoded.
 const MAX_PERCENT_ROUNDS: usize = 3;
 
 /// Returns every text that looks like a key, in order: words with the prefix of a secret,
-/// also percent-encoded, and in base64 as in a Kubernetes manifest. Without any, the single long word of
-/// letters and digits that is the whole content, or each value that looks random.
+/// also percent-encoded, and in base64 as in a Kubernetes manifest. Without any, the single
+/// word that is the whole content, if it looks random or begins as a secret does; or else
+/// each secret of another vendor; or else each value that looks random.
 #[must_use]
 pub fn find_keys(content: &str) -> Vec<String> {
     let decoded = decode_percent(content);
@@ -41,6 +62,10 @@ pub fn find_keys(content: &str) -> Vec<String> {
     }
     if found.is_empty() {
         found.extend(bare_key(content).map(str::to_owned));
+    }
+    if found.is_empty() {
+        let words = content.split(|character| !is_key_character(character));
+        found.extend(words.filter(is_of_other_vendor).map(str::to_owned));
     }
     if found.is_empty() {
         let values = content.lines().filter_map(assigned_value);
@@ -68,7 +93,7 @@ fn add_prefixed(content: &str, found: &mut Vec<String>) {
         let starts = word.match_indices(PREFIX).map(|(at, _)| at);
         let mut starts = starts.filter(|at| !word[..*at].ends_with(char::is_alphanumeric));
         let key = starts.next().map(|at| &word[at..]);
-        let key = key.filter(|key| key.len() >= MIN_KEY_BYTES);
+        let key = key.filter(|key| key.len() >= MIN_KEY_LEN);
         found.extend(
             key.filter(|key| !found.iter().any(|found| found == key))
                 .map(str::to_owned),
@@ -126,8 +151,15 @@ fn bare_key(content: &str) -> Option<&str> {
     let is_key = |word: &&str| {
         let has = |is: fn(&u8) -> bool| word.bytes().any(|byte| is(&byte));
         let is_random = has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
-        let is_word = word.chars().all(is_key_character) && is_random;
-        word.len() >= MIN_BARE_LEN && (is_word || looks_random(word))
+        let is_word = word.chars().all(is_key_character);
+        let is_run = word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_prefixed = word
+            .strip_prefix(PREFIX)
+            .is_some_and(|rest| rest.len() >= MIN_LONE_PREFIXED_LEN);
+        (is_word && is_prefixed)
+            || (is_run && is_random && word.len() >= MIN_LONE_RUN_LEN)
+            || (is_word && is_random && word.len() >= MIN_BARE_LEN)
+            || looks_random(word)
     };
     let words = [Some(unquote(content)), assigned_value(content)];
     words.into_iter().flatten().find(is_key)
@@ -148,6 +180,14 @@ fn assigned_value(line: &str) -> Option<&str> {
 
 fn unquote(text: &str) -> &str {
     text.trim().trim_matches(['"', '\'', ' '])
+}
+
+/// Returns whether a word is a secret of another vendor than the provider.
+fn is_of_other_vendor(word: &&str) -> bool {
+    let mut prefixes = OTHER_PREFIXES.iter();
+    word.len() >= MIN_OTHER_LEN
+        && word.bytes().any(|byte| byte.is_ascii_digit())
+        && prefixes.any(|prefix| word.starts_with(prefix))
 }
 
 /// Returns whether a value has the form of a random secret, which may be in base64:
@@ -255,6 +295,45 @@ mod tests {
             }
         }
         for content in ["%", "%2", "%é", "100%", "a%2Db", "sk%2Dshort", "%E2%82%AC"] {
+            assert_eq!(find_keys(content), [""; 0], "{content:?}");
+        }
+    }
+
+    /// What is all that a file holds is not overwritten unseen because it is short.
+    #[test]
+    fn a_lone_short_word_that_may_be_a_key_is_one() {
+        for key in [
+            "sk-admin-",
+            "sk-admin-short",
+            "sk-root01",
+            "AKIAIOSFODNN7EXAMPLE",
+            "0123456789abcdef",
+            "xoxb-123456789012-abc",
+            "hf_abcdefghij0123456",
+        ] {
+            for content in [
+                key.to_owned(),
+                format!("\u{feff}{key}\r\n"),
+                format!("TOKEN={key}\n"),
+                format!("export TOKEN='{key}'\n"),
+                format!("token: \"{key}\"\n"),
+            ] {
+                assert_eq!(find_keys(&content), [key], "{content:?}");
+            }
+        }
+        for key in ["AKIAIOSFODNN7EXAMPLE", "glpat-0123456789abcdefghij"] {
+            let content = format!("# made by hand\nREGION=eu\nTOKEN={key}\nDEBUG=1\n");
+            assert_eq!(find_keys(&content), [key], "{content:?}");
+        }
+        for content in [
+            "hunter2hunter2",
+            "placeholder-2026-01",
+            "sk-a",
+            "a note about sk-admin- keys",
+            "xoxb-is-a-prefix-of-tokens",
+            "githubber_2026",
+            "release = 2026.11.30-rc1",
+        ] {
             assert_eq!(find_keys(content), [""; 0], "{content:?}");
         }
     }

@@ -41,3 +41,4 @@ pub mod shell;
 pub mod state;
 pub mod subscriptions;
 pub mod time;
+pub mod variable_name;

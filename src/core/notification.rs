@@ -100,6 +100,10 @@ pub enum AlertKind {
     Provider,
     /// The ledger cannot be compared with the provider's list.
     Reconciliation,
+    /// The daemon cannot listen at its control socket.
+    ControlSocket,
+    /// The daemon cannot serve its metrics.
+    MetricsAddress,
     /// A step of a key fails again and again.
     Failing,
     /// A key has been due for too long.
@@ -130,13 +134,15 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
         Self::Clock,
         Self::Provider,
         Self::Reconciliation,
+        Self::ControlSocket,
+        Self::MetricsAddress,
         Self::Failing,
         Self::Overdue,
         Self::Expiring,
@@ -162,6 +168,8 @@ impl AlertKind {
             Self::Clock => "clock",
             Self::Provider => "provider",
             Self::Reconciliation => "reconciliation",
+            Self::ControlSocket => "control-socket",
+            Self::MetricsAddress => "metrics-address",
             Self::Failing => "failing",
             Self::Overdue => "overdue",
             Self::Expiring => "expiring",
@@ -193,6 +201,8 @@ impl AlertKind {
             | Self::Organization
             | Self::Provider
             | Self::Reconciliation
+            | Self::ControlSocket
+            | Self::MetricsAddress
             | Self::Failing
             | Self::MayBeInUse
             | Self::OtherName
@@ -210,6 +220,13 @@ impl AlertKind {
         }
     }
 
+    /// Returns whether the alert is about a place at which the daemon listens, and not about
+    /// rotations.
+    #[must_use]
+    pub const fn is_about_listener(self) -> bool {
+        matches!(self, Self::ControlSocket | Self::MetricsAddress)
+    }
+
     /// Returns whether the alert reports an event, and not a state that lasts until
     /// it is resolved.
     #[must_use]
@@ -222,6 +239,8 @@ impl AlertKind {
             | Self::Clock
             | Self::Provider
             | Self::Reconciliation
+            | Self::ControlSocket
+            | Self::MetricsAddress
             | Self::Failing
             | Self::Overdue
             | Self::Expiring

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// The endings of the files that SQLite and rekeyd find beside a ledger by their names.
-pub const LEDGER_FILE_ENDINGS: [&str; 7] = [
+pub const LEDGER_FILE_ENDINGS: [&str; 8] = [
     "-wal",
     "-shm",
     "-journal",
@@ -12,6 +12,7 @@ pub const LEDGER_FILE_ENDINGS: [&str; 7] = [
     ".checkpoint",
     ".restoring",
     ".room",
+    ".room-check",
 ];
 
 /// Whether an error of a sync says that a folder's file system has none for

@@ -5,6 +5,7 @@
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
+use super::variable_name::is_variable_name;
 
 /// The byte order mark that some editors put before a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -180,12 +181,7 @@ fn is_assignment(text: &str) -> bool {
     let Some((name, value)) = text.split_once('=') else {
         return false;
     };
-    let name = name.trim_end();
-    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    is_name && !value.trim_start_matches('=').is_empty()
+    is_variable_name(name.trim_end()) && !value.trim_start_matches('=').is_empty()
 }
 
 /// Returns what a text is if it is certainly something else than an admin key.

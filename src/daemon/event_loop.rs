@@ -144,18 +144,19 @@ pub async fn run_for(
 }
 
 /// Works until nothing is due and no rotation is open, or nothing can be done before a
-/// person has ended a condition, for `limit` at most. Abandons a rotation that is still
-/// open then.
+/// person has ended a condition, for `limit` at most. Shows `wait_reporter` each second what
+/// it waits for. Abandons a rotation that is still open at the end.
 ///
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_once(
     mut runtime: Runtime,
     limit: Duration,
+    wait_reporter: Box<dyn FnMut(Vec<Wait>)>,
 ) -> Result<(Engine, ExitReason), ServiceError> {
     let mut end = OnceEnd::default();
     let end_reason = |engine: &Engine, _: &Inbox| end.reason(engine);
-    let mut inbox = Inbox::default();
+    let mut inbox = Inbox::for_once(wait_reporter);
     let exit_reason = run_until(&mut runtime, Some(limit), &mut inbox, end_reason).await?;
     abandon_open_rotations(&mut runtime, &undelivered_reason(exit_reason, limit)).await?;
     runtime.engine.notify_before_exit().await;

@@ -40,8 +40,10 @@ pub(crate) struct Inbox {
     listeners: Option<Listeners>,
     /// Set in a daemon alone.
     service_manager: Option<ServiceManager>,
-    /// Shows the person at a command's terminal what the command waits for.
+    /// Shows what a command waits for, or `rekeyd once`.
     wait_reporter: Option<WaitReporter>,
+    /// Whether that is what the engine waits for, and not what callers wait for.
+    reports_engine: bool,
 }
 
 /// Shows what callers wait for.
@@ -75,6 +77,15 @@ impl Inbox {
         Self {
             wait_reporter: Some(wait_reporter),
             ..Self::default()
+        }
+    }
+
+    /// Returns the inbox of a process that has no caller and ends when nothing is due, which
+    /// shows `wait_reporter` what it waits for.
+    pub(crate) fn for_once(wait_reporter: WaitReporter) -> Self {
+        Self {
+            reports_engine: true,
+            ..Self::for_command(wait_reporter)
         }
     }
 
@@ -236,7 +247,11 @@ impl Inbox {
             let damage = engine.ledger_damage();
             listeners.show_progress(problem, damage, self.tracker.waits(engine));
         } else if let Some(report) = &mut self.wait_reporter {
-            report(self.tracker.waits(engine));
+            report(if self.reports_engine {
+                engine_waits(engine)
+            } else {
+                self.tracker.waits(engine)
+            });
         }
     }
 
@@ -251,6 +266,17 @@ impl Inbox {
             listeners.shut_down(engine).await;
         }
     }
+}
+
+/// Returns what the engine waits for.
+fn engine_waits(engine: &Engine) -> Vec<Wait> {
+    let waits = engine.awaited_by_all().into_iter();
+    let about = |key: Option<&KeyName>| key.map_or("rekeyd once", |key| key.as_str()).to_owned();
+    let waits = waits.map(|(key, awaits)| Wait {
+        about: about(key),
+        awaits,
+    });
+    waits.collect()
 }
 
 /// Describes the state of the engine in one line.
@@ -307,6 +333,7 @@ fn control_config(runtime: &Runtime) -> ControlConfig {
             },
             problem: None,
             ledger_damage: None,
+            metrics: None,
             waits: Vec::new(),
         },
         text: settings.text.clone(),

@@ -1,7 +1,7 @@
 //! The places at which a daemon listens: its control socket and its metrics.
 //!
 //! Keys rotate without them, so a place that cannot be taken ends nothing: it is tried again
-//! each second, and `rekeyd status` shows it meanwhile. A reload leaves a server at its
+//! each second, `rekeyd status` shows it meanwhile, and people are notified if it lasts. A reload leaves a server at its
 //! former place until the new place is taken.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use crate::core::condition::ListenerProblem;
 use crate::daemon::control::protocol::Wait;
-use crate::daemon::control::server::{ControlConfig, ControlServer, SocketOwner};
+use crate::daemon::control::server::{ControlConfig, ControlServer, DaemonProgress};
+use crate::daemon::control::socket_file::SocketOwner;
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequest};
 use crate::daemon::runtime::Runtime;
@@ -73,20 +74,18 @@ impl Listeners {
         self.listen_metrics(runtime).await;
         self.checked_at = Some(Instant::now());
         if self.recorded.as_ref() != Some(&self.problems) {
-            self.record(&runtime.engine).await;
+            self.record(&mut runtime.engine).await;
         }
     }
 
     /// Records the problems, and then logs each change, so that a reader of the log finds
     /// it in the ledger.
-    async fn record(&mut self, engine: &Engine) {
+    async fn record(&mut self, engine: &mut Engine) {
         let recorded = self.recorded.replace(self.problems.clone());
         let recorded = recorded.unwrap_or_default();
+        engine.set_listener_problems(self.problems.clone()).await;
         for listener in ListenerProblem::ALL {
             let problem = self.problems.get(&listener);
-            engine
-                .record_listener_problem(listener, problem.cloned())
-                .await;
             match (recorded.get(&listener), problem) {
                 (former, Some(problem)) if former != Some(problem) => tracing::warn!("{problem}"),
                 (Some(_), None) => {
@@ -230,14 +229,20 @@ impl Listeners {
     ) {
         if let Some(server) = &self.control {
             let problem = problem.or_else(|| self.problems().next().map(str::to_owned));
-            server.set_progress(problem, ledger_damage, waits);
+            let metrics = self.metrics.as_ref().map(MetricsServer::address);
+            server.set_progress(DaemonProgress {
+                problem,
+                ledger_damage,
+                metrics: metrics.map(|address| address.to_string()),
+                waits,
+            });
         }
     }
 
     /// Stops, and clears what the ledger has of the problems.
     pub(crate) async fn shut_down(&mut self, engine: &Engine) {
         for listener in std::mem::take(&mut self.problems).into_keys() {
-            engine.record_listener_problem(listener, None).await;
+            engine.forget_listener_problem(listener).await;
         }
         if let Some(server) = self.control.take() {
             server.shut_down().await;

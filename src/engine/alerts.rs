@@ -66,6 +66,9 @@ impl Engine {
         let active = self.services.conditions.active();
         let (entropy, now) = (self.services.entropy.as_ref(), self.services.clock.now());
         self.alert_tracker.update_conditions(&active, entropy, now);
+        if let Some(problems) = &self.listener_problems {
+            self.alert_tracker.update_listeners(problems, entropy, now);
+        }
         self.record_notifications();
     }
 

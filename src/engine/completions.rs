@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 
 use crate::core::condition::Condition;
+use crate::core::decide::revocation::RecheckCause;
 use crate::core::health::alertable_error;
 use crate::core::scope::Scope;
 use crate::engine::presence::CredentialPresence;
@@ -93,6 +94,9 @@ impl Engine {
                 entry.interrupt_delivery();
             }
         }
+        if worker.moved_targets {
+            self.rechecks.add(RecheckCause::Targets);
+        }
         if worker.needs_follow_up {
             self.maintenance
                 .schedule_follow_ups(&worker.context.scope, now);
@@ -117,6 +121,7 @@ impl Engine {
         set_membership(&mut self.unhealthy, &key, error.is_some());
         let is_rotating = entry.is_rotating();
         set_membership(&mut self.rotating, &key, is_rotating);
+        set_membership(&mut self.deferring, &key, entry.has_deferral());
         set_membership(
             &mut self.due_by_age,
             &key,

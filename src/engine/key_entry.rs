@@ -1,6 +1,6 @@
 //! The engine's entry of a key. Most of it moves to a worker and back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
+use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
@@ -47,6 +48,10 @@ pub(super) struct KeyEntry {
     pub(super) ignores_backoff: bool,
     pub(super) commands: VecDeque<PendingCommand>,
     pub(super) discrepancies: VecDeque<Discrepancy>,
+    /// See [`Worker::rechecks`].
+    rechecks: BTreeSet<RotationId>,
+    /// What may have ended the reason of deferred revocations while a worker has the key.
+    recheck_causes: BTreeSet<RecheckCause>,
     /// Whether the deliveries must be compared with the configured sinks.
     pub(super) needs_sink_sync: bool,
     pub(super) needs_drift_check: bool,
@@ -105,6 +110,8 @@ impl KeyEntry {
             ignores_backoff: false,
             commands: VecDeque::new(),
             discrepancies: VecDeque::new(),
+            rechecks: BTreeSet::new(),
+            recheck_causes: BTreeSet::new(),
             needs_sink_sync: true,
             needs_drift_check: false,
             is_dirty: false,
@@ -155,6 +162,8 @@ impl KeyEntry {
             ignores_backoff: std::mem::take(&mut self.ignores_backoff),
             commands: std::mem::take(&mut self.commands),
             discrepancies: std::mem::take(&mut self.discrepancies),
+            rechecks: std::mem::take(&mut self.rechecks),
+            moved_targets: false,
             needs_sink_sync: std::mem::take(&mut self.needs_sink_sync),
             needs_drift_check: std::mem::take(&mut self.needs_drift_check),
             drift_checked_at: None,
@@ -190,6 +199,24 @@ impl KeyEntry {
         }
     }
 
+    /// Has the deferred revocations whose reason these causes may have ended decided again.
+    /// Returns whether the key is to be evaluated. While a worker has the key, its return
+    /// does so.
+    pub(super) fn recheck_deferrals(
+        &mut self,
+        causes: &BTreeSet<RecheckCause>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(parked) = &self.parked else {
+            self.recheck_causes.extend(causes);
+            return false;
+        };
+        let rotations = rotations_to_recheck(&parked.state, causes, now);
+        let is_affected = !rotations.is_empty();
+        self.rechecks.extend(rotations);
+        is_affected
+    }
+
     /// Drops the request for a rotation, also one that a worker has and has not started.
     /// One that the ledger has stays.
     pub(super) fn cancel_request(&mut self) {
@@ -216,6 +243,13 @@ impl KeyEntry {
             self.deadlines.extend(moved);
             self.is_dirty = true;
         }
+        let causes = std::mem::take(&mut self.recheck_causes);
+        let rotations = rotations_to_recheck(&worker.state, &causes, now);
+        self.is_dirty |= !rotations.is_empty();
+        self.rechecks.extend(rotations);
+        let unfinished = worker.rechecks.iter();
+        let unfinished = unfinished.filter(|id| worker.state.rotation(id).is_some());
+        self.rechecks.extend(unfinished.cloned());
         let has_operator_work = worker.has_operator_work();
         match worker.awaits {
             None => {
@@ -276,6 +310,12 @@ impl KeyEntry {
         policy
             .zip(self.state())
             .is_some_and(|(policy, state)| may_fall_due_with_others(policy, state, now))
+    }
+
+    /// Returns whether the key is parked with a deferred revocation.
+    pub(super) fn has_deferral(&self) -> bool {
+        self.state()
+            .is_some_and(|state| state.live.iter().any(|row| row.deferral.is_some()))
     }
 
     /// Returns whether the key is parked with an open rotation.

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use crate::core::change::{Change, MissedRun, ScheduleChange};
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Permits, Step, is_optional_delivery, next_step};
-use crate::core::decide::revocation::{RevocationReason, leak_reason, wants_successor};
+use crate::core::decide::revocation::{
+    RevocationReason, leak_reason, wants_successor, without_deferrals,
+};
 use crate::core::decide::secret_source::{added_sinks, sinks_in_delivery};
 use crate::core::decide::sightings::next_repair;
 use crate::core::decide::sink_sync;
@@ -65,7 +67,9 @@ impl Worker {
         }
         let now = self.now();
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
-        match next_step(&self.state, self.in_flight.as_ref(), policy, permits, now) {
+        let state = self.state_to_step();
+        let step = next_step(&state, self.in_flight.as_ref(), policy, permits, now);
+        match step {
             // The removal of this sink is not recorded yet, because the provider's time
             // is unknown: a reconciliation observes it.
             Step::Deliver { sink, .. } | Step::RunOnChange { sink, .. }
@@ -113,7 +117,8 @@ impl Worker {
             ..permits
         };
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
-        let step = next_step(&self.state, self.in_flight.as_ref(), policy, permits, now);
+        let state = self.state_to_step();
+        let step = next_step(&state, self.in_flight.as_ref(), policy, permits, now);
         let Step::Wait(until) = step else {
             return Some(Work::Step(step));
         };
@@ -135,6 +140,15 @@ impl Worker {
         }
         let repair = repair.filter(|at| *at > now);
         self.start_if_due(until.into_iter().chain(repair).min(), now)
+    }
+
+    /// Returns the key's state, without the waits of deferred revocations that are decided
+    /// again.
+    fn state_to_step(&self) -> Cow<'_, KeyState> {
+        if self.rechecks.is_empty() {
+            return Cow::Borrowed(&self.state);
+        }
+        Cow::Owned(without_deferrals(&self.state, &self.rechecks))
     }
 
     /// Returns whether a step delivers the current credential to an optional sink.

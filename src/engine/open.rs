@@ -23,6 +23,7 @@ use crate::engine::key_entry::KeyEntry;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::maintenance::MaintenanceSchedule;
 use crate::engine::managed_key::ManagedKey;
+use crate::engine::pending_rechecks::PendingRechecks;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::run_queue::RunQueue;
@@ -86,6 +87,7 @@ impl Engine {
             presence: BTreeMap::new(),
             unhealthy: BTreeSet::new(),
             rotating: BTreeSet::new(),
+            deferring: BTreeSet::new(),
             due_by_age: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             deliveries_dropped: watch::Sender::new(false),
@@ -100,6 +102,8 @@ impl Engine {
             is_checking_ledger: false,
             has_reported_rotations: false,
             is_command: mode == RunMode::Command,
+            listener_problems: None,
+            rechecks: PendingRechecks::at_start(),
         };
         let all_keys = engine.configured.values();
         engine.file_search.set_sinks(all_keys.map(AsRef::as_ref));
@@ -200,6 +204,7 @@ impl Engine {
         let is_unhealthy = alertable_error(&state, managed.is_some()).is_some();
         set_membership(&mut self.unhealthy, &key, is_unhealthy);
         let entry = KeyEntry::new(managed, state, now);
+        set_membership(&mut self.deferring, &key, entry.has_deferral());
         set_membership(
             &mut self.due_by_age,
             &key,

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::core::condition::ListenerProblem;
+use crate::core::decide::revocation::RecheckCause;
 use crate::core::state::KeyState;
 use crate::core::time;
 use crate::engine::key_entry::scope_of;
@@ -28,6 +29,7 @@ impl Engine {
         // The provider's request for a pause may concern another proxy or admin key.
         services.conditions.resume_requests();
         self.maintenance.probe_now(now);
+        self.rechecks.add(RecheckCause::Start);
         self.services = Arc::new(services);
         self.services.ledger.start_page_check();
         self.set_subscriptions(Arc::clone(&self.services.subscriptions), now);
@@ -85,13 +87,20 @@ impl Engine {
         self.record_problem(CONFIGURATION, problem).await;
     }
 
-    /// Records why the daemon cannot listen at a place, or with none that it can.
-    pub async fn record_listener_problem(
-        &self,
-        listener: ListenerProblem,
-        problem: Option<String>,
-    ) {
-        self.record_problem(listener.as_str(), problem).await;
+    /// Sets and records the places at which the daemon cannot listen, each with its problem.
+    /// People are notified of one that lasts.
+    pub async fn set_listener_problems(&mut self, problems: BTreeMap<ListenerProblem, String>) {
+        for listener in ListenerProblem::ALL {
+            let problem = problems.get(&listener).cloned();
+            self.record_problem(listener.as_str(), problem).await;
+        }
+        self.listener_problems = Some(problems);
+        self.update_condition_alerts();
+    }
+
+    /// Clears the record of such a place, since the process ends.
+    pub async fn forget_listener_problem(&self, listener: ListenerProblem) {
+        self.record_problem(listener.as_str(), None).await;
     }
 
     async fn record_problem(&self, name: &'static str, problem: Option<String>) {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::alerting::outbox::WriteOutcome;
 use crate::alerting::tracker::AlertTracker;
 use crate::core::change::DowntimeReason;
-use crate::core::condition::Condition;
+use crate::core::condition::{Condition, ListenerProblem};
 use crate::core::decide::due::Downtime;
 use crate::core::duration;
 use crate::core::ids::KeyName;
@@ -23,6 +23,7 @@ use crate::engine::file_search::FileSearch;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::managed_key::ConfiguredKeys;
+use crate::engine::pending_rechecks::PendingRechecks;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::PresenceTally;
 use crate::engine::probe;
@@ -59,6 +60,8 @@ pub struct Engine {
     pub(super) unhealthy: BTreeSet<KeyName>,
     /// The keys with an open rotation.
     pub(super) rotating: BTreeSet<KeyName>,
+    /// The keys with deferred revocations.
+    pub(super) deferring: BTreeSet<KeyName>,
     /// The keys that may fall due together by their age.
     pub(super) due_by_age: BTreeSet<KeyName>,
     pub(super) stopping: Arc<AtomicBool>,
@@ -86,6 +89,10 @@ pub struct Engine {
     pub(super) is_command: bool,
     /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
+    /// The places at which the daemon cannot listen; none in a process that listens nowhere.
+    pub(super) listener_problems: Option<BTreeMap<ListenerProblem, String>>,
+    /// What may have ended the reason of deferred revocations.
+    pub(super) rechecks: PendingRechecks,
 }
 
 /// The result of a task that the engine spawned.
@@ -139,6 +146,7 @@ impl Engine {
         }
         let mut now = self.check_clock();
         self.start_maintenance(now);
+        self.recheck_deferrals(now);
         self.update_due_alerts(now);
         // No effect may precede a commit, and none can be made.
         if self.services.conditions.is_active(Condition::Ledger) {
@@ -335,7 +343,9 @@ impl Engine {
         }
         let key = self.run_queue.next_at();
         let alerts = self.alert_tracker.next_at();
-        key.into_iter().chain(maintenance).chain(alerts).min()
+        let rechecks = self.rechecks.next_at();
+        let other = maintenance.into_iter().chain(alerts).chain(rechecks);
+        key.into_iter().chain(other).min()
     }
 }
 

@@ -293,6 +293,28 @@ impl Engine {
         })
     }
 
+    /// Returns what a process waits for that ends when nothing is due: a condition, the
+    /// provider's list, or each key at work, by name.
+    #[must_use]
+    pub fn awaited_by_all(&self) -> Vec<(Option<&KeyName>, String)> {
+        if let Some(active) = self.active_conditions().first() {
+            return vec![(None, until_passed(active))];
+        }
+        let keys = self.keys.iter().filter(|(_, entry)| {
+            let state = entry.state();
+            state.is_none_or(|state| state.open_rotation().is_some())
+                || entry.is_queued_for_provider
+        });
+        let mut waits: Vec<_> = keys
+            .filter_map(|(key, _)| Some((Some(key), self.awaited_by(key)?)))
+            .collect();
+        if waits.is_empty() && self.reconciled_at().is_none() {
+            let list = "waiting for the provider's list of credentials".to_owned();
+            waits.push((None, list));
+        }
+        waits
+    }
+
     /// Returns the problem of the ledger, if it cannot be written or its files are damaged.
     #[must_use]
     pub fn ledger_problem(&self) -> Option<String> {

@@ -3,7 +3,7 @@
 //! Deliberately not here: which work is next (`next_work.rs`) and how it is performed
 //! (`effects/`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::Downtime;
-use crate::core::decide::revocation::{OtherHolder, next_deadline};
+use crate::core::decide::revocation::{OtherHolder, moves_targets, next_deadline};
 use crate::core::decide::sightings;
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
@@ -97,6 +97,10 @@ pub(crate) struct Worker {
     pub(crate) ignores_backoff: bool,
     pub(crate) commands: VecDeque<PendingCommand>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
+    /// The rotations whose deferred revocation is decided again before its time.
+    pub(crate) rechecks: BTreeSet<RotationId>,
+    /// Whether it changed what deferred revocations of any key may wait for.
+    pub(crate) moved_targets: bool,
     /// Whether the deliveries must be compared with the configured sinks.
     pub(crate) needs_sink_sync: bool,
     /// Whether to check that the sinks still hold what they accepted.
@@ -261,6 +265,7 @@ impl Worker {
         let before = std::mem::replace(&mut self.state, state);
         log::log_changes(&before, &self.state, changes, self.now());
         self.services.observer.observe(&self.state, changes);
+        self.moved_targets |= changes.iter().any(moves_targets);
         self.drop_unneeded_secret();
         // The target of a sink that was left as it is for this credential is repaired.
         self.needs_drift_check |= sightings::has_lost_tolerance(&before, &self.state, self.now());

@@ -128,6 +128,25 @@ pub enum LedgerError {
         /// Its path.
         path: PathBuf,
     },
+    /// The ledger does not exist any more.
+    #[error("the ledger {} is gone, although {} shows that there was one; hint: put it back, or \
+             the newest backup with `rekeyd restore PATH`; without it, rekeyd does not know the \
+             keys that it made", .path.display(), .trace.display())]
+    Gone {
+        /// Its path.
+        path: PathBuf,
+        /// A file beside it that only a rekeyd with a ledger makes.
+        trace: PathBuf,
+    },
+    /// The folder of the ledger does not exist.
+    #[error("cannot open the ledger {}: folder {} does not exist; hint: mount its disk, or create it",
+            .path.display(), .folder.display())]
+    FolderMissing {
+        /// The ledger.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// The ledger cannot be opened or prepared.
     #[error("cannot open the ledger {}: {reason}", .path.display())]
     Open {
@@ -217,6 +236,8 @@ impl LedgerError {
             | Self::OtherConfiguration { .. }
             | Self::NotADatabase { .. }
             | Self::NotFound { .. }
+            | Self::Gone { .. }
+            | Self::FolderMissing { .. }
             | Self::Open { .. }
             | Self::ForeignLog { .. }
             | Self::Damaged { .. }
@@ -225,6 +246,12 @@ impl LedgerError {
             | Self::BatchAborted(_)
             | Self::WriterStopped => false,
         }
+    }
+
+    /// Returns whether a ledger that should be there is not.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(self, Self::Gone { .. } | Self::FolderMissing { .. })
     }
 
     /// Returns whether another program has locked the database.

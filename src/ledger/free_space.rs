@@ -5,7 +5,7 @@
 //! commit fails: once a second, for ever.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Error, Write as _};
+use std::io::{Error, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -48,6 +48,15 @@ impl FreeSpace {
         }
     }
 
+    /// Returns the room for a look that may be beside a running writer.
+    pub(super) fn for_check(ledger: &Path) -> Self {
+        let [ledger, ..] = files_of_sqlite(ledger);
+        Self {
+            path: sibling_path(&ledger, ".room-check"),
+            ..Self::new(&ledger)
+        }
+    }
+
     /// Notes the size of a commit, in bytes. The room is twice the largest.
     pub(super) fn note_commit(&mut self, size: u64) {
         self.room = self.room.max(size.saturating_mul(2)).min(MAX_ROOM);
@@ -73,14 +82,37 @@ impl FreeSpace {
         let Ok(file) = create_unnamed(&self.path) else {
             return Ok(());
         };
-        take_room(&file, self.room).map_err(|error| LedgerError::NoRoom {
-            folder: parent_directory(&self.path).to_owned(),
-            kibibytes: self.room >> 10,
-            reason: error.to_string(),
-        })?;
+        take_room(&file, self.room).map_err(|error| self.no_room(&error))?;
         self.found_at = Some(Instant::now());
         Ok(())
     }
+
+    /// As [`FreeSpace::check`], for a writer that has yet to start: it makes files, too.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoRoom`], also if the disk takes no further file.
+    pub(super) fn check_start(&mut self) -> Result<(), LedgerError> {
+        match create_unnamed(&self.path) {
+            Err(error) if is_full(&error) => Err(self.no_room(&error)),
+            Ok(_) | Err(_) => self.check(),
+        }
+    }
+
+    fn no_room(&self, error: &Error) -> LedgerError {
+        LedgerError::NoRoom {
+            folder: parent_directory(&self.path).to_owned(),
+            kibibytes: self.room >> 10,
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Returns whether a disk, or a user's part of it, is full.
+fn is_full(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 /// Creates a file without a name, which takes no room once it is closed.

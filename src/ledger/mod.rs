@@ -8,6 +8,7 @@
 //! Deliberately not here: decisions. [`crate::core`] derives them from what is
 //! recorded.
 
+mod absence;
 mod backup;
 mod changed_names;
 mod checkpoint;

@@ -61,12 +61,9 @@ pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
 
 /// Returns the error for a ledger at `path` whose folder is missing.
 pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
-    LedgerError::Open {
+    LedgerError::FolderMissing {
         path: path.to_owned(),
-        reason: format!(
-            "folder {} does not exist; hint: create it",
-            parent_directory(path).display()
-        ),
+        folder: parent_directory(path).to_owned(),
     }
 }
 

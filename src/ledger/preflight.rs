@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::ledger::absence::{absence_error, is_created_by_systemd, resolve_link};
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages};
 use crate::ledger::error::LedgerError;
+use crate::ledger::free_space::FreeSpace;
 use crate::ledger::identity::{self, ConfigurationIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{IS_DIRECTORY_REASON, READ_ONLY_REASON, network_file_system_at};
 use crate::ledger::lock::WriterLock;
@@ -17,13 +19,6 @@ use crate::ledger::open::into_open_error;
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, kept_file, read, read_only};
-
-/// The folder that systemd creates when the service starts, with a folder in it for each
-/// instance (`StateDirectory=` in the units).
-const STATE_DIRECTORY: &str = "/var/lib/rekeyd";
-
-/// The folder that exists on a host that systemd runs (`sd_booted(3)`).
-const SYSTEMD_RUNTIME_DIRECTORY: &str = "/run/systemd/system";
 
 /// A migration that the next writer makes at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +39,11 @@ pub struct LedgerNotes {
 }
 
 /// Checks the ledger at `path` and the files and folder that it needs. `host` is this
-/// host's id, if it has one. A missing ledger is no problem; write access is checked only
-/// for the folder's owner.
+/// host's id, if it has one. A ledger that the first start has yet to make is no problem;
+/// write access and room on the disk are checked only for the folder's owner.
 ///
 /// # Errors
-/// The error with which a writer would fail to open the ledger.
+/// The error with which a writer would fail to open the ledger, or that it is gone.
 pub fn check_usable(
     path: &Path,
     configured: &LedgerIdentity,
@@ -92,6 +87,15 @@ pub fn check_usable(
             }
         })?;
     }
+    if let Ok(false) = path.try_exists() {
+        let absence = absence_error(path);
+        if absence.is_loss() {
+            return Err(absence);
+        }
+    }
+    if is_writer {
+        FreeSpace::for_check(path).check_start()?;
+    }
     Ok(LedgerNotes {
         pending_migration: check_content(path, configured, configuration, host)?,
         network_file_system: network_file_system_at(path).or(network_file_system_at(folder)),
@@ -117,14 +121,6 @@ fn check_file_access(file: &Path, is_writer: bool) -> Result<(), Error> {
     match accessat(CWD, &checked, access, AtFlags::EACCESS) {
         Err(error) if is_writer || error == rustix::io::Errno::NOENT => Err(error.into()),
         _ => Ok(()),
-    }
-}
-
-/// Returns the target of a link at `path`, or `path` itself.
-fn resolve_link(path: &Path) -> PathBuf {
-    match path.read_link() {
-        Ok(target) => parent_directory(path).join(target),
-        Err(_) => path.to_owned(),
     }
 }
 
@@ -170,12 +166,4 @@ fn check_content(
         }),
         LedgerVersion::Empty | LedgerVersion::Supported(_) => None,
     })
-}
-
-fn is_created_by_systemd(folder: &Path) -> bool {
-    // A dangling link would be in its way.
-    let is_free = folder.symlink_metadata().is_err();
-    let state = Path::new(STATE_DIRECTORY);
-    let is_state = folder == state || folder.parent() == Some(state);
-    is_free && is_state && Path::new(SYSTEMD_RUNTIME_DIRECTORY).exists()
 }

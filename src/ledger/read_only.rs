@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ledger::absence::absence_error;
 use crate::ledger::checkpoint_note::{ForeignReason, LogOrigin, foreign_log, log_origin};
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
@@ -39,14 +40,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
 /// Checks that there is a file at `path`.
 ///
 /// # Errors
-/// [`LedgerError::NotFound`], or its folder cannot be read.
+/// That of [`absence_error`], or its folder cannot be read.
 pub(super) fn check_exists(path: &Path) -> Result<(), LedgerError> {
     // An inaccessible folder may hold a ledger, so its error is not `NotFound`.
     match path.try_exists() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(LedgerError::NotFound {
-            path: path.to_owned(),
-        }),
+        Ok(false) => Err(absence_error(path)),
         Err(error) => Err(cannot_open(path, &error)),
     }
 }

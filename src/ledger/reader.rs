@@ -77,10 +77,10 @@ impl LedgerReader {
         })
     }
 
-    /// Opens the ledger at `path`; none if it does not exist.
+    /// Opens the ledger at `path`; none if the first start has yet to make it.
     ///
     /// # Errors
-    /// The ledger cannot be read.
+    /// The ledger is gone, or cannot be read.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, LedgerError> {
         match Self::open(path) {
             Ok(reader) => Ok(Some(reader)),
@@ -164,6 +164,20 @@ impl LedgerSnapshot<'_> {
     /// The ledger cannot be read.
     pub fn conditions(&self) -> Result<Vec<String>, LedgerError> {
         conditions(&self.transaction)
+    }
+
+    /// Returns why the daemon cannot listen at a place, if it has recorded that.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn listener_problem(
+        &self,
+        listener: ListenerProblem,
+    ) -> Result<Option<String>, LedgerError> {
+        let query = "SELECT reason FROM condition WHERE name = ?1";
+        let mut query = self.transaction.prepare(query)?;
+        let mut reasons = query.query_map([listener.as_str()], |row| row.get(0))?;
+        Ok(reasons.next().transpose()?)
     }
 
     /// Returns the requested rotations that have not started, by key.

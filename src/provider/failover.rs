@@ -283,6 +283,10 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         self.inner.record_created(id, secret, redacted_value)
     }
 
+    fn own_credential_version(&self) -> u64 {
+        self.active.version()
+    }
+
     fn origin(&self, secret: &Secret) -> SecretOrigin {
         self.inner.origin(secret)
     }

@@ -85,6 +85,12 @@ pub trait Provider: Send + Sync {
     /// than that in use.
     fn distrust_redacted_values(&self);
 
+    /// Returns a number that changes whenever rekeyd authenticates with another credential:
+    /// what [`Provider::usage`] returned may be wrong then.
+    fn own_credential_version(&self) -> u64 {
+        0
+    }
+
     /// Lists every credential of a scope once, over all pages.
     async fn list(
         &self,

@@ -193,7 +193,7 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     at("nowhere/ledger.db");
     let nowhere = world.path("nowhere");
     let missing = format!(
-        "folder {} does not exist; hint: create it",
+        "folder {} does not exist; hint: mount its disk, or create it",
         nowhere.display()
     );
     assert_reported(1, &missing);

@@ -326,7 +326,7 @@ fn valid_configuration_is_applied_and_invalid_changes_nothing() {
     daemon.stop();
     let output = world.run(&["reload"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no rekeyd is running"));
+    assert!(text(&output.stderr).contains("no rekeyd is running with"));
 }
 
 #[test]
@@ -627,6 +627,10 @@ fn socket_of_another_process_is_left() {
     assert_eq!(status.status.code(), Some(1));
     let status = text(&status.stdout);
     assert!(status.contains("replaced the control socket"), "{status}");
+    let check = world.run(&["check"]);
+    assert_eq!(check.status.code(), Some(1));
+    let check = text(&check.stderr);
+    assert!(check.contains("replaced the control socket"), "{check}");
     let log = daemon.stop();
     assert_eq!(log.matches("replaced the control socket").count(), 1);
     // It is still there, and still the other process's.

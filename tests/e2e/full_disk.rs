@@ -203,3 +203,53 @@ fn limit_of_file_sizes_is_a_failed_write() {
         assert_eq!(daemon.wait().code(), Some(1), "{limit}");
     }
 }
+
+/// `run` cannot start on a full disk, so `check` does not call it fine: with no room, and
+/// with no file left to make.
+#[test]
+fn check_finds_a_full_disk_before_a_start() {
+    let world = TestEnv::start(&[]);
+    let state = world.path("state");
+    fs::create_dir(&state).unwrap();
+    let text_of_key = crate::support::file_key_text("24h");
+    world.configure(&text_of_key);
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    write(
+        &world.path("config.toml"),
+        &config.replace("/ledger.db", "/state/ledger.db"),
+    );
+    let check = |options: &str, command: &str| {
+        let script = format!(
+            "mount -t tmpfs -o {options},mode=0700 tmpfs {} && exec \"$@\"",
+            state.display()
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-r", "-m", "sh", "-c", &script, "sh"]);
+        if command == "true" {
+            return unshare.arg(command).output();
+        }
+        let check = world.command(&[command]);
+        unshare
+            .arg(check.get_program())
+            .args(check.get_args())
+            .output()
+    };
+    if !check("size=8m", "true").is_ok_and(|probe| probe.status.success()) {
+        eprintln!("left out: this host lets the test mount nothing");
+        return;
+    }
+    for (options, is_fine) in [
+        ("size=8m", true),
+        ("size=512k", false),
+        ("nr_inodes=1", false),
+    ] {
+        let output = check(options, "check").unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.success(), is_fine, "{options}: {stderr}");
+        assert_eq!(
+            stderr.contains("has no room for"),
+            !is_fine,
+            "{options}: {stderr}"
+        );
+    }
+}

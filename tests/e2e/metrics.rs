@@ -208,11 +208,18 @@ fn metrics_address_follows_the_configuration() {
     let status = world.run(&["status"]);
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stdout).contains("problem: cannot serve metrics at"));
+    for check in [&["check"][..], &["check", "--online"]] {
+        let check = world.run(check);
+        let stderr = text(&check.stderr);
+        assert_eq!(check.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("cannot serve metrics at"), "{stderr}");
+    }
     drop(listener);
     daemon.wait_for("listening on the metrics address again");
     assert_eq!(get(&second, "/healthz").0, 200);
     assert_not_listening(&first);
     world.ok(&["status"]);
+    world.ok(&["check"]);
     listen("");
     world.ok(&["reload"]);
     assert_not_listening(&second);

@@ -173,3 +173,48 @@ fn error_says_how_old_it_is() {
     world.ok(&["reload"]);
     daemon.wait_for("is the current credential");
 }
+
+/// Nobody must believe that a daemon goes on with it.
+#[test]
+fn command_without_a_daemon_says_that_it_does_the_work_itself() {
+    let world = world();
+    for (arguments, expected) in [
+        (
+            &["rotate", "billing", "--no-wait"][..],
+            "in spite of --no-wait",
+        ),
+        (
+            &["rotate", "billing"],
+            "leaves the end of the overlap to the next",
+        ),
+        (
+            &["pause", "billing"],
+            "writes the ledger itself, for the next",
+        ),
+        (
+            &["resume", "billing"],
+            "writes the ledger itself, for the next",
+        ),
+        (&["adopt", "--from-sinks"], "asks the provider itself"),
+    ] {
+        let output = world.run(arguments);
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        let note = format!(
+            "note: no rekeyd is running on {}",
+            world.path("ledger.db").display()
+        );
+        assert!(stderr.contains(&note), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+    let reload = world.run(&["reload"]);
+    let stderr = text(&reload.stderr);
+    assert_eq!(reload.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("there is nothing to reload"), "{stderr}");
+    // A daemon says nothing of the kind.
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    let output = world.run(&["pause", "billing"]);
+    assert!(!text(&output.stderr).contains("no rekeyd is running"));
+    daemon.stop();
+}

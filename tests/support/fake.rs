@@ -147,6 +147,7 @@ struct FakeWorld {
     requested_pause: Mutex<Option<Duration>>,
     /// Whether rekeyd uses each credential.
     usage: Mutex<CredentialUsage>,
+    usage_version: AtomicU64,
     /// The call at which every credential comes into use.
     comes_into_use_at: Mutex<Option<String>>,
     /// The call at which the host is suspended, and for how long.
@@ -441,6 +442,10 @@ impl Provider for FakeWorld {
             .lock()
             .unwrap()
             .expected_secret(credential)
+    }
+
+    fn own_credential_version(&self) -> u64 {
+        self.usage_version.load(Ordering::SeqCst)
     }
 
     fn distrust_redacted_values(&self) {}
@@ -960,6 +965,7 @@ impl Fakes {
     /// Sets whether rekeyd uses each credential.
     pub(crate) fn set_usage(&self, usage: CredentialUsage) {
         *self.world.usage.lock().unwrap() = usage;
+        self.world.usage_version.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns the details of the recorded events of one kind, newest last.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::AlertTracker;
 use crate::core::alert::{self, FAILURE_GRACE_PERIOD};
-use crate::core::condition::{ActiveCondition, Condition};
+use crate::core::condition::{ActiveCondition, Condition, ListenerProblem};
 use crate::core::notification::{Alert, AlertKind, NotificationState};
 use crate::core::time;
 use crate::platform::entropy::Entropy;
@@ -25,20 +25,51 @@ impl AlertTracker {
         entropy: &dyn Entropy,
         now: Timestamp,
     ) {
+        let active = active.iter().map(condition_alert).collect();
+        self.update_global_alerts(&active, false, entropy, now);
+    }
+
+    /// Compares the problems of the places at which the daemon listens with those that are
+    /// raised, and queues the difference. A process that listens nowhere does not call it.
+    pub(crate) fn update_listeners(
+        &mut self,
+        problems: &BTreeMap<ListenerProblem, String>,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
+        // No answer of the provider says anything about them.
+        self.unconfirmed
+            .retain(|alert| !alert.kind.is_about_listener());
+        let problems = problems.iter().map(|(listener, problem)| {
+            let text = format!("{problem}; retrying every second; rotations continue");
+            (Alert::global(listener_alert_kind(*listener)), text)
+        });
+        self.update_global_alerts(&problems.collect(), true, entropy, now);
+    }
+
+    /// Raises and resolves the alerts of conditions, or else of listeners. `active` has the
+    /// text of each active one.
+    fn update_global_alerts(
+        &mut self,
+        active: &BTreeMap<Alert, String>,
+        is_about_listener: bool,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
         if self.subscriptions.is_empty() {
             return;
         }
-        let active: BTreeMap<_, _> = active.iter().map(condition_alert).collect();
         let raised = self.active_alerts.keys();
         let raised = raised.take_while(|alert| alert.key.is_none());
         let raised = raised.filter(|alert| !alert.kind.is_one_time());
         let known = raised.chain(self.condition_since.keys()).cloned();
+        let known = known.filter(|alert| alert.kind.is_about_listener() == is_about_listener);
         // Worst first, whether they are raised or resolved.
         let alerts: BTreeSet<_> = known.chain(active.keys().cloned()).collect();
         for alert in alerts {
             match active.get(&alert) {
-                Some(problem) if self.can_raise(&alert) => {
-                    self.raise_condition_alert(alert, problem, entropy, now);
+                Some(text) if self.can_raise(&alert) => {
+                    self.raise_condition_alert(alert, text, entropy, now);
                 }
                 Some(_) => {
                     self.unconfirmed.remove(&alert);
@@ -97,7 +128,7 @@ impl AlertTracker {
     fn raise_condition_alert(
         &mut self,
         alert: Alert,
-        problem: &str,
+        text: &str,
         entropy: &dyn Entropy,
         now: Timestamp,
     ) {
@@ -105,13 +136,15 @@ impl AlertTracker {
         if self.has_grace_period && self.raised_at(&alert, since) > now {
             return;
         }
-        let text = format!("{problem}; no rotation starts until this is resolved");
+        let text = text.to_owned();
         self.raise(alert, NotificationState::Raised, since, text, entropy, now);
     }
 
     fn clear_condition_alert(&mut self, alert: Alert, entropy: &dyn Entropy, now: Timestamp) {
         if let Some(since) = self.condition_since.remove(&alert) {
-            self.reset_grace_period(now);
+            if !alert.kind.is_about_listener() {
+                self.reset_grace_period(now);
+            }
             if !self.is_active(&alert) {
                 self.passed_conditions.insert(alert.clone(), (since, now));
             }
@@ -123,10 +156,21 @@ impl AlertTracker {
     }
 }
 
-fn condition_alert(active: &ActiveCondition) -> (Alert, &str) {
+fn condition_alert(active: &ActiveCondition) -> (Alert, String) {
     let kind = alert_kind(active.condition);
     let alert = Alert::for_condition(kind, active.scope.clone());
-    (alert, &active.problem)
+    let text = format!(
+        "{}; no rotation starts until this is resolved",
+        active.problem
+    );
+    (alert, text)
+}
+
+const fn listener_alert_kind(listener: ListenerProblem) -> AlertKind {
+    match listener {
+        ListenerProblem::ControlSocket => AlertKind::ControlSocket,
+        ListenerProblem::Metrics => AlertKind::MetricsAddress,
+    }
 }
 
 const fn alert_kind(condition: Condition) -> AlertKind {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::alerting::outbox::WriteOutcome;
-use crate::core::condition::{ActiveCondition, Condition};
+use crate::core::condition::{ActiveCondition, Condition, ListenerProblem};
 use crate::core::ids::ProjectId;
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::scope::Scope;
@@ -196,4 +196,55 @@ fn damage_is_told_at_once_and_whatever_was_told_before() {
     let direct = signal.borrow().direct.clone();
     let texts = direct.iter().map(|(notification, _)| &notification.text);
     assert_eq!(texts.skip(1).collect::<Vec<_>>(), ["one", "two"]);
+}
+
+/// Nobody sees that the monitoring is gone unless rekeyd says so.
+#[test]
+fn a_place_that_cannot_be_taken_is_notified_once_and_at_its_end() {
+    for (listener, word) in [
+        (ListenerProblem::ControlSocket, "control-socket"),
+        (ListenerProblem::Metrics, "metrics-address"),
+    ] {
+        let (mut tracker, entropy) = tracker();
+        let sent = |tracker: &mut AlertTracker| {
+            let batch = tracker.outbox.take_batch();
+            tracker.outbox.finish_batch(WriteOutcome::Written);
+            let sent = batch.into_iter().map(|entry| entry.notification);
+            let sent = sent.map(|sent| (sent.state, sent.alert.kind.as_str(), sent.event_kind()));
+            sent.collect::<Vec<_>>()
+        };
+        let problem = BTreeMap::from([(listener, "cannot listen".to_owned())]);
+        tracker.update_listeners(&problem, &entropy, at(0));
+        assert_eq!(tracker.next_at(), Some(at(30)));
+        // What the conditions do meanwhile does not end it.
+        hold_condition_at(&mut tracker, &entropy, Condition::Clock, 10);
+        tracker.update_conditions(&[], &entropy, at(20));
+        tracker.confirm_conditions();
+        tracker.update_listeners(&problem, &entropy, at(30));
+        tracker.update_listeners(&problem, &entropy, at(40));
+        let raised = (NotificationState::Raised, word, EventKind::Failure);
+        assert_eq!(sent(&mut tracker), [raised]);
+        tracker.update_conditions(&[], &entropy, at(50));
+        assert_eq!(sent(&mut tracker), []);
+        tracker.update_listeners(&BTreeMap::new(), &entropy, at(60));
+        let resolved = (NotificationState::Resolved, word, EventKind::Recovered);
+        assert_eq!(sent(&mut tracker), [resolved]);
+    }
+}
+
+/// A process that listens nowhere, such as `rekeyd once`, says nothing about it; the next
+/// daemon does, without an answer of the provider.
+#[test]
+fn the_next_daemon_resolves_the_alert_of_a_place() {
+    let (earlier, entropy) = tracker();
+    let raised = BTreeMap::from([(Alert::global(AlertKind::MetricsAddress), at(-100))]);
+    let subscriptions = Arc::clone(&earlier.subscriptions);
+    let mut tracker = AlertTracker::new(subscriptions, raised, at(0));
+    tracker.confirm_conditions();
+    tracker.update_conditions(&[], &entropy, at(1));
+    assert_eq!(tracker.outbox.take_batch(), []);
+    tracker.update_listeners(&BTreeMap::new(), &entropy, at(2));
+    let batch = tracker.outbox.take_batch();
+    assert_eq!(batch[0].notification.state, NotificationState::Resolved);
+    assert_eq!(batch[0].notification.since, at(-100));
 }

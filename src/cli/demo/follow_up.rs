@@ -1,8 +1,23 @@
-//! The command lines at the end of a demo, which work when they are pasted.
+//! The end of a demo: its history, and command lines that work when they are pasted.
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::failure::Failure;
+use crate::cli::history::HistoryCommand;
+use crate::cli::output;
+use crate::cli::screen::Screen;
 use crate::core::shell;
+use crate::ledger::LedgerReader;
+
+/// The number of rotations that are shown at most.
+const MAX_ROTATIONS: u32 = 50;
+
+/// Prints the latest rotations of all keys.
+pub(super) fn print_history(ledger: &Path) -> Result<(), Failure> {
+    output::print(b"\nWhat `rekeyd history` shows:\n\n")?;
+    let (reader, screen) = (LedgerReader::open(ledger)?, Screen::of_output(false));
+    HistoryCommand::print_latest(&reader, None, MAX_ROTATIONS, screen)
+}
 
 /// Returns one line for each of these commands of rekeyd, with the program as the shell
 /// finds it.

@@ -14,7 +14,6 @@ use crate::cli::demo::follow_up;
 use crate::cli::demo::narration::Narration;
 use crate::cli::demo::rehearsal_intro::rehearsal_intro;
 use crate::cli::failure::Failure;
-use crate::cli::history::HistoryCommand;
 use crate::cli::output;
 use crate::config::settings::Settings;
 use crate::core::state::KeyState;
@@ -69,8 +68,7 @@ pub(super) async fn rehearse(
         })
         .await?;
 
-    output::print(b"\nWhat `rekeyd history` shows:\n\n")?;
-    HistoryCommand::print_all(&settings.ledger)?;
+    follow_up::print_history(&settings.ledger)?;
     report_results(&settings, folder.path())
 }
 

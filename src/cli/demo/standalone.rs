@@ -7,7 +7,6 @@ use crate::cli::context::load_configuration;
 use crate::cli::demo::follow_up;
 use crate::cli::demo::narration::Narration;
 use crate::cli::failure::Failure;
-use crate::cli::history::HistoryCommand;
 use crate::cli::output;
 use crate::config::Environment;
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -43,8 +42,7 @@ pub(super) async fn run_standalone(
     })
     .await?;
 
-    output::print(b"\nWhat `rekeyd history` shows:\n\n")?;
-    HistoryCommand::print_all(&settings.ledger)?;
+    follow_up::print_history(&settings.ledger)?;
     let received = demo.receiver.applied("demo");
     let sequence = received.map(|received| received.sequence);
     let delivered = std::fs::read_to_string(dir.join(DELIVERED_FILE)).unwrap_or_default();

@@ -50,8 +50,9 @@ impl StatusReport {
         key: Option<&str>,
         now: Timestamp,
     ) -> Result<Self, Failure> {
-        let ledger = match open_ledger(source.daemon, settings).await {
-            Ok(ledger) => ledger,
+        let (ledger, mut losses) = match open_ledger(source.daemon, settings).await {
+            Ok(ledger) => (ledger, Vec::new()),
+            Err(Failure::Ledger(loss)) if loss.is_loss() => (None, vec![loss.to_string()]),
             Err(error) => return Err(report_unreadable(settings, source, error).await?),
         };
         let mut recorded = match RecordedStatus::read(ledger.as_ref()) {
@@ -63,7 +64,12 @@ impl StatusReport {
         } else {
             ProcessStatus::observe(settings, source.daemon, recorded.last_run).await
         };
+        if ledger.is_none() && losses.is_empty() {
+            losses.extend(no_use(settings));
+        }
+        let is_lost = !losses.is_empty();
         let mut problems = std::mem::take(&mut recorded.problems);
+        problems.append(&mut losses);
         // A ledger that cannot be written does not have this one.
         if let Some(problem) = process.problem()
             && !problems.iter().any(|known| known == problem)
@@ -94,7 +100,7 @@ impl StatusReport {
                 )));
             }
         }
-        let is_blocked = recorded.is_blocked || process.problem().is_some();
+        let is_blocked = recorded.is_blocked || is_lost || process.problem().is_some();
         Ok(Self {
             process,
             problems,
@@ -120,6 +126,20 @@ impl StatusReport {
             .collect();
         format!("{problems}{}\n", self.process.line(screen, now))
     }
+}
+
+/// Returns the problem of a configuration that names a ledger which is not there, and has no
+/// key that a first start would rotate: it is hardly the one that rekeyd runs with.
+fn no_use(settings: &Settings) -> Option<String> {
+    let is_unused = settings.keys.is_empty() && settings.is_ledger_named;
+    is_unused.then(|| {
+        format!(
+            "{} has no key, and there is no ledger at {}; hint: see whether it is the \
+             configuration that rekeyd runs with",
+            settings.file.display(),
+            settings.ledger.display()
+        )
+    })
 }
 
 /// Prints what a running daemon reports: it may know why the ledger cannot be read. Returns

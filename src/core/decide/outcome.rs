@@ -12,7 +12,7 @@ use crate::core::ids::SinkId;
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{KeyPolicy, SinkHold, key_backoff_delay, plausible_retry, sink_hold};
-use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::time;
 
 /// Returns the changes after the new secret worked twice. A delivery that has its
@@ -214,7 +214,8 @@ pub fn abandon(rotation: &Rotation, reason: &str) -> Vec<Change> {
 }
 
 /// Strands a rotation whose secret was lost with its process. If a required sink had not
-/// accepted it, the next rotation waits: it would meet the same sink.
+/// accepted it, the next rotation waits: it would meet the same sink. So it does if the
+/// rotation before was lost in the same way.
 #[must_use]
 pub fn interrupt(
     rotation: &Rotation,
@@ -224,31 +225,56 @@ pub fn interrupt(
 ) -> Vec<Change> {
     let interrupted = Transition::new(&rotation.id, LifecycleEvent::Interrupted);
     let mut changes = vec![Change::from(interrupted)];
+    // What leaked is replaced without a delay.
+    let Some(policy) = policy.filter(|_| rotation.deadline.is_none()) else {
+        return changes;
+    };
+    let attempt = key.attempt.saturating_add(1);
+    let pause = key_backoff_delay(attempt, policy.max_creates_per_day);
+    let backoff = |retry_at, problem| KeyBackoff {
+        attempt,
+        retry_at,
+        problem,
+        is_before_create: false,
+        is_extra: false,
+    };
     let mut deliveries = rotation.deliveries.iter();
     let failed = deliveries.find(|delivery| {
         let is_failing = delivery.attempts > 0 || is_hanging(delivery, now);
         delivery.required && delivery.is_outstanding() && is_failing
     });
-    // What leaked is replaced without a delay.
-    let failed = failed.filter(|_| rotation.deadline.is_none());
-    if let Some((failed, policy)) = failed.zip(policy) {
-        let attempt = key.attempt.saturating_add(1);
-        let pause = key_backoff_delay(attempt, policy.max_creates_per_day);
+    if let Some(failed) = failed {
         let retry_at = plausible_retry(failed.retry_at, now);
         let error = failed.error.as_deref();
         let error = error.unwrap_or("the delivery was still running when rekeyd stopped");
         // Nothing failed yet, so that the time since its begin has been waited.
         let is_first = failed.attempts == 0;
         let begun_at = failed.last_attempt_at.filter(|at| is_first && *at <= now);
-        changes.push(Change::from(KeyBackoff {
-            attempt,
-            retry_at: time::after(begun_at.unwrap_or(now), pause).max(retry_at.unwrap_or(now)),
-            problem: format!("not delivered to {}: {error}", failed.sink),
-            is_before_create: false,
-            is_extra: false,
-        }));
+        changes.push(Change::from(backoff(
+            time::after(begun_at.unwrap_or(now), pause).max(retry_at.unwrap_or(now)),
+            format!("not delivered to {}: {error}", failed.sink),
+        )));
+    } else if follows_interrupted(rotation, key) {
+        let problem = "rekeyd was killed during this rotation and the one before it";
+        changes.push(Change::from(backoff(
+            time::after(now, pause),
+            problem.to_owned(),
+        )));
     }
     changes
+}
+
+/// Returns whether the rotation before was interrupted, too, and none was delivered since: a
+/// process that is killed again and again must not create a credential each time.
+fn follows_interrupted(rotation: &Rotation, key: &KeyState) -> bool {
+    let current = key.current().map_or(0, |current| current.sequence);
+    let mut live = key.live.iter();
+    live.any(|row| {
+        row.phase == Phase::Stranded
+            && row.trigger != Trigger::Adopted
+            && row.sequence > current
+            && row.sequence < rotation.sequence
+    })
 }
 
 /// The time from which on an attempt that has not ended counts as one that hangs.

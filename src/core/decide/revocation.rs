@@ -12,6 +12,7 @@ mod holding_sinks;
 mod leak;
 mod observation;
 mod reason;
+mod recheck;
 mod sharing;
 mod sighting;
 
@@ -32,6 +33,7 @@ pub use self::leak::{
 };
 pub use self::observation::{FileEvidence, Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;
+pub use self::recheck::{RecheckCause, moves_targets, rotations_to_recheck, without_deferrals};
 pub use self::sharing::describe_unmoved;
 use self::sharing::{all_holding_sinks, unmoved_key};
 use self::sighting::defer_sighted;

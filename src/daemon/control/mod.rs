@@ -6,4 +6,5 @@ mod pending_item;
 mod pending_request;
 pub mod protocol;
 pub(crate) mod server;
+pub(crate) mod socket_file;
 pub mod tracker;

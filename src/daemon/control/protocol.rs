@@ -199,6 +199,9 @@ pub struct DaemonInfo {
     /// more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_damage: Option<String>,
+    /// The address at which it serves its metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// What its callers wait for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,

@@ -6,8 +6,8 @@
 //! admins` may change anything; the system identifies the peer. No route
 //! returns or accepts a secret.
 
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +27,9 @@ use crate::config::settings::ConfigText;
 use crate::core::first_few::join_few;
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
+use crate::daemon::control::socket_file::{
+    ControlListenError, SocketOwner, remove_stale_socket, socket_identity,
+};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::ledger;
 use crate::net::http_server::{self, ConnectionLimits};
@@ -52,57 +55,6 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time for which peers can read their responses when rekeyd stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-
-/// The reason why the server cannot listen at its socket.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ControlListenError {
-    /// The folder of the socket does not exist.
-    #[error("cannot listen at {}: its folder does not exist; hint: create the folder, or change \
-        [control] socket", path.display())]
-    FolderNotFound {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// The path is that of a file, which is not overwritten.
-    #[error("cannot listen at {}: the path is a file, not a socket; hint: remove the file, or \
-        change [control] socket", path.display())]
-    NoSocket {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Another process has the socket.
-    #[error(
-        "cannot listen at {}: another process listens there; hint: give each rekeyd its own \
-         [control] socket",
-        path.display()
-    )]
-    InUse {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// The socket cannot be created, or the one of an ended process removed.
-    #[error("cannot listen at {}: {source}", path.display())]
-    Io {
-        /// The socket.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-}
-
-/// The time limit of the connection that shows whether a process listens at a socket.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Whose socket is at the path of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SocketOwner {
-    /// The server's own one.
-    ThisServer,
-    /// Another one, or a file.
-    Other,
-    /// There is nothing.
-    Absent,
-}
 
 /// The server of the control socket, which stops on drop.
 pub(crate) struct ControlServer {
@@ -130,6 +82,17 @@ pub(crate) struct ControlConfig {
     pub(crate) info: DaemonInfo,
     /// The text of the configuration.
     pub(crate) text: ConfigText,
+}
+
+/// What changes in the response of `GET /daemon` without a reload.
+pub(crate) struct DaemonProgress {
+    /// The most important problem that affects all keys.
+    pub(crate) problem: Option<String>,
+    pub(crate) ledger_damage: Option<String>,
+    /// The address at which the metrics are served.
+    pub(crate) metrics: Option<String>,
+    /// What callers wait for.
+    pub(crate) waits: Vec<Wait>,
 }
 
 /// The user and group of the peer, if the system knows them.
@@ -229,18 +192,13 @@ impl ControlServer {
         *self.state.lock_config() = config;
     }
 
-    /// Sets the problem, the damage of the ledger, and what callers wait for, in the
-    /// response of `GET /daemon`.
-    pub(crate) fn set_progress(
-        &self,
-        problem: Option<String>,
-        ledger_damage: Option<String>,
-        waits: Vec<Wait>,
-    ) {
+    /// Sets what `GET /daemon` reports of the daemon's progress.
+    pub(crate) fn set_progress(&self, progress: DaemonProgress) {
         let mut config = self.state.lock_config();
-        config.info.problem = problem;
-        config.info.ledger_damage = ledger_damage;
-        config.info.waits = waits;
+        config.info.problem = progress.problem;
+        config.info.ledger_damage = progress.ledger_damage;
+        config.info.metrics = progress.metrics;
+        config.info.waits = progress.waits;
     }
 }
 
@@ -257,42 +215,6 @@ impl Drop for ControlServer {
 impl ControlState {
     fn lock_config(&self) -> std::sync::MutexGuard<'_, ControlConfig> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Returns the device and inode of what is at `path`.
-fn socket_identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Removes the socket of a process that has ended.
-async fn remove_stale_socket(path: &Path) -> Result<(), ControlListenError> {
-    let io_error = |source| ControlListenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ControlListenError::NoSocket {
-                path: path.to_owned(),
-            });
-        }
-        Ok(_) => {}
-    }
-    let in_use = || ControlListenError::InUse {
-        path: path.to_owned(),
-    };
-    // The queue of a process that does not accept connections may be full.
-    match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
-        Ok(Ok(_)) | Err(_) => Err(in_use()),
-        Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => Err(in_use()),
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(io_error)
-        }
-        Ok(Err(error)) => Err(io_error(error)),
     }
 }
 

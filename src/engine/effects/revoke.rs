@@ -123,6 +123,7 @@ pub(super) struct DecidedRevocation {
 impl Worker {
     /// Revokes the credential of a rotation that is due.
     pub(crate) async fn revoke(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
+        let is_recheck = self.rechecks.remove(rotation);
         let recorded = self.state.rotation(rotation).and_then(Rotation::credential);
         let id = recorded.map(|credential| credential.id.clone());
         let lock = match &id {
@@ -202,7 +203,11 @@ impl Worker {
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Reconfigured) => return Ok(()),
-            Err(error) if self.is_global_failure(&error).await => return Ok(()),
+            Err(error) if self.is_global_failure(&error).await => {
+                // It is decided when the condition has ended.
+                self.rechecks.extend(is_recheck.then(|| rotation.clone()));
+                return Ok(());
+            }
             Err(error) => {
                 let text = error.to_string();
                 self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error))

@@ -270,3 +270,58 @@ async fn own_credential_is_adopted_by_each_key_whose_file_holds_it() {
         assert_eq!(adopted.is_ok(), is_adopted, "{content:?}: {adopted:?}");
     }
 }
+
+/// Whoever did as a deferral advises sees the result at once, and not a quarter of an hour
+/// later.
+#[tokio::test]
+async fn deferral_ends_as_soon_as_its_reason_does() {
+    for end in ["replaced", "reload", "restart", "own credential"] {
+        let fakes = Fakes::new(&[("key_1", "by hand")]);
+        let mut engine = engine_of(&fakes, true).await;
+        if end == "own credential" {
+            fakes.set_content("second", None);
+            fakes.set_usage(CredentialUsage::MayBeInUse);
+        }
+        rotate(&mut engine, &key(), false, false);
+        fakes.run_for(&mut engine, OVERLAP * 6).await;
+        assert!(is_alive(&fakes), "{end}");
+        match end {
+            "replaced" => rotate(&mut engine, &other(), false, true),
+            "reload" => {
+                fakes.set_content("second", None);
+                engine.reconfigure(engine.services().clone(), keys(&fakes, true));
+            }
+            "restart" => {
+                fakes.set_content("second", None);
+                engine.stop().await;
+                drop(engine);
+                engine = fakes.open_engine(keys(&fakes, true), RunMode::Daemon).await;
+            }
+            _ => fakes.set_usage(CredentialUsage::Unused),
+        }
+        fakes.run_for(&mut engine, MINUTE).await;
+        assert!(!is_alive(&fakes), "{end}");
+        assert!(engine.is_idle(), "{end}");
+    }
+}
+
+/// A deferral whose reason stays is decided once for each cause, not again and again.
+#[tokio::test]
+async fn deferral_whose_reason_stays_waits_for_its_time_again() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let mut engine = engine_of(&fakes, true).await;
+    rotate(&mut engine, &key(), false, false);
+    fakes.run_for(&mut engine, OVERLAP * 6).await;
+    let waits_until = || {
+        let row = "SELECT retry_at FROM rotation WHERE credential_id = 'key_1'";
+        fakes.query_rows(row).concat()
+    };
+    engine.reconfigure(engine.services().clone(), keys(&fakes, true));
+    fakes.run_for(&mut engine, MINUTE).await;
+    let until = waits_until();
+    for _ in 0..5 {
+        fakes.run_for(&mut engine, MINUTE).await;
+        assert_eq!(waits_until(), until);
+    }
+    assert!(is_alive(&fakes));
+}

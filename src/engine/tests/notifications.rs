@@ -1,9 +1,10 @@
 //! The notifications of a running engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::condition::ListenerProblem;
 use crate::core::ids::KeyName;
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::scope::Scope;
@@ -275,4 +276,27 @@ async fn alerts_are_sent_without_grace_before_exit() {
         fakes.query_rows(NOTIFICATIONS_SQL),
         ["billing failing begun"]
     );
+}
+
+/// The monitoring that would show it is what is gone.
+#[tokio::test]
+async fn a_place_that_cannot_be_taken_is_notified() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    let problem = "cannot serve metrics at 127.0.0.1:9464: address in use".to_owned();
+    let problems = BTreeMap::from([(ListenerProblem::Metrics, problem)]);
+    engine.set_listener_problems(problems).await;
+    fakes.run_for(&mut engine, 600 * SECOND).await;
+    let text = "SELECT text FROM notification";
+    let text = fakes.query_rows(text).concat();
+    assert!(
+        text.contains("9464") && text.contains("keys are rotated"),
+        "{text}"
+    );
+    assert_eq!(fakes.live_ids().len(), 1);
+    engine.set_listener_problems(BTreeMap::new()).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    let both = ["metrics-address begun", "metrics-address over"];
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), both);
 }

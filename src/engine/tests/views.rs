@@ -170,3 +170,46 @@ async fn conditions_that_only_a_person_ends_block_an_engine_without_work() {
         engine.stop().await;
     }
 }
+
+/// A process that ends when nothing is due says what keeps it from that.
+#[tokio::test]
+async fn everything_that_an_ending_process_waits_for_is_named() {
+    let waits = |engine: &Engine| {
+        let waits = engine.awaited_by_all().into_iter();
+        let waits = waits.map(|(key, text)| (key.map(KeyName::to_string), text));
+        waits.collect::<Vec<_>>()
+    };
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.key_with("@hourly", &[("a", true)]);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    engine.start_due();
+    let [(None, list)] = <[_; 1]>::try_from(waits(&engine)).unwrap() else {
+        panic!("the first list");
+    };
+    assert!(
+        list.starts_with("waiting for the provider's list"),
+        "{list}"
+    );
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    fakes.run_for(&mut engine, HOUR / 60).await;
+    let [(Some(name), delivery)] = <[_; 1]>::try_from(waits(&engine)).unwrap() else {
+        panic!("the open rotation");
+    };
+    assert_eq!(name, key().to_string());
+    assert!(delivery.starts_with("waiting for "), "{delivery}");
+    let conditions = &engine.services().conditions;
+    conditions.raise(Condition::Provider, "the provider cannot be asked");
+    let [(None, condition)] = <[_; 1]>::try_from(waits(&engine)).unwrap() else {
+        panic!("the condition");
+    };
+    assert!(
+        condition.contains("the provider cannot be asked"),
+        "{condition}"
+    );
+    engine.services().conditions.clear(Condition::Provider);
+    fakes.fail_deliveries(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(waits(&engine), []);
+    assert!(engine.is_idle());
+}

@@ -1,5 +1,7 @@
 //! The syntax of a unit's `EnvironmentFile=`, see systemd.exec(5).
 
+use crate::core::variable_name::is_variable_name;
+
 /// The part of a line in which the reader is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Position {
@@ -103,9 +105,7 @@ pub(super) fn parse(text: &str) -> Vec<(String, String)> {
 
 fn push(variables: &mut Vec<(String, String)>, name: &str, value: &str) {
     let name = name.trim_end_matches(is_blank);
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let has_valid_start = name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
-    if has_valid_start && name.bytes().all(is_allowed) {
+    if is_variable_name(name) {
         variables.push((name.to_owned(), value.to_owned()));
     }
 }

@@ -10,6 +10,7 @@ use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, Section};
 use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
+use crate::core::variable_name::is_variable_name;
 
 /// The options that only a file sink has.
 pub(super) const OPTIONS: Section = Section {
@@ -178,12 +179,7 @@ fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<Fi
 
 fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let has_valid_start = text
-        .bytes()
-        .next()
-        .is_some_and(|byte| !byte.is_ascii_digit());
-    if has_valid_start && text.bytes().all(is_allowed) {
+    if is_variable_name(text) {
         return Some(text.to_owned());
     }
     let message = format!("{} is not a valid variable name", quoted(text));

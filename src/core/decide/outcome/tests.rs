@@ -10,7 +10,7 @@ use crate::core::change::{
 };
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::scope::Scope;
-use crate::core::state::{Delivery, Trigger};
+use crate::core::state::{Delivery, RevocationDeadline, Trigger};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
@@ -367,5 +367,87 @@ fn rotation_interrupted_in_its_first_attempt_backs_off_from_its_begin() {
             | Change::Operator(_) => None,
         });
         assert_eq!(found, expected, "{began_ago:?}, {key_attempt}");
+    }
+}
+
+/// A process that is killed again and again creates no credential each time, whatever it
+/// did when it was killed.
+#[test]
+fn second_interrupted_rotation_in_a_row_backs_off_the_next() {
+    let policy = KeyPolicy::new(
+        crate::core::schedule::Schedule::parse("@daily", jiff::tz::TimeZone::UTC).unwrap(),
+    );
+    let interrupted = |sequence, trigger| Rotation {
+        trigger,
+        ..rotation(sequence, Phase::Stranded, &[PENDING])
+    };
+    let current = |sequence| rotation(sequence, Phase::Current, &[ACCEPTED]);
+    for (before, phase, key_attempt, expected) in [
+        (vec![], Phase::Verified, 0, None),
+        (vec![current(1)], Phase::Verified, 0, None),
+        (
+            vec![interrupted(4, Trigger::Schedule)],
+            Phase::Verified,
+            0,
+            Some((1, 10)),
+        ),
+        (
+            vec![interrupted(4, Trigger::Schedule)],
+            Phase::Created,
+            0,
+            Some((1, 10)),
+        ),
+        (
+            vec![interrupted(4, Trigger::Schedule)],
+            Phase::Verified,
+            1,
+            Some((2, 60)),
+        ),
+        (
+            vec![current(1), interrupted(4, Trigger::Schedule)],
+            Phase::Verified,
+            0,
+            Some((1, 10)),
+        ),
+        // One was delivered since, and what a person adopted was not interrupted.
+        (
+            vec![interrupted(1, Trigger::Schedule), current(4)],
+            Phase::Verified,
+            0,
+            None,
+        ),
+        (
+            vec![interrupted(4, Trigger::Adopted)],
+            Phase::Verified,
+            0,
+            None,
+        ),
+    ] {
+        let open = rotation(5, phase, &[PENDING]);
+        let mut live = before.clone();
+        live.push(open.clone());
+        let mut key = key(live);
+        key.attempt = key_attempt;
+        let changes = interrupt(&open, &key, Some(&policy), now());
+        let found = changes.iter().find_map(|change| match change {
+            Change::Schedule(ScheduleChange::BackedOff(backoff)) => Some((
+                backoff.attempt,
+                time::until(now(), backoff.retry_at).as_secs(),
+            )),
+            Change::Rotation(_)
+            | Change::Delivery(_)
+            | Change::Schedule(_)
+            | Change::Operator(_) => None,
+        });
+        assert_eq!(found, expected, "{before:?} {phase:?} {key_attempt}");
+        // What leaked is replaced without a delay.
+        let leaked = Rotation {
+            deadline: Some(RevocationDeadline {
+                at: now(),
+                is_forced: false,
+            }),
+            ..open
+        };
+        assert_eq!(interrupt(&leaked, &key, Some(&policy), now()).len(), 1);
     }
 }
