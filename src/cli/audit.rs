@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_options::DaemonOptions;
@@ -62,6 +62,18 @@ enum AuditStatus {
 }
 
 impl AuditStatus {
+    /// Every status.
+    #[cfg(test)]
+    const ALL: [Self; 7] = [
+        Self::Alive,
+        Self::AliveAgain,
+        Self::Duplicate,
+        Self::Missing,
+        Self::Revoked,
+        Self::Lookalike,
+        Self::Unrecognized,
+    ];
+
     /// Returns the word in the table.
     const fn word(self) -> &'static str {
         match self {
@@ -141,7 +153,7 @@ impl AuditCommand {
             let all = entries
                 .iter()
                 .map(|entry| entry.to_json(&remote_credentials));
-            output::print_json(&Value::Array(all.collect()))?;
+            output::print_json(&all.collect::<Vec<_>>())?;
         } else {
             output::print(
                 to_table(
@@ -331,19 +343,61 @@ impl AuditEntry {
         ]
     }
 
-    fn to_json(&self, remote_credentials: &BTreeMap<CredentialId, ListedCredential>) -> Value {
+    fn to_json<'a>(
+        &'a self,
+        remote_credentials: &'a BTreeMap<CredentialId, ListedCredential>,
+    ) -> AuditJson<'a> {
         let remote = remote_credentials.get(&self.id);
-        json!({
-            "standing": self.status.as_str(), "wrong": self.status.is_discrepancy(),
-            "key": self.key, "phase": self.phase.map(Phase::as_str),
-            "credential_id": self.id,
-            "name": remote.and_then(|remote| remote.name.as_deref()).map(redact::sanitize_name),
-            "created_at": remote.and_then(|remote| remote.metadata.created_at).map(time::to_text),
-            "last_used_at": remote.and_then(|remote| remote.last_used.readable()).map(time::to_text),
-            "unreadable": remote.map(|remote| &remote.unreadable_times),
-            "owner": remote.and_then(|remote| remote.owner.as_deref()).map(redact::sanitize_name),
-        })
+        let name = remote.and_then(|remote| remote.name.as_deref());
+        let created_at = remote.and_then(|remote| remote.metadata.created_at);
+        let last_used_at = remote.and_then(|remote| remote.last_used.readable());
+        let owner = remote.and_then(|remote| remote.owner.as_deref());
+        AuditJson {
+            standing: self.status.as_str(),
+            wrong: self.status.is_discrepancy(),
+            key: self.key.as_ref(),
+            phase: self.phase.map(Phase::as_str),
+            credential_id: &self.id,
+            name: name.map(redact::sanitize_name),
+            created_at: created_at.map(time::to_text),
+            last_used_at: last_used_at.map(time::to_text),
+            unreadable: remote.map(|remote| remote.unreadable_times.as_slice()),
+            owner: owner.map(redact::sanitize_name),
+        }
     }
+}
+
+/// A credential in the output of `rekeyd audit --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct AuditJson<'a> {
+    /// How the ledger and the provider compare.
+    #[cfg_attr(test, schemars(extend("enum" = AuditStatus::ALL.map(AuditStatus::as_str))))]
+    standing: &'static str,
+    /// Whether they disagree about it.
+    wrong: bool,
+    /// The key that it belongs to, if the ledger has it.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    key: Option<&'a KeyName>,
+    /// Its phase, if the ledger has it.
+    #[cfg_attr(test, schemars(with = "Option<Phase>"))]
+    phase: Option<&'static str>,
+    /// Its id at the provider.
+    #[cfg_attr(test, schemars(with = "String"))]
+    credential_id: &'a CredentialId,
+    /// Its name at the provider; null if the provider has not got it.
+    name: Option<String>,
+    /// When the provider created it.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    created_at: Option<String>,
+    /// When it was last used, as the provider shows it.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    last_used_at: Option<String>,
+    /// The names of times that the provider shows and that are none.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    unreadable: Option<&'a [&'static str]>,
+    /// Its owner at the provider.
+    owner: Option<String>,
 }
 
 #[cfg(test)]
@@ -398,5 +452,10 @@ mod tests {
         let failures = [lookalike_message(1), lookalike_message(2)];
         let failures = failures.map(|message| format!("error: {message}\n"));
         assert_golden("audit", &(text + &failures.concat()));
+    }
+
+    #[test]
+    fn json_schema_is_that_of_the_output() {
+        crate::platform::json_schema::check_file::<Vec<AuditJson<'_>>>("audit");
     }
 }

@@ -1,12 +1,15 @@
 //! `rekeyd history`: past rotations, with the columns of the view `history`.
 
+mod json;
+
 use std::io::{Error, ErrorKind, Write};
 
 use jiff::Timestamp;
 use serde::Serializer as _;
 use serde::ser::SerializeSeq as _;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+use self::json::to_json;
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::open_ledger;
@@ -17,7 +20,6 @@ use crate::cli::screen::Screen;
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
 use crate::cli::time_argument;
 use crate::core::lifecycle::Phase;
-use crate::core::time;
 use crate::ledger::{
     HistoryEntry, HistoryFilter, HistoryQuery, LedgerError, LedgerReader, LedgerSnapshot,
     OperatorRecord,
@@ -167,42 +169,12 @@ const COLUMNS: [&str; 22] = [
     "name",
 ];
 
-/// The values of a rotation in the order of [`COLUMNS`].
-fn values(entry: &HistoryEntry) -> [Value; COLUMNS.len()] {
-    let timestamp = |at: Option<Timestamp>| json!(at.map(time::to_text));
-    [
-        json!(entry.rotation.as_str()),
-        json!(entry.key),
-        json!(entry.sequence),
-        json!(entry.trigger.as_str()),
-        timestamp(entry.scheduled_for),
-        timestamp(Some(entry.started_at)),
-        json!(entry.label),
-        json!(entry.credential),
-        json!(entry.redacted_value),
-        timestamp(entry.created_at),
-        timestamp(entry.expires_at),
-        json!(entry.phase.as_str()),
-        timestamp(entry.current_at),
-        timestamp(entry.retired_at),
-        timestamp(entry.revoke_after),
-        timestamp(entry.revoked_at),
-        json!(entry.error),
-        json!(u8::from(entry.is_held)),
-        timestamp(entry.hold_until),
-        json!(entry.holder),
-        json!(entry.hold_reason),
-        json!(entry.name),
-    ]
-}
-
 fn write_json(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
     let formatter = serde_json::ser::PrettyFormatter::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, formatter);
     let mut array = serializer.serialize_seq(None).map_err(Error::from)?;
     for entry in history.rows()? {
-        let members = COLUMNS.map(str::to_owned).into_iter().zip(values(&entry?));
-        let object = members.collect::<Map<_, _>>();
+        let object = to_json(&entry?)?;
         array.serialize_element(&object).map_err(Error::from)?;
     }
     array.end().map_err(Error::from)?;
@@ -213,9 +185,9 @@ fn write_csv(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), 
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(COLUMNS).map_err(csv_error)?;
     for entry in history.rows()? {
-        let cells = values(&entry?);
+        let object = to_json(&entry?)?;
         writer
-            .write_record(cells.iter().map(cell_text))
+            .write_record(COLUMNS.map(|column| cell_text(&object[column])))
             .map_err(csv_error)?;
     }
     Ok(writer.flush()?)

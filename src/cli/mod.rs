@@ -16,6 +16,7 @@ mod golden;
 mod history;
 mod listener_check;
 pub mod logging;
+pub mod manual;
 mod notes;
 mod once;
 mod output;
@@ -41,7 +42,6 @@ mod wait_notes;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
@@ -235,7 +235,7 @@ impl Cli {
                 clap_complete::generate(*shell, &mut Self::command(), "rekeyd", &mut script);
                 output::print(&script)
             }
-            CliCommand::Man { command } => print_man_page(command.as_deref()),
+            CliCommand::Man { command } => manual::print(program(), command.as_deref()),
         }
     }
 
@@ -271,23 +271,4 @@ impl Cli {
         logging::init(self.options.log_level, self.options.log_format, writing);
         block_on(work)
     }
-}
-
-/// Prints the manual page of the program, or of one of its commands.
-fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
-    let mut program = program();
-    program.build();
-    let target = match command {
-        None => program,
-        Some(name) => {
-            let message = format!("unknown command {name:?}");
-            match program.find_subcommand(name).cloned() {
-                Some(subcommand) => subcommand,
-                None => program.error(ErrorKind::InvalidValue, message).exit(),
-            }
-        }
-    };
-    let mut page = Vec::new();
-    clap_mangen::Man::new(target).render(&mut page)?;
-    output::print(&page)
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
 
+use serde::Serialize;
+
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::logging;
 use crate::config::render_problems;
@@ -40,7 +42,9 @@ pub(crate) fn print_stream(
 }
 
 /// Writes one JSON document and a newline.
-pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    // By way of a value, which orders the members by name.
+    let value = serde_json::to_value(value).map_err(|error| Failure::Other(error.to_string()))?;
     print(format!("{value:#}\n").as_bytes())
 }
 

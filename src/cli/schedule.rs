@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
@@ -62,7 +62,7 @@ impl ScheduleCommand {
             .collect();
         if self.json {
             let objects: Vec<_> = firings.iter().map(ScheduledRun::to_json).collect();
-            return output::print_json(&json!(objects));
+            return output::print_json(&objects);
         }
         firings.sort_by_key(|firing| firing.at);
         output::print(to_table(&firings, Screen::of_output(false), now).as_bytes())
@@ -178,18 +178,36 @@ impl ScheduledRun<'_> {
         zone.to_offset(day.timestamp()) != zone.to_offset(next.timestamp())
     }
 
-    fn to_json(&self) -> serde_json::Value {
-        let mut object = json!({
-            "key": self.key.name,
-            "at": time::to_text(self.at),
-            "local": self.local_time(),
-            "timezone": self.zone_name(),
-        });
-        if let Some((since, _)) = &self.due {
-            object["due_since"] = time::to_text(*since).into();
+    fn to_json(&self) -> RunJson<'_> {
+        RunJson {
+            key: &self.key.name,
+            at: time::to_text(self.at),
+            local: self.local_time(),
+            timezone: self.zone_name(),
+            due_since: self.due.as_ref().map(|(since, _)| time::to_text(*since)),
         }
-        object
     }
+}
+
+/// A run in the output of `rekeyd schedule --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RunJson<'a> {
+    /// The key.
+    #[cfg_attr(test, schemars(with = "String"))]
+    key: &'a KeyName,
+    /// The time of the run, in UTC.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    at: String,
+    /// The same in the key's zone, with its offset.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    local: String,
+    /// The IANA name of the key's zone.
+    timezone: &'a str,
+    /// For a run that is due: the scheduled time since when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    due_since: Option<String>,
 }
 
 /// The columns of the table: the time in UTC and in the key's zone, and how far it is.
@@ -273,5 +291,10 @@ mod tests {
             }));
         }
         assert_golden("schedule", &all);
+    }
+
+    #[test]
+    fn json_schema_is_that_of_the_output() {
+        crate::platform::json_schema::check_file::<Vec<RunJson<'_>>>("schedule");
     }
 }

@@ -1,7 +1,7 @@
 //! `rekeyd show KEY`: everything about one key.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
@@ -10,7 +10,7 @@ use crate::cli::history::HistoryCommand;
 use crate::cli::output;
 use crate::cli::screen::Screen;
 use crate::cli::status::{
-    KeyStatus, ReportSource, SinkStatus, StatusReport, next_rotation_text, note_lines,
+    KeyJson, KeyStatus, ReportSource, SinkStatus, StatusReport, next_rotation_text, note_lines,
     revocation_text, state_cell, to_json,
 };
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
@@ -187,32 +187,65 @@ fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
     ]
 }
 
-fn key_json(
-    status: &KeyStatus,
+/// The output of `rekeyd show --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ShowJson<'a> {
+    #[serde(flatten)]
+    status: KeyJson<'a>,
+    /// Its configured sinks.
+    sinks: Vec<SinkJson<'a>>,
+    /// When it rotates; absent if it is not configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<String>,
+    /// Its overlap in seconds; absent if it is not configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_seconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SinkJson<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Its target: a type, a colon, and a path, a URL or a command.
+    target: &'a str,
+    /// Whether a rotation waits for it.
+    required: bool,
+    /// The state of the delivery of the current secret, if there is one.
+    #[cfg_attr(test, schemars(with = "Option<DeliveryState>"))]
+    state: Option<&'static str>,
+    /// When it accepted the current secret.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    accepted_at: Option<String>,
+    /// Why the delivery fails, for people.
+    error: Option<&'a str>,
+}
+
+fn key_json<'a>(
+    status: &'a KeyStatus,
     configured: Option<&KeySettings>,
     now: Timestamp,
-) -> serde_json::Value {
-    let mut object = to_json(status, now);
-    let sinks: Vec<_> = status
-        .sinks
-        .iter()
-        .map(|sink| {
-            let delivery = sink.delivery.as_ref();
-            let accepted_at = delivery.and_then(|delivery| delivery.accepted_at);
-            json!({
-                "name": sink.id.name, "target": sink.id.target, "required": sink.required,
-                "state": delivery.map(|delivery| delivery.state.as_str()),
-                "accepted_at": accepted_at.map(time::to_text),
-                "error": delivery.and_then(|delivery| delivery.error.as_deref()),
-            })
-        })
-        .collect();
-    object["sinks"] = sinks.into();
-    if let Some(key) = configured {
-        object["schedule"] = key.policy.timetable.to_string().into();
-        object["overlap_seconds"] = key.policy.overlap.as_secs().into();
+) -> ShowJson<'a> {
+    ShowJson {
+        status: to_json(status, now),
+        sinks: status.sinks.iter().map(sink_json).collect(),
+        schedule: configured.map(|key| key.policy.timetable.to_string()),
+        overlap_seconds: configured.map(|key| key.policy.overlap.as_secs()),
     }
-    object
+}
+
+fn sink_json(sink: &SinkStatus) -> SinkJson<'_> {
+    let delivery = sink.delivery.as_ref();
+    let accepted_at = delivery.and_then(|delivery| delivery.accepted_at);
+    SinkJson {
+        name: &sink.id.name,
+        target: &sink.id.target,
+        required: sink.required,
+        state: delivery.map(|delivery| delivery.state.as_str()),
+        accepted_at: accepted_at.map(time::to_text),
+        error: delivery.and_then(|delivery| delivery.error.as_deref()),
+    }
 }
 
 #[cfg(test)]
@@ -246,5 +279,10 @@ mod tests {
             }));
         }
         assert_golden("show", &all);
+    }
+
+    #[test]
+    fn json_schema_is_that_of_the_output() {
+        crate::platform::json_schema::check_file::<ShowJson<'_>>("show");
     }
 }

@@ -10,9 +10,8 @@ mod summary;
 
 use std::time::Duration;
 
-use serde_json::json;
-
-pub(super) use self::json::to_json;
+use self::json::StatusJson;
+pub(super) use self::json::{KeyJson, to_json};
 pub(super) use self::key_status::{KeyStatus, SinkStatus};
 pub(super) use self::report::{ReportSource, StatusReport};
 pub(super) use self::summary::{next_rotation_text, note_lines, revocation_text, state_cell};
@@ -83,12 +82,12 @@ impl StatusCommand {
         let report = StatusReport::read(&settings, source, self.key.as_deref(), now).await?;
         if self.json {
             let keys = report.keys.iter().map(|status| to_json(status, now));
-            let keys: Vec<_> = keys.collect();
-            output::print_json(&json!({
-                "problem": report.problems.first(), "running": report.process.is_running(),
-                "not_running_since": report.process.not_running_since().map(time::to_text),
-                "keys": keys,
-            }))?;
+            output::print_json(&StatusJson {
+                problem: report.problems.first(),
+                running: report.process.is_running(),
+                not_running_since: report.process.not_running_since().map(time::to_text),
+                keys: keys.collect(),
+            })?;
         } else {
             let screen = Screen::of_output(self.verbose);
             let table = summary::summary(&report.keys, screen, now);

@@ -3,12 +3,52 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::options;
 use super::settings::ControlSettings;
+use super::top_table::TOP;
 use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::values;
+
+/// `[control]`.
+pub const CONTROL: Section = Section {
+    name: "control",
+    about: "The control socket, over which commands such as `rekeyd rotate` reach the running \
+            daemon.",
+    options: &[
+        ConfigOption::new(
+            "socket",
+            ValueType::Text("^(/.*[^/])?$"),
+            r#""/run/rekeyd/control.sock""#,
+            "The Unix socket; `\"\"` for none. Its folder must exist. Its owner and its group may \
+             connect and read.",
+        )
+        .or(r#""/run/rekeyd/control.sock""#),
+        ConfigOption::new(
+            "admins",
+            ValueType::Texts(""),
+            r#"["ops"]"#,
+            "Groups whose members may change things, besides root and the user that rekeyd runs \
+             as.",
+        )
+        .or("[]")
+        .with_details("They must also be able to connect to the socket."),
+    ],
+};
+
+/// `[metrics]`.
+pub const METRICS: Section = Section {
+    name: "metrics",
+    about: "Monitoring: `/metrics` for Prometheus, `/healthz` and `/readyz`.",
+    options: &[ConfigOption::new(
+        "listen",
+        ValueType::Text("^.+$"),
+        r#""127.0.0.1:9464""#,
+        "The IP address and the port to listen on. Anybody who reaches this address may read the \
+         metrics.",
+    )],
+};
 
 /// The default path of the control socket.
 pub const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
@@ -18,16 +58,16 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// Reads `[control]`.
 pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ControlSettings {
-    let table = top.subtable(options::TOP, "control", report);
-    table.reject_unknown(&[options::CONTROL], report);
-    let socket = table.get(options::CONTROL, "socket");
+    let table = top.subtable(TOP, "control", report);
+    table.reject_unknown(&[CONTROL], report);
+    let socket = table.get(CONTROL, "socket");
     let is_named = socket.is_some();
     let socket = match socket {
         None => Some(PathBuf::from(DEFAULT_SOCKET)),
         Some(value) if value.as_text() == Some("") => None,
         Some(value) => read_socket_path(&value, report),
     };
-    let admins = table.get(options::CONTROL, "admins");
+    let admins = table.get(CONTROL, "admins");
     ControlSettings {
         socket,
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
@@ -53,9 +93,9 @@ pub(super) fn read_metrics_address(
     top: &ConfigTable<'_>,
     report: &mut ProblemReport,
 ) -> Option<SocketAddr> {
-    let table = top.subtable(options::TOP, "metrics", report);
-    table.reject_unknown(&[options::METRICS], report);
-    let value = table.get(options::METRICS, "listen")?;
+    let table = top.subtable(TOP, "metrics", report);
+    table.reject_unknown(&[METRICS], report);
+    let value = table.get(METRICS, "listen")?;
     let text = value.text(report)?;
     let address = text.parse();
     if address.is_err() {

@@ -1,14 +1,15 @@
-//! The options that a key and `[defaults]` share.
+//! The options of a key, and those that it shares with `[defaults]`.
 
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::options;
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::{expected_one_of, quoted};
+use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::DefaultValue::{Described, RequiredUnless};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::suggestion::closest_match;
 use crate::config_reader::values;
 use crate::core::duration::MAX_DURATION;
@@ -19,8 +20,165 @@ use crate::platform::zones;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Two creates a second for a day, more than any schedule needs.
-const LARGEST_CREATES_PER_DAY: usize = 172_800;
+/// Any duration.
+const ANY_DURATION: ValueType = ValueType::Duration(Duration::ZERO, MAX_DURATION);
+
+/// Any text but an empty one.
+const NON_EMPTY: ValueType = ValueType::Text("^.+$");
+
+/// `[defaults]`, and also every key.
+pub const DEFAULTS: Section = Section {
+    name: "defaults",
+    about: "Options for all keys. A key may set the same options differently.",
+    options: &[
+        ConfigOption::new(
+            "timezone",
+            NON_EMPTY,
+            r#""Europe/Berlin""#,
+            "The time zone of the schedules, by its IANA name. A time that is skipped when the \
+             clocks go forward comes right after it; one that occurs twice when they go back \
+             comes once.",
+        )
+        .or(r#""UTC""#)
+        .with_details("The zone is that of the host's tzdata."),
+        ConfigOption::new(
+            "jitter",
+            ANY_DURATION,
+            r#""10m""#,
+            "Each rotation starts up to this much later than its schedule says, so that many \
+             keys do not rotate at once. The same run of a key always has the same delay.",
+        )
+        .or(r#""0s""#),
+        ConfigOption::new(
+            "initial-rotation",
+            ValueType::Choice(&["now", "scheduled"]),
+            r#""scheduled""#,
+            "When a key that was never rotated is due: `\"now\"`, or `\"scheduled\"`, at its first \
+             scheduled time.",
+        )
+        .or(r#""now""#),
+        ConfigOption::new(
+            "catch-up-window",
+            ANY_DURATION,
+            r#""2h""#,
+            "A missed rotation (rekeyd was not running, the host slept, the key was paused) is \
+             caught up at once; with a catch-up window, only if it is no older than this.",
+        ),
+        ConfigOption::new(
+            "overlap",
+            ANY_DURATION,
+            r#""24h""#,
+            "How long the previous credential stays valid after a sink accepted the new one: the \
+             time that your programs have to read it. It must be shorter than the shortest gap \
+             between two rotations.",
+        )
+        .with_default(Described(
+            "`\"24h\"`, or half the shortest gap if that is less",
+        )),
+        ConfigOption::new(
+            "verify-timeout",
+            ValueType::Duration(SECOND, DAY),
+            r#""15m""#,
+            "How long the provider may refuse a new secret before it is abandoned. Outages of \
+             the provider do not count.",
+        )
+        .or(r#""15m""#),
+        ConfigOption::new(
+            "verify-interval",
+            ValueType::Duration(Duration::ZERO, HOUR),
+            r#""2s""#,
+            "A new secret must work twice, this far apart, before it is delivered.",
+        )
+        .or(r#""2s""#),
+        ConfigOption::new(
+            "delivery-deadline",
+            ValueType::Duration(SECOND, Duration::from_secs(30 * 86_400)),
+            r#""1h""#,
+            "A secret that is not delivered everywhere after this makes the key failing, and is \
+             retried more slowly. While rekeyd runs, it never gives up.",
+        )
+        .or(r#""1h""#),
+        ConfigOption::new(
+            "max-creates-per-day",
+            // Two creates a second, more than any schedule needs.
+            ValueType::Number(1, 172_800),
+            "24",
+            "A limit against loops: the number of creates of a key in 24 hours, including \
+             uncertain ones. At least twice what the schedule needs. `rekeyd rotate` only warns.",
+        )
+        .or("24"),
+        ConfigOption::new(
+            "max-live-credentials",
+            ValueType::Number(3, 100),
+            "6",
+            "A limit against loops: no create while this many credentials of the key are alive. \
+             `rekeyd rotate` only warns.",
+        )
+        .or("6"),
+        ConfigOption::new(
+            "expires-after",
+            ValueType::Duration(HOUR, Duration::from_secs(365 * 86_400)),
+            r#""60d""#,
+            "A safety net: the provider ends a credential by itself after this time, which is at \
+             least 1.5 times the longest gap between rotations, and the overlap. In the last \
+             quarter of its life the key is due, whatever its schedule says.",
+        )
+        .with_details("Neither `catch-up-window` nor a pause delays it then."),
+        ConfigOption::new(
+            "revoke-when-idle-for",
+            ValueType::Duration(Duration::ZERO, Duration::from_secs(30 * 86_400)),
+            r#""1h""#,
+            "A retired credential that was used within this time is not revoked yet; `\"0s\"` for \
+             off.",
+        )
+        .or(r#""1h""#),
+        ConfigOption::new(
+            "max-revoke-delay",
+            ANY_DURATION,
+            r#""7d""#,
+            "The longest such delay after the overlap.",
+        )
+        .or(r#""7d""#),
+    ],
+};
+
+/// The options that only `[key.NAME]` has.
+pub const KEY: Section = Section {
+    name: "key",
+    about: "One key: a line of credentials, each replacing the one before. Choose its name: a-z, \
+            0-9 and \"-\", up to 48 characters, and no \"-\" first. The names of its credentials at \
+            the provider begin with it.",
+    options: &[
+        ConfigOption::new(
+            "schedule",
+            NON_EMPTY,
+            r#""0 3 * * Mon""#,
+            "When the key rotates, in its time zone. Five fields: minute, hour, day of the month, \
+             month, weekday. With six, the first is the second. Or `@hourly`, `@daily`, \
+             `@weekly`, `@monthly`, `@yearly`.",
+        )
+        .with_default(RequiredUnless("every")),
+        ConfigOption::new(
+            "every",
+            ValueType::Duration(SECOND, MAX_DURATION),
+            r#""30d""#,
+            "Instead of a schedule: the greatest age of the current credential, also of an \
+             adopted one.",
+        )
+        .with_default(RequiredUnless("schedule"))
+        .with_details(
+            "One that is older when it is adopted is due at once; several are spread over one \
+             interval, by their keys' names.",
+        ),
+        ConfigOption::new(
+            "sink",
+            ValueType::Tables,
+            r#"[{ type = "file", path = "/etc/billing/openai.key" }]"#,
+            "The sinks: where the secret is delivered to. At least one of them must be required.",
+        )
+        .required(),
+    ],
+};
 
 /// An option's value and location, if it is set.
 pub(super) type LocatedValue<T> = Option<(T, Location)>;
@@ -45,28 +203,26 @@ pub(super) struct KeyOptions {
 
 impl KeyOptions {
     pub(super) fn read(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Self {
-        let get = |name| table.get(options::DEFAULTS, name);
-        let mut read_span = |name, minimum, maximum| {
+        let get = |name| table.get(DEFAULTS, name);
+        let mut read_span = |name| {
             let value = get(name)?;
-            let span = values::read_duration(&value, minimum, maximum, report)?;
+            let span = values::read_duration(&value, report)?;
             Some((span, value.location))
         };
-        let jitter = read_span("jitter", Duration::ZERO, MAX_DURATION);
-        let overlap = read_span("overlap", Duration::ZERO, MAX_DURATION);
-        let expires_after = read_span("expires-after", HOUR, 365 * DAY);
-        let mut read_plain_span = |name, minimum, maximum| {
-            read_span(name, minimum, maximum).map(|(read_span, _)| read_span)
-        };
+        let jitter = read_span("jitter");
+        let overlap = read_span("overlap");
+        let expires_after = read_span("expires-after");
+        let mut read_plain_span = |name| read_span(name).map(|(read_span, _)| read_span);
         Self {
             jitter,
             overlap,
             expires_after,
-            catch_up_window: read_plain_span("catch-up-window", Duration::ZERO, MAX_DURATION),
-            verify_timeout: read_plain_span("verify-timeout", SECOND, DAY),
-            verify_interval: read_plain_span("verify-interval", Duration::ZERO, HOUR),
-            delivery_deadline: read_plain_span("delivery-deadline", SECOND, 30 * DAY),
-            revoke_when_idle_for: read_plain_span("revoke-when-idle-for", Duration::ZERO, 30 * DAY),
-            max_revoke_delay: read_plain_span("max-revoke-delay", Duration::ZERO, MAX_DURATION),
+            catch_up_window: read_plain_span("catch-up-window"),
+            verify_timeout: read_plain_span("verify-timeout"),
+            verify_interval: read_plain_span("verify-interval"),
+            delivery_deadline: read_plain_span("delivery-deadline"),
+            revoke_when_idle_for: read_plain_span("revoke-when-idle-for"),
+            max_revoke_delay: read_plain_span("max-revoke-delay"),
             timezone: get("timezone").and_then(|value| {
                 let zone = read_time_zone(&value, report)?;
                 Some((zone, value.location))
@@ -74,11 +230,11 @@ impl KeyOptions {
             initial_rotation: get("initial-rotation")
                 .and_then(|value| read_initial_rotation(&value, report)),
             max_creates_per_day: get("max-creates-per-day").and_then(|value| {
-                let maximum = value.number(1, LARGEST_CREATES_PER_DAY, report)?;
+                let maximum = value.number(report)?;
                 Some((u32::try_from(maximum).ok()?, value.location))
             }),
             max_live_credentials: get("max-live-credentials")
-                .and_then(|value| value.number(3, 100, report)),
+                .and_then(|value| value.number(report)),
         }
     }
 
@@ -162,14 +318,8 @@ fn read_initial_rotation(
     value: &ConfigValue<'_>,
     report: &mut ProblemReport,
 ) -> Option<InitialRotation> {
-    match value.text(report)? {
-        "now" => Some(InitialRotation::Now),
-        "scheduled" => Some(InitialRotation::Scheduled),
-        other => {
-            let message = format!("unknown value {}", quoted(other));
-            let hint = expected_one_of(["now", "scheduled"].into_iter());
-            report.add_problem(&value.location, message, hint);
-            None
-        }
-    }
+    Some(match values::read_choice(value, report)? {
+        "scheduled" => InitialRotation::Scheduled,
+        _ => InitialRotation::Now,
+    })
 }

@@ -9,10 +9,11 @@ use toml::de::{DeTable, DeValue};
 use super::claims::PathClaims;
 use super::environment::Environment;
 use super::key_options::KeyOptions;
-use super::options;
+use super::key_options::{DEFAULTS, KEY};
 use super::policy::PolicyBuilder;
 use super::settings::KeySettings;
 use super::sinks::{self, ParsedSinks};
+use super::top_table::TOP;
 use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
@@ -52,15 +53,15 @@ pub(super) fn read_keys(
     claims: &mut PathClaims,
     report: &mut ProblemReport,
 ) -> Vec<KeySettings> {
-    let table = top.subtable(options::TOP, "defaults", report);
-    table.reject_unknown(&[options::DEFAULTS], report);
+    let table = top.subtable(TOP, "defaults", report);
+    table.reject_unknown(&[DEFAULTS], report);
     let mut reader = KeyReader {
         defaults: KeyOptions::read(&table, report),
         policies: PolicyBuilder::new(environment),
         file_wide: FileWideContext::new(credential_file),
         report,
     };
-    let table = top.subtable(options::TOP, "key", reader.report);
+    let table = top.subtable(TOP, "key", reader.report);
     // Commands list the keys by name, whatever their order in the file.
     let mut entries: Vec<_> = keys.0.into_iter().collect();
     entries.sort_by(|(one, _), (other, _)| one.get_ref().cmp(other.get_ref()));
@@ -111,10 +112,7 @@ impl KeyReader<'_, '_> {
                 .add_problem(&value.location, message, error.to_string());
         }
         let table = value.table(self.report)?;
-        table.reject_unknown(
-            &[options::DEFAULTS, options::KEY, DEFAULT_KIND.options],
-            self.report,
-        );
+        table.reject_unknown(&[DEFAULTS, KEY, DEFAULT_KIND.options], self.report);
         let name = key_name.ok();
         let scope = (DEFAULT_KIND.read_scope)(&table, self.report);
         let policy = self

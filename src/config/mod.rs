@@ -19,6 +19,7 @@ mod provider;
 pub mod settings;
 mod sinks;
 mod source_file;
+mod top_table;
 
 pub use crate::config_reader::problem::{Problem, ProblemKind};
 pub use crate::config_reader::render::render_problems;

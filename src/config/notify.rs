@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::claims::{PathClaims, PathOwner};
-use super::options;
+use super::top_table::TOP;
 use crate::alerting::channel::CHANNEL_TYPES;
 use crate::alerting::channel::target::{COMMON_OPTIONS, ChannelTarget, NotifySettings, channel_id};
 use crate::config_reader::files::NamedFiles;
@@ -24,7 +24,7 @@ pub(super) fn read_channels(
     claims: &mut PathClaims,
     report: &mut ProblemReport,
 ) -> Vec<NotifySettings> {
-    let Some(list) = top.get(options::TOP, "notify") else {
+    let Some(list) = top.get(TOP, "notify") else {
         return Vec::new();
     };
     let mut ids: BTreeSet<ChannelId> = BTreeSet::new();
@@ -114,7 +114,6 @@ fn read_event_kinds(
     value: &ConfigValue<'_>,
     report: &mut ProblemReport,
 ) -> Option<BTreeSet<EventKind>> {
-    let names: Vec<&str> = EventKind::ALL.into_iter().map(EventKind::as_str).collect();
     let problem_count = report.count();
     let mut events = BTreeSet::new();
     for item in value.text_items(report)? {
@@ -125,9 +124,9 @@ fn read_event_kinds(
             events.insert(event);
             continue;
         }
-        let hint = match closest_match(text, &names) {
+        let hint = match closest_match(text, &EventKind::NAMES) {
             Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
-            None => expected_one_of(names.iter().copied()),
+            None => expected_one_of(EventKind::NAMES.into_iter()),
         };
         let message = format!("unknown event {}", quoted(text));
         report.add_problem(&item.location, message, hint);

@@ -1,89 +1,15 @@
-//! The names of all options. The file is checked against them, and so are the
-//! example and the manual page.
+//! All options, with what they take and mean. The file is checked against them, and
+//! the documentation is made from them.
 
 use crate::alerting::channel::CHANNEL_TYPES;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::Section;
 use crate::provider::kind::KEY_KINDS;
 use crate::sink::SINK_TYPES;
 
-/// The top of the file: the names of its tables.
-pub const TOP: Section = Section {
-    name: "top",
-    options: &[
-        ConfigOption::new("provider", "{ max-in-flight = 8 }"),
-        ConfigOption::new("ledger", r#"{ path = "/var/lib/rekeyd/ledger.db" }"#),
-        ConfigOption::new("control", r#"{ admins = ["ops"] }"#),
-        ConfigOption::new("metrics", r#"{ listen = "127.0.0.1:9464" }"#),
-        ConfigOption::new("defaults", r#"{ overlap = "24h" }"#),
-        ConfigOption::new("key", "{}"),
-        ConfigOption::new("notify", "[]"),
-    ],
-};
-
-/// `[provider]`.
-pub const PROVIDER: Section = Section {
-    name: "provider",
-    options: &[
-        ConfigOption::new("base-url", r#""https://api.openai.com/v1""#),
-        ConfigOption::new("credential-file", r#""/etc/rekeyd/admin-key""#),
-        ConfigOption::new("organization", r#""org-abc123""#),
-        ConfigOption::new("ca-file", r#""/etc/rekeyd/ca.pem""#),
-        ConfigOption::new("request-timeout", r#""30s""#),
-        ConfigOption::new("max-in-flight", "8"),
-        ConfigOption::new("reconcile-every", r#""6h""#),
-    ],
-};
-
-/// `[ledger]`.
-pub const LEDGER: Section = Section {
-    name: "ledger",
-    options: &[ConfigOption::new("path", r#""/var/lib/rekeyd/ledger.db""#)],
-};
-
-/// `[control]`.
-pub const CONTROL: Section = Section {
-    name: "control",
-    options: &[
-        ConfigOption::new("socket", r#""/run/rekeyd/control.sock""#),
-        ConfigOption::new("admins", r#"["ops"]"#),
-    ],
-};
-
-/// `[metrics]`.
-pub const METRICS: Section = Section {
-    name: "metrics",
-    options: &[ConfigOption::new("listen", r#""127.0.0.1:9464""#)],
-};
-
-/// `[defaults]`, and also every key.
-pub const DEFAULTS: Section = Section {
-    name: "defaults",
-    options: &[
-        ConfigOption::new("timezone", r#""Europe/Berlin""#),
-        ConfigOption::new("jitter", r#""10m""#),
-        ConfigOption::new("initial-rotation", r#""scheduled""#),
-        ConfigOption::new("catch-up-window", r#""2h""#),
-        ConfigOption::new("overlap", r#""24h""#),
-        ConfigOption::new("verify-timeout", r#""2m""#),
-        ConfigOption::new("verify-interval", r#""2s""#),
-        ConfigOption::new("delivery-deadline", r#""1h""#),
-        ConfigOption::new("max-creates-per-day", "24"),
-        ConfigOption::new("max-live-credentials", "6"),
-        ConfigOption::new("expires-after", r#""90d""#),
-        ConfigOption::new("revoke-when-idle-for", r#""1h""#),
-        ConfigOption::new("max-revoke-delay", r#""7d""#),
-    ],
-};
-
-/// The options that only `[key.NAME]` has.
-pub const KEY: Section = Section {
-    name: "key",
-    options: &[
-        ConfigOption::new("schedule", r#""0 3 * * Mon""#),
-        ConfigOption::new("every", r#""30d""#),
-        ConfigOption::new("sink", "[]"),
-    ],
-};
+pub use super::control::{CONTROL, METRICS};
+pub use super::key_options::{DEFAULTS, KEY};
+pub use super::provider::{LEDGER, PROVIDER};
+pub use super::top_table::TOP;
 
 /// Lists every section: those of the file, and that of each type of sink, type
 /// of channel and kind of key.

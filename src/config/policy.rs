@@ -12,13 +12,13 @@ use jiff::tz::TimeZone;
 
 use super::environment::Environment;
 use super::key_options::KeyOptions;
-use super::options;
+use super::key_options::{DEFAULTS, KEY};
 use crate::config_reader::location::Location;
 use crate::config_reader::quote::{may_be_secret, quoted};
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
-use crate::core::duration::{MAX_DURATION, to_text};
+use crate::core::duration::to_text;
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::schedule::timetable::Timetable;
@@ -65,7 +65,7 @@ impl<'e> PolicyBuilder<'e> {
         report: &mut ProblemReport,
     ) -> Option<Arc<KeyPolicy>> {
         let own = table
-            .has_any(options::DEFAULTS)
+            .has_any(DEFAULTS)
             .then(|| KeyOptions::read(table, report).with_defaults(defaults));
         let options = own.as_ref().unwrap_or(defaults);
         let measured = self.timetable(table, &options.time_zone(), report)?;
@@ -103,16 +103,15 @@ impl<'e> PolicyBuilder<'e> {
         zone: &TimeZone,
         report: &mut ProblemReport,
     ) -> Option<Rc<MeasuredTimetable>> {
-        let schedule = table.get(options::KEY, "schedule");
-        let every = table.get(options::KEY, "every");
+        let schedule = table.get(KEY, "schedule");
+        let every = table.get(KEY, "every");
         match (schedule, every) {
             (Some(value), None) => {
                 let text = value.text(report)?;
                 self.cron_timetable(text, zone, &value.location, report)
             }
             (None, Some(value)) => {
-                let age =
-                    values::read_duration(&value, Duration::from_secs(1), MAX_DURATION, report)?;
+                let age = values::read_duration(&value, report)?;
                 let timetable = Timetable::every(age, zone.clone());
                 Some(Rc::new(self.measure_gaps(timetable)))
             }

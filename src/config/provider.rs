@@ -6,13 +6,109 @@ use std::time::Duration;
 use url::Url;
 
 use super::environment::Environment;
-use super::options;
+use super::top_table::TOP;
 use crate::config_reader::location::Location;
 use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
 use crate::config_reader::values::{self, MAX_TIMEOUT, MIN_TIMEOUT, UrlRole};
+use crate::core::time::MINUTE;
 use crate::provider::settings::ProviderSettings;
+
+/// `[provider]`.
+pub const PROVIDER: Section = Section {
+    name: "provider",
+    about: "The provider that issues the credentials.",
+    options: &[
+        ConfigOption::new(
+            "base-url",
+            ValueType::Url,
+            r#""https://api.openai.com/v1""#,
+            "The Admin API: https, or http on this host (to rehearse).",
+        )
+        .or(r#""https://api.openai.com/v1""#)
+        .with_details(
+            "This host is 127.0.0.0/8, [::1], localhost, and names that end in it, as in \
+             a.localhost, which rekeyd looks up nowhere. The ledger records the API: once the \
+             ledger has a rotation, another one is refused.",
+        ),
+        ConfigOption::new(
+            "credential-file",
+            ValueType::Path,
+            r#""/var/lib/rekeyd/admin-key""#,
+            "The file with rekeyd's own admin key. Without it, or while the provider refuses \
+             that key, rekeyd uses systemd's `LoadCredential=openai-admin-key`, and then \
+             `$OPENAI_ADMIN_KEY`.",
+        )
+        .with_details(
+            "It is read again at start, at reload, and while the key in use is refused. \
+             `$OPENAI_ADMIN_KEY` is for rehearsals.",
+        ),
+        ConfigOption::new(
+            "organization",
+            ValueType::Text("^[!-~]+$"),
+            r#""org-abc123""#,
+            "Sent as the `OpenAI-Organization` header. Only for keys that work in several \
+             organizations.",
+        )
+        .with_details("The ledger records it, as it does `base-url`."),
+        ConfigOption::new(
+            "ca-file",
+            ValueType::Path,
+            r#""/etc/rekeyd/ca.pem""#,
+            "Certificates (PEM) to trust besides the system's, for a proxy that inspects TLS.",
+        )
+        .with_details(
+            "rekeyd reads both at the start, and again after the provider's certificate was not \
+             trusted.",
+        ),
+        ConfigOption::new(
+            "request-timeout",
+            ValueType::Duration(MIN_TIMEOUT, MAX_TIMEOUT),
+            r#""30s""#,
+            "The time limit of one request, from connecting to the last byte.",
+        )
+        .or(r#""30s""#),
+        ConfigOption::new(
+            "max-in-flight",
+            ValueType::Number(1, 256),
+            "8",
+            "The number of keys that send requests to the provider at the same time. Deliveries \
+             do not count: 4 run at once to the same scheme, host and port, 16 programs, and 256 \
+             in total; files are not limited.",
+        )
+        .or("8"),
+        ConfigOption::new(
+            "reconcile-every",
+            ValueType::Duration(MINUTE, Duration::from_secs(7 * 86_400)),
+            r#""6h""#,
+            "The interval between reconciliations of the ledger with the provider's list.",
+        )
+        .or(r#""6h""#),
+    ],
+};
+
+/// `[ledger]`.
+pub const LEDGER: Section = Section {
+    name: "ledger",
+    about: "The ledger: one SQLite file, which any SQLite tool can read.",
+    options: &[ConfigOption::new(
+        "path",
+        ValueType::Path,
+        r#""/var/lib/rekeyd/ledger.db""#,
+        "The SQLite file of the ledger.",
+    )
+    .with_default(DefaultValue::Described(
+        "`ledger.db` in `$STATE_DIRECTORY`, which systemd sets, or else \
+         `/var/lib/rekeyd/ledger.db`",
+    ))
+    .with_details(
+        "rekeyd creates it with mode 0600, as the files beside it. Members of the group of the \
+         control socket see its content through the running daemon. Copy it with `rekeyd \
+         backup`, and put a copy back with `rekeyd restore`.",
+    )],
+};
 
 /// The base URL of OpenAI's API.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
@@ -23,15 +119,11 @@ const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
 /// The default time limit of one request.
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The interval of reconciliations: the default, the shortest and the longest.
+/// The default interval of reconciliations.
 const DEFAULT_RECONCILE_EVERY: Duration = Duration::from_secs(6 * 3_600);
-const MIN_RECONCILE_EVERY: Duration = Duration::from_secs(60);
-const MAX_RECONCILE_EVERY: Duration = Duration::from_secs(7 * 86_400);
 
-/// The number of keys that may use the provider concurrently: the default and
-/// the largest.
+/// The default number of keys that may use the provider concurrently.
 const DEFAULT_MAX_IN_FLIGHT: usize = 8;
-const LARGEST_MAX_IN_FLIGHT: usize = 256;
 
 /// The parsed `[provider]`. Its files are claimed even when its address is
 /// wrong and there are no settings, since no sink may write them.
@@ -43,9 +135,9 @@ pub(super) struct ProviderSection {
 
 /// Reads `[provider]`.
 pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ProviderSection {
-    let table = top.subtable(options::TOP, "provider", report);
-    table.reject_unknown(&[options::PROVIDER], report);
-    let get = |name| table.get(options::PROVIDER, name);
+    let table = top.subtable(TOP, "provider", report);
+    table.reject_unknown(&[PROVIDER], report);
+    let get = |name| table.get(PROVIDER, name);
 
     let base_url = match get("base-url") {
         Some(value) => read_base_url(&value, report),
@@ -56,13 +148,11 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
     let credential_file = read_file("credential-file", report);
     let ca_file = read_file("ca-file", report);
     let organization = get("organization").and_then(|value| read_organization(&value, report));
-    let request_timeout = get("request-timeout")
-        .and_then(|value| values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report));
-    let reconcile_every = get("reconcile-every").and_then(|value| {
-        values::read_duration(&value, MIN_RECONCILE_EVERY, MAX_RECONCILE_EVERY, report)
-    });
-    let max_in_flight =
-        get("max-in-flight").and_then(|value| value.number(1, LARGEST_MAX_IN_FLIGHT, report));
+    let request_timeout =
+        get("request-timeout").and_then(|value| values::read_duration(&value, report));
+    let reconcile_every =
+        get("reconcile-every").and_then(|value| values::read_duration(&value, report));
+    let max_in_flight = get("max-in-flight").and_then(|value| value.number(report));
     let settings = base_url.map(|base_url| ProviderSettings {
         base_url,
         credential_file: credential_file.clone(),
@@ -72,7 +162,7 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
         max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
         reconcile_every: reconcile_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
     });
-    let location = table.location_of(options::PROVIDER, "credential-file");
+    let location = table.location_of(PROVIDER, "credential-file");
     ProviderSection {
         settings,
         credential_file: credential_file.map(|file| (file, location)),
@@ -86,9 +176,9 @@ pub(super) fn read_ledger_path(
     environment: &Environment,
     report: &mut ProblemReport,
 ) -> (PathBuf, Location, bool) {
-    let table = top.subtable(options::TOP, "ledger", report);
-    table.reject_unknown(&[options::LEDGER], report);
-    let path = table.get(options::LEDGER, "path");
+    let table = top.subtable(TOP, "ledger", report);
+    table.reject_unknown(&[LEDGER], report);
+    let path = table.get(LEDGER, "path");
     let is_named = path.is_some();
     let path = path
         .and_then(|value| values::read_path(&value, report))
@@ -96,7 +186,7 @@ pub(super) fn read_ledger_path(
             Some(folder) => folder.join("ledger.db"),
             None => PathBuf::from(DEFAULT_LEDGER),
         });
-    (path, table.location_of(options::LEDGER, "path"), is_named)
+    (path, table.location_of(LEDGER, "path"), is_named)
 }
 
 fn read_base_url(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<Url> {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::claims::{PathClaims, PathOwner};
-use super::options;
+use super::key_options::KEY;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
 use crate::config_reader::quote::{expected_one_of, quoted};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
+use crate::config_reader::values::{self, DEFAULT_TIMEOUT};
 use crate::core::ids::{NameError, SinkId, is_valid_name};
 use crate::sink::SINK_TYPES;
 use crate::sink::target::{
@@ -68,7 +68,7 @@ pub(super) fn read_sinks(
     report: &mut ProblemReport,
 ) -> ParsedSinks {
     let hint = || format!("add a [[{}.sink]]", key.location);
-    let Some(list) = key.get(options::KEY, "sink") else {
+    let Some(list) = key.get(KEY, "sink") else {
         report.add_missing(&key.location, "the key has no sink", &hint());
         return ParsedSinks(Vec::new());
     };
@@ -187,7 +187,7 @@ fn read_sink(
         None => Some(true),
     };
     let timeout = match get("timeout") {
-        Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
+        Some(value) => values::read_duration(&value, report),
         None => Some(DEFAULT_TIMEOUT),
     };
     let name = names.assign(table, type_name, report);

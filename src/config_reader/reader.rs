@@ -9,7 +9,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 use super::location::{Location, OptionScope};
 use super::quote::quoted;
 use super::report::ProblemReport;
-use super::section::{ConfigOption, Section};
+use super::section::{ConfigOption, Section, ValueType};
 use super::source::{SourceSpan, ValueKind};
 use super::suggestion::{closest_match, renamed_to};
 
@@ -135,6 +135,11 @@ impl<'t> ConfigTable<'t> {
 }
 
 impl<'t> ConfigValue<'t> {
+    /// Returns what its option takes, unless its name is the user's.
+    pub(crate) fn value_type(&self) -> Option<ValueType> {
+        self.option.map(|option| option.value)
+    }
+
     /// Returns an example of the option for a message: `such as mode = "0640"`.
     pub(crate) fn such_as(&self) -> String {
         self.option.map_or_else(String::new, |option| {
@@ -179,13 +184,12 @@ impl<'t> ConfigValue<'t> {
         self.value.as_bool()
     }
 
-    /// Returns the value if it is a whole number from `minimum` to `maximum`.
-    pub(crate) fn number(
-        &self,
-        minimum: usize,
-        maximum: usize,
-        report: &mut ProblemReport,
-    ) -> Option<usize> {
+    /// Returns the value if it is a whole number in the range of its option.
+    pub(crate) fn number(&self, report: &mut ProblemReport) -> Option<usize> {
+        let Some(ValueType::Number(minimum, maximum)) = self.value_type() else {
+            debug_assert!(false, "{} is no number", self.location);
+            return None;
+        };
         let expected = format!("a whole number from {minimum} to {maximum}");
         let Some(number) = self.value.as_integer() else {
             self.report_wrong_type(&expected, report);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::quote::{is_secret_like, quote_path, quoted};
+use super::quote::{expected_one_of, is_secret_like, quote_path, quoted};
 use super::reader::ConfigValue;
 use super::report::ProblemReport;
+use super::section::{ConfigOption, ValueType};
 use crate::core::path::is_normalized;
 use crate::core::{duration, loopback};
 
@@ -20,13 +21,33 @@ pub(crate) const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The default timeout of one attempt of a sink or of its program.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a duration from `minimum` to `maximum`.
+/// Returns the option for the timeout of one attempt of a sink or of its program.
+pub(crate) const fn timeout_option(name: &'static str, meaning: &'static str) -> ConfigOption {
+    let range = ValueType::Duration(MIN_TIMEOUT, MAX_TIMEOUT);
+    ConfigOption::new(name, range, r#""30s""#, meaning).or(r#""30s""#)
+}
+
+/// Returns the option for the file with the secret that requests are signed with.
+pub(crate) const fn signing_secret_option() -> ConfigOption {
+    ConfigOption::new(
+        "signing-secret-file",
+        ValueType::Path,
+        r#""/etc/rekeyd/webhook-secret""#,
+        "A file with one line `whsec_<base64>`, or two lines while you change it. It is read for \
+         each attempt.",
+    )
+    .required()
+}
+
+/// Reads a duration in the range of its option.
 pub(crate) fn read_duration(
     value: &ConfigValue<'_>,
-    minimum: Duration,
-    maximum: Duration,
     report: &mut ProblemReport,
 ) -> Option<Duration> {
+    let Some(ValueType::Duration(minimum, maximum)) = value.value_type() else {
+        debug_assert!(false, "{} is no duration", value.location);
+        return None;
+    };
     let text = value.text(report)?;
     let range = || {
         let (minimum, maximum) = (duration::to_text(minimum), duration::to_text(maximum));
@@ -46,6 +67,25 @@ pub(crate) fn read_duration(
             None
         }
     }
+}
+
+/// Reads one of the words of its option.
+pub(crate) fn read_choice(
+    value: &ConfigValue<'_>,
+    report: &mut ProblemReport,
+) -> Option<&'static str> {
+    let Some(ValueType::Choice(words)) = value.value_type() else {
+        debug_assert!(false, "{} is no choice", value.location);
+        return None;
+    };
+    let text = value.text(report)?;
+    let word = words.iter().copied().find(|word| *word == text);
+    if word.is_none() {
+        let message = format!("unknown value {}", quoted(text));
+        let hint = expected_one_of(words.iter().copied());
+        report.add_problem(&value.location, message, hint);
+    }
+    word
 }
 
 /// Reads the absolute path of a file.

@@ -54,6 +54,17 @@ impl EventKind {
         Self::Hold,
     ];
 
+    /// The word of every event, in the same order.
+    pub const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Self::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
+
     /// The events of a channel without `on`.
     pub const DEFAULT: [Self; 4] = [
         Self::Failure,

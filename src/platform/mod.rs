@@ -6,6 +6,8 @@ pub mod entropy;
 pub mod file_access;
 pub mod file_identity;
 pub(crate) mod folder_sync;
+#[cfg(test)]
+pub(crate) mod json_schema;
 pub mod log_queue;
 pub mod machine;
 pub mod path_links;

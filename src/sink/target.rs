@@ -17,18 +17,42 @@ use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
+use crate::config_reader::values::timeout_option;
 use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::SinkId;
 
 /// The options that every sink has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "sink",
+    about: "Where the secret of the key is delivered to: one or more sinks. A rotation is \
+            complete when every required sink has accepted the secret. The previous credential \
+            is revoked one overlap later.",
     options: &[
-        ConfigOption::new("type", r#""file""#),
-        ConfigOption::new("name", r#""billing-host""#),
-        ConfigOption::new("required", "false"),
-        ConfigOption::new("timeout", r#""30s""#),
+        ConfigOption::new(
+            "type",
+            ValueType::TypeName,
+            r#""file""#,
+            "The type of the sink.",
+        )
+        .required(),
+        ConfigOption::new(
+            "name",
+            ValueType::Text("^[a-z0-9][a-z0-9-]{0,47}$"),
+            r#""billing-host""#,
+            "The sink's name in the history. Required when a key has two sinks of one type.",
+        )
+        .with_default(DefaultValue::Described("the type"))
+        .with_details("A renamed sink is another sink."),
+        ConfigOption::new(
+            "required",
+            ValueType::Flag,
+            "false",
+            "`false`: nothing waits for this sink, and it may be left with a dead key. A key \
+             needs at least one required sink.",
+        )
+        .or("true"),
+        timeout_option("timeout", "The time limit of one attempt."),
     ],
 };
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::json_schema::{from_toml, problems, schema};
 use rekeyd::config::options;
 use rekeyd::config::settings::Settings;
 use rekeyd::config::{Environment, parse};
@@ -40,8 +41,12 @@ fn example_with_all_options() -> String {
 fn example_is_valid_as_shipped_and_with_all_options() {
     let plain = parse_settings(EXAMPLE);
     let full = parse_settings(&example_with_all_options());
+    let schema = schema("config");
+    for text in [EXAMPLE, &example_with_all_options()] {
+        assert_eq!(problems(&schema, &from_toml(text)), [""; 0]);
+    }
     assert_eq!(plain.keys.len(), 2);
-    let is_header = |line: &&str| *line == "[[key.billing-exporter.sink]]";
+    let is_header = |line: &&str| *line == "[[key.billing.sink]]";
     let written = EXAMPLE.lines().filter(is_header).count();
     assert_eq!(plain.keys[0].sinks.len(), written);
     assert!(written >= 4);
@@ -86,8 +91,8 @@ fn commented_out_values_are_the_defaults() {
         )
     };
     assert_eq!(key(&plain), key(&full));
-    // The key's own overlap in the example is not the default; that of [defaults] is.
-    let defaults = example_with_all_options().replace("overlap = \"12h\"\n", "");
+    // The default overlap is a day, or less where the gaps are shorter.
+    let defaults = example_with_all_options().replace("overlap = \"24h\"\n", "");
     assert_eq!(
         parse_settings(&defaults).keys[0].policy.overlap,
         plain.keys[0].policy.overlap
@@ -108,7 +113,7 @@ fn example_has_every_option() {
     let names = |value: &toml::Value| -> BTreeSet<String> {
         value.as_table().unwrap().keys().cloned().collect()
     };
-    let key = &top["key"]["billing-exporter"];
+    let key = &top["key"]["billing"];
     let sinks = key["sink"].as_array().unwrap();
     let of_type_in = |key: &toml::Value, kind: &str| -> BTreeSet<String> {
         let sinks = key["sink"].as_array().unwrap();
@@ -177,11 +182,16 @@ fn examples_in_messages_are_accepted() {
             },
         };
         for option in section.options {
-            let needed = match option.name {
-                "variable" => "format = \"env\"\n",
-                "on-change-timeout" => "on-change = [\"/bin/true\"]\n",
-                "keys" => "type = \"sendmail\"\nto = \"root\"\n",
-                _ => "",
+            let needed = match option.needs {
+                Some(need) => {
+                    let example = section.find(need.option).unwrap().example;
+                    let value = need
+                        .text
+                        .map_or(example.to_owned(), |text| format!("{text:?}"));
+                    format!("{} = {value}\n", need.option)
+                }
+                None if option.name == "keys" => "type = \"sendmail\"\nto = \"root\"\n".to_owned(),
+                None => String::new(),
             };
             let (name, example) = (option.name, option.example);
             let key = if name == "keys" { "[key.billing]" } else { "" };

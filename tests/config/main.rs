@@ -3,11 +3,14 @@
 
 #[path = "../support/configuration.rs"]
 mod configuration;
+#[path = "../support/json_schema.rs"]
+mod json_schema;
 
 mod example;
 mod fuzz;
 mod messages;
 mod notify;
+mod schema;
 mod settings;
 mod sinks;
 mod terminal;

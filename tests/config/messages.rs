@@ -60,19 +60,19 @@ fn invalid_provider_and_ledger_options_are_reported() {
         (
             "[provider]\ncredential-file = \"key\"",
             &[
-                "2: provider.credential-file: expected an absolute path, such as credential-file = \"/etc/rekeyd/admin-key\"",
+                "2: provider.credential-file: expected an absolute path, such as credential-file = \"/var/lib/rekeyd/admin-key\"",
             ],
         ),
         (
             "[provider]\ncredential-file = \"/etc/\"",
             &[
-                "2: provider.credential-file: /etc/ is a directory; expected the path of a file, such as credential-file = \"/etc/rekeyd/admin-key\"",
+                "2: provider.credential-file: /etc/ is a directory; expected the path of a file, such as credential-file = \"/var/lib/rekeyd/admin-key\"",
             ],
         ),
         (
             "[provider]\ncredential-file = \"sk-admin-abc\"",
             &[
-                "2: provider.credential-file: expected the path of a file, but this looks like a secret; write the secret to a file that only rekeyd can read, and set its path, such as credential-file = \"/etc/rekeyd/admin-key\"",
+                "2: provider.credential-file: expected the path of a file, but this looks like a secret; write the secret to a file that only rekeyd can read, and set its path, such as credential-file = \"/var/lib/rekeyd/admin-key\"",
             ],
         ),
         (
@@ -248,7 +248,7 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"@daily\"\nverify-timeout = \"0s\""),
             &[
-                "3: key.a.verify-timeout: \"0s\" is out of range; expected a duration from 1s to 1d, such as verify-timeout = \"2m\"",
+                "3: key.a.verify-timeout: \"0s\" is out of range; expected a duration from 1s to 1d, such as verify-timeout = \"15m\"",
             ],
         ),
         (

@@ -52,7 +52,7 @@ fn invalid_sinks_are_reported() {
         (
             &file_key_text("format = \"yaml\""),
             &[
-                "6: key.a.sink[0].format: unknown format \"yaml\"; expected \"raw\", \"env\" or \"json\"",
+                "6: key.a.sink[0].format: unknown value \"yaml\"; expected \"raw\", \"env\" or \"json\"",
             ],
         ),
         (

@@ -1,15 +1,19 @@
 //! Which values an option takes, and which it refuses: one table for each kind of value.
 
 use crate::configuration::{command_key_text, file_key_text, parse_text};
+use crate::json_schema::{from_toml, problems, schema};
 
 /// Returns the text of a configuration with one value in a given place.
 type Place = fn(&str) -> String;
 
 /// Compares a table of TOML values with what an option takes. A refusal names the option.
 fn expect_values(option: &str, text_with: Place, accepted: &[&str], refused: &[&str]) {
+    let schema = schema("config");
     for value in accepted {
         let parsed = parse_text(&text_with(value));
         assert!(parsed.is_ok(), "{option} = {value}: {:?}", parsed.err());
+        let refused = problems(&schema, &from_toml(&text_with(value)));
+        assert_eq!(refused, [""; 0], "{option} = {value}");
     }
     for value in refused {
         let problems = parse_text(&text_with(value)).expect_err(value);

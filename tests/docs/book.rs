@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::command_lines;
+use crate::json_schema::{from_toml, problems, schema, strict_schema};
 use crate::links::pages_below;
 use crate::readme::{
     CodeBlock, check_configuration, check_every_command_is_described, code_spans_of,
@@ -128,6 +129,7 @@ fn every_command_is_valid() {
 
 #[test]
 fn every_configuration_of_the_book_is_valid() {
+    let schema = schema("config");
     let blocks = blocks().into_iter();
     let mut count = 0;
     for (page, block) in blocks.filter(|(_, block)| block.language == "toml") {
@@ -142,6 +144,11 @@ fn every_configuration_of_the_book_is_valid() {
             )
         };
         check_configuration(&text).unwrap_or_else(|error| panic!("{page}: {text}\n{error}"));
+        assert_eq!(
+            problems(&schema, &from_toml(&text)),
+            [""; 0],
+            "{page}: {text}"
+        );
         count += 1;
     }
     assert!(count > 5);
@@ -152,7 +159,16 @@ fn every_json_of_the_book_parses() {
     for (page, block) in blocks() {
         if block.language == "json" {
             let parsed = serde_json::from_str::<serde_json::Value>(&block.content);
-            parsed.unwrap_or_else(|error| panic!("{page}: {error}\n{}", block.content));
+            let parsed =
+                parsed.unwrap_or_else(|error| panic!("{page}: {error}\n{}", block.content));
+            let schema = match page.as_str() {
+                "docs/notifications.md" => "notification",
+                "docs/sinks/file.md" => "file",
+                "docs/sinks/webhook.md" => "webhook",
+                _ => continue,
+            };
+            let found = problems(&strict_schema(schema), &parsed);
+            assert_eq!(found, [""; 0], "{page}: {}", block.content);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "../support/command_lines.rs"]
 mod command_lines;
+#[path = "../support/json_schema.rs"]
+mod json_schema;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -20,5 +22,6 @@ mod names;
 mod package;
 mod parsers;
 mod readme;
+mod reference;
 mod sink_example;
 mod transitions;

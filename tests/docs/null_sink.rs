@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::core::ids::SinkId;
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
@@ -26,7 +26,14 @@ pub static TYPE: SinkType = SinkType {
 /// The options that only a null sink has.
 const OPTIONS: Section = Section {
     name: "sink.null",
-    options: &[ConfigOption::new("note", r#""first""#)],
+    about: "Nothing: it accepts every secret and forgets it.",
+    options: &[ConfigOption::new(
+        "note",
+        ValueType::Text(""),
+        r#""first""#,
+        "Tells null sinks apart.",
+    )
+    .or(r#""""#)],
 };
 
 /// The checked options of a sink with `type = "null"`.

@@ -1,10 +1,10 @@
 //! The files of the package beside the program: units, manual pages and the installed
 //! configuration.
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use rekeyd::config::options;
+use crate::json_schema::{from_toml, problems, schema};
+use rekeyd::cli::manual::EXAMPLES;
 use rekeyd::config::settings::Settings;
 use rekeyd::config::{Environment, parse};
 
@@ -13,7 +13,6 @@ const UNITS: [&str; 3] = [
     include_str!("../../systemd/rekeyd@.service"),
     include_str!("../../systemd/rekeyd-once.service"),
 ];
-const MAN_PAGE: &str = include_str!("../../man/rekeyd.toml.5");
 const INSTALLED_CONFIG: &str = include_str!("../../debian/config.toml");
 
 #[test]
@@ -25,51 +24,6 @@ fn units_share_the_same_sandboxing() {
     assert!(sandboxes[0].contains("NoNewPrivileges=yes"));
     assert_eq!(sandboxes[0], sandboxes[1]);
     assert_eq!(sandboxes[0], sandboxes[2]);
-}
-
-/// Returns the bold text at the start of each tagged paragraph.
-fn described_options() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut lines = MAN_PAGE.lines();
-    while let Some(line) = lines.next() {
-        if line != ".TP" {
-            continue;
-        }
-        let tag = lines.next().unwrap().replace("\\-", "-");
-        if let Some(names) = tag.strip_prefix(".BR ") {
-            found.extend(names.split("\", \"").flat_map(|part| {
-                let words = part.split([' ', '"', ',']);
-                words.filter(|word| !word.is_empty()).map(str::to_owned)
-            }));
-        } else if let Some(name) = tag.strip_prefix(".B ") {
-            found.insert(name.to_owned());
-        }
-    }
-    found
-}
-
-#[test]
-fn man_page_describes_every_option() {
-    let described = described_options();
-    for section in options::all_sections() {
-        // The names of the tables are headings.
-        if section == options::TOP {
-            for table in section.names() {
-                assert!(
-                    MAN_PAGE.contains(&format!("[{table}")),
-                    "[{table}] is described"
-                );
-            }
-            continue;
-        }
-        for option in section.names() {
-            // The text about their type describes these options.
-            if option == "to" {
-                continue;
-            }
-            assert!(described.contains(option), "{option} is described");
-        }
-    }
 }
 
 fn parse_settings(text: &str) -> Settings {
@@ -85,9 +39,15 @@ fn installed_configuration_has_no_keys_and_valid_examples() {
         let option = line
             .strip_prefix('#')
             .filter(|rest| rest.starts_with(|first: char| !first.is_whitespace()));
+        let option = option.filter(|rest| !rest.starts_with(":schema"));
         format!("{}\n", option.unwrap_or(line))
     });
-    assert_eq!(parse_settings(&enabled.collect::<String>()).keys.len(), 2);
+    let enabled: String = enabled.collect();
+    assert_eq!(parse_settings(&enabled).keys.len(), 2);
+    let schema = schema("config");
+    for text in [INSTALLED_CONFIG, &enabled] {
+        assert_eq!(problems(&schema, &from_toml(text)), [""; 0]);
+    }
 }
 
 #[test]
@@ -103,6 +63,22 @@ fn every_command_has_a_man_page() {
     ] {
         let page = String::from_utf8(man(arguments).stdout).unwrap();
         assert!(page.contains(title), "{page}");
+        for section in ["EXIT STATUS", "SEE ALSO"] {
+            assert!(page.contains(&format!(".SH \"{section}\"")), "{page}");
+        }
+    }
+    let page = String::from_utf8(man(&[]).stdout).unwrap();
+    for section in ["ENVIRONMENT", "FILES", "EXAMPLES"] {
+        assert!(page.contains(&format!(".SH \"{section}\"")), "{page}");
     }
     assert_eq!(man(&["rotat"]).status.code(), Some(2));
+}
+
+#[test]
+fn examples_of_the_manual_parse() {
+    for (example, _) in EXAMPLES {
+        for words in crate::command_lines::commands(example) {
+            crate::readme::parse_command_line(&words).unwrap();
+        }
+    }
 }

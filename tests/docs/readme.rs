@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::json_schema::{from_toml, problems, schema};
 use crate::support::{TestEnv, text, write};
 use clap::{CommandFactory as _, Parser as _};
 use rekeyd::cli::Cli;
@@ -188,10 +189,12 @@ pub(crate) fn check_configuration(configuration: &str) -> Result<(), String> {
 
 #[test]
 fn every_configuration_is_valid() {
+    let schema = schema("config");
     let blocks = blocks_in("toml");
     assert!(!blocks.is_empty());
     for block in blocks {
         check_configuration(&block).unwrap_or_else(|error| panic!("{block}\n{error}"));
+        assert_eq!(problems(&schema, &from_toml(&block)), [""; 0], "{block}");
     }
 }
 

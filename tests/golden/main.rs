@@ -14,6 +14,8 @@
 
 #[path = "../support/function_server.rs"]
 mod function_server;
+#[path = "../support/json_schema.rs"]
+mod json_schema;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::configuration::{EVENTS_VIEW, VIEWS};
 use crate::daemon::{Daemon, Log};
 use crate::http::{self, Response};
+use crate::json_schema::{problems, strict_schema};
 use crate::normalizer::Normalizer;
 use crate::receiver::{BEARER_TOKEN, Receiver, SIGNING_SECRET};
 use crate::recording::Recording;
@@ -56,6 +57,25 @@ pub(crate) struct Scenario {
     pub(crate) normalizer: Normalizer,
     entries: Vec<(String, String, Value)>,
     log: Log,
+}
+
+/// Panics if a document with a JSON Schema does not match it.
+fn check_schema(file: &str, name: &str, value: &Value) {
+    let (schema, document) = match (file, name) {
+        ("status" | "history" | "schedule" | "audit" | "show", _) => {
+            (file, &value["standard output"])
+        }
+        ("webhook", _) => ("webhook", &value["body"]),
+        ("notifications", "the whole webhook") => ("notification", &value["body"]),
+        ("notifications", _) | ("mail", "JSON at the end") => ("notification", value),
+        ("delivered-files", "json") => ("file", value),
+        _ => return,
+    };
+    // A command that failed prints no document, and CSV is recorded in another form.
+    if document.is_object() || document.is_array() {
+        let found = problems(&strict_schema(schema), document);
+        assert_eq!(found, [""; 0], "{file}, {name}: {document:#}");
+    }
 }
 
 impl Scenario {
@@ -172,6 +192,7 @@ impl Scenario {
     /// Adds an entry to a golden file. It is normalized at the end, when all ids are
     /// known.
     pub(crate) fn record(&mut self, file: &str, name: &str, value: Value) {
+        check_schema(file, name, &value);
         self.entries.push((file.to_owned(), name.to_owned(), value));
     }
 

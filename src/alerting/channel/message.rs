@@ -6,29 +6,52 @@ use serde::Serialize;
 
 use crate::alerting::channel::{ChannelError, ChannelErrorKind};
 use crate::core::hex;
+#[cfg(test)]
+use crate::core::notification::{AlertKind, EventKind, NotificationState};
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::time;
 
 /// The bytes of the digest that distinguishes the channels.
 const CHANNEL_DIGEST_BYTES: usize = 8;
 
+/// A notification, the same on every channel.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NotificationEvent<'a> {
+    /// What this is.
+    #[cfg_attr(test, schemars(extend("const" = "rekeyd.notice")))]
     r#type: &'static str,
+    /// When the notification was made.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     timestamp: String,
+    /// What it is about.
     data: NotificationData<'a>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NotificationData<'a> {
+    /// The same in every attempt: use it to recognize repeats.
     id: &'a str,
+    /// The event, as the option `on` names it.
+    #[cfg_attr(test, schemars(with = "EventKind"))]
     event: &'static str,
+    /// Whether a problem began or is over, or the event has no end.
+    #[cfg_attr(test, schemars(with = "NotificationState"))]
     state: &'static str,
+    /// The key, or null for rekeyd as a whole.
     key: Option<&'a str>,
+    /// The cause, the same at the beginning and at the end.
+    #[cfg_attr(test, schemars(with = "AlertKind"))]
     cause: &'static str,
+    /// The id of the credential that it is about, if any.
     credential: Option<&'a str>,
+    /// The time since which the problem exists.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     since: String,
+    /// The problem and its remedy, for people.
     text: &'a str,
+    /// The host on which rekeyd runs.
     host: &'a str,
 }
 
@@ -64,4 +87,15 @@ pub fn webhook_id(notification: &Notification, channel: &ChannelId) -> String {
     let hash = digest(&SHA256, channel.as_str().as_bytes());
     let digest = hex::encode(&hash.as_ref()[..CHANNEL_DIGEST_BYTES]);
     format!("msg_{}_{digest}", notification.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::json_schema;
+
+    #[test]
+    fn json_schema_is_that_of_the_message() {
+        json_schema::check_file::<NotificationEvent<'_>>("notification");
+    }
 }

@@ -11,17 +11,39 @@ use super::contract::Channel;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
-use crate::core::notification::ChannelId;
+use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
+use crate::core::notification::{ChannelId, EventKind};
 use crate::core::subscriptions::Subscription;
 
 /// The options that every `[[notify]]` has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "notify",
+    about: "Notifications of people: once when a problem begins, and once when it is over. There \
+            may be any number of `[[notify]]`; all send the same JSON. Without any, nobody is \
+            notified.",
     options: &[
-        ConfigOption::new("type", r#""sendmail""#),
-        ConfigOption::new("on", r#"["failure", "recovered"]"#),
-        ConfigOption::new("keys", r#"["billing"]"#),
+        ConfigOption::new(
+            "type",
+            ValueType::TypeName,
+            r#""sendmail""#,
+            "The type of the channel.",
+        )
+        .required(),
+        ConfigOption::new(
+            "on",
+            ValueType::Choices(&EventKind::NAMES),
+            r#"["failure", "recovered"]"#,
+            "The events to notify of: `failure`, `recovered`, `overdue`, `expiring`, `rotated`, \
+             `orphan`, `lookalike`, `clock` and `hold`.",
+        )
+        .or(r#"["failure", "recovered", "overdue", "expiring"]"#),
+        ConfigOption::new(
+            "keys",
+            ValueType::Texts(""),
+            r#"["billing"]"#,
+            "The keys to notify of. Problems of rekeyd as a whole are always included.",
+        )
+        .with_default(DefaultValue::Described("all keys")),
     ],
 };
 

@@ -69,6 +69,17 @@ impl KeyStatus {
         self.problem.is_none() && self.leaks.is_empty()
     }
 
+    /// Every word for the state of a key.
+    #[cfg(test)]
+    pub(crate) const STATE_WORDS: [&'static str; 6] = [
+        "new",
+        "healthy",
+        "paused",
+        "failing",
+        "overdue",
+        "unmanaged",
+    ];
+
     /// Returns the word for the state of the key.
     pub(crate) fn state_word(&self) -> &'static str {
         match (self.is_managed, self.is_healthy(), self.is_overdue) {

@@ -4,15 +4,25 @@ use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::core::command::CommandLine;
 
 /// The options that only a command sink has.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.command",
+    about: "A program that reads the secret and a newline from its standard input. It ends with 0 \
+            if it accepted the secret, and with 75 if it did not and is to be run again. After \
+            any other code it may have accepted it, and is run again.",
     options: &[ConfigOption::new(
         "argv",
+        ValueType::CommandLine,
         r#"["/usr/local/bin/put-secret", "billing"]"#,
+        "The program, by its absolute path, and its arguments: there is no shell.",
+    )
+    .required()
+    .with_details(
+        "Its environment is `PATH`, `LANG`, `REKEYD_KEY`, `REKEYD_ROTATION`, `REKEYD_SEQUENCE`, \
+         `REKEYD_SINK` and `REKEYD_CREDENTIAL_ID`, and nothing else.",
     )],
 };
 

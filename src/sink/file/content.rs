@@ -13,14 +13,23 @@ const JSON_OVERHEAD_BYTES: usize = 2048;
 /// The longest JSON escape of one byte of a secret: `\u0000`.
 const MAX_ESCAPE_BYTES: usize = 6;
 
+/// The content of a file with `format = "json"`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct JsonContent<'a> {
+    /// The key's name in the configuration.
     key: &'a str,
+    /// The id of the credential at the provider.
     credential_id: &'a str,
+    /// When the provider created it, in Unix seconds.
     created_at: Option<i64>,
+    /// When the provider ends it, in Unix seconds, if it does.
     expires_at: Option<i64>,
+    /// The secret as the provider shows it.
     redacted_value: Option<&'a str>,
+    /// A number that grows with each rotation of the key.
     sequence: u64,
+    /// The secret.
     value: &'a str,
 }
 
@@ -55,4 +64,15 @@ pub(super) fn render_content(
     }
     content.push(b'\n');
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::json_schema;
+
+    #[test]
+    fn json_schema_is_that_of_the_file() {
+        json_schema::check_file::<JsonContent<'_>>("file");
+    }
 }

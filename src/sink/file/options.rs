@@ -5,31 +5,117 @@ use std::path::PathBuf;
 use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange, WriteMode};
 use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
-use crate::config_reader::quote::{expected_one_of, quoted};
+use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
-use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
+use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
+use crate::config_reader::values::{self, DEFAULT_TIMEOUT, timeout_option};
 use crate::core::variable_name::is_variable_name;
 
 /// The options that only a file sink has.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.file",
+    about: "A file on this host, replaced as a whole.",
     options: &[
-        ConfigOption::new("path", r#""/etc/billing/openai.key""#),
-        ConfigOption::new("write", r#""in-place""#),
-        ConfigOption::new("format", r#""env""#),
-        ConfigOption::new("variable", r#""OPENAI_ADMIN_KEY""#),
-        ConfigOption::new("mode", r#""0640""#),
-        ConfigOption::new("owner", r#""billing""#),
-        ConfigOption::new("group", r#""billing""#),
+        ConfigOption::new(
+            "path",
+            ValueType::Path,
+            r#""/etc/billing/openai.key""#,
+            "The file. Its folder must exist, and only its owner may write in it: who else can, \
+             such as its group, can exchange the file.",
+        )
+        .required()
+        .with_details(
+            "Give a group the folder to read, with mode 2750. A symbolic link is refused. One on \
+             the way to the folder may be of root's or of rekeyd's user, or lead to a folder of \
+             the user who made it. A folder that is exchanged while rekeyd runs for one of \
+             another user, or for one with a file of rekeyd's own or of another sink under the \
+             same name, is not written; a reload accepts another user's. Under systemd the unit \
+             needs the folder in `ReadWritePaths=`, and places that a service does not share, \
+             such as /tmp and /home, are refused.",
+        ),
+        ConfigOption::new(
+            "write",
+            ValueType::Choice(&["replace", "in-place"]),
+            r#""in-place""#,
+            "How the file gets new content. `\"replace\"`: a new file is moved over the present \
+             one, and every reader sees the whole old or the whole new content. `\"in-place\"`: \
+             the present file is written, for one that cannot be replaced, such as a file that \
+             is mounted into a container; a reader, or a crash, may see a mixture of old and \
+             new.",
+        )
+        .or(r#""replace""#)
+        .with_details(
+            "A replaced file keeps owner, group, access control list and extended attributes. \
+             rekeyd writes the file and its folder to disk, except a folder that its file system \
+             cannot sync (CIFS, some of FUSE), and refuses a file system without the owner, \
+             group or mode that the file is to have (vfat, CIFS) before it creates a credential.",
+        ),
+        ConfigOption::new(
+            "format",
+            ValueType::Choice(&["raw", "env", "json"]),
+            r#""env""#,
+            "The content of the file. `\"raw\"`: the secret and a newline. `\"env\"`: \
+             `VARIABLE=secret` and a newline. `\"json\"`: an object with the secret and facts \
+             about its credential.",
+        )
+        .or(r#""raw""#)
+        .with_details(
+            "The object has `key`, `credential_id`, `created_at`, `expires_at`, \
+             `redacted_value`, `sequence` and `value`.",
+        ),
+        ConfigOption::new(
+            "variable",
+            ValueType::Text("^[A-Za-z_][A-Za-z0-9_]*$"),
+            r#""OPENAI_ADMIN_KEY""#,
+            "The variable of `format = \"env\"`.",
+        )
+        .or(r#""OPENAI_ADMIN_KEY""#)
+        .only_with("format", Some("env")),
+        ConfigOption::new(
+            "mode",
+            ValueType::Text("^0?[46][0246]0$"),
+            r#""0640""#,
+            "The permissions of the owner and the group, as octal digits in quotes. Others have \
+             none.",
+        )
+        .or(r#""0600""#),
+        ConfigOption::new(
+            "owner",
+            ACCOUNT,
+            r#""billing""#,
+            "The user that the file is given to, by name or number. This needs privileges. A \
+             file whose owner could not read it any more is not replaced, and `rekeyd check` \
+             says so.",
+        )
+        .with_default(DefaultValue::Described("unchanged"))
+        .with_details("Under systemd the drop-in `owner.conf` gives them."),
+        ConfigOption::new(
+            "group",
+            ACCOUNT,
+            r#""billing""#,
+            "The group that the file is given to, by name or number. This needs privileges, \
+             except for a group that rekeyd's user is in; a folder with the setgid bit gives its \
+             group without any. A file whose group could not read it any more is not replaced.",
+        )
+        .with_default(DefaultValue::Described("unchanged")),
         ConfigOption::new(
             "on-change",
+            ValueType::CommandLine,
             r#"["/usr/bin/systemctl", "reload", "billing"]"#,
-        ),
-        ConfigOption::new("on-change-timeout", r#""30s""#),
+            "A program, by its absolute path, and its arguments, to run after the file has \
+             changed: for consumers that do not watch their file. It is run again until it has \
+             ended with 0, and the previous credential stays alive until then. It gets no \
+             secret.",
+        )
+        .with_details("It is run again also after a restart."),
+        timeout_option("on-change-timeout", "The time limit of one run.")
+            .only_with("on-change", None),
     ],
 };
+
+/// The name or the number of a user or group.
+const ACCOUNT: ValueType = ValueType::Text("^[!-.0-9;-~][!-.0-9;-~]*$");
 
 /// The default variable of `format = "env"`.
 const DEFAULT_VARIABLE: &str = "OPENAI_ADMIN_KEY";
@@ -109,7 +195,7 @@ fn read_on_change(
             report.add_problem(&value.location, message, "add `on-change`, or remove it");
             return None;
         }
-        Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
+        Some(value) => values::read_duration(&value, report),
         None => Some(DEFAULT_TIMEOUT),
     };
     let Some(argv) = get("on-change") else {
@@ -124,43 +210,24 @@ fn read_write_mode(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Optio
     let Some(value) = table.get(OPTIONS, "write") else {
         return Some(WriteMode::Replace);
     };
-    match value.text(report)? {
-        "replace" => Some(WriteMode::Replace),
-        "in-place" => Some(WriteMode::InPlace),
-        other => {
-            let message = format!("unknown value {}", quoted(other));
-            let hint = expected_one_of(["replace", "in-place"].into_iter());
-            report.add_problem(&value.location, message, hint);
-            None
-        }
-    }
+    Some(match values::read_choice(&value, report)? {
+        "in-place" => WriteMode::InPlace,
+        _ => WriteMode::Replace,
+    })
 }
 
 fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileFormat> {
-    let format_option = table.get(OPTIONS, "format");
-    let format = match &format_option {
-        Some(value) => value.text(report)?,
+    let format = match table.get(OPTIONS, "format") {
+        Some(value) => values::read_choice(&value, report)?,
         None => "raw",
     };
     let variable = table.get(OPTIONS, "variable");
-    match format {
-        "env" => {
-            let variable = match variable {
-                Some(value) => read_variable_name(&value, report)?,
-                None => DEFAULT_VARIABLE.to_owned(),
-            };
-            return Some(FileFormat::Env { variable });
-        }
-        "raw" | "json" => {}
-        other => {
-            let location = format_option
-                .as_ref()
-                .map_or(&table.location, |value| &value.location);
-            let message = format!("unknown format {}", quoted(other));
-            let hint = expected_one_of(["raw", "env", "json"].into_iter());
-            report.add_problem(location, message, hint);
-            return None;
-        }
+    if format == "env" {
+        let variable = match variable {
+            Some(value) => read_variable_name(&value, report)?,
+            None => DEFAULT_VARIABLE.to_owned(),
+        };
+        return Some(FileFormat::Env { variable });
     }
     if let Some(value) = variable {
         let message = format!("has no effect with format = \"{format}\"");

@@ -20,35 +20,59 @@ const MAX_ESCAPE_BYTES: usize = 6;
 /// The bytes of the digest that distinguishes a rotation's few sinks.
 const SINK_DIGEST_BYTES: usize = 8;
 
+/// The body of a webhook sink's request: a key was rotated.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct KeyRotatedEvent<'a> {
+    /// What happened.
+    #[cfg_attr(test, schemars(extend("const" = "key.rotated")))]
     r#type: &'static str,
+    /// The time at which the secret was verified.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     timestamp: String,
+    /// The key and its new secret.
     data: KeyRotatedData<'a>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct KeyRotatedData<'a> {
+    /// The key's name in the configuration.
     key: &'a str,
+    /// The id of the rotation.
     rotation: &'a str,
+    /// A number that grows with each rotation of the key.
     sequence: u64,
+    /// The secret.
     value: &'a str,
+    /// The new credential.
     credential: NewCredentialData<'a>,
+    /// The credential that this one replaces, if any.
     previous: Option<PreviousCredentialData<'a>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NewCredentialData<'a> {
+    /// Its id at the provider.
     id: &'a str,
+    /// Its name at the provider.
     name: &'a str,
+    /// When the provider created it, in Unix seconds.
     created_at: Option<i64>,
+    /// When the provider ends it, in Unix seconds, if it does.
     expires_at: Option<i64>,
+    /// The secret as the provider shows it.
     redacted_value: Option<&'a str>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PreviousCredentialData<'a> {
+    /// Its id at the provider.
     id: &'a str,
+    /// The time before which the schedule does not revoke it.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     not_before: String,
 }
 
@@ -100,6 +124,12 @@ pub(super) fn message_id(rotation: &RotationId, sink: &SinkId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::json_schema;
+
+    #[test]
+    fn json_schema_is_that_of_the_body() {
+        json_schema::check_file::<KeyRotatedEvent<'_>>("webhook");
+    }
 
     #[test]
     fn message_id_depends_on_rotation_and_sink() {

@@ -5,17 +5,34 @@ use std::path::PathBuf;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::values::{self, UrlRole};
 
 /// The options that only a webhook sink has.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.webhook",
+    about: "An HTTP receiver that understands Standard Webhooks.",
     options: &[
-        ConfigOption::new("url", r#""https://billing.example.com/openai-key""#),
-        ConfigOption::new("signing-secret-file", r#""/etc/rekeyd/webhook-secret""#),
-        ConfigOption::new("ca-file", r#""/etc/rekeyd/ca.pem""#),
-        ConfigOption::new("bearer-token-file", r#""/etc/rekeyd/webhook-token""#),
+        ConfigOption::new(
+            "url",
+            ValueType::Url,
+            r#""https://billing.example.com/openai-key""#,
+            "The receiver: https, or http on this host.",
+        )
+        .required(),
+        values::signing_secret_option(),
+        ConfigOption::new(
+            "ca-file",
+            ValueType::Path,
+            r#""/etc/rekeyd/ca.pem""#,
+            "Certificates (PEM) to trust besides the system's.",
+        ),
+        ConfigOption::new(
+            "bearer-token-file",
+            ValueType::Path,
+            r#""/etc/rekeyd/webhook-token""#,
+            "A file with a token for the header `Authorization: Bearer`.",
+        ),
     ],
 };
 

@@ -4,16 +4,20 @@ use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::core::command::CommandLine;
 
 /// The options that only a command has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.command",
+    about: "A program that reads the JSON from its standard input.",
     options: &[ConfigOption::new(
         "argv",
+        ValueType::CommandLine,
         r#"["/usr/local/bin/page-someone"]"#,
-    )],
+        "The program, by its absolute path, and its arguments.",
+    )
+    .required()],
 };
 
 /// The checked options of `[[notify]]` with `type = "command"`.

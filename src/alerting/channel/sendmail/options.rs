@@ -3,12 +3,19 @@
 use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 
 /// The options that only a sendmail channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.sendmail",
-    options: &[ConfigOption::new("to", r#""ops@example.com""#)],
+    about: "A mail, sent by /usr/sbin/sendmail.",
+    options: &[ConfigOption::new(
+        "to",
+        ValueType::TextOrTexts("^[^-,;:<>()\\[\\]\\\\\"|`$ ][^,;:<>()\\[\\]\\\\\"|`$ ]*$"),
+        r#""ops@example.com""#,
+        "The address, or a list of addresses.",
+    )
+    .required()],
 };
 
 /// The checked options of `[[notify]]` with `type = "sendmail"`.

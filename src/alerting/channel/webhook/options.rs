@@ -5,15 +5,22 @@ use std::path::PathBuf;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::section::{ConfigOption, Section};
+use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::values::{self, UrlRole};
 
 /// The options that only a webhook channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.webhook",
+    about: "An HTTP receiver: posted and signed as in Standard Webhooks.",
     options: &[
-        ConfigOption::new("url", r#""https://alerts.example.com/rekeyd""#),
-        ConfigOption::new("signing-secret-file", r#""/etc/rekeyd/webhook-secret""#),
+        ConfigOption::new(
+            "url",
+            ValueType::Url,
+            r#""https://alerts.example.com/rekeyd""#,
+            "The receiver: https, or http on this host.",
+        )
+        .required(),
+        values::signing_secret_option(),
     ],
 };
 

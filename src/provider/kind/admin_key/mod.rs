@@ -9,6 +9,7 @@ pub static KIND: KeyKind = KeyKind {
     name: "admin-key",
     options: Section {
         name: "key.admin-key",
+        about: "An organization admin key.",
         options: &[],
     },
     secret_prefixes: &["sk-admin-"],

@@ -1,0 +1,140 @@
+//! What is written about options is made from their descriptions in the program: the
+//! example configuration, the options in the manual page, the tables of the book and the
+//! JSON Schema of the configuration.
+//!
+//! `REKEYD_DOCS=write cargo test --test docs reference` writes them again.
+
+mod config_schema;
+mod example;
+mod man_page;
+mod markup;
+mod tables;
+
+use std::path::Path;
+
+use rekeyd::config::options;
+use rekeyd::config_reader::section::{ConfigOption, Section};
+
+use crate::json_schema::schema;
+use crate::links::pages_below;
+
+/// The variable that has the documents written.
+const WRITE: &str = "REKEYD_DOCS";
+
+/// Returns every document with the text that the options make of it.
+fn documents() -> Vec<(String, String)> {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+        text.unwrap_or_default()
+    };
+    let man = "man/rekeyd.toml.5";
+    let mut documents = vec![
+        ("config.example.toml".to_owned(), example::render()),
+        (man.to_owned(), man_page::render(&read(man))),
+        (
+            "docs/schemas/config.schema.json".to_owned(),
+            config_schema::render(),
+        ),
+    ];
+    for page in pages_below("docs") {
+        let page = page.display().to_string();
+        let text = read(&page);
+        let rendered = tables::render(&text);
+        documents.push((page, rendered));
+    }
+    documents
+}
+
+#[test]
+fn documents_match_the_options() {
+    let is_writing = std::env::var_os(WRITE).is_some_and(|value| value == "write");
+    let mut stale = Vec::new();
+    for (path, expected) in documents() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+        if std::fs::read_to_string(&file).is_ok_and(|text| text == expected) {
+            continue;
+        }
+        if is_writing {
+            std::fs::write(file, expected).unwrap();
+        } else {
+            stale.push(path);
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "{} do not match the options in src; hint: edit the descriptions there, and run \
+         REKEYD_DOCS=write cargo test --test docs reference",
+        stale.join(", ")
+    );
+}
+
+#[test]
+fn every_section_has_a_table_in_the_book() {
+    let pages = pages_below("docs");
+    let texts: Vec<String> = pages
+        .iter()
+        .map(|page| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)))
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for section in options::all_sections() {
+        if section == options::TOP || section.options.is_empty() {
+            continue;
+        }
+        let begin = tables::begin_of(section.name);
+        assert!(
+            texts.iter().any(|text| text.contains(&begin)),
+            "no page has the line {begin}"
+        );
+    }
+}
+
+#[test]
+fn every_schema_is_valid_and_in_the_book() {
+    let page = include_str!("../../../docs/schemas.md");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(page.contains(&format!("(schemas/{name})")), "{name}");
+        // Compiling it checks it.
+        schema(name.strip_suffix(".schema.json").unwrap());
+        count += 1;
+    }
+    assert!(count > 5);
+}
+
+#[test]
+fn descriptions_are_sentences() {
+    let check = |name: &str, text: &str| {
+        assert!(text.ends_with('.'), "{name}: {text}");
+        assert_eq!(text.matches('`').count() % 2, 0, "{name}: {text}");
+        assert!(!text.contains("  "), "{name}: {text}");
+    };
+    for section in options::all_sections() {
+        if section == options::TOP {
+            // Its members are sections, which say what they are.
+            continue;
+        }
+        check(section.name, section.about);
+        for option in section.options {
+            check(option.name, option.meaning);
+            if !option.details.is_empty() {
+                check(option.name, option.details);
+            }
+        }
+    }
+}
+
+/// Returns a section by its name.
+fn section(name: &str) -> Section {
+    let found = options::all_sections()
+        .into_iter()
+        .find(|section| section.name == name);
+    found.unwrap_or_else(|| panic!("there is no section {name}"))
+}
+
+/// Returns the meaning of an option, with its range.
+fn meaning_of(option: &ConfigOption) -> String {
+    let range = option.range_text().map(|range| format!(" {range}"));
+    format!("{}{}", option.meaning, range.unwrap_or_default())
+}
