@@ -77,7 +77,7 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
         };
         match kind {
             OrderKind::Pause { until: end } => format!(
-                "warning: {key} is not paused any more{origin}; before the next start run: \
+                "warning: {key} is no longer paused{origin}; before the next start, run: \
                  rekeyd pause {key}{}{reason}\n",
                 until(end)
             ),
@@ -85,12 +85,12 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
                 credential,
                 until: end,
             } => format!(
-                "warning: {credential} of {key} is not held any more{origin}; before the next \
-                 start run: {adopt}rekeyd hold {credential}{}{reason}\n",
+                "warning: {credential} of {key} is no longer on hold{origin}; before the next \
+                 start, run: {adopt}rekeyd hold {credential}{}{reason}\n",
                 until(end)
             ),
             OrderKind::Leak { credential } => format!(
-                "warning: {credential} of {key} may have leaked and does not end any more{origin}; \
+                "warning: {credential} of {key} may have leaked and no longer has a deadline{origin}; \
                  run: {adopt}rekeyd rotate {key} --revoke-previous-within 30s{reason}\n"
             ),
         }
@@ -99,12 +99,12 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
         let (key, origin) = (&order.key, origin(order.record.as_ref()));
         match &order.kind {
             OrderKind::Pause { .. } => format!(
-                "note: {key} is paused again, as when the backup was made{origin}; to end that \
+                "note: {key} is paused again, as when the backup was made{origin}; to end the pause, \
                  run: rekeyd resume {key}\n"
             ),
             OrderKind::Hold { credential, .. } | OrderKind::Leak { credential } => format!(
-                "note: {credential} of {key} is held again, as when the backup was made{origin}; \
-                 to end that run: rekeyd release {credential}\n"
+                "note: {credential} of {key} is on hold again, as when the backup was made{origin}; \
+                 to end the hold, run: rekeyd release {credential}\n"
             ),
         }
     });
@@ -165,30 +165,30 @@ mod tests {
         for (changed, expected) in [
             (
                 missing(order(pause(None), Some("uid 0"), Some("an audit")), false),
-                "warning: billing is not paused any more (ordered by root (uid 0) at \
-                 2026-11-24T03:00:00Z: an audit); before the next start run: rekeyd pause billing \
+                "warning: billing is no longer paused (ordered by root (uid 0) at \
+                 2026-11-24T03:00:00Z: an audit); before the next start, run: rekeyd pause billing \
                  --reason 'an audit'\n",
             ),
             (
                 missing(order(hold(Some(at)), None, None), true),
-                "warning: key_1 of billing is not held any more (ordered at 2026-11-24T03:00:00Z); \
-                 before the next start run: rekeyd adopt billing key_1 && rekeyd hold key_1 \
+                "warning: key_1 of billing is no longer on hold (ordered at 2026-11-24T03:00:00Z); \
+                 before the next start, run: rekeyd adopt billing key_1 && rekeyd hold key_1 \
                  --until 2026-11-24T03:00:00Z\n",
             ),
             (
                 missing(order(leak(), None, None), false),
-                "warning: key_1 of billing may have leaked and does not end any more (ordered at \
+                "warning: key_1 of billing may have leaked and no longer has a deadline (ordered at \
                  2026-11-24T03:00:00Z); run: rekeyd rotate billing --revoke-previous-within 30s\n",
             ),
             (
                 returned(order(pause(Some(at)), None, None)),
                 "note: billing is paused again, as when the backup was made (ordered at \
-                 2026-11-24T03:00:00Z); to end that run: rekeyd resume billing\n",
+                 2026-11-24T03:00:00Z); to end the pause, run: rekeyd resume billing\n",
             ),
             (
                 returned(order(hold(None), None, None)),
-                "note: key_1 of billing is held again, as when the backup was made (ordered at \
-                 2026-11-24T03:00:00Z); to end that run: rekeyd release key_1\n",
+                "note: key_1 of billing is on hold again, as when the backup was made (ordered at \
+                 2026-11-24T03:00:00Z); to end the hold, run: rekeyd release key_1\n",
             ),
             (ChangedOrders::default(), ""),
         ] {

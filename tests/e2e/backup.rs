@@ -279,8 +279,8 @@ fn orders_that_a_restore_changes_are_named_with_their_commands() {
     }
     let history = world.ok(&["history"]);
     for held in [
-        format!("{first} is held until 2051"),
-        format!("{later} is held"),
+        format!("{first} is on hold by root (uid 0); the hold ends at 2051"),
+        format!("{later} is on hold"),
     ] {
         assert!(history.contains(&held), "{held}: {history}");
     }
@@ -323,7 +323,7 @@ fn leak_that_a_restore_forgets_is_named() {
     daemon.wait_for("may have leaked");
     daemon.stop();
     let restored = world.ok(&["restore", backup.to_str().unwrap()]);
-    let named = format!("{leaked} of billing may have leaked and does not end any more");
+    let named = format!("{leaked} of billing may have leaked and no longer has a deadline");
     assert!(restored.contains(&named), "{restored}");
     assert!(restored.contains("rekeyd rotate billing --revoke-previous-within"));
 }
@@ -334,7 +334,7 @@ fn restored_backup_says_how_the_last_run_ended() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("is the current credential of");
+    daemon.wait_for("is the current credential");
     let backup = world.path("copy.db");
     world.ok(&["backup", backup.to_str().unwrap()]);
     let restored_status = || {
@@ -343,7 +343,7 @@ fn restored_backup_says_how_the_last_run_ended() {
     };
     daemon.stop();
     let status = restored_status();
-    assert!(status.contains("is not running since"), "{status}");
+    assert!(status.contains("it stopped at"), "{status}");
     assert!(!status.contains("did not end in order"), "{status}");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("started at");

@@ -477,7 +477,9 @@ impl Worker {
         };
         let left = &left.metadata.id;
         let reason = format!(
-            "its secret was lost, and {} credentials bear its label; {left} is left alone, since              {problem}; compare it at the provider, and delete it there if nobody uses it",
+            "its secret was lost, and {} credentials have its name; rekeyd leaves {left} alone: \
+             {problem}; hint: look at it at the provider, and delete it there if nothing \
+             uses it",
             found.len()
         );
         tracing::error!(key = %self.state.key, %rotation, credential = %left,

@@ -202,8 +202,9 @@ impl Worker {
         problem: &str,
     ) {
         tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
-            "{} bears the label of another credential in the list and is left alone: {problem}; \
-             compare it at the provider, and delete it there if nobody uses it", credential.id);
+            "{}: {} has the same name as another credential in the list; rekeyd leaves it alone: \
+             {problem}; hint: look at it at the provider, and delete it there if nothing \
+             uses it", self.state.key, credential.id);
     }
 
     /// Logs a failure; the next reconciliation finds the discrepancy again.
