@@ -160,7 +160,10 @@ fn record_configurations(scenario: &mut Scenario) {
         let name = format!("{} without the folder of a sink", command[0]);
         scenario.record_command(FILE, &name, command);
     }
-    fs::remove_file(scenario.path("ledger.db")).unwrap();
+    // As on a new host: files beside a missing ledger would show that it is gone.
+    for ending in ["", "-wal", "-shm", ".lock", ".checkpoint"] {
+        let _ = fs::remove_file(scenario.path(&format!("ledger.db{ending}")));
+    }
 }
 
 /// Records the codes while a daemon holds the ledger.
