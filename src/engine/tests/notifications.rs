@@ -291,7 +291,7 @@ async fn a_place_that_cannot_be_taken_is_notified() {
     let text = "SELECT text FROM notification";
     let text = fakes.query_rows(text).concat();
     assert!(
-        text.contains("9464") && text.contains("keys are rotated"),
+        text.contains("9464") && text.contains("rotations continue"),
         "{text}"
     );
     assert_eq!(fakes.live_ids().len(), 1);

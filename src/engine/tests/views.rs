@@ -180,7 +180,6 @@ async fn everything_that_an_ending_process_waits_for_is_named() {
         waits.collect::<Vec<_>>()
     };
     let fakes = Fakes::new(&[]);
-    fakes.write_ledger(Vec::new()).await;
     let managed = fakes.key_with("@hourly", &[("a", true)]);
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
     engine.start_due();
