@@ -64,29 +64,29 @@ pub(crate) async fn send(
 fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
     let work = match request {
         ControlRequest::Rotate { no_wait: true, .. } => {
-            "rotates and waits in spite of --no-wait, and leaves the end of the overlap to the next \
-             `rekeyd run` or `rekeyd once`"
+            "rotates and waits, despite --no-wait; the next `rekeyd run` or `rekeyd once` ends the \
+             overlap"
         }
         ControlRequest::Rotate {
             revoke_previous_within: Some(_),
             ..
-        } => "rotates, and waits until the earlier credentials are revoked",
+        } => "rotates and waits until the older credentials are revoked",
         ControlRequest::Rotate { .. } => {
-            "rotates, and leaves the end of the overlap to the next `rekeyd run` or `rekeyd once`"
+            "rotates; the next `rekeyd run` or `rekeyd once` ends the overlap"
         }
         ControlRequest::Revoke { .. }
         | ControlRequest::Adopt { .. }
-        | ControlRequest::AdoptFromSinks { .. } => "asks the provider itself",
+        | ControlRequest::AdoptFromSinks { .. } => "sends its requests to the provider itself",
         ControlRequest::Hold { .. }
         | ControlRequest::Release { .. }
         | ControlRequest::Pause { .. }
         | ControlRequest::Resume { .. } => {
-            "writes the ledger itself, for the next `rekeyd run` or `rekeyd once`"
+            "writes the ledger; the next `rekeyd run` or `rekeyd once` acts on it"
         }
         ControlRequest::Reload => return String::new(),
     };
     let ledger = ledger.display();
-    format!("no rekeyd is running on {ledger}: this command {work}")
+    format!("no rekeyd is running with the ledger {ledger}, so this command {work}")
 }
 
 /// Returns the request without `no_wait`: without a daemon no process would

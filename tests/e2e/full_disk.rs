@@ -247,7 +247,7 @@ fn check_finds_a_full_disk_before_a_start() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.success(), is_fine, "{options}: {stderr}");
         assert_eq!(
-            stderr.contains("has no room for"),
+            stderr.contains("free space that the ledger needs"),
             !is_fine,
             "{options}: {stderr}"
         );

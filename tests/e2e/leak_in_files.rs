@@ -58,7 +58,7 @@ fn key_whose_file_holds_a_leaked_credential_is_named_and_rotated() {
         write(&world.path("b.key"), &form.replace("KEY", &secret));
         let daemon = with_daemon.then(|| {
             let mut daemon = Daemon::start(&world);
-            daemon.wait_for("started at");
+            daemon.wait_for(" started");
             daemon
         });
         let mut order = order.to_vec();
@@ -100,7 +100,7 @@ fn holder_of_a_leaked_credential_is_rotated_after_a_restart() {
     let (world, id, secret) = adopted_by_first();
     write(&world.path("b.key"), &secret);
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     world.ok(&[&ORDER[..], &["--yes", "--no-wait"]].concat());
     drop(daemon);
     let daemon = Daemon::start(&world);

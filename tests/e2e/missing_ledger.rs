@@ -36,7 +36,7 @@ fn assert_lost(world: &TestEnv, expected: Option<&str>) {
         let output = world.run(command);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
-        let part = expected.unwrap_or("there is no ledger");
+        let part = expected.unwrap_or("no ledger at");
         assert!(said.contains(part), "{command:?} {part}: {said}");
     }
 }
@@ -49,7 +49,10 @@ fn lost_ledger_is_a_problem_and_a_new_one_is_none() {
     // Its disk is not mounted.
     let (state, away) = (world.path("state"), world.path("away"));
     fs::rename(&state, &away).unwrap();
-    assert_lost(&world, Some("does not exist; mount its disk, or make it"));
+    assert_lost(
+        &world,
+        Some("does not exist; hint: mount its disk, or create it"),
+    );
     // The mount point alone.
     fs::create_dir(&state).unwrap();
     assert_lost(&world, None);
@@ -70,12 +73,12 @@ fn lost_ledger_of_a_running_daemon_is_a_problem() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
     fs::rename(world.path("state"), world.path("away")).unwrap();
-    daemon.wait_for("changed under rekeyd");
+    daemon.wait_for("changed while rekeyd");
     for command in [&["status"][..], &["status", "--json"]] {
         let output = world.run(command);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("changed under rekeyd"), "{said}");
+        assert!(said.contains("changed while rekeyd"), "{said}");
     }
     daemon.signal(Signal::KILL);
     daemon.wait();

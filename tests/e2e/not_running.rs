@@ -179,14 +179,8 @@ fn error_says_how_old_it_is() {
 fn command_without_a_daemon_says_that_it_does_the_work_itself() {
     let world = world();
     for (arguments, expected) in [
-        (
-            &["rotate", "billing", "--no-wait"][..],
-            "in spite of --no-wait",
-        ),
-        (
-            &["rotate", "billing"],
-            "leaves the end of the overlap to the next",
-        ),
+        (&["rotate", "billing", "--no-wait"][..], "despite --no-wait"),
+        (&["rotate", "billing"], "`rekeyd once` ends the overlap"),
         (
             &["pause", "billing"],
             "writes the ledger itself, for the next",
@@ -195,13 +189,16 @@ fn command_without_a_daemon_says_that_it_does_the_work_itself() {
             &["resume", "billing"],
             "writes the ledger itself, for the next",
         ),
-        (&["adopt", "--from-sinks"], "asks the provider itself"),
+        (
+            &["adopt", "--from-sinks"],
+            "sends its requests to the provider itself",
+        ),
     ] {
         let output = world.run(arguments);
         let stderr = text(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {stderr}");
         let note = format!(
-            "note: no rekeyd is running on {}",
+            "note: no rekeyd is running with the ledger {}",
             world.path("ledger.db").display()
         );
         assert!(stderr.contains(&note), "{arguments:?}: {stderr}");
@@ -213,7 +210,7 @@ fn command_without_a_daemon_says_that_it_does_the_work_itself() {
     assert!(stderr.contains("there is nothing to reload"), "{stderr}");
     // A daemon says nothing of the kind.
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("started at");
+    daemon.wait_for(" started");
     let output = world.run(&["pause", "billing"]);
     assert!(!text(&output.stderr).contains("no rekeyd is running"));
     daemon.stop();
