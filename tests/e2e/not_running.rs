@@ -183,11 +183,11 @@ fn command_without_a_daemon_says_that_it_does_the_work_itself() {
         (&["rotate", "billing"], "`rekeyd once` ends the overlap"),
         (
             &["pause", "billing"],
-            "writes the ledger itself, for the next",
+            "so this command writes the ledger; the next",
         ),
         (
             &["resume", "billing"],
-            "writes the ledger itself, for the next",
+            "so this command writes the ledger; the next",
         ),
         (
             &["adopt", "--from-sinks"],
