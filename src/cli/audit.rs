@@ -374,7 +374,7 @@ struct AuditJson<'a> {
     /// How the ledger and the provider compare.
     #[cfg_attr(test, schemars(extend("enum" = AuditStatus::ALL.map(AuditStatus::as_str))))]
     standing: &'static str,
-    /// Whether they disagree about it.
+    /// Whether the ledger and the provider disagree about it.
     wrong: bool,
     /// The key that it belongs to, if the ledger has it.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
@@ -385,7 +385,7 @@ struct AuditJson<'a> {
     /// Its id at the provider.
     #[cfg_attr(test, schemars(with = "String"))]
     credential_id: &'a CredentialId,
-    /// Its name at the provider; null if the provider has not got it.
+    /// Its name at the provider; null if the provider does not list it.
     name: Option<String>,
     /// When the provider created it.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
@@ -393,7 +393,7 @@ struct AuditJson<'a> {
     /// When it was last used, as the provider shows it.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     last_used_at: Option<String>,
-    /// The names of times that the provider shows and that are none.
+    /// The names of the times of the provider that rekeyd cannot read.
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     unreadable: Option<&'a [&'static str]>,
     /// Its owner at the provider.

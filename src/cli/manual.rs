@@ -34,8 +34,8 @@ pub const ENVIRONMENT: [(&str, &str); 6] = [
     ),
     (
         "OPENAI_ADMIN_KEY",
-        "rekeyd's own admin key, for rehearsals. It counts after `credential-file` and systemd's \
-         credential.",
+        "rekeyd's own admin key, for rehearsals. rekeyd tries it after `credential-file` and \
+         systemd's credential.",
     ),
     (
         "CREDENTIALS_DIRECTORY",

@@ -204,7 +204,7 @@ struct RunJson<'a> {
     local: String,
     /// The IANA name of the key's zone.
     timezone: &'a str,
-    /// For a run that is due: the scheduled time since when it is.
+    /// The time since which the run is due; absent for a run to come.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     due_since: Option<String>,

@@ -45,7 +45,7 @@ pub const METRICS: Section = Section {
         "listen",
         ValueType::Text("^.+$"),
         r#""127.0.0.1:9464""#,
-        "The IP address and the port to listen on. Anybody who reaches this address may read the \
+        "The IP address and the port to listen on. Anybody who can reach this address can read the \
          metrics.",
     )],
 };

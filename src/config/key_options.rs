@@ -35,12 +35,12 @@ pub const DEFAULTS: Section = Section {
             "timezone",
             NON_EMPTY,
             r#""Europe/Berlin""#,
-            "The time zone of the schedules, by its IANA name. A time that is skipped when the \
-             clocks go forward comes right after it; one that occurs twice when they go back \
-             comes once.",
+            "The time zone of the schedules, by its IANA name. If the clocks skip a time when they \
+             go forward, the rotation runs right after the jump; if a time occurs twice when they \
+             go back, the rotation runs once.",
         )
         .or(r#""UTC""#)
-        .with_details("The zone is that of the host's tzdata."),
+        .with_details("The rules of the zone come from the host's tzdata."),
         ConfigOption::new(
             "jitter",
             ANY_DURATION,
@@ -61,9 +61,10 @@ pub const DEFAULTS: Section = Section {
             "catch-up-window",
             ANY_DURATION,
             r#""2h""#,
-            "A missed rotation (rekeyd was not running, the host slept, the key was paused) is \
-             caught up at once; with a catch-up window, only if it is no older than this.",
-        ),
+            "A missed rotation (rekeyd was not running, the host slept, the key was paused) runs \
+             at once, unless it is older than this.",
+        )
+        .with_default(Described("no limit")),
         ConfigOption::new(
             "overlap",
             ANY_DURATION,
@@ -79,7 +80,7 @@ pub const DEFAULTS: Section = Section {
             "verify-timeout",
             ValueType::Duration(SECOND, DAY),
             r#""15m""#,
-            "How long the provider may refuse a new secret before it is abandoned. Outages of \
+            "How long the provider may refuse a new secret before rekeyd abandons it. Outages of \
              the provider do not count.",
         )
         .or(r#""15m""#),
@@ -94,10 +95,11 @@ pub const DEFAULTS: Section = Section {
             "delivery-deadline",
             ValueType::Duration(SECOND, Duration::from_secs(30 * 86_400)),
             r#""1h""#,
-            "A secret that is not delivered everywhere after this makes the key failing, and is \
-             retried more slowly. While rekeyd runs, it never gives up.",
+            "If a rotation is not complete after this time, rekeyd reports the key as overdue and \
+             retries failed deliveries more slowly. While rekeyd runs, it never gives up.",
         )
-        .or(r#""1h""#),
+        .or(r#""1h""#)
+        .with_details("After this time, rekeyd skips sinks that are not required."),
         ConfigOption::new(
             "max-creates-per-day",
             // Two creates a second, more than any schedule needs.
@@ -111,7 +113,7 @@ pub const DEFAULTS: Section = Section {
             "max-live-credentials",
             ValueType::Number(3, 100),
             "6",
-            "A limit against loops: no create while this many credentials of the key are alive. \
+            "A limit against loops: no create while the key has this many live credentials. \
              `rekeyd rotate` only warns.",
         )
         .or("6"),
@@ -119,26 +121,33 @@ pub const DEFAULTS: Section = Section {
             "expires-after",
             ValueType::Duration(HOUR, Duration::from_secs(365 * 86_400)),
             r#""60d""#,
-            "A safety net: the provider ends a credential by itself after this time, which is at \
-             least 1.5 times the longest gap between rotations, and the overlap. In the last \
-             quarter of its life the key is due, whatever its schedule says.",
+            "A safety net: the provider lets a credential expire after this time. It must be at \
+             least 1.5 times the longest gap between rotations, plus the overlap and the jitter. \
+             In the last quarter of the credential's lifetime the key is due, whatever its \
+             schedule says.",
         )
-        .with_details("Neither `catch-up-window` nor a pause delays it then."),
+        .with_default(Described("no expiry"))
+        .with_details("Neither `catch-up-window` nor a pause delays the rotation then."),
         ConfigOption::new(
             "revoke-when-idle-for",
             ValueType::Duration(Duration::ZERO, Duration::from_secs(30 * 86_400)),
             r#""1h""#,
-            "A retired credential that was used within this time is not revoked yet; `\"0s\"` for \
-             off.",
+            "rekeyd does not yet revoke a retired credential that was used within this time. \
+             `\"0s\"` turns this off.",
         )
         .or(r#""1h""#),
         ConfigOption::new(
             "max-revoke-delay",
             ANY_DURATION,
             r#""7d""#,
-            "The longest such delay after the overlap.",
+            "The longest time for which a recent use delays a revocation, counted from the end of \
+             the overlap.",
         )
-        .or(r#""7d""#),
+        .or(r#""7d""#)
+        .with_details(
+            "It also bounds how long rekeyd leaves a retired credential in a file that somebody \
+             restored.",
+        ),
     ],
 };
 
@@ -146,35 +155,36 @@ pub const DEFAULTS: Section = Section {
 pub const KEY: Section = Section {
     name: "key",
     about: "One key: a line of credentials, each replacing the one before. Choose its name: a-z, \
-            0-9 and \"-\", up to 48 characters, and no \"-\" first. The names of its credentials at \
-            the provider begin with it.",
+            0-9 and \"-\", up to 48 characters, not beginning with \"-\". The names of its \
+            credentials at the provider begin with it.",
     options: &[
         ConfigOption::new(
             "schedule",
             NON_EMPTY,
             r#""0 3 * * Mon""#,
-            "When the key rotates, in its time zone. Five fields: minute, hour, day of the month, \
-             month, weekday. With six, the first is the second. Or `@hourly`, `@daily`, \
-             `@weekly`, `@monthly`, `@yearly`.",
+            "When the key rotates, in its time zone: a cron expression of five fields (minute, \
+             hour, day of the month, month, weekday), or of six, beginning with seconds; or \
+             `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. `\"0 3 * * Mon\"` is Mondays \
+             at three.",
         )
         .with_default(RequiredUnless("every")),
         ConfigOption::new(
             "every",
             ValueType::Duration(SECOND, MAX_DURATION),
             r#""30d""#,
-            "Instead of a schedule: the greatest age of the current credential, also of an \
+            "Instead of a schedule: the maximum age of the current credential, including an \
              adopted one.",
         )
         .with_default(RequiredUnless("schedule"))
         .with_details(
-            "One that is older when it is adopted is due at once; several are spread over one \
-             interval, by their keys' names.",
+            "A credential that is already older when you adopt it is due at once; if there are \
+             several, rekeyd spreads them over one interval, by the names of their keys.",
         ),
         ConfigOption::new(
             "sink",
             ValueType::Tables,
             r#"[{ type = "file", path = "/etc/billing/openai.key" }]"#,
-            "The sinks: where the secret is delivered to. At least one of them must be required.",
+            "The sinks to which rekeyd delivers the secret. At least one of them must be required.",
         )
         .required(),
     ],

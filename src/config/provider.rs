@@ -29,9 +29,9 @@ pub const PROVIDER: Section = Section {
         )
         .or(r#""https://api.openai.com/v1""#)
         .with_details(
-            "This host is 127.0.0.0/8, [::1], localhost, and names that end in it, as in \
-             a.localhost, which rekeyd looks up nowhere. The ledger records the API: once the \
-             ledger has a rotation, another one is refused.",
+            "This host is 127.0.0.0/8, [::1], localhost, and names that end in .localhost, which \
+             rekeyd does not look up. The ledger records the API: once the ledger has a rotation, \
+             rekeyd refuses another API.",
         ),
         ConfigOption::new(
             "credential-file",
@@ -42,7 +42,8 @@ pub const PROVIDER: Section = Section {
              `$OPENAI_ADMIN_KEY`.",
         )
         .with_details(
-            "It is read again at start, at reload, and while the key in use is refused. \
+            "rekeyd reads all three at start, at reload, and while the provider refuses the key in \
+             use. systemd provides its credential as `$CREDENTIALS_DIRECTORY/openai-admin-key`; \
              `$OPENAI_ADMIN_KEY` is for rehearsals.",
         ),
         ConfigOption::new(
@@ -60,8 +61,8 @@ pub const PROVIDER: Section = Section {
             "Certificates (PEM) to trust besides the system's, for a proxy that inspects TLS.",
         )
         .with_details(
-            "rekeyd reads both at the start, and again after the provider's certificate was not \
-             trusted.",
+            "rekeyd reads both at start, and again when it does not trust the provider's \
+             certificate.",
         ),
         ConfigOption::new(
             "request-timeout",
@@ -104,9 +105,9 @@ pub const LEDGER: Section = Section {
          `/var/lib/rekeyd/ledger.db`",
     ))
     .with_details(
-        "rekeyd creates it with mode 0600, as the files beside it. Members of the group of the \
-         control socket see its content through the running daemon. Copy it with `rekeyd \
-         backup`, and put a copy back with `rekeyd restore`.",
+        "rekeyd creates it, and the files beside it, with mode 0600. Members of the group of the \
+         control socket see its content through the running daemon. Copy it with `rekeyd backup`, \
+         and restore a copy with `rekeyd restore`.",
     )],
 };
 

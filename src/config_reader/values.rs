@@ -33,8 +33,8 @@ pub(crate) const fn signing_secret_option() -> ConfigOption {
         "signing-secret-file",
         ValueType::Path,
         r#""/etc/rekeyd/webhook-secret""#,
-        "A file with one line `whsec_<base64>`, or two lines while you change it. It is read for \
-         each attempt.",
+        "A file with one line `whsec_<base64>`, or two lines while you change it. rekeyd reads it \
+         for each attempt.",
     )
     .required()
 }

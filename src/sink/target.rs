@@ -25,9 +25,9 @@ use crate::core::ids::SinkId;
 /// The options that every sink has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "sink",
-    about: "Where the secret of the key is delivered to: one or more sinks. A rotation is \
-            complete when every required sink has accepted the secret. The previous credential \
-            is revoked one overlap later.",
+    about: "Where rekeyd delivers the secret of the key: one or more sinks. A rotation is complete \
+            when every required sink has accepted the secret. The previous credential is revoked \
+            one overlap later.",
     options: &[
         ConfigOption::new(
             "type",
@@ -43,7 +43,7 @@ pub const COMMON_OPTIONS: Section = Section {
             "The sink's name in the history. Required when a key has two sinks of one type.",
         )
         .with_default(DefaultValue::Described("the type"))
-        .with_details("A renamed sink is another sink."),
+        .with_details("rekeyd takes a renamed sink for another sink."),
         ConfigOption::new(
             "required",
             ValueType::Flag,

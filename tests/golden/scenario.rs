@@ -189,6 +189,14 @@ impl Scenario {
         })
     }
 
+    /// Compares the output of a command with its JSON Schema, and records nothing.
+    pub(crate) fn check_output(&self, schema: &str, arguments: &[&str]) {
+        let output = self.run(arguments);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = problems(&strict_schema(schema), &document);
+        assert_eq!(found, [""; 0], "{arguments:?}: {document:#}");
+    }
+
     /// Adds an entry to a golden file. It is normalized at the end, when all ids are
     /// known.
     pub(crate) fn record(&mut self, file: &str, name: &str, value: Value) {

@@ -18,9 +18,9 @@ use crate::core::subscriptions::Subscription;
 /// The options that every `[[notify]]` has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "notify",
-    about: "Notifications of people: once when a problem begins, and once when it is over. There \
-            may be any number of `[[notify]]`; all send the same JSON. Without any, nobody is \
-            notified.",
+    about: "Notifications to people: once when a problem begins, and once when it is over. There \
+            may be any number of `[[notify]]`; all send the same JSON, which the documentation \
+            describes. Without any, rekeyd notifies nobody.",
     options: &[
         ConfigOption::new(
             "type",
@@ -33,7 +33,7 @@ pub const COMMON_OPTIONS: Section = Section {
             "on",
             ValueType::Choices(&EventKind::NAMES),
             r#"["failure", "recovered"]"#,
-            "The events to notify of: `failure`, `recovered`, `overdue`, `expiring`, `rotated`, \
+            "The events to send: `failure`, `recovered`, `overdue`, `expiring`, `rotated`, \
              `orphan`, `lookalike`, `clock` and `hold`.",
         )
         .or(r#"["failure", "recovered", "overdue", "expiring"]"#),
@@ -41,7 +41,7 @@ pub const COMMON_OPTIONS: Section = Section {
             "keys",
             ValueType::Texts(""),
             r#"["billing"]"#,
-            "The keys to notify of. Problems of rekeyd as a whole are always included.",
+            "The keys to send events about. Problems of rekeyd as a whole are always included.",
         )
         .with_default(DefaultValue::Described("all keys")),
     ],

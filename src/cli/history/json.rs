@@ -45,7 +45,7 @@ struct HistoryJson<'a> {
     /// When the provider created the credential.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     created_at: Option<String>,
-    /// When the provider ends the credential, if it does.
+    /// When the credential expires, if it does.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     expires_at: Option<String>,
     /// Its phase.

@@ -59,7 +59,7 @@ pub(crate) struct KeyJson<'a> {
     requested_at: Option<String>,
     /// The credentials that an operator holds.
     holds: Vec<HoldJson<'a>>,
-    /// The credentials that may have leaked, and are ended by a deadline.
+    /// The credentials that may have leaked, which rekeyd revokes by a deadline.
     leaked: Vec<LeakJson<'a>>,
 }
 
@@ -76,7 +76,7 @@ struct CurrentJson<'a> {
     created_at: Option<String>,
     /// Its age in seconds.
     age_seconds: Option<u64>,
-    /// When the provider ends it, if it does.
+    /// When it expires, if it does.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     expires_at: Option<String>,
 }
@@ -133,10 +133,10 @@ struct LeakJson<'a> {
     /// The id of the credential at the provider.
     #[cfg_attr(test, schemars(with = "String"))]
     credential_id: &'a CredentialId,
-    /// The time by which it is revoked.
+    /// The time by which rekeyd revokes it.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     revoke_by: String,
-    /// What its end waits for, for people.
+    /// What the revocation waits for, for people.
     waits_for: &'a String,
 }
 

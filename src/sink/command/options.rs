@@ -10,9 +10,9 @@ use crate::core::command::CommandLine;
 /// The options that only a command sink has.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.command",
-    about: "A program that reads the secret and a newline from its standard input. It ends with 0 \
-            if it accepted the secret, and with 75 if it did not and is to be run again. After \
-            any other code it may have accepted it, and is run again.",
+    about: "A program that reads the secret and a newline from its standard input. It exits with 0 \
+            if it accepted the secret, and with 75 if it did not and rekeyd should run it again \
+            later. After any other code it may have accepted the secret, and rekeyd runs it again.",
     options: &[ConfigOption::new(
         "argv",
         ValueType::CommandLine,

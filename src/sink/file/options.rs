@@ -21,35 +21,36 @@ pub(super) const OPTIONS: Section = Section {
             "path",
             ValueType::Path,
             r#""/etc/billing/openai.key""#,
-            "The file. Its folder must exist, and only its owner may write in it: who else can, \
-             such as its group, can exchange the file.",
+            "The file. Its folder must exist, and other users must not be able to write to it. A \
+             group that can write to the folder can replace the file.",
         )
         .required()
         .with_details(
-            "Give a group the folder to read, with mode 2750. A symbolic link is refused. One on \
-             the way to the folder may be of root's or of rekeyd's user, or lead to a folder of \
-             the user who made it. A folder that is exchanged while rekeyd runs for one of \
-             another user, or for one with a file of rekeyd's own or of another sink under the \
-             same name, is not written; a reload accepts another user's. Under systemd the unit \
-             needs the folder in `ReadWritePaths=`, and places that a service does not share, \
-             such as /tmp and /home, are refused.",
+            "Let the group only read the folder, with mode 2750. rekeyd refuses a symbolic link. A \
+             link on the path to the folder must belong to root or rekeyd's user, or lead to a \
+             folder of its owner. If the folder is replaced while rekeyd runs, rekeyd does not \
+             write to a new one that belongs to another user, or in which this file is one of \
+             rekeyd's own or of another sink; a reload accepts the new owner. Under systemd the \
+             unit needs the folder in `ReadWritePaths=`, and rekeyd refuses places that are \
+             private to the service, such as /tmp and /home.",
         ),
         ConfigOption::new(
             "write",
             ValueType::Choice(&["replace", "in-place"]),
             r#""in-place""#,
-            "How the file gets new content. `\"replace\"`: a new file is moved over the present \
-             one, and every reader sees the whole old or the whole new content. `\"in-place\"`: \
-             the present file is written, for one that cannot be replaced, such as a file that \
-             is mounted into a container; a reader, or a crash, may see a mixture of old and \
-             new.",
+            "How the file gets new content. `\"replace\"`: rekeyd moves a new file over the \
+             current one, and every reader sees the whole old or the whole new content. \
+             `\"in-place\"`: rekeyd writes to the current file, for a file that cannot be \
+             replaced, such as one that is mounted into a container; a reader may see a mixture of \
+             old and new, and a crash may leave one.",
         )
         .or(r#""replace""#)
         .with_details(
-            "A replaced file keeps owner, group, access control list and extended attributes. \
-             rekeyd writes the file and its folder to disk, except a folder that its file system \
-             cannot sync (CIFS, some of FUSE), and refuses a file system without the owner, \
-             group or mode that the file is to have (vfat, CIFS) before it creates a credential.",
+            "With `\"replace\"`, the new file keeps the owner, group, access control list and \
+             extended attributes of the current one. rekeyd syncs the file and its folder, except \
+             a folder that its file system cannot sync (CIFS, some FUSE file systems). Before it \
+             creates a credential, it refuses a file system that cannot store the owner, group or \
+             mode of the file (vfat, CIFS).",
         ),
         ConfigOption::new(
             "format",
@@ -76,27 +77,28 @@ pub(super) const OPTIONS: Section = Section {
             "mode",
             ValueType::Text("^0?[46][0246]0$"),
             r#""0640""#,
-            "The permissions of the owner and the group, as octal digits in quotes. Others have \
-             none.",
+            "The permissions of the owner and the group, as octal digits in quotes. Other users \
+             have none.",
         )
         .or(r#""0600""#),
         ConfigOption::new(
             "owner",
             ACCOUNT,
             r#""billing""#,
-            "The user that the file is given to, by name or number. This needs privileges. A \
-             file whose owner could not read it any more is not replaced, and `rekeyd check` \
-             says so.",
+            "The user that owns the file, by name or number. Setting it needs privileges. Without \
+             this option, rekeyd does not replace a file whose owner would lose access to it, and \
+             `rekeyd check` reports that.",
         )
         .with_default(DefaultValue::Described("unchanged"))
-        .with_details("Under systemd the drop-in `owner.conf` gives them."),
+        .with_details("Under systemd the drop-in `owner.conf` grants the privileges."),
         ConfigOption::new(
             "group",
             ACCOUNT,
             r#""billing""#,
-            "The group that the file is given to, by name or number. This needs privileges, \
-             except for a group that rekeyd's user is in; a folder with the setgid bit gives its \
-             group without any. A file whose group could not read it any more is not replaced.",
+            "The group of the file, by name or number. Setting it needs privileges, except for a \
+             group that rekeyd's user is in; a folder with the setgid bit passes on its group \
+             without any. Without this option, rekeyd does not replace a file whose group would \
+             lose access to it.",
         )
         .with_default(DefaultValue::Described("unchanged")),
         ConfigOption::new(
@@ -104,11 +106,10 @@ pub(super) const OPTIONS: Section = Section {
             ValueType::CommandLine,
             r#"["/usr/bin/systemctl", "reload", "billing"]"#,
             "A program, by its absolute path, and its arguments, to run after the file has \
-             changed: for consumers that do not watch their file. It is run again until it has \
-             ended with 0, and the previous credential stays alive until then. It gets no \
-             secret.",
-        )
-        .with_details("It is run again also after a restart."),
+             changed: for consumers that do not watch their file. rekeyd runs it again until it \
+             exits with 0, even after a restart, and the previous credential stays alive until \
+             then. It receives no secret.",
+        ),
         timeout_option("on-change-timeout", "The time limit of one run.")
             .only_with("on-change", None),
     ],

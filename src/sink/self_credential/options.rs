@@ -14,9 +14,9 @@ pub(super) const NAME: &str = "self";
 /// No options: the file is `[provider] credential-file`.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.self",
-    about: "Replaces `[provider] credential-file` and the admin key in use. There is one in the \
-            whole configuration, the last sink of its key. rekeyd must be allowed to write in \
-            the folder of that file.",
+    about: "Replaces `[provider] credential-file` and the admin key in use. The whole \
+            configuration may have one such sink, and it must be the last sink of its key. rekeyd \
+            must be able to write to the folder of that file.",
     options: &[],
 };
 

@@ -60,7 +60,7 @@ struct NewCredentialData<'a> {
     name: &'a str,
     /// When the provider created it, in Unix seconds.
     created_at: Option<i64>,
-    /// When the provider ends it, in Unix seconds, if it does.
+    /// When it expires, in Unix seconds, if it does.
     expires_at: Option<i64>,
     /// The secret as the provider shows it.
     redacted_value: Option<&'a str>,

@@ -24,7 +24,8 @@ const INTRODUCTION: &str = "\
 # Durations are text with one unit: \"30s\", \"15m\", \"24h\", \"7d\". Paths are
 # absolute. This file holds no secrets: each secret is in a file of its own,
 # which only its owner may read (chmod 0600). Only root and rekeyd's own user
-# may be able to write this file. \"rekeyd check\" prints all problems at once.
+# may be able to write to this file. `rekeyd check` prints all problems at
+# once.
 ";
 
 /// The key of most of the example.
@@ -72,7 +73,7 @@ fn push_channels(text: &mut String) {
             channel_type.name,
             in_a_row(channel_type.options)
         );
-        text.push_str(&format!("{}[[notify]]\n", comment(&about)));
+        text.push_str(&format!("[[notify]]\n{}", comment(&about)));
         text.push_str(&format!("type = \"{}\"\n", channel_type.name));
         push_options(text, channel_type.options, &[]);
         if is_first {
@@ -84,11 +85,15 @@ fn push_channels(text: &mut String) {
 fn push_key(text: &mut String) {
     push_heading(text, options::KEY.about, &format!("[key.{KEY}]"));
     for option in options::KEY.options {
-        if let DefaultValue::RequiredUnless(_) = option.default {
-            text.push_str(&comment(&meaning_of(option)));
-            let mark = if option.name == "schedule" { "" } else { "# " };
-            text.push_str(&format!("{mark}{} = {}\n", option.name, option.example));
-        }
+        let DefaultValue::RequiredUnless(other) = option.default else {
+            continue;
+        };
+        let (mark, needed) = match option.name {
+            "schedule" => ("", format!(" A key needs this or \"{other}\".")),
+            _ => ("# ", String::new()),
+        };
+        text.push_str(&comment(&format!("{}{needed}", meaning_of(option))));
+        text.push_str(&format!("{mark}{} = {}\n", option.name, option.example));
     }
     text.push_str("# Options that differ from [defaults]:\n");
     for option in options::DEFAULTS.options {
@@ -104,12 +109,11 @@ fn push_key(text: &mut String) {
         }
         let (name, section) = (sink_type.name, sink_type.options);
         let about = format!("`\"{name}\"`: {}", in_a_row(section));
-        text.push_str(&format!("{}{header}type = \"{name}\"\n", comment(&about)));
+        text.push_str(&format!("{header}{}type = \"{name}\"\n", comment(&about)));
         let further = further_sinks(&header, name, section);
         if !further.is_empty() {
             let option = SINK_OPTIONS.find("name").unwrap();
-            text.push_str(&comment(&meaning_of(option)));
-            text.push_str(&format!("name = \"{name}\"\n"));
+            text.push_str(&format!("{}name = \"{name}\"\n", explanation(option)));
         }
         push_options(text, section, &[]);
         if is_first && further.is_empty() {
@@ -138,7 +142,7 @@ fn further_sinks(header: &str, type_name: &str, section: Section) -> String {
         let name = format!("{type_name}-{value}");
         text.push_str(&format!(
             "\n{}",
-            comment(&format!("With `{other} = \"{value}\"`."))
+            comment(&format!("Another sink, with `{other} = \"{value}\"`."))
         ));
         text.push_str(&format!(
             "{header}type = \"{type_name}\"\nname = \"{name}\"\n"
@@ -206,26 +210,30 @@ fn push_options(text: &mut String, section: Section, left_out: &[&str]) {
     }
 }
 
+/// Returns the comment above an option, with a default that its value does not show.
+fn explanation(option: &ConfigOption) -> String {
+    let meaning = meaning_of(option);
+    match option.default {
+        DefaultValue::Described(default) => comment(&format!("{meaning} Default: {default}.")),
+        DefaultValue::None => comment(&format!("{meaning} No default.")),
+        DefaultValue::Required | DefaultValue::RequiredUnless(_) | DefaultValue::Value(_) => {
+            comment(&meaning)
+        }
+    }
+}
+
 fn push_option(text: &mut String, option: &ConfigOption) {
-    let mut meaning = meaning_of(option);
-    let value = match option.default {
-        DefaultValue::Value(value) => value,
-        DefaultValue::Described(default) => {
-            meaning.push_str(&format!(" Default: {default}."));
-            option.example
-        }
-        DefaultValue::None => {
-            meaning.push_str(" No default.");
-            option.example
-        }
-        DefaultValue::Required | DefaultValue::RequiredUnless(_) => option.example,
+    let value = if let DefaultValue::Value(value) = option.default {
+        value
+    } else {
+        option.example
     };
     let mark = if is_required(option) || NEEDED.contains(&option.name) {
         ""
     } else {
         "#"
     };
-    text.push_str(&comment(&meaning));
+    text.push_str(&explanation(option));
     text.push_str(&format!("{mark}{} = {value}\n", option.name));
 }
 

@@ -4,11 +4,11 @@ use rekeyd::alerting::channel::CHANNEL_TYPES;
 use rekeyd::alerting::channel::target::COMMON_OPTIONS as CHANNEL_OPTIONS;
 use rekeyd::cli::manual::{escape_roff, roff};
 use rekeyd::config::options;
-use rekeyd::config_reader::section::{ConfigOption, DefaultValue, Section};
+use rekeyd::config_reader::section::{ConfigOption, Section};
 use rekeyd::sink::SINK_TYPES;
 use rekeyd::sink::target::COMMON_OPTIONS as SINK_OPTIONS;
 
-use super::meaning_of;
+use super::{default_text, meaning_of};
 
 /// The line before the options.
 const BEGIN: &str = ".\\\" The options are made from their descriptions in the program.\n";
@@ -35,7 +35,7 @@ fn options_text() -> String {
     }
     push_section(&mut text, ".SH [defaults]", options::DEFAULTS);
     push_section(&mut text, ".SH [key.NAME]", options::KEY);
-    text.push_str(".PP\nA key has all options of\n.B [defaults]\nas well.\n");
+    text.push_str(".PP\nA key may also set every option of\n.BR [defaults] .\n");
     push_section(&mut text, ".SH [[key.NAME.sink]]", SINK_OPTIONS);
     for sink_type in SINK_TYPES {
         push_type(&mut text, sink_type.name, sink_type.options);
@@ -66,11 +66,6 @@ fn paragraph(option: &ConfigOption) -> String {
     if !option.details.is_empty() {
         text.push_str(&format!(" {}", option.details));
     }
-    let default = match option.default {
-        DefaultValue::Required | DefaultValue::RequiredUnless(_) => "required".to_owned(),
-        DefaultValue::None => "none".to_owned(),
-        DefaultValue::Value(value) => format!("`{value}`"),
-        DefaultValue::Described(text) => text.to_owned(),
-    };
+    let default = default_text(option).unwrap_or_else(|| "none".to_owned());
     format!("{text} ({default})")
 }

@@ -32,10 +32,8 @@ pub(super) fn comment(text: &str) -> String {
     })
 }
 
-/// Returns the text as a cell of a table, beginning with a small letter and without the
-/// last full stop, as phrases in a table do.
+/// Returns the text as a cell of a table.
 pub(super) fn cell(text: &str) -> String {
-    let text = text.strip_suffix('.').unwrap_or(text);
     text.replace('|', "\\|")
 }
 
@@ -43,5 +41,5 @@ pub(super) fn cell(text: &str) -> String {
 fn texts_are_converted() {
     let text = "`\"a\"`: see `rekeyd rotate` and `x-y`.";
     assert_eq!(comment_text(text), "\"a\": see `rekeyd rotate` and x-y.");
-    assert_eq!(cell("A | b."), "A \\| b");
+    assert_eq!(cell("A | b."), "A \\| b.");
 }

@@ -12,8 +12,11 @@ mod tables;
 
 use std::path::Path;
 
+use rekeyd::alerting::channel::CHANNEL_TYPES;
 use rekeyd::config::options;
-use rekeyd::config_reader::section::{ConfigOption, Section};
+use rekeyd::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
+use rekeyd::sink::SINK_TYPES;
+use rekeyd::sink::target::COMMON_OPTIONS as SINK_OPTIONS;
 
 use crate::json_schema::schema;
 use crate::links::pages_below;
@@ -133,8 +136,36 @@ fn section(name: &str) -> Section {
     found.unwrap_or_else(|| panic!("there is no section {name}"))
 }
 
-/// Returns the meaning of an option, with its range.
+/// Returns the meaning of an option, with its range or the types that it names.
 fn meaning_of(option: &ConfigOption) -> String {
+    let meaning = option.meaning;
+    if option.value == ValueType::TypeName {
+        let types = list_of_types(option);
+        return format!("{}: {types}.", meaning.strip_suffix('.').unwrap());
+    }
     let range = option.range_text().map(|range| format!(" {range}"));
-    format!("{}{}", option.meaning, range.unwrap_or_default())
+    format!("{meaning}{}", range.unwrap_or_default())
+}
+
+/// Returns the types of sink or of channel that an option names.
+fn list_of_types(option: &ConfigOption) -> String {
+    let names: Vec<&str> = if SINK_OPTIONS.options.contains(option) {
+        SINK_TYPES.iter().map(|kind| kind.name).collect()
+    } else {
+        CHANNEL_TYPES.iter().map(|kind| kind.name).collect()
+    };
+    let names: Vec<String> = names.iter().map(|name| format!("`\"{name}\"`")).collect();
+    let (last, others) = names.split_last().unwrap();
+    format!("{} or {last}", others.join(", "))
+}
+
+/// Returns what holds without an option, or that it is required; none without a default.
+fn default_text(option: &ConfigOption) -> Option<String> {
+    match option.default {
+        DefaultValue::Required => Some("required".to_owned()),
+        DefaultValue::RequiredUnless(other) => Some(format!("required unless `{other}` is set")),
+        DefaultValue::None => None,
+        DefaultValue::Value(value) => Some(format!("`{value}`")),
+        DefaultValue::Described(text) => Some(text.to_owned()),
+    }
 }

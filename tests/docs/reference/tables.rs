@@ -1,9 +1,9 @@
 //! The tables of options in the book, between two comments of a page.
 
 use rekeyd::cli::manual::{ENVIRONMENT, EXIT_STATUS};
-use rekeyd::config_reader::section::{ConfigOption, DefaultValue};
+use rekeyd::config_reader::section::ConfigOption;
 
-use super::{markup, meaning_of, section};
+use super::{default_text, markup, meaning_of, section};
 
 /// The line that ends a table.
 const END: &str = "<!-- end of options -->";
@@ -56,18 +56,8 @@ fn table(name: &str) -> String {
 }
 
 fn row(option: &ConfigOption) -> String {
-    let default = match option.default {
-        DefaultValue::Required => "required".to_owned(),
-        DefaultValue::RequiredUnless(other) => format!("required, or `{other}`"),
-        DefaultValue::None => String::new(),
-        DefaultValue::Value(value) => format!("`{value}`"),
-        DefaultValue::Described(text) => markup::cell(text),
-    };
-    let default = if default.is_empty() {
-        " ".to_owned()
-    } else {
-        format!(" {default} ")
-    };
+    let default = default_text(option).map(|text| format!("{} ", markup::cell(&text)));
+    let default = format!(" {}", default.unwrap_or_default());
     let meaning = markup::cell(&meaning_of(option));
     format!("| `{}` |{default}| {meaning} |\n", option.name)
 }

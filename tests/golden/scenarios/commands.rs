@@ -40,6 +40,8 @@ pub(crate) fn run() -> Recording {
     scenario.ok(&["hold", "billing", "--until", "2099-01-01T00:00:00Z"]);
     scenario.ok(&["pause", "by-age", "--until", "2099-01-01T00:00:00Z"]);
     scenario.record_command("status", "held and paused", &["status", "--json"]);
+    scenario.check_output("show", &["show", "billing", "--json"]);
+    scenario.check_output("show", &["show", "by-age", "--json"]);
     scenario.ok(&["hold", "billing"]);
     scenario.ok(&["pause", "by-age"]);
     scenario.record_command(
@@ -69,6 +71,8 @@ pub(crate) fn run() -> Recording {
         keys.any(|key| key["overdue"] == true)
     });
     record(&mut scenario, &["status"], "one key is overdue");
+    scenario.check_output("show", &["show", "failing", "--json"]);
+    scenario.check_output("schedule", &["schedule", "--json"]);
 
     scenario.configure(&configuration::one_key());
     scenario.ok(&["once"]);

@@ -11,7 +11,7 @@ use crate::config_reader::values::{self, UrlRole};
 /// The options that only a webhook channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.webhook",
-    about: "An HTTP receiver: posted and signed as in Standard Webhooks.",
+    about: "An HTTP receiver that understands Standard Webhooks.",
     options: &[
         ConfigOption::new(
             "url",
