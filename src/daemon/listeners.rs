@@ -121,7 +121,8 @@ impl Listeners {
                 ),
             }
         }
-        match ControlServer::listen(path, self.requests.clone(), config(runtime)).await {
+        let (requests, ledger) = (self.requests.clone(), runtime.context.ledger());
+        match ControlServer::listen(path, requests, ledger, config(runtime)).await {
             Ok(server) => {
                 self.control = Some(server);
                 self.set_problem(ListenerProblem::ControlSocket, None);

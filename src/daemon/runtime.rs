@@ -163,6 +163,11 @@ impl Runtime {
 }
 
 impl ProcessContext {
+    /// Returns a handle of the ledger's writer.
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
     /// Builds the services that all keys share under these settings.
     pub(crate) fn build_services(
         &self,

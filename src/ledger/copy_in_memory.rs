@@ -1,13 +1,11 @@
 //! The ledger as it is at one moment, in memory: the daemon shows it to who may look and
 //! may not open the file, since whoever can open it can lock it.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, MAIN_DB};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
 
 /// The largest copy: it is in the memory of both processes.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -16,38 +14,31 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 const VERSION_BYTES: std::ops::Range<usize> = 18..20;
 const WITHOUT_LOG: [u8; 2] = [1, 1];
 
-/// Returns the content of the ledger at `path`, with its log, also beside its writer in
-/// this process. Blocks.
+/// Returns the content of the ledger, with its log, as the writer's `connection`
+/// sees it. Another connection would open whatever is at the path by now, and SQLite
+/// deletes the log beside a file without a page.
 ///
 /// # Errors
 /// It cannot be read, or is too large.
-pub fn copy_to_memory(path: &Path) -> Result<Vec<u8>, LedgerError> {
-    let copy = || -> Result<Vec<u8>, LedgerError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-        let size: u64 = connection.query_row(sql, [], |row| row.get(0))?;
-        if size > MAX_BYTES {
-            return Err(LedgerError::Open {
-                path: path.to_owned(),
-                reason:
-                    "it is too large to read through the control socket; hint: run this as root \
-                         or as rekeyd's user"
-                        .to_owned(),
-            });
-        }
-        let mut content = connection.serialize(MAIN_DB)?.to_vec();
-        if let Some(versions) = content.get_mut(VERSION_BYTES) {
-            versions.copy_from_slice(&WITHOUT_LOG);
-        }
-        Ok(content)
-    };
-    copy().map_err(|error| into_open_error(path, error))
+pub(super) fn copy_to_memory(connection: &mut Connection) -> Result<Vec<u8>, LedgerError> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let size: u64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if size > MAX_BYTES {
+        return Err(LedgerError::Open {
+            path: connection.path().map(PathBuf::from).unwrap_or_default(),
+            reason: "it is too large to read through the control socket; hint: run this as root \
+                     or as rekeyd's user"
+                .to_owned(),
+        });
+    }
+    let mut content = connection.serialize(MAIN_DB)?.to_vec();
+    if let Some(versions) = content.get_mut(VERSION_BYTES) {
+        versions.copy_from_slice(&WITHOUT_LOG);
+    }
+    Ok(content)
 }
 
-/// Opens a copy that [`copy_to_memory`] returned.
+/// Opens a copy that [`copy_to_memory`] made.
 ///
 /// # Errors
 /// It is none.

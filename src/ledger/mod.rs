@@ -52,7 +52,6 @@ mod writer_message;
 
 pub use backup::back_up;
 pub use changed_names::ChangedNames;
-pub use copy_in_memory::copy_to_memory;
 pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;

@@ -11,6 +11,7 @@ use crate::ledger::checkpoint::{Checkpoints, check_integrity};
 use crate::ledger::checkpoint_note::{
     CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin, log_that_damages,
 };
+use crate::ledger::copy_in_memory::copy_to_memory;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
@@ -166,7 +167,22 @@ impl OpenLedger {
         self.space.as_mut().map_or(Ok(()), FreeSpace::check)
     }
 
-    /// Copies the log into the ledger if it has become long.
+    /// Returns a copy of the ledger, as long as its files are those that were opened.
+    ///
+    /// # Errors
+    /// As [`OpenLedger::check`], or the ledger cannot be read or is too large.
+    pub(super) fn copy(&mut self) -> Result<Vec<u8>, LedgerError> {
+        self.check()?;
+        let copied = copy_to_memory(&mut self.connection);
+        let copied = copied.map_err(|error| match &mut self.watch {
+            Some(watch) => watch.mark_if_damaged(error),
+            None => error,
+        })?;
+        self.check()?;
+        Ok(copied)
+    }
+
+    /// Notes that the content is damaged, which the next check reports. into the ledger if it has become long.
     pub(super) fn checkpoint_if_long(&mut self) {
         let copied = self.checkpoints.after_commit(&self.connection);
         let Some(watch) = &mut self.watch else { return };

@@ -195,6 +195,7 @@ mod tests {
                 WriterMessage::Run(_)
                 | WriterMessage::CheckFiles(_)
                 | WriterMessage::CheckRoom(_)
+                | WriterMessage::Copy(_)
                 | WriterMessage::MarkDamaged(_)
                 | WriterMessage::Close(_) => panic!("a check sends its result alone"),
             }

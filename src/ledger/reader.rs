@@ -41,7 +41,7 @@ impl LedgerReader {
         })
     }
 
-    /// Opens the copy of the ledger at `path` that [`crate::ledger::copy_to_memory`] returned.
+    /// Opens the copy of the ledger at `path` that [`crate::ledger::Ledger::copy`] returned.
     ///
     /// # Errors
     /// It is none, or of another version.

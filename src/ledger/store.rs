@@ -510,6 +510,20 @@ impl Ledger {
         reply.await.unwrap_or(Err(LedgerError::WriterStopped))
     }
 
+    /// Returns a copy of the ledger as it is at one moment, as an SQLite file without a log.
+    /// Commits wait meanwhile.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`]: the files are not those that were opened; or the ledger is
+    /// too large, or cannot be read.
+    pub async fn copy(&self) -> Result<Vec<u8>, LedgerError> {
+        let (sender, reply) = oneshot::channel();
+        self.messages
+            .send(WriterMessage::Copy(sender))
+            .map_err(|_| LedgerError::WriterStopped)?;
+        reply.await.unwrap_or(Err(LedgerError::WriterStopped))
+    }
+
     /// Notes that a row of `key` is not as this process wrote it, with what was found,
     /// and checks the files as [`Ledger::check_files`] does. Does nothing if a commit of
     /// another key has changed rows of `key`.

@@ -25,6 +25,7 @@ enum WriterTask {
     Commit(Vec<Box<dyn WriteOperation>>),
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
+    Copy(oneshot::Sender<Result<Vec<u8>, LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
     MarkDamaged(LedgerDamage),
     Close(oneshot::Sender<()>),
@@ -62,6 +63,7 @@ impl Mailbox {
             WriterMessage::Run(first) => vec![first],
             WriterMessage::CheckFiles(reply) => return WriterTask::CheckFiles(reply),
             WriterMessage::CheckRoom(reply) => return WriterTask::CheckRoom(reply),
+            WriterMessage::Copy(reply) => return WriterTask::Copy(reply),
             WriterMessage::PagesChecked(found) => return WriterTask::PagesChecked(found),
             WriterMessage::MarkDamaged(damage) => return WriterTask::MarkDamaged(damage),
             WriterMessage::Close(reply) => return WriterTask::Close(reply),
@@ -73,6 +75,7 @@ impl Mailbox {
                 WriterMessage::Run(operation) => operations.push(operation),
                 WriterMessage::CheckFiles(_)
                 | WriterMessage::CheckRoom(_)
+                | WriterMessage::Copy(_)
                 | WriterMessage::PagesChecked(_)
                 | WriterMessage::MarkDamaged(_)
                 | WriterMessage::Close(_) => {
@@ -111,6 +114,7 @@ fn execute(mut ledger: OpenLedger, task: WriterTask) -> Option<OpenLedger> {
         WriterTask::Commit(operations) => commit(&mut ledger, operations),
         WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
         WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
+        WriterTask::Copy(reply) => reply_copy(&mut ledger, reply),
         WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
         WriterTask::MarkDamaged(damage) => ledger.mark_damaged(damage),
         WriterTask::Close(reply) => {
@@ -139,6 +143,10 @@ pub(super) async fn run_with_faults(
             }
             WriterTask::CheckRoom(reply) => {
                 drop(reply.send(Ok(())));
+                continue;
+            }
+            WriterTask::Copy(reply) => {
+                reply_copy(ledger, reply);
                 continue;
             }
             WriterTask::PagesChecked(_) | WriterTask::MarkDamaged(_) => continue,
@@ -176,6 +184,13 @@ fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>)
 fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<(), LedgerError>>) {
     // The caller may have stopped waiting.
     let _ = reply.send(ledger.check());
+}
+
+fn reply_copy(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<Vec<u8>, LedgerError>>) {
+    // A copy delays commits, and nobody waits for this one any more.
+    if !reply.is_closed() {
+        let _ = reply.send(ledger.copy());
+    }
 }
 
 fn close(ledger: OpenLedger, reply: oneshot::Sender<()>) {

@@ -15,6 +15,8 @@ pub(super) enum WriterMessage {
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
     /// Check that the disk has room for what the ledger writes.
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
+    /// Copy the ledger into memory.
+    Copy(oneshot::Sender<Result<Vec<u8>, LedgerError>>),
     /// The pages were checked, with the ledger's stamp at the start if another process had
     /// written it, or are damaged.
     PagesChecked(Result<Option<FileStamp>, String>),

@@ -2,6 +2,7 @@
 //! not.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod copies;
 mod migration;
 mod scopes;
 

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -333,6 +335,11 @@ fn assert_daemon_stops(
         world.run(command);
     }
 
+    // Whoever may not open the file is shown no other one.
+    let (status, answer) = get_copy(world);
+    assert_eq!(status, 503, "{case}: {answer}");
+    assert!(answer.contains(expected), "{case}: {answer}");
+
     // Nothing more is sent: a command that waits is not carried out.
     let created = world.keys().len();
     let _ = world
@@ -352,6 +359,18 @@ fn assert_daemon_stops(
         let is_kept = fs::read(&log_file).ok() == log_content;
         assert!(is_kept, "{case}: the log is another one");
     }
+}
+
+/// Asks the daemon for a copy of the ledger, and returns the status and the answer.
+fn get_copy(world: &TestEnv) -> (u16, String) {
+    let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
+    let request = "GET /ledger HTTP/1.1\r\nhost: rekeyd\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = text(&answer);
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
 }
 
 /// Asserts that people know of the damage and of every credential, and that the log does.

@@ -31,10 +31,10 @@ use crate::daemon::control::socket_file::{
     ControlListenError, SocketOwner, remove_stale_socket, socket_identity,
 };
 use crate::daemon::control::tracker::IncomingRequest;
-use crate::ledger;
+use crate::ledger::Ledger;
 use crate::net::http_server::{self, ConnectionLimits};
+use crate::platform::file_access;
 use crate::platform::users::{self, describe_author, describe_user};
-use crate::platform::{file_access, run_blocking};
 
 /// The mode of the socket: its owner and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
@@ -71,6 +71,7 @@ struct ControlState {
     requests: mpsc::UnboundedSender<IncomingRequest>,
     /// The groups that may change anything, and the response of `GET /daemon`.
     config: Mutex<ControlConfig>,
+    ledger: Ledger,
     /// Held while the ledger is copied.
     copying: tokio::sync::Mutex<()>,
 }
@@ -123,6 +124,7 @@ impl ControlServer {
     pub(crate) async fn listen(
         path: &Path,
         requests: mpsc::UnboundedSender<IncomingRequest>,
+        ledger: Ledger,
         config: ControlConfig,
     ) -> Result<Self, ControlListenError> {
         remove_stale_socket(path).await?;
@@ -144,6 +146,7 @@ impl ControlServer {
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
+            ledger,
             copying: tokio::sync::Mutex::default(),
         });
         let (shutdown, stopped) = watch::channel(false);
@@ -260,18 +263,13 @@ async fn configuration_text(
 
 /// Returns a copy of the ledger, which has no secret, to whoever may connect.
 async fn ledger_copy(State(state): State<Arc<ControlState>>) -> Response {
-    let path = PathBuf::from(&state.lock_config().info.ledger);
-    // One at a time: it is in memory.
+    // One at a time: it is in memory, and delays commits.
     let _copying = state.copying.lock().await;
-    let describe = || "a copy of the ledger".to_owned();
-    match run_blocking(describe, COPY_TIMEOUT, move || {
-        ledger::copy_to_memory(&path)
-    })
-    .await
-    {
+    let refuse = |reason| error_response(StatusCode::SERVICE_UNAVAILABLE, reason);
+    match tokio::time::timeout(COPY_TIMEOUT, state.ledger.copy()).await {
         Ok(Ok(content)) => content.into_response(),
-        Ok(Err(error)) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(Err(error)) => refuse(error.to_string()),
+        Err(_) => refuse("the ledger did not respond in time".to_owned()),
     }
 }
 
