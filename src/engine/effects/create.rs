@@ -450,7 +450,13 @@ impl Worker {
                     .leave_duplicate(rotation, found, after_restart, &problem)
                     .await;
             }
-            Ok(RevocationOutcome::HeldElsewhere(held)) => (held.message(), None),
+            // Whoever writes that file must not block this key.
+            Ok(RevocationOutcome::HeldElsewhere(held)) => {
+                let problem = held.message();
+                return self
+                    .leave_duplicate(rotation, found, after_restart, &problem)
+                    .await;
+            }
             Ok(RevocationOutcome::Blocked(_)) => (
                 format!("{} belongs to another rotation", credential.id),
                 None,
@@ -463,8 +469,8 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Ends a rotation of whose credentials the last one may be somebody else's: no further
-    /// search shows more, and only a person can tell. The first one is its own.
+    /// Ends a rotation of whose credentials the last one may be somebody else's, or in use:
+    /// no further search shows more, and only a person can tell. The first one is its own.
     async fn leave_duplicate(
         &mut self,
         rotation: &RotationId,

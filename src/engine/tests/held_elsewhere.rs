@@ -13,6 +13,7 @@ use crate::engine::operator_command::{CommandError, OperatorCommand, PendingComm
 use crate::engine::tests::fake::{Fakes, key, sink_named};
 use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode};
+use crate::provider::{Effect, ErrorKind};
 use crate::sink::UnseenCause;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -324,4 +325,31 @@ async fn deferral_whose_reason_stays_waits_for_its_time_again() {
         assert_eq!(waits_until(), until);
     }
     assert!(is_alive(&fakes));
+}
+
+/// The text in another key's file ends like a double of an unclear create.
+#[tokio::test]
+async fn file_that_holds_a_double_does_not_block_its_key() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = fakes.open_engine(keys(&fakes, true), RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.fail_creates(Some((ErrorKind::NoAnswer, Effect::Unknown)));
+    rotate(&mut engine, &key(), false, false);
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let open = engine.state(&key()).unwrap().open_rotation().cloned();
+    let label = open.unwrap().label.unwrap();
+    fakes.add_credential("key_a", label.as_str());
+    fakes.add_credential("key_b", label.as_str());
+    fakes.set_redacted("key_b", "sk-admin-...XYZ");
+    fakes.set_content("second", Some(SECRET));
+    fakes.fail_creates(None);
+    fakes.run_for(&mut engine, MINUTE * 90).await;
+    let state = engine.state(&key()).unwrap();
+    assert!(state.open_rotation().is_none(), "{state:?}");
+    let live = fakes.live_ids();
+    assert!(!live.contains(&"key_a".to_owned()), "{live:?}");
+    assert!(live.contains(&"key_b".to_owned()), "{live:?}");
+    let searches = fakes.take_calls();
+    let searches = searches.iter().filter(|call| call.starts_with("find "));
+    assert!(searches.count() <= 2);
 }
