@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 
 use crate::core::condition::Condition;
-use crate::core::decide::revocation::RecheckCause;
+use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
 use crate::core::health::alertable_error;
 use crate::core::scope::Scope;
 use crate::engine::presence::CredentialPresence;
@@ -106,13 +106,18 @@ impl Engine {
             self.maintenance.reconcile_now(&scope, now);
             self.awaiting_reconciliation.push((scope, key.clone()));
         }
+        let causes = self.rechecks.causes_since(worker.context.recheck_count);
+        let rechecks = rotations_to_recheck(&worker.state, &causes, now);
+        if causes.contains(&RecheckCause::Targets) && !rechecks.is_empty() {
+            self.rechecks.by_targets_at = Some(now);
+        }
         let Some(entry) = self.keys.get_mut(&key) else {
             return;
         };
         let previous_presence = (entry.scope.clone(), entry.presence);
         let previous_rotation = entry.rotates_at;
         let awaits = worker.awaits;
-        entry.check_in(worker, now);
+        entry.check_in(worker, rechecks, now);
         let presence = (entry.scope.clone(), entry.presence);
         let is_configured = entry.managed.is_some();
         let error = entry

@@ -50,8 +50,6 @@ pub(super) struct KeyEntry {
     pub(super) discrepancies: VecDeque<Discrepancy>,
     /// See [`Worker::rechecks`].
     rechecks: BTreeSet<RotationId>,
-    /// What may have ended the reason of deferred revocations while a worker has the key.
-    recheck_causes: BTreeSet<RecheckCause>,
     /// Whether the deliveries must be compared with the configured sinks.
     pub(super) needs_sink_sync: bool,
     pub(super) needs_drift_check: bool,
@@ -111,7 +109,6 @@ impl KeyEntry {
             commands: VecDeque::new(),
             discrepancies: VecDeque::new(),
             rechecks: BTreeSet::new(),
-            recheck_causes: BTreeSet::new(),
             needs_sink_sync: true,
             needs_drift_check: false,
             is_dirty: false,
@@ -200,15 +197,13 @@ impl KeyEntry {
     }
 
     /// Has the deferred revocations whose reason these causes may have ended decided again.
-    /// Returns whether the key is to be evaluated. While a worker has the key, its return
-    /// does so.
+    /// Returns whether the key is to be evaluated; not while a worker has it.
     pub(super) fn recheck_deferrals(
         &mut self,
         causes: &BTreeSet<RecheckCause>,
         now: Timestamp,
     ) -> bool {
         let Some(parked) = &self.parked else {
-            self.recheck_causes.extend(causes);
             return false;
         };
         let rotations = rotations_to_recheck(&parked.state, causes, now);
@@ -228,8 +223,14 @@ impl KeyEntry {
     }
 
     /// Takes the key back from its worker. Commands and findings that the worker returns
-    /// come before those that arrived since.
-    pub(super) fn check_in(&mut self, worker: Worker, now: Timestamp) {
+    /// come before those that arrived since. The deferred revocations of `rechecks` are
+    /// decided again: their reason may have ended meanwhile.
+    pub(super) fn check_in(
+        &mut self,
+        worker: Worker,
+        rechecks: BTreeSet<RotationId>,
+        now: Timestamp,
+    ) {
         self.failing_since = match worker.state.attempt {
             0 => None,
             _ => self.failing_since.or(Some(now)),
@@ -243,10 +244,8 @@ impl KeyEntry {
             self.deadlines.extend(moved);
             self.is_dirty = true;
         }
-        let causes = std::mem::take(&mut self.recheck_causes);
-        let rotations = rotations_to_recheck(&worker.state, &causes, now);
-        self.is_dirty |= !rotations.is_empty();
-        self.rechecks.extend(rotations);
+        self.is_dirty |= !rechecks.is_empty();
+        self.rechecks.extend(rechecks);
         let unfinished = worker.rechecks.iter();
         let unfinished = unfinished.filter(|id| worker.state.rotation(id).is_some());
         self.rechecks.extend(unfinished.cloned());

@@ -7,7 +7,8 @@ use crate::core::decide::revocation::RecheckCause;
 use crate::engine::scheduler::Engine;
 
 impl Engine {
-    /// Wakes the keys with deferred revocations whose reason may be over.
+    /// Wakes the keys with deferred revocations whose reason may be over. A key that a
+    /// worker has is checked when it returns: it may be deciding its first deferral.
     pub(super) fn recheck_deferrals(&mut self, now: Timestamp) {
         let version = self.services.provider.own_credential_version();
         if version != self.rechecks.credential_version {

@@ -301,6 +301,7 @@ impl Engine {
             scope: entry.scope.clone(),
             reconciled_at: self.maintenance.reconciled_at(&entry.scope),
             list_problem: self.maintenance.list_problem(&entry.scope),
+            recheck_count: self.rechecks.count(),
         };
         let Some(mut worker) = entry.check_out(&self.services, context) else {
             return;

@@ -66,6 +66,8 @@ pub(crate) struct RunContext {
     pub(crate) reconciled_at: Option<Timestamp>,
     /// Why that scope could not be listed since.
     pub(crate) list_problem: Option<String>,
+    /// How often causes to decide deferrals again had been followed up.
+    pub(crate) recheck_count: u64,
 }
 
 /// The worker of one key. It owns the key's state from dispatch until its return.

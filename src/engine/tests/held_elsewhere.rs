@@ -56,9 +56,23 @@ async fn engine_of(fakes: &Fakes, is_required: bool) -> Engine {
     fakes
         .write_ledger(vec![(key(), vec![Change::from(adopted)])])
         .await;
-    fakes
-        .open_engine(keys(fakes, is_required), RunMode::Daemon)
-        .await
+    let mut services = fakes.services();
+    services.max_in_flight = 4;
+    let keys = keys(fakes, is_required);
+    Engine::open(services, keys, RunMode::Daemon).await.unwrap()
+}
+
+/// Drives the engine until a condition holds, while a request may be unanswered.
+async fn run_beside_request(fakes: &Fakes, engine: &mut Engine, over: impl Fn(&Fakes) -> bool) {
+    while !over(fakes) {
+        engine.start_due();
+        tokio::select! {
+            biased;
+            _ = engine.process_completions() => {}
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    engine.start_due();
 }
 
 fn rotate(engine: &mut Engine, key: &KeyName, revoke_previous: bool, may_replace: bool) {
@@ -303,6 +317,55 @@ async fn deferral_ends_as_soon_as_its_reason_does() {
         fakes.run_for(&mut engine, MINUTE).await;
         assert!(!is_alive(&fakes), "{end}");
         assert!(engine.is_idle(), "{end}");
+    }
+}
+
+/// The reason of a first deferral ends while the worker that decided it has more to do.
+#[tokio::test]
+async fn deferral_ends_although_its_worker_was_at_work_when_its_reason_did() {
+    for end in ["replaced", "reload", "own credential"] {
+        let fakes = Fakes::new(&[("key_1", "by hand"), ("key_2", "by hand, too")]);
+        fakes.set_redacted("key_2", "sk-admin-...ABC");
+        let mut engine = engine_of(&fakes, true).await;
+        if end == "own credential" {
+            fakes.set_content("second", None);
+            fakes.set_usage(CredentialUsage::MayBeInUse);
+        }
+        let adopt = OperatorCommand::Adopt {
+            credential: CredentialId::new("key_2".to_owned()),
+            force: true,
+            operator: None,
+        };
+        run(&fakes, &mut engine, &key(), adopt).await.unwrap();
+        fakes.take_calls();
+        fakes.hold_retrieval(Some("key_2"));
+        rotate(&mut engine, &key(), true, false);
+        let deferrals = "SELECT count(*) || '' FROM rotation WHERE deferral IS NOT NULL";
+        let is_deferred = |fakes: &Fakes| fakes.query_rows(deferrals) == ["1"];
+        run_beside_request(&fakes, &mut engine, is_deferred).await;
+        match end {
+            "replaced" => {
+                rotate(&mut engine, &other(), false, true);
+                let current = "SELECT count(*) || '' FROM history WHERE phase = 'current'";
+                let has_moved = |fakes: &Fakes| fakes.query_rows(current) == ["2"];
+                run_beside_request(&fakes, &mut engine, has_moved).await;
+                // Its worker returns.
+                for _ in 0..100 {
+                    run_beside_request(&fakes, &mut engine, |_| true).await;
+                    tokio::task::yield_now().await;
+                }
+            }
+            "reload" => {
+                fakes.set_content("second", None);
+                engine.reconfigure(engine.services().clone(), keys(&fakes, true));
+            }
+            _ => fakes.set_usage(CredentialUsage::Unused),
+        }
+        run_beside_request(&fakes, &mut engine, |_| true).await;
+        assert!(engine.active_tasks() > 0, "{end}: its worker is at work");
+        fakes.hold_retrieval(None);
+        fakes.run_for(&mut engine, MINUTE).await;
+        assert!(!is_alive(&fakes), "{end}");
     }
 }
 
