@@ -34,11 +34,15 @@ pub(super) fn absence_error(path: &Path) -> LedgerError {
 }
 
 /// Returns a file that only a rekeyd with a ledger makes. It keeps its lock beside the path
-/// of the configuration, and the rest beside the ledger itself.
+/// of the configuration, and the rest beside the ledger itself. A start makes the lock file
+/// before the ledger, and names itself there after it: an empty one is of a start that
+/// failed in between.
 fn find_trace(path: &Path, target: &Path) -> Option<PathBuf> {
     let beside = [".checkpoint", "-wal", "-shm"].map(|ending| sibling_path(target, ending));
-    let mut traces = beside.into_iter().chain([lock_path(path)]);
-    traces.find(|trace| trace.exists())
+    let lock = lock_path(path);
+    let names_writer = lock.metadata().is_ok_and(|found| found.len() > 0);
+    let mut traces = beside.into_iter().filter(|trace| trace.exists());
+    traces.next().or_else(|| names_writer.then_some(lock))
 }
 
 /// Returns the target of a link at `path`, or `path` itself.
@@ -61,6 +65,7 @@ pub(super) fn is_created_by_systemd(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::lock::WriterLock;
 
     #[test]
     fn a_ledger_that_is_gone_is_told_from_one_that_is_new() {
@@ -94,7 +99,7 @@ mod tests {
             for name in made {
                 let file = dir.path().join(name);
                 std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-                std::fs::write(file, "").unwrap();
+                std::fs::write(file, "rekeyd run (process 7)\n").unwrap();
             }
             let ledger = dir.path().join("folder/ledger.db");
             if let Some(target) = link {
@@ -111,5 +116,29 @@ mod tests {
             };
             assert_eq!(found, expected, "{made:?} {link:?}");
         }
+    }
+
+    /// A start that cannot make the ledger has made no credential either.
+    #[test]
+    fn first_start_that_made_no_ledger_lost_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let disk = dir.path().join("disk");
+        std::os::unix::fs::symlink("disk/ledger.db", &ledger).unwrap();
+        let is_new = || matches!(absence_error(&ledger), LedgerError::NotFound { .. });
+        // Its disk is not mounted.
+        WriterLock::acquire(&ledger, "rekeyd run").unwrap_err();
+        assert!(lock_path(&ledger).exists());
+        std::fs::create_dir(&disk).unwrap();
+        assert!(is_new());
+        // A start that makes it is another matter, however it ends.
+        drop(WriterLock::acquire(&ledger, "rekeyd run").unwrap());
+        std::fs::remove_file(disk.join("ledger.db")).unwrap();
+        assert!(!is_new());
+        // So is one that fails after it.
+        std::fs::remove_dir(&disk).unwrap();
+        WriterLock::acquire(&ledger, "rekeyd run").unwrap_err();
+        std::fs::create_dir(&disk).unwrap();
+        assert!(!is_new());
     }
 }
