@@ -77,6 +77,16 @@ impl HeldElsewhere {
         texts.join("; ")
     }
 
+    /// Returns why the schedule defers the revocation, and what ends the wait.
+    pub(super) fn deferral_reason(&self, credential: &CredentialId) -> String {
+        let (problem, advice) = (self.message(), self.advice(credential));
+        match self.revoked_at {
+            Some(_) => format!("{problem}; {advice}"),
+            // A person gave it to the consumer of that file, who would be cut off.
+            None => format!("{problem}; it is kept without a limit while that lasts; {advice}"),
+        }
+    }
+
     /// Returns what moves the consumers of these files to another credential.
     pub(super) fn advice(&self, credential: &CredentialId) -> String {
         let steps = self.holders.iter().take(NAMED_HOLDERS).map(|holder| {

@@ -190,16 +190,13 @@ impl Worker {
                     final_warning: false,
                 })
             }
-            Ok(RevocationOutcome::HeldElsewhere(held)) => {
-                let advice = held.advice(&credential.id);
-                Change::from(RevocationDeferral {
-                    rotation: rotation.clone(),
-                    retry_at: held.until,
-                    kind: held.kind,
-                    reason: format!("{}; {advice}", held.message()),
-                    final_warning: held.final_warning,
-                })
-            }
+            Ok(RevocationOutcome::HeldElsewhere(held)) => Change::from(RevocationDeferral {
+                rotation: rotation.clone(),
+                retry_at: held.until,
+                kind: held.kind,
+                reason: held.deferral_reason(&credential.id),
+                final_warning: held.final_warning,
+            }),
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Reconfigured) => return Ok(()),

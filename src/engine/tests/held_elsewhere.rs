@@ -138,7 +138,13 @@ async fn credential_in_the_file_of_another_key_is_kept_until_that_moves() {
             assert!(is_alive(&fakes), "{end}");
             let error = "SELECT error FROM history WHERE credential_id = 'key_1'";
             let error = fakes.query_rows(error).concat();
-            for part in ["second", "reports", "rekeyd adopt reports key_1"] {
+            for part in [
+                "second",
+                "reports",
+                "without a limit",
+                "`rekeyd adopt reports key_1`",
+                "`rekeyd rotate reports --replace`",
+            ] {
                 assert!(error.contains(part), "{part}: {error}");
             }
             match end {
