@@ -144,10 +144,10 @@ fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Tran
         .or(recorded)
         .map_or("no credential", |credential| credential.id.as_str());
     let reason = transition.error.as_deref().unwrap_or_default();
-    let revoke_after = transition
-        .revoke_after
-        .map(time::to_text)
-        .unwrap_or_default();
+    let deadline = rotation.and_then(|rotation| rotation.deadline);
+    let ends = transition.revoke_after.into_iter();
+    let ends = ends.chain(deadline.map(|deadline| deadline.at));
+    let revoke_after = ends.min().map(time::to_text).unwrap_or_default();
     let (name, id) = (&key.key, &transition.rotation);
     macro_rules! log {
         ($level:ident, $($text:tt)*) => {

@@ -111,10 +111,13 @@ pub(crate) fn revocation_text(
     now: Timestamp,
 ) -> Option<String> {
     let id = &rotation.credential.as_ref()?.id;
-    if rotation.hold(now).is_some() {
+    let deadline = rotation.deadline.map(|deadline| deadline.at);
+    // Neither a hold nor an overlap outlasts it.
+    if deadline.is_none() && rotation.hold(now).is_some() {
         return Some(format!("{id}, on hold"));
     }
-    Some(match rotation.revoke_after {
+    let ends = rotation.revoke_after.into_iter().chain(deadline);
+    Some(match ends.min() {
         Some(at) if screen.times == TimeStyle::Exact => {
             format!("{id} until {}", time::to_text(at))
         }

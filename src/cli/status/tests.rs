@@ -4,14 +4,17 @@ use super::key_status::{KeyStatus, key_status};
 use super::process_status::ProcessStatus;
 use super::recorded_status::RecordedStatus;
 use super::report::StatusReport;
-use super::summary::summary;
+use super::summary::{revocation_text, summary};
 use crate::cli::golden::{
     TERMINAL, assert_fits, assert_golden, at, credential_id, delivery, now, on_each_screen,
     rotation, settings,
 };
+use crate::cli::screen::Screen;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::Phase;
-use crate::core::state::{DeliveryState, KeyState, LastCurrent, Pause, Rotation};
+use crate::core::state::{
+    DeliveryState, KeyState, LastCurrent, Pause, RevocationDeadline, Rotation,
+};
 use crate::ledger::{LastRun, OperatorRecord, SchedulingCommand};
 
 /// Returns the state of a key with these live rotations, of which the last is the newest.
@@ -208,4 +211,36 @@ fn tables_match_the_golden_file() {
     ];
     assert_golden("status", &all.concat());
     assert!(all[0].contains(credential_id(2).as_str()));
+}
+
+/// Neither an overlap nor a hold outlasts the deadline of what leaked.
+#[test]
+fn end_of_a_credential_is_the_earlier_one() {
+    let overlap_end = "2026-11-25T02:00:00Z";
+    for (deadline, is_held, expected) in [
+        (None, false, Some(overlap_end)),
+        (None, true, None),
+        (
+            Some("2026-11-24T12:00:00Z"),
+            false,
+            Some("2026-11-24T12:00:00Z"),
+        ),
+        (
+            Some("2026-11-24T12:00:00Z"),
+            true,
+            Some("2026-11-24T12:00:00Z"),
+        ),
+        (Some("2026-12-24T12:00:00Z"), false, Some(overlap_end)),
+    ] {
+        let mut retired = rotation("k", 1, Phase::Retired, "2026-11-16T02:00:00Z");
+        retired.revoke_after = Some(at(overlap_end));
+        retired.hold_until = is_held.then_some(at("2026-12-01T00:00:00Z"));
+        retired.deadline = deadline.map(|deadline| RevocationDeadline {
+            at: at(deadline),
+            is_forced: true,
+        });
+        let text = revocation_text(&retired, &Screen::FILE, now()).unwrap();
+        let ends = expected.map_or("on hold".to_owned(), |at| format!("until {at}"));
+        assert!(text.ends_with(&ends), "{deadline:?} {is_held}: {text}");
+    }
 }

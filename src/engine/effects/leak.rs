@@ -1,6 +1,7 @@
 //! Ends what may have leaked: sets the deadline of every present credential of a key, and
 //! requests the rotation that replaces them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::active_credential::CredentialUsage;
@@ -80,10 +81,26 @@ impl Worker {
             Some(earlier) => earlier.merge(request),
             None => request,
         });
-        let at = time::to_text(deadline.at);
         Ok(format!(
-            "{key}: its present credentials are revoked at {at}"
+            "{key}: its present credentials are revoked {}",
+            self.present_deadlines(deadline)
         ))
+    }
+
+    /// Describes when the present credentials end: an earlier deadline is not moved.
+    fn present_deadlines(&self, requested: RevocationDeadline) -> String {
+        let live = self.state.live.iter();
+        let deadlines = live.filter_map(|row| Some(row.deadline?.at));
+        let deadlines: BTreeSet<_> = deadlines.collect();
+        let last = deadlines.last().copied().unwrap_or(requested.at);
+        match deadlines.first() {
+            Some(first) if *first < last => format!(
+                "at {} at the latest; earlier deadlines stay (the first is at {})",
+                time::to_text(last),
+                time::to_text(*first)
+            ),
+            Some(_) | None => format!("at {}", time::to_text(last)),
+        }
     }
 
     /// Returns those of `holders` whose files hold the credential of a row.

@@ -9,7 +9,8 @@ use crate::core::change::{
 };
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::revocation::{
-    Blocker, Observation, OtherHolder, RevocationReason, has_newer_current, holding_sinks,
+    Blocker, Observation, OtherHolder, RevocationReason, has_newer_current, has_verified_successor,
+    holding_sinks,
 };
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, SinkId};
@@ -225,6 +226,20 @@ impl Worker {
         let credential = credential.map_or("the credential", |held| held.id.as_str());
         let key = &self.state.key;
         let names = join_few(sinks);
+        // It ends then whatever its sinks hold, its overlap and other keys.
+        if let Some(deadline) = rotation.deadline {
+            let at = time::to_text(deadline.at);
+            let is_replaced = has_verified_successor(rotation, &self.state, deadline);
+            let once = if is_replaced || self.managed.is_none() {
+                ""
+            } else {
+                " if a new credential is verified by then"
+            };
+            return format!(
+                "{credential} may be held by {names}; it may have leaked, and is revoked at \
+                 {at}{once}; hint: wait (`rekeyd status {key}`), or add --force to revoke it now"
+            );
+        }
         let unmoved = others.iter().find(|other| {
             other.rotation.phase != Phase::Retired
                 && !has_newer_current(&other.rotation, &other.key)
@@ -243,7 +258,7 @@ impl Worker {
                  or add --force to revoke it anyway"
             );
         }
-        if self.managed.is_none() && rotation.deadline.is_none() {
+        if self.managed.is_none() {
             return format!(
                 "{credential} may be held by {names}, and {key} is not configured, so nothing \
                  replaces it there; hint: make sure that nothing uses it any more, then run \
@@ -256,13 +271,6 @@ impl Worker {
                 "{credential} may be held by {names}; hint: {advice}; if it has leaked, run \
                  `rekeyd rotate {key} --revoke-previous-within 30s`; or add --force to revoke it \
                  anyway"
-            );
-        }
-        if let Some(deadline) = rotation.deadline {
-            let at = time::to_text(deadline.at);
-            return format!(
-                "{credential} may be held by {names}; it may have leaked, and is revoked at {at}; \
-                 hint: wait (`rekeyd status {key}`), or add --force to revoke it now"
             );
         }
         let retired_at = rotation.retired_at.map(time::to_text).unwrap_or_default();

@@ -7,8 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Change, OperatorNote};
+use crate::core::ids::CredentialId;
 use crate::core::time;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::{Engine, RunMode};
@@ -47,8 +49,12 @@ fn submit(engine: &mut Engine, command: OperatorCommand) -> Reply {
 }
 
 fn end_present(engine: &mut Engine, force: bool, by: &str) -> Reply {
+    end_present_within(engine, WITHIN, force, by)
+}
+
+fn end_present_within(engine: &mut Engine, within: Duration, force: bool, by: &str) -> Reply {
     let command = OperatorCommand::EndPresent {
-        within: WITHIN,
+        within,
         force,
         may_replace: false,
         holders: Vec::new(),
@@ -170,6 +176,70 @@ async fn open_rotation_is_given_up() {
     fakes.fail_deliveries(None);
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(fakes.live_ids(), live);
+}
+
+/// What a person reads of a leaked credential names its deadline, and nothing that counts
+/// no more: no overlap, and no order that was given already.
+#[tokio::test]
+async fn texts_about_a_leaked_credential_name_its_deadline() {
+    for is_verified in [true, false] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = open(&fakes, current(1)).await;
+        fakes.run_for(&mut engine, SECOND).await;
+        if is_verified {
+            // The new one stays open.
+            fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+        } else {
+            fakes.refuse_secrets(true);
+        }
+        let reply = end_present(&mut engine, false, "uid 7");
+        fakes.run_for(&mut engine, SECOND * 2).await;
+        reply.await.unwrap().unwrap();
+        let deadline = engine.state(&key()).unwrap().current().unwrap().deadline;
+        let deadline = format!("is revoked at {}", time::to_text(deadline.unwrap().at));
+        let revoke = OperatorCommand::Revoke {
+            credential: CredentialId::new("key_1".to_owned()),
+            force: false,
+            name: None,
+            operator: None,
+        };
+        let refused = submit(&mut engine, revoke);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        let refused = refused.await.unwrap().unwrap_err().to_string();
+        assert!(refused.contains(&deadline), "{refused}");
+        let waits = refused.contains("if a new credential is verified by then");
+        assert_eq!(waits, !is_verified, "{refused}");
+        for wrong in ["overlap", "--revoke-previous-within"] {
+            assert!(!refused.contains(wrong), "{refused}");
+        }
+    }
+}
+
+/// A later request with more time moves no deadline, and says so.
+#[tokio::test]
+async fn later_request_names_the_deadlines_that_stay() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    let (log, _guard) = CapturedLog::capture();
+    let earlier = time::to_text(time::whole_seconds(time::after(fakes.now(), WITHIN)));
+    let reply = end_present(&mut engine, false, "uid 7");
+    fakes.run_for(&mut engine, SECOND).await;
+    let message = reply.await.unwrap().unwrap();
+    assert!(message.ends_with(&format!("at {earlier}")), "{message}");
+    let retired = log.lines_with("INFO", "retired key_1");
+    assert!(retired[0].contains(&earlier), "{retired:?}");
+    let later = time::to_text(time::whole_seconds(time::after(fakes.now(), HOUR)));
+    let reply = end_present_within(&mut engine, HOUR, false, "uid 7");
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let message = reply.await.unwrap().unwrap();
+    assert!(message.contains(&later), "{message}");
+    assert!(
+        message.contains(&format!("the first is at {earlier}")),
+        "{message}"
+    );
+    fakes.run_for(&mut engine, WITHIN).await;
+    assert!(!is_alive(&fakes));
 }
 
 /// What rekeyd may work with is refused before anything begins, or ends by force; what it
