@@ -121,6 +121,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::NotADatabase { .. }
         | LedgerError::NotFound { .. }
         | LedgerError::Gone { .. }
+        | LedgerError::Emptied { .. }
         | LedgerError::FolderMissing { .. }
         | LedgerError::Open { .. }
         | LedgerError::ForeignLog { .. }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ledger::checkpoint_note::note_of_longer_file;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 
@@ -30,6 +31,16 @@ pub(super) fn absence_error(path: &Path) -> LedgerError {
         None => LedgerError::NotFound {
             path: path.to_owned(),
         },
+    }
+}
+
+/// Returns the error of a file at `path` that has no table: [`LedgerError::NotFound`] if the
+/// first start has yet to fill it, or [`LedgerError::Emptied`].
+pub(super) fn emptiness_error(path: &Path) -> LedgerError {
+    let path = path.to_owned();
+    match note_of_longer_file(&path) {
+        Some(note) => LedgerError::Emptied { path, note },
+        None => LedgerError::NotFound { path },
     }
 }
 
@@ -65,6 +76,7 @@ pub(super) fn is_created_by_systemd(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::checkpoint_note::CheckpointNote;
     use crate::ledger::lock::WriterLock;
 
     #[test]
@@ -140,5 +152,30 @@ mod tests {
         WriterLock::acquire(&ledger, "rekeyd run").unwrap_err();
         std::fs::create_dir(&disk).unwrap();
         assert!(!is_new());
+    }
+
+    /// A first start that fails leaves a file without a table, which it has noted perhaps.
+    #[test]
+    fn empty_ledger_is_lost_if_it_was_longer() {
+        for (noted, found, is_lost) in [
+            (None, 0, false),
+            (Some(0), 0, false),
+            (Some(4_096), 4_096, false),
+            (Some(0), 4_096, false),
+            (Some(147_456), 0, true),
+            (Some(147_456), 4_096, true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ledger.db");
+            let file = std::fs::File::create(&path).unwrap();
+            if let Some(noted) = noted {
+                file.set_len(noted).unwrap();
+                let mut note = CheckpointNote::open(&path, false).unwrap();
+                note.finish().unwrap();
+            }
+            file.set_len(found).unwrap();
+            let error = emptiness_error(&path);
+            assert_eq!(error.is_loss(), is_lost, "{noted:?} {found}: {error}");
+        }
     }
 }

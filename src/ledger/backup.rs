@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::ledger::absence::emptiness_error;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::error::LedgerError;
 use crate::ledger::kept_file::create_private;
@@ -37,9 +38,7 @@ pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
     read_only::check_exists(path)?;
     let (source, version) = read_only::open_any_version(path)?;
     if version == LedgerVersion::Empty {
-        return Err(LedgerError::NotFound {
-            path: path.to_owned(),
-        });
+        return Err(emptiness_error(path));
     }
     let unfinished = sibling_path(target, ".unfinished");
     let copied = copy_database(&source, &unfinished)

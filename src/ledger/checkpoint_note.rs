@@ -265,6 +265,18 @@ fn read_note(ledger: &Path) -> Result<Option<NotedState>, Error> {
     Ok(serde_json::from_slice(&text).ok())
 }
 
+/// Returns the note of the ledger at `path` if it shows that the file was longer.
+pub(super) fn note_of_longer_file(path: &Path) -> Option<PathBuf> {
+    let [ledger, ..] = files_of_sqlite(path);
+    let found = ledger.metadata().ok()?;
+    match read_note(&ledger).ok()?? {
+        NotedState::Done(noted) | NotedState::Closed(noted) if noted.size > found.size() => {
+            Some(note_path(&ledger))
+        }
+        NotedState::Done(_) | NotedState::Closed(_) | NotedState::UnderWay { .. } => None,
+    }
+}
+
 /// The note of a ledger, for its writer.
 #[derive(Debug)]
 pub(super) struct CheckpointNote {

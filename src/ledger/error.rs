@@ -138,6 +138,16 @@ pub enum LedgerError {
         /// A file beside it that only a rekeyd with a ledger makes.
         trace: PathBuf,
     },
+    /// The ledger has no content any more.
+    #[error("the ledger {} is empty, although {} shows that it was not; hint: put it back, or the \
+             newest backup with `rekeyd restore PATH`; without it, rekeyd does not know the keys \
+             that it made", .path.display(), .note.display())]
+    Emptied {
+        /// Its path.
+        path: PathBuf,
+        /// The note of its last checkpoint.
+        note: PathBuf,
+    },
     /// The folder of the ledger does not exist.
     #[error("cannot open the ledger {}: folder {} does not exist; hint: mount its disk, or create it",
             .path.display(), .folder.display())]
@@ -237,6 +247,7 @@ impl LedgerError {
             | Self::NotADatabase { .. }
             | Self::NotFound { .. }
             | Self::Gone { .. }
+            | Self::Emptied { .. }
             | Self::FolderMissing { .. }
             | Self::Open { .. }
             | Self::ForeignLog { .. }
@@ -251,7 +262,10 @@ impl LedgerError {
     /// Returns whether a ledger that should be there is not.
     #[must_use]
     pub const fn is_loss(&self) -> bool {
-        matches!(self, Self::Gone { .. } | Self::FolderMissing { .. })
+        matches!(
+            self,
+            Self::Gone { .. } | Self::Emptied { .. } | Self::FolderMissing { .. }
+        )
     }
 
     /// Returns whether another program has locked the database.

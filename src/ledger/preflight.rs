@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use crate::ledger::absence::{absence_error, is_created_by_systemd, resolve_link};
+use crate::ledger::absence::{absence_error, emptiness_error, is_created_by_systemd, resolve_link};
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages};
 use crate::ledger::error::LedgerError;
@@ -159,6 +159,10 @@ fn check_content(
         .and_then(|()| identity::check_identity(&connection, path, version, configured))
         .and_then(|()| identity::check_host(&connection, path, version, host))
         .map_err(|error| into_open_error(path, error))?;
+    let emptiness = (version == LedgerVersion::Empty).then(|| emptiness_error(path));
+    if let Some(loss) = emptiness.filter(LedgerError::is_loss) {
+        return Err(loss);
+    }
     Ok(match version {
         LedgerVersion::FirstRelease(_) => Some(PendingMigration {
             release: first_release::RELEASE,

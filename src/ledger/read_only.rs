@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ledger::absence::absence_error;
+use crate::ledger::absence::{absence_error, emptiness_error};
 use crate::ledger::checkpoint_note::{ForeignReason, LogOrigin, foreign_log, log_origin};
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
@@ -26,10 +26,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
             release: first_release::RELEASE,
             kept_path: kept_file::kept_path(path, first_release::RELEASE),
         }),
-        LedgerVersion::Empty => Err(LedgerError::Open {
-            path: path.to_owned(),
-            reason: "it is empty; hint: start `rekeyd run` or `rekeyd once` first".to_owned(),
-        }),
+        LedgerVersion::Empty => Err(emptiness_error(path)),
         LedgerVersion::Supported(_) => Err(LedgerError::Open {
             path: path.to_owned(),
             reason: "it is of an older version; hint: `rekeyd run` migrates it".to_owned(),

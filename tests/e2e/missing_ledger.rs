@@ -61,9 +61,27 @@ fn lost_ledger_is_a_problem_and_a_new_one_is_none() {
     fs::rename(&away, &state).unwrap();
     fs::rename(state.join("ledger.db"), world.path("kept")).unwrap();
     assert_lost(&world, Some("ledger.db is gone, although"));
+    // So was its content.
+    write(&state.join("ledger.db"), "");
+    assert_lost(&world, Some("ledger.db is empty, although"));
     fs::rename(world.path("kept"), state.join("ledger.db")).unwrap();
     world.ok(&["status"]);
     world.ok(&["check"]);
+}
+
+/// What a first start leaves that failed before it made the ledger, or before it filled it.
+#[test]
+fn ledger_that_no_start_made_is_no_loss() {
+    let world = world();
+    write(&world.path("state/ledger.db.lock"), "");
+    assert_lost(&world, None);
+    write(
+        &world.path("state/ledger.db.lock"),
+        "rekeyd run (process 7)\n",
+    );
+    write(&world.path("state/ledger.db"), "");
+    assert_lost(&world, None);
+    world.ok(&["once"]);
 }
 
 /// The daemon knows more than that the file is gone, and says it first.
