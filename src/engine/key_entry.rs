@@ -331,7 +331,8 @@ impl KeyEntry {
 }
 
 impl ParkedKey {
-    /// Returns each live rotation with the credential that is known of it, recorded or not.
+    /// Returns each live rotation with the credential that is known of it, recorded or not,
+    /// or by an answer to its create that was not checked yet.
     pub(super) fn known_credentials(
         &self,
     ) -> impl Iterator<Item = (&Rotation, Option<&CredentialId>)> {
@@ -347,7 +348,10 @@ impl ParkedKey {
                 | Change::Schedule(_)
                 | Change::Operator(_) => None,
             });
-            let known = rotation.credential.as_ref().or(unrecorded);
+            let in_flight = self.in_flight.as_deref();
+            let in_flight = in_flight.filter(|one| one.rotation == rotation.id);
+            let answered = in_flight.and_then(|one| Some(&one.answer.as_ref()?.metadata));
+            let known = rotation.credential.as_ref().or(unrecorded).or(answered);
             (rotation, known.map(|credential| &credential.id))
         })
     }

@@ -19,6 +19,7 @@ mod held_elsewhere;
 mod leaks;
 mod logging;
 mod notifications;
+mod older_content;
 mod outcomes;
 mod places;
 mod reconciliation;

@@ -25,7 +25,7 @@ use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
-use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
+use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver, WriterLock};
 use rekeyd::platform::clock::Clock;
 use rekeyd::platform::entropy::{Entropy, EntropyError};
 use rekeyd::provider::{
@@ -152,6 +152,8 @@ struct FakeWorld {
     comes_into_use_at: Mutex<Option<String>>,
     /// The call at which the host is suspended, and for how long.
     suspend_at: Mutex<Option<(&'static str, Duration)>>,
+    /// What happens during the call with this number, counted from 0.
+    at_call: Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>,
     /// How long the host was suspended.
     suspended_for: Mutex<Duration>,
     set_back_by: Mutex<Duration>,
@@ -221,7 +223,12 @@ impl FakeWorld {
             *self.usage.lock().unwrap() = CredentialUsage::InUse;
         }
         drop(comes_into_use_at);
-        self.calls.lock().unwrap().push(call);
+        let mut calls = self.calls.lock().unwrap();
+        let mut at_call = self.at_call.lock().unwrap();
+        if let Some((_, event)) = at_call.take_if(|(number, _)| *number == calls.len()) {
+            event();
+        }
+        calls.push(call);
     }
 
     fn respond<T>(&self, value: T) -> Result<ProviderResponse<T>, ProviderError> {
@@ -614,6 +621,13 @@ impl Sink for FakeSink {
     }
 }
 
+fn ledger_options() -> LedgerOptions {
+    LedgerOptions::new(LedgerIdentity {
+        provider: "https://example.com/v1".to_owned(),
+        organization: String::new(),
+    })
+}
+
 pub(crate) struct Fakes {
     world: Arc<FakeWorld>,
     dir: tempfile::TempDir,
@@ -655,7 +669,7 @@ impl Fakes {
             .unwrap();
     }
 
-    fn ledger_path(&self) -> PathBuf {
+    pub(crate) fn ledger_path(&self) -> PathBuf {
         self.dir.path().join("l.db")
     }
 
@@ -669,12 +683,13 @@ impl Fakes {
     }
 
     pub(crate) fn open_ledger_with(&self, driver: WriterDriver) -> Ledger {
-        let identity = LedgerIdentity {
-            provider: "https://example.com/v1".to_owned(),
-            organization: String::new(),
-        };
-        let options = LedgerOptions::new(identity);
-        Ledger::open_unlocked(&self.ledger_path(), &options, at(), driver).unwrap()
+        Ledger::open_unlocked(&self.ledger_path(), &ledger_options(), at(), driver).unwrap()
+    }
+
+    /// Opens the ledger as a daemon does: with its lock, and a watch over its files.
+    pub(crate) fn open_locked_ledger(&self) -> Ledger {
+        let lock = WriterLock::acquire(&self.ledger_path(), "run").unwrap();
+        Ledger::open(lock, &ledger_options(), at(), WriterDriver::Task).unwrap()
     }
 
     /// Returns a key that rotates once a month, with one sink.
@@ -719,9 +734,14 @@ impl Fakes {
 
     /// Returns the services of one process.
     pub(crate) fn services(&self) -> Services {
+        self.services_with(self.open_ledger())
+    }
+
+    /// Returns the services of one process with this ledger.
+    pub(crate) fn services_with(&self, ledger: Ledger) -> Services {
         Services {
             provider: Arc::clone(&self.world) as Arc<dyn Provider>,
-            ledger: self.open_ledger(),
+            ledger,
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
             entropy: Arc::clone(&self.world) as Arc<dyn Entropy>,
             max_in_flight: 1,
@@ -1031,6 +1051,12 @@ impl Fakes {
     /// Suspends the host during the next such call.
     pub(crate) fn suspend_at(&self, call: &'static str, span: Duration) {
         *self.world.suspend_at.lock().unwrap() = Some((call, span));
+    }
+
+    /// Has something happen during the call with this number, counted from the last
+    /// [`Fakes::take_calls`].
+    pub(crate) fn act_at_call(&self, number: usize, event: impl FnOnce() + Send + 'static) {
+        *self.world.at_call.lock().unwrap() = Some((number, Box::new(event)));
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -15,7 +15,9 @@ use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::time;
-use crate::engine::effects::revoke::{ExpectedName, RECONFIGURED, RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::revoke::{
+    ExpectedName, LEDGER_CHANGED, RECONFIGURED, RevocationOutcome, STILL_SHOWN,
+};
 use crate::engine::effects::{PERMANENT_FAILURE_PAUSE, retry_delay};
 use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
@@ -432,6 +434,7 @@ impl Worker {
             Ok(RevocationOutcome::AlreadyGone) => ("the list was stale".to_owned(), None),
             Ok(RevocationOutcome::StillShown) => (STILL_SHOWN.to_owned(), None),
             Ok(RevocationOutcome::Reconfigured) => (RECONFIGURED.to_owned(), None),
+            Ok(RevocationOutcome::LedgerChanged) => (LEDGER_CHANGED.to_owned(), None),
             Ok(RevocationOutcome::Deferred(deferral))
                 if deferral.reason == DeferReason::MayBeInUse =>
             {

@@ -12,7 +12,9 @@ use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::CHECKS_UNTIL_GONE;
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
-use crate::engine::effects::revoke::{ExpectedName, RECONFIGURED, RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::revoke::{
+    ExpectedName, LEDGER_CHANGED, RECONFIGURED, RevocationOutcome, STILL_SHOWN,
+};
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError, RemoteState};
 use crate::provider::{ProviderError, ProviderResponse};
@@ -183,6 +185,7 @@ impl Worker {
             Ok(RevocationOutcome::HeldElsewhere(held)) => held.message(),
             Ok(RevocationOutcome::StillShown) => STILL_SHOWN.to_owned(),
             Ok(RevocationOutcome::Reconfigured) => RECONFIGURED.to_owned(),
+            Ok(RevocationOutcome::LedgerChanged) => LEDGER_CHANGED.to_owned(),
             Ok(RevocationOutcome::Deferred(deferral)) => deferral.message(),
             Err(error) => return self.handle_discrepancy_error(rotation, &error).await,
         };

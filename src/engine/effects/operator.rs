@@ -21,7 +21,7 @@ use crate::core::state::{
 };
 use crate::core::time;
 use crate::engine::credential_locks::LockedCredential;
-use crate::engine::effects::revoke::{ExpectedName, RevocationOutcome};
+use crate::engine::effects::revoke::{ExpectedName, LEDGER_CHANGED, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
@@ -158,6 +158,11 @@ impl Worker {
             Ok(RevocationOutcome::Reconfigured) => {
                 return Err(CommandError::Rejected(format!(
                     "the configuration changed before {credential} was revoked; hint: try again"
+                )));
+            }
+            Ok(RevocationOutcome::LedgerChanged) => {
+                return Err(CommandError::Rejected(format!(
+                    "{LEDGER_CHANGED} before {credential} was revoked; hint: run `rekeyd status`"
                 )));
             }
             Ok(RevocationOutcome::OtherName(other)) => {

@@ -33,6 +33,9 @@ pub(super) const STILL_SHOWN: &str = "the provider still shows it after deleting
 /// The reason why a deletion is not sent yet.
 pub(super) const RECONFIGURED: &str = "the configuration changed";
 
+/// Why a revocation is not executed whose ledger changed.
+pub(super) const LEDGER_CHANGED: &str = "another program changed the ledger";
+
 /// The outcome of a revocation.
 pub(super) enum RevocationOutcome {
     /// The credential was deleted, and the provider does not have it any more.
@@ -52,6 +55,8 @@ pub(super) enum RevocationOutcome {
     /// The configuration changed after the observation: the revocation is decided again
     /// by the new one.
     Reconfigured,
+    /// The ledger's files changed after the observation: the next work finds out how.
+    LedgerChanged,
 }
 
 /// A credential that is kept because the provider shows another name of it.
@@ -199,7 +204,11 @@ impl Worker {
             }),
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
-            Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Reconfigured) => return Ok(()),
+            Ok(
+                RevocationOutcome::Blocked(_)
+                | RevocationOutcome::Reconfigured
+                | RevocationOutcome::LedgerChanged,
+            ) => return Ok(()),
             Err(error) if self.is_global_failure(&error).await => {
                 // It is decided when the condition has ended.
                 self.rechecks.extend(is_recheck.then(|| rotation.clone()));
@@ -440,6 +449,10 @@ impl Worker {
     ) -> Result<RevocationOutcome, ProviderError> {
         let (id, reason) = (&credential.id, reason.as_str());
         tracing::trace!(key = %self.state.key, credential = %id, "{}: deleting {id} ({reason})", self.state.key);
+        // The observations took time, and no commit checked the ledger meanwhile.
+        if self.services.ledger.check_files().await.is_err() {
+            return Ok(RevocationOutcome::LedgerChanged);
+        }
         let observed = decided.observation.usage;
         let provider = &self.services.provider;
         let usage = provider.usage(id, decided.redacted.as_deref());
