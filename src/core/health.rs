@@ -80,8 +80,7 @@ pub fn error_time(state: &KeyState, failed_at: Option<Timestamp>) -> Option<Time
 /// Returns the error of a required sink that did not accept the newest secret.
 fn delivery_error(state: &KeyState) -> Option<String> {
     let delivery = failing_delivery(state)?;
-    let error = delivery.error.as_ref()?;
-    Some(format!("not delivered to {}: {error}", delivery.sink))
+    Some(delivery.describe_failure(delivery.error.as_ref()?))
 }
 
 /// Returns the first delivery that failed: of the open rotation, or of the current

@@ -79,7 +79,7 @@ pub enum ExitKind {
 }
 
 impl ProcessExit {
-    /// Describes the exit of `program`, with its last line of output. `timeout`
+    /// Describes the exit of `program`, with its output as in [`Self::error_suffix`]. `timeout`
     /// is the limit of its run.
     #[must_use]
     pub fn describe(&self, program: &str, timeout: Duration) -> String {
@@ -98,12 +98,18 @@ impl ProcessExit {
         }
     }
 
-    /// Returns the program's last line of output, which mostly says what
-    /// failed, as a suffix for a message.
+    /// Returns what the program printed last, as a suffix for a message: both lines of
+    /// two, since the second one is often advice alone, and of more the last one, which
+    /// mostly says what failed.
     #[must_use]
     pub fn error_suffix(&self) -> String {
-        let last = self.stderr.lines.last().or(self.stdout.lines.last());
-        last.map_or_else(String::new, |line| format!(": {line}"))
+        let outputs = [&self.stderr.lines, &self.stdout.lines];
+        let lines = outputs.into_iter().find(|lines| !lines.is_empty());
+        match lines.map(Vec::as_slice) {
+            None | Some([]) => String::new(),
+            Some([first, second]) => format!(": {first}; {second}"),
+            Some([.., last]) => format!(": {last}"),
+        }
     }
 }
 
@@ -197,5 +203,36 @@ fn exit_kind(status: ExitStatus) -> ExitKind {
         (Some(code), _) => ExitKind::Code(code),
         (None, Some(signal)) => ExitKind::Signal(signal),
         (None, None) => ExitKind::Failed(format!("unknown exit status ({status})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_suffix_has_two_lines_or_the_last() {
+        let captured = |lines: &[&str]| CapturedOutput {
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            is_truncated: false,
+        };
+        for (stdout, stderr, suffix) in [
+            (&[][..], &[][..], ""),
+            (&["done"], &[], ": done"),
+            (&["done"], &["denied"], ": denied"),
+            (&[], &["denied", "see the log"], ": denied; see the log"),
+            (
+                &[],
+                &["Traceback", "line 1", "KeyError: 'x'"],
+                ": KeyError: 'x'",
+            ),
+        ] {
+            let exit = ProcessExit {
+                kind: ExitKind::Code(1),
+                stdout: captured(stdout),
+                stderr: captured(stderr),
+            };
+            assert_eq!(exit.error_suffix(), suffix, "{stdout:?} {stderr:?}");
+        }
     }
 }

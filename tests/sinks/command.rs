@@ -176,7 +176,7 @@ async fn exits_are_classified_as_documented() {
         (
             "echo first >&2; echo last >&2; exit 3",
             Some(Uncertain),
-            "exited with code 3: last; it may have stored",
+            "exited with code 3: first; last; it may have stored",
         ),
         (
             "echo only; exit 75",
@@ -315,7 +315,10 @@ async fn echoed_secret_is_redacted() {
          echo \"last $secret\"\ndone\nexit 1\n"
     ));
     let error = script.deliver().await.unwrap_err();
-    assert!(error.message.contains("code 1: last [secret];"), "{error}");
+    assert!(
+        error.message.contains("code 1: [secret]; last [secret];"),
+        "{error}"
+    );
     let output = [log.lines_with(" INFO ", ""), log.lines_with(" WARN ", "")].concat();
     assert!(
         output

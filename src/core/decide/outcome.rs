@@ -252,7 +252,7 @@ pub fn interrupt(
         let begun_at = failed.last_attempt_at.filter(|at| is_first && *at <= now);
         changes.push(Change::from(backoff(
             time::after(begun_at.unwrap_or(now), pause).max(retry_at.unwrap_or(now)),
-            format!("not delivered to {}: {error}", failed.sink),
+            failed.describe_failure(error),
         )));
     } else if follows_interrupted(rotation, key) {
         let problem = "rekeyd was killed during this rotation and the one before it";

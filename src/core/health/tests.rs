@@ -69,6 +69,18 @@ fn state(problem: Option<&str>, live: Vec<Rotation>) -> KeyState {
 
 const LOST_SECRET_ERROR: &str = "the secret of its credential was lost; rotating again";
 
+/// The file holds the secret already: only the program that tells its readers failed.
+#[test]
+fn failed_on_change_program_is_not_an_undelivered_secret() {
+    let mut open = rotation_with_delivery(DeliveryState::Uncertain);
+    open.deliveries[0].written_at = Some(Timestamp::UNIX_EPOCH);
+    let state = state(None, vec![open]);
+    assert_eq!(
+        most_urgent_error(&state).as_deref(),
+        Some("wrote file (file:/x), but its on-change program failed: full")
+    );
+}
+
 #[test]
 fn most_urgent_error_is_reported_first() {
     let current = || rotation(1, Phase::Current);

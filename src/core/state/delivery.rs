@@ -75,6 +75,18 @@ impl Delivery {
         }
     }
 
+    /// Describes an error of the delivery. A file that is written lacks only the success of
+    /// its `on-change` program.
+    #[must_use]
+    pub fn describe_failure(&self, error: &str) -> String {
+        let sink = &self.sink;
+        if self.written_at.is_some() {
+            format!("wrote {sink}, but its on-change program failed: {error}")
+        } else {
+            format!("not delivered to {sink}: {error}")
+        }
+    }
+
     /// Returns whether the delivery still needs the secret.
     #[must_use]
     pub const fn needs_secret(&self) -> bool {
