@@ -7,7 +7,6 @@ use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::time_argument;
 use crate::daemon::control::protocol::ControlRequest;
 
@@ -134,11 +133,6 @@ impl AdoptCommand {
             apply: self.yes,
             reason: self.reason.clone(),
         };
-        execute(options, &self.daemon, request).await?;
-        if !self.yes {
-            let hint = "nothing was adopted; hint: run this with --yes to do what it shows as \"would adopt\"\n";
-            output::print(hint.as_bytes())?;
-        }
-        Ok(())
+        execute(options, &self.daemon, request).await
     }
 }

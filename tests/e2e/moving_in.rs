@@ -247,6 +247,7 @@ fn sinks_propose_what_to_adopt() {
         &of_b,
         "made for a",
         "a: would adopt",
+        "hint: add --yes to adopt it",
         "c: no sink holds a key",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
@@ -276,6 +277,8 @@ fn sinks_propose_what_to_adopt() {
     fs::remove_file(world.path("d.key")).unwrap();
     let again = world.ok(&["adopt", "--from-sinks", "--yes"]);
     assert!(again.contains("a: no sink holds a key to adopt"), "{again}");
+    let nothing = world.ok(&["adopt", "--from-sinks"]);
+    assert!(!nothing.contains("--yes"), "{nothing}");
     assert_eq!(world.history().len(), 2);
 }
 

@@ -475,7 +475,7 @@ fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[Si
     let created = found.metadata.created_at.map(time::to_text);
     let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
     format!(
-        "{}: would adopt {} ({name}, created {}), held by {}",
+        "{}: would adopt {} ({name}, created {}), held by {}; hint: add --yes to adopt it",
         managed.name,
         found.metadata.id,
         created.as_deref().unwrap_or("at an unknown time"),
