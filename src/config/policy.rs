@@ -20,6 +20,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
 use crate::core::duration::to_text;
 use crate::core::ids::KeyName;
+use crate::core::plural::counted;
 use crate::core::policy::KeyPolicy;
 use crate::core::schedule::timetable::Timetable;
 use crate::core::schedule::{SYNTAX_HELP, Schedule};
@@ -284,8 +285,9 @@ impl PolicyCheck<'_> {
             return;
         }
         let message = format!(
-            "{limit} creates a day are too few for {}, which fires up to {runs} times a day",
-            quoted(&timetable.to_string())
+            "{limit} is too low for {}, which fires up to {} a day",
+            quoted(&timetable.to_string()),
+            counted(runs, "time")
         );
         let hint = format!(
             "set max-creates-per-day = {needed} or more, twice as many; {}",

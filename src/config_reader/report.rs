@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::core::plural::counted;
+
 use super::location::Location;
 use super::problem::{Problem, ProblemKind};
 use super::quote::redact_if_secret;
@@ -224,7 +226,7 @@ impl ProblemReport {
                 place: None,
                 label: None,
                 option: String::new(),
-                message: format!("{} more problems are not shown", self.omitted),
+                message: format!("{} not shown", counted(self.omitted, "further problem")),
                 hint: String::new(),
             }));
         }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use crate::core::plural::counted;
 use crate::core::secret::shorten_redacted;
 use crate::ledger::error::LedgerError;
 use crate::ledger::kept_file::{self, KeptFile};
@@ -206,7 +207,8 @@ fn check_copy(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
             transaction.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if expected != copied {
             return Err(LedgerError::Corrupt(format!(
-                "{former} has {expected} rows, but {table} has {copied}"
+                "{former} has {}, but {table} has {copied}",
+                counted(expected, "row")
             )));
         }
     }

@@ -10,6 +10,7 @@ use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{
     Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
+use crate::core::plural::counted;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::store::Ledger;
@@ -301,7 +302,8 @@ fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
         .execute([MAX_NOTIFICATIONS])?;
     if discarded > 0 {
         tracing::error!(
-            "dropped the {discarded} oldest notifications: {MAX_NOTIFICATIONS} newer ones are waiting"
+            "dropped the oldest {}: {MAX_NOTIFICATIONS} newer ones are waiting",
+            counted(discarded, "notification")
         );
     }
     Ok(())

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use crate::core::plural::counted;
+
 /// The lines that wait at most: more than ten thousand keys log at a start.
 const MAX_LINES: usize = 65_536;
 
@@ -123,7 +125,8 @@ impl LogQueue {
             let before = self.dropped();
             tracing::warn!(
                 lines,
-                "dropped {lines} log lines before this one: nothing reads standard error"
+                "dropped {} before this one: nothing reads standard error",
+                counted(lines, "log line")
             );
             if self.dropped() > before {
                 // That line may have been dropped as well.

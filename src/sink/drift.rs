@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::contract::BlockingDriftCheck;
 use super::error::Drift;
 use crate::core::ids::KeyName;
+use crate::core::plural::counted;
 use crate::platform::BlockingPool;
 
 /// The threads of the hourly drift checks of all sinks of this process. 10,000
@@ -32,7 +33,7 @@ pub(super) async fn run_check(
 /// only a check of each alone finds out which.
 pub(crate) async fn find_drift(checks: Vec<(KeyName, BlockingDriftCheck)>) -> Vec<KeyName> {
     let all: Vec<_> = checks.iter().map(|(key, _)| key.clone()).collect();
-    let describe = || format!("checking {} files", all.len());
+    let describe = || format!("checking {}", counted(all.len(), "file"));
     let checked = DRIFT_CHECKS.run(describe, BATCH_TIMEOUT, move || {
         let checks = checks.into_iter();
         let drifted = checks.filter_map(|(key, check)| check().map(|_| key));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::TargetContent;
 use super::contract::BlockingInspection;
+use crate::core::plural::counted;
 use crate::platform::BlockingPool;
 
 /// The threads of these looks: one pass over the files of 10,000 keys would start
@@ -21,7 +22,7 @@ pub(crate) async fn inspect_batch<T: Send + 'static>(
     compare: impl Fn(usize, TargetContent) -> Option<T> + Send + 'static,
 ) -> Option<Vec<T>> {
     let count = inspections.len();
-    let describe = || format!("reading {count} files");
+    let describe = || format!("reading {}", counted(count, "file"));
     let inspected = INSPECTIONS.run(describe, BATCH_TIMEOUT, move || {
         let inspections = inspections.into_iter().enumerate();
         let found = inspections.filter_map(|(number, inspect)| compare(number, inspect()));

@@ -161,14 +161,14 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"@hourly\"\noverlap = \"1h\""),
             &[
-                "1: key.a.max-creates-per-day: 24 creates a day are too few for \"@hourly\", which fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "1: key.a.max-creates-per-day: 24 is too low for \"@hourly\", which fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
                 "3: key.a.overlap: \"1h\" is too long: firings of \"@hourly\" can be as little as 1h apart; use less than 1h; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
             &with("schedule = \"@hourly\"\nmax-creates-per-day = 47"),
             &[
-                "3: key.a.max-creates-per-day: 47 creates a day are too few for \"@hourly\", which fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "3: key.a.max-creates-per-day: 47 is too low for \"@hourly\", which fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
@@ -376,7 +376,7 @@ schedule = "0 0 31 2 *"
             &unnamed(17, 1),
             "19: key.twins.sink[1].path: /var/lib/rekeyd/ledger.db is the ledger; use another file",
             "20: key.twins.sink[1].mode: \"0644\" gives every user of this host access to the secret; use mode = \"0640\" or mode = \"0600\"",
-            "21: key.over.max-creates-per-day: 24 creates a day are too few for \"@hourly\", which fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+            "21: key.over.max-creates-per-day: 24 is too low for \"@hourly\", which fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             "23: key.over.overlap: \"1h\" is too long: firings of \"@hourly\" can be as little as 1h apart; use less than 1h; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             "27: key.over.sink[0].path: /etc/c.toml is this configuration file; use another file",
             "31: key.over.sink[1].path: /etc/hook is the signing-secret-file of key.over.sink[2]; use another file",

@@ -16,6 +16,7 @@ use crate::cli::demo::rehearsal_intro::rehearsal_intro;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::settings::Settings;
+use crate::core::plural::counted;
 use crate::core::state::KeyState;
 use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -102,8 +103,9 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     let (total, folder) = (settings.keys.len(), folder.display());
     let ledger = settings.ledger.to_string_lossy();
     let text = format!(
-        "\n{} of {total} keys rotated. All files are in {folder}\nTry next:\n{}{}",
+        "\n{} of {} rotated. All files are in {folder}\nTry next:\n{}{}",
         total - failed,
+        counted(total, "key"),
         follow_up::command_lines(&[&["history", "--ledger", &ledger]]),
         follow_up::event_query(&settings.ledger),
     );

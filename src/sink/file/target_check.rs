@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use super::{private_mount, replaceability};
+use crate::core::plural::counted;
 use crate::platform::users;
 
 /// The free space that a new credential requires. Far more than a secret takes,
@@ -31,10 +32,9 @@ impl TargetLocation {
         let length = self.temp_name().len();
         if length > MAX_NAME_BYTES {
             problems.push(format!(
-                "the file name of {} is {} bytes too long for the temporary file beside it; hint: \
-                 shorten it",
+                "the file name of {} is {} too long for the temporary file beside it; hint: shorten it",
                 self.path().display(),
-                length - MAX_NAME_BYTES
+                counted(length - MAX_NAME_BYTES, "byte")
             ));
         }
         if let Some(problem) = private_mount::check_path(self.path()) {
