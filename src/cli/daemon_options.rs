@@ -154,7 +154,7 @@ impl DaemonOptions {
     }
 
     /// Returns the running daemon of a configuration file that cannot be read.
-    /// Another organization's daemon may listen at the same socket, so that it
+    /// Another organization's daemon may listen on the same socket, so that it
     /// has to say that it runs with this very file, unless the command names
     /// the socket or the ledger.
     async fn find_daemon_of(&self, file: &Path) -> Result<Option<DaemonClient>, Failure> {

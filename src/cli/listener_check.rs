@@ -55,7 +55,7 @@ async fn check_socket(
         ControlListenError::InUse { .. } if is_answering => None,
         ControlListenError::InUse { .. } => match daemon {
             Some(other) => Some(format!(
-                "the rekeyd with the ledger {1} (process {0}) listens at {2}; hint: give each \
+                "the rekeyd with the ledger {1} (process {0}) listens on {2}; hint: give each \
                  rekeyd its own [control] socket",
                 other.process(),
                 other.ledger().display(),

@@ -443,7 +443,7 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
     };
     match alert.kind {
         AlertKind::Ledger => Condition::Ledger.resolved_text().to_owned(),
-        AlertKind::ControlSocket => "rekeyd listens at its control socket again".to_owned(),
+        AlertKind::ControlSocket => "rekeyd listens on its control socket again".to_owned(),
         AlertKind::MetricsAddress => "rekeyd serves its metrics again".to_owned(),
         AlertKind::Credential => Condition::Credential.resolved_text().to_owned(),
         AlertKind::Organization => Condition::Organization.resolved_text().to_owned(),

@@ -111,7 +111,7 @@ pub enum AlertKind {
     Provider,
     /// The ledger cannot be compared with the provider's list.
     Reconciliation,
-    /// The daemon cannot listen at its control socket.
+    /// The daemon cannot listen on its control socket.
     ControlSocket,
     /// The daemon cannot serve its metrics.
     MetricsAddress,

@@ -89,7 +89,7 @@ impl Inbox {
         }
     }
 
-    /// Listens at the configured places, and no longer at others. The daemon
+    /// Listens on the configured places, and no longer at others. The daemon
     /// continues without a place that it cannot take, since keys must rotate
     /// all the same.
     pub(crate) async fn listen(&mut self, runtime: &mut Runtime) {

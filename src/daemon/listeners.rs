@@ -64,7 +64,7 @@ impl Listeners {
         }
     }
 
-    /// Listens at the configured places, and no longer at others.
+    /// Listens on the configured places, and no longer at others.
     pub(crate) async fn listen(
         &mut self,
         runtime: &mut Runtime,
@@ -131,7 +131,7 @@ impl Listeners {
                 let former = self.control.as_ref().filter(|server| server.path() != path);
                 let instead = former.map_or_else(
                     || "no command can reach this daemon".to_owned(),
-                    |server| format!("rekeyd still listens at {}", server.path().display()),
+                    |server| format!("rekeyd still listens on {}", server.path().display()),
                 );
                 let problem = format!("{error}; until then, {instead}");
                 self.set_problem(ListenerProblem::ControlSocket, Some(problem));
@@ -173,7 +173,7 @@ impl Listeners {
         }
     }
 
-    /// Listens at `address` in the place of the former one, which may overlap it.
+    /// Listens on `address` in the place of the former one, which may overlap it.
     async fn replace_metrics(
         &mut self,
         address: std::net::SocketAddr,

@@ -166,7 +166,7 @@ impl LedgerSnapshot<'_> {
         conditions(&self.transaction)
     }
 
-    /// Returns why the daemon cannot listen at a place, if it has recorded that.
+    /// Returns why the daemon cannot listen on a place, if it has recorded that.
     ///
     /// # Errors
     /// The ledger cannot be read.

@@ -44,7 +44,7 @@ const MAX_CONNECTIONS: usize = 1024;
 /// The options of a sandbox.
 #[derive(Clone)]
 pub struct SandboxOptions {
-    /// The address to listen at; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The admin key that it accepts from the start; by default
     /// [`DEFAULT_ADMIN_KEY`].
@@ -163,7 +163,7 @@ impl Sandbox {
         })
     }
 
-    /// Returns the address that it listens at.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -264,7 +264,7 @@ fn stale_socket_is_replaced_and_foreign_socket_is_not_used() {
         &other.replace("/billing.key", "/other.key"),
     );
     let mut second = Daemon::start(&world);
-    second.wait_for("another process listens there");
+    second.wait_for("another process listens on it");
     second.stop();
     assert!(world.ok(&["resume", "billing"]).contains("is not paused"));
     write(&world.path("config.toml"), &config);
@@ -651,12 +651,12 @@ fn socket_that_cannot_be_made_is_tried_again() {
     let stderr = text(&check.stderr);
     assert!(stderr.contains("control.socket"), "{stderr}");
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("cannot listen at");
+    daemon.wait_for("cannot listen on");
     daemon.wait_for("is the current credential");
     let status = world.run(&["status"]);
     assert_eq!(status.status.code(), Some(1));
     let status = text(&status.stdout);
-    assert!(status.contains("problem: cannot listen at"), "{status}");
+    assert!(status.contains("problem: cannot listen on"), "{status}");
     std::fs::create_dir(world.path("run")).unwrap();
     daemon.wait_for("listening on the control socket again");
     world.ok(&["rotate", "billing"]);
@@ -669,7 +669,7 @@ fn socket_that_cannot_be_made_is_tried_again() {
         &right.replace("/control.sock", "/later/control.sock"),
     );
     daemon.signal(Signal::HUP);
-    daemon.wait_for("rekeyd still listens at");
+    daemon.wait_for("rekeyd still listens on");
     assert!(socket.exists());
     write(&file, &moved);
     world.ok(&["reload"]);
@@ -678,7 +678,7 @@ fn socket_that_cannot_be_made_is_tried_again() {
         &right.replace("/control.sock", "/later/control.sock"),
     );
     daemon.signal(Signal::HUP);
-    daemon.wait_for("rekeyd still listens at");
+    daemon.wait_for("rekeyd still listens on");
     std::fs::create_dir(world.path("later")).unwrap();
     daemon.wait_for("listening on the control socket again");
     assert!(!socket.exists());

@@ -159,7 +159,7 @@ fn metrics_agree_with_the_ledger() {
     assert!(value(&page, away) >= 1.0);
 }
 
-/// Waits until no process listens at the address.
+/// Waits until no process listens on the address.
 fn assert_not_listening(address: &str) {
     let started = Instant::now();
     while TcpStream::connect(address).is_ok() {
@@ -198,7 +198,7 @@ fn metrics_address_follows_the_configuration() {
         world.ok(&["reload"]);
         assert_eq!(get(&first, "/healthz").0, 200, "{wider}");
     }
-    // If another process listens there, the daemon stays where it is until that has ended.
+    // If another process listens on it, the daemon stays where it is until that has ended.
     let listener = TcpListener::bind(&second).unwrap();
     listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
     let answer = world.ok(&["reload"]);

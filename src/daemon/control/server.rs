@@ -117,10 +117,10 @@ impl PeerCredentials {
 }
 
 impl ControlServer {
-    /// Listens at `path`, and sends requests to `requests`.
+    /// Listens on `path`, and sends requests to `requests`.
     ///
     /// # Errors
-    /// If the socket cannot be created, or another process listens there.
+    /// If the socket cannot be created, or another process listens on it.
     pub(crate) async fn listen(
         path: &Path,
         requests: mpsc::UnboundedSender<IncomingRequest>,

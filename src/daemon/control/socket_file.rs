@@ -8,18 +8,18 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::net::UnixStream;
 
-/// The reason why the server cannot listen at its socket.
+/// The reason why the server cannot listen on its socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlListenError {
     /// The folder of the socket does not exist.
-    #[error("cannot listen at {}: its folder does not exist; hint: create the folder, or change \
+    #[error("cannot listen on {}: its folder does not exist; hint: create the folder, or change \
         [control] socket", path.display())]
     FolderNotFound {
         /// The socket.
         path: PathBuf,
     },
     /// The path is that of a file, which is not overwritten.
-    #[error("cannot listen at {}: the path is a file, not a socket; hint: remove the file, or \
+    #[error("cannot listen on {}: the path is a file, not a socket; hint: remove the file, or \
         change [control] socket", path.display())]
     NoSocket {
         /// The socket.
@@ -27,7 +27,7 @@ pub(crate) enum ControlListenError {
     },
     /// Another process has the socket.
     #[error(
-        "cannot listen at {}: another process listens there; hint: give each rekeyd its own \
+        "cannot listen on {}: another process listens on it; hint: give each rekeyd its own \
          [control] socket",
         path.display()
     )]
@@ -36,7 +36,7 @@ pub(crate) enum ControlListenError {
         path: PathBuf,
     },
     /// The socket cannot be created, or the one of an ended process removed.
-    #[error("cannot listen at {}: {source}", path.display())]
+    #[error("cannot listen on {}: {source}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub(crate) enum ControlListenError {
     },
 }
 
-/// The time limit of the connection that shows whether a process listens at a socket.
+/// The time limit of the connection that shows whether a process listens on a socket.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whose socket is at the path of a server.
@@ -78,7 +78,7 @@ pub(super) async fn remove_stale_socket(path: &Path) -> Result<(), ControlListen
     }
 }
 
-/// Checks that this process could listen at `path`, without changing anything.
+/// Checks that this process could listen on `path`, without changing anything.
 ///
 /// # Errors
 /// That of listening there.
@@ -101,7 +101,7 @@ pub(super) fn socket_identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Looks whether a process listens at `path`.
+/// Looks whether a process listens on `path`.
 async fn probe(path: &Path) -> Result<FreePath, ControlListenError> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FreePath::Absent),
@@ -151,7 +151,7 @@ mod tests {
         for (path, expected) in [
             ("free", None),
             ("stale", None),
-            ("taken", Some("another process listens there")),
+            ("taken", Some("another process listens on it")),
             ("file", Some("is a file, not a socket")),
             ("folder", Some("is a file, not a socket")),
             ("dangling", Some("is a file, not a socket")),

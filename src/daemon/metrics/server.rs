@@ -42,7 +42,7 @@ pub(crate) struct PageRequest {
     pub(crate) reply: oneshot::Sender<Result<String, String>>,
 }
 
-/// The error of an address that the server cannot listen at.
+/// The error of an address that the server cannot listen on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve metrics at {address}: {source}")]
 pub(crate) struct MetricsListenError {
@@ -64,7 +64,7 @@ pub(crate) struct MetricsServer {
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 impl MetricsServer {
-    /// Listens at `address`, and sends requests to `requests`.
+    /// Listens on `address`, and sends requests to `requests`.
     ///
     /// # Errors
     /// If the address cannot be bound.
