@@ -25,7 +25,7 @@ impl BackupCommand {
         let daemon = dispatch::ask_configured(&settings).await;
         if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
             return Err(Failure::Other(format!(
-                "refusing to back up the ledger {}, since it is damaged: {damage}",
+                "cannot back up the ledger {}, because it is damaged: {damage}",
                 settings.ledger.display()
             )));
         }

@@ -139,7 +139,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(None) => {}
         Ok(Some(exit_code)) => return exit_code,
         Err(error) => {
-            output::report_error(&format!("cannot start rekeyd below process 1: {error}"));
+            output::report_error(&format!(
+                "cannot start rekeyd as a child of process 1: {error}"
+            ));
             return ExitCode::from(exit_code::FAILED);
         }
     }

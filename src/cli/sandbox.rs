@@ -77,7 +77,7 @@ impl SandboxCommand {
 fn startup_message(sandbox: &Sandbox) -> String {
     let admin_key = sandbox.admin_key();
     let key_note = if !sandbox.accepts(admin_key.expose()) {
-        "its admin key was deleted; use another one of the state file, or start without that file\n"
+        "its admin key was deleted; hint: use another key of the state file, or start without that file\n"
             .to_owned()
     } else if admin_key.expose() == DEFAULT_ADMIN_KEY {
         format!("admin key, valid only here: {DEFAULT_ADMIN_KEY}\n")

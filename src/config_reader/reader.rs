@@ -187,7 +187,7 @@ impl<'t> ConfigValue<'t> {
     /// Returns the value if it is a whole number in the range of its option.
     pub(crate) fn number(&self, report: &mut ProblemReport) -> Option<usize> {
         let Some(ValueType::Number(minimum, maximum)) = self.value_type() else {
-            debug_assert!(false, "{} is no number", self.location);
+            debug_assert!(false, "{} is not a number", self.location);
             return None;
         };
         let expected = format!("a whole number from {minimum} to {maximum}");

@@ -45,7 +45,7 @@ pub(crate) fn read_duration(
     report: &mut ProblemReport,
 ) -> Option<Duration> {
     let Some(ValueType::Duration(minimum, maximum)) = value.value_type() else {
-        debug_assert!(false, "{} is no duration", value.location);
+        debug_assert!(false, "{} is not a duration", value.location);
         return None;
     };
     let text = value.text(report)?;
@@ -75,7 +75,7 @@ pub(crate) fn read_choice(
     report: &mut ProblemReport,
 ) -> Option<&'static str> {
     let Some(ValueType::Choice(words)) = value.value_type() else {
-        debug_assert!(false, "{} is no choice", value.location);
+        debug_assert!(false, "{} is not a choice", value.location);
         return None;
     };
     let text = value.text(report)?;

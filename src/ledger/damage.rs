@@ -18,7 +18,7 @@ pub enum LedgerDamage {
     #[error("another program overwrote {}, which has lost rows that rekeyd wrote", .0.display())]
     Overwritten(PathBuf),
     /// Content of another time is in it.
-    #[error("another program put older content into {}, which lacks the newest rows that rekeyd \
+    #[error("another program wrote older content to {}, which lacks the newest rows that rekeyd \
              wrote", .0.display())]
     Older(PathBuf),
     /// The content is not what was written.

@@ -27,7 +27,7 @@ pub enum LedgerError {
         reason: String,
     },
     /// The file system has no file locks.
-    #[error("cannot lock {}: {reason}; hint: put the ledger on a local disk, because this file \
+    #[error("cannot lock {}: {reason}; hint: move the ledger to a local disk, because this file \
              system has no file locks", .path.display())]
     LocksUnsupported {
         /// The file.
@@ -48,7 +48,7 @@ pub enum LedgerError {
         supported_version: i64,
     },
     /// An earlier release wrote the ledger, and a reader does not migrate it.
-    #[error("the ledger {} is that of rekeyd {release}; hint: `rekeyd run` or `rekeyd once` \
+    #[error("the ledger {} has the format of rekeyd {release}; hint: `rekeyd run` or `rekeyd once` \
              migrates it and keeps the old file as {}", .path.display(), .kept_path.display())]
     NotMigrated {
         /// The ledger.
@@ -129,9 +129,9 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// The ledger does not exist any more.
-    #[error("the ledger {} is gone, although {} shows that there was one; hint: put it back, or \
-             the newest backup with `rekeyd restore PATH`; without it, rekeyd does not know the \
-             keys that it made", .path.display(), .trace.display())]
+    #[error("the ledger {} is gone, although {} shows that there was one; hint: restore it, \
+             or the newest backup with `rekeyd restore PATH`; without it, rekeyd does not know the \
+             keys that it created", .path.display(), .trace.display())]
     Gone {
         /// Its path.
         path: PathBuf,

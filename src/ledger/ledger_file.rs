@@ -119,8 +119,8 @@ pub(super) fn narrow_modes(path: &Path) {
     }
     if !narrowed.is_empty() {
         tracing::info!(
-            "only their owner can read these files from now on: {}; others ask the running \
-             rekeyd by its control socket",
+            "only their owner can read these files from now on: {}; other users read \
+             them through the control socket of the running rekeyd",
             narrowed.join(", ")
         );
     }

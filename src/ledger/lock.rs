@@ -428,7 +428,7 @@ mod tests {
                 "{text}"
             );
             assert_eq!(
-                text.contains("put the ledger on a local disk"),
+                text.contains("move the ledger to a local disk"),
                 is_unsupported,
                 "{text}"
             );

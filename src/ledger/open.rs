@@ -209,7 +209,7 @@ impl OpenLedger {
             Ok(Some(written)) if watch.ledger_stamp() == Some(written) => {
                 watch.note_checkpoint();
                 if let Err(error) = self.checkpoints.note_opened() {
-                    tracing::debug!(%error, "cannot note what another process wrote");
+                    tracing::debug!(%error, "cannot record what another process wrote");
                 }
             }
             Ok(_) => {}
@@ -340,8 +340,8 @@ fn prepare_connection(
         for key in rotation_request::remove_all(connection)? {
             tracing::warn!(
                 %key,
-                "{key}: dropped a requested rotation: the ledger is a copy of another time, and \
-                 the rotation may have been made since; hint: if it is still needed, run \
+                "{key}: dropped a requested rotation: the ledger is a copy from another time, \
+                 and the rotation may have happened since; hint: if it is still needed, run \
                  `rekeyd rotate {key}`"
             );
         }

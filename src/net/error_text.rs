@@ -129,7 +129,7 @@ fn describe_tls(error: &rustls::Error) -> String {
             ) =>
         {
             "its certificate is that of a certificate authority (CA:TRUE), which no server may \
-             present; hint: make one for the server: openssl req -x509 -addext \
+             present; hint: create one for the server: openssl req -x509 -addext \
              basicConstraints=critical,CA:FALSE"
         }
         _ => return format!("its certificate is not valid: {problem}"),

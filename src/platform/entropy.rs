@@ -13,7 +13,7 @@ pub trait Entropy: Send + Sync {
 
 /// The system returns no random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system gives no random bytes")]
+#[error("the system provides no random bytes")]
 pub struct EntropyError;
 
 /// The host's randomness.

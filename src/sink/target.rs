@@ -43,7 +43,7 @@ pub const COMMON_OPTIONS: Section = Section {
             "The sink's name in the history. Required when a key has two sinks of one type.",
         )
         .with_default(DefaultValue::Described("the type"))
-        .with_details("rekeyd takes a renamed sink for another sink."),
+        .with_details("A renamed sink counts as a new sink."),
         ConfigOption::new(
             "required",
             ValueType::Flag,

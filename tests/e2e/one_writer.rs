@@ -200,7 +200,7 @@ fn file_system_without_locks_is_named() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(
-            stderr.contains("put the ledger on a local disk"),
+            stderr.contains("move the ledger to a local disk"),
             "{stderr}"
         );
     }

@@ -134,8 +134,8 @@ fn no_use(settings: &Settings) -> Option<String> {
     let is_unused = settings.keys.is_empty() && settings.is_ledger_named;
     is_unused.then(|| {
         format!(
-            "{} has no key, and there is no ledger at {}; hint: see whether it is the \
-             configuration that rekeyd runs with",
+            "{} has no key, and there is no ledger at {}; hint: check whether rekeyd \
+             runs with this configuration",
             settings.file.display(),
             settings.ledger.display()
         )

@@ -487,7 +487,7 @@ impl Worker {
         let left = &left.metadata.id;
         let reason = format!(
             "its secret was lost, and {} credentials have its name; rekeyd leaves {left} alone: \
-             {problem}; hint: look at it at the provider, and delete it there if nothing \
+             {problem}; hint: inspect it at the provider, and delete it there if nothing \
              uses it",
             found.len()
         );

@@ -206,7 +206,7 @@ impl Worker {
     ) {
         tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
             "{}: {} has the same name as another credential in the list; rekeyd leaves it alone: \
-             {problem}; hint: look at it at the provider, and delete it there if nothing \
+             {problem}; hint: inspect it at the provider, and delete it there if nothing \
              uses it", self.state.key, credential.id);
     }
 

@@ -228,7 +228,7 @@ async fn unidentified_credential_with_the_label_of_an_unclear_create_ends_the_se
         );
         let state = engine.state(&key()).unwrap();
         assert!(state.current().is_some(), "{nameless}: {state:?}");
-        let advice = captured.lines_with("ERROR", "look at it at the provider");
+        let advice = captured.lines_with("ERROR", "inspect it at the provider");
         assert_eq!(!advice.is_empty(), is_left, "{nameless}");
     }
 }

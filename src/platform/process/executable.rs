@@ -55,7 +55,7 @@ fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
         Format::ScriptBehindMark => Some(format!(
             "{path} has a byte order mark before its #!; hint: save it as UTF-8 without one"
         )),
-        Format::Empty => Some(format!("{path} is empty; hint: put a program there")),
+        Format::Empty => Some(format!("{path} is empty; hint: install a program there")),
         Format::Text | Format::Unknown if has_extra_format(program, &head) => None,
         Format::Text => Some(format!(
             "{path} has no #! line, so the kernel cannot find its interpreter; hint: begin it \
@@ -138,7 +138,7 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
     let path = program.display();
     if line.contains(&b'\r') {
         return Some(format!(
-            "{path} has Windows line endings, which the kernel takes as part of the interpreter's \
+            "{path} has Windows line endings, which the kernel reads as part of the interpreter's \
              name; hint: sed -i 's/\\r$//' {path}"
         ));
     }

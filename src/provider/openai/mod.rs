@@ -94,7 +94,7 @@ impl OpenAiProvider {
             error_before_send(
                 operation,
                 ErrorKind::NoCredential,
-                "no admin key is available; hint: put one into the file that \
+                "no admin key is available; hint: write one to the file that \
                  [provider] credential-file names"
                     .to_owned(),
             )

@@ -205,7 +205,7 @@ fn next_step(kind: DeferralKind, credential: &CredentialId) -> Option<String> {
         DeferralKind::MayBeInUse => {
             format!("if rekeyd uses another one, run `rekeyd revoke {credential} --force`")
         }
-        DeferralKind::SelfCredential => "put another admin key into its place, then run \
+        DeferralKind::SelfCredential => "replace rekeyd's own admin key, then run \
                                          `rekeyd reload`"
             .to_owned(),
         DeferralKind::UsedByOtherKey => format!(
