@@ -102,8 +102,9 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
         keys = runtime.settings.keys.len(),
         ledger = %runtime.settings.ledger.display(),
         provider = %runtime.settings.provider.base_url,
-        "rekeyd {} started",
+        "rekeyd {} started with {}",
         env!("CARGO_PKG_VERSION"),
+        runtime.settings.file.display(),
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     // Without a limit and an end of its own only a signal ends the loop.
