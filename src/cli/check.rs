@@ -143,7 +143,7 @@ fn network_note(settings: &Settings, file_system: &str) -> String {
 fn view_note(service: Option<&str>, as_invoker: bool) -> String {
     match service {
         Some(service) => {
-            format!("checked as {service}; use --as-invoker to check with root's own rights")
+            format!("checked as {service}; hint: --as-invoker checks with root's own rights")
         }
         None if !rustix::process::geteuid().is_root() => String::new(),
         None if as_invoker => "checked with root's own rights, not the service's".to_owned(),

@@ -142,7 +142,7 @@ pub(crate) fn assert_golden(name: &str, text: &str) {
     let changed = text.lines().find(|line| !golden.contains(line));
     assert!(
         golden == text,
-        "{} differs, first in {changed:?}; hint: where that is intended, write it anew: \
+        "{} differs, first in {changed:?}; hint: if that is intended, write it again: \
          REKEYD_GOLDEN=write cargo test --lib golden",
         path.display()
     );

@@ -23,10 +23,10 @@ pub(super) fn find_problem(arguments: &[OsString]) -> Option<String> {
         let text = argument.to_string_lossy();
         if !is_text && !text.starts_with('-') && is_secret(&text) {
             return Some(format!(
-                "argument {number} looks like a secret, so rekeyd did nothing; use the id of the \
-                 credential, which `rekeyd history` and `rekeyd audit` show; hint: this command \
-                 line is in the shell's history, and other users of this host could see it: if the \
-                 secret works, rotate its key"
+                "argument {number} looks like a secret, so rekeyd did nothing; other users of \
+                 this host could see it, and the shell may have recorded it: if the secret works, \
+                 rotate its key; hint: use the id of the credential, which `rekeyd history` and \
+                 `rekeyd audit` show"
             ));
         }
     }

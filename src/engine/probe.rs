@@ -134,8 +134,8 @@ fn pause_requests(services: &Services, error: &ProviderError) {
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Credential => format!(
-            "rekeyd has no admin credential that the provider accepts ({error}); hint: put a \
-             valid one into [provider] credential-file"
+            "rekeyd has no admin credential that the provider accepts ({error}); hint: write \
+             a valid one to the file of [provider] credential-file"
         ),
         Condition::Provider => format!("the provider is unavailable: {error}"),
         Condition::Ledger => format!("{error}; {}", disk_advice()),

@@ -32,7 +32,7 @@ pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
     }
     if is_beside(path, target) {
         let reason =
-            "SQLite and rekeyd would take it for a file of the ledger; hint: use another path";
+            "SQLite and rekeyd would treat it as a file of the ledger; hint: use another path";
         return Err(cannot_write(target, &Error::other(reason)));
     }
     read_only::check_exists(path)?;

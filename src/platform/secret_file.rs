@@ -245,7 +245,7 @@ pub fn note_onlooker() {
 /// Returns the advice for such a process, if this is one.
 fn onlooker_advice() -> Option<&'static str> {
     IS_ONLOOKER.load(Ordering::Relaxed).then_some(
-        "run this command as root or as rekeyd's user, who can tell whether rekeyd can read it",
+        "run this command as root or as rekeyd's user, because only they see whether rekeyd can read it",
     )
 }
 

@@ -98,7 +98,7 @@ fn rejected_request_is_answered_with_a_reason() {
     for (command, words) in [
         (
             vec!["rotate", "nobody"],
-            "no key nobody is configured; there are: billing",
+            "no key nobody is configured; configured keys: billing",
         ),
         (
             vec!["pause", "Nobody"],

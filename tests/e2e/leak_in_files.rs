@@ -137,7 +137,7 @@ fn file_that_is_not_written_over_is_named() {
             "b.key",
             named,
             "rekeyd rotate b --replace",
-            "--yes to go on anyway",
+            "--yes to continue anyway",
         ];
         let message = assert_refused(&world.run(&ORDER), &parts);
         assert!(message.contains("a: not rotated"), "{message}");

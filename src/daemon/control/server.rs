@@ -355,7 +355,7 @@ fn error_response(status: StatusCode, error: String) -> Response {
 /// anything.
 fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String> {
     let Some((user, group)) = peer.0 else {
-        return Err("the system does not tell who you are".to_owned());
+        return Err("the kernel does not identify the calling user".to_owned());
     };
     let own_uid = rustix::process::geteuid().as_raw();
     let is_admin = || {

@@ -129,7 +129,7 @@ impl PendingRequest {
         let step = if unnamed.iter().all(|one| one.is_included()) {
             "hint: add --yes to rotate them too"
         } else {
-            "hint: add --yes to go on anyway"
+            "hint: add --yes to continue anyway"
         };
         self.outcomes.push(RequestOutcome {
             about: key.to_string(),

@@ -220,7 +220,7 @@ impl PendingRequest {
 
     pub(super) fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
         let reason = format!(
-            "no key {key} is configured; there are: {}",
+            "no key {key} is configured; configured keys: {}",
             join_few(engine.configured_keys())
         );
         self.refuse(key.as_str(), &reason);
