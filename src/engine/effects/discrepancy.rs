@@ -39,8 +39,8 @@ impl Worker {
         }
     }
 
-    /// Checks whether a credential still exists. Three answers of 404 over a
-    /// quarter of an hour prove that it does not; a list proves nothing.
+    /// Checks whether a credential still exists. Three answers of 404 over a quarter of
+    /// an hour, and a list without it after them, prove that it does not.
     pub(crate) async fn check_presence(
         &mut self,
         rotation: &RotationId,
@@ -59,17 +59,26 @@ impl Worker {
                 })
             }
             Ok(answer) if answer.value.is_some() => return Ok(()),
-            Ok(_) => {
-                let missing = self.missing_since(&row);
-                if missing.checks >= CHECKS_UNTIL_GONE {
-                    Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted))
-                } else {
-                    Change::from(MissingCredential {
-                        rotation: rotation.clone(),
-                        missing,
-                    })
-                }
-            }
+            Ok(_) => match self.missing_since(&row) {
+                missing if missing.checks < CHECKS_UNTIL_GONE => Change::from(MissingCredential {
+                    rotation: rotation.clone(),
+                    missing,
+                }),
+                missing => match self.list_without(&credential.id).await {
+                    Ok(_) => Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted)),
+                    Err(error) if self.is_global_failure(&error).await => return Ok(()),
+                    Err(error) => {
+                        tracing::warn!(key = %self.state.key, %rotation, "{error}");
+                        Change::from(MissingCredential {
+                            rotation: rotation.clone(),
+                            missing: MissingSince {
+                                since: time::whole_seconds(self.now()),
+                                checks: missing.checks - 1,
+                            },
+                        })
+                    }
+                },
+            },
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
             // Without an answer, the next reconciliation checks again; for a credential
             // that is missing already, the next step does.

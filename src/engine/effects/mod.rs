@@ -1,5 +1,6 @@
 //! The steps with an external effect, each followed by one commit.
 
+mod absence;
 mod adopt;
 mod answer;
 mod create;

@@ -25,7 +25,7 @@ use crate::engine::effects::held_elsewhere::{HeldElsewhere, Holder, evidence_of}
 use crate::engine::effects::{redacted_value_of, retry_delay};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
+use crate::provider::{ErrorKind, ListedCredential, ProviderError, ProviderResponse};
 
 /// The error of a deletion that must be sent again.
 pub(super) const STILL_SHOWN: &str = "the provider still shows it after deleting it";
@@ -215,6 +215,8 @@ impl Worker {
                 return Ok(());
             }
             Err(error) => {
+                // A reconciliation shows whether that concerns every credential.
+                self.needs_follow_up |= error.kind == ErrorKind::NotFound;
                 let text = error.to_string();
                 self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error))
             }
@@ -302,6 +304,9 @@ impl Worker {
                     // an operator said.
                     if answer.value.is_none() && reason.is_by_operator() {
                         answer = self.retrieve(credential).await?;
+                    }
+                    if answer.value.is_none() {
+                        self.confirm_absence(&credential.id).await?;
                     }
                     let listed = answer.value.as_ref();
                     redacted = redacted_value_of(listed, credential);
