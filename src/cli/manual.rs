@@ -80,10 +80,7 @@ const FILES: [(&str, &str); 6] = [
 
 /// Commands that show the program at work, each with what it does.
 pub const EXAMPLES: [(&str, &str); 5] = [
-    (
-        "rekeyd demo",
-        "Shows everything at work, without an account.",
-    ),
+    ("rekeyd demo", "Shows rekeyd at work, without an account."),
     (
         "rekeyd check --online",
         "Prints every problem of the configuration, and tries the provider and the sinks.",

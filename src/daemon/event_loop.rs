@@ -200,7 +200,7 @@ pub async fn run_request(
             ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => {
                 "not delivered before the command ended"
             }
-            ExitReason::Signaled => "not delivered before a signal ended the command",
+            ExitReason::Signaled => "not delivered before a signal stopped the command",
         };
         abandon_open_rotations(&mut runtime, reason).await?;
     }
@@ -319,7 +319,7 @@ fn undelivered_reason(exit_reason: ExitReason, limit: Duration) -> String {
         ExitReason::Done | ExitReason::Blocked => {
             "not delivered before the command ended".to_owned()
         }
-        ExitReason::Signaled => "not delivered before a signal ended the command".to_owned(),
+        ExitReason::Signaled => "not delivered before a signal stopped the command".to_owned(),
         ExitReason::TimedOut => format!("not delivered within {}", duration::to_text(limit)),
     }
 }
