@@ -305,7 +305,9 @@ impl Worker {
                     if answer.value.is_none() && reason.is_by_operator() {
                         answer = self.retrieve(credential).await?;
                     }
-                    if answer.value.is_none() {
+                    // Where an operator insists, the answer to the deletion counts.
+                    let is_forced = reason == RevocationReason::Operator { force: true };
+                    if answer.value.is_none() && !is_forced {
                         self.confirm_absence(&credential.id).await?;
                     }
                     let listed = answer.value.as_ref();
@@ -472,6 +474,10 @@ impl Worker {
         self.observe_response(&deleted);
         deleted?;
         let after = self.retrieve(credential).await?;
+        let was_shown = decided.observation.credential != Some(RemoteAnswer::Gone);
+        if after.value.is_none() && !was_shown {
+            self.confirm_absence(&credential.id).await?;
+        }
         Ok(if after.value.is_none() {
             RevocationOutcome::Deleted
         } else {
