@@ -12,13 +12,12 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use crate::core::change::{Change, KeyBackoff, RetrySchedule};
-use crate::core::decide::due::Downtime;
+use crate::core::decide::due::{Downtime, Due, check_due};
 use crate::core::decide::revocation::{OtherHolder, moves_targets, next_deadline};
 use crate::core::decide::sightings;
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
-use crate::core::overdue::due_since;
 use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, plausible_retry};
 use crate::core::scope::Scope;
 use crate::core::state::{Delivery, KeyState, Rotation, Trigger};
@@ -432,17 +431,20 @@ impl Worker {
     }
 
     /// Returns whether nothing asks for a rotation of the key, whatever its back-off and
-    /// its pause.
+    /// its pause. It counts as the start of a rotation does: a back-off that ends because
+    /// nothing is due must not make the rotation due again.
     pub(crate) fn has_no_cause(&self) -> bool {
         let Some(managed) = &self.managed else {
             return true;
         };
         let resumed = KeyState {
             pause: None,
+            retry_at: None,
             ..self.state.clone()
         };
-        let required = managed.required_sinks();
-        due_since(&managed.policy, &required, &resumed, None, self.now()).is_none()
+        let (required, downtime) = (managed.required_sinks(), self.context.downtime);
+        let due = check_due(&managed.policy, &required, &resumed, downtime, self.now());
+        self.state.open_rotation().is_none() && !matches!(due, Due::Now { .. })
     }
 
     /// Returns the change that the current step of a rotation failed.

@@ -237,3 +237,24 @@ async fn what_follows_a_failed_rotation_is_known() {
     assert_eq!(outlook, Some(PendingRotation::AfterCondition));
     let _ = at();
 }
+
+/// The clock was ahead when the current credential was made: its runs count from the end of
+/// the downtime, as the start of a rotation does, and not from now.
+#[tokio::test]
+async fn a_backoff_lasts_although_the_current_credential_is_of_the_future() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    fakes.set_clock_back(HOUR * 72);
+    let mut managed = fakes.key_with("@hourly", &[("file", true)]);
+    let mut policy = (*managed.policy).clone();
+    policy.max_live_credentials = 1;
+    managed.policy = std::sync::Arc::new(policy);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    let hours = fakes.run_for(&mut engine, HOUR * 2);
+    // It would go on without end.
+    tokio::time::timeout(Duration::from_secs(20), hours)
+        .await
+        .expect("the engine comes to rest");
+    let tries = fakes.query_rows("SELECT seq || '' FROM events WHERE event = 'key-backed-off'");
+    assert!((1..100).contains(&tries.len()), "{}", tries.len());
+}
