@@ -6,10 +6,10 @@ use crate::core::change::{
 };
 use crate::core::condition::Condition;
 use crate::core::creation_time::existed_before;
-use crate::core::decide::revocation::{DeferReason, RevocationReason};
+use crate::core::decide::revocation::{DeferReason, RevocationReason, sink_overlaps};
 use crate::core::ids::{Label, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::policy::CHECKS_UNTIL_GONE;
+use crate::core::policy::{CHECKS_UNTIL_GONE, SinkHold, delivery_hold};
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
 use crate::engine::effects::revoke::{
@@ -165,6 +165,14 @@ impl Worker {
                 Err(error) => return self.handle_discrepancy_error(rotation, &error).await,
             }
         }
+        if self.may_be_delivered(&row) {
+            self.needs_follow_up = true;
+            tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
+                "{}: {} has the label of {rotation}, whose own credential is gone, and may be what \
+                 its sinks received; not revoking it before an overlap after they accept another \
+                 one", self.state.key, credential.id);
+            return Ok(());
+        }
         let name = ExpectedName {
             recorded: row.label.as_ref().map(Label::as_str),
             ..ExpectedName::default()
@@ -203,6 +211,36 @@ impl Worker {
             "{}: {} has the label of another credential and is not revoked yet: {problem}",
             self.state.key, credential.id);
         Ok(())
+    }
+
+    /// Returns whether what bears the label of an ended rotation may be what its sinks
+    /// received, and still hold: an answer to a create that showed an id of its own. The
+    /// removal of sinks is not recorded in an ended row.
+    fn may_be_delivered(&self, row: &Rotation) -> bool {
+        if !row.phase.is_ended() || row.revoke_now || row.deadline.is_some() {
+            return false;
+        }
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
+        let configured = self.managed.as_ref().map(|managed| managed.all_sinks());
+        let overlaps = sink_overlaps(policy);
+        let removed = row.revoked_at.map_or(SinkHold::None, |at| {
+            SinkHold::Until(time::after(at, overlaps.after_removal))
+        });
+        let deliveries = row.deliveries.iter().filter(|one| one.required);
+        let holds = deliveries.map(|delivery| {
+            let mut sinks = configured.iter().flatten();
+            let held = delivery_hold(delivery, row, &self.state, overlaps);
+            if sinks.any(|(sink, _)| *sink == delivery.sink) {
+                held
+            } else {
+                held.min(removed)
+            }
+        });
+        match holds.max() {
+            None | Some(SinkHold::None) => false,
+            Some(SinkHold::Until(at)) => at > self.now(),
+            Some(SinkHold::Indefinite) => true,
+        }
     }
 
     /// Logs a duplicate of which only a person can tell whose it is: no further list is

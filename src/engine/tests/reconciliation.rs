@@ -227,6 +227,32 @@ async fn a_duplicate_of_a_label_is_revoked() {
     assert_eq!(fakes.phase_of(&rotation(1)), "current");
 }
 
+/// The answer to the create showed an id that no credential has: the sinks hold what bears
+/// the label.
+#[tokio::test]
+async fn what_bears_the_label_of_a_credential_that_is_gone_stays_for_an_overlap() {
+    let fakes = Fakes::new(&[("key_real", "label-1")]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let overlap = MINUTE * 60;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = overlap);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE * 30).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    let is_live = || fakes.live_ids().contains(&"key_real".to_owned());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert!(is_live(), "its overlap begins with the next rotation");
+    fakes.run_for(&mut engine, overlap).await;
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert!(!is_live());
+    assert_eq!(fakes.live_ids().len(), 1);
+}
+
 #[tokio::test]
 async fn both_credentials_of_an_unknown_create_are_revoked() {
     let fakes = Fakes::new(&[("key_a", "label-1"), ("key_b", "label-1")]);
