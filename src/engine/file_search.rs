@@ -15,7 +15,7 @@ use crate::core::ids::{KeyName, SinkId};
 use crate::core::secret::{EndMatch, Secret};
 use crate::core::secret_digests::{SecretDigests, is_same_secret};
 use crate::engine::managed_key::ManagedKey;
-use crate::sink::inspection::inspect_batch;
+use crate::sink::inspection::{inspect_at_once, inspect_batch};
 use crate::sink::{Sink, TargetContent, UnseenCause};
 
 /// How many files one thread looks at: so few that a slow disk reads several at once.
@@ -270,16 +270,19 @@ async fn search_batch(
     numbers: Vec<usize>,
     pass: &Arc<Pass>,
 ) -> Option<Vec<(usize, FoundFile)>> {
+    let mut may_block = false;
     let looks = numbers.into_iter().filter_map(|number| {
         let (_, sink) = &sinks[number];
-        Some((number, sink.blocking_inspection()?))
+        let look = sink.blocking_inspection()?;
+        may_block |= sink.inspection_may_block();
+        Some((number, look))
     });
     let (numbers, looks): (Vec<_>, Vec<_>) = looks.unzip();
     if looks.is_empty() {
         return Some(Vec::new());
     }
     let (own_sinks, pass) = (Arc::clone(sinks), Arc::clone(pass));
-    let found = inspect_batch(looks, move |look, content| {
+    let compare = move |look: usize, content: TargetContent| {
         if let Some(seen) = &pass.seen {
             let mut seen = lock(seen);
             content.keys().iter().for_each(|key| seen.insert(key));
@@ -299,8 +302,13 @@ async fn search_batch(
         });
         let files: Vec<_> = files.collect();
         (!files.is_empty()).then_some(files)
-    });
-    Some(found.await?.into_iter().flatten().collect())
+    };
+    let found = if may_block {
+        inspect_batch(looks, compare).await?
+    } else {
+        inspect_at_once(looks, compare)
+    };
+    Some(found.into_iter().flatten().collect())
 }
 
 /// Returns what a file that does not answer shows of the searched credentials.

@@ -59,6 +59,12 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Whether a look of [`Sink::blocking_inspection`] may block. One that cannot is made
+    /// without a thread of its own.
+    fn inspection_may_block(&self) -> bool {
+        true
+    }
+
     /// Whether the folder of the target was exchanged for that of another owner, who
     /// decides what stands there. Blocks, and may hang with its file system.
     fn has_foreign_folder(&self) -> bool {

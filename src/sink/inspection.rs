@@ -24,9 +24,17 @@ pub(crate) async fn inspect_batch<T: Send + 'static>(
     let count = inspections.len();
     let describe = || format!("reading {}", counted(count, "file"));
     let inspected = INSPECTIONS.run(describe, BATCH_TIMEOUT, move || {
-        let inspections = inspections.into_iter().enumerate();
-        let found = inspections.filter_map(|(number, inspect)| compare(number, inspect()));
-        found.collect::<Vec<_>>()
+        inspect_at_once(inspections, compare)
     });
     inspected.await.ok()
+}
+
+/// Runs several looks on this thread, and returns what `compare` makes of each content.
+pub(crate) fn inspect_at_once<T>(
+    inspections: Vec<BlockingInspection>,
+    compare: impl Fn(usize, TargetContent) -> Option<T>,
+) -> Vec<T> {
+    let inspections = inspections.into_iter().enumerate();
+    let found = inspections.filter_map(|(number, inspect)| compare(number, inspect()));
+    found.collect()
 }

@@ -50,6 +50,9 @@ pub(crate) enum SimFault {
     CredentialFileRestore,
     /// Somebody writes the previous secret into a key's file, if that secret is alive.
     FileRestore,
+    /// Somebody copies the first key's previous secret into the file of the second, if that
+    /// secret is alive.
+    FileCopy,
     /// The process dies, and the ledger is replaced by an older backup.
     LedgerRestore,
     /// The process dies, and the ledger is lost.
@@ -81,6 +84,8 @@ pub(crate) enum FalseAnswer {
     OtherKeySecret,
     /// The time of creation of a credential of long ago.
     EarlierTime,
+    /// An id that no credential has, the same in each answer.
+    InventedId,
 }
 
 /// The actions of an operator.
@@ -195,10 +200,11 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     let specific = operations
         .into_iter()
         .flat_map(|operation| operation.faults().iter().copied());
-    let others = ANSWERS_OF_OTHERS.into_iter();
+    let invented = SimFault::FalseAnswer(FalseAnswer::InventedId);
+    let others = ANSWERS_OF_OTHERS.into_iter().chain([invented]);
     specific
         .chain(EVENTS)
-        .chain([SimFault::FileRestore])
+        .chain([SimFault::FileRestore, SimFault::FileCopy])
         .chain(others)
 }
 
@@ -215,6 +221,7 @@ impl SimFault {
             | Self::FalseAnswer(_)
             | Self::CredentialFileRestore
             | Self::FileRestore
+            | Self::FileCopy
             | Self::ClockStepForward
             | Self::ClockStepBack
             | Self::LedgerRestore

@@ -27,7 +27,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use batch::{check_all, parallelism, print_trace, run_fixed, single_fault_plans};
-use fault::{ANSWERS_OF_OTHERS, OperatorAction, SimFault, SimOperation};
+use fault::{ANSWERS_OF_OTHERS, FalseAnswer, OperatorAction, SimFault, SimOperation};
 use name_form::NameForm;
 use redaction::RedactionForm;
 use rng::SeededRng;
@@ -48,6 +48,7 @@ fn simulation_of_given_faults() {
         Some("hanging") => scenario::hanging(),
         Some("sharing") => scenario::sharing(),
         Some("restored") => scenario::restored(),
+        Some("copied") => scenario::copied(),
         name => {
             let mut forms = NameForm::CHANGED.into_iter();
             let form = forms.find(|form| name == Some(form.scenario_name()));
@@ -145,6 +146,36 @@ fn simulation_of_answers_about_other_keys() {
     }
 }
 
+/// Answers to the creates of several keys show one id that no credential has, and the
+/// process dies soon after: one row at most has it, and no credential is lost.
+#[test]
+fn simulation_of_one_invented_id_for_several_keys() {
+    let invented = SimFault::FalseAnswer(FalseAnswer::InventedId);
+    for scenario in [scenario::large(), scenario::sharing()] {
+        let operations = run_fixed(&scenario, &Vec::new(), false).operations;
+        let creates = operations.iter().enumerate();
+        let creates = creates.filter(|(_, operation)| **operation == SimOperation::Create);
+        let creates: Vec<_> = creates.map(|(at, _)| at).collect();
+        let mut plans = Vec::new();
+        for (number, first) in creates.iter().enumerate() {
+            plans.extend((*first..*first + 24).step_by(3).map(|later| {
+                let crash = PlannedFault::once(later + 1, SimFault::CrashBefore);
+                vec![PlannedFault::once(*first, invented), crash]
+            }));
+            for second in &creates[number + 1..] {
+                let both = [*first, *second].map(|at| PlannedFault::once(at, invented));
+                plans.push(both.into());
+                plans.extend((second + 1..second + 4).map(|later| {
+                    let crash = PlannedFault::once(later, SimFault::CrashBefore);
+                    [both[0], both[1], crash].into()
+                }));
+            }
+        }
+        check_all(&scenario, &plans);
+        eprintln!("{} simulations", plans.len());
+    }
+}
+
 /// However the provider changes the names that it is sent, every credential of the daemon is
 /// recorded or reported, and none of anybody else is deleted.
 #[test]
@@ -202,6 +233,33 @@ fn simulation_of_files_that_hold_a_retired_credential_again() {
     }
     check_all(&scenario, &plans);
     eprintln!("{} simulations", restores.len() + plans.len());
+}
+
+/// Somebody copies the previous secret of one key into the file of another, at every
+/// operation, and each fault follows at the next ones: the file keeps that credential for as
+/// long as such a file counts, and both keys go on.
+#[test]
+fn simulation_of_files_that_hold_a_credential_of_another_key() {
+    let scenario = scenario::copied();
+    let operations = run_fixed(&scenario, &Vec::new(), false).operations;
+    let copies = (0..operations.len()).map(|at| vec![PlannedFault::once(at, SimFault::FileCopy)]);
+    let copies: Vec<_> = copies.collect();
+    let reports = check_all(&scenario, &copies);
+    let mut plans = Vec::new();
+    let copied = copies.iter().zip(&reports);
+    // Where there is no previous secret, or it is over before it is searched for, nothing
+    // comes of it.
+    for (plan, report) in copied.filter(|(_, report)| report.operations != operations) {
+        let later = report.operations.iter().enumerate().skip(plan[0].at + 1);
+        for (at, operation) in later.take(12) {
+            for fault in operation.faults() {
+                plans.push(vec![plan[0], PlannedFault::once(at, *fault)]);
+            }
+        }
+    }
+    assert!(!plans.is_empty(), "a copy is found");
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", copies.len() + plans.len());
 }
 
 /// The host restarts the daemon after each crash, and the same fault repeats more often than

@@ -22,7 +22,7 @@ use rekeyd::provider::{
 };
 
 use crate::fault::{FalseAnswer, SimFault, SimOperation};
-use crate::world::{BOOTSTRAP_SECRET, SimCredential, SimWorld};
+use crate::world::{BOOTSTRAP_SECRET, INVENTED_ID, SimCredential, SimWorld};
 
 /// The age of a stale list.
 const STALE_LIST_AGE: Duration = Duration::from_secs(600);
@@ -196,6 +196,9 @@ impl Provider for SimProvider {
                 | FalseAnswer::OtherKeyId
                 | FalseAnswer::NothingCreated => {
                     response.metadata.id = CredentialId::new(other.id);
+                }
+                FalseAnswer::InventedId => {
+                    response.metadata.id = CredentialId::new(INVENTED_ID.to_owned());
                 }
                 FalseAnswer::EarlierTime => {
                     response.metadata.created_at = Some(other.created_at);

@@ -204,6 +204,21 @@ pub(crate) fn sharing() -> Scenario {
     }
 }
 
+/// Returns a scenario of two keys with a file each, and a short time for which a file keeps
+/// a credential of another key.
+pub(crate) fn copied() -> Scenario {
+    let file = sink("file", SinkKind::File, true);
+    let first = key("first", 30, vec![file.clone()]);
+    let second = key("second", 10, vec![file]);
+    Scenario {
+        name: "copied",
+        keys: vec![first.clone(), second],
+        changed_keys: vec![first],
+        max_revoke_delay: MINUTE * 20,
+        ..sharing()
+    }
+}
+
 /// Returns the small scenario beside another daemon.
 pub(crate) fn shared() -> Scenario {
     Scenario {

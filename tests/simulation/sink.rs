@@ -10,8 +10,8 @@ use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::{FileNote, KeyState};
 use rekeyd::ledger::{FaultInjector, IdleWriter, LedgerError};
 use rekeyd::sink::{
-    Acceptance, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
-    SinkError, SinkProblem, TargetContent,
+    Acceptance, BlockingInspection, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind,
+    Payload, Sink, SinkError, SinkProblem, TargetContent,
 };
 
 use crate::fault::{SimFault, SimOperation};
@@ -35,6 +35,16 @@ fn delivery_operation(kind: SinkKind) -> SimOperation {
     match kind {
         SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => SimOperation::Deliver,
         SinkKind::Webhook | SinkKind::HangingWebhook => SimOperation::DeliverWebhook,
+    }
+}
+
+impl SimSink {
+    /// Returns what the sink's file holds.
+    fn file_content(&self) -> TargetContent {
+        let content = self.world.sink_content(&self.location);
+        content.map_or(TargetContent::NoKey, |content| {
+            TargetContent::Keys(vec![Secret::new(content)])
+        })
     }
 }
 
@@ -94,10 +104,20 @@ impl Sink for SimSink {
         if !self.world.was_restored(&self.location) {
             return TargetContent::Unknown;
         }
-        let content = self.world.sink_content(&self.location);
-        content.map_or(TargetContent::NoKey, |content| {
-            TargetContent::Keys(vec![Secret::new(content)])
-        })
+        self.file_content()
+    }
+
+    fn blocking_inspection(&self) -> Option<BlockingInspection> {
+        match self.kind {
+            SinkKind::Webhook | SinkKind::HangingWebhook => return None,
+            SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => {}
+        }
+        let content = self.file_content();
+        Some(Box::new(move || content))
+    }
+
+    fn inspection_may_block(&self) -> bool {
+        false
     }
 
     async fn deliver_with_note(

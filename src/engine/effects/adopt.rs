@@ -437,6 +437,9 @@ pub(super) async fn look_at(sink: &dyn Sink) -> TargetContent {
     let Some(look) = look.then(|| sink.blocking_inspection()).flatten() else {
         return sink.inspect().await;
     };
+    if !sink.inspection_may_block() {
+        return look();
+    }
     let inspected = inspect_batch(vec![look], |_, content| Some(content)).await;
     let content = inspected.and_then(|mut contents| contents.pop());
     content.unwrap_or(TargetContent::Unknown)

@@ -162,6 +162,10 @@ impl Sink for SelfCredentialSink {
         self.file.blocking_inspection()
     }
 
+    fn inspection_may_block(&self) -> bool {
+        self.file.inspection_may_block()
+    }
+
     fn has_foreign_folder(&self) -> bool {
         self.file.has_foreign_folder()
     }

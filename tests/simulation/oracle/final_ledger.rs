@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase, next_phase};
 use rusqlite::Connection;
 
-use crate::world::SimWorld;
+use crate::world::{INVENTED_ID, SimWorld};
 
 /// Checks the ledger at the end of a simulation.
 pub(crate) fn check_final_ledger(world: &SimWorld) {
     world.read_ledger(|ledger| check_events_replay(world, ledger));
     world.read_ledger(|ledger| check_alerts_notified_once(world, ledger));
+    world.read_ledger(|ledger| check_invented_id(world, ledger));
     check_no_secret(world);
 }
 
@@ -60,6 +61,16 @@ fn check_alerts_notified_once(world: &SimWorld, ledger: &Connection) {
         if !is_new {
             world.record_violation(format!("the alert {alert} is notified twice as {state}"));
         }
+    }
+}
+
+/// Checks that one row at most has the id that no credential has, whatever answered it.
+fn check_invented_id(world: &SimWorld, ledger: &Connection) {
+    let sql = "SELECT count(*) FROM rotation WHERE credential_id = ?1";
+    let mut query = ledger.prepare(sql).unwrap();
+    let count: u32 = query.query_row([INVENTED_ID], |row| row.get(0)).unwrap();
+    if count > 1 {
+        world.record_violation(format!("{count} rows have the id {INVENTED_ID}"));
     }
 }
 

@@ -85,7 +85,8 @@ impl Operator {
                         world.record_leak(&pending.leaked, pending.submitted_at);
                     }
                     if let (Ok(_), Some((credential, key))) = (result, &pending.shared) {
-                        world.record_shared_adoption(credential.as_str(), key.as_str());
+                        let (credential, key) = (credential.as_str(), key.as_str());
+                        world.record_shared_adoption(credential, key, pending.submitted_at);
                     }
                     false
                 }

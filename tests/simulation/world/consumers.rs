@@ -83,6 +83,9 @@ impl WorldState {
         if self.restored_secrets.contains(secret) {
             return false;
         }
+        if state.holds_copy_of(secret) {
+            return false;
+        }
         let is_content = state.content.as_ref() == Some(secret);
         let is_unseen = state
             .restored_at

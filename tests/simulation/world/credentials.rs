@@ -15,6 +15,9 @@ pub(crate) const BOOTSTRAP_SECRET: &str = "sk-admin-bootstrap-T3BlbkFJ-000000";
 
 const BOOTSTRAP_ID: &str = "key_owner";
 
+/// An id that no credential has.
+pub(crate) const INVENTED_ID: &str = "key_invented";
+
 /// An admin key at the provider.
 #[derive(Debug, Clone)]
 pub(crate) struct SimCredential {
@@ -83,6 +86,7 @@ impl SimWorld {
                 FalseAnswer::UnmanagedId
                 | FalseAnswer::OtherName
                 | FalseAnswer::EarlierTime
+                | FalseAnswer::InventedId
                 | FalseAnswer::NothingCreated => other.id == BOOTSTRAP_ID,
             })
             .collect();
@@ -169,6 +173,7 @@ impl SimWorld {
             configuration,
         };
         state.check_consumers(&revocation);
+        state.check_copies(&revocation);
         state.check_other_keys(&revocation);
         state.check_leaked(&credential);
     }

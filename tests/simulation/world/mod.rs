@@ -8,6 +8,7 @@
 mod clock;
 mod configuration;
 mod consumers;
+mod copied_files;
 mod credentials;
 mod fault_plan;
 mod leaks;
@@ -41,7 +42,7 @@ use self::sinks::{LateDelivery, SinkState};
 use crate::fault::{OperatorAction, SimFault, SimOperation};
 use crate::scenario::Scenario;
 
-pub(crate) use self::credentials::{BOOTSTRAP_SECRET, SimCredential};
+pub(crate) use self::credentials::{BOOTSTRAP_SECRET, INVENTED_ID, SimCredential};
 pub(crate) use self::fault_plan::{FaultPlan, PlannedFault};
 pub(crate) use self::leaks::LEAK_BOUND;
 pub(crate) use self::report::SimReport;

@@ -163,6 +163,7 @@ impl SimWorld {
             SimFault::ClockStepForward => self.step_clock(state, CLOCK_STEP_DAYS),
             SimFault::ClockStepBack => self.step_clock(state, -CLOCK_STEP_DAYS),
             SimFault::FileRestore => state.restore_files(self.true_now()),
+            SimFault::FileCopy => state.copy_file(&self.scenario, self.true_now()),
             SimFault::Operator(action) => {
                 state.operator_actions.push(action);
                 self.operator_acted.notify_one();

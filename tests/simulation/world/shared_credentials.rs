@@ -6,24 +6,37 @@ use rekeyd::core::time;
 use super::configuration::configured_keys;
 use super::consumers::Revocation;
 use super::{SimWorld, WorldState, locations_of};
-use crate::scenario::KeySpec;
+use crate::scenario::{KeySpec, SinkKind};
 
 /// The adoption of a credential of another key.
 pub(super) struct SharedAdoption {
     credential: String,
     key: String,
     at: Timestamp,
+    /// When it was requested, if the key's files showed another secret: its consumers may
+    /// have read the adopted one before.
+    passed_over_at: Option<Timestamp>,
 }
 
 impl SimWorld {
     /// Records that a key has adopted the credential of another one: from now on its
     /// consumers may use it, too.
-    pub(crate) fn record_shared_adoption(&self, credential: &str, key: &str) {
+    pub(crate) fn record_shared_adoption(
+        &self,
+        credential: &str,
+        key: &str,
+        requested_at: Timestamp,
+    ) {
         let at = self.true_now();
-        self.state().shared_adoptions.push(SharedAdoption {
+        let configuration = self.configuration();
+        let spec = configuration.iter().find(|spec| spec.name == key);
+        let mut state = self.state();
+        let is_passed_over = spec.is_some_and(|spec| state.shows_other(spec, credential));
+        state.shared_adoptions.push(SharedAdoption {
             credential: credential.to_owned(),
             key: key.to_owned(),
             at,
+            passed_over_at: is_passed_over.then_some(requested_at),
         });
     }
 
@@ -68,7 +81,7 @@ impl WorldState {
             .filter(|adoption| adoption.credential == credential.id)
             .filter(|adoption| {
                 let key = keys.iter().find(|key| key.name == adoption.key);
-                key.is_none_or(|key| !self.has_moved(key, adoption.at, revocation.at))
+                key.is_none_or(|key| !self.has_moved(key, adoption, revocation.at))
             })
             .map(|adoption| adoption.key.clone())
             .collect();
@@ -78,7 +91,24 @@ impl WorldState {
         }
     }
 
-    fn has_moved(&self, key: &KeySpec, adopted_at: Timestamp, now: Timestamp) -> bool {
+    /// Returns whether rekeyd sees that no required sink of a key holds a credential.
+    fn shows_other(&self, key: &KeySpec, credential: &str) -> bool {
+        let secret = self.credentials.get(credential).map(|found| &found.secret);
+        let mut required = key.sinks.iter().filter(|sink| sink.required);
+        required.all(|spec| {
+            let sink = self.sinks.get(&(key.name.to_owned(), spec.name.to_owned()));
+            sink.is_some_and(|sink| {
+                let is_seen = sink.restored_at.is_some() || spec.kind == SinkKind::SelfCredential;
+                is_seen && sink.content.is_some() && sink.content.as_ref() != secret
+            })
+        })
+    }
+
+    fn has_moved(&self, key: &KeySpec, adoption: &SharedAdoption, now: Timestamp) -> bool {
+        let passed_over_at = adoption.passed_over_at;
+        if passed_over_at.is_some_and(|at| time::after(at, key.overlap) <= now) {
+            return true;
+        }
         let required = key.sinks.iter().filter(|sink| sink.required);
         let mut locations = required.flat_map(|sink| locations_of(key.name, sink));
         locations.all(|location| {
@@ -87,7 +117,7 @@ impl WorldState {
             };
             let writes = sink.replaced.iter().map(|(_, at)| *at);
             let mut writes = writes.chain(sink.written_at);
-            writes.any(|at| at > adopted_at && time::after(at, key.overlap) <= now)
+            writes.any(|at| at > adoption.at && time::after(at, key.overlap) <= now)
         })
     }
 }

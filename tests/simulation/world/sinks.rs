@@ -22,9 +22,11 @@ pub(super) struct SinkState {
     /// Each replaced secret, and when it was replaced.
     pub(super) replaced: Vec<(String, Timestamp)>,
     /// The number of writes, by whomever.
-    writes: i64,
-    /// When somebody last wrote the previous secret into it.
+    pub(super) writes: i64,
+    /// When somebody last wrote a secret into it.
     pub(super) restored_at: Option<Timestamp>,
+    /// The last secret of another key that somebody copied into it, and when.
+    pub(super) copied: Option<(String, Timestamp)>,
 }
 
 /// A delivery that timed out and is applied later.
