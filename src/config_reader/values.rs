@@ -103,7 +103,8 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
         return None;
     }
     let path = Path::new(text);
-    let has_file_name = path.file_name().is_some() && !text.ends_with('/');
+    let ends_as_folder = text.ends_with('/') || text.ends_with("/.");
+    let has_file_name = path.file_name().is_some() && !ends_as_folder;
     if path.is_absolute() && has_file_name && !text.chars().any(char::is_control) {
         // Without `//` and `/./`, which change nothing.
         return Some(if is_normalized(text) {

@@ -318,3 +318,64 @@ fn read_file_note(cells: &mut RowReader<'_>) -> rusqlite::Result<Option<FileNote
         changed_at,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads<T>(value: &str) -> bool
+    where
+        SqlText<T>: FromSql,
+    {
+        SqlText::<T>::column_result(ValueRef::Text(value.as_bytes())).is_ok()
+    }
+
+    #[test]
+    fn only_words_of_a_column_are_read() {
+        for phase in Phase::ALL {
+            assert!(reads::<Phase>(phase.as_str()), "{phase:?}");
+        }
+        for kind in DeferralKind::ALL {
+            assert!(reads::<DeferralKind>(kind.as_str()), "{kind:?}");
+        }
+        for word in [
+            "",
+            "Current",
+            "CURRENT",
+            " current",
+            "current ",
+            "current\n",
+            "curren",
+            "currents",
+            "current,retired",
+            "NULL",
+            "0",
+        ] {
+            assert!(!reads::<Phase>(word), "{word:?}");
+            assert!(!reads::<Trigger>(word), "{word:?}");
+            assert!(!reads::<DeferralKind>(word), "{word:?}");
+            assert!(!reads::<DeliveryState>(word), "{word:?}");
+            assert!(!reads::<Scope>(word), "{word:?}");
+        }
+        for value in [
+            ValueRef::Null,
+            ValueRef::Integer(1),
+            ValueRef::Real(1.0),
+            ValueRef::Blob(b"current"),
+            ValueRef::Text(b"current\xff"),
+        ] {
+            assert!(SqlText::<Phase>::column_result(value).is_err(), "{value:?}");
+            assert!(SqlTimestamp::column_result(value).is_err(), "{value:?}");
+        }
+        for (text, is_time) in [
+            ("2026-11-24T03:00:00Z", true),
+            ("2026-11-24 03:00:00", false),
+            ("2026-11-24", false),
+            ("1795489200", false),
+            ("", false),
+        ] {
+            let read = SqlTimestamp::column_result(ValueRef::Text(text.as_bytes()));
+            assert_eq!(read.is_ok(), is_time, "{text}");
+        }
+    }
+}

@@ -103,6 +103,29 @@ mod tests {
     }
 
     #[test]
+    fn a_date_is_read_in_its_three_forms() {
+        let at = "1994-11-06T08:49:37Z".parse::<Timestamp>().unwrap();
+        for (date, expected) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(at)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(at)),
+            ("Sun Nov  6 08:49:37 1994", Some(at)),
+            ("", None),
+            ("784111777", None),
+            ("1994-11-06T08:49:37Z", None),
+            ("Mon, 06 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 31 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 25:49:37 GMT", None),
+            ("today", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, HeaderValue::from_static(date));
+            assert_eq!(server_time(&headers), expected, "{date}");
+        }
+        assert_eq!(server_time(&HeaderMap::new()), None);
+    }
+
+    #[test]
     fn a_cached_date_is_older_by_its_age() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());

@@ -22,3 +22,38 @@ pub fn names() -> Vec<String> {
 pub fn clear_cache() {
     jiff::tz::db().reset();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_zones_are_found() {
+        for name in ["UTC", "Europe/Berlin", "America/Argentina/Ushuaia"] {
+            assert!(find(name).is_some(), "{name}");
+        }
+        for name in [
+            "",
+            " UTC",
+            "UTC ",
+            "Europe",
+            "Europe/",
+            "/Europe/Berlin",
+            "Europe/Berlin/",
+            "../zoneinfo/UTC",
+            "Europe/../UTC",
+            "/usr/share/zoneinfo/UTC",
+            "posix/Europe/Berlin",
+            "right/Europe/Berlin",
+            "Local",
+            "tzdata.zi",
+            "zone.tab",
+            "+01:00",
+            "CET-1CEST",
+            "Europe/Berlin\n",
+            "Europe/Berl\u{131}n",
+        ] {
+            assert!(find(name).is_none(), "{name}");
+        }
+    }
+}

@@ -195,3 +195,149 @@ fn addresses_for_mail() {
         ],
     );
 }
+
+#[test]
+fn paths() {
+    expect_values(
+        "credential-file",
+        |value| {
+            format!(
+                "[provider]\ncredential-file = {value}\n{}",
+                file_key_text("")
+            )
+        },
+        &[
+            r#""/etc/rekeyd/admin-key""#,
+            r#""/a""#,
+            r#""/etc/my keys/ä""#,
+            r#""//etc/key""#,
+            r#""/etc/./key""#,
+        ],
+        &[
+            "1",
+            "true",
+            r#"["/etc/key"]"#,
+            r#""""#,
+            r#""key""#,
+            r#""./key""#,
+            r#""../key""#,
+            r#""~/key""#,
+            r#""$HOME/key""#,
+            r#""file:///etc/key""#,
+            r#""/""#,
+            r#""/etc/""#,
+            r#""/etc/..""#,
+            r#""/etc/.""#,
+            r#"" /etc/key""#,
+            r#""/etc/key\n""#,
+            r#""/etc/\u0000key""#,
+            r#""/etc/\u007fkey""#,
+        ],
+    );
+}
+
+#[test]
+fn urls() {
+    expect_values(
+        "base-url",
+        |value| format!("[provider]\nbase-url = {value}\n{}", file_key_text("")),
+        &[
+            r#""https://api.openai.com/v1""#,
+            r#""https://api.openai.com:8443/v1""#,
+            r#""https://192.0.2.1/v1""#,
+            r#""https://[2001:db8::1]:8443/v1""#,
+            r#""http://localhost:8080/v1""#,
+            r#""http://127.0.0.1:8080/v1""#,
+            r#""http://[::1]/v1""#,
+        ],
+        &[
+            "1",
+            r#""""#,
+            r#""api.openai.com""#,
+            r#""api.openai.com/v1""#,
+            r#""//api.openai.com/v1""#,
+            r#""https:api.openai.com/v1""#,
+            r#""https:///v1""#,
+            r#""https://""#,
+            r#""ftp://api.openai.com/v1""#,
+            r#""file:///v1""#,
+            r#""http://api.openai.com/v1""#,
+            r#""http://localhost.example.com/v1""#,
+            r#""http://127.0.0.1.example.com/v1""#,
+            r#""http://0.0.0.0/v1""#,
+            r#""https://user@api.openai.com/v1""#,
+            r#""https://user:word@api.openai.com/v1""#,
+            r#""https://api.openai.com/v1?a=b""#,
+            r#""https://api.openai.com/v1#a""#,
+            r#"" https://api.openai.com/v1""#,
+            r#""https://api.openai.com/v1 ""#,
+            r#""https://api.openai.com\\v1""#,
+            r#""https://api.openai.com/v1\n""#,
+            r#""https://api.openai.com:99999/v1""#,
+            r#""https://api openai.com/v1""#,
+        ],
+    );
+}
+
+#[test]
+fn numbers() {
+    expect_values(
+        "max-live-credentials",
+        |value| {
+            format!(
+                "[defaults]\nmax-live-credentials = {value}\n{}",
+                file_key_text("")
+            )
+        },
+        &["3", "20", "+5", "0x5", "1_0"],
+        &[
+            "0",
+            "1",
+            "-3",
+            "1.5",
+            "3.0",
+            "1e1",
+            "nan",
+            "inf",
+            "true",
+            r#""3""#,
+            "[3]",
+            "{ a = 3 }",
+            "1000000000",
+            "9223372036854775807",
+        ],
+    );
+}
+
+#[test]
+fn addresses_to_listen_at() {
+    expect_values(
+        "listen",
+        |value| format!("[metrics]\nlisten = {value}\n{}", file_key_text("")),
+        &[
+            r#""127.0.0.1:9464""#,
+            r#""0.0.0.0:9464""#,
+            r#""[::1]:9464""#,
+            r#""[::]:65535""#,
+        ],
+        &[
+            "9464",
+            r#""""#,
+            r#""9464""#,
+            r#"":9464""#,
+            r#""127.0.0.1""#,
+            r#""127.0.0.1:""#,
+            r#""127.0.0.1:-1""#,
+            r#""127.0.0.1:65536""#,
+            r#""127.0.0.1:9464 ""#,
+            r#"" 127.0.0.1:9464""#,
+            r#""127.1:9464""#,
+            r#""127.0.0.01:9464""#,
+            r#""::1:9464""#,
+            r#""[::1]""#,
+            r#""localhost:9464""#,
+            r#""*:9464""#,
+            r#""http://127.0.0.1:9464""#,
+        ],
+    );
+}
