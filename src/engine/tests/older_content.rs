@@ -32,7 +32,7 @@ fn keep(ledger: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Puts the content back, as `cp` does, or as the shell of SQLite does by `.restore`.
-fn put_back(way: Way, ledger: &Path, kept: &[(PathBuf, Vec<u8>)]) {
+fn overwrite(way: Way, ledger: &Path, kept: &[(PathBuf, Vec<u8>)]) {
     if way == Way::Copy {
         for (file, content) in kept {
             fs::write(file, content).unwrap();
@@ -91,7 +91,7 @@ async fn older_content_at_any_request_ends_all_others() {
             let (lines, _guard) = CapturedLog::capture();
             let (mut engine, kept) = open_daemon(&fakes).await;
             let ledger = fakes.ledger_path();
-            fakes.act_at_call(number, move || put_back(way, &ledger, &kept));
+            fakes.act_at_call(number, move || overwrite(way, &ledger, &kept));
             fakes.run_for(&mut engine, MINUTE * 5).await;
             engine.check_ledger();
             fakes.run_for(&mut engine, MINUTE * 5).await;
