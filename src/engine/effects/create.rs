@@ -227,22 +227,13 @@ impl Worker {
         let found = match answer {
             Ok(answer) => answer.value,
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
-            Err(error) => {
-                let text = error.to_string();
-                let change =
-                    self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error));
-                return self.record(vec![change]).await;
-            }
+            Err(error) => return self.postpone_search(rotation, &error).await,
         };
         let split = self.split_existing(rotation, &label, found).await?;
         let (existing, found) = match split {
             Ok(split) => split,
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
-            Err(error) => {
-                let (text, after) = (error.to_string(), retry_delay(&error));
-                let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
-                return self.record(vec![change]).await;
-            }
+            Err(error) => return self.postpone_search(rotation, &error).await,
         };
         for credential in found.iter().filter(|_| !after_restart) {
             self.record_newer(rotation, &label, credential).await?;
@@ -256,11 +247,7 @@ impl Worker {
             match self.find_by_changed_name(&label).await? {
                 Ok(found) => found,
                 Err(error) if self.is_global_failure(&error).await => return Ok(()),
-                Err(error) => {
-                    let (text, after) = (error.to_string(), retry_delay(&error));
-                    let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
-                    return self.record(vec![change]).await;
-                }
+                Err(error) => return self.postpone_search(rotation, &error).await,
             }
         } else {
             found
@@ -304,6 +291,30 @@ impl Worker {
         };
         let backoff = self.back_off_key(&reason, None);
         self.record(vec![Change::from(transition), backoff]).await
+    }
+
+    /// Schedules another search after one that failed. What may have leaked does not wait
+    /// for it: the rotation is given up, and a list that shows its credential later has that
+    /// revoked. A rejected answer stays open: creates after it need to know what it made.
+    async fn postpone_search(
+        &mut self,
+        rotation: &RotationId,
+        error: &ProviderError,
+    ) -> Result<(), LedgerError> {
+        let text = error.to_string();
+        let row = self.state.rotation(rotation);
+        let change = if row.is_some_and(|row| row.deadline.is_some() && !row.is_answer_rejected) {
+            Change::from(Transition {
+                error: Some(format!(
+                    "abandoned, because the key may have leaked, before a search showed whether \
+                     its create made anything: {text}"
+                )),
+                ..Transition::new(rotation, LifecycleEvent::LabelNotFound)
+            })
+        } else {
+            self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(error))
+        };
+        self.record(vec![change]).await
     }
 
     /// Records that what a create made is none of the secrets that it was sent with: its own

@@ -14,7 +14,7 @@ use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::{Engine, RunMode};
-use crate::provider::ErrorKind;
+use crate::provider::{Effect, ErrorKind};
 use crate::sink::Acceptance;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,6 +176,33 @@ async fn open_rotation_is_given_up() {
     fakes.fail_deliveries(None);
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(fakes.live_ids(), live);
+}
+
+/// A search for what an open rotation may have made holds the end up no more than the
+/// rotation does. What it made is found and revoked later.
+#[tokio::test]
+async fn unclear_rotation_is_given_up_although_no_search_succeeds() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    fakes.fail_creates(Some((ErrorKind::NoAnswer, Effect::Unknown)));
+    let request = crate::engine::tests::rotation_request();
+    engine.request_rotation(&key(), request);
+    fakes.fail_calls(Some(("find", ErrorKind::ServerError)));
+    fakes.run_for(&mut engine, SECOND * 5).await;
+    let open = engine.state(&key()).unwrap().open_rotation().cloned();
+    let label = open.unwrap().label.unwrap();
+    fakes.add_credential("key_late", label.as_str());
+    fakes.fail_creates(None);
+    let reply = end_present(&mut engine, false, "uid 7");
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    reply.await.unwrap().unwrap();
+    assert_ends_at_deadline(&fakes, &mut engine).await;
+    fakes.fail_calls(None);
+    fakes.run_for(&mut engine, HOUR * 48).await;
+    let live = fakes.live_ids();
+    assert_eq!(live.len(), 1, "{live:?}");
+    assert!(!live.contains(&"key_late".to_owned()));
 }
 
 /// What a person reads of a leaked credential names its deadline, and nothing that counts
