@@ -358,9 +358,12 @@ impl Worker {
         if is_given_up && rotation.phase == Phase::Intended {
             // The outcome of its create must be known before it is abandoned.
             self.request = Some(request);
-            if rotation.retry_at.is_none_or(|at| at <= self.now()) {
+            let is_due = rotation.retry_at.is_none_or(|at| at <= self.now());
+            // The request stays, and must not repeat a search that fails again and again.
+            if is_due || self.planned_retries.step.is_some() {
                 return Ok(false);
             }
+            self.planned_retries = PlannedRetries::of(rotation, self.now());
             self.record(retry).await?;
         } else if is_given_up {
             let changes = outcome::abandon(rotation, "abandoned for a requested rotation");

@@ -334,3 +334,30 @@ async fn a_recorded_request_that_cannot_start_is_settled() {
     fakes.run_for(&mut engine, Duration::from_secs(1)).await;
     assert_eq!(recorded(&fakes), [""; 0]);
 }
+
+/// A request that gives up the open rotation waits until a search shows what its create
+/// made. It does not repeat that search without a pause.
+#[tokio::test]
+async fn waiting_request_keeps_the_back_off_of_a_failing_search() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.run_for(&mut engine, Duration::from_secs(1)).await;
+    fakes.fail_creates(Some((ErrorKind::NoAnswer, Effect::Unknown)));
+    engine.request_rotation(&key(), rotation_request(false));
+    fakes.fail_calls(Some(("find", ErrorKind::ServerError)));
+    fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+    fakes.fail_creates(None);
+    fakes.take_calls();
+    engine.request_rotation(&key(), rotation_request(true));
+    fakes.run_for(&mut engine, Duration::from_secs(600)).await;
+    let calls = fakes.take_calls();
+    let searches = calls
+        .iter()
+        .filter(|call| call.starts_with("find "))
+        .count();
+    assert!((2..=40).contains(&searches), "{searches}");
+    fakes.fail_calls(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(fakes.live_ids().len(), 1);
+    assert!(!fakes.live_ids().contains(&"key_1".to_owned()));
+}
