@@ -8,6 +8,7 @@ pub(crate) mod fake;
 #[path = "../../tests/support/rotation_changes.rs"]
 pub(crate) mod rotation_changes;
 
+mod absence;
 mod budgets;
 mod clock_jumps;
 mod conditions;

@@ -179,6 +179,8 @@ struct FakeWorld {
     compares_usage: AtomicBool,
     /// A part of the ids of credentials that are shown without a name.
     nameless: Mutex<Option<String>>,
+    /// What the ids contain of which a request about one of them answers 404.
+    hidden: Mutex<Option<String>>,
     /// The id of the credential whose retrieval is not answered.
     held_retrieval: watch::Sender<Option<String>>,
 }
@@ -255,6 +257,12 @@ impl FakeWorld {
                 ..provider_error(call, cause)
             })
         })
+    }
+
+    fn is_hidden(&self, id: &CredentialId) -> bool {
+        let hidden = self.hidden.lock().unwrap();
+        let mut hidden = hidden.iter();
+        hidden.any(|part| id.as_str().contains(part.as_str()))
     }
 
     fn credential(&self, id: &str) -> Option<ListedCredential> {
@@ -502,6 +510,7 @@ impl Provider for FakeWorld {
         let nameless = self.nameless.lock().unwrap().clone();
         let is_nameless = nameless.is_some_and(|part| id.as_str().contains(&part));
         let shown = self.credential(id.as_str());
+        let shown = shown.filter(|_| !self.is_hidden(id));
         self.respond(shown.map(|shown| ListedCredential {
             name: shown.name.clone().filter(|_| !is_nameless),
             ..shown
@@ -521,7 +530,9 @@ impl Provider for FakeWorld {
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         self.provider_call(format!("delete {id}"))?;
-        self.live.lock().unwrap().remove(id.as_str());
+        if !self.is_hidden(id) {
+            self.live.lock().unwrap().remove(id.as_str());
+        }
         self.respond(())
     }
 }
@@ -786,6 +797,12 @@ impl Fakes {
         self.set_own_secret(secret);
     }
 
+    /// Makes the provider answer 404 about the credentials whose ids have this part, as if
+    /// the caller might not see them; with none, ends that.
+    pub(crate) fn hide_credentials(&self, part_of_id: Option<&str>) {
+        *self.world.hidden.lock().unwrap() = part_of_id.map(str::to_owned);
+    }
+
     /// Makes answers about the credentials whose ids have this part show no name.
     pub(crate) fn hide_names(&self, part_of_id: &str) {
         *self.world.nameless.lock().unwrap() = Some(part_of_id.to_owned());
@@ -891,6 +908,11 @@ impl Fakes {
     pub(crate) fn set_scope(&self, id: &str, scope: &Scope) {
         let mut scopes = self.world.scopes.lock().unwrap();
         scopes.insert(id.to_owned(), scope.clone());
+    }
+
+    /// Makes lists show the live credentials again.
+    pub(crate) fn restore_list(&self) {
+        *self.world.list_override.lock().unwrap() = None;
     }
 
     /// Makes lists show these credentials, by id and name.

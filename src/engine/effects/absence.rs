@@ -47,7 +47,7 @@ impl Worker {
     ///
     /// # Errors
     /// The list contains the credential, or the provider does not answer.
-    pub(super) async fn list_without(
+    async fn list_without(
         &self,
         id: &CredentialId,
     ) -> Result<Vec<ListedCredential>, ProviderError> {

@@ -40,7 +40,7 @@ impl Worker {
     }
 
     /// Checks whether a credential still exists. Three answers of 404 over a quarter of
-    /// an hour, and a list without it after them, prove that it does not.
+    /// an hour, and what `confirm_absence` asks for after them, prove that it does not.
     pub(crate) async fn check_presence(
         &mut self,
         rotation: &RotationId,
@@ -64,8 +64,8 @@ impl Worker {
                     rotation: rotation.clone(),
                     missing,
                 }),
-                missing => match self.list_without(&credential.id).await {
-                    Ok(_) => Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted)),
+                missing => match self.confirm_absence(&credential.id).await {
+                    Ok(()) => Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted)),
                     Err(error) if self.is_global_failure(&error).await => return Ok(()),
                     Err(error) => {
                         tracing::warn!(key = %self.state.key, %rotation, "{error}");

@@ -1,0 +1,113 @@
+//! Credentials for which the provider answers 404 although they are alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::core::ids::CredentialId;
+use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rotation_changes::current;
+use crate::engine::{Engine, RotationRequest, RunMode};
+
+const OVERLAP: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Returns an engine whose key has retired its first credential, `key_1`.
+async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = OVERLAP);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+        may_replace: false,
+    };
+    engine.request_rotation(&key(), request);
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    engine
+}
+
+async fn revoke(fakes: &Fakes, engine: &mut Engine, force: bool) -> Result<String, CommandError> {
+    let (reply, mut answer) = oneshot::channel();
+    let command = OperatorCommand::Revoke {
+        credential: CredentialId::new("key_1".to_owned()),
+        operator: None,
+        force,
+        name: None,
+    };
+    let pending = PendingCommand {
+        command,
+        started: Arc::default(),
+        reply,
+    };
+    assert!(engine.submit_command(&key(), pending));
+    fakes.run_for(engine, MINUTE).await;
+    answer.try_recv().unwrap()
+}
+
+/// Returns whether the ledger has `key_1` as one that is alive, and its error.
+fn is_live(fakes: &Fakes) -> (bool, String) {
+    let row = "SELECT phase || ': ' || coalesce(error, '') FROM history
+               WHERE credential_id = 'key_1'";
+    let row = fakes.query_rows(row).concat();
+    (!row.starts_with("revoked"), row)
+}
+
+/// Each 404 is contradicted: by the list, or because the provider shows none of the key's
+/// credentials, as with the admin key of another organization.
+#[tokio::test]
+async fn what_a_404_hides_is_not_gone() {
+    for (hidden, is_listed, expected) in [
+        ("key_1", true, "its list contains it"),
+        ("key_", true, "its list contains it"),
+        ("key_", false, "another organization"),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = engine_with_retired_credential(&fakes).await;
+        fakes.hide_credentials(Some(hidden));
+        if !is_listed {
+            fakes.override_list(&[]);
+        }
+        fakes.run_for(&mut engine, OVERLAP * 3).await;
+        let (alive, row) = is_live(&fakes);
+        assert!(
+            alive && row.contains(expected),
+            "{hidden} {is_listed}: {row}"
+        );
+        assert!(fakes.live_ids().contains(&"key_1".to_owned()));
+        let others = fakes.query_rows("SELECT credential_id FROM history WHERE phase = 'current'");
+        assert_eq!(
+            others.len(),
+            1,
+            "{hidden}: nothing else was created: {others:?}"
+        );
+        assert_eq!(fakes.live_ids().len(), 2);
+        // Nor does an operator's word make it so.
+        for force in [false, true] {
+            let refused = revoke(&fakes, &mut engine, force).await;
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(expected), "{hidden} {force}: {error}");
+            assert!(is_live(&fakes).0, "{hidden} {force}");
+        }
+        // Once the provider shows it, it goes.
+        fakes.hide_credentials(None);
+        fakes.restore_list();
+        fakes.run_for(&mut engine, OVERLAP * 24).await;
+        assert!(!fakes.live_ids().contains(&"key_1".to_owned()), "{hidden}");
+        assert!(!is_live(&fakes).0);
+    }
+}
+
+/// What is really gone ends.
+#[tokio::test]
+async fn what_neither_a_request_nor_the_list_shows_is_gone() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_retired_credential(&fakes).await;
+    fakes.remove_credential("key_1");
+    fakes.run_for(&mut engine, OVERLAP * 2).await;
+    assert!(!is_live(&fakes).0);
+    assert_eq!(fakes.live_ids().len(), 1);
+}
