@@ -1,16 +1,24 @@
 //! Handles the results of the engine's tasks, first of all the keys that workers return.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use tokio::task::JoinError;
 
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
 use crate::core::health::alertable_error;
+use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::reconciliation::{ReconciliationFailure, ReconciliationReport};
 use crate::engine::scheduler::{Completion, Engine, set_membership};
 use crate::engine::worker::{AwaitedPlace, Worker};
+
+/// What a list shows of another organization.
+const FOREIGN_LIST: &str = "the provider's list has none of the credentials that it had at the last \
+    comparison; hint: check whether the admin credential belongs to another organization; if all \
+    of them were really replaced, run `rekeyd rotate --all`";
 
 impl Engine {
     /// Waits for a task to complete, and handles every completed one. Returns false if no
@@ -182,7 +190,9 @@ impl Engine {
             return;
         };
         let conditions = &self.services.conditions;
-        if tally.is_suspicious() {
+        if tally.has_foreign_list {
+            conditions.raise_in(scope, Condition::Organization, FOREIGN_LIST);
+        } else if tally.is_suspicious() {
             let problem = format!(
                 "the provider no longer has the current credentials of {} of {} keys; hint: check \
                  whether the admin credential belongs to another organization; if the credentials \
@@ -217,6 +227,8 @@ impl Engine {
                 self.update_lookalike_alerts(&report.lookalikes, now);
                 self.services.ledger.start_page_check();
                 self.wake_awaiting_reconciliation(scope, now);
+                self.set_foreign_list(scope, false);
+                self.check_missing(scope, &report.listed, now);
                 for (key, found) in report.discrepancies {
                     if let Some(entry) = self.keys.get_mut(&key) {
                         entry.discrepancies.extend(found);
@@ -226,12 +238,39 @@ impl Engine {
             }
             // The end of the condition repeats it, and wakes the keys.
             Err(ReconciliationFailure::Condition) => {}
+            Err(ReconciliationFailure::Foreign) => {
+                let problem = FOREIGN_LIST.to_owned();
+                self.maintenance
+                    .record_list_problem(scope, problem, None, now);
+                self.set_foreign_list(scope, true);
+                self.wake_awaiting_reconciliation(scope, now);
+            }
             Err(ReconciliationFailure::List { problem, pause }) => {
                 self.maintenance
                     .record_list_problem(scope, problem, pause, now);
                 // They record why they cannot start.
                 self.wake_awaiting_reconciliation(scope, now);
             }
+        }
+    }
+
+    fn set_foreign_list(&mut self, scope: &Scope, is_foreign: bool) {
+        let tally = self.presence.entry(scope.clone()).or_default();
+        tally.has_foreign_list = is_foreign;
+        tally.accepts_any_list &= is_foreign;
+        self.check_organization(scope);
+    }
+
+    /// Has the keys look again for credentials that were missing and are listed.
+    fn check_missing(&mut self, scope: &Scope, listed: &BTreeSet<CredentialId>, now: Timestamp) {
+        let mut found = Vec::new();
+        for (key, entry) in &mut self.keys {
+            if entry.scope == *scope && entry.check_missing(listed) {
+                found.push(key.clone());
+            }
+        }
+        for key in found {
+            self.wake(&key, now);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::engine::presence::CredentialPresence;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
 use crate::engine::worker::{AwaitedPlace, PlannedRetries, Preflight, RunContext, Worker};
-use crate::ledger::Discrepancy;
+use crate::ledger::{Discrepancy, RemoteState};
 
 /// The entry of one key.
 pub(super) struct KeyEntry {
@@ -89,6 +89,26 @@ pub(super) struct ParkedKey {
 }
 
 impl KeyEntry {
+    /// Has the key look for its current credential once more, if that was missing and is
+    /// listed. Returns whether it is.
+    pub(super) fn check_missing(&mut self, listed: &BTreeSet<CredentialId>) -> bool {
+        let current = self.state().and_then(KeyState::current);
+        let missing = current.filter(|current| current.missing.is_some());
+        let Some(discrepancy) = missing.and_then(|current| {
+            let credential = current.credential()?;
+            listed.contains(&credential.id).then(|| Discrepancy {
+                rotation: current.id.clone(),
+                phase: current.phase,
+                credential: Some(credential.id.clone()),
+                remote_state: RemoteState::AsExpected(credential.clone()),
+            })
+        }) else {
+            return false;
+        };
+        self.discrepancies.push_back(discrepancy);
+        true
+    }
+
     /// Returns the entry of a key that is evaluated at `wake_at`.
     pub(super) fn new(
         managed: Option<Arc<ManagedKey>>,

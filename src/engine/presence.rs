@@ -21,6 +21,11 @@ pub(super) struct PresenceTally {
     pub(super) missing: usize,
     /// Whether an operator confirmed that the missing credentials are really gone.
     pub(super) is_confirmed: bool,
+    /// Whether the last list has none of the credentials of the one before.
+    pub(super) has_foreign_list: bool,
+    /// Whether an operator confirmed the organization, so that the next list counts
+    /// whatever it has.
+    pub(super) accepts_any_list: bool,
 }
 
 impl CredentialPresence {
@@ -34,10 +39,19 @@ impl CredentialPresence {
 }
 
 impl PresenceTally {
-    /// Returns whether more than half of several keys' credentials are missing, and no
-    /// operator confirmed that. The organization may then be the wrong one.
+    /// Returns whether the organization may be the wrong one: the list has nothing in common
+    /// with the one before, or more than half of several keys' credentials are missing, and
+    /// no operator confirmed that.
     pub(super) fn is_suspicious(&self) -> bool {
-        self.missing >= 2 && self.missing > self.present && !self.is_confirmed
+        let are_most_missing = self.missing >= 2 && self.missing > self.present;
+        self.has_foreign_list || are_most_missing && !self.is_confirmed
+    }
+
+    /// Records that an operator confirmed the organization.
+    pub(super) fn confirm(&mut self) {
+        self.is_confirmed = true;
+        self.accepts_any_list |= self.has_foreign_list;
+        self.has_foreign_list = false;
     }
 
     pub(super) fn update(&mut self, before: CredentialPresence, after: CredentialPresence) {
@@ -109,7 +123,7 @@ mod tests {
             let mut tally = PresenceTally {
                 present,
                 missing,
-                is_confirmed: false,
+                ..PresenceTally::default()
             };
             assert_eq!(tally.is_suspicious(), is_suspicious, "{present} {missing}");
             tally.is_confirmed = true;

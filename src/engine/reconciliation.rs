@@ -3,13 +3,13 @@
 //! A list may be stale and a create may be applied late, so a discrepancy is a reason to
 //! send another request, and proves nothing by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::condition::Condition;
 use crate::core::duration;
 use crate::core::first_few::join_few;
-use crate::core::ids::{KeyName, Label};
+use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
@@ -26,6 +26,7 @@ pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
 
 /// The result of a reconciliation.
 pub(crate) struct ReconciliationReport {
+    pub(crate) listed: BTreeSet<CredentialId>,
     pub(crate) discrepancies: DiscrepanciesByKey,
     pub(crate) lookalikes: Vec<Lookalike>,
 }
@@ -34,6 +35,8 @@ pub(crate) struct ReconciliationReport {
 pub(crate) enum ReconciliationFailure {
     /// A condition says why, and its end repeats the reconciliation.
     Condition,
+    /// The list has none of the credentials of the last one, and no operator confirmed that.
+    Foreign,
     /// The provider responds, but not with a list.
     List {
         /// The error of the list.
@@ -50,12 +53,14 @@ const LIST_PATIENCE: Duration = Duration::from_secs(60);
 /// Lists the credentials of a scope, compares them with the ledger, and logs those
 /// without a row. `keys` are the keys whose labels count as lookalikes. No rotation of
 /// the scope can start before the first reconciliation, so that its failure is a
-/// condition, `is_first` says.
+/// condition, `is_first` says. `accepts_any_list` says that an operator confirmed the
+/// organization.
 pub(crate) async fn reconcile(
     services: &Services,
     scope: &Scope,
     keys: Vec<KeyName>,
     is_first: bool,
+    accepts_any_list: bool,
 ) -> Result<ReconciliationReport, ReconciliationFailure> {
     let listed = match list(services, scope, is_first).await {
         Ok(listed) => listed,
@@ -72,6 +77,13 @@ pub(crate) async fn reconcile(
     services
         .conditions
         .observe_response(listed.server_time, now, services.clock.monotonic());
+    let ids = listed.value.iter();
+    let ids: Vec<_> = ids.map(|one| one.metadata.id.clone()).collect();
+    let is_foreign = services.ledger.is_foreign_list(scope, ids.clone());
+    let is_foreign = watch_ledger(services, is_foreign).await;
+    if is_foreign.map_err(|error| ledger_failure(services, &error))? && !accepts_any_list {
+        return Err(ReconciliationFailure::Foreign);
+    }
     let reconciliation = services
         .ledger
         .reconcile(scope, remote_credentials(listed.value));
@@ -106,6 +118,7 @@ pub(crate) async fn reconcile(
     let new = new.map_err(|error| ledger_failure(services, &error))?;
     log_unknown_credentials(scope, &new);
     Ok(ReconciliationReport {
+        listed: ids.into_iter().collect(),
         discrepancies,
         lookalikes,
     })

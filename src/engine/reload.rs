@@ -15,6 +15,7 @@ use crate::core::state::KeyState;
 use crate::core::time;
 use crate::engine::key_entry::scope_of;
 use crate::engine::managed_key::ManagedKey;
+use crate::engine::presence::PresenceTally;
 use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::Services;
 use crate::engine::worker::Preflight;
@@ -24,7 +25,13 @@ impl Engine {
     /// stay the same.
     pub fn reconfigure(&mut self, services: Services, managed: Vec<ManagedKey>) {
         let now = services.clock.now();
-        let at = time::after(now, services.reconcile_every);
+        let mut tallies = self.presence.values();
+        // The admin credential may be the right one now.
+        let at = if tallies.any(PresenceTally::is_suspicious) {
+            now
+        } else {
+            time::after(now, services.reconcile_every)
+        };
         self.maintenance.reconcile_by(at);
         // The provider's request for a pause may concern another proxy or admin key.
         services.conditions.resume_requests();

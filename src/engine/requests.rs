@@ -148,8 +148,9 @@ impl Engine {
             self.services
                 .conditions
                 .clear_in(scope, Condition::Organization);
-            tally.is_confirmed = true;
+            tally.confirm();
         }
+        self.maintenance.reconcile_by(self.services.clock.now());
     }
 
     /// Queues a command for `key`. Returns false if the key is neither configured nor

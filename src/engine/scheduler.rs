@@ -238,8 +238,16 @@ impl Engine {
                     // A key may have had another scope in a ledger that was lost.
                     let keys: Vec<_> = self.keys.keys().cloned().collect();
                     let is_first = self.maintenance.reconciled_at(&scope).is_none();
+                    let tally = self.presence.get(&scope);
+                    let accepts_any = tally.is_some_and(|tally| tally.accepts_any_list);
                     self.running.spawn(async move {
-                        let report = reconciliation::reconcile(&services, &scope, keys, is_first);
+                        let report = reconciliation::reconcile(
+                            &services,
+                            &scope,
+                            keys,
+                            is_first,
+                            accepts_any,
+                        );
                         let report = report.await;
                         Completion::Reconciliation(scope, report)
                     });

@@ -319,6 +319,32 @@ pub(super) fn record_reconciliation(
     Ok(new)
 }
 
+/// Returns whether a list has none of the credentials that the last one of its scope had,
+/// neither those without a row nor those of live rows: it may be another organization's.
+pub(super) fn is_foreign(
+    connection: &Connection,
+    scope: &Scope,
+    listed: &[CredentialId],
+) -> Result<bool, LedgerError> {
+    let mut query = connection.prepare_cached(
+        "SELECT credential_id, 0 FROM unknown_credential
+         WHERE scope = ?1 AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
+         UNION ALL
+         SELECT credential_id, 1 FROM rotation
+         WHERE scope = ?1 AND credential_id IS NOT NULL AND phase NOT IN ('revoked', 'failed')",
+    )?;
+    let rows = query.query_map([&scope.to_string()], |row| {
+        Ok((row.get::<_, Arc<str>>(0)?, row.get::<_, bool>(1)?))
+    })?;
+    let known = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let listed: BTreeSet<&str> = listed.iter().map(CredentialId::as_str).collect();
+    let has_live_row = known.iter().any(|(_, has_row)| *has_row);
+    // Without others, a list that lags behind may have none, either.
+    let has_others = known.iter().any(|(_, has_row)| !has_row);
+    let shares_some = known.iter().any(|(id, _)| listed.contains(id.as_ref()));
+    Ok(has_live_row && has_others && !shares_some)
+}
+
 /// Returns the credentials without a row in the last list of a scope whose names look like
 /// a label of `key`, even if the key was not configured then.
 pub(super) fn lookalikes(

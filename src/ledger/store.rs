@@ -416,6 +416,21 @@ impl Ledger {
         .await
     }
 
+    /// Returns whether a list has none of the credentials that the last one of its scope
+    /// had, so that it may be another organization's.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn is_foreign_list(
+        &self,
+        scope: &Scope,
+        listed: Vec<CredentialId>,
+    ) -> Result<bool, LedgerError> {
+        let scope = scope.clone();
+        self.submit(move |connection| reconciliation::is_foreign(connection, &scope, &listed))
+            .await
+    }
+
     /// Returns the lookalikes of `key` in the last list of its scope, newest first by the
     /// time in their labels.
     ///

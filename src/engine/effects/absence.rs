@@ -4,6 +4,7 @@
 //! and the admin key of another organization sees none of this ledger's credentials. A
 //! live credential that was recorded as revoked would be unknown from then on.
 
+use crate::core::condition::Condition;
 use crate::core::ids::CredentialId;
 use crate::core::state::{CredentialMetadata, Rotation};
 use crate::engine::worker::Worker;
@@ -19,6 +20,16 @@ impl Worker {
     /// it does not answer.
     pub(super) async fn confirm_absence(&self, id: &CredentialId) -> Result<(), ProviderError> {
         let listed = self.list_without(id).await?;
+        let conditions = &self.services.conditions;
+        if conditions.is_active_in(&self.context.scope, Condition::Organization) {
+            return Err(unproven(
+                id,
+                format!(
+                    "the provider does not show {id}, but the admin credential may belong to \
+                     another organization"
+                ),
+            ));
+        }
         let live = self.state.live.iter().rev();
         let others = live.filter_map(Rotation::credential);
         let others: Vec<_> = others.filter(|other| other.id != *id).collect();

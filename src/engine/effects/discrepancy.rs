@@ -111,6 +111,9 @@ impl Worker {
         } = discrepancy;
         let row = self.state.rotation(&rotation);
         match remote_state {
+            RemoteState::AsExpected(_) if row.is_some_and(|row| row.missing.is_some()) => {
+                self.check_presence(&rotation).await
+            }
             RemoteState::AsExpected(_) => Ok(()),
             RemoteState::Absent if row.is_some_and(can_be_missing) => {
                 self.check_presence(&rotation).await

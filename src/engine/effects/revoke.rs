@@ -158,9 +158,11 @@ impl Worker {
             && self.retrieve(&credential).await.is_ok()
             && self.has_provider_time()
         {
+            self.rechecks.extend(is_recheck.then(|| rotation.clone()));
             return Ok(());
         }
         let Some(row) = self.record_missing_name(row).await? else {
+            self.rechecks.extend(is_recheck.then(|| rotation.clone()));
             return Ok(());
         };
         let name = ExpectedName::of_rotation(&row, &self.services.conditions);

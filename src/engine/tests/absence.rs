@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::core::condition::Condition;
 use crate::core::ids::CredentialId;
+use crate::core::scope::Scope;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::current;
@@ -110,4 +112,71 @@ async fn what_neither_a_request_nor_the_list_shows_is_gone() {
     fakes.run_for(&mut engine, OVERLAP * 2).await;
     assert!(!is_live(&fakes).0);
     assert_eq!(fakes.live_ids().len(), 1);
+}
+
+/// With one key, too, the admin key of another organization neither ends nor creates
+/// anything, until the right one is back or an operator confirms it.
+#[tokio::test]
+async fn list_of_another_organization_is_a_condition() {
+    for is_confirmed in [false, true] {
+        let fakes = Fakes::new(&[("key_1", "label-1"), ("key_admin", "by hand")]);
+        fakes.write_ledger(vec![(key(), current(1))]).await;
+        let managed = || fakes.managed_key(key(), |policy| policy.overlap = OVERLAP);
+        let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        drop(engine);
+        fakes.override_list(&[("key_other", "of the other organization")]);
+        fakes.hide_credentials(Some("key_"));
+        let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+        let is_active = |engine: &Engine| {
+            let conditions = &engine.services().conditions;
+            conditions.is_active_in(&Scope::AdminKeys, Condition::Organization)
+        };
+        let request = || RotationRequest {
+            operator: None,
+            revoke_previous: false,
+            may_replace: false,
+        };
+        engine.request_rotation(&key(), request());
+        fakes.run_for(&mut engine, OVERLAP).await;
+        assert!(is_active(&engine));
+        assert!(is_live(&fakes).0);
+        assert_eq!(fakes.live_ids().len(), 2, "nothing was created");
+        if is_confirmed {
+            fakes.hide_credentials(Some("key_1"));
+            engine.request_all(&request());
+            fakes.run_for(&mut engine, MINUTE).await;
+            assert!(!is_active(&engine));
+            assert_eq!(fakes.live_ids().len(), 3, "the requested one");
+        } else {
+            fakes.hide_credentials(None);
+            fakes.restore_list();
+            fakes.run_for(&mut engine, MINUTE * 10).await;
+            assert!(!is_active(&engine));
+            assert_eq!(fakes.live_ids().len(), 3, "the requested one");
+        }
+    }
+}
+
+/// Credentials that a list shows again are looked for at once.
+#[tokio::test]
+async fn credential_that_is_back_in_the_list_is_missing_no_longer() {
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_admin", "by hand")]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = || fakes.managed_key(key(), |policy| policy.overlap = OVERLAP);
+    fakes.hide_credentials(Some("key_1"));
+    fakes.override_list(&[("key_admin", "by hand")]);
+    let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    let is_missing = |engine: &Engine| {
+        let current = engine.state(&key()).unwrap().current().unwrap();
+        current.missing.is_some()
+    };
+    assert!(is_missing(&engine));
+    drop(engine);
+    fakes.hide_credentials(None);
+    fakes.restore_list();
+    let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+    assert!(!is_missing(&engine));
 }
