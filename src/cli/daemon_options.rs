@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_SOCKET};
 use crate::daemon::runtime;
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, WriterLock};
 use crate::platform::file_identity::is_same_file;
 
 /// The options of commands that a running daemon answers, or whose ledger it
@@ -88,7 +88,7 @@ impl DaemonOptions {
         settings: &Settings,
     ) -> Result<Option<DaemonClient>, Failure> {
         let Some(socket) = &self.socket else {
-            return Ok(None);
+            return Ok(self.find_daemon_with_other_ledger(settings).await);
         };
         let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connect(socket)).await;
         let Ok(Some(daemon)) = connecting.unwrap_or(Ok(None)) else {
@@ -108,6 +108,20 @@ impl DaemonOptions {
         let is_configured =
             writes_ledger && is_same_file(daemon.configuration_file(), &settings.file);
         Ok((!is_configured).then_some(daemon))
+    }
+
+    /// Returns the daemon that runs with the file of `settings`, if that named another ledger
+    /// when it was loaded.
+    async fn find_daemon_with_other_ledger(&self, settings: &Settings) -> Option<DaemonClient> {
+        let is_written = || WriterLock::holder(&settings.ledger).is_some();
+        if self.ledger.is_some() || is_written() {
+            return None;
+        }
+        let connecting = connect(settings.control.socket.as_deref()?);
+        let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
+        let daemon = connecting.ok()?.ok()??;
+        let has_file = is_same_file(daemon.configuration_file(), &settings.file);
+        (has_file && !daemon.writes_ledger(&settings.ledger)).then_some(daemon)
     }
 
     /// Returns the configuration that a daemon has loaded, and its ledger.

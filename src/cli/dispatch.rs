@@ -18,7 +18,7 @@ use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, WriterLock};
 use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
@@ -131,11 +131,16 @@ pub(super) async fn find_daemon(
         let none = || Failure::Other(format!("no rekeyd is running at {}", socket.display()));
         return daemon.ok_or_else(none).map(Some);
     }
-    // Another ledger means that the socket is that of another daemon.
     let is_named = options.ledger.is_some() || names_daemon(settings);
     let is_meant = |daemon: &DaemonClient| {
-        daemon.writes_ledger(&settings.ledger)
-            && (is_named || is_same_file(daemon.configuration_file(), &settings.file))
+        let has_file = is_same_file(daemon.configuration_file(), &settings.file);
+        if daemon.writes_ledger(&settings.ledger) {
+            return is_named || has_file;
+        }
+        // It runs with this file, whose ledger was changed since; else the socket is that of
+        // another daemon.
+        let is_written = || WriterLock::holder(&settings.ledger).is_some();
+        has_file && options.ledger.is_none() && !is_written()
     };
     Ok(daemon.filter(is_meant))
 }

@@ -175,6 +175,18 @@ impl Engine {
         Ok(sharing.into_values().collect())
     }
 
+    /// Returns the credentials at the provider that look like those of `key` and have no
+    /// row: nothing shows that they did not leak with it.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn lookalikes_of(&self, key: &KeyName) -> Result<Vec<CredentialId>, LedgerError> {
+        match self.keys.get(key) {
+            Some(entry) => self.services.ledger.lookalikes(&entry.scope, key).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn sharing_entry<'s>(
         &self,
         sharing: &'s mut BTreeMap<KeyName, SharingKey>,

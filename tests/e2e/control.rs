@@ -265,10 +265,17 @@ fn stale_socket_is_replaced_and_foreign_socket_is_not_used() {
     );
     let mut second = Daemon::start(&world);
     second.wait_for("another process listens on it");
+    let refused = world.run(&["resume", "billing"]);
+    assert!(!refused.status.success(), "the second one cannot be asked");
     second.stop();
-    assert!(world.ok(&["resume", "billing"]).contains("is not paused"));
-    write(&world.path("config.toml"), &config);
+    // The edit alone, without a restart, leads no command to another ledger.
+    let status = world.run(&["status"]);
+    assert!(status.status.success(), "{}", text(&status.stderr));
+    assert!(text(&status.stdout).starts_with("running"));
+    assert!(text(&status.stderr).contains("warning"), "it says so");
     assert!(world.ok(&["resume", "billing"]).contains(": resumed"));
+    write(&world.path("config.toml"), &config);
+    assert!(world.ok(&["resume", "billing"]).contains("is not paused"));
     drop(again);
 }
 

@@ -304,3 +304,28 @@ fn hanging_rotation_is_given_up() {
     assert!(!old.contains(&world.live_ids()[0]));
     drop(daemon);
 }
+
+/// What looks like a credential of the key and has no row may have leaked with it, as after a
+/// restored backup: the command does not say that everything is revoked.
+#[test]
+fn lookalikes_of_a_leaked_key_are_named() {
+    let (world, _) = rotated(1);
+    let (lookalike, _) = create_manually(&world, "billing-20260101T000000Z-abcdef");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("which looks like a label");
+    let order = ["rotate", "billing", "--revoke-previous-within", "1s"];
+    let output = world.run(&order);
+    assert_refused(
+        &output,
+        &[&lookalike, "may have leaked too", "rekeyd adopt billing"],
+    );
+    let message = text(&output.stdout);
+    assert!(
+        message.contains("earlier credentials are revoked"),
+        "{message}"
+    );
+    world.ok(&["adopt", "billing", &lookalike]);
+    world.ok(&order);
+    assert!(!world.live_ids().contains(&lookalike));
+    daemon.stop();
+}

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::core::change::OperatorNote;
 use crate::core::duration;
+use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::daemon::control::leak_wait::{Follower, LeakFollowUp, LeakWait};
 use crate::daemon::control::pending_item::WaitCondition;
@@ -72,7 +73,37 @@ impl PendingRequest {
         if has_unnamed {
             return;
         }
+        for key in &keys {
+            self.report_lookalikes(key, engine).await;
+        }
         self.begin(keys, sharing, within, &order, engine);
+    }
+
+    /// Reports what may have leaked with a key and cannot be revoked, since no row says
+    /// that it is rekeyd's.
+    async fn report_lookalikes(&mut self, key: &KeyName, engine: &Engine) {
+        let found = tokio::time::timeout(LEDGER_TIMEOUT, engine.lookalikes_of(key)).await;
+        let lookalikes = match found {
+            Ok(Ok(lookalikes)) => lookalikes,
+            Ok(Err(error)) => return self.refuse(key.as_str(), &error.to_string()),
+            Err(_) => return self.refuse(key.as_str(), "the ledger did not respond in time"),
+        };
+        if lookalikes.is_empty() {
+            return;
+        }
+        let ids = join_few(&lookalikes);
+        let message = format!(
+            "{key}: {ids} may have leaked too: the provider shows {} like this key's, and the \
+             ledger has no record of {}; hint: adopt each with `rekeyd adopt {key} ID` and repeat \
+             this command, or revoke each at the provider",
+            if lookalikes.len() == 1 {
+                "a name"
+            } else {
+                "names"
+            },
+            if lookalikes.len() == 1 { "it" } else { "them" },
+        );
+        self.refuse(key.as_str(), &message);
     }
 
     /// Submits the command of each key that leaked, with the keys that follow it.
