@@ -102,6 +102,9 @@ impl NameRule {
     }
 }
 
+/// What happens during a call.
+type CallEvent = Box<dyn FnOnce() + Send>;
+
 #[derive(Default)]
 struct FakeWorld {
     now: Mutex<Option<Timestamp>>,
@@ -153,7 +156,7 @@ struct FakeWorld {
     /// The call at which the host is suspended, and for how long.
     suspend_at: Mutex<Option<(&'static str, Duration)>>,
     /// What happens during the call with this number, counted from 0.
-    at_call: Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>,
+    at_call: Mutex<Option<(usize, CallEvent)>>,
     /// How long the host was suspended.
     suspended_for: Mutex<Duration>,
     set_back_by: Mutex<Duration>,
