@@ -240,8 +240,10 @@ impl Worker {
         let problem = format!("its rows in the ledger contradict each other: {error}");
         let change = self.back_off_before_create(&problem, Some(CORRUPT_PAUSE));
         let ledger = &self.services.ledger;
-        if let Ok(state) = ledger.record(&self.state, self.now(), &[change]).await {
-            self.state = state;
+        match ledger.record(&self.state, self.now(), &[change]).await {
+            Ok(state) => self.state = state,
+            // A trigger of another program, perhaps: the ledger itself cannot show it.
+            Err(error) => raise_ledger_condition(&self.services.conditions, &error),
         }
     }
 
