@@ -358,6 +358,8 @@ pub(super) fn lookalikes(
            AND (instr(lower(name), ?2 || '-') > 0 OR (length(name) >= 30
                 AND instr(?2, lower(name)) = 1))
            AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
+           AND NOT EXISTS (SELECT 1 FROM rotation
+                           WHERE rotation.credential_id = unknown_credential.credential_id)
          ORDER BY name DESC",
     )?;
     let rows = query.query_map([&scope.to_string(), key.as_str()], |row| {
