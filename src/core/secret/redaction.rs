@@ -23,19 +23,37 @@ const MAX_LENGTH_DIGITS: usize = 3;
 const MAX_END_CHARS: usize = 6;
 const MAX_START_CHARS: usize = 12;
 
+/// What the provider's secrets begin with, and what names their kind behind it.
+const SECRET_PREFIX: &str = "sk-";
+const KINDS: [&str; 5] = ["admin", "none", "proj", "service", "svcacct"];
+
+/// The most characters that are a prefix, such as `sk-svcacct-`, and no part of what is
+/// secret.
+const MAX_PREFIX_CHARS: usize = 16;
+
+/// The most characters of a value without a mask that may be an end: a longer one may be a
+/// fingerprint.
+const MAX_BARE_END_CHARS: usize = 8;
+
 /// Words that stand for what is not shown, or that describe it. They count wherever no
 /// other letters are beside them.
-const WORDS: [&str; 37] = [
+const WORDS: [&str; 45] = [
+    "abc",
     "active",
     "admin",
+    "api",
     "bytes",
     "char",
     "chars",
     "digest",
+    "end",
+    "eof",
+    "etc",
     "false",
     "fingerprint",
     "hash",
     "hidden",
+    "id",
     "key",
     "last",
     "len",
@@ -51,7 +69,9 @@ const WORDS: [&str; 37] = [
     "prod",
     "redacted",
     "removed",
+    "rot",
     "secret",
+    "set",
     "sha",
     "shown",
     "starred",
@@ -85,10 +105,90 @@ pub fn compare_end(secret: &str, redacted_value: Option<&str>) -> EndMatch {
     match value.rfind(is_mask) {
         Some(at) => {
             let end = value[at..].trim_start_matches(is_mask);
-            compare_shown(secret, end, is_upper_cased(&value[..at]))
+            judge_head(secret, &value[..at])
+                .weigh(|| compare_shown(secret, end, is_upper_cased(&value[..at])))
         }
         None => compare_unmasked(secret, value),
     }
+}
+
+/// What the text before a mask says of the end behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// It is empty, or a start of the secret: the end decides.
+    Fits,
+    /// It is the start of another secret.
+    Contradicts,
+    /// It is a remark, such as `key ending in`: an equal end counts.
+    Remark,
+    /// It is none of a secret, such as `sha256:9f86`, so neither is the end.
+    SaysNothing,
+}
+
+impl Head {
+    fn weigh(self, compare: impl FnOnce() -> EndMatch) -> EndMatch {
+        match self {
+            Self::Fits => compare(),
+            Self::Contradicts => EndMatch::Different,
+            Self::Remark => match compare() {
+                EndMatch::Same => EndMatch::Same,
+                EndMatch::Different | EndMatch::Unknown => EndMatch::Unknown,
+            },
+            Self::SaysNothing => EndMatch::Unknown,
+        }
+    }
+}
+
+/// Judges what stands before the last mask of a value.
+fn judge_head(secret: &str, text: &str) -> Head {
+    let start = text.find(is_mask).unwrap_or(text.len());
+    let (head, masks) = text.split_at(start);
+    let is_hidden = |character: char| is_mask(character) || is_filler(character);
+    if !masks.chars().all(is_hidden) {
+        return Head::SaysNothing;
+    }
+    // Letters may continue the mask to its left.
+    let head = start_of_run(head).map_or(head, |at| &head[..at]);
+    let bare = head.trim_end_matches(is_filler);
+    if starts_with(SECRET_PREFIX, bare) || starts_behind_prefix(secret, bare) {
+        return Head::Fits;
+    }
+    let has_digit = bare.contains(|character: char| character.is_ascii_digit());
+    if bare.contains(char::is_whitespace) && !has_digit {
+        return Head::Remark;
+    }
+    if !starts_with(bare, SECRET_PREFIX) || !starts_with(secret, SECRET_PREFIX) {
+        return Head::SaysNothing;
+    }
+    let rest = behind_prefix(secret, bare);
+    let kind = bare[SECRET_PREFIX.len()..].split(is_separator).next();
+    let has_other_kind = rest.len() + SECRET_PREFIX.len() == bare.len()
+        && kind.is_some_and(|kind| KINDS.iter().any(|known| kind.eq_ignore_ascii_case(known)));
+    if has_other_kind || !is_decorated("", rest, is_upper_cased(bare)) {
+        Head::Contradicts
+    } else {
+        Head::SaysNothing
+    }
+}
+
+/// Returns whether `start` is a start of a secret, with its prefix or without.
+fn starts_behind_prefix(secret: &str, start: &str) -> bool {
+    let separators = secret.match_indices(is_separator);
+    let mut behind = separators.map(|(at, separator)| at + separator.len());
+    starts_with(secret, start)
+        || behind.any(|at| at <= MAX_PREFIX_CHARS && starts_with(&secret[at..], start))
+}
+
+/// Returns a redacted value without what stands before its mask: to compare a secret whose
+/// start may have been changed.
+#[must_use]
+pub fn without_head(redacted_value: &str) -> &str {
+    let value = trim_quotes(redacted_value);
+    let start = match value.rfind(is_mask) {
+        Some(at) => value[..at].trim_end_matches(is_mask).len(),
+        None => end_behind_run(value).map_or(0, |end| value.len() - end.len() - MIN_RUN),
+    };
+    &value[start..]
 }
 
 /// Returns the shortest end that identifies `secret`, in lower case, as
@@ -206,9 +306,13 @@ fn compare_unmasked(secret: &str, value: &str) -> EndMatch {
         return EndMatch::Unknown;
     }
     if let Some(end) = end_behind_run(value) {
-        return compare_shown(secret, end, is_upper_cased(value));
+        let head = judge_head(secret, &value[..value.len() - end.len()]);
+        return head.weigh(|| compare_shown(secret, end, is_upper_cased(value)));
     }
-    if is_decorated(secret, behind_prefix(secret, value), false) {
+    let rest = behind_prefix(secret, value);
+    if is_decorated(secret, rest, false)
+        || (rest.len() > MAX_BARE_END_CHARS && !starts_with(value, SECRET_PREFIX))
+    {
         return EndMatch::Unknown;
     }
     let last = last_characters(value);
@@ -247,14 +351,27 @@ fn behind_prefix<'a>(secret: &str, value: &'a str) -> &'a str {
 /// Returns what stands behind the last run of equal characters that serve as a mask, if
 /// there is one that is long enough.
 fn end_behind_run(value: &str) -> Option<&str> {
-    let bytes = value.as_bytes();
-    let mut runs = bytes.windows(MIN_RUN).enumerate();
-    let can_mask = |byte: u8| matches!(byte, b'x' | b'X' | b'-' | b'_');
-    let is_run = |(_, window): &(usize, &[u8])| {
-        can_mask(window[0]) && window.iter().all(|byte| *byte == window[0])
-    };
-    let (at, _) = runs.rfind(is_run)?;
+    let (at, _) = value
+        .as_bytes()
+        .windows(MIN_RUN)
+        .enumerate()
+        .rfind(is_run)?;
     value.get(at + MIN_RUN..)
+}
+
+/// Returns where the first run of equal characters that serve as a mask begins.
+fn start_of_run(value: &str) -> Option<usize> {
+    let mut runs = value.as_bytes().windows(MIN_RUN).enumerate();
+    runs.find(is_run).map(|(at, _)| at)
+}
+
+fn is_run((_, window): &(usize, &[u8])) -> bool {
+    is_filler(char::from(window[0])) && window.iter().all(|byte| *byte == window[0])
+}
+
+/// Returns whether a character fills a mask when it is repeated.
+const fn is_filler(character: char) -> bool {
+    matches!(character, 'x' | 'X' | '-' | '_')
 }
 
 fn trim_quotes(value: &str) -> &str {
@@ -322,7 +439,7 @@ fn is_word(value: &str, is_upper_cased: bool) -> bool {
 
 fn is_listed_word(value: &str) -> bool {
     let is_same = |word: &str| value.eq_ignore_ascii_case(word);
-    is_same("n/a") || WORDS.iter().any(|word| is_same(word))
+    is_same("n/a") || is_same("n-a") || WORDS.iter().any(|word| is_same(word))
 }
 
 /// Returns whether a value may be a length.
@@ -465,6 +582,77 @@ mod tests {
             ("SK-ADMIN…REDACTED", EndMatch::Unknown),
         ] {
             assert_eq!(compare_end(SECRET, Some(value)), expected, "{value}");
+        }
+    }
+
+    /// What stands before a mask decides what the end behind it is.
+    #[test]
+    fn ends_count_by_what_stands_before_the_mask() {
+        let project = "sk-proj-AbCdEf123wxYz";
+        let plain = "sk-AbCdEf123wxYz";
+        let foreign = "acme_AbCdEf123wxYz";
+        for (secret, value, expected) in [
+            // The start of another kind of secret, or of another secret of this kind.
+            (project, "sk-admin...xYz", EndMatch::Different),
+            (SECRET, "sk-proj...xYz", EndMatch::Different),
+            (SECRET, "sk-svcacct-***xYz", EndMatch::Different),
+            (SECRET, "SK-PROJ…XYZ", EndMatch::Different),
+            (SECRET, "sk-proj-xxxxxxxYz", EndMatch::Different),
+            (plain, "sk-admin-…wxYz", EndMatch::Different),
+            (SECRET, "sk-admin-Q1c…wxYz", EndMatch::Different),
+            (SECRET, "sk-admin-Q1c...", EndMatch::Different),
+            // Its own.
+            (project, "sk-proj-...xYz", EndMatch::Same),
+            (plain, "sk-...wxYz", EndMatch::Same),
+            (SECRET, "sk-admin...xYz", EndMatch::Same),
+            (SECRET, "sk-admin-...XYZ", EndMatch::Same),
+            (SECRET, "sk-...-...xYz", EndMatch::Same),
+            (SECRET, "AbC…wxYz", EndMatch::Same),
+            (SECRET, "AbC…a1c4", EndMatch::Different),
+            (SECRET, "s…a1c4", EndMatch::Different),
+            (foreign, "acme_…wxYz", EndMatch::Same),
+            (SECRET, "***", EndMatch::Unknown),
+            // No start of a secret.
+            (SECRET, "sha256:9f86d0…0f00a0", EndMatch::Unknown),
+            (SECRET, "sha256:9f86d0…f0wxYz", EndMatch::Unknown),
+            (SECRET, "fp:9f…a1c4", EndMatch::Unknown),
+            (SECRET, "fp-9f86...0f00a0", EndMatch::Unknown),
+            (SECRET, "9f86d0…0f00a0", EndMatch::Unknown),
+            (SECRET, "v1.a1c4", EndMatch::Unknown),
+            (SECRET, "key ending in …wxYz", EndMatch::Same),
+            (SECRET, "key ending in …a1c4", EndMatch::Unknown),
+            (SECRET, "fp-9f86d081884c", EndMatch::Unknown),
+            (SECRET, "9f86d081884c", EndMatch::Unknown),
+            (SECRET, "sk-hidden...a1c4", EndMatch::Unknown),
+            (SECRET, "sk-hash9f86...a1c4", EndMatch::Unknown),
+            (SECRET, "sk-…9f86…a1c4", EndMatch::Unknown),
+            (foreign, "sk-…wxYz", EndMatch::Same),
+            (foreign, "sk-admin…wxYz", EndMatch::Unknown),
+        ] {
+            assert_eq!(
+                compare_end(secret, Some(value)),
+                expected,
+                "{secret} {value}"
+            );
+        }
+        for value in [
+            "sk-admin...xYz",
+            "sk-admin-xxxxxwxYz",
+            "sk-admin…xYz",
+            "xYz",
+        ] {
+            let end = without_head(value);
+            assert_eq!(compare_end(project, Some(end)), EndMatch::Same, "{value}");
+        }
+        for word in [
+            "end", "EOF", "etc", "api", "set", "abc", "n-a", "rot13", "id7",
+        ] {
+            let value = format!("sk-admin...{word}");
+            assert_eq!(
+                compare_end(SECRET, Some(&value)),
+                EndMatch::Unknown,
+                "{value}"
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use crate::core::ids::{KeyName, Label, RotationId, SinkId};
 use crate::core::label_match::LabelMatch;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::RetryClass;
-use crate::core::secret::{EndMatch, Secret, identifying_end};
+use crate::core::secret::{EndMatch, Secret, identifying_end, without_head};
 use crate::core::secret_digests::is_same_secret;
 use crate::core::secret_text::SecretForm;
 use crate::core::state::Rotation;
@@ -145,7 +145,9 @@ impl Worker {
                 continue;
             };
             let shown = credential.redacted_value.as_deref();
-            if provider.compare_secret(secret, &credential.id, shown) != EndMatch::Same {
+            // A false answer may have changed the prefix of a secret.
+            let shown_end = shown.map(without_head);
+            if provider.compare_secret(secret, &credential.id, shown_end) != EndMatch::Same {
                 continue;
             }
             let end = EqualEnd::new(secret, shown, live);
