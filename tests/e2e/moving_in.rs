@@ -282,6 +282,44 @@ fn sinks_propose_what_to_adopt() {
     assert_eq!(world.history().len(), 2);
 }
 
+/// A dead key whose end is by chance that of somebody else's credential is no match.
+#[test]
+fn dead_key_with_the_end_of_another_credential_is_not_adopted() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "initial-rotation = \"scheduled\"\n");
+    let (id, secret) = create_manually(&world, "payroll, made by hand");
+    let end = &secret[secret.len() - 3..];
+    let dead = format!("sk-admin-{}{end}", "x1".repeat(30));
+    write(&world.path("a.key"), &dead);
+    for arguments in [
+        &["adopt", "--from-sinks"][..],
+        &["adopt", "--from-sinks", "--yes"],
+    ] {
+        let refused = world.run(arguments);
+        assert_refused(
+            &refused,
+            &["a.key", end, &id, "refuses that key", "--force"],
+        );
+        assert!(!text(&refused.stdout).contains("adopt"), "nothing else");
+    }
+    let refused = world.run(&["adopt", "a", &id]);
+    assert_refused(
+        &refused,
+        &["a.key", end, &id, "refuses that key", "--force"],
+    );
+    assert!(world.history().is_empty());
+    // A project key is no admin key, whatever its end.
+    write(&world.path("a.key"), &dead.replace("admin", "proj"));
+    assert_refused(
+        &world.run(&["adopt", "--from-sinks", "--yes"]),
+        &["a.key", "no such credential"],
+    );
+    assert_refused(&world.run(&["adopt", "a", &id]), &["a.key", &id]);
+    assert!(world.history().is_empty());
+    write(&world.path("a.key"), &dead);
+    world.ok(&["adopt", "a", &id, "--force"]);
+}
+
 /// Two consumers use one credential that a person made.
 #[test]
 fn two_keys_adopt_one_credential() {

@@ -19,6 +19,7 @@ use crate::engine::effects::held_keys::{
     describe_keys, holds_credential, is_any_of, shows_other_end,
 };
 use crate::engine::effects::leak::ROOT;
+use crate::engine::effects::try_keys::{KeyAnswer, UNPROVEN, describe_refused};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::{CommandError, SharedListing};
 use crate::engine::worker::Worker;
@@ -29,11 +30,29 @@ use crate::sink::{Sink, TargetContent};
 /// What a sink's target holds.
 type InspectedTarget = (SinkId, TargetContent);
 
+/// What an operator asks for of one credential.
+struct AdoptionRequest<'a> {
+    credential: &'a CredentialId,
+    /// The credentials that are adopted together because sinks hold them: the provider
+    /// was asked about each such key. None if the operator named the credential.
+    proposed: Option<&'a [CredentialMetadata]>,
+    force: bool,
+    operator: Option<OperatorNote>,
+}
+
+/// A credential whose secret sinks hold.
+struct ProposedAdoption {
+    found: ListedCredential,
+    sinks: Vec<SinkId>,
+    /// Whether the provider did not say whether one of these keys works.
+    is_unproven: bool,
+}
+
 /// The credentials whose secrets a key's sinks hold.
 #[derive(Default)]
 struct Proposal {
-    /// Each credential to adopt, with the sinks that hold it; newest first.
-    adoptions: Vec<(ListedCredential, Vec<SinkId>)>,
+    /// Each credential to adopt; newest first.
+    adoptions: Vec<ProposedAdoption>,
     /// What prevents an adoption, one line each.
     problems: Vec<String>,
 }
@@ -48,8 +67,13 @@ impl Worker {
     ) -> Result<String, CommandError> {
         let managed = self.configured()?;
         let held = self.inspect_sinks(&managed).await?;
-        self.adopt_beside(&managed, credential, &[], &held, force, operator)
-            .await
+        let request = AdoptionRequest {
+            credential,
+            proposed: None,
+            force,
+            operator,
+        };
+        self.adopt_requested(&managed, &held, request).await
     }
 
     /// Adopts the credentials whose secrets the key's sinks hold, or with `apply` unset
@@ -70,15 +94,22 @@ impl Worker {
         let mut lines = Vec::new();
         let all: Vec<_> = adoptions
             .iter()
-            .map(|(one, _)| one.metadata.clone())
+            .map(|one| one.found.metadata.clone())
             .collect();
-        for (found, sinks) in &adoptions {
+        for adoption in &adoptions {
+            let doubt = if adoption.is_unproven { UNPROVEN } else { "" };
             if apply {
-                let id = &found.metadata.id;
-                let adopted = self.adopt_beside(&managed, id, &all, &held, false, operator.clone());
-                lines.push(adopted.await?);
+                let request = AdoptionRequest {
+                    credential: &adoption.found.metadata.id,
+                    proposed: Some(&all),
+                    force: false,
+                    operator: operator.clone(),
+                };
+                let adopted = self.adopt_requested(&managed, &held, request).await?;
+                lines.push(format!("{adopted}{doubt}"));
             } else {
-                lines.push(describe_adoption(&managed, found, sinks));
+                let (found, sinks) = (&adoption.found, &adoption.sinks);
+                lines.push(describe_adoption(&managed, found, sinks, doubt));
             }
         }
         lines.extend(problems.iter().cloned());
@@ -120,8 +151,7 @@ impl Worker {
         listing: &SharedListing,
     ) -> Result<Proposal, CommandError> {
         let mut proposal = Proposal::default();
-        let mut adoptions: BTreeMap<CredentialId, (ListedCredential, Vec<SinkId>)> =
-            BTreeMap::new();
+        let mut adoptions: BTreeMap<CredentialId, ProposedAdoption> = BTreeMap::new();
         let key = &managed.name;
         for (sink, content) in held {
             if let TargetContent::Unreadable(_) = content {
@@ -145,9 +175,28 @@ impl Worker {
                         describe_keys(keys)
                     )),
                     [found] => {
-                        let entry = adoptions.entry(found.metadata.id.clone());
-                        let (_, sinks) = entry.or_insert_with(|| ((*found).clone(), Vec::new()));
-                        sinks.push(sink.clone());
+                        let id = &found.metadata.id;
+                        let is_unproven = match self.try_key(secret).await {
+                            KeyAnswer::Works => false,
+                            KeyAnswer::None => true,
+                            KeyAnswer::Refused => {
+                                let refused = describe_refused(sink, keys, id);
+                                proposal.problems.push(format!(
+                                    "{key}: {refused}; hint: `rekeyd adopt {key} {id} --force` \
+                                     adopts {id} all the same, `rekeyd rotate {key} --replace` \
+                                     replaces the key"
+                                ));
+                                continue;
+                            }
+                        };
+                        let entry = adoptions.entry(id.clone());
+                        let adoption = entry.or_insert_with(|| ProposedAdoption {
+                            found: (*found).clone(),
+                            sinks: Vec::new(),
+                            is_unproven: false,
+                        });
+                        adoption.sinks.push(sink.clone());
+                        adoption.is_unproven |= is_unproven;
                     }
                     several => proposal.problems.push(format!(
                         "{key}: {sink} holds {}, which matches several credentials ({}); hint: \
@@ -161,7 +210,7 @@ impl Worker {
         proposal.adoptions = adoptions.into_values().collect();
         proposal
             .adoptions
-            .sort_by_key(|(found, _)| std::cmp::Reverse(found.metadata.created_at));
+            .sort_by_key(|one| std::cmp::Reverse(one.found.metadata.created_at));
         Ok(proposal)
     }
 
@@ -178,16 +227,20 @@ impl Worker {
         self.state.live.iter().filter_map(Rotation::credential)
     }
 
-    /// Adopts a credential of a key together with the credentials `beside` it.
-    async fn adopt_beside(
+    /// Adopts a credential of a key.
+    async fn adopt_requested(
         &mut self,
         managed: &ManagedKey,
-        credential: &CredentialId,
-        beside: &[CredentialMetadata],
         held: &[InspectedTarget],
-        force: bool,
-        operator: Option<OperatorNote>,
+        request: AdoptionRequest<'_>,
     ) -> Result<String, CommandError> {
+        let AdoptionRequest {
+            credential,
+            proposed,
+            force,
+            operator,
+        } = request;
+        let beside = proposed.unwrap_or_default();
         // No key's worker deletes it meanwhile.
         let lock = self.lock_credential(credential).await?;
         self.check_adoptable(credential, &lock.others).await?;
@@ -202,6 +255,10 @@ impl Worker {
                 found.metadata.redacted_value.as_deref().unwrap_or_default()
             )));
         }
+        let doubt = match proposed {
+            None => self.try_held_keys(&found.metadata, held, force).await?,
+            Some(_) => "",
+        };
         // Recorded, it would look like a credential without an end, and its key would not
         // be rotated before it.
         if found.unreadable_times.contains(&EXPIRY_FIELD) && !force {
@@ -273,7 +330,7 @@ impl Worker {
         }
         let key = &self.state.key;
         let adopted = format!("{key}: adopted {credential}");
-        Ok(match empty {
+        let adopted = match empty {
             Some(sink) if is_replaced_now => format!(
                 "{adopted}; {sink} holds no key, so {key} is rotated now, and {credential} is \
                  revoked one overlap later"
@@ -286,7 +343,8 @@ impl Worker {
                 format!("{adopted}; it is revoked one overlap after the next delivery to each sink")
             }
             None => format!("{adopted} as its current credential"),
-        })
+        };
+        Ok(format!("{adopted}{doubt}"))
     }
 
     /// Returns whether every sink is seen to hold the current credential, and none the
@@ -473,12 +531,17 @@ fn find_other_name<'o>(
     others.iter().find(has_other)
 }
 
-fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[SinkId]) -> String {
+fn describe_adoption(
+    managed: &ManagedKey,
+    found: &ListedCredential,
+    sinks: &[SinkId],
+    doubt: &str,
+) -> String {
     let name = found.name.as_deref().unwrap_or("unnamed");
     let created = found.metadata.created_at.map(time::to_text);
     let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
     format!(
-        "{}: would adopt {} ({name}, created {}), held by {}; hint: add --yes to adopt it",
+        "{}: would adopt {} ({name}, created {}), held by {}{doubt}; hint: add --yes to adopt it",
         managed.name,
         found.metadata.id,
         created.as_deref().unwrap_or("at an unknown time"),

@@ -18,6 +18,7 @@ mod preconditions;
 mod revoke;
 mod sightings;
 mod take_secret;
+mod try_keys;
 mod verify;
 
 use std::time::Duration;

@@ -1,0 +1,84 @@
+//! Tries keys in targets at the provider: few characters of two secrets are equal by
+//! chance, too, and an adopted credential is revoked later.
+
+use crate::core::ids::{CredentialId, SinkId};
+use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
+use crate::engine::effects::held_keys::{describe_keys, holds_credential};
+use crate::engine::operator_command::CommandError;
+use crate::engine::worker::Worker;
+use crate::provider::ErrorKind;
+use crate::sink::TargetContent;
+
+/// Follows what is said of an adoption whose key the provider did not answer about.
+pub(super) const UNPROVEN: &str = "; the provider did not say whether the key in the sink works, so only its \
+                        end shows that it is this credential's";
+
+/// What the provider says of a key in a target.
+pub(super) enum KeyAnswer {
+    Works,
+    /// It is dead, or one of another kind.
+    Refused,
+    None,
+}
+
+impl Worker {
+    /// Tries each key in a target that ends as the provider shows `credential`: few
+    /// characters are equal by chance, too. Returns what to add to the reply.
+    pub(super) async fn try_held_keys(
+        &self,
+        credential: &CredentialMetadata,
+        held: &[(SinkId, TargetContent)],
+        force: bool,
+    ) -> Result<&'static str, CommandError> {
+        let provider = self.services.provider.as_ref();
+        let mut doubt = "";
+        let mut tried: Vec<&Secret> = Vec::new();
+        for (sink, content) in held {
+            for secret in content.keys() {
+                let keys = std::slice::from_ref(secret);
+                let is_tried = tried.iter().any(|tried| tried.same_as(secret));
+                if is_tried || force || !holds_credential(provider, keys, credential) {
+                    continue;
+                }
+                tried.push(secret);
+                match self.try_key(secret).await {
+                    KeyAnswer::Works => {}
+                    KeyAnswer::None => doubt = UNPROVEN,
+                    KeyAnswer::Refused => {
+                        let id = &credential.id;
+                        return Err(CommandError::Rejected(format!(
+                            "{}; hint: --force adopts {id} anyway",
+                            describe_refused(sink, keys, id)
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(doubt)
+    }
+
+    /// Sends one harmless request with a key from a target.
+    pub(super) async fn try_key(&self, secret: &Secret) -> KeyAnswer {
+        let answer = self.services.provider.verify(secret).await;
+        self.observe_response(&answer);
+        match answer.map_err(|error| error.kind) {
+            Ok(_) => KeyAnswer::Works,
+            Err(ErrorKind::CredentialRefused | ErrorKind::Forbidden) => KeyAnswer::Refused,
+            Err(_) => KeyAnswer::None,
+        }
+    }
+}
+
+/// Says that the provider refuses a key in a target.
+pub(super) fn describe_refused(
+    sink: &SinkId,
+    keys: &[Secret],
+    credential: &CredentialId,
+) -> String {
+    format!(
+        "{sink} holds {}, as the secret of {credential} does, but the provider refuses that key, \
+         so it is dead or another one",
+        describe_keys(keys)
+    )
+}
