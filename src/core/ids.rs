@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::core::redact::{is_invisible, is_unprintable};
+
 /// The longest key name. With the time and the random part of a label it stays below
 /// the 100 characters that a provider can be expected to accept as a name.
 pub const MAX_KEY_NAME_LENGTH: usize = 48;
@@ -178,13 +180,15 @@ impl CredentialId {
     }
 
     /// Returns whether a text can be an id. An id is opaque, but it becomes a part of a
-    /// URL, of a log line and of a table.
+    /// URL, of a log line and of a table, from which a person copies it: no character of it
+    /// is invisible or changes the direction of others.
     ///
     /// No part of it between slashes is `.` or `..`: what stands between rekeyd and the
     /// provider may decode an encoded slash, and would find another resource.
     #[must_use]
     pub fn is_valid(text: &str) -> bool {
-        let is_unsafe = |letter: char| letter.is_control() || letter.is_whitespace();
+        let is_unsafe =
+            |letter: char| letter.is_whitespace() || is_unprintable(letter) || is_invisible(letter);
         (1..=Self::MAX_LENGTH).contains(&text.len())
             && !text.contains(is_unsafe)
             && decode_path(text)
@@ -316,6 +320,20 @@ mod tests {
             "key\0",
             "key_a\u{a0}",
             "key\u{85}a",
+            "key_\u{202e}1c2b",
+            "key_\u{2066}a",
+            "key_a\u{2069}",
+            "\u{200b}key_a",
+            "key_a\u{200d}b",
+            "key_\u{61c}a",
+            "key_\u{ad}a",
+            "\u{feff}key_a",
+            "key_a\u{fe0f}",
+            "key_\u{34f}a",
+            "key_\u{3164}a",
+            "key_a\u{e0041}",
+            "key_a\u{e0101}",
+            "key_\u{2800}a",
             &"a".repeat(201),
         ] {
             assert!(!CredentialId::is_valid(bad), "{bad:?}");

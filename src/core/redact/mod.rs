@@ -18,6 +18,7 @@ mod tests;
 
 use self::mask::mask_ranges;
 use self::printable::printable_line;
+pub(in crate::core) use self::printable::{is_invisible, is_unprintable};
 
 /// The maximum length of a sanitized text, in characters.
 const MAX_SANITIZED_CHARS: usize = 200;
