@@ -17,6 +17,7 @@ use crate::core::redact::{sanitize_name, sanitize_reply, shows_secret};
 use crate::core::reported_time::ReportedTime;
 use crate::core::secret::{Secret, shorten_redacted};
 use crate::core::state::CredentialMetadata;
+use crate::core::time;
 use crate::provider::openai::time_field::{read_last_use, read_time};
 use crate::provider::{CreatedCredential, ListedCredential};
 
@@ -167,7 +168,7 @@ fn credential_from_json(
     Ok(ListedCredential {
         metadata: metadata_from_json(object, known)?,
         name: name_field(object, known),
-        last_used: read_last_use(object.get("last_used_at")),
+        last_used: last_use(object),
         unreadable_times: unreadable_times(object),
         owner: owner.and_then(|owner| describe_owner(owner, known)),
     })
@@ -238,9 +239,31 @@ fn sanitize_known(text: &str, known: &ActiveCredential) -> String {
 
 /// Returns the names of the fields whose times cannot be read.
 fn unreadable_times(object: &Value) -> Vec<&'static str> {
-    let fields = ["created_at", "expires_at", "last_used_at"].into_iter();
-    let unreadable = |field: &&str| read_time(object.get(*field)) == ReportedTime::Unreadable;
-    fields.filter(unreadable).collect()
+    let time = |field| (field, read_time(object.get(field)));
+    let times = [
+        time("created_at"),
+        time("expires_at"),
+        ("last_used_at", last_use(object)),
+    ];
+    let unreadable = times
+        .into_iter()
+        .filter(|(_, time)| *time == ReportedTime::Unreadable);
+    unreadable.map(|(field, _)| field).collect()
+}
+
+/// Reads the time of a credential's last use. One before its creation cannot be true, and
+/// does not show that the credential is idle.
+fn last_use(object: &Value) -> ReportedTime {
+    let used = read_last_use(object.get("last_used_at"));
+    let created = read_time(object.get("created_at")).readable();
+    match (used, created) {
+        (ReportedTime::At(used), Some(created))
+            if time::after(used, time::CLOCK_TOLERANCE) < created =>
+        {
+            ReportedTime::Unreadable
+        }
+        (used, _) => used,
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +289,28 @@ mod tests {
             (listed.name, listed.owner, listed.last_used),
             (None, None, ReportedTime::None)
         );
+    }
+
+    /// A use before the creation does not show that a credential is idle.
+    #[test]
+    fn a_last_use_before_the_creation_is_unreadable() {
+        for (used, is_readable) in [
+            (json!(1_732_854_839), true),
+            (json!(1_732_854_838), true),
+            (json!("2024-11-29"), true),
+            (json!(1_732_000_000), false),
+            (json!("2001-10-01T00:00:00Z"), false),
+            (json!(1e9), false),
+        ] {
+            let body = json!({"id": "key_a", "created_at": 1_732_854_839, "last_used_at": used});
+            let listed = parse_credential(body.to_string().as_bytes(), &unknown()).unwrap();
+            let is_read = matches!(listed.last_used, ReportedTime::At(_));
+            assert_eq!(is_read, is_readable, "{used}");
+            assert_eq!(listed.unreadable_times.is_empty(), is_readable, "{used}");
+        }
+        let body = json!({"id": "key_a", "created_at": null, "last_used_at": 1_732_000_000});
+        let listed = parse_credential(body.to_string().as_bytes(), &unknown()).unwrap();
+        assert!(listed.unreadable_times.is_empty());
     }
 
     #[test]

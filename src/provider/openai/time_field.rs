@@ -1,7 +1,7 @@
 //! Times in the API's answers: documented as Unix seconds, and read in every form that
 //! JSON, a proxy or another implementation gives them.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::core::reported_time::ReportedTime;
@@ -10,6 +10,13 @@ use crate::core::time;
 /// The earliest plausible time, in Unix seconds (2001). A smaller number is a duration,
 /// or stands for "never".
 const EARLIEST_SECONDS: f64 = 1e9;
+
+/// The latest plausible time, in Unix seconds: more than a century ahead (2150). A later
+/// one is a date written as a number, such as `20261201000000`.
+const LATEST_SECONDS: f64 = 5_680_281_600.0;
+
+/// The year that some systems mean by "never" (9999), in Unix seconds.
+const NEVER_SECONDS: f64 = 253_370_764_800.0;
 
 /// The number of units in a second, with the smallest number that counts in these
 /// units: seconds reach to the year 9999, and milliseconds begin in 2001.
@@ -89,7 +96,8 @@ fn read_number(text: &str) -> ReportedTime {
 
 fn plausible(at: Timestamp) -> ReportedTime {
     let since_epoch = at.duration_since(Timestamp::UNIX_EPOCH);
-    if since_epoch < SignedDuration::from_secs_f64(EARLIEST_SECONDS) {
+    let seconds = since_epoch.as_secs_f64();
+    if seconds < EARLIEST_SECONDS || (LATEST_SECONDS..NEVER_SECONDS).contains(&seconds) {
         ReportedTime::Unreadable
     } else {
         ReportedTime::At(at)
@@ -98,6 +106,7 @@ fn plausible(at: Timestamp) -> ReportedTime {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -199,6 +208,13 @@ mod tests {
             json!(864_000),
             json!("0001-01-01T00:00:00Z"),
             json!(1e300),
+            // A date written as a number, and a year that nobody means.
+            json!(20_261_201_000_000_u64),
+            json!("20261201000000"),
+            json!(202_612_010_000_u64),
+            json!(20_261_201_000_000_000_u64),
+            json!("2151-01-01T00:00:00Z"),
+            json!("8390-07-01"),
         ] {
             let read = read_time(Some(&unreadable));
             assert_eq!(read, ReportedTime::Unreadable, "{unreadable}");
@@ -208,7 +224,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_form_of_a_time_is_the_same_time(
-            seconds in 1_000_000_001_i64..32_503_680_000,
+            seconds in 1_000_000_001_i64..5_680_281_599,
             millis in 0_i64..1_000,
         ) {
             let expected = Timestamp::new(seconds, i32::try_from(millis).unwrap() * 1_000_000);
