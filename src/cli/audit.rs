@@ -1,6 +1,7 @@
 //! `rekeyd audit`: compares every row ever written with the provider.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,11 +21,20 @@ use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
 use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
-use crate::ledger::{Discrepancy, LedgerError, Reconciliation, RemoteCredential, RemoteState};
+use crate::ledger::{
+    Discrepancy, LedgerError, LedgerReader, Reconciliation, RemoteCredential, RemoteState,
+};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::failover::FailoverProvider;
 use crate::provider::openai::OpenAiProvider;
 use crate::provider::{ListedCredential, Provider, ProviderResponse};
+
+/// How long a list may still show a credential after its end.
+const LIST_DELAY: Duration = Duration::from_secs(60);
+
+/// The time between the two comparisons of a discrepancy, in which a running
+/// rekeyd records what the provider has answered.
+const SETTLING_TIME: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuditCommand {
@@ -47,6 +57,8 @@ struct AuditEntry {
     key: Option<KeyName>,
     phase: Option<Phase>,
     id: CredentialId,
+    /// Whether its row ended so recently that a list may still show it.
+    may_be_stale: bool,
 }
 
 /// The status of a credential, by comparison of the provider with the ledger.
@@ -123,31 +135,16 @@ impl AuditCommand {
         let provider = OpenAiProvider::new(&settings.provider, active_credential.clone());
         let provider =
             FailoverProvider::new(provider, active_credential, credential_sources(&settings));
-        let listed = provider
-            .list(&Scope::AdminKeys)
-            .await
-            .map_err(|error| Failure::Other(error.to_string()))?
-            .value;
-        let mut remote_credentials: BTreeMap<_, _> = listed
-            .iter()
-            .map(|credential| (credential.metadata.id.clone(), credential.clone()))
-            .collect();
-        let remote = listed.into_iter().map(|credential| RemoteCredential {
-            metadata: credential.metadata,
-            name: credential.name,
-        });
-        let mut keys: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
-        let reconciliation = {
-            let snapshot = reader.snapshot()?;
-            keys.extend(snapshot.key_states()?.into_keys());
-            snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
+        let configured = settings.keys.iter().map(|key| key.name.clone()).collect();
+        let audit = Audit {
+            provider: &provider,
+            reader: &reader,
+            configured,
         };
-        let mut entries = audit_entries(reconciliation, &keys);
-        for entry in &mut entries {
-            entry
-                .confirm_with_provider(&provider, &mut remote_credentials)
-                .await;
-        }
+        let Comparison {
+            entries,
+            remote_credentials,
+        } = audit.compare_until_settled().await?;
         let now = SystemClock.now();
         if self.json {
             let all = entries
@@ -189,6 +186,91 @@ impl AuditCommand {
     }
 }
 
+/// The two sides that are compared.
+struct Audit<'a, P> {
+    provider: &'a P,
+    reader: &'a LedgerReader,
+    configured: Vec<KeyName>,
+}
+
+/// The result of one comparison.
+struct Comparison {
+    entries: Vec<AuditEntry>,
+    /// What the provider shows of each listed credential.
+    remote_credentials: BTreeMap<CredentialId, ListedCredential>,
+}
+
+impl<P: Provider> Audit<'_, P> {
+    /// Compares, and once more before it reports a discrepancy: the provider and the
+    /// ledger are not read at one time, and a running rekeyd changes one after the other.
+    async fn compare_until_settled(&self) -> Result<Comparison, Failure> {
+        let mut first = self.compare().await?;
+        if first.entries.iter().any(|one| one.status.is_discrepancy()) {
+            tokio::time::sleep(SETTLING_TIME).await;
+            first.confirm_with(self.compare().await?);
+        }
+        Ok(first)
+    }
+
+    async fn compare(&self) -> Result<Comparison, Failure> {
+        let listed = self
+            .provider
+            .list(&Scope::AdminKeys)
+            .await
+            .map_err(|error| Failure::Other(error.to_string()))?
+            .value;
+        let mut remote_credentials: BTreeMap<_, _> = listed
+            .iter()
+            .map(|credential| (credential.metadata.id.clone(), credential.clone()))
+            .collect();
+        let remote = listed.into_iter().map(|credential| RemoteCredential {
+            metadata: credential.metadata,
+            name: credential.name,
+        });
+        let mut keys = self.configured.clone();
+        let reconciliation = {
+            let snapshot = self.reader.snapshot()?;
+            keys.extend(snapshot.key_states()?.into_keys());
+            snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
+        };
+        let mut entries = audit_entries(reconciliation, &keys, SystemClock.now());
+        for entry in &mut entries {
+            entry
+                .confirm_with_provider(self.provider, &mut remote_credentials)
+                .await;
+        }
+        Ok(Comparison {
+            entries,
+            remote_credentials,
+        })
+    }
+}
+
+impl Comparison {
+    /// Replaces each discrepancy by the state in `later`, if it has one. What is a
+    /// discrepancy there alone is work that has begun since.
+    fn confirm_with(&mut self, mut later: Self) {
+        self.entries.retain_mut(|entry| {
+            if !entry.status.is_discrepancy() {
+                return true;
+            }
+            let found = later
+                .entries
+                .iter()
+                .position(|one| one.id == entry.id && one.key == entry.key);
+            match found.map(|index| later.entries.swap_remove(index)) {
+                Some(state) => *entry = state,
+                // It was ended at the provider, and its row is now.
+                None => return false,
+            }
+            if let Some(shown) = later.remote_credentials.remove(&entry.id) {
+                self.remote_credentials.insert(entry.id.clone(), shown);
+            }
+            true
+        });
+    }
+}
+
 fn lookalike_message(lookalikes: usize) -> String {
     if lookalikes == 1 {
         "1 credential looks like one of rekeyd's but is not in this ledger; hint: adopt it with \
@@ -202,13 +284,17 @@ fn lookalike_message(lookalikes: usize) -> String {
     }
 }
 
-fn audit_entries(reconciliation: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> {
+fn audit_entries(
+    reconciliation: Reconciliation,
+    keys: &[KeyName],
+    now: Timestamp,
+) -> Vec<AuditEntry> {
     let mut entries = Vec::new();
     for (key, key_discrepancies) in reconciliation.discrepancies {
         entries.extend(
             key_discrepancies
                 .into_iter()
-                .filter_map(|discrepancy| audit_entry(&key, discrepancy)),
+                .filter_map(|discrepancy| audit_entry(&key, discrepancy, now)),
         );
     }
     for unknown in reconciliation.unknown {
@@ -223,12 +309,16 @@ fn audit_entries(reconciliation: Reconciliation, keys: &[KeyName]) -> Vec<AuditE
             key: None,
             phase: None,
             id: unknown.metadata.id,
+            may_be_stale: false,
         });
     }
     entries
 }
 
-fn audit_entry(key: &KeyName, discrepancy: Discrepancy) -> Option<AuditEntry> {
+fn audit_entry(key: &KeyName, discrepancy: Discrepancy, now: Timestamp) -> Option<AuditEntry> {
+    let revoked_at = discrepancy.revoked_at;
+    let may_be_stale =
+        revoked_at.is_some_and(|at| (at..time::after(at, LIST_DELAY)).contains(&now));
     let (status, id) = match discrepancy.remote_state {
         RemoteState::AsExpected(metadata) => (AuditStatus::Alive, metadata.id),
         RemoteState::UnexpectedlyLive(metadata) => (AuditStatus::AliveAgain, metadata.id),
@@ -240,6 +330,7 @@ fn audit_entry(key: &KeyName, discrepancy: Discrepancy) -> Option<AuditEntry> {
         key: Some(key.clone()),
         phase: Some(discrepancy.phase),
         id,
+        may_be_stale,
     })
 }
 
@@ -271,7 +362,8 @@ fn to_table(
 impl AuditEntry {
     /// Retrieves the credential where the list contradicts the ledger: a list
     /// may be stale, and a daemon may be working meanwhile. Without a response
-    /// the list counts.
+    /// the list counts, as it does for what it still shows long after the end: a
+    /// provider also answers 404 for what it hides.
     async fn confirm_with_provider(
         &mut self,
         provider: &impl Provider,
@@ -280,18 +372,20 @@ impl AuditEntry {
         if self.status != AuditStatus::AliveAgain && self.status != AuditStatus::Missing {
             return;
         }
-        match (self.status, provider.retrieve(&self.id).await) {
-            (
-                AuditStatus::Missing,
-                Ok(ProviderResponse {
-                    value: Some(credential),
-                    ..
-                }),
-            ) => {
-                remote_credentials.insert(self.id.clone(), credential);
-                self.status = AuditStatus::Alive;
-            }
-            (AuditStatus::AliveAgain, Ok(ProviderResponse { value: None, .. })) => {
+        let Ok(ProviderResponse { value, .. }) = provider.retrieve(&self.id).await else {
+            return;
+        };
+        self.resolve(value.is_some());
+        if let Some(credential) = value {
+            remote_credentials.insert(self.id.clone(), credential);
+        }
+    }
+
+    /// Resolves a contradiction, if the provider's answer to a retrieve can.
+    const fn resolve(&mut self, is_shown: bool) {
+        match (self.status, is_shown) {
+            (AuditStatus::Missing, true) => self.status = AuditStatus::Alive,
+            (AuditStatus::AliveAgain, false) if self.may_be_stale => {
                 self.status = AuditStatus::Revoked;
             }
             (_, _) => {}
@@ -417,6 +511,7 @@ mod tests {
             key: phase.and_then(|_| key.clone()),
             phase,
             id: credential_id(number),
+            may_be_stale: false,
         };
         let entries = [
             entry(AuditStatus::Alive, Some(Phase::Current), 1),
@@ -452,6 +547,78 @@ mod tests {
         let failures = [lookalike_message(1), lookalike_message(2)];
         let failures = failures.map(|message| format!("error: {message}\n"));
         assert_golden("audit", &(text + &failures.concat()));
+    }
+
+    fn entry(status: AuditStatus, number: u8) -> AuditEntry {
+        AuditEntry {
+            status,
+            key: Some(KeyName::new("billing").unwrap()),
+            phase: Some(Phase::Retired),
+            id: credential_id(number),
+            may_be_stale: false,
+        }
+    }
+
+    #[test]
+    fn listed_long_after_its_end_is_live_again_whatever_a_retrieve_answers() {
+        for (age, is_shown, expected) in [
+            (0, false, AuditStatus::Revoked),
+            (59, false, AuditStatus::Revoked),
+            (60, false, AuditStatus::AliveAgain),
+            (86_400, false, AuditStatus::AliveAgain),
+            // A clock that was set back proves nothing.
+            (-5, false, AuditStatus::AliveAgain),
+            (0, true, AuditStatus::AliveAgain),
+            (60, true, AuditStatus::AliveAgain),
+        ] {
+            let key = KeyName::new("billing").unwrap();
+            let row = rotation("billing", 1, Phase::Revoked, "2026-11-23T02:00:00Z");
+            let discrepancy = Discrepancy {
+                rotation: row.id,
+                phase: row.phase,
+                credential: Some(credential_id(1)),
+                revoked_at: Some(now() - jiff::SignedDuration::from_secs(age)),
+                remote_state: RemoteState::UnexpectedlyLive(row.credential.unwrap()),
+            };
+            let mut entry = audit_entry(&key, discrepancy, now()).unwrap();
+            entry.resolve(is_shown);
+            assert_eq!(entry.status, expected, "{age} s, shown: {is_shown}");
+        }
+    }
+
+    #[test]
+    fn discrepancy_counts_if_a_second_comparison_has_it_too() {
+        let comparison = |entries: &[(AuditStatus, u8)]| Comparison {
+            entries: entries
+                .iter()
+                .map(|(status, number)| entry(*status, *number))
+                .collect(),
+            remote_credentials: BTreeMap::new(),
+        };
+        let mut first = comparison(&[
+            (AuditStatus::Alive, 1),
+            (AuditStatus::Missing, 2),
+            (AuditStatus::Missing, 3),
+            (AuditStatus::AliveAgain, 4),
+            (AuditStatus::Duplicate, 5),
+        ]);
+        first.confirm_with(comparison(&[
+            // Only there: its revocation has begun since.
+            (AuditStatus::Missing, 1),
+            (AuditStatus::Missing, 3),
+            (AuditStatus::Revoked, 4),
+            (AuditStatus::Duplicate, 5),
+            (AuditStatus::Missing, 6),
+        ]));
+        let found = first.entries.iter().map(|one| (one.status, one.id.clone()));
+        let expected = [
+            (AuditStatus::Alive, 1),
+            (AuditStatus::Missing, 3),
+            (AuditStatus::Revoked, 4),
+            (AuditStatus::Duplicate, 5),
+        ];
+        let expected = expected.map(|(status, number)| (status, credential_id(number)));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Discrepancy {
     pub phase: Phase,
     /// The credential of its row, if it has one.
     pub credential: Option<CredentialId>,
+    /// The time at which its credential was revoked, by the row.
+    pub revoked_at: Option<Timestamp>,
     /// The state by the list.
     pub remote_state: RemoteState,
 }
@@ -76,6 +78,7 @@ struct RotationRow {
     rotation: RotationId,
     phase: Phase,
     credential: Option<CredentialId>,
+    revoked_at: Option<Timestamp>,
 }
 
 /// Compares the list of a scope with every row, and returns the states that `is_selected`
@@ -201,6 +204,7 @@ impl Reconciliation {
             rotation: row.rotation,
             phase: row.phase,
             credential: row.credential,
+            revoked_at: row.revoked_at,
             remote_state,
         });
     }
@@ -238,7 +242,7 @@ fn find_rotations_by(
     value: &str,
 ) -> Result<Vec<RotationRow>, LedgerError> {
     let sql = format!(
-        "SELECT key, rotation, phase, credential_id
+        "SELECT key, rotation, phase, credential_id, revoked_at
          FROM rotation WHERE {column} = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -248,7 +252,7 @@ fn find_rotations_by(
 
 fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, rotation, phase, credential_id FROM rotation
+        "SELECT key, rotation, phase, credential_id, revoked_at FROM rotation
          WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id",
     )?;
     let rows = statement.query_map([scope.to_string()], read_rotation_row)?;
@@ -263,6 +267,7 @@ fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
         credential: row
             .get::<_, Option<String>>("credential_id")?
             .map(CredentialId::new),
+        revoked_at: rows::timestamp_column(row, "revoked_at")?,
     })
 }
 
