@@ -4,7 +4,8 @@
 //! nothing would keep a file descriptor for ever. Here a connection has to send
 //! a whole request head in time, and when all places are taken the one that has
 //! been silent longest is evicted, or else the one that has not read its answer
-//! for longest ([`connections`]).
+//! for longest ([`connections`]). A peer that is never silent is closed after some
+//! answers if others wait.
 
 mod connections;
 mod tracked_stream;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use axum::serve::Listener;
 use hyper::body::Incoming;
@@ -120,14 +121,17 @@ async fn serve_connection<S, I>(
             if !is_admitted {
                 return Err(CloseReason::Evicted);
             }
-            let response: Response = match response.await {
+            let mut response: Response = match response.await {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
             if response.extensions().get::<HangUp>().is_some() {
                 return Err(CloseReason::HangUp);
             }
-            connection.begin_answer();
+            if connection.begin_answer() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok(response)
         }
     };

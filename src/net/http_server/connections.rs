@@ -20,6 +20,23 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// peer that reads reads any answer in less.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
+/// How long an accepted connection has for its first request before it can be
+/// evicted as silent. The connections behind it would otherwise evict it before
+/// its request is read, if all others are busy.
+const FIRST_HEAD_GRACE: Duration = Duration::from_secs(1);
+
+/// The same if accepted connections that have sent nothing hold most places: a flood of
+/// them must not delay the others.
+const CROWDED_HEAD_GRACE: Duration = Duration::from_millis(50);
+
+/// The number of answers of one connection, while another waits for a place,
+/// after which it is closed: a peer that pipelines is never silent.
+const ANSWERS_WHILE_WAITING: u32 = 16;
+
+/// How often a waiting connection checks for a place: a connection becomes old
+/// without any change.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// The limits of one server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
@@ -55,11 +72,18 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct ConnectionTable {
     next_id: u64,
+    /// Whether an accepted connection waits for a place.
+    is_waited_for: bool,
     open: BTreeMap<u64, ConnectionEntry>,
 }
 
 struct ConnectionEntry {
     activity: Activity,
+    /// The time from which it can be evicted as silent: that of its first request, or the
+    /// end of the grace period.
+    first_head_until: Instant,
+    /// The number of its answers while another waited for a place.
+    answers_while_waiting: u32,
     /// Wakes the connection's task after each change of its activity.
     changed: Arc<Notify>,
 }
@@ -101,27 +125,28 @@ impl Connections {
     /// Takes a place. If none is free, evicts the connection that has been
     /// silent longest; if none is silent, the one whose answer has been in
     /// progress longest, because its peer does not read it. Waits while every
-    /// one is in the middle of a request or has just begun an answer.
+    /// one is in the middle of a request, has just begun an answer or has just
+    /// been accepted; meanwhile those with many answers are closed.
     pub(super) async fn admit(self: &Arc<Self>) -> Connection {
         loop {
             if let Some(connection) = self.try_admit() {
                 return connection;
             }
-            // An answer may become old without any change.
-            let _ = timeout(ANSWER_GRACE, self.changed.notified()).await;
+            let _ = timeout(RECHECK_INTERVAL, self.changed.notified()).await;
         }
     }
 
     fn try_admit(self: &Arc<Self>) -> Option<Connection> {
         let mut table = self.lock();
         if table.open.len() >= self.limits.max_connections {
-            let evicted = table
-                .longest_silent()
-                .or_else(|| table.longest_answering())?;
+            let evicted = table.longest_silent().or_else(|| table.longest_answering());
+            table.is_waited_for = evicted.is_none();
+            let evicted = evicted?;
             if let Some(entry) = table.open.remove(&evicted) {
                 entry.changed.notify_one();
             }
         }
+        table.is_waited_for = false;
         let id = table.next_id;
         table.next_id += 1;
         let now = Instant::now();
@@ -133,6 +158,8 @@ impl Connections {
         };
         let entry = ConnectionEntry {
             activity,
+            first_head_until: now + FIRST_HEAD_GRACE,
+            answers_while_waiting: 0,
             changed: Arc::clone(&changed),
         };
         table.open.insert(id, entry);
@@ -149,12 +176,23 @@ impl Connections {
 }
 
 impl ConnectionTable {
+    /// Returns the connection that has been silent longest, except those that
+    /// were just accepted. If these have more than half of the places, the first
+    /// of them, after a moment.
     fn longest_silent(&self) -> Option<u64> {
+        let now = Instant::now();
         let silent = self.open.iter().filter_map(|(id, entry)| {
             let since = entry.activity.silent_since()?;
-            Some((since, *id))
+            Some((since, *id, now < entry.first_head_until))
         });
-        silent.min().map(|(_, id)| id)
+        let (new, others): (Vec<_>, Vec<_>) = silent.partition(|(_, _, is_new)| *is_new);
+        let longest = others.into_iter().min().or_else(|| {
+            let are_most = new.len() * 2 > self.open.len();
+            let first = new.into_iter().min()?;
+            let is_recent = now.duration_since(first.0) < CROWDED_HEAD_GRACE;
+            (are_most && !is_recent).then_some(first)
+        });
+        longest.map(|(_, id, _)| id)
     }
 
     /// Returns the connection whose answer has been in progress longest, and for
@@ -244,14 +282,27 @@ impl Connection {
     /// Records that a whole request head has come. Returns false if the
     /// connection was evicted and the request must not be handled.
     pub(super) fn begin_request(&self) -> bool {
-        self.update(|_| Some(Activity::Handling))
+        let is_admitted = self.update(|_| Some(Activity::Handling));
+        if let Some(entry) = self.connections.lock().open.get_mut(&self.id) {
+            entry.first_head_until = Instant::now();
+        }
+        is_admitted
     }
 
-    /// Records the start of an answer.
-    pub(super) fn begin_answer(&self) {
+    /// Records the start of an answer. Returns whether the connection must be
+    /// closed after it, because it has had many while others wait for its place.
+    pub(super) fn begin_answer(&self) -> bool {
         let started = Instant::now();
         let deadline = started + self.connections.limits.idle_timeout;
         self.update(|_| Some(Activity::Answering { started, deadline }));
+        let mut table = self.connections.lock();
+        if !table.is_waited_for {
+            return false;
+        }
+        table.open.get_mut(&self.id).is_some_and(|entry| {
+            entry.answers_while_waiting += 1;
+            entry.answers_while_waiting >= ANSWERS_WHILE_WAITING
+        })
     }
 
     /// Records that the peer has read data.
