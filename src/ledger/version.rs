@@ -28,6 +28,15 @@ pub const SCHEMA_VERSION: i64 = FIRST_VERSION - 1 + MIGRATIONS.len() as i64;
 const NOT_A_LEDGER_REASON: &str =
     "it is the database of another program; hint: give the ledger its own file";
 
+/// The reason why a database with a ledger's tables and another header cannot be opened.
+const WRONG_HEADER_REASON: &str = "it has rekeyd's tables, but the user_version or application_id in its header is not \
+     rekeyd's, as after .dump of sqlite3; hint: stop rekeyd and restore the newest backup, \
+     which keeps this file under another name: rekeyd restore BACKUP";
+
+/// Counts the tables of a ledger, which no other program has by these names.
+const LEDGER_TABLES: &str = "SELECT count(*) FROM sqlite_schema
+     WHERE type = 'table' AND name IN ('rotation', 'key_state', 'delivery')";
+
 /// The version of a file that this rekeyd can write or migrate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LedgerVersion {
@@ -61,7 +70,7 @@ impl LedgerVersion {
             } else if version >= FIRST_VERSION {
                 Ok(Self::Supported(version))
             } else {
-                Err(not_a_ledger(path))
+                Err(wrong_header(path))
             };
         }
         let tables = "SELECT count(*) FROM sqlite_schema";
@@ -72,8 +81,19 @@ impl LedgerVersion {
             (0, 1..=LAST_VERSION_OF_FIRST_RELEASE) if number(first_release_tables)? == 5 => {
                 Ok(Self::FirstRelease(version))
             }
+            _ if number(LEDGER_TABLES)? == 3 => Err(wrong_header(path)),
             _ => Err(not_a_ledger(path)),
         }
+    }
+}
+
+/// Returns the error for a ledger whose header is not rekeyd's: a copy by `.dump`, or an
+/// overwritten one. Without a version nothing says what its tables mean, and in another
+/// ledger every live credential would be unknown.
+fn wrong_header(path: &Path) -> LedgerError {
+    LedgerError::Open {
+        path: path.to_owned(),
+        reason: WRONG_HEADER_REASON.to_owned(),
     }
 }
 

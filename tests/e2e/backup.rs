@@ -359,3 +359,41 @@ fn restored_backup_says_how_the_last_run_ended() {
     let status = restored_status();
     assert!(!status.contains("crashed or was killed"), "{status}");
 }
+
+/// `.dump` of sqlite3 loses both numbers of the header. The hint works as it is.
+#[test]
+fn ledger_with_another_header_is_restored_from_a_backup() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["rotate", "billing"]);
+    let backup = world.path("backup.db");
+    world.ok(&["backup", backup.to_str().unwrap()]);
+    for header in [
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = 99",
+        "PRAGMA user_version = -1",
+        "PRAGMA application_id = 0",
+        "PRAGMA application_id = 1; PRAGMA user_version = 7",
+        "PRAGMA application_id = 0; PRAGMA user_version = 0",
+        "PRAGMA application_id = 0; PRAGMA user_version = 3",
+    ] {
+        let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+        ledger.execute_batch(header).unwrap();
+        drop(ledger);
+        for command in ["status", "once", "check"] {
+            let output = world.run(&[command]);
+            let error = text(&output.stderr);
+            assert!(!output.status.success(), "{header}: {command}");
+            assert!(
+                error.contains("rekeyd restore"),
+                "{header}: {command}: {error}"
+            );
+            assert!(
+                !error.contains("its own file"),
+                "{header}: {command}: {error}"
+            );
+        }
+        world.ok(&["restore", backup.to_str().unwrap()]);
+        world.ok(&["once"]);
+    }
+}
