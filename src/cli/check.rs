@@ -69,7 +69,8 @@ impl CheckCommand {
         } else {
             CheckLevel::Local
         };
-        problems.extend(preflight::check_sinks(&settings, level).await);
+        let unit = service_view::find_unit(&settings.file);
+        problems.extend(preflight::check_sinks(&settings, level, unit.as_ref()).await);
         problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);
         if !self.as_invoker {
             problems.extend(preflight::check_unit_paths(&settings));

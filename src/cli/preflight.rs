@@ -18,8 +18,10 @@ use crate::core::active_credential::ActiveCredential;
 use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
+use crate::platform::service_unit::ServiceUnit;
 use crate::platform::{machine, run_blocking};
 use crate::sink::Sink;
+use crate::sink::target::SinkSettings;
 
 /// The time limit of the check of the ledger, every page and index of which is read while no
 /// rekeyd runs.
@@ -140,14 +142,28 @@ pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
 }
 
 /// Lists the problems of the sinks, in their order. Several are checked at once, so that a
-/// few receivers that do not answer delay no others.
-pub(crate) async fn check_sinks(settings: &Settings, level: CheckLevel) -> Vec<Problem> {
+/// few receivers that do not answer delay no others. A file whose folder `unit` makes at its
+/// start cannot be checked before.
+pub(crate) async fn check_sinks(
+    settings: &Settings,
+    level: CheckLevel,
+    unit: Option<&ServiceUnit>,
+) -> Vec<Problem> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let places = Arc::new(Semaphore::new(SINKS_AT_ONCE));
     let mut checks = Vec::new();
     for key in &settings.keys {
         let protected = &settings.protected_files;
+        let unmade: BTreeSet<_> = key
+            .sinks
+            .iter()
+            .filter(|sink| unit.is_some_and(|unit| is_made_at_start(sink, unit)))
+            .map(|sink| sink.id.clone())
+            .collect();
         for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new(), protected) {
+            if unmade.contains(sink.id()) {
+                continue;
+            }
             let location = format!("key.{}.sink.{}", key.name, sink.id().name);
             let places = Arc::clone(&places);
             let check = async move {
@@ -169,6 +185,14 @@ pub(crate) async fn check_sinks(settings: &Settings, level: CheckLevel) -> Vec<P
         );
     }
     problems
+}
+
+fn is_made_at_start(sink: &SinkSettings, unit: &ServiceUnit) -> bool {
+    let file = Arc::clone(&sink.target).replaced_file();
+    file.is_some_and(|file| {
+        let folder = file.written_path();
+        !folder.exists() && unit.makes_at_start(folder)
+    })
 }
 
 async fn check_sink(sink: &dyn Sink, level: CheckLevel) -> Vec<String> {

@@ -71,7 +71,7 @@ fn log_host_problems(settings: &Settings) {
 /// hangs must not delay the work.
 fn spawn_sink_checks(settings: Arc<Settings>) {
     drop(tokio::spawn(async move {
-        let mut problems = preflight::check_sinks(&settings, CheckLevel::Local).await;
+        let mut problems = preflight::check_sinks(&settings, CheckLevel::Local, None).await;
         problems.extend(preflight::check_channels(&settings, CheckLevel::Local).await);
         for problem in problems {
             tracing::error!("{problem}");

@@ -254,6 +254,21 @@ impl ServiceUnit {
         own_folder("/var/lib", folder)
     }
 
+    /// Returns whether a missing folder is, or is in, one of the service's own, which the
+    /// service manager makes at the start. If that one exists, it has been made.
+    #[must_use]
+    pub fn makes_at_start(&self, folder: &Path) -> bool {
+        let mut own = OWN_FOLDERS.iter().flat_map(|(option, parent)| {
+            let folders = self.settings.words(option).into_iter();
+            folders.filter_map(|folder| own_folder(parent, &folder))
+        });
+        let real = real_path(folder);
+        own.any(|own| {
+            let on_host = self.root.join(own.strip_prefix("/").unwrap_or(&own));
+            real.starts_with(real_path(&own)) && !on_host.exists()
+        })
+    }
+
     /// Returns the credential that the service finds as `name`, where the
     /// service manager looks for it.
     #[must_use]

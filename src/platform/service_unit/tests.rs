@@ -339,3 +339,26 @@ fn admin_key_is_found_where_the_unit_gets_it() {
     ]);
     assert_eq!(of(&elsewhere, default_file), expected("srv/key", false));
 }
+
+#[test]
+fn service_manager_makes_the_folders_of_a_unit_that_never_ran() {
+    let root = root(&[(
+        DROP_IN,
+        "[Service]\nStateDirectory=rekeyd second\nRuntimeDirectory=rekeyd\n",
+    )]);
+    let unit = find(&root, "/etc/rekeyd/config.toml").unwrap();
+    std::fs::create_dir_all(root.path().join("var/lib/second")).unwrap();
+    for (folder, expected) in [
+        ("/var/lib/rekeyd", true),
+        ("/var/lib/rekeyd/keys", true),
+        ("/run/rekeyd", true),
+        // It has run: what is missing now, it does not make.
+        ("/var/lib/second/keys", false),
+        ("/var/lib/rekeyd-other", false),
+        ("/var/lib", false),
+        ("/etc/billing", false),
+    ] {
+        let is_made = unit.makes_at_start(Path::new(folder));
+        assert_eq!(is_made, expected, "{folder}");
+    }
+}
