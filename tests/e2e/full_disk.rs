@@ -4,8 +4,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -218,22 +218,7 @@ fn check_finds_a_full_disk_before_a_start() {
         &world.path("config.toml"),
         &config.replace("/ledger.db", "/state/ledger.db"),
     );
-    let check = |options: &str, command: &str| {
-        let script = format!(
-            "mount -t tmpfs -o {options},mode=0700 tmpfs {} && exec \"$@\"",
-            state.display()
-        );
-        let mut unshare = Command::new("unshare");
-        unshare.args(["-r", "-m", "sh", "-c", &script, "sh"]);
-        if command == "true" {
-            return unshare.arg(command).output();
-        }
-        let check = world.command(&[command]);
-        unshare
-            .arg(check.get_program())
-            .args(check.get_args())
-            .output()
-    };
+    let check = |options: &str, command: &str| run_on_tmpfs(&world, &state, options, command);
     if !check("size=8m", "true").is_ok_and(|probe| probe.status.success()) {
         eprintln!("left out: this host lets the test mount nothing");
         return;
@@ -252,4 +237,59 @@ fn check_finds_a_full_disk_before_a_start() {
             "{options}: {stderr}"
         );
     }
+}
+
+/// A rotation is refused where a sink's folder has no space, so `check` says so before.
+#[test]
+fn check_finds_a_full_folder_of_a_sink() {
+    let world = TestEnv::start(&[]);
+    let folder = world.path("sink");
+    fs::create_dir(&folder).unwrap();
+    let text_of_key = crate::support::file_key_text("24h");
+    world.configure(&text_of_key);
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    let in_folder = config.replace("/billing.key", "/sink/billing.key");
+    assert_ne!(in_folder, config);
+    write(&world.path("config.toml"), &in_folder);
+    let check = |options: &str, command: &str| run_on_tmpfs(&world, &folder, options, command);
+    if !check("size=8m", "true").is_ok_and(|probe| probe.status.success()) {
+        eprintln!("left out: this host lets the test mount nothing");
+        return;
+    }
+    for (options, expected) in [
+        ("size=8m", None),
+        ("size=32k", Some("less than 64 KiB of free space")),
+        ("nr_inodes=1", Some("hint: free some space")),
+    ] {
+        let output = check(options, "check").unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.success(), expected.is_none(), "{stderr}");
+        assert!(
+            stderr.contains(expected.unwrap_or_default()),
+            "{options}: {stderr}"
+        );
+    }
+}
+
+/// Runs a command of rekeyd, or `true`, with another file system in `folder`.
+fn run_on_tmpfs(
+    world: &TestEnv,
+    folder: &Path,
+    options: &str,
+    command: &str,
+) -> std::io::Result<Output> {
+    let script = format!(
+        "mount -t tmpfs -o {options},mode=0700 tmpfs {} && exec \"$@\"",
+        folder.display()
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-r", "-m", "sh", "-c", &script, "sh"]);
+    if command == "true" {
+        return unshare.arg(command).output();
+    }
+    let check = world.command(&[command]);
+    unshare
+        .arg(check.get_program())
+        .args(check.get_args())
+        .output()
 }

@@ -232,6 +232,9 @@ impl FileSink {
             if problems.is_empty() {
                 problems.extend(replace::access_problem(&location));
             }
+            if problems.is_empty() {
+                problems.extend(location.check_free_space().err());
+            }
             let on_change = location.target.on_change.as_ref();
             let problem =
                 on_change.and_then(|on_change| process::check_executable(on_change.argv.path()));
@@ -277,10 +280,7 @@ impl Sink for FileSink {
         };
         let checked = self.run_with_timeout(move || {
             let _attempt = attempt;
-            SinkError::if_any(check())?;
-            location
-                .check_free_space()
-                .map_err(|problem| SinkProblem::host(problem).into())
+            SinkError::if_any(check())
         });
         checked.await.map_err(SinkProblem::from)?
     }
