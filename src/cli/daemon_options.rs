@@ -9,7 +9,7 @@ use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonClient, connect};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::settings::Settings;
-use crate::config::{self, DEFAULT_SOCKET};
+use crate::config::{self, DEFAULT_FILE, DEFAULT_SOCKET};
 use crate::daemon::runtime;
 use crate::ledger::{LedgerReader, WriterLock};
 use crate::platform::file_identity::is_same_file;
@@ -44,6 +44,7 @@ impl DaemonOptions {
             Err(mistake) => mistake,
         };
         let Some(daemon) = self.find_daemon_of(&options.config).await? else {
+            self.report_other_way(&options.config);
             return Err(mistake);
         };
         let is_unchanged = config::load_lenient(&options.config, &read_environment())
@@ -61,6 +62,18 @@ impl DaemonOptions {
             )
         });
         Ok(CommandTarget::Daemon(daemon))
+    }
+
+    /// Says how a daemon is reached whose file cannot be read at all, and so names no
+    /// socket.
+    fn report_other_way(&self, file: &Path) {
+        let is_readable = config::load_lenient(file, &read_environment()).is_some();
+        if !is_readable && self.socket.is_none() {
+            output::report_note(
+                "this file names no socket; hint: if rekeyd runs, add --socket PATH to use what it \
+                 has loaded",
+            );
+        }
     }
 
     /// Returns the configuration in the file, or else the one that the daemon
@@ -208,6 +221,20 @@ impl DaemonOptions {
             .collect();
         sockets.dedup();
         sockets
+    }
+}
+
+/// Reports the mistakes of the configuration to who reads a ledger without it. There need
+/// be no configuration at the default place.
+pub(super) fn report_mistakes(options: &GlobalOptions) {
+    let file = &options.config;
+    if file == Path::new(DEFAULT_FILE) && !file.exists() {
+        return;
+    }
+    if let Err(mistake) = options.load_settings() {
+        output::report_warning(&format!(
+            "the configuration has mistakes; this ledger is read without it:\n{mistake}"
+        ));
     }
 }
 

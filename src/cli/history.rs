@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use self::json::to_json;
 use crate::cli::context::GlobalOptions;
-use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::daemon_options::{DaemonOptions, report_mistakes};
 use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
 use crate::cli::notes;
@@ -53,7 +53,9 @@ impl HistoryCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         // The ledger alone needs no configuration.
         if let Some(ledger) = &self.daemon.ledger {
-            return self.print(&LedgerReader::open(ledger)?);
+            let reader = LedgerReader::open(ledger)?;
+            report_mistakes(options);
+            return self.print(&reader);
         }
         let settings = self.daemon.settings(options).await?;
         let Some(reader) = open_ledger(&self.daemon, &settings).await? else {

@@ -52,6 +52,13 @@ fn commands_work_with_what_the_daemon_has_loaded() {
         let stdout = text(&output.stdout);
         assert!(stdout.contains(expected), "{command:?}: {stdout}");
     }
+    let ledger = world.path("ledger.db");
+    let output = world.run(&["history", "--ledger", ledger.to_str().unwrap()]);
+    let stderr = text(&output.stderr);
+    assert!(
+        output.status.success() && stderr.contains(MISTAKE),
+        "{stderr}"
+    );
     // What needs the new file refuses.
     for command in [&["check"][..], &["reload"], &["once"], &["run"]] {
         let output = world.run(command);
@@ -66,6 +73,8 @@ fn commands_work_with_what_the_daemon_has_loaded() {
     for command in ["status", "history", "schedule"] {
         let output = world.run(&[command]);
         assert_eq!(output.status.code(), Some(78), "{command}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("add --socket PATH"), "{command}: {stderr}");
         let output = world.run(&[command, "--socket", socket]);
         assert!(
             output.status.success(),
