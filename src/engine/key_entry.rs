@@ -101,6 +101,7 @@ impl KeyEntry {
                 phase: current.phase,
                 credential: Some(credential.id.clone()),
                 remote_state: RemoteState::AsExpected(credential.clone()),
+                revoked_at: None,
             })
         }) else {
             return false;

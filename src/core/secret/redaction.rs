@@ -161,9 +161,16 @@ fn judge_head(secret: &str, text: &str) -> Head {
         return Head::SaysNothing;
     }
     let rest = behind_prefix(secret, bare);
-    let kind = bare[SECRET_PREFIX.len()..].split(is_separator).next();
-    let has_other_kind = rest.len() + SECRET_PREFIX.len() == bare.len()
-        && kind.is_some_and(|kind| KINDS.iter().any(|known| kind.eq_ignore_ascii_case(known)));
+    let has_known_kind = |text: &str| {
+        let kind = text[SECRET_PREFIX.len()..].split(is_separator).next();
+        kind.is_some_and(|kind| KINDS.iter().any(|known| kind.eq_ignore_ascii_case(known)))
+    };
+    let has_own_kind = rest.len() + SECRET_PREFIX.len() < bare.len();
+    let has_other_kind = !has_own_kind && has_known_kind(bare);
+    // Another word in the place of the kind may be the provider's name for it.
+    if !has_own_kind && !has_other_kind && has_known_kind(secret) {
+        return Head::SaysNothing;
+    }
     if has_other_kind || !is_decorated("", rest, is_upper_cased(bare)) {
         Head::Contradicts
     } else {
@@ -625,6 +632,9 @@ mod tests {
             (SECRET, "9f86d081884c", EndMatch::Unknown),
             (SECRET, "sk-hidden...a1c4", EndMatch::Unknown),
             (SECRET, "sk-hash9f86...a1c4", EndMatch::Unknown),
+            (SECRET, "sk-org...wxYz", EndMatch::Unknown),
+            (SECRET, "sk-org-...wxYz", EndMatch::Unknown),
+            (SECRET, "sk-Q1c...wxYz", EndMatch::Unknown),
             (SECRET, "sk-…9f86…a1c4", EndMatch::Unknown),
             (foreign, "sk-…wxYz", EndMatch::Same),
             (foreign, "sk-admin…wxYz", EndMatch::Unknown),
