@@ -24,6 +24,11 @@ use crate::provider::{CreatedCredential, ListedCredential};
 /// The largest number of credentials on one page, which is the API's own.
 pub(super) const MAX_ITEMS: usize = 100;
 
+/// The lengths from which an id or a name is part of a secret by no chance. A name may be a
+/// word that begins the secret as well, such as `sk-admin`.
+const MIN_ID_IN_SECRET: usize = 6;
+const MIN_NAME_IN_SECRET: usize = 10;
+
 /// What stands for a text that shows a secret.
 const MASK: &str = "[secret]";
 
@@ -53,6 +58,17 @@ pub(super) fn parse_new_credential(
     // First, so that the secret is masked from then on.
     let secret = match object.get_mut("value").map(Value::take) {
         Some(Value::String(mut value)) if !value.is_empty() => {
+            // Known as a secret, it would make each list with that id or name unusable.
+            let is_text_of = |field: &str, min: usize| {
+                let text = object.get(field).and_then(Value::as_str);
+                text.is_some_and(|text| shows_text(&value, text, min))
+            };
+            if is_text_of("id", MIN_ID_IN_SECRET) || is_text_of("name", MIN_NAME_IN_SECRET) {
+                value.zeroize();
+                return Err(
+                    "its \"value\" is no secret: it shows its \"id\" or \"name\"".to_owned(),
+                );
+            }
             // A copy of the exact size: using `value` itself could move it, and
             // leave its former memory unwiped.
             let secret = Secret::new(value.clone());
@@ -69,6 +85,15 @@ pub(super) fn parse_new_credential(
         secret,
         unreadable_times: unreadable_times(&object),
     })
+}
+
+/// Returns whether a value is a text, or contains one of `min` or more bytes. The case of
+/// letters does not count.
+fn shows_text(value: &str, text: &str, min: usize) -> bool {
+    let (value, text) = (value.trim().as_bytes(), text.trim().as_bytes());
+    let mut windows = value.windows(text.len().max(1));
+    value.eq_ignore_ascii_case(text)
+        || (text.len() >= min && windows.any(|window| window.eq_ignore_ascii_case(text)))
 }
 
 /// Parses the response to a retrieve.
@@ -343,7 +368,6 @@ mod tests {
             .map(|byte| format!("{byte:02x}"))
             .collect::<String>();
         for id in [
-            value.to_owned(),
             format!("key_{body}"),
             format!("key_{}", body.to_uppercase()),
             format!("key_{}_1", &body[..12]),
@@ -357,6 +381,8 @@ mod tests {
                 .unwrap();
             assert!(problem.contains("contains a secret"), "{id}: {problem}");
         }
+        let equal = answer(value, "label");
+        assert!(parse_new_credential(equal.as_bytes(), &known).is_err());
         // The secret is wiped, and another answer has what it was.
         for id in [value.to_owned(), format!("key_{body}")] {
             let item = json!({"id": id});
@@ -383,6 +409,43 @@ mod tests {
         ] {
             assert!(
                 parse_new_credential(answer(id, "label").as_bytes(), &known).is_ok(),
+                "{id}"
+            );
+        }
+    }
+
+    /// What shows the id or the name of the same answer is no secret, and makes no later
+    /// list unusable.
+    #[test]
+    fn no_secret_shows_the_id_or_the_name_of_its_answer() {
+        let (id, name) = ("key_3fb8c0d1e2f3a4b5", "billing-20261123T030000Z-5f3a9c");
+        for (value, is_secret) in [
+            (id.to_owned(), false),
+            (id.to_uppercase(), false),
+            (format!(" {id}\n"), false),
+            (name.to_owned(), false),
+            (format!("sk-admin-{id}"), false),
+            (format!("sk-admin-{id}-Zq7w8e9r0t"), false),
+            (format!("sk-admin-{name}"), false),
+            ("sk-admin-3fb8c0d1-Zq7w8e9r0t1y2u3".to_owned(), true),
+        ] {
+            let known = unknown();
+            let answer = json!({"id": id, "name": name, "value": value}).to_string();
+            let parsed = parse_new_credential(answer.as_bytes(), &known);
+            assert_eq!(parsed.is_ok(), is_secret, "{value}");
+            if let Err(problem) = parsed {
+                assert!(!problem.contains(&value), "{problem}");
+                let page = json!({"data": [{"id": id, "name": name}]}).to_string();
+                let page = parse_page(page.as_bytes(), &known).unwrap();
+                assert_eq!(page.credentials[0].name.as_deref(), Some(name), "{value}");
+            }
+        }
+        // A short id or name may be a part of a secret.
+        for (id, name) in [("42", "prod"), ("key_a", "sk-admin"), ("a", "")] {
+            let value = "sk-admin-42prodkey_a-Zq7w8e9r0t1y2u3";
+            let answer = json!({"id": id, "name": name, "value": value}).to_string();
+            assert!(
+                parse_new_credential(answer.as_bytes(), &unknown()).is_ok(),
                 "{id}"
             );
         }
