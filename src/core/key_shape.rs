@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use crate::core::redact::decoded_texts;
+
 /// The prefix of every secret of the provider, whatever its kind.
 const PREFIX: &str = "sk-";
 
@@ -32,6 +34,11 @@ const OTHER_PREFIXES: [&str; 14] = [
 /// The shortest word with such a prefix that is taken for a secret.
 const MIN_OTHER_LEN: usize = 16;
 
+/// The shortest run of characters of base64 that is taken for a secret anywhere, and the
+/// shortest part of it without a separator.
+const MIN_RUN_LEN: usize = 32;
+const MIN_RUN_PART_LEN: usize = 16;
+
 /// The shortest word with the provider's prefix that is taken for a secret anywhere.
 const MIN_KEY_LEN: usize = PREFIX.len() + MIN_PREFIXED_LEN;
 
@@ -45,9 +52,10 @@ const MIN_ENCODED_LEN: usize = MIN_KEY_LEN * 4 / 3;
 const MAX_PERCENT_ROUNDS: usize = 3;
 
 /// Returns every text that looks like a key, in order: words with the prefix of a secret,
-/// also percent-encoded, and in base64 as in a Kubernetes manifest. Without any, the single
-/// word that is the whole content, if it looks random or begins as a secret does; or else
-/// each secret of another vendor; or else each value that looks random.
+/// also percent-encoded, and in base64 as in a Kubernetes manifest. Without any, such words
+/// in other encodings; or else the single word that is the whole content, if it looks random
+/// or begins as a secret does; or else each secret of another vendor; or else each value that
+/// looks random; or else tokens, a key in PEM, and long runs with letters and digits.
 #[must_use]
 pub fn find_keys(content: &str) -> Vec<String> {
     let decoded = decode_percent(content);
@@ -57,6 +65,11 @@ pub fn find_keys(content: &str) -> Vec<String> {
     let encoded = content.split(|character| !is_base64_character(character) || character == '=');
     for run in encoded.filter(|run| run.len() >= MIN_ENCODED_LEN) {
         if let Some(decoded) = decode_base64(run) {
+            add_prefixed(&decoded, &mut found);
+        }
+    }
+    if found.is_empty() {
+        for decoded in decoded_texts(content) {
             add_prefixed(&decoded, &mut found);
         }
     }
@@ -75,7 +88,57 @@ pub fn find_keys(content: &str) -> Vec<String> {
                 .map(str::to_owned),
         );
     }
+    if found.is_empty() {
+        found.extend(tokens(content).map(str::to_owned));
+    }
+    if found.is_empty() {
+        found.extend(pem_body(content).map(str::to_owned));
+    }
+    if found.is_empty() {
+        let runs = content.split(|character| !is_base64_character(character) || character == '=');
+        found.extend(runs.filter(is_long_run).map(str::to_owned));
+    }
     found
+}
+
+/// Returns what stands behind `Bearer`, and signed tokens: three parts of base64 with dots
+/// between them, of which the first encodes an object.
+fn tokens(content: &str) -> impl Iterator<Item = &str> {
+    let is_end = |character: char| !is_base64_character(character) && character != '.';
+    let words = content.split(is_end).filter(|word| !word.is_empty());
+    let mut is_behind_bearer = false;
+    words.filter_map(move |word| {
+        let is_bearer_token =
+            std::mem::replace(&mut is_behind_bearer, word.eq_ignore_ascii_case("bearer"));
+        let signed = word.find("eyJ").map(|at| &word[at..]);
+        let signed = signed.filter(|token| {
+            token.len() >= MIN_BARE_LEN
+                && token.split('.').filter(|part| part.len() > 1).count() >= 3
+        });
+        let bearer = is_bearer_token && word.len() >= MIN_LONE_RUN_LEN;
+        signed.or_else(|| bearer.then_some(word))
+    })
+}
+
+/// Returns the last line of the first object in PEM.
+fn pem_body(content: &str) -> Option<&str> {
+    let (_, rest) = content.split_once("-----BEGIN ")?;
+    let (_, body) = rest.split_once("-----")?;
+    let body = body.split("-----").next()?;
+    let mut words = body.split(|character| !is_base64_character(character));
+    words.rfind(|word| word.len() > 1)
+}
+
+/// Returns whether a run of characters of base64 is long enough for a secret, wherever it
+/// stands. Words and paths have separators.
+fn is_long_run(run: &&str) -> bool {
+    let has = |is: fn(&u8) -> bool| run.bytes().any(|byte| is(&byte));
+    let mut parts = run.split(|character: char| !character.is_ascii_alphanumeric());
+    run.len() >= MIN_RUN_LEN
+        && !run.starts_with('/')
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_alphabetic)
+        && parts.any(|part| part.len() >= MIN_RUN_PART_LEN)
 }
 
 /// Returns every word with the prefix of a secret, in order.
@@ -264,6 +327,68 @@ mod tests {
             "A=1\nPATH=/usr/local/sbin:/usr/local/bin\nLONG=the-quick-brown-fox-jumps-over-2026\n",
             "name: the-quick-brown-fox-jumps-over-it-2026\nsize: 123456789012345678901234567890\n",
             "https://example.com/v1/organization/admin",
+        ] {
+            assert_eq!(find_keys(content), [""; 0], "{content:?}");
+        }
+    }
+
+    /// What another program or another encoding left is not overwritten unseen.
+    #[test]
+    fn secrets_of_every_form_are_found_somewhere_in_a_text() {
+        let hex = "0f1e2d3c4b5a69788796a5b4c3d2e1f001122334";
+        let base64 = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=";
+        let pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEGCCqGSM49AwEH\n\
+                   -----END PRIVATE KEY-----\n";
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVPmB92K27uhbUJU1p1r";
+        for content in [
+            pem.to_owned(),
+            pem.replace('\n', "\r\n"),
+            format!("# mine\n{pem}"),
+            pem.replace("PRIVATE", "EC PRIVATE")
+                .replace(char::is_numeric, "x"),
+            format!("{token}\n"),
+            format!("jwt = '{token}' # mine\n"),
+            "see eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.ab for it".to_owned(),
+            format!("Authorization: Bearer {hex}\n"),
+            "authorization: bearer \"qwertyuiopasdfgh\"\n".to_owned(),
+            format!("A=1\nOPENAI_API_KEY={hex}\nB=2\n"),
+            format!("key=\"{hex}\"\n"),
+            format!("<key name=\"openai\">{hex}</key>"),
+            format!("machine host login me password {hex}\n"),
+            format!("id,name,key\n1,me,{hex}\n"),
+            format!("https://me:{hex}@host/path"),
+            format!("value: ENC[AES256_GCM,data:{base64},iv:1]\n"),
+            "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7LQPZRY9X8GF2TVDW0S3\n".to_owned(),
+            format!("the key is {base64} and no other"),
+        ] {
+            assert_ne!(find_keys(&content), [""; 0], "{content:?}");
+        }
+        for content in [
+            KEY.replacen('s', "\\u0073", 1),
+            KEY.replace('-', "\\u002d"),
+            KEY.replace('-', "&#45;"),
+            KEY.replace('-', "&#x2d;"),
+            KEY.replace('-', "=2D"),
+            KEY.replace('-', "&amp;#45;"),
+            KEY.replace('-', "\\\\u002d").replace("\\\\", "\\"),
+        ] {
+            for content in [
+                content.clone(),
+                format!("{{\"key\":\"{content}\"}}\n"),
+                format!("<key>{content}</key>\n"),
+            ] {
+                assert_eq!(find_keys(&content), [KEY], "{content:?}");
+            }
+        }
+        for content in [
+            "# rekeyd writes the key of billing here, once a month, since 2026-11-30\n",
+            "bearer of bad news\n",
+            "Bearer changeme\n",
+            "of a-long-name-of-words-with-hyphens-and-the-year-2026\n",
+            "/usr/share/a/very/long/path/to/some/file2026.txt\n",
+            "0123456789 0123456789 0123456789 0123456789\n",
+            "------------------------------------------------\n",
+            "AT&amp;T 100% a=b \\n\n",
         ] {
             assert_eq!(find_keys(content), [""; 0], "{content:?}");
         }

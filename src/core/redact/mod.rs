@@ -56,6 +56,25 @@ pub fn sanitize_bytes(bytes: &[u8], sent: &[&str]) -> String {
     sanitize_reply(&String::from_utf8_lossy(&bytes[..end]), sent)
 }
 
+/// How often escapes are decoded one after the other.
+const MAX_ESCAPE_ROUNDS: usize = 3;
+
+/// Returns the texts that a text decodes to: without its escapes of URLs, JSON and HTML,
+/// and without quoted-printable, base32, and bytes written as numbers.
+#[must_use]
+pub(in crate::core) fn decoded_texts(text: &str) -> Vec<String> {
+    let mut views = Vec::new();
+    let mut current = view::View::new(text);
+    for round in 0..=MAX_ESCAPE_ROUNDS {
+        views.extend(current.gather());
+        let next = current.unescape().filter(|_| round < MAX_ESCAPE_ROUNDS);
+        views.push(current);
+        let Some(next) = next else { break };
+        current = next;
+    }
+    views.iter().map(view::View::to_text).collect()
+}
+
 /// Returns the result of [`sanitize`] for an id or a name, of which long random words
 /// are a part: they stay whole.
 #[must_use]

@@ -63,6 +63,11 @@ impl View {
         view
     }
 
+    /// Returns the bytes as text.
+    pub(super) fn to_text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
     fn with_capacity(length: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(length),
