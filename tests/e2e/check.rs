@@ -233,6 +233,14 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     set("UPDATE ledger_identity SET host = NULL; PRAGMA user_version = 999");
     assert_reported(1, "has version 999");
     set("PRAGMA user_version = 0");
+    assert_reported(
+        1,
+        "it has rekeyd's tables, but the user_version or application_id",
+    );
+    set(
+        "DROP VIEW IF EXISTS history; DROP VIEW IF EXISTS events; PRAGMA application_id = 7;
+         PRAGMA foreign_keys = OFF; ALTER TABLE rotation RENAME TO turn",
+    );
     assert_reported(1, "it is the database of another program");
 
     let link = at("link.db");

@@ -461,14 +461,14 @@ fn readers_name_the_command_that_migrates() {
 }
 
 #[test]
-fn newer_ledgers_and_other_databases_are_refused_untouched() {
+fn newer_ledgers_and_those_of_another_header_are_refused_untouched() {
     let newer = format!("PRAGMA user_version = {}", SCHEMA_VERSION + 1);
-    let something_else = "database of another program";
+    let other_header = "rekeyd restore BACKUP";
     for (sql, expected) in [
         (newer.as_str(), "has version 101"),
-        ("PRAGMA user_version = 5", something_else),
-        ("PRAGMA application_id = 1196444487", something_else),
-        ("PRAGMA application_id = 0", something_else),
+        ("PRAGMA user_version = 5", other_header),
+        ("PRAGMA application_id = 1196444487", other_header),
+        ("PRAGMA application_id = 0", other_header),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
