@@ -17,8 +17,8 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "Done."),
     (
         "1",
-        "Failed. `status`: a key is failing or overdue, something stops all rotations, or the \
-         daemon is not running. `audit`: the ledger and the provider disagree, or there are \
+        "Failed. `status`: a key is failing or overdue or has lookalikes, something stops all \
+         rotations, or the daemon is not running. `audit`: the ledger and the provider disagree, or there are \
          lookalikes.",
     ),
     ("2", "Wrong use of the command line."),

@@ -66,11 +66,12 @@ impl EventKind {
     };
 
     /// The events of a channel without `on`.
-    pub const DEFAULT: [Self; 4] = [
+    pub const DEFAULT: [Self; 5] = [
         Self::Failure,
         Self::Recovered,
         Self::Overdue,
         Self::Expiring,
+        Self::Lookalike,
     ];
 
     /// Returns the event's word in the configuration and in the JSON.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
 use crate::core::condition::{Condition, ListenerProblem};
-use crate::core::ids::KeyName;
+use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
@@ -155,6 +155,15 @@ impl LedgerSnapshot<'_> {
     /// The ledger cannot be read.
     pub fn failing_since(&self, key: &KeyName) -> Result<Option<Timestamp>, LedgerError> {
         read::failing_since(&self.transaction, key)
+    }
+
+    /// Returns the lookalikes in the last list of a scope that have no row since, with
+    /// their names, newest first by the time in their labels.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn lookalikes(&self, scope: &Scope) -> Result<Vec<(CredentialId, String)>, LedgerError> {
+        reconciliation::all_lookalikes(&self.transaction, scope)
     }
 
     /// Returns the problems of the daemon's conditions, worst first. A problem that blocks

@@ -350,6 +350,29 @@ pub(super) fn is_foreign(
     Ok(has_live_row && has_others && !shares_some)
 }
 
+/// Returns the lookalikes in the last list of a scope that have no row since, with their
+/// names, newest first by the time in their labels.
+pub(super) fn all_lookalikes(
+    connection: &Connection,
+    scope: &Scope,
+) -> Result<Vec<(CredentialId, String)>, LedgerError> {
+    let mut query = connection.prepare_cached(
+        "SELECT credential_id, name FROM unknown_credential AS unknown
+         WHERE scope = ?1 AND kind = 'lookalike' AND name IS NOT NULL
+           AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
+           AND NOT EXISTS (SELECT 1 FROM rotation
+                           WHERE rotation.credential_id = unknown.credential_id)
+         ORDER BY name DESC",
+    )?;
+    let rows = query.query_map([&scope.to_string()], |row| {
+        Ok((
+            CredentialId::new(row.get::<_, Arc<str>>(0)?),
+            row.get::<_, String>(1)?,
+        ))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Returns the credentials without a row in the last list of a scope whose names look like
 /// a label of `key`, even if the key was not configured then.
 pub(super) fn lookalikes(

@@ -527,9 +527,13 @@ fn lost_rotations_are_reported_by_the_next_start() {
         .map(|row| row["credential_id"].as_str().unwrap().to_owned())
         .collect();
     assert!(ids.len() >= 3);
+    let has_line = || text(&world.run(&["status"]).stdout).contains("not in this ledger");
+    assert!(has_line());
+    assert_eq!(world.run(&["status"]).status.code(), Some(1));
     for id in &ids {
         world.ok(&["adopt", "busy", id]);
     }
+    assert!(!has_line(), "a row has each of them now");
     world.ok(&["audit"]);
 }
 

@@ -36,7 +36,7 @@ pub const COMMON_OPTIONS: Section = Section {
             "The events to send: `failure`, `recovered`, `overdue`, `expiring`, `rotated`, \
              `orphan`, `lookalike`, `clock` and `hold`.",
         )
-        .or(r#"["failure", "recovered", "overdue", "expiring"]"#),
+        .or(r#"["failure", "recovered", "overdue", "expiring", "lookalike"]"#),
         ConfigOption::new(
             "keys",
             ValueType::Texts(""),

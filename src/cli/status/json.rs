@@ -61,6 +61,9 @@ pub(crate) struct KeyJson<'a> {
     holds: Vec<HoldJson<'a>>,
     /// The credentials that may have leaked, which rekeyd revokes by a deadline.
     leaked: Vec<LeakJson<'a>>,
+    /// The ids of the live credentials that have labels of this key, and no row.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    lookalikes: &'a [CredentialId],
 }
 
 #[derive(Serialize)]
@@ -189,6 +192,7 @@ pub(crate) fn to_json(status: &KeyStatus, now: Timestamp) -> KeyJson<'_> {
                 waits_for,
             })
             .collect(),
+        lookalikes: &status.lookalikes,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
 use crate::core::decide::revocation::describe_leak;
 use crate::core::decide::sightings::{open_sightings, sighting_text};
 use crate::core::health::{alertable_error, error_time, most_urgent_error, paused_repair};
-use crate::core::ids::{CredentialId, KeyName, SinkId};
+use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
 use crate::core::policy::KeyPolicy;
@@ -55,6 +55,8 @@ pub(crate) struct KeyStatus {
     pub(crate) pause: Option<(Pause, Option<OperatorRecord>)>,
     /// What each credential that may have leaked waits for.
     pub(crate) leaks: Vec<(CredentialId, RevocationDeadline, String)>,
+    /// The live credentials with labels of this key that have no row.
+    pub(crate) lookalikes: Vec<CredentialId>,
     /// The held credentials, each with the end of its hold and its record.
     pub(crate) holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
     /// Its configured sinks.
@@ -66,7 +68,7 @@ pub(crate) struct KeyStatus {
 impl KeyStatus {
     /// Whether nothing is wrong with it.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.problem.is_none() && self.leaks.is_empty()
+        self.problem.is_none() && self.leaks.is_empty() && self.lookalikes.is_empty()
     }
 
     /// Every word for the state of a key.
@@ -117,10 +119,20 @@ pub(crate) fn key_status(
     let mut status = build_key_status(state, problem, recorded, now);
     status.sightings = sightings;
     status.sinks = sink_statuses(key, status.current.as_ref());
+    // Without a history, the problem is that of its first rotation, and names them.
+    if !(status.is_new && status.problem.is_some()) {
+        status.lookalikes = lookalikes_of(&status.key, recorded);
+    }
     status.is_managed = true;
     status.next_rotation = next;
     status.is_overdue = is_overdue;
     status
+}
+
+fn lookalikes_of(key: &KeyName, recorded: &RecordedStatus) -> Vec<CredentialId> {
+    let lookalikes = recorded.lookalikes.iter();
+    let lookalikes = lookalikes.filter(|(_, name)| Label::matches_format(name, key));
+    lookalikes.map(|(id, _)| id.clone()).collect()
 }
 
 fn sink_statuses(key: &KeySettings, current: Option<&Rotation>) -> Vec<SinkStatus> {
@@ -196,6 +208,7 @@ fn build_key_status(
         sightings: Vec::new(),
         sinks: Vec::new(),
         leaks,
+        lookalikes: Vec::new(),
         is_new: state.sequence == 0,
         problem_at,
         key: state.key,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::core::ids::{KeyName, RotationId};
+use crate::core::ids::{CredentialId, KeyName, RotationId};
+use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::ledger::{
     LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord, RecordedRequest,
@@ -26,6 +27,9 @@ pub(super) struct RecordedStatus {
     pub(super) holds: BTreeMap<RotationId, OperatorRecord>,
     /// The operators' records of each pause, by key.
     pub(super) pauses: BTreeMap<KeyName, OperatorRecord>,
+    /// The live credentials without a row in the last list that look like rekeyd's own,
+    /// with their names.
+    pub(super) lookalikes: Vec<(CredentialId, String)>,
     /// The requested rotations that have not started, by key.
     pub(super) requests: BTreeMap<KeyName, RecordedRequest>,
     /// The latest run that rotates by schedule, and the time of the newest event.
@@ -44,6 +48,7 @@ impl RecordedStatus {
             problems: snapshot.conditions()?,
             is_blocked: snapshot.has_failing_condition()?,
             last_run: snapshot.last_run()?,
+            lookalikes: snapshot.lookalikes(&Scope::AdminKeys)?,
             requests: snapshot
                 .rotation_requests()?
                 .into_iter()

@@ -7,6 +7,7 @@ use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::status::key_status::KeyStatus;
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
 use crate::core::first_few::join_few;
+use crate::core::plural::counted;
 use crate::core::state::{DeferralKind, DeliveryState, Rotation};
 use crate::core::{duration, time};
 
@@ -127,6 +128,22 @@ pub(crate) fn revocation_text(
     })
 }
 
+/// Names the live credentials with labels of a key that the ledger does not have.
+fn lookalike_line(status: &KeyStatus) -> Option<String> {
+    let newest = status.lookalikes.first()?;
+    let count = counted(status.lookalikes.len(), "live credential");
+    let (looks, is) = match status.lookalikes.len() {
+        1 => ("looks", "is"),
+        _ => ("look", "are"),
+    };
+    Some(format!(
+        "{count} {looks} like its own but {is} not in this ledger ({ids}); hint: adopt each, such \
+         as with `rekeyd adopt {key} {newest}`, or revoke it at the provider",
+        ids = join_few(&status.lookalikes),
+        key = status.key,
+    ))
+}
+
 /// Returns a line for each thing that needs more than a cell, except failed deliveries.
 pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
@@ -136,6 +153,7 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
         lines.push(format!("{problem}{}", at.unwrap_or_default()));
     }
     lines.extend(status.leaks.iter().map(|(_, _, line)| line.clone()));
+    lines.extend(lookalike_line(status));
     let requests = status.request.iter();
     lines.extend(requests.map(|request| notes::request_line(request, screen, now)));
     if let Some((pause, record)) = &status.pause {

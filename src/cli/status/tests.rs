@@ -159,6 +159,14 @@ fn tables_match_the_golden_file() {
         pauses: BTreeMap::from([(paused.key.clone(), operator("freeze"))]),
         ..RecordedStatus::default()
     };
+    let lookalike = |number: u8| {
+        let name = format!("billing-exporter-20261123T020000Z-0{number}060a");
+        (credential_id(number), name)
+    };
+    let lookalikes = |numbers: &[u8]| RecordedStatus {
+        lookalikes: numbers.iter().map(|number| lookalike(*number)).collect(),
+        ..RecordedStatus::default()
+    };
     let new = state("reports", Vec::new());
     let ran_once = ProcessStatus::RanOnce(LastRun {
         command: SchedulingCommand::Once,
@@ -182,6 +190,22 @@ fn tables_match_the_golden_file() {
         rendered(
             "held",
             &report(running(), None, statuses_with(vec![held], &holds)),
+        ),
+        rendered(
+            "a lookalike",
+            &report(
+                running(),
+                None,
+                statuses_with(vec![rotated()], &lookalikes(&[7])),
+            ),
+        ),
+        rendered(
+            "lookalikes",
+            &report(
+                running(),
+                None,
+                statuses_with(vec![rotated()], &lookalikes(&[8, 7])),
+            ),
         ),
         rendered(
             "paused",
