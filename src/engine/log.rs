@@ -229,7 +229,7 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
             "{name}: {credential} is not revoked yet: {reason}"
         );
     } else if !is_new {
-        tracing::debug!(key = %name, %rotation, credential,
+        tracing::trace!(key = %name, %rotation, credential,
             "{name}: {credential} is still not revoked: {reason}");
     } else if deferral.kind == DeferralKind::OtherName {
         tracing::error!(
