@@ -138,7 +138,7 @@ pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
              a valid one to the file of [provider] credential-file"
         ),
         Condition::Provider => format!("the provider is unavailable: {error}"),
-        Condition::Ledger => format!("{error}; {}", disk_advice()),
+        Condition::Ledger => format!("{error}; hint: {}", disk_advice()),
         Condition::Reconciliation => format!(
             "cannot compare the ledger with the provider's list: {error}; hint: check base-url, \
              and any proxy in front of it"

@@ -19,7 +19,8 @@ pub enum LedgerError {
         holder: String,
     },
     /// The lock file cannot be created or opened.
-    #[error("cannot open the lock file {}: {reason}; hint: let rekeyd write to its folder", .path.display())]
+    #[error("cannot open the lock file {}: {reason}; hint: let rekeyd write to its folder, and free some space on its \
+             disk", .path.display())]
     LockFile {
         /// The lock file.
         path: PathBuf,

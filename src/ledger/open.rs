@@ -508,7 +508,7 @@ fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
         },
         Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => LedgerError::Open {
             path,
-            reason: format!("{error}; {}", disk_advice()),
+            reason: format!("{error}; hint: {}", disk_advice()),
         },
         Some(_) | None => LedgerError::Open {
             path,

@@ -98,7 +98,7 @@ impl Provider {
             let secret = new_secret(number);
             let end = &secret[secret.len() - 3..];
             json!({"object": "organization.admin_api_key", "id": format!("key_echo_{number}"),
-                "redacted_value": format!("sk-admin...{end}"), "created_at": SystemClock.now().as_second(),
+                "redacted_value": format!("...{end}"), "created_at": SystemClock.now().as_second(),
                 "name": names[number - 1]})
         };
         match (request.method.as_str(), id) {

@@ -5,7 +5,7 @@
 //! live credential that was recorded as revoked would be unknown from then on.
 
 use crate::core::condition::Condition;
-use crate::core::ids::CredentialId;
+use crate::core::ids::{CredentialId, Label};
 use crate::core::state::{CredentialMetadata, Rotation};
 use crate::engine::worker::Worker;
 use crate::provider::{Effect, ErrorKind, ListedCredential, ProviderError, RetryAdvice};
@@ -13,13 +13,32 @@ use crate::provider::{Effect, ErrorKind, ListedCredential, ProviderError, RetryA
 impl Worker {
     /// Checks, after the provider answered 404 for a credential, that it is gone: the list
     /// lacks it as well, and the provider shows another credential of the key, if there is
-    /// one.
+    /// one. With `label`, no other credential may have that name, either: the answer to the
+    /// create may have shown an id that no credential has.
     ///
     /// # Errors
     /// The list contradicts the 404, the provider shows none of the key's credentials, or
     /// it does not answer.
-    pub(super) async fn confirm_absence(&self, id: &CredentialId) -> Result<(), ProviderError> {
+    pub(super) async fn confirm_absence(
+        &self,
+        id: &CredentialId,
+        label: Option<&Label>,
+    ) -> Result<(), ProviderError> {
         let listed = self.list_without(id).await?;
+        let namesake = label.and_then(|label| {
+            let mut listed = listed.iter();
+            listed.find(|listed| listed.name.as_deref() == Some(label.as_str()))
+        });
+        if let Some(namesake) = namesake {
+            return Err(unproven(
+                id,
+                format!(
+                    "the provider answers 404 for {id}, but its list contains {} with the same \
+                     name; hint: that one may be what was created, so revoke it at the provider",
+                    namesake.metadata.id
+                ),
+            ));
+        }
         let conditions = &self.services.conditions;
         if conditions.is_active_in(&self.context.scope, Condition::Organization) {
             return Err(unproven(

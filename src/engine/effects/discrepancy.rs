@@ -64,7 +64,7 @@ impl Worker {
                     rotation: rotation.clone(),
                     missing,
                 }),
-                missing => match self.confirm_absence(&credential.id).await {
+                missing => match self.confirm_absence(&credential.id, None).await {
                     Ok(()) => Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted)),
                     Err(error) if self.is_global_failure(&error).await => return Ok(()),
                     Err(error) => {

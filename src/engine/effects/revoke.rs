@@ -310,7 +310,11 @@ impl Worker {
                     // Where an operator insists, the answer to the deletion counts.
                     let is_forced = reason == RevocationReason::Operator { force: true };
                     if answer.value.is_none() && !is_forced {
-                        self.confirm_absence(&credential.id).await?;
+                        // A double is revoked an overlap later, which what leaked cannot
+                        // wait for.
+                        let label = rotation.and_then(|rotation| rotation.label.as_ref());
+                        let label = label.filter(|_| is_ended_by_order(reason));
+                        self.confirm_absence(&credential.id, label).await?;
                     }
                     let listed = answer.value.as_ref();
                     redacted = redacted_value_of(listed, credential);
@@ -478,7 +482,7 @@ impl Worker {
         let after = self.retrieve(credential).await?;
         let was_shown = decided.observation.credential != Some(RemoteAnswer::Gone);
         if after.value.is_none() && !was_shown {
-            self.confirm_absence(&credential.id).await?;
+            self.confirm_absence(&credential.id, None).await?;
         }
         Ok(if after.value.is_none() {
             RevocationOutcome::Deleted
@@ -556,6 +560,14 @@ const fn deletion_event(phase: Phase) -> LifecycleEvent {
             LifecycleEvent::Deleted
         }
     }
+}
+
+/// Returns whether a person ordered the end of the credential.
+const fn is_ended_by_order(reason: RevocationReason) -> bool {
+    matches!(
+        reason,
+        RevocationReason::Leaked { .. } | RevocationReason::Operator { .. }
+    )
 }
 
 pub(super) fn identify(

@@ -395,3 +395,20 @@ async fn a_deadline_is_no_further_away_than_when_it_was_set() {
     fakes.run_for(&mut engine, WITHIN).await;
     assert!(!is_alive(&fakes));
 }
+
+/// What a create made under another id than it answered does not outlive the leak unseen.
+#[tokio::test]
+async fn leaked_credential_under_another_id_is_named() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    fakes.remove_credential("key_1");
+    fakes.add_credential("KEY_1", "label-1");
+    let _reply = end_present(&mut engine, false, "uid 7");
+    fakes.run_for(&mut engine, WITHIN * 2).await;
+    let row = "SELECT phase || ': ' || coalesce(error, '') FROM history
+               WHERE credential_id = 'key_1'";
+    let row = fakes.query_rows(row).concat();
+    assert!(!row.starts_with("revoked"), "{row}");
+    assert!(row.contains("contains KEY_1 with the same name"), "{row}");
+}
