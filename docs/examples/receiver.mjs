@@ -29,7 +29,7 @@ function answer(headers, body) {
   const { sequence, value } = JSON.parse(body).data;
   const last = existsSync(stateFile) ? JSON.parse(readFileSync(stateFile)) : { id: "", sequence: 0 };
   if (id === last.id) return 200; // A repeat: the answer to the first one was lost.
-  if (sequence <= last.sequence) return 409; // Late: a newer secret is in place.
+  if (sequence < last.sequence) return 409; // Late: a newer secret is in place.
   replace(keyFile, value + "\n");
   replace(stateFile, JSON.stringify({ id, sequence }));
   return 200;

@@ -26,7 +26,7 @@ def answer(message_id, timestamp, signatures, body):
     last = json.load(open(state_file)) if os.path.exists(state_file) else {"id": "", "sequence": 0}
     if message_id == last["id"]:
         return 200  # A repeat: the answer to the first one was lost.
-    if data["sequence"] <= last["sequence"]:
+    if data["sequence"] < last["sequence"]:
         return 409  # Late: a newer secret is in place.
     replace(key_file, data["value"] + "\n")
     replace(state_file, json.dumps({"id": message_id, "sequence": data["sequence"]}))
