@@ -168,6 +168,14 @@ fn check_receiver(interpreter: &str, example: &str) {
         assert_eq!(receiver.received(), content, "{example}: {what}");
         assert_eq!(receiver.inode(), inode, "{example}: {what} writes nothing");
     }
+    // A sink with another name or URL sends the same rotation under another id.
+    let moved = Webhook {
+        id: "msg_moved".to_owned(),
+        ..second.clone()
+    };
+    let moved = moved.signed(SIGNING, 0);
+    assert_eq!(moved.post(receiver.port), 200, "{example}: a moved sink");
+    assert_eq!(receiver.received(), content, "{example}: a moved sink");
     // While the secret changes, rekeyd signs with both.
     let with_both = next.signed(&format!("{OTHER_SIGNING}\n{SIGNING}"), 0);
     assert_eq!(with_both.post(receiver.port), 200, "{example}");

@@ -269,7 +269,7 @@ impl Worker {
             ),
             (Some(_), false) => (
                 LifecycleEvent::LabelFound,
-                "its secret was lost with the response",
+                "the secret of the new credential was lost with the response",
             ),
             (None, _) => (
                 LifecycleEvent::LabelNotFound,
