@@ -8,7 +8,7 @@ use super::top_table::TOP;
 use crate::alerting::channel::CHANNEL_TYPES;
 use crate::alerting::channel::target::{COMMON_OPTIONS, ChannelTarget, NotifySettings, channel_id};
 use crate::config_reader::files::NamedFiles;
-use crate::config_reader::quote::{expected_one_of, quoted};
+use crate::config_reader::quote::{expected_one_of, may_be_secret, quoted};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::suggestion::closest_match;
@@ -168,7 +168,9 @@ fn read_key_filter(
                 keys.insert(key);
             }
             None => {
-                let hint = match closest_match(text, configured) {
+                // The name of a table may be a secret, too.
+                let suggestion = closest_match(text, configured);
+                let hint = match suggestion.filter(|name| !may_be_secret(name)) {
                     Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
                     None => "use the name of a [key.NAME] in this file".to_owned(),
                 };

@@ -151,3 +151,17 @@ fn invalid_channel_targets_are_reported() {
         ),
     ]);
 }
+
+/// A secret may be the name of a table: no suggestion repeats it.
+#[test]
+fn no_suggestion_shows_what_may_be_a_secret() {
+    let token = "p1AvKlUjaO54GSxM1DwbE7kg20RTz96i";
+    let text = format!(
+        "[key.{token}]\n[[notify]]\ntype = \"sendmail\"\nto = \"ops\"\nkeys = [\"{token}\"]\n"
+    );
+    let problems = parse_text(&text).unwrap_err();
+    assert!(problems.iter().any(|one| one.contains("unknown key")));
+    for problem in problems {
+        assert!(!problem.contains(token), "{problem}");
+    }
+}
