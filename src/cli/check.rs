@@ -13,15 +13,17 @@ use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::active_credential::ActiveCredential;
+use crate::core::condition::Condition;
 use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::{duration, time};
-use crate::engine::conditions::clock_mismatch_message;
-use crate::ledger::{LedgerNotes, PendingMigration};
+use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
+use crate::engine::probe::describe_problem;
+use crate::ledger::{LedgerNotes, LedgerReader, PendingMigration};
 use crate::platform::clock::{Clock as _, SystemClock};
-use crate::provider::Provider as _;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
+use crate::provider::{ErrorKind, ListedCredential, Provider as _};
 
 /// How long the provider's list may take.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
@@ -183,7 +185,16 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
         Ok(Ok(listed)) => {
             let (date, now) = (listed.server_time, SystemClock.now());
             let agrees = date.is_some_and(|date| time::clocks_agree(date, now));
-            (!agrees).then(|| clock_mismatch_message(date, now))?
+            if !agrees {
+                clock_mismatch_message(date, now)
+            } else if is_foreign(settings, &listed.value) {
+                FOREIGN_LIST.to_owned()
+            } else {
+                return None;
+            }
+        }
+        Ok(Err(error)) if error.kind == ErrorKind::CredentialRefused => {
+            describe_problem(Condition::Credential, &error.to_string())
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!(
@@ -193,6 +204,17 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
     };
     let location = "provider".to_owned();
     Some(Problem::for_host(&settings.file, location, problem))
+}
+
+/// Returns whether the list may be another organization's than that of the ledger.
+fn is_foreign(settings: &Settings, listed: &[ListedCredential]) -> bool {
+    let ids: Vec<_> = listed.iter().map(|one| one.metadata.id.clone()).collect();
+    let reader = LedgerReader::open_existing(&settings.ledger).ok().flatten();
+    let found = reader.and_then(|reader| {
+        let snapshot = reader.snapshot().ok()?;
+        snapshot.is_foreign_list(&Scope::AdminKeys, &ids).ok()
+    });
+    found.unwrap_or(false)
 }
 
 #[cfg(test)]

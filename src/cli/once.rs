@@ -7,6 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::wait_notes::WaitNotes;
 use crate::core::duration;
 use crate::core::health::most_urgent_error;
+use crate::core::time;
 use crate::daemon::control::protocol::Wait;
 use crate::daemon::event_loop::{self, ExitReason};
 use crate::daemon::runtime;
@@ -37,7 +38,10 @@ impl OnceCommand {
             is_successful = false;
             let problem = state.and_then(most_urgent_error);
             let problem = problem.unwrap_or_else(|| "its rotation did not finish".to_owned());
-            tracing::error!(%key, "{key} is failing: {problem}");
+            let next = state.and_then(|state| state.retry_at);
+            let next = next.map(|at| format!("; the next attempt is at {}", time::to_text(at)));
+            let next = next.unwrap_or_default();
+            tracing::error!(%key, "{key} is failing: {problem}{next}");
         }
         if is_successful {
             Ok(())
@@ -73,9 +77,15 @@ impl OnceCommand {
                 false
             }
             ExitReason::TimedOut => {
+                // Where a condition blocks everything, more time changes nothing.
+                let hint = if engine.active_conditions().is_empty() {
+                    "; hint: allow more time with --for"
+                } else {
+                    ""
+                };
                 tracing::error!(
                     "not everything due was done within {}; abandoned what was unfinished, and \
-                     the next run continues; hint: allow more time with --for",
+                     the next run continues{hint}",
                     duration::to_text(self.limit)
                 );
                 false

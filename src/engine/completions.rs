@@ -10,15 +10,11 @@ use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
 use crate::core::health::alertable_error;
 use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
+use crate::engine::conditions::FOREIGN_LIST;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::reconciliation::{ReconciliationFailure, ReconciliationReport};
 use crate::engine::scheduler::{Completion, Engine, set_membership};
 use crate::engine::worker::{AwaitedPlace, Worker};
-
-/// What a list shows of another organization.
-const FOREIGN_LIST: &str = "the provider's list has none of the credentials that it had at the last \
-    comparison; hint: check whether the admin credential belongs to another organization; if all \
-    of them were really replaced, run `rekeyd rotate --all`";
 
 impl Engine {
     /// Waits for a task to complete, and handles every completed one. Returns false if no

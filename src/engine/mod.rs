@@ -26,7 +26,7 @@ pub mod operator_command;
 mod pending_rechecks;
 mod places;
 mod presence;
-mod probe;
+pub(crate) mod probe;
 mod rechecks;
 mod reconciliation;
 mod reload;

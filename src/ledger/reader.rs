@@ -248,6 +248,19 @@ impl LedgerSnapshot<'_> {
     ) -> Result<Reconciliation, LedgerError> {
         reconciliation::reconcile(&self.transaction, scope, listed, |_| true)
     }
+
+    /// Returns whether a list has none of the credentials that the last one of its scope
+    /// had, so that it may be another organization's.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn is_foreign_list(
+        &self,
+        scope: &Scope,
+        listed: &[CredentialId],
+    ) -> Result<bool, LedgerError> {
+        reconciliation::is_foreign(&self.transaction, scope, listed)
+    }
 }
 
 fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {

@@ -261,6 +261,33 @@ fn unreachable_provider_is_a_host_problem() {
     assert!(stderr.contains("config.toml: provider: "), "{stderr}");
 }
 
+/// An admin key that the provider accepts may be another organization's, and one that it
+/// refuses is named with its file.
+#[test]
+fn admin_key_that_serves_no_rotation_is_a_host_problem() {
+    let mut world = TestEnv::start(&[]);
+    world.configure(KEY);
+    world.ok(&["once"]);
+    world.ok(&["check", "--online"]);
+    let check = |world: &TestEnv| {
+        let output = world.run(&["check", "--online"]);
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    // The same admin key in a sandbox that has other credentials.
+    world.stop_sandbox();
+    fs::remove_file(world.path("sandbox.json")).unwrap();
+    world.restart_sandbox(&[]);
+    let foreign = check(&world);
+    assert!(
+        foreign.contains("belongs to another organization"),
+        "{foreign}"
+    );
+    write(&world.path("admin-key"), "sk-admin-of-nobody-at-all-4711\n");
+    let refused = check(&world);
+    assert!(refused.contains("[provider] credential-file"), "{refused}");
+}
+
 /// systemd protects its credentials, and so do other service managers.
 #[test]
 fn credentials_directory_is_exempt_from_permission_checks() {
