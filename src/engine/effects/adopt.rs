@@ -183,7 +183,7 @@ impl Worker {
                                 let refused = describe_refused(sink, keys, id);
                                 proposal.problems.push(format!(
                                     "{key}: {refused}; hint: `rekeyd adopt {key} {id} --force` \
-                                     adopts {id} all the same, `rekeyd rotate {key} --replace` \
+                                     adopts {id} anyway, `rekeyd rotate {key} --replace` \
                                      replaces the key"
                                 ));
                                 continue;
