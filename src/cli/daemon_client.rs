@@ -9,7 +9,7 @@ use crate::cli::output;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, WriterLock};
 use crate::net::client::build_unix_client;
 use crate::net::error_text;
 use crate::platform::file_identity::is_same_file;
@@ -72,6 +72,14 @@ fn unexpected(error: &serde_json::Error) -> String {
 impl DaemonClient {
     pub(super) fn writes_ledger(&self, ledger: &Path) -> bool {
         is_same_file(Path::new(&self.info.ledger), ledger)
+    }
+
+    /// Returns whether it runs with the file of `settings`, which names another ledger
+    /// since, and no other process writes that.
+    pub(super) fn uses_earlier_ledger(&self, settings: &Settings) -> bool {
+        is_same_file(self.configuration_file(), &settings.file)
+            && !self.writes_ledger(&settings.ledger)
+            && WriterLock::holder(&settings.ledger).is_none()
     }
 
     /// Returns what the daemon reports to be wrong with it.

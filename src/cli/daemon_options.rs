@@ -126,15 +126,13 @@ impl DaemonOptions {
     /// Returns the daemon that runs with the file of `settings`, if that named another ledger
     /// when it was loaded.
     async fn find_daemon_with_other_ledger(&self, settings: &Settings) -> Option<DaemonClient> {
-        let is_written = || WriterLock::holder(&settings.ledger).is_some();
-        if self.ledger.is_some() || is_written() {
+        if self.ledger.is_some() || WriterLock::holder(&settings.ledger).is_some() {
             return None;
         }
         let connecting = connect(settings.control.socket.as_deref()?);
         let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let daemon = connecting.ok()?.ok()??;
-        let has_file = is_same_file(daemon.configuration_file(), &settings.file);
-        (has_file && !daemon.writes_ledger(&settings.ledger)).then_some(daemon)
+        daemon.uses_earlier_ledger(settings).then_some(daemon)
     }
 
     /// Returns the configuration that a daemon has loaded, and its ledger.

@@ -18,7 +18,7 @@ use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
-use crate::ledger::{LedgerReader, WriterLock};
+use crate::ledger::LedgerReader;
 use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
@@ -133,14 +133,11 @@ pub(super) async fn find_daemon(
     }
     let is_named = options.ledger.is_some() || names_daemon(settings);
     let is_meant = |daemon: &DaemonClient| {
-        let has_file = is_same_file(daemon.configuration_file(), &settings.file);
         if daemon.writes_ledger(&settings.ledger) {
-            return is_named || has_file;
+            return is_named || is_same_file(daemon.configuration_file(), &settings.file);
         }
-        // It runs with this file, whose ledger was changed since; else the socket is that of
-        // another daemon.
-        let is_written = || WriterLock::holder(&settings.ledger).is_some();
-        has_file && options.ledger.is_none() && !is_written()
+        // Else the socket is that of another daemon.
+        options.ledger.is_none() && daemon.uses_earlier_ledger(settings)
     };
     Ok(daemon.filter(is_meant))
 }

@@ -43,6 +43,16 @@ fn status(world: &TestEnv) -> (Option<i32>, String) {
     (output.status.code(), text(&output.stdout))
 }
 
+/// Configures two keys, `a` and `b`, that are not due yet.
+pub(crate) fn configure_two_keys(world: &TestEnv) {
+    let keys = ["a", "b"].map(|name| {
+        file_key_text("24h")
+            .replace("billing", name)
+            .replace("overlap", "initial-rotation = \"scheduled\"\noverlap")
+    });
+    world.configure(&keys.concat());
+}
+
 pub(crate) fn assert_refused(output: &Output, parts: &[&str]) -> String {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -200,12 +210,7 @@ fn limits_do_not_delay_the_end() {
 fn other_keys_of_a_leaked_credential_are_named_and_rotated() {
     for with_daemon in [false, true] {
         let world = TestEnv::start(&[]);
-        let keys = ["a", "b"].map(|name| {
-            file_key_text("24h")
-                .replace("billing", name)
-                .replace("overlap", "initial-rotation = \"scheduled\"\noverlap")
-        });
-        world.configure(&keys.concat());
+        configure_two_keys(&world);
         let (id, secret) = create_manually(&world, "made for both");
         for key in ["a", "b"] {
             write(&world.path(&format!("{key}.key")), &secret);

@@ -2,22 +2,17 @@
 
 use std::fs;
 
-use crate::leak::assert_refused;
+use crate::leak::{assert_refused, configure_two_keys};
 use crate::moving_in::create_manually;
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, text, write};
+use crate::support::{TestEnv, text, write};
 
 const ORDER: [&str; 4] = ["rotate", "a", "--revoke-previous-within", "2s"];
 
 /// Returns two keys of which the first has adopted a credential, its id and its secret.
 fn adopted_by_first() -> (TestEnv, String, String) {
     let world = TestEnv::start(&[]);
-    let keys = ["a", "b"].map(|name| {
-        file_key_text("24h")
-            .replace("billing", name)
-            .replace("overlap", "initial-rotation = \"scheduled\"\noverlap")
-    });
-    world.configure(&keys.concat());
+    configure_two_keys(&world);
     let (id, secret) = create_manually(&world, "made for both");
     write(&world.path("a.key"), &secret);
     world.ok(&["adopt", "a", &id]);

@@ -10,27 +10,12 @@ use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::revocation::engine_with_retired_credential;
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::{Engine, RotationRequest, RunMode};
 
 const OVERLAP: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Returns an engine whose key has retired its first credential, `key_1`.
-async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
-    fakes.write_ledger(vec![(key(), current(1))]).await;
-    let managed = fakes.managed_key(key(), |policy| policy.overlap = OVERLAP);
-    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
-    let request = RotationRequest {
-        operator: None,
-        revoke_previous: false,
-        may_replace: false,
-    };
-    engine.request_rotation(&key(), request);
-    fakes.run_for(&mut engine, MINUTE).await;
-    assert_eq!(fakes.live_ids().len(), 2);
-    engine
-}
 
 async fn revoke(fakes: &Fakes, engine: &mut Engine, force: bool) -> Result<String, CommandError> {
     let (reply, mut answer) = oneshot::channel();

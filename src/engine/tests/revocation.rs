@@ -20,7 +20,7 @@ async fn open_daemon(fakes: &Fakes, changes: Vec<Change>) -> Engine {
 }
 
 /// Returns an engine whose key has retired its first credential, `key_1`.
-async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
+pub(super) async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
     let mut engine = open_daemon(fakes, current(1)).await;
     let request = RotationRequest {
         operator: None,
