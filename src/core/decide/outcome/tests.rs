@@ -117,6 +117,19 @@ fn finish(rotation: &Rotation, result: DeliveryResult, key: &KeyState) -> Vec<Ch
     finish_delivery(rotation, result, key, overlap(), next, now())
 }
 
+/// Returns the attempt and the delay in seconds of the back-off that changes have.
+fn backoff_of(changes: &[Change]) -> Option<(u32, u64)> {
+    changes.iter().find_map(|change| match change {
+        Change::Schedule(ScheduleChange::BackedOff(backoff)) => Some((
+            backoff.attempt,
+            time::until(now(), backoff.retry_at).as_secs(),
+        )),
+        Change::Rotation(_) | Change::Delivery(_) | Change::Schedule(_) | Change::Operator(_) => {
+            None
+        }
+    })
+}
+
 #[test]
 fn verification_starts_first_delivery_that_has_a_place() {
     let rotation = rotation(1, Phase::Created, &[PENDING, PENDING]);
@@ -356,16 +369,7 @@ fn rotation_interrupted_in_its_first_attempt_backs_off_from_its_begin() {
         let mut key = key(vec![open.clone()]);
         key.attempt = key_attempt;
         let changes = interrupt(&open, &key, Some(&policy), now());
-        let found = changes.iter().find_map(|change| match change {
-            Change::Schedule(ScheduleChange::BackedOff(backoff)) => Some((
-                backoff.attempt,
-                time::until(now(), backoff.retry_at).as_secs(),
-            )),
-            Change::Rotation(_)
-            | Change::Delivery(_)
-            | Change::Schedule(_)
-            | Change::Operator(_) => None,
-        });
+        let found = backoff_of(&changes);
         assert_eq!(found, expected, "{began_ago:?}, {key_attempt}");
     }
 }
@@ -429,16 +433,7 @@ fn second_interrupted_rotation_in_a_row_backs_off_the_next() {
         let mut key = key(live);
         key.attempt = key_attempt;
         let changes = interrupt(&open, &key, Some(&policy), now());
-        let found = changes.iter().find_map(|change| match change {
-            Change::Schedule(ScheduleChange::BackedOff(backoff)) => Some((
-                backoff.attempt,
-                time::until(now(), backoff.retry_at).as_secs(),
-            )),
-            Change::Rotation(_)
-            | Change::Delivery(_)
-            | Change::Schedule(_)
-            | Change::Operator(_) => None,
-        });
+        let found = backoff_of(&changes);
         assert_eq!(found, expected, "{before:?} {phase:?} {key_attempt}");
         // What leaked is replaced without a delay.
         let leaked = Rotation {
