@@ -23,7 +23,7 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
     ),
     ("2", "Wrong use of the command line."),
     ("75", "Another process holds the ledger. Try again later."),
-    ("78", "Only an edit of the configuration helps."),
+    ("78", "Wrong configuration. Correct it."),
 ];
 
 /// The variables of the environment, each with its meaning in Markdown.

@@ -70,7 +70,7 @@ pub const DEFAULTS: Section = Section {
             ANY_DURATION,
             r#""24h""#,
             "How long the previous credential stays valid after a sink accepted the new one: the \
-             time that your programs have to read it. It must be shorter than the shortest gap \
+             time that your programs have to read the new secret. It must be shorter than the shortest gap \
              between two rotations.",
         )
         .with_default(Described(
@@ -106,7 +106,8 @@ pub const DEFAULTS: Section = Section {
             ValueType::Number(1, 172_800),
             "24",
             "A limit against loops: the number of creates of a key in 24 hours, including \
-             uncertain ones. At least twice what the schedule needs. `rekeyd rotate` only warns.",
+             uncertain ones. It must be at least twice what the schedule needs. `rekeyd rotate` \
+             only warns.",
         )
         .or("24"),
         ConfigOption::new(

@@ -76,8 +76,8 @@ pub const PROVIDER: Section = Section {
             ValueType::Number(1, 256),
             "8",
             "The number of keys that send requests to the provider at the same time. Deliveries \
-             do not count: 4 run at once to the same scheme, host and port, 16 programs, and 256 \
-             in total; files are not limited.",
+             have limits of their own: at most 4 run at once to the same scheme, host and port, \
+             at most 16 programs, and at most 256 in total; files have no limit.",
         )
         .or("8"),
         ConfigOption::new(

@@ -17,7 +17,7 @@ pub(super) struct StatusJson<'a> {
     pub(super) problem: Option<&'a String>,
     /// Whether a daemon runs; null where that is unknown.
     pub(super) running: Option<bool>,
-    /// When the daemon that wrote the ledger last ended, if it does not run.
+    /// When the last daemon ended, if none runs.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     pub(super) not_running_since: Option<String>,
     /// The keys, by name.
@@ -61,7 +61,7 @@ pub(crate) struct KeyJson<'a> {
     holds: Vec<HoldJson<'a>>,
     /// The credentials that may have leaked, which rekeyd revokes by a deadline.
     leaked: Vec<LeakJson<'a>>,
-    /// The ids of the live credentials that have labels of this key, and no row.
+    /// The ids of live credentials with a label of this key, but without a row in the ledger.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     lookalikes: &'a [CredentialId],
 }
