@@ -13,7 +13,7 @@ use crate::core::decide::sightings::open_sightings;
 use crate::core::duration;
 use crate::core::health::pause_end;
 use crate::core::ids::{KeyName, RotationId};
-use crate::core::lifecycle::LifecycleEvent;
+use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::CHECKS_UNTIL_GONE;
 use crate::core::state::{DeferralKind, DeliveryState, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
@@ -65,9 +65,9 @@ fn log_rotation_change(
             "{name}: rotating ({})", intent.trigger.as_str()
         ),
         RotationChange::Transitioned(transition) => {
-            let rotation = after.rotation(&transition.rotation);
-            let rotation = rotation.or(before.rotation(&transition.rotation));
-            log_transition(after, rotation, transition);
+            let former = before.rotation(&transition.rotation);
+            let rotation = after.rotation(&transition.rotation).or(former);
+            log_transition(after, rotation, transition, former.map(|one| one.phase));
         }
         RotationChange::CredentialNamed(named) => tracing::debug!(
             key = %name, rotation = %named.rotation,
@@ -137,7 +137,12 @@ fn credential_name<'a>(key: &'a KeyState, rotation: &RotationId) -> &'a str {
     credential.map_or("no credential", |credential| credential.id.as_str())
 }
 
-fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Transition) {
+fn log_transition(
+    key: &KeyState,
+    rotation: Option<&Rotation>,
+    transition: &Transition,
+    from: Option<Phase>,
+) {
     let new = transition.credential.as_ref();
     let recorded = rotation.and_then(|rotation| rotation.credential.as_ref());
     let credential = new
@@ -165,6 +170,10 @@ fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Tran
                 info,
                 "{name}: retired {credential}; revoking it after {revoke_after}"
             );
+        }
+        // It was nobody's credential.
+        LifecycleEvent::Deleted if from == Some(Phase::Orphaned) => {
+            log!(info, "{name}: revoked the orphaned credential {credential}")
         }
         LifecycleEvent::Deleted => {
             log!(info, "{name}: revoked the previous credential {credential}")

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::core::change::{
     Adoption, Change, DeliveryResult, OnChangeState, PauseUpdate, RevocationDeferral,
-    TimetableChange,
+    TimetableChange, Transition,
 };
 use crate::core::ids::CredentialId;
-use crate::core::lifecycle::LifecycleEvent;
+use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, DeferralKind, Pause};
 use crate::core::time;
@@ -227,6 +227,31 @@ async fn the_first_deferral_is_logged_despite_an_earlier_error() {
         log_changes(&state, &state, std::slice::from_ref(&deferral), at());
         let expected = "billing: key_1 is not revoked yet: it was used";
         assert_eq!(captured.lines_with("INFO", expected).len(), lines);
+    }
+}
+
+#[tokio::test]
+async fn an_orphan_is_not_logged_as_a_previous_credential() {
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let mut before = engine.state(&key()).unwrap().clone();
+    let deleted = Change::from(Transition::new(&rotation(1), LifecycleEvent::Deleted));
+    for (phase, expected) in [
+        (
+            Phase::Retired,
+            "billing: revoked the previous credential key_1",
+        ),
+        (
+            Phase::Orphaned,
+            "billing: revoked the orphaned credential key_1",
+        ),
+    ] {
+        before.live[0].phase = phase;
+        let mut after = before.clone();
+        after.live.clear();
+        let (captured, _guard) = CapturedLog::capture();
+        log_changes(&before, &after, std::slice::from_ref(&deleted), at());
+        assert_eq!(captured.lines_with("INFO", expected).len(), 1, "{phase}");
     }
 }
 
