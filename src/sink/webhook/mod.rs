@@ -256,7 +256,7 @@ impl Sink for WebhookSink {
                     payload.credential.id.as_str(),
                     payload.rotation.as_str(),
                 ];
-                response::classify(&self.redacted_url, response, &sent).await
+                response::classify(response, &sent).await
             }
             Err(error) => {
                 let is_unsent = prepared.send_tracker.cancel_if_unsent();

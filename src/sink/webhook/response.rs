@@ -9,11 +9,7 @@ use crate::sink::{Acceptance, DeliveryError};
 
 /// Classifies a response by its status alone; the body is only quoted, and may itself
 /// quote the values that were `sent`.
-pub(super) async fn classify(
-    url: &str,
-    response: Response,
-    sent: &[&str],
-) -> Result<(), DeliveryError> {
+pub(super) async fn classify(response: Response, sent: &[&str]) -> Result<(), DeliveryError> {
     let status = response.status();
     let parts = target::quotable_parts(response.url());
     let sent: Vec<&str> = parts
@@ -31,7 +27,7 @@ pub(super) async fn classify(
     };
     Err(DeliveryError {
         acceptance,
-        message: format!("{url} answered {status}{quoted_body}; {advice}"),
+        message: format!("the receiver answered {status}{quoted_body}; {advice}"),
         retry_after,
     })
 }
