@@ -8,6 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
+use crate::core::os_error;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::ledger::{LedgerReader, WriterLock};
 use crate::net::client::build_unix_client;
@@ -41,7 +42,7 @@ pub(super) async fn connect(socket: &Path) -> Result<Option<DaemonClient>, Failu
                 socket.display()
             )))
         } else {
-            Err(connect_error(socket, &error))
+            Err(connect_error(socket, &os_error::describe(&error)))
         };
     }
     let client = build_unix_client(socket).map_err(|error| Failure::Other(error.to_string()))?;

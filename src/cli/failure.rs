@@ -1,6 +1,7 @@
 //! The failure of a command, and its exit code.
 
 use crate::config::{Problem, ProblemKind};
+use crate::core::os_error;
 use crate::daemon::error::ServiceError;
 use crate::ledger::LedgerError;
 
@@ -34,7 +35,7 @@ pub(crate) enum Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::Other(error.to_string())
+        Self::Other(os_error::describe(&error))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::daemon_client::DaemonClient;
 use crate::config::Problem;
 use crate::config::settings::Settings;
 use crate::core::condition::ListenerProblem;
+use crate::core::os_error;
 use crate::daemon::control::socket_file::{ControlListenError, check_path};
 use crate::ledger::{LedgerReader, WriterLock};
 
@@ -85,7 +86,10 @@ fn check_metrics(
 ) -> Option<String> {
     let address = settings.metrics?;
     let error = TcpListener::bind(address).err()?;
-    let problem = format!("cannot serve metrics at {address}: {error}");
+    let problem = format!(
+        "cannot serve metrics at {address}: {}",
+        os_error::describe(&error)
+    );
     match own {
         // The address in the file may be a new one that overlaps that of the daemon.
         Some(daemon) => {

@@ -18,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use crate::core::os_error;
 use crate::platform::log_queue;
 
 /// The prefix of field names in the journal, as in `REKEYD_KEY`.
@@ -91,7 +92,10 @@ pub(crate) fn init(level: Level, format: LogFormat, writing: LogWriting) {
         .with(layer.with_filter(level_filter(level)))
         .try_init();
     if let Some(error) = problem {
-        tracing::warn!("cannot connect to the journal: {error}; logging to standard error");
+        tracing::warn!(
+            "cannot connect to the journal: {}; logging to standard error",
+            os_error::describe(&error)
+        );
     }
 }
 

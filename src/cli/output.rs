@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::logging;
 use crate::config::render_problems;
+use crate::core::os_error;
 use crate::ledger::LedgerError;
 use crate::platform::log_queue;
 
@@ -19,7 +20,7 @@ pub(crate) fn print(data: &[u8]) -> Result<(), Failure> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrintError {
     /// Standard output cannot be written.
-    #[error(transparent)]
+    #[error("{}", os_error::describe(.0))]
     Output(#[from] io::Error),
     /// The ledger cannot be read.
     #[error(transparent)]
@@ -35,7 +36,8 @@ pub(crate) fn print_stream(
         Ok(()) => Ok(()),
         Err(PrintError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(PrintError::Output(error)) => Err(Failure::Other(format!(
-            "cannot write to standard output: {error}"
+            "cannot write to standard output: {}",
+            os_error::describe(&error)
         ))),
         Err(PrintError::Ledger(error)) => Err(error.into()),
     }

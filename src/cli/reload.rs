@@ -12,6 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config;
 use crate::config::settings::Settings;
+use crate::core::os_error;
 use crate::daemon::control::protocol::ControlRequest;
 use crate::ledger::WriterLock;
 
@@ -72,7 +73,8 @@ fn send_sighup(settings: &Settings) -> Result<(), Failure> {
     };
     kill_process(process, Signal::HUP).map_err(|error| {
         let process = process.as_raw_nonzero();
-        Failure::Other(format!("cannot send SIGHUP to process {process}: {error}"))
+        let reason = os_error::describe(&error.into());
+        Failure::Other(format!("cannot send SIGHUP to process {process}: {reason}"))
     })?;
     let message = "sent SIGHUP; without a control socket, only the log shows the result\n";
     output::print(message.as_bytes())

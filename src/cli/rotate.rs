@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::core::duration;
 use crate::core::first_few::join_few;
+use crate::core::os_error;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -103,8 +104,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Asks a person at the terminal.
 fn confirm(question: &str) -> Result<bool, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::Other(format!("cannot ask for confirmation: {error}"));
+    let failed = |error: std::io::Error| {
+        let reason = os_error::describe(&error);
+        Failure::Other(format!("cannot ask for confirmation: {reason}"))
+    };
     let mut terminal = std::io::stderr();
     write!(terminal, "{question} [y/N] ").map_err(failed)?;
     terminal.flush().map_err(failed)?;

@@ -22,6 +22,7 @@ use crate::cli::failure::Failure;
 use crate::cli::passed_key::KEY_VARIABLE;
 use crate::config;
 use crate::config::settings::Settings;
+use crate::core::os_error;
 use crate::platform::process_identity::ProcessIdentity;
 use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME};
 use crate::platform::service_unit::{ServiceUnit, StoredCredential};
@@ -64,8 +65,9 @@ pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Fai
     };
     let error = execute_as(&service);
     Err(Failure::Other(format!(
-        "cannot run as {}: {error}; hint: install rekeyd where that user can run it",
-        service.description
+        "cannot run as {}: {}; hint: install rekeyd where that user can run it",
+        service.description,
+        os_error::describe(&error)
     )))
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use crate::config_reader::problem::{Problem, ProblemKind};
+use crate::core::os_error;
 use crate::platform::users;
 
 /// The largest file that is read, in bytes: ten thousand keys fit, and a wrong
@@ -49,11 +50,13 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
         .open(path)
         .map_err(|error| {
             let hint = "set --config or REKEYD_CONFIG to the path of the configuration";
-            (format!("cannot open the file: {error}"), hint.to_owned())
+            let reason = os_error::describe(&error);
+            (format!("cannot open the file: {reason}"), hint.to_owned())
         })?;
     let metadata = file.metadata().map_err(|error| {
+        let reason = os_error::describe(&error);
         (
-            format!("cannot read the attributes of the file: {error}"),
+            format!("cannot read the attributes of the file: {reason}"),
             String::new(),
         )
     })?;
@@ -77,7 +80,10 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| (format!("cannot read the file: {error}"), String::new()))?;
+        .map_err(|error| {
+            let reason = os_error::describe(&error);
+            (format!("cannot read the file: {reason}"), String::new())
+        })?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
         let hint = "use a file of at most 16 MiB".to_owned();
         return Err(("the file is too large".to_owned(), hint));

@@ -26,6 +26,7 @@ pub mod label_match;
 pub mod lifecycle;
 pub mod loopback;
 pub mod notification;
+pub mod os_error;
 pub mod overdue;
 pub mod path;
 pub mod plural;

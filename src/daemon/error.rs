@@ -1,5 +1,6 @@
 //! The errors of a process that works on keys.
 
+use crate::core::os_error;
 use crate::daemon::ownership::LedgerOwnerError;
 use crate::ledger::LedgerError;
 
@@ -20,6 +21,6 @@ pub enum ServiceError {
     #[error(transparent)]
     WrongLedgerOwner(#[from] LedgerOwnerError),
     /// Signal handlers cannot be installed.
-    #[error("cannot listen for signals: {0}")]
+    #[error("cannot listen for signals: {}", os_error::describe(.0))]
     Signals(#[from] std::io::Error),
 }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use crate::core::os_error;
+
 /// The number of pings within the watchdog's timeout.
 const PINGS_PER_TIMEOUT: u32 = 3;
 
@@ -118,7 +120,8 @@ fn send(message: &str) -> bool {
         Ok(()) => true,
         Err(error) => {
             // rekeyd works without a service manager that listens.
-            tracing::debug!("cannot notify the service manager: {error}");
+            let reason = os_error::describe(&error);
+            tracing::debug!("cannot notify the service manager: {reason}");
             error.kind() != io::ErrorKind::WouldBlock
         }
     }

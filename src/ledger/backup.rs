@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::core::os_error;
 use crate::ledger::absence::emptiness_error;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::error::LedgerError;
@@ -86,7 +87,7 @@ pub(super) fn cannot_write(target: &Path, error: &Error) -> LedgerError {
         reason: if error.kind() == ErrorKind::AlreadyExists {
             "it already exists; hint: use the path of a new file".to_owned()
         } else {
-            error.to_string()
+            os_error::describe(error)
         },
     }
 }

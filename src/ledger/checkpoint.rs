@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::core::os_error;
 use crate::ledger::checkpoint_note::CheckpointNote;
 use crate::ledger::error::LedgerError;
 
@@ -76,7 +77,7 @@ impl Checkpoints {
     /// The note cannot be written.
     pub(super) fn note_opened(&mut self) -> Result<(), LedgerError> {
         let noted = self.note.as_mut().map_or(Ok(()), CheckpointNote::finish);
-        noted.map_err(|error| LedgerError::CheckpointNote(error.to_string()))
+        noted.map_err(note_error)
     }
 
     /// Returns the bytes that the log grew by since the last call. A log that started over
@@ -122,7 +123,6 @@ impl Checkpoints {
     /// # Errors
     /// SQLite's, or the note cannot be written.
     pub(super) fn run(&mut self, connection: &Connection, mode: &str) -> Result<bool, LedgerError> {
-        let note_error = |error: std::io::Error| LedgerError::CheckpointNote(error.to_string());
         if let Some(note) = &mut self.note {
             note.begin().map_err(note_error)?;
         }
@@ -157,15 +157,19 @@ impl Checkpoints {
             .map_err(LedgerError::from)
             .and_then(|()| self.run(connection, "TRUNCATE"));
         let result = closed.and_then(|is_empty| match &mut self.note {
-            Some(note) if is_empty => note
-                .close()
-                .map_err(|error| LedgerError::CheckpointNote(error.to_string())),
+            Some(note) if is_empty => note.close().map_err(note_error),
             _ => Ok(()),
         });
         if let Err(error) = result {
             tracing::warn!("cannot checkpoint the ledger: {error}");
         }
     }
+}
+
+// As `map_err` needs it.
+#[allow(clippy::needless_pass_by_value)]
+fn note_error(error: std::io::Error) -> LedgerError {
+    LedgerError::CheckpointNote(os_error::describe(&error))
 }
 
 /// Checks every page, row and index.

@@ -19,12 +19,11 @@ pub enum LedgerError {
         holder: String,
     },
     /// The lock file cannot be created or opened.
-    #[error("cannot open the lock file {}: {reason}; hint: let rekeyd write to its folder, and free some space on its \
-             disk", .path.display())]
+    #[error("cannot open the lock file {}: {reason}", .path.display())]
     LockFile {
         /// The lock file.
         path: PathBuf,
-        /// The system's error.
+        /// The system's error, with a hint.
         reason: String,
     },
     /// The file system has no file locks.
@@ -183,7 +182,8 @@ pub enum LedgerError {
         keep: Option<String>,
     },
     /// The disk has no room for what the ledger writes.
-    #[error("{} has less than the {kibibytes} KiB of free space that the ledger needs: {reason}", .folder.display())]
+    #[error("{} has less than the {kibibytes} KiB of free space that the ledger needs: {reason}; hint: \
+             free some space", .folder.display())]
     NoRoom {
         /// The folder of the ledger.
         folder: PathBuf,
@@ -216,7 +216,7 @@ pub enum LedgerError {
     #[error("cannot record a change: {0}")]
     Rejected(#[from] ApplyError),
     /// The database failed to read or write.
-    #[error("cannot read or write the ledger: {0}")]
+    #[error("cannot read or write the ledger: {error}{advice}", error = .0, advice = full_disk_advice(.0))]
     Database(DatabaseError),
     /// SQLite ended the transaction of this change because of another one.
     #[error("cannot write the ledger: another change in the same transaction failed ({0})")]
@@ -284,6 +284,15 @@ impl LedgerError {
     /// Returns whether SQLite found the file damaged, or no database at all.
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_malformed())
+    }
+}
+
+/// Returns what to do about a full disk. Its free space may be larger than a commit needs.
+fn full_disk_advice(error: &DatabaseError) -> &'static str {
+    if error.is_disk_full() {
+        "; hint: free some space, at least 1 MiB, on the disk of the ledger"
+    } else {
+        ""
     }
 }
 

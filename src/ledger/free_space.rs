@@ -14,6 +14,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, parent_directory, sibling_path};
 
@@ -93,7 +94,7 @@ impl FreeSpace {
     /// [`LedgerError::NoRoom`], also if the disk takes no further file.
     pub(super) fn check_start(&mut self) -> Result<(), LedgerError> {
         match create_unnamed(&self.path) {
-            Err(error) if is_full(&error) => Err(self.no_room(&error)),
+            Err(error) if is_disk_full(&error) => Err(self.no_room(&error)),
             Ok(_) | Err(_) => self.check(),
         }
     }
@@ -102,13 +103,13 @@ impl FreeSpace {
         LedgerError::NoRoom {
             folder: parent_directory(&self.path).to_owned(),
             kibibytes: self.room >> 10,
-            reason: error.to_string(),
+            reason: os_error::describe(error),
         }
     }
 }
 
 /// Returns whether a disk, or a user's part of it, is full.
-fn is_full(error: &Error) -> bool {
+pub(super) fn is_disk_full(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{sibling_path, sync_folder_of};
 
@@ -31,7 +32,11 @@ impl KeptFile {
         if self.is_new
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!("cannot remove {}: {error}", self.path.display());
+            tracing::warn!(
+                "cannot remove {}: {}",
+                self.path.display(),
+                os_error::describe(&error)
+            );
         }
     }
 }
@@ -165,6 +170,6 @@ pub(super) fn check_pages(connection: &Connection) -> Result<(), LedgerError> {
 fn io_error(file: &Path, error: &io::Error) -> LedgerError {
     LedgerError::KeptFile {
         path: file.to_owned(),
-        reason: error.to_string(),
+        reason: os_error::describe(error),
     }
 }

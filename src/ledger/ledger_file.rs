@@ -13,6 +13,7 @@ use std::path::Path;
 
 use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
 
+use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
 
@@ -146,7 +147,7 @@ pub(super) fn cannot_open(path: &Path, error: &Error) -> LedgerError {
         reason: if error.kind() == ErrorKind::IsADirectory {
             IS_DIRECTORY_REASON.to_owned()
         } else {
-            error.to_string()
+            os_error::describe(error)
         },
     }
 }

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::core::os_error;
 use crate::core::redact::sanitize_bytes;
 use crate::ledger::error::LedgerError;
+use crate::ledger::free_space::is_disk_full;
 use crate::ledger::ledger_file::{
     cannot_open, create_if_missing, network_file_system, open_or_create_regular, open_regular,
 };
@@ -229,9 +231,19 @@ fn lock_file_error(ledger: &Path, error: &Error) -> LedgerError {
     if error.kind() == ErrorKind::NotFound && !folder.is_some_and(Path::exists) {
         return missing_directory_error(ledger);
     }
+    unusable_lock_file(lock_path(ledger), error)
+}
+
+/// Returns the error of a lock file that cannot be created, opened or written.
+pub(super) fn unusable_lock_file(path: PathBuf, error: &Error) -> LedgerError {
+    let hint = if is_disk_full(error) {
+        "free some space on its disk"
+    } else {
+        "let rekeyd write to its folder"
+    };
     LedgerError::LockFile {
-        path: lock_path(ledger),
-        reason: error.to_string(),
+        path,
+        reason: format!("{}; hint: {hint}", os_error::describe(error)),
     }
 }
 
@@ -241,11 +253,12 @@ fn lock_error(path: &Path, error: &Error) -> LedgerError {
     let is_unsupported = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
-    let (path, reason) = (path.to_owned(), error.to_string());
+    let path = path.to_owned();
     if is_unsupported {
+        let reason = os_error::describe(error);
         LedgerError::LocksUnsupported { path, reason }
     } else {
-        LedgerError::LockFile { path, reason }
+        unusable_lock_file(path, error)
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, MAIN_DB};
 
+use crate::core::os_error;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::cannot_open;
@@ -131,7 +132,7 @@ impl MainFile {
         let length = usize::try_from(size).map_err(|error| malformed(&error))?;
         let mut content = vec![0; length];
         let read = self.file.read_exact_at(&mut content, 0);
-        read.map_err(|error| malformed(&error))?;
+        read.map_err(|error| malformed(&os_error::describe(&error)))?;
         // A database in memory has no log.
         content[VERSION_BYTES].copy_from_slice(&[1, 1]);
         let newest = || -> Result<Option<i64>, LedgerError> {
@@ -143,7 +144,8 @@ impl MainFile {
     }
 
     fn metadata(&self) -> Result<Metadata, LedgerDamage> {
-        self.file.metadata().map_err(|error| malformed(&error))
+        let found = self.file.metadata();
+        found.map_err(|error| malformed(&os_error::describe(&error)))
     }
 }
 

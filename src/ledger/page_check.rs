@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use tokio::sync::mpsc;
 
+use crate::core::os_error;
 use crate::ledger::checkpoint_note::FileStamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::writer_message::WriterMessage;
@@ -89,7 +90,8 @@ impl PageCheck {
         let thread = std::thread::Builder::new().name("ledger-check".to_owned());
         if let Err(error) = thread.spawn(move || check.run(written)) {
             state.is_running = false;
-            tracing::debug!(%error, "cannot start the integrity check of the ledger");
+            let reason = os_error::describe(&error);
+            tracing::debug!("cannot start the integrity check of the ledger: {reason}");
         }
     }
 

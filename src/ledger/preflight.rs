@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::core::os_error;
 use crate::ledger::absence::{absence_error, emptiness_error, is_created_by_systemd, resolve_link};
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages};
@@ -14,7 +15,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::FreeSpace;
 use crate::ledger::identity::{self, ConfigurationIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{IS_DIRECTORY_REASON, READ_ONLY_REASON, network_file_system_at};
-use crate::ledger::lock::WriterLock;
+use crate::ledger::lock::{WriterLock, unusable_lock_file};
 use crate::ledger::open::into_open_error;
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
@@ -59,7 +60,7 @@ pub fn check_usable(
         Ok(metadata) if metadata.is_dir() => metadata.uid(),
         Ok(_) => return Err(cannot(format!("{} is not a folder", folder.display()))),
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(cannot(error.to_string()));
+            return Err(cannot(os_error::describe(&error)));
         }
         Err(_) if is_created_by_systemd(folder) => return Ok(LedgerNotes::default()),
         Err(_) => return Err(missing_directory_error(path)),
@@ -67,10 +68,8 @@ pub fn check_usable(
     let is_writer = owner == rustix::process::geteuid().as_raw();
 
     let lock = lock_path(path);
-    check_file_access(&lock, is_writer).map_err(|error| LedgerError::LockFile {
-        path: lock.clone(),
-        reason: error.to_string(),
-    })?;
+    check_file_access(&lock, is_writer)
+        .map_err(|error| unusable_lock_file(lock.clone(), &error))?;
     for file in [
         path.to_owned(),
         sibling_path(path, "-wal"),
@@ -83,7 +82,11 @@ pub fn check_usable(
             } else if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&kind) {
                 cannot(READ_ONLY_REASON.to_owned())
             } else {
-                cannot(format!("{}: {error}", file.display()))
+                cannot(format!(
+                    "{}: {}",
+                    file.display(),
+                    os_error::describe(&error)
+                ))
             }
         })?;
     }

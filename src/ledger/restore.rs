@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use crate::core::ids::KeyName;
+use crate::core::os_error;
 use crate::ledger::backup::{cannot_write, copy_database};
 use crate::ledger::checkpoint_note::{LogOrigin, free_name, log_origin};
 use crate::ledger::error::LedgerError;
@@ -166,7 +167,8 @@ fn copy_source(
         } else {
             ""
         };
-        return Err(unusable(&Error::other(format!("{error}{advice}"))));
+        let reason = os_error::describe(&error);
+        return Err(unusable(&Error::other(format!("{reason}{advice}"))));
     }
     let is_ledger =
         |present: fs::Metadata| (present.dev(), present.ino()) == (found.dev(), found.ino());

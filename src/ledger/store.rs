@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::core::apply::apply;
 use crate::core::change::Change;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
+use crate::core::os_error;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::ledger::changed_names::ChangedNames;
@@ -125,7 +126,10 @@ impl Ledger {
                     .spawn(move || run_on_thread(ledger, mailbox))
                     .map_err(|error| LedgerError::Open {
                         path: path.to_owned(),
-                        reason: format!("cannot start a thread for its writer: {error}"),
+                        reason: format!(
+                            "cannot start a thread for its writer: {}",
+                            os_error::describe(&error)
+                        ),
                     })?;
             }
             WriterDriver::Task => {

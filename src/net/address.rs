@@ -9,6 +9,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::task::JoinSet;
 
 use crate::core::loopback::is_loopback_name;
+use crate::core::os_error;
 
 /// The time after which the next address is tried beside one that has not
 /// answered (RFC 8305, section 5).
@@ -16,7 +17,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The failure to find the addresses of a name.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot resolve the host name: {}", .0.to_string().trim_start_matches(LOOKUP_PREFIX))]
+#[error("cannot resolve the host name: {}", os_error::describe(.0).trim_start_matches(LOOKUP_PREFIX))]
 struct LookupError(io::Error);
 
 /// What the standard library puts before the resolver's words.

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 
+use crate::core::os_error;
+
 /// The largest file that is read, in bytes: all roots of a system fit.
 const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
 
@@ -21,7 +23,7 @@ const CERTIFICATE_LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileError {
     /// The file cannot be read.
-    #[error("cannot read ca-file {}: {source}", path.display())]
+    #[error("cannot read ca-file {}: {}", path.display(), os_error::describe(source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -294,7 +296,7 @@ mod tests {
         let error = check(Path::new("/nowhere/ca.pem")).unwrap_err().to_string();
         assert_eq!(
             error,
-            "cannot read ca-file /nowhere/ca.pem: No such file or directory (os error 2)"
+            "cannot read ca-file /nowhere/ca.pem: no such file or directory"
         );
     }
 }

@@ -6,6 +6,7 @@ use std::iter::successors;
 
 use rustls::{CertificateError, OtherError};
 
+use crate::core::os_error;
 use crate::core::redact;
 
 /// Describes why a request failed: its cause, masked and without the URL, whose query may
@@ -49,7 +50,7 @@ fn describe_cause(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return Some(match error.get_ref() {
             Some(inner) => explain_inner(inner),
-            None => describe_io(error),
+            None => os_error::describe(error),
         });
     }
     let error = error.downcast_ref::<hyper::Error>()?;
@@ -70,15 +71,6 @@ fn explain_inner(inner: &(dyn Error + Send + Sync + 'static)) -> String {
         Some(error) => explain_causes(error),
         None => inner.to_string(),
     }
-}
-
-/// Describes an error of the system in lower case, without its number.
-fn describe_io(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_ascii_lowercase());
-    first.into_iter().chain(characters).collect()
 }
 
 /// Returns the error of TLS that an error is, or holds. Libraries wrap one

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::core::os_error;
 use crate::core::path::is_sync_unsupported;
 
 /// The folders that were reported as not syncable.
@@ -21,7 +22,8 @@ pub(crate) fn accept_unsupported(folder: &Path, synced: io::Result<()>) -> io::R
     if reported.insert(folder.to_owned()) {
         tracing::debug!(
             folder = %folder.display(),
-            "the file system cannot sync a folder: {error}"
+            "the file system cannot sync a folder: {}",
+            os_error::describe(&error)
         );
     }
     Ok(())

@@ -28,6 +28,7 @@ use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
 pub use self::running_groups::kill_all as kill_running_groups;
 use crate::core::command::CommandLine;
 use crate::core::duration;
+use crate::core::os_error;
 use crate::platform::run_blocking;
 
 /// A program to run once.
@@ -155,7 +156,7 @@ pub async fn run(invocation: Invocation<'_>) -> ProcessExit {
         }
         match result {
             Ok(Ok(status)) => exit_kind(status),
-            Ok(Err(error)) => ExitKind::Failed(error.to_string()),
+            Ok(Err(error)) => ExitKind::Failed(os_error::describe(&error)),
             Err(_) => ExitKind::TimedOut,
         }
     };
@@ -181,7 +182,10 @@ async fn spawn(invocation: &Invocation<'_>) -> Result<ProcessGroup, String> {
     });
     match started.await {
         Ok(Ok(group)) => Ok(group),
-        Ok(Err(error)) => Err(format!("cannot start {program}: {error}")),
+        Ok(Err(error)) => Err(format!(
+            "cannot start {program}: {}",
+            os_error::describe(&error)
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use zeroize::Zeroizing;
 
+use crate::core::os_error;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm, SecretTextError};
 use crate::platform::users;
@@ -46,7 +47,12 @@ pub enum SecretFileError {
         path: PathBuf,
     },
     /// The file cannot be opened.
-    #[error("cannot read {path}: {source}{}", read_advice(path, source), path = path.display())]
+    #[error(
+        "cannot read {path}: {}{}",
+        os_error::describe(source),
+        read_advice(path, source),
+        path = path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid};
 
+use crate::core::os_error;
 use crate::core::redact::sanitize_name;
 
 const PASSWD_PATH: &str = "/etc/passwd";
@@ -29,9 +30,10 @@ const CAP_FOWNER: u64 = 1 << 3;
 pub enum AccountError {
     /// The file with the accounts cannot be read.
     #[error(
-        "cannot look up the {kind} {}: cannot read {}: {source}; hint: use its number",
+        "cannot look up the {kind} {}: cannot read {}: {}; hint: use its number",
         sanitize_name(name),
-        list.display()
+        list.display(),
+        os_error::describe(source)
     )]
     Unreadable {
         /// The kind of account.
@@ -368,8 +370,8 @@ mod tests {
         let error = resolve_id(AccountKind::Group, "ops", Path::new("/nowhere/group"));
         assert_eq!(
             error.unwrap_err().to_string(),
-            "cannot look up the group ops: cannot read /nowhere/group: No such file or directory \
-             (os error 2); hint: use its number"
+            "cannot look up the group ops: cannot read /nowhere/group: no such file or directory; \
+             hint: use its number"
         );
     }
 

@@ -32,6 +32,7 @@ pub use crate::sandbox::fault::{ApiOperation, Fault, FaultError, FaultKind};
 pub use crate::sandbox::key_format::DEFAULT_ADMIN_KEY;
 pub use crate::sandbox::state::{ADMIN_KEY_NAME, PropagationDelays};
 
+use crate::core::os_error;
 use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::sandbox::server::SandboxApp;
@@ -84,7 +85,10 @@ pub struct LiveKey {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}; hint: choose another address with --listen")]
+    #[error(
+        "cannot listen on {address}: {}; hint: choose another address with --listen",
+        os_error::describe(source)
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

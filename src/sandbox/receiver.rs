@@ -20,6 +20,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use tokio::sync::watch;
 
+use crate::core::os_error;
 use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::net::signature::{SigningKeyError, SigningKeys};
@@ -37,7 +38,10 @@ pub enum ReceiverError {
         source: SigningKeyError,
     },
     /// No port is free.
-    #[error("cannot start the webhook receiver on loopback: {source}")]
+    #[error(
+        "cannot start the webhook receiver on loopback: {}",
+        os_error::describe(source)
+    )]
     Listen {
         /// The error of the system.
         source: io::Error,

@@ -7,13 +7,14 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::core::os_error;
 use crate::sandbox::state::SandboxState;
 
 /// The error of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum StateFileError {
     /// It cannot be read.
-    #[error("cannot read the state file {}: {source}", path.display())]
+    #[error("cannot read the state file {}: {}", path.display(), os_error::describe(source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -36,7 +37,7 @@ pub enum StateFileError {
         column: usize,
     },
     /// It cannot be written.
-    #[error("cannot write the state file {}: {source}", path.display())]
+    #[error("cannot write the state file {}: {}", path.display(), os_error::describe(source))]
     NotWritten {
         /// The file.
         path: PathBuf,

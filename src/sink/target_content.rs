@@ -4,6 +4,7 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::core::os_error;
 use crate::core::secret::Secret;
 
 /// What a target holds, as far as this host can read it.
@@ -81,7 +82,9 @@ impl fmt::Display for UnseenCause {
             Self::NotRegular => "it is a symbolic link or not a regular file",
             Self::Leased => "another process holds a lease on it",
             Self::Hanging => "its file system does not respond",
-            Self::Failed(error) => return write!(formatter, "{}", std::io::Error::from(*error)),
+            Self::Failed(error) => {
+                return formatter.write_str(&os_error::describe(&(*error).into()));
+            }
         })
     }
 }

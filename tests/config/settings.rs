@@ -172,7 +172,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
     assert_eq!(
         messages(),
         [format!(
-            "{displayed}: cannot open the file: No such file or directory (os error 2); set --config or REKEYD_CONFIG to the path of the configuration"
+            "{displayed}: cannot open the file: no such file or directory; set --config or REKEYD_CONFIG to the path of the configuration"
         )]
     );
     fs::write(&path, "\n").unwrap();
@@ -278,7 +278,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         message(),
         format!(
-            "/etc/c.toml: provider.ca-file: cannot read ca-file {displayed}: No such file or directory (os error 2)"
+            "/etc/c.toml: provider.ca-file: cannot read ca-file {displayed}: no such file or directory"
         )
     );
     fs::write(&roots, "").unwrap();

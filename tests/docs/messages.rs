@@ -109,3 +109,68 @@ fn notification_page_has_every_event_and_cause() {
         assert!(NOTIFICATIONS.contains(&word), "{word}");
     }
 }
+
+/// Returns every text that a person may read beside the program: pages, and outputs.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pending: Vec<_> = [
+        "docs",
+        "man",
+        "tests/golden",
+        "README.md",
+        "config.example.toml",
+    ]
+    .iter()
+    .map(|name| root.join(name))
+    .collect();
+    let mut pages = Vec::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            pages.push((path.display().to_string(), text));
+        }
+    }
+    pages
+}
+
+#[test]
+fn no_page_shows_the_number_of_a_system_error() {
+    let pages = pages();
+    assert!(pages.len() > 60, "{}", pages.len());
+    for (path, text) in pages {
+        assert!(!text.contains("(os error"), "{path}");
+    }
+}
+
+/// An error that holds one of the system's describes it by the one function for that.
+#[test]
+fn errors_describe_those_of_the_system() {
+    let (mut text, mut found) = (String::new(), 0);
+    append_sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut text,
+    );
+    for attribute in text.split("#[error(").skip(1) {
+        // Up to the next doc comment of a variant, or the end of the type.
+        let variant = attribute.split("\n    },").next().unwrap();
+        let variant = variant.split("#[error(").next().unwrap();
+        let declared = variant.split_once(")]").map_or("", |(_, after)| after);
+        let has_error = declared.lines().take(12).any(|line| {
+            let line = line.trim();
+            !line.starts_with("//")
+                && (line.ends_with("source: io::Error,")
+                    || line.ends_with("source: std::io::Error,")
+                    || line.ends_with("(#[from] io::Error),")
+                    || line.ends_with("(#[from] std::io::Error),"))
+        });
+        if has_error {
+            found += 1;
+            assert!(
+                attribute.contains("os_error::describe") || attribute.contains("explain_causes"),
+                "{variant}"
+            );
+        }
+    }
+    assert!(found > 15, "{found}");
+}

@@ -119,7 +119,7 @@ fn backup_is_one_whole_file() {
             world.path("ledger.db").to_str().unwrap(),
             "it already exists",
         ),
-        ("/nowhere/copy.db", "No such file"),
+        ("/nowhere/copy.db", "no such file"),
     ] {
         let output = world.run(&["backup", name]);
         let stderr = text(&output.stderr);
@@ -149,7 +149,7 @@ fn restore_refuses_what_is_no_backup_of_this_ledger() {
     let before = fs::read(world.path("ledger.db")).unwrap();
     let path = |name: &str| world.path(name).to_str().unwrap().to_owned();
     for (source, code, expected) in [
-        (path("missing.db"), 1, "No such file"),
+        (path("missing.db"), 1, "no such file"),
         (path(""), 1, "folder"),
         (path("text.db"), 1, "not an SQLite database"),
         (path("empty.db"), 1, "contains no ledger"),

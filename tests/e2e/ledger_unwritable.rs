@@ -85,7 +85,7 @@ fn ledger_that_cannot_be_created_is_rejected() {
     set_mode(&ledger.bound.env.path("state"), 0o500);
     ledger.assert_all_rejected(&[
         "ledger.db.lock",
-        "Permission denied",
+        "permission denied",
         "let rekeyd write to its folder",
     ]);
     set_mode(&ledger.bound.env.path("state"), 0o700);
@@ -151,7 +151,7 @@ fn inaccessible_folder_is_not_an_absent_ledger() {
     ledger.assert_works();
     set_mode(&ledger.bound.env.path("state"), 0o000);
     for command in ["status", "history", "audit"] {
-        ledger.assert_rejected(&[command], &["state/ledger.db", "Permission denied"]);
+        ledger.assert_rejected(&[command], &["state/ledger.db", "permission denied"]);
     }
     set_mode(&ledger.bound.env.path("state"), 0o700);
     ledger.assert_works();

@@ -207,7 +207,7 @@ async fn program_that_cannot_start_is_not_accepted() {
     let missing = folder.path().join("missing");
     for (program, problem) in [
         (&missing, "does not exist; hint: install it"),
-        (&file, "file: Permission denied"),
+        (&file, "file: permission denied"),
         (&folder.path().to_owned(), "is not a regular file"),
     ] {
         let sink = sink(program.to_str().unwrap(), Vec::new(), TIMEOUT);

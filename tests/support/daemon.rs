@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{ChildGuard, TestEnv};
+use super::{ChildGuard, TestEnv, assert_no_error_number};
 
 /// How long a test waits for a line of the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,6 +50,7 @@ impl Daemon {
             let mut whole = String::new();
             for line in log.lines() {
                 let line = line.unwrap();
+                assert_no_error_number(&line);
                 whole.push_str(&line);
                 whole.push('\n');
                 // The test may not be waiting any more.

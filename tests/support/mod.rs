@@ -205,7 +205,10 @@ impl TestEnv {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        let output = self.command(arguments).output().unwrap();
+        assert_no_error_number(&text(&output.stdout));
+        assert_no_error_number(&text(&output.stderr));
+        output
     }
 
     /// Runs a command that must succeed, and returns its output.
@@ -273,6 +276,11 @@ fn sandbox(
     let first = lines.next().unwrap().unwrap();
     let base_url = first.split('"').nth(1).unwrap().to_owned();
     (ChildGuard(child), base_url)
+}
+
+/// Asserts that no message has the number of a system's error: it says nothing to people.
+pub fn assert_no_error_number(messages: &str) {
+    assert!(!messages.contains("(os error"), "{messages}");
 }
 
 pub fn text(bytes: &[u8]) -> String {

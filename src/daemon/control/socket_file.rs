@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::net::UnixStream;
 
+use crate::core::os_error;
+
 /// The reason why the server cannot listen on its socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlListenError {
@@ -36,7 +38,7 @@ pub(crate) enum ControlListenError {
         path: PathBuf,
     },
     /// The socket cannot be created, or the one of an ended process removed.
-    #[error("cannot listen on {}: {source}", path.display())]
+    #[error("cannot listen on {}: {}", path.display(), os_error::describe(source))]
     Io {
         /// The socket.
         path: PathBuf,
@@ -156,7 +158,7 @@ mod tests {
             ("folder", Some("is a file, not a socket")),
             ("dangling", Some("is a file, not a socket")),
             ("away/free", Some("its folder does not exist")),
-            ("file/free", Some("Not a directory")),
+            ("file/free", Some("not a directory")),
         ] {
             let checked = check_path(&at(path))
                 .await

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::core::os_error;
 use crate::net::http_server::{self, ConnectionLimits};
 
 /// The limit of connections: more than monitoring needs, and few compared with
@@ -44,7 +45,7 @@ pub(crate) struct PageRequest {
 
 /// The error of an address that the server cannot listen on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve metrics at {address}: {source}")]
+#[error("cannot serve metrics at {address}: {}", os_error::describe(source))]
 pub(crate) struct MetricsListenError {
     /// The address.
     pub(crate) address: SocketAddr,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, Access, AtFlags, CWD, StatVfsMountFlags};
 
 use super::process_group::PATH;
+use crate::core::os_error;
 use crate::core::redact::sanitize;
 
 /// The part of a file that the kernel reads to find out how to run it.
@@ -86,7 +87,10 @@ fn check_access(program: &Path) -> Option<String> {
                 "{path} does not exist; hint: install it, or use another program"
             ));
         }
-        Err(error) => return Some(format!("cannot read {path}: {error}")),
+        Err(error) => {
+            let reason = os_error::describe(&error);
+            return Some(format!("cannot read {path}: {reason}"));
+        }
     };
     if !metadata.is_file() {
         return Some(format!("{path} is not a regular file; hint: use a program"));
@@ -100,8 +104,8 @@ fn check_access(program: &Path) -> Option<String> {
     }
     let access = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
     access.err().map(|error| {
-        let error = io::Error::from(error);
-        format!("cannot execute {path}: {error}; hint: chmod a+x {path}")
+        let reason = os_error::describe(&error.into());
+        format!("cannot execute {path}: {reason}; hint: chmod a+x {path}")
     })
 }
 

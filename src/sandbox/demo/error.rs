@@ -1,5 +1,6 @@
 //! The errors of a demo.
 
+use crate::core::os_error;
 use crate::daemon::error::ServiceError;
 use crate::sandbox::SandboxError;
 use crate::sandbox::receiver::ReceiverError;
@@ -17,7 +18,7 @@ pub(crate) enum DemoError {
     #[error(transparent)]
     Receiver(#[from] ReceiverError),
     /// The demo's folder cannot be used.
-    #[error(transparent)]
+    #[error("{}", os_error::describe(.0))]
     Io(#[from] std::io::Error),
     /// Any other error.
     #[error("{0}")]

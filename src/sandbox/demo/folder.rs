@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::core::os_error;
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::sandbox::demo::error::DemoError;
 
@@ -32,8 +33,9 @@ impl DemoFolder {
         create_folder(&path)?;
         let metadata_error = |error| {
             DemoError::Other(format!(
-                "cannot read the attributes of {}: {error}",
-                path.display()
+                "cannot read the attributes of {}: {}",
+                path.display(),
+                os_error::describe(&error)
             ))
         };
         let metadata = std::fs::metadata(&path).map_err(metadata_error)?;
@@ -90,8 +92,9 @@ impl DemoFolder {
         match result {
             Ok(()) => Ok(path),
             Err(error) => Err(DemoError::Other(format!(
-                "cannot write {}: {error}",
-                path.display()
+                "cannot write {}: {}",
+                path.display(),
+                os_error::describe(&error)
             ))),
         }
     }
@@ -104,7 +107,8 @@ fn create_folder(path: &Path) -> Result<(), DemoError> {
 
 fn create_error(path: &Path, error: &std::io::Error) -> DemoError {
     DemoError::Other(format!(
-        "cannot create the folder {}: {error}",
-        path.display()
+        "cannot create the folder {}: {}",
+        path.display(),
+        os_error::describe(error)
     ))
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::config::settings::KeySettings;
 use crate::core::ids::KeyName;
+use crate::core::os_error;
 use crate::sandbox::receiver::{ReceivedWebhook, Recorder};
 use crate::sink::SINK_TYPES;
 use crate::sink::recording::{DeliveryRecorder, RecordedDelivery};
@@ -49,7 +50,11 @@ enum RecordingError {
         description: String,
     },
     /// The record cannot be written.
-    #[error("cannot record in {} what {description}: {source}", record.display())]
+    #[error(
+        "cannot record in {} what {description}: {}",
+        record.display(),
+        os_error::describe(source)
+    )]
     NotWritten {
         record: PathBuf,
         description: String,

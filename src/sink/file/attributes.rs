@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use super::acl;
 use super::disk;
 
+use crate::core::os_error;
+
 /// The attribute with the access control list of a file, see acl(5).
 const ACL: &str = "system.posix_acl_access";
 
@@ -37,7 +39,10 @@ const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttributeError {
     /// It would lack an attribute.
-    #[error("cannot copy the attribute {name} from the current file: {source}")]
+    #[error(
+        "cannot copy the attribute {name} from the current file: {}",
+        os_error::describe(source)
+    )]
     Lost {
         /// The attribute.
         name: String,
@@ -45,7 +50,7 @@ pub(super) enum AttributeError {
         source: io::Error,
     },
     /// Its mode cannot be set.
-    #[error("cannot set the mode: {source}")]
+    #[error("cannot set the mode: {}", os_error::describe(source))]
     Mode {
         /// The error of the system.
         source: io::Error,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{self, AtFlags, FileType};
 
 use super::settings::{FileTarget, WriteMode};
+use crate::core::os_error;
 use crate::sink::protected_files::{ProtectedFiles, WrittenFile};
 
 use crate::platform::file_identity::{FolderNote, Inode};
@@ -50,7 +51,8 @@ impl FolderGuard {
     /// # Errors
     /// Why nothing must be written there.
     pub(super) fn check(&self, target: &FileTarget, folder: &OpenedFolder) -> Result<(), String> {
-        let stat = fs::fstat(&folder.folder).map_err(|error| error.to_string())?;
+        let stat = fs::fstat(&folder.folder);
+        let stat = stat.map_err(|error| os_error::describe(&error.into()))?;
         let found = FolderNote::new(&stat);
         check_links(target, folder, found)?;
         let noted = *self.noted();

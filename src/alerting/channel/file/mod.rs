@@ -13,6 +13,7 @@ use crate::alerting::channel::support::run_off_thread;
 use crate::alerting::channel::target::{ChannelTarget, ClockFn};
 use crate::alerting::channel::{Channel, ChannelError, message};
 use crate::core::notification::{ChannelId, Notification};
+use crate::core::os_error;
 
 /// The file that collects the notifications of a rehearsal. No configuration
 /// names one.
@@ -75,6 +76,9 @@ impl Channel for FileChannel {
                 .and_then(|mut file| file.write_all(&line))
         });
         let result = append.await?;
-        result.map_err(|error| ChannelError::host(format!("cannot append to {path_text}: {error}")))
+        result.map_err(|error| {
+            let reason = os_error::describe(&error);
+            ChannelError::host(format!("cannot append to {path_text}: {reason}"))
+        })
     }
 }
