@@ -248,9 +248,14 @@ pub fn note_onlooker() {
     IS_ONLOOKER.store(true, Ordering::Relaxed);
 }
 
+/// Returns whether this process is such an onlooker.
+pub(crate) fn is_onlooker() -> bool {
+    IS_ONLOOKER.load(Ordering::Relaxed)
+}
+
 /// Returns the advice for such a process, if this is one.
 fn onlooker_advice() -> Option<&'static str> {
-    IS_ONLOOKER.load(Ordering::Relaxed).then_some(
+    is_onlooker().then_some(
         "run this command as root or as rekeyd's user, because only they see whether rekeyd can read it",
     )
 }

@@ -54,4 +54,5 @@ mod secrets;
 mod self_credential;
 mod signals;
 mod status;
+mod system_errors;
 mod two_organizations;

@@ -80,7 +80,7 @@ fn open(location: &TargetLocation) -> Result<Option<File>, String> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(format!(
             "cannot open {path}: {}",
-            describe_io_error(&error.into())
+            location.describe_file_error(error)
         )),
     }
 }

@@ -13,6 +13,7 @@
 //! With `write = "in-place"` the sink writes into the present file instead, for
 //! a file that cannot be replaced.
 
+mod access_advice;
 mod acl;
 mod attempt_guard;
 mod attributes;

@@ -50,7 +50,7 @@ pub(super) fn replace(
         DeliveryError::uncertain(format!(
             "replaced {}, but cannot sync its folder: {}",
             location.path().display(),
-            describe_io_error(&error)
+            location.describe_folder_error(error)
         ))
     })?;
     Ok(inspect::note_of(&file))
@@ -131,7 +131,7 @@ fn rename_error(location: &TargetLocation, folder: &OwnedFd, error: Errno) -> De
     let problem = format!(
         "cannot replace {}: {}",
         location.path().display(),
-        describe_io_error(&error.into())
+        location.describe_folder_error(error)
     );
     match disk::remove(folder, &location.temp_name()) {
         Ok(()) => DeliveryError::not_accepted(problem),
@@ -149,7 +149,7 @@ fn stale_temp_message(location: &TargetLocation, error: Errno) -> String {
     format!(
         "cannot remove {}, which may hold the secret: {}",
         location.temp_path().display(),
-        describe_io_error(&error.into())
+        location.describe_folder_error(error)
     )
 }
 
@@ -189,7 +189,7 @@ fn create_temp(location: &TargetLocation, folder: &OwnedFd) -> Result<File, Stri
         format!(
             "cannot create {}: {}",
             location.temp_path().display(),
-            describe_io_error(&error.into())
+            location.describe_folder_error(error)
         )
     })
 }
@@ -266,7 +266,7 @@ pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
             return Some(format!(
                 "cannot create a file in {}: {}",
                 location.folder().display(),
-                describe_io_error(&error.into())
+                location.describe_folder_error(error)
             ));
         }
     };
@@ -316,7 +316,7 @@ fn remove_temp(
             return Err(format!(
                 "cannot read {}: {}",
                 path.display(),
-                describe_io_error(&error.into())
+                location.describe_folder_error(error)
             ));
         }
     };
@@ -331,7 +331,7 @@ fn remove_temp(
         Err(error) => Err(format!(
             "cannot remove the leftover file {}, which may hold a secret: {}",
             path.display(),
-            describe_io_error(&error.into())
+            location.describe_folder_error(error)
         )),
     }
 }

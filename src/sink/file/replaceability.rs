@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{self, Access, AtFlags, Mode, Stat, StatxAttributes, StatxFlags, Uid, statx};
 
 use super::settings::WriteMode;
-use super::target::{TargetLocation, describe_io_error};
+use super::target::TargetLocation;
 use crate::platform::users;
 
 /// Lists the properties of the present file at `location` that prevent its
@@ -125,7 +125,7 @@ fn write_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Op
     if let Err(error) = access {
         return Some(format!(
             "cannot write {path}: {}",
-            describe_io_error(&error.into())
+            location.describe_file_error(error)
         ));
     }
     let mode = Mode::from_raw_mode(file.st_mode);

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 
+use super::access_advice;
 use super::folder_guard::FolderGuard;
 use super::settings::FileTarget;
 use super::temp_name;
+use crate::core::os_error;
 use crate::platform::path_links;
 use crate::platform::users::{self, AccountError};
 
@@ -76,12 +78,35 @@ impl TargetLocation {
                 Errno::NOTDIR => format!("{folder} is not a folder; hint: use another path"),
                 error => format!(
                     "cannot open folder {folder}: {}",
-                    describe_io_error(&error.into())
+                    self.describe_folder_error(error)
                 ),
             }
         })?;
         self.guard.check(&self.target, &opened)?;
         Ok(opened.folder)
+    }
+
+    /// Describes an error of work in the folder, with advice.
+    pub(super) fn describe_folder_error(&self, error: impl Into<io::Error>) -> String {
+        let error = error.into();
+        let mut text = describe_io_error(&error);
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            text.push_str(&access_advice::folder_advice(
+                self.path(),
+                &self.temp_name(),
+            ));
+        }
+        text
+    }
+
+    /// Describes an error of the present file, which is written in place, with advice.
+    pub(super) fn describe_file_error(&self, error: impl Into<io::Error>) -> String {
+        let error = error.into();
+        let mut text = describe_io_error(&error);
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            text.push_str(&access_advice::file_advice(self.path()));
+        }
+        text
     }
 
     /// Logs that the folder was exchanged since it was last opened. Blocks.
@@ -141,7 +166,7 @@ pub(super) fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// Describes an operating system's error, with advice where the remedy is not
+/// Describes an error of the operating system, with advice where the remedy is not
 /// obvious.
 // `io::ErrorKind` is not our own enum.
 #[allow(clippy::wildcard_enum_match_arm)]
@@ -151,8 +176,7 @@ pub(super) fn describe_io_error(error: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => {
             "; hint: mount it read-write, or add the folder to the unit's ReadWritePaths="
         }
-        io::ErrorKind::PermissionDenied => "; hint: give rekeyd's user access",
         _ => "",
     };
-    format!("{error}{advice}")
+    format!("{}{advice}", os_error::describe(error))
 }

@@ -89,7 +89,7 @@ impl TargetLocation {
         if is_written && let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
             problems.push(format!(
                 "cannot create files in {folder_path}: {}",
-                describe_io_error(&error.into())
+                self.describe_folder_error(error)
             ));
         }
     }
@@ -114,7 +114,7 @@ impl TargetLocation {
             Err(error) => {
                 problems.push(format!(
                     "cannot read {path}: {}",
-                    describe_io_error(&error.into())
+                    self.describe_folder_error(error)
                 ));
             }
         }
