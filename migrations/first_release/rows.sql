@@ -87,6 +87,14 @@ SELECT seq, at, rotation, key,
            WHEN 'pause' THEN 'paused'
            WHEN 'resume' THEN 'resumed'
            ELSE event END,
-       CASE WHEN event = 'hold' AND detail ->> 'until' >= '9999'
-           THEN json_set(detail, '$.until', NULL) ELSE detail END
+       CASE
+           WHEN event = 'hold' AND detail ->> 'until' >= '9999'
+           THEN json_set(detail, '$.until', NULL)
+           -- A quote within a value has a backslash before it.
+           WHEN event = 'missing' THEN replace(detail, '"looks":', '"checks":')
+           WHEN event = 'timetable' THEN replace(detail, '"owed":', '"pending_run":')
+           WHEN event = 'firing-missed' THEN replace(
+               replace(detail, '"then":"made up for"', '"then":"catch-up"'),
+               '"then":', '"outcome":')
+           ELSE detail END
 FROM former.journal_entry ORDER BY seq;

@@ -23,6 +23,7 @@ pub mod in_flight;
 pub mod json;
 pub mod key_shape;
 pub mod label_match;
+pub mod ledger_event;
 pub mod lifecycle;
 pub mod loopback;
 pub mod notification;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::core::change::{Change, OperatorNote, RotationChange};
 use crate::core::ids::KeyName;
+use crate::core::ledger_event::LedgerEventKind;
 use crate::core::state::Trigger;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
@@ -68,11 +69,12 @@ pub(super) fn insert(
     connection
         .prepare_cached(
             "INSERT INTO event_log (at, rotation_row, key, event, detail)
-             VALUES (?1, NULL, ?2, 'rotation-requested', ?3)",
+             VALUES (?1, NULL, ?2, ?3, ?4)",
         )?
         .execute(params![
             SqlTimestamp(request.at),
             request.key.as_str(),
+            LedgerEventKind::RotationRequested.as_str(),
             detail.to_string()
         ])?;
     Ok(())

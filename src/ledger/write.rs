@@ -169,7 +169,7 @@ impl Writer<'_> {
                 SqlTimestamp(at),
                 row.transpose()?,
                 self.key.as_str(),
-                event.event,
+                event.event.as_str(),
                 event.detail.to_string()
             ])?;
         Ok(())

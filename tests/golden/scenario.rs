@@ -41,7 +41,7 @@ const ENUMERATED_COLUMNS: [(&str, &str); 3] = [
 ];
 
 /// The members of an event's details whose values are enumerated.
-const ENUMERATED_DETAILS: [&str; 4] = ["from", "to", "trigger", "then"];
+const ENUMERATED_DETAILS: [&str; 4] = ["from", "outcome", "to", "trigger"];
 
 /// The fields of log lines whose values are enumerated.
 const ENUMERATED_FIELDS: [&str; 5] = ["alarm", "condition", "event", "trigger", "verb"];

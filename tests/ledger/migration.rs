@@ -36,7 +36,11 @@ const SAME_ROWS: [[&str; 2]; 14] = [
     ["SELECT * FROM deliveries ORDER BY rotation, sink, last_attempt_at, error"; 2],
     [
         "SELECT seq, at, rotation, key,
-             replace(detail, '\"until\":\"9999-12-30T22:00:00Z\"', '\"until\":null')
+             replace(replace(replace(replace(replace(
+                 detail, '\"until\":\"9999-12-30T22:00:00Z\"', '\"until\":null'),
+                 '\"looks\":', '\"checks\":'), '\"owed\":', '\"pending_run\":'),
+                 '\"then\":\"made up for\"', '\"outcome\":\"catch-up\"'),
+                 '\"then\":', '\"outcome\":')
          FROM journal ORDER BY seq",
         "SELECT seq, at, rotation, key, detail FROM events ORDER BY seq",
     ],

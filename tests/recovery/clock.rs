@@ -339,17 +339,21 @@ fn missed_run_is_caught_up_within_its_window() {
     let first = || ("first".to_owned(), Value::Null);
     let made_up = || ("catch-up".to_owned(), json!(firing));
     let in_time = || ("schedule".to_owned(), json!("2026-05-06T12:00:00Z"));
-    let expected_missed_run = |then| {
+    let expected_missed_run = |outcome| {
         let reason = "the host slept, or its clock was set forward";
-        vec![json!({"firing": firing, "reason": reason, "then": then})]
+        vec![json!({"firing": firing, "reason": reason, "outcome": outcome})]
     };
-    for (key, expected, then) in [
-        ("none", vec![first(), made_up(), in_time()], "made up for"),
-        ("wide", vec![first(), made_up(), in_time()], "made up for"),
+    for (key, expected, outcome) in [
+        ("none", vec![first(), made_up(), in_time()], "catch-up"),
+        ("wide", vec![first(), made_up(), in_time()], "catch-up"),
         ("tight", vec![first(), in_time()], "dropped"),
     ] {
         assert_eq!(rotations(&world, key), expected, "{key}");
-        assert_eq!(missed_runs(&world, key), expected_missed_run(then), "{key}");
+        assert_eq!(
+            missed_runs(&world, key),
+            expected_missed_run(outcome),
+            "{key}"
+        );
     }
     daemon.stop();
 }

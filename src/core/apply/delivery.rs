@@ -4,6 +4,7 @@ use crate::core::apply::sighting;
 use crate::core::apply::update::{ApplyError, KeyUpdate, sink_detail};
 use crate::core::change::{AddedSink, DeliveryChange, DeliveryResult, OnChangeState};
 use crate::core::ids::{RotationId, SinkId};
+use crate::core::ledger_event::LedgerEventKind;
 use crate::core::state::{Delivery, DeliveryState};
 use crate::core::time;
 
@@ -15,7 +16,8 @@ pub(super) fn apply_change(
     match change {
         DeliveryChange::Started(start) => {
             let (rotation, sink) = (&start.rotation, &start.sink);
-            set(update, rotation, sink, "delivery-started", |delivery| {
+            let event = LedgerEventKind::DeliveryStarted;
+            set(update, rotation, sink, event, |delivery| {
                 delivery.state = DeliveryState::Uncertain;
                 // A start after a kill counts from it.
                 delivery.last_attempt_at = Some(time::whole_seconds(at));
@@ -24,7 +26,8 @@ pub(super) fn apply_change(
         DeliveryChange::Finished(result) => finish(update, result),
         DeliveryChange::Skipped(skipped) => {
             let (rotation, sink) = (&skipped.rotation, &skipped.sink);
-            set(update, rotation, sink, "delivery-skipped", |delivery| {
+            let event = LedgerEventKind::DeliverySkipped;
+            set(update, rotation, sink, event, |delivery| {
                 delivery.state = DeliveryState::Missed;
                 (delivery.written_at, delivery.retry_at) = (None, None);
             })
@@ -32,7 +35,8 @@ pub(super) fn apply_change(
         DeliveryChange::SinkAdded(added) => add_sink(update, added),
         DeliveryChange::SinkRemoved(removed) => {
             let (rotation, sink) = (&removed.rotation, &removed.sink);
-            set(update, rotation, sink, "sink-removed", |delivery| {
+            let event = LedgerEventKind::SinkRemoved;
+            set(update, rotation, sink, event, |delivery| {
                 delivery.state = DeliveryState::Removed;
                 (delivery.written_at, delivery.retry_at) = (None, None);
                 delivery.removed_at = removed.removed_at.map(time::whole_seconds);
@@ -42,7 +46,8 @@ pub(super) fn apply_change(
         }
         DeliveryChange::SinkReturned(returned) => {
             let (rotation, sink) = (&returned.rotation, &returned.sink);
-            set(update, rotation, sink, "sink-returned", |delivery| {
+            let event = LedgerEventKind::SinkReturned;
+            set(update, rotation, sink, event, |delivery| {
                 delivery.state = DeliveryState::Uncertain;
                 delivery.removed_at = None;
             })
@@ -61,13 +66,14 @@ pub(super) fn apply_change(
                 delivery.error = Some(drift.problem.clone());
             })?;
             let detail = sink_detail(&drift.sink, Some(&drift.problem));
-            update.append_event(Some(&drift.rotation), "sink-drifted", detail);
+            update.append_event(Some(&drift.rotation), LedgerEventKind::SinkDrifted, detail);
             Ok(())
         }
         DeliveryChange::RetiredSeen(seen) => sighting::begin(update, seen),
         DeliveryChange::SightingEnded(ended) => {
             let (rotation, sink) = (&ended.rotation, &ended.sink);
-            set(update, rotation, sink, "sighting-ended", |delivery| {
+            let event = LedgerEventKind::SightingEnded;
+            set(update, rotation, sink, event, |delivery| {
                 sighting::end(delivery, time::whole_seconds(ended.at));
             })
         }
@@ -79,7 +85,7 @@ fn set(
     update: &mut KeyUpdate,
     rotation: &RotationId,
     sink: &SinkId,
-    event: &'static str,
+    event: LedgerEventKind,
     change: impl FnOnce(&mut Delivery),
 ) -> Result<(), ApplyError> {
     update.update_delivery(rotation, sink, change)?;
@@ -111,14 +117,15 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
         sighting::end_older(update, &result.rotation, &result.sink, accepted_at)?;
     }
     let event = match (result.on_change, result.state) {
-        (OnChangeState::Pending, _) => "delivery-written",
-        (OnChangeState::Failed, _) => "on-change-failed",
-        (OnChangeState::NotPending, DeliveryState::Pending) => "delivery-pending",
-        (OnChangeState::NotPending, DeliveryState::Uncertain) => "delivery-uncertain",
-        (OnChangeState::NotPending, DeliveryState::Accepted) => "delivery-accepted",
-        (OnChangeState::NotPending, DeliveryState::Refused) => "delivery-refused",
-        (OnChangeState::NotPending, DeliveryState::Missed) => "delivery-missed",
-        (OnChangeState::NotPending, DeliveryState::Removed) => "delivery-removed",
+        (OnChangeState::Pending, _) => LedgerEventKind::DeliveryWritten,
+        (OnChangeState::Failed, _) => LedgerEventKind::OnChangeFailed,
+        (OnChangeState::NotPending, DeliveryState::Pending | DeliveryState::Uncertain) => {
+            LedgerEventKind::DeliveryUncertain
+        }
+        (OnChangeState::NotPending, DeliveryState::Accepted) => LedgerEventKind::DeliveryAccepted,
+        (OnChangeState::NotPending, DeliveryState::Refused) => LedgerEventKind::DeliveryRefused,
+        (OnChangeState::NotPending, DeliveryState::Missed) => LedgerEventKind::DeliverySkipped,
+        (OnChangeState::NotPending, DeliveryState::Removed) => LedgerEventKind::SinkRemoved,
     };
     let detail = sink_detail(&result.sink, result.error.as_deref());
     update.append_event(Some(&result.rotation), event, detail);
@@ -136,6 +143,6 @@ fn add_sink(update: &mut KeyUpdate, added: &AddedSink) -> Result<(), ApplyError>
         Ok(())
     })?;
     let detail = sink_detail(&added.sink, None);
-    update.append_event(Some(&added.rotation), "sink-added", detail);
+    update.append_event(Some(&added.rotation), LedgerEventKind::SinkAdded, detail);
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::core::change::{
     Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, PauseUpdate,
     RetryRequest,
 };
+use crate::core::ledger_event::LedgerEventKind;
 use crate::core::lifecycle::{self, Phase};
 use crate::core::state::{
     CredentialMetadata, DeliveryState, HELD_UNTIL_RELEASED, Pause, RevocationDeadline, Rotation,
@@ -28,7 +29,7 @@ pub(super) fn apply_change(
                 let detail = json!({
                     "reason": operator_reason(operator), "by": operator_name(operator),
                 });
-                update.append_event(None, "revoke-previous-requested", detail);
+                update.append_event(None, LedgerEventKind::RevokePreviousRequested, detail);
             }
             Ok(())
         }
@@ -38,7 +39,7 @@ pub(super) fn apply_change(
             let detail = json!({
                 "reason": operator_reason(operator), "by": operator_name(operator),
             });
-            update.append_event(None, "replacement-allowed", detail);
+            update.append_event(None, LedgerEventKind::ReplacementAllowed, detail);
             Ok(())
         }
         OperatorChange::ImmediateRevocationSet(set) => set_immediate_revocation(update, set),
@@ -61,7 +62,11 @@ fn request_retry(update: &mut KeyUpdate, request: &RetryRequest) -> Result<(), A
     })?;
     let operator = request.operator.as_ref();
     let detail = json!({"reason": operator_reason(operator), "by": operator_name(operator)});
-    update.append_event(Some(&request.rotation), "retry-requested", detail);
+    update.append_event(
+        Some(&request.rotation),
+        LedgerEventKind::RetryRequested,
+        detail,
+    );
     Ok(())
 }
 
@@ -75,9 +80,9 @@ fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyEr
         Ok(())
     })?;
     let event = if hold.until.is_some() {
-        "hold-set"
+        LedgerEventKind::HoldSet
     } else {
-        "hold-released"
+        LedgerEventKind::HoldReleased
     };
     let operator = hold.operator.as_ref();
     let detail = json!({
@@ -100,7 +105,7 @@ fn set_immediate_revocation(
     })?;
     update.append_event(
         Some(&set.rotation),
-        "immediate-revocation-requested",
+        LedgerEventKind::ImmediateRevocationRequested,
         json!({}),
     );
     Ok(())
@@ -130,7 +135,11 @@ fn set_deadline(update: &mut KeyUpdate, set: &DeadlineUpdate) -> Result<(), Appl
         "until": time::to_text(deadline.at), "forced": deadline.is_forced,
         "reason": operator_reason(operator), "by": operator_name(operator),
     });
-    update.append_event(Some(&set.rotation), "revocation-deadline-set", detail);
+    update.append_event(
+        Some(&set.rotation),
+        LedgerEventKind::RevocationDeadlineSet,
+        detail,
+    );
     Ok(())
 }
 
@@ -162,7 +171,7 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
         "to": phase.as_str(), "credential_id": adoption.credential.id,
         "reason": operator_reason(operator), "by": operator_name(operator),
     });
-    update.append_event(Some(&adoption.rotation), adoption.event.as_str(), detail);
+    update.append_event(Some(&adoption.rotation), adoption.event, detail);
     Ok(())
 }
 
@@ -172,9 +181,9 @@ fn set_pause(update: &mut KeyUpdate, change: &PauseUpdate) {
         until: change.pause.until.map(time::whole_seconds),
     };
     let event = if pause.is_active(update.at) {
-        "paused"
+        LedgerEventKind::Paused
     } else {
-        "resumed"
+        LedgerEventKind::Resumed
     };
     update.state.pause = Some(pause);
     let operator = change.operator.as_ref();

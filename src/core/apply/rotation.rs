@@ -11,6 +11,7 @@ use crate::core::change::{
     RotationIntent, Transition,
 };
 use crate::core::ids::RotationId;
+use crate::core::ledger_event::LedgerEventKind;
 use crate::core::lifecycle::{self, LifecycleEvent, Phase};
 use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Rotation};
 use crate::core::time;
@@ -29,7 +30,11 @@ pub(super) fn apply_change(
                 Ok(())
             })?;
             let detail = json!({"name": named.name});
-            update.append_event(Some(&named.rotation), "credential-named", detail);
+            update.append_event(
+                Some(&named.rotation),
+                LedgerEventKind::CredentialNamed,
+                detail,
+            );
             Ok(())
         }
         RotationChange::CredentialUpdated(shown) => update_credential(update, shown),
@@ -53,14 +58,22 @@ pub(super) fn apply_change(
                 Ok(())
             })?;
             let detail = sink_detail(&recovered.sink, None);
-            update.append_event(Some(&recovered.rotation), "secret-recovered", detail);
+            update.append_event(
+                Some(&recovered.rotation),
+                LedgerEventKind::SecretRecovered,
+                detail,
+            );
             Ok(())
         }
         RotationChange::DuplicateRevoked(duplicate) => {
             // The row's own credential may have ended long ago, so only the event is
             // recorded.
             let detail = json!({"credential_id": duplicate.credential});
-            update.append_event(Some(&duplicate.rotation), "duplicate-revoked", detail);
+            update.append_event(
+                Some(&duplicate.rotation),
+                LedgerEventKind::DuplicateRevoked,
+                detail,
+            );
             Ok(())
         }
     }
@@ -94,8 +107,7 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
         "scheduled_for": intent.scheduled_for.map(time::to_text),
         "reason": operator_reason(operator), "by": operator_name(operator),
     });
-    let event = LifecycleEvent::Started.as_str();
-    update.append_event(Some(&intent.rotation), event, detail);
+    update.append_event(Some(&intent.rotation), LifecycleEvent::Started, detail);
     Ok(())
 }
 
@@ -157,7 +169,7 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
         "reason": operator_reason(operator).or(moved.error.as_deref()),
         "by": operator_name(operator),
     });
-    update.append_event(Some(&moved.rotation), moved.event.as_str(), detail);
+    update.append_event(Some(&moved.rotation), moved.event, detail);
     Ok(())
 }
 
@@ -182,7 +194,11 @@ fn update_credential(update: &mut KeyUpdate, shown: &CredentialUpdate) -> Result
         });
         Ok(())
     })?;
-    update.append_event(Some(&shown.rotation), "credential-updated", detail);
+    update.append_event(
+        Some(&shown.rotation),
+        LedgerEventKind::CredentialUpdated,
+        detail,
+    );
     Ok(())
 }
 
@@ -192,7 +208,11 @@ fn reject_answer(update: &mut KeyUpdate, rejected: &RejectedAnswer) -> Result<()
         Ok(())
     })?;
     let detail = json!({"reason": rejected.problem, "doubt": rejected.is_doubt});
-    update.append_event(Some(&rejected.rotation), "answer-rejected", detail);
+    update.append_event(
+        Some(&rejected.rotation),
+        LedgerEventKind::AnswerRejected,
+        detail,
+    );
     Ok(())
 }
 
@@ -233,7 +253,11 @@ fn extend_overlap(update: &mut KeyUpdate, extension: &OverlapExtension) -> Resul
         Ok(())
     })?;
     let detail = json!({"revoke_after": time::to_text(revoke_after)});
-    update.append_event(Some(&extension.rotation), "overlap-extended", detail);
+    update.append_event(
+        Some(&extension.rotation),
+        LedgerEventKind::OverlapExtended,
+        detail,
+    );
     Ok(())
 }
 
@@ -261,7 +285,11 @@ fn defer_revocation(
     if !is_repeated {
         let until = time::to_text(deferral.retry_at);
         let detail = json!({"until": until, "reason": deferral.reason});
-        update.append_event(Some(&deferral.rotation), "revocation-deferred", detail);
+        update.append_event(
+            Some(&deferral.rotation),
+            LedgerEventKind::RevocationDeferred,
+            detail,
+        );
     }
     Ok(())
 }
@@ -289,11 +317,11 @@ fn set_missing(
         Ok(())
     })?;
     let event = if missing.is_some() {
-        "credential-missing"
+        LedgerEventKind::CredentialMissing
     } else {
-        "credential-found"
+        LedgerEventKind::CredentialFound
     };
-    let detail = json!({"looks": missing.map(|missing| missing.checks)});
+    let detail = json!({"checks": missing.map(|missing| missing.checks)});
     update.append_event(Some(rotation), event, detail);
     Ok(())
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::core::apply::update::KeyUpdate;
 use crate::core::change::{KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
+use crate::core::ledger_event::LedgerEventKind;
 use crate::core::time;
 
 pub(super) fn apply_change(update: &mut KeyUpdate, change: &ScheduleChange) {
@@ -30,7 +31,7 @@ fn back_off(update: &mut KeyUpdate, backoff: &KeyBackoff) {
         // The failure did not begin with it: see `failing_since` in the ledger.
         detail["extra"] = json!(true);
     }
-    update.append_event(None, "key-backed-off", detail);
+    update.append_event(None, LedgerEventKind::KeyBackedOff, detail);
 }
 
 fn change_timetable(update: &mut KeyUpdate, change: &TimetableChange) {
@@ -40,9 +41,9 @@ fn change_timetable(update: &mut KeyUpdate, change: &TimetableChange) {
     state.pending_run = change.pending_run.map(time::whole_seconds);
     let detail = json!({
         "timetable": change.timetable, "counts_from": change.counts_from.map(time::to_text),
-        "owed": change.pending_run.map(time::to_text),
+        "pending_run": change.pending_run.map(time::to_text),
     });
-    update.append_event(None, "timetable-changed", detail);
+    update.append_event(None, LedgerEventKind::TimetableChanged, detail);
 }
 
 /// A skipped run is settled, and so is every run before it.
@@ -57,10 +58,10 @@ fn miss_run(update: &mut KeyUpdate, missed: &MissedRun) {
     let outcome = if missed.is_skipped {
         "dropped"
     } else {
-        "made up for"
+        "catch-up"
     };
     let detail = json!({
-        "firing": time::to_text(missed.firing), "reason": missed.reason.as_str(), "then": outcome,
+        "firing": time::to_text(missed.firing), "reason": missed.reason.as_str(), "outcome": outcome,
     });
-    update.append_event(None, "run-missed", detail);
+    update.append_event(None, LedgerEventKind::RunMissed, detail);
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::core::apply::update::{ApplyError, KeyUpdate, sink_detail};
 use crate::core::change::RetiredSighting;
 use crate::core::ids::{RotationId, SinkId};
+use crate::core::ledger_event::LedgerEventKind;
 use crate::core::state::{Delivery, DeliveryState, Sighting};
 
 /// Begins a sighting, unless one is open: its time counts from the first. A sink that the
@@ -32,7 +33,7 @@ pub(super) fn begin(update: &mut KeyUpdate, seen: &RetiredSighting) -> Result<()
     })?;
     if is_new {
         let detail = sink_detail(&seen.sink, None);
-        update.append_event(Some(&seen.rotation), "retired-seen", detail);
+        update.append_event(Some(&seen.rotation), LedgerEventKind::RetiredSeen, detail);
     }
     Ok(())
 }

@@ -46,7 +46,11 @@ fn with_current() -> KeyState {
 }
 
 fn words(applied: &AppliedChanges) -> Vec<&str> {
-    applied.events.iter().map(|event| event.event).collect()
+    applied
+        .events
+        .iter()
+        .map(|event| event.event.as_str())
+        .collect()
 }
 
 #[test]
@@ -570,7 +574,7 @@ fn a_skipped_run_settles_itself_and_earlier_runs() {
     };
     let caught_up = apply_ok(&state, [missed(at(), false).into()]);
     assert_eq!(caught_up.state, state);
-    assert_eq!(caught_up.events[0].detail["then"], "made up for");
+    assert_eq!(caught_up.events[0].detail["outcome"], "catch-up");
     let skipped = apply_ok(&state, [missed(at(), true).into()]).state;
     assert_eq!(
         (skipped.counts_from, skipped.pending_run),

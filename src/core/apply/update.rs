@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::core::apply::invariants::broken_invariant;
 use crate::core::change::OperatorNote;
 use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::ledger_event::{EVENT_DETAILS, LedgerEventKind};
 use crate::core::lifecycle::{IllegalTransition, Phase};
 use crate::core::state::{Delivery, KeyState, LastCurrent, Rotation};
 use crate::core::time;
@@ -36,8 +37,8 @@ pub struct RotationUpdate {
 pub struct LedgerEvent {
     /// The rotation that the event is about, if it is about one.
     pub rotation: Option<RotationId>,
-    /// The event's word.
-    pub event: &'static str,
+    /// What it is about.
+    pub event: LedgerEventKind,
     /// The event's details, a JSON object without nulls.
     pub detail: Value,
 }
@@ -218,15 +219,17 @@ impl KeyUpdate {
     pub(super) fn append_event(
         &mut self,
         rotation: Option<&RotationId>,
-        event: &'static str,
+        event: impl Into<LedgerEventKind>,
         mut detail: Value,
     ) {
         if let Value::Object(members) = &mut detail {
             members.retain(|_, value| !value.is_null());
+            let is_known = |name: &String| EVENT_DETAILS.contains(&name.as_str());
+            debug_assert!(members.keys().all(is_known), "{members:?}");
         }
         self.events.push(LedgerEvent {
             rotation: rotation.cloned(),
-            event,
+            event: event.into(),
             detail,
         });
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::core::ids::{KeyName, RotationId};
+use crate::core::ledger_event::LedgerEventKind;
 use crate::ledger::error::LedgerError;
 use crate::ledger::reader::LedgerSnapshot;
 use crate::ledger::rows::SqlTimestamp;
@@ -29,7 +30,7 @@ impl LedgerSnapshot<'_> {
         key: &KeyName,
         rotation: &RotationId,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
-        self.latest_operator_event(key, Some(rotation), "hold-set")
+        self.latest_operator_event(key, Some(rotation), LedgerEventKind::HoldSet)
     }
 
     /// Returns the latest pause of a key, or none.
@@ -37,7 +38,7 @@ impl LedgerSnapshot<'_> {
     /// # Errors
     /// The ledger cannot be read.
     pub fn latest_pause(&self, key: &KeyName) -> Result<Option<OperatorRecord>, LedgerError> {
-        self.latest_operator_event(key, None, "paused")
+        self.latest_operator_event(key, None, LedgerEventKind::Paused)
     }
 
     /// Returns the latest order to end a rotation's credential that may have leaked, or none.
@@ -49,14 +50,14 @@ impl LedgerSnapshot<'_> {
         key: &KeyName,
         rotation: &RotationId,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
-        self.latest_operator_event(key, Some(rotation), "revocation-deadline-set")
+        self.latest_operator_event(key, Some(rotation), LedgerEventKind::RevocationDeadlineSet)
     }
 
     fn latest_operator_event(
         &self,
         key: &KeyName,
         rotation: Option<&RotationId>,
-        event: &str,
+        event: LedgerEventKind,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
         let mut query = self.transaction.prepare_cached(
             "SELECT at, detail ->> 'by', detail ->> 'reason' FROM events
@@ -64,7 +65,8 @@ impl LedgerSnapshot<'_> {
              ORDER BY seq DESC LIMIT 1",
         )?;
         let rotation = rotation.map(RotationId::as_str);
-        let record = query.query_row(params![key.as_str(), event, rotation], |row| {
+        let parameters = params![key.as_str(), event.as_str(), rotation];
+        let record = query.query_row(parameters, |row| {
             Ok(OperatorRecord {
                 at: row.get::<_, SqlTimestamp>(0)?.0,
                 by: row.get(1)?,
