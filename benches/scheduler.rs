@@ -41,7 +41,7 @@ const WATCH_TIME: Duration = Duration::from_secs(30);
 /// The processor time per second below which a process has completed its start.
 const IDLE_THRESHOLD: Duration = Duration::from_millis(5);
 
-/// The time limit of that.
+/// The time limit for settling.
 const MAX_SETTLING_TIME: Duration = Duration::from_secs(180);
 
 /// The argument of a child that runs the scheduler alone.

@@ -126,8 +126,8 @@ CREATE TABLE rotation (
         OR deferral = 'used-by-other-key' OR deferral = 'held-again'
         OR deferral = 'held-elsewhere'
         OR deferral = 'file-unseen'),
-    -- Its revocation is deferred because it is used, and within a day it is
-    -- revoked all the same.
+    -- Its revocation is deferred because it is used, and it is revoked within a
+    -- day nevertheless.
     final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),
     -- A key has at most one rotation in each of these states.
     exclusive_state TEXT AS (CASE phase

@@ -308,7 +308,11 @@ async fn new_schedule_counts_from_the_reload() {
     running.reload_with("0 7 * * *", &ONE_SINK).await;
     running.reload_with("0 2 * * *", &ONE_SINK).await;
     running.advance(60 * MINUTE).await;
-    assert_eq!(running.phases().len(), 2, "nothing is made up for");
+    assert_eq!(
+        running.phases().len(),
+        2,
+        "no missed run leads to a rotation"
+    );
     running.advance(22 * 60 * MINUTE).await;
     assert_eq!(running.phases().len(), 3);
     let timetables = "SELECT detail ->> 'timetable' FROM events WHERE event = 'timetable-changed'";

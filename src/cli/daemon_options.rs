@@ -153,7 +153,8 @@ impl DaemonOptions {
     /// Refuses a ledger that the file does not name and that another configuration writes.
     fn check_ledger_is_meant(settings: &Settings) -> Result<(), Failure> {
         let configuration = runtime::configuration_identity(settings);
-        // Whoever cannot read the ledger asks the daemon, which says what it works with.
+        // A user who cannot read the ledger asks the daemon, which names its ledger and its
+        // configuration.
         let reader = LedgerReader::open_existing(&settings.ledger);
         match reader {
             Ok(Some(reader)) if !configuration.names_ledger => {

@@ -1,5 +1,5 @@
-//! Checks the places at which a daemon listens, beside a running one, too: another process
-//! may have taken one of them.
+//! Checks the places at which a daemon listens, also while one runs: another process may
+//! have taken one of them.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};

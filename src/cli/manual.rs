@@ -208,7 +208,7 @@ pub fn roff(text: &str) -> String {
     let marked = text.split('`').enumerate().map(|(number, part)| {
         let escaped = escape_roff(part);
         if number % 2 == 1 {
-            // A line that ended in code would end its bold text, too.
+            // A line that ended in code would also end its bold text.
             format!("\\fB{}\\fR", escaped.replace(' ', "\\ "))
         } else {
             escaped

@@ -184,8 +184,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit_code
 }
 
-/// The command line, without colours if the user or the terminal has none: left to itself,
-/// clap also looks at other variables, such as `CI`, and colours a dumb terminal.
+/// The command line, without colours if the user or the terminal has none: by itself, clap
+/// also reads other variables, such as `CI`, and colours a dumb terminal.
 fn program() -> clap::Command {
     let color = if logging::may_color() {
         ColorChoice::Auto

@@ -1,4 +1,4 @@
-//! The admin key that root passes to a command that looks as the service does.
+//! The admin key that root passes to a command that runs as the service.
 
 use std::io::Read as _;
 use std::sync::OnceLock;

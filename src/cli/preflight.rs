@@ -1,4 +1,4 @@
-//! Checks of the host. `check` prints their problems; `run` logs them, starts
+//! Checks of the host. `check` prints their problems; `run` logs them, starts nevertheless,
 //! and retries. Without its ledger it does not start.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ use crate::sink::target::SinkSettings;
 /// rekeyd runs.
 const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The time limit of the look at the folders of sinks' files.
+/// The time limit of the check of the folders of sinks' files.
 const FOLDER_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bit of a mode that lets the group of a folder make and remove files in it.

@@ -1,4 +1,4 @@
-//! `rekeyd restore`: puts a backup of the ledger back.
+//! `rekeyd restore`: restores a backup of the ledger.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,7 @@
-//! The service's view of this host. Root sees and may do what the service
-//! cannot, so that its checks would find nothing, and its advice and its files
-//! would lock the service out. So a command of root's that looks at the
-//! service's files runs as the service does: with its user, groups and
-//! capabilities, its environment and its admin key.
+//! The service's view of this host. Root sees and may do what the service cannot, so that
+//! its checks would find nothing, and its advice and its files would lock the service out.
+//! So a command that root runs on the service's files runs as the service does: with its
+//! user, groups and capabilities, its environment and its admin key.
 //!
 //! The process executes itself again with the other identity. The admin key,
 //! which only root can read, is passed on standard input, so that it is in no
@@ -98,7 +97,7 @@ fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
 fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
     use std::os::unix::fs::MetadataExt as _;
     let folder = ledger.parent().unwrap_or(Path::new("/")).metadata().ok()?;
-    // A service has the folder of its ledger, too.
+    // A service also has the folder of its ledger.
     let is_services = ledger
         .metadata()
         .is_ok_and(|ledger| ledger.uid() == folder.uid());
@@ -107,7 +106,7 @@ fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
         .then(|| (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid())))
 }
 
-/// Notes if this process is neither root nor the user whose ledger it looks at.
+/// Notes if this process is neither root nor the user whose ledger it reads.
 pub(super) fn note_onlooker(settings: &Settings) {
     let own = rustix::process::geteuid();
     if !own.is_root() && ledger_user(&settings.ledger).is_some_and(|user| user != own) {
@@ -115,8 +114,8 @@ pub(super) fn note_onlooker(settings: &Settings) {
     }
 }
 
-/// Returns the user of a ledger, or of its folder; root's, which nobody else may enter, if
-/// it cannot be looked at.
+/// Returns the user of a ledger, or of its folder; root if this process may not enter the
+/// folder.
 fn ledger_user(ledger: &Path) -> Option<Uid> {
     use std::os::unix::fs::MetadataExt as _;
     let folder = ledger.parent().unwrap_or(Path::new("/"));

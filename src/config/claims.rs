@@ -44,8 +44,8 @@ enum ClaimKind {
     ReadOnly,
     /// Only the option at this location may have the file.
     Exclusive(Location),
-    /// As `Exclusive`, for a file beside the one of the claim before. An option
-    /// that has that file has this one, too.
+    /// As `Exclusive`, for a file beside the one of the claim before. An option that has
+    /// that file has this one as well.
     Beside(Location),
 }
 

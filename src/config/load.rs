@@ -43,9 +43,9 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Setti
     into_result(parse_lenient(path, text, environment))
 }
 
-/// Reads the text of a configuration that a running daemon has loaded. It was
-/// valid then, so that every problem shows that this host has changed, such as
-/// a time zone that is gone; the settings are complete all the same.
+/// Reads the text of a configuration that a running daemon has loaded. It was valid then,
+/// so every problem shows that this host has changed, such as a time zone that is gone; the
+/// settings are complete nevertheless.
 #[must_use]
 pub fn parse_loaded(
     path: &Path,

@@ -168,7 +168,7 @@ fn read_key_filter(
                 keys.insert(key);
             }
             None => {
-                // The name of a table may be a secret, too.
+                // The name of a table may be a secret as well.
                 let suggestion = closest_match(text, configured);
                 let hint = match suggestion.filter(|name| !may_be_secret(name)) {
                     Some(suggestion) => format!("did you mean \"{suggestion}\"?"),

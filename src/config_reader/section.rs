@@ -136,8 +136,8 @@ impl ConfigOption {
         Self { default, ..self }
     }
 
-    /// Returns the option as one that is refused without another one, or without a
-    /// text of that.
+    /// Returns the option as one that is refused without another option, or without a text
+    /// of that option.
     #[must_use]
     pub const fn only_with(self, option: &'static str, text: Option<&'static str>) -> Self {
         let needs = Some(Need { option, text });

@@ -230,8 +230,8 @@ impl ActiveCredential {
         self.write().older.insert(id.clone(), own);
     }
 
-    /// Takes from now on no redacted value as proof that a credential is another one
-    /// than that in use.
+    /// From now on, takes no redacted value as proof that a credential is not the one in
+    /// use.
     pub fn distrust_redacted_values(&self) {
         self.write().are_ends_unreliable = true;
     }

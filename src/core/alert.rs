@@ -333,9 +333,9 @@ fn check_hold(
     alerts.raise(alert, now, text);
 }
 
-/// Raises the alert of a credential that the schedule does not revoke until a person has
-/// looked at it: rekeyd may itself work with it, the provider shows another name, or
-/// another key's file holds it.
+/// Raises the alert of a credential that the schedule does not revoke until a person
+/// decides: rekeyd may itself work with it, the provider shows another name, or another
+/// key's file holds it.
 fn check_doubt(
     context: &AlertContext<'_>,
     rotation: &Rotation,

@@ -5,7 +5,7 @@ use std::fmt::Display;
 /// The number of things that a message names.
 pub const NAMED_ITEMS: usize = 10;
 
-/// Returns the first ten of these, and the number of the others: whoever can create
+/// Returns the first ten of these, and the number of the others: everybody who can create
 /// credentials decides how many there are, and a message is one line.
 pub fn join_few<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let mut items = items.into_iter();

@@ -136,7 +136,7 @@ pub enum AlertKind {
     HeldAgainEnds,
     /// A credential is not revoked because the file of another key holds it.
     HeldElsewhere,
-    /// Such a credential is revoked all the same soon.
+    /// Such a credential is soon revoked nevertheless.
     HeldElsewhereEnds,
     /// A rotation became current.
     Rotated,

@@ -15,9 +15,9 @@ pub const LEDGER_FILE_ENDINGS: [&str; 8] = [
     ".room-check",
 ];
 
-/// Whether an error of a sync says that a folder's file system has none for
-/// folders (EINVAL, ENOTSUP), as CIFS and some of FUSE: it has no other means to
-/// write a folder to disk, and its files are written all the same.
+/// Whether an error of a sync says that the file system cannot sync folders (EINVAL,
+/// ENOTSUP), as CIFS and some of FUSE. It has no other means to write a folder to disk, and
+/// its files are written nevertheless.
 #[must_use]
 pub fn is_sync_unsupported(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, Unsupported};

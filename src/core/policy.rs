@@ -39,7 +39,7 @@ pub struct KeyPolicy {
     pub expires_after: Option<Duration>,
     /// How long a retired credential must be unused before it is revoked.
     pub revoke_when_idle_for: Duration,
-    /// How long after its overlap a credential in use is revoked all the same.
+    /// How long after its overlap a credential is revoked although it is in use.
     pub max_revoke_delay: Duration,
 }
 

@@ -72,8 +72,8 @@ fn fold(text: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(text.trim().as_bytes().to_ascii_lowercase())
 }
 
-/// Returns a secret without the prefix that others have, too, and without the padding at
-/// its end; none if the rest is short.
+/// Returns a secret without the prefix that others share, and without the padding at its
+/// end; none if the rest is short.
 fn body(folded: &[u8]) -> Option<&[u8]> {
     let mut body = folded;
     while let [rest @ .., b'='] = body {

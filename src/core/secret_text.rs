@@ -1,6 +1,6 @@
-//! The text of a secret as people and programs hand it over: in a file, or in a
-//! variable of the environment. It is trimmed alike everywhere, and a text that
-//! cannot be the secret is refused before it is sent.
+//! The text of a secret as people and programs supply it: in a file, or in a variable of
+//! the environment. It is trimmed alike everywhere, and a text that cannot be the secret is
+//! refused before it is sent.
 
 use zeroize::Zeroizing;
 

@@ -50,9 +50,9 @@ pub struct KeyState {
     /// The time up to which firings are settled: recorded as events, or before the
     /// present timetable.
     pub counts_from: Option<Timestamp>,
-    /// A run that the timetable does not have: a missed one of the previous timetable,
-    /// which is still to be made up for, or the first of a credential that was past its
-    /// age when that began to count, which may be to come.
+    /// A run that the timetable does not have: a missed one of the previous timetable, for
+    /// which a rotation has yet to run, or the first of a credential that was past its age
+    /// when its age began to count, which may be in the future.
     pub pending_run: Option<Timestamp>,
     /// An operator's pause: the schedule starts no rotation during it.
     pub pause: Option<Pause>,

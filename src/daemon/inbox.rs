@@ -89,9 +89,8 @@ impl Inbox {
         }
     }
 
-    /// Listens on the configured places, and no longer at others. The daemon
-    /// continues without a place that it cannot take, since keys must rotate
-    /// all the same.
+    /// Listens on the configured places, and no longer at others. The daemon continues
+    /// without a place that it cannot take, since keys must rotate nevertheless.
     pub(crate) async fn listen(&mut self, runtime: &mut Runtime) {
         if let Some(listeners) = &mut self.listeners {
             listeners.listen(runtime, control_config).await;

@@ -18,7 +18,7 @@ use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequ
 use crate::daemon::runtime::Runtime;
 use crate::engine::Engine;
 
-/// The interval at which the places are looked at.
+/// The interval at which the places are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The servers of a daemon.

@@ -1,9 +1,10 @@
 //! Searches the files of all configured sinks for the secrets of credentials that are
 //! about to be revoked, and for those in the answers to creates.
 //!
-//! One pass over the files serves all that wait for one, and begins after each of them
-//! began to wait: many revocations at once cost few passes, and none relies on what was
-//! read earlier. An answer does, for a while, where the files are many.
+//! One pass over the files serves all callers that wait for a pass, and starts after each
+//! of them started to wait: many revocations at once cost few passes, and none relies on an
+//! earlier read. Only the check of an answer may rely on one for a while, where there are
+//! many files.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::engine::managed_key::ManagedKey;
 use crate::sink::inspection::{inspect_at_once, inspect_batch};
 use crate::sink::{Sink, TargetContent, UnseenCause};
 
-/// How many files one thread looks at: so few that a slow disk reads several at once.
+/// How many files one thread reads: so few that a slow disk reads several at once.
 const FILES_PER_THREAD: usize = 64;
 
 /// The most files that are read anew for each answer to a create.
@@ -68,8 +69,8 @@ enum Searched {
 pub(crate) struct SearchedCredential {
     /// What is known of its secret.
     pub(crate) expected: ExpectedSecret,
-    /// Whether what may be its own secret is found, too, and each file that cannot be
-    /// seen: nobody but a person knows where an adopted credential is.
+    /// Whether the search also finds what may be its own secret, and each file that cannot
+    /// be read: only a person knows where an adopted credential is.
     pub(crate) finds_possible: bool,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct FoundFile {
     pub(crate) has_foreign_folder: bool,
 }
 
-/// What a look at a file shows of a searched credential.
+/// What a file shows of a searched credential.
 #[derive(Clone)]
 pub(crate) enum FileSight {
     /// The secrets in it that are, or may be, that of the credential.
@@ -98,7 +99,7 @@ struct SearchRequest {
 }
 
 impl Searched {
-    /// Returns what a look at a file shows of it.
+    /// Returns what the content of a file shows of it.
     fn sight(&self, content: &TargetContent) -> Option<FileSight> {
         match self {
             Self::Credential(credential) => credential.sight(content),
@@ -180,7 +181,7 @@ impl FileSearch {
             return found.clone();
         }
         let mut waiting = std::mem::take(&mut *lock(&self.0.waiting));
-        // Whoever took it before may have been dropped.
+        // The former holder may have been dropped.
         if !waiting.iter().any(|one| Arc::ptr_eq(one, &own)) {
             waiting.push(Arc::clone(&own));
         }
@@ -240,7 +241,7 @@ async fn search(sinks: &Arc<[ConfiguredSink]>, pass: &Arc<Pass>) -> Vec<Vec<Foun
             if let Some(found) = search_batch(&sinks, numbers.clone(), &pass).await {
                 return found;
             }
-            // Only a look at each alone finds those that do not hang.
+            // Only a separate read of each finds those that do not hang.
             let mut found = Vec::new();
             for number in numbers {
                 let alone = search_batch(&sinks, vec![number], &pass).await;
@@ -263,8 +264,8 @@ async fn search(sinks: &Arc<[ConfiguredSink]>, pass: &Arc<Pass>) -> Vec<Vec<Foun
     files
 }
 
-/// Looks at the files with these numbers. Returns those that hold what is searched for,
-/// with the number of that; none if a look hangs.
+/// Reads the files with these numbers. Returns those that hold a searched credential, with
+/// its number; none if a read hangs.
 async fn search_batch(
     sinks: &Arc<[ConfiguredSink]>,
     numbers: Vec<usize>,

@@ -15,8 +15,8 @@ const MAX_ROTATIONS_PER_NOTIFICATION: usize = 250;
 
 impl Engine {
     /// Checks that the ledger is still this process's, and raises the condition "ledger" if
-    /// it is not. The event loop calls it each second, so that a daemon without work
-    /// notices it, too.
+    /// it is not. The event loop calls it each second, so that a daemon without work also
+    /// notices it.
     pub fn check_ledger(&mut self) {
         if std::mem::replace(&mut self.is_checking_ledger, true) {
             return;

@@ -8,7 +8,7 @@ use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
 use crate::sink::Sink;
 
-/// All configured keys, which every worker can look at.
+/// All configured keys, which every worker can read.
 pub(crate) type ConfiguredKeys = Arc<BTreeMap<KeyName, Arc<ManagedKey>>>;
 
 /// A configured key, with sinks that are ready to receive secrets.

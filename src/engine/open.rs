@@ -115,7 +115,7 @@ impl Engine {
             engine.load_requests().await?;
         }
         if mode == RunMode::Daemon && previous_run.is_some_and(is_stopped_daemon) {
-            // Whoever restarts a daemon may have repaired what failed.
+            // A person who restarts a daemon may have repaired what failed.
             let entries = engine.keys.values_mut();
             entries.for_each(|entry| entry.ignores_backoff = true);
         }

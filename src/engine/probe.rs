@@ -71,9 +71,9 @@ const SHORT_PAUSE: Duration = Duration::from_secs(10);
 /// Returns whether a failure is global, and raises its condition for all keys if it is.
 /// The failed request may concern one key alone, so a harmless request decides.
 ///
-/// A provider that asks for a pause gets no further request: its condition holds for
-/// that long, and the failure counts for the key all the same, because nothing shows
-/// that it is global. A rate limit of a few seconds concerns the failed request alone.
+/// A provider that asks for a pause gets no further request: its condition holds for that
+/// long, and the failure also counts for the key, because nothing shows that it is global.
+/// A rate limit of a few seconds concerns the failed request alone.
 pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError) -> bool {
     let conditions = &services.conditions;
     let _diagnosis = conditions.lock_diagnosis().await;

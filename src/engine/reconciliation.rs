@@ -144,8 +144,8 @@ async fn list(
     listing.await
 }
 
-/// Finds out whether the failure of a list concerns every request. A provider that asks
-/// for a pause is not asked again for that.
+/// Finds out whether the failure of a list concerns every request. A provider that asks for
+/// a pause gets no further request.
 async fn diagnose(
     services: &Services,
     scope: &Scope,

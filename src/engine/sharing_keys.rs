@@ -31,7 +31,8 @@ pub struct SharingKey {
     pub needs_rotation: bool,
     /// Whether it has a row of the credential.
     has_row: bool,
-    /// Its files that hold the credential, or may hold it, although it has no row of that.
+    /// Its files that hold the credential, or may hold it, although the key has no row of
+    /// the credential.
     files: Vec<LeakedFile>,
     /// Its sinks, and whether each is required.
     sinks: Vec<(SinkId, bool)>,

@@ -293,7 +293,7 @@ impl Engine {
         })
     }
 
-    /// Returns what a process waits for that ends when nothing is due: a condition, the
+    /// Returns what a process that ends when nothing is due waits for: a condition, the
     /// provider's list, or each key at work, by name.
     #[must_use]
     pub fn awaited_by_all(&self) -> Vec<(Option<&KeyName>, String)> {

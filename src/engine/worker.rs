@@ -80,7 +80,7 @@ pub(crate) struct Worker {
     pub(crate) in_flight: Option<InFlight>,
     /// The changes that happened and could not be recorded yet.
     pub(crate) unrecorded: Vec<Change>,
-    /// The changes of a failed commit, which may be in the ledger all the same:
+    /// The changes of a failed commit, which may be in the ledger nevertheless:
     /// [`Worker::state`] is read again before any other work.
     pub(crate) unclear_commit: Option<Vec<Change>>,
     /// The earlier deadlines of leaked credentials, since the clock was set back.

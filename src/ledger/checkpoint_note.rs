@@ -75,7 +75,8 @@ pub(super) enum LogOrigin {
 /// What speaks against a log that stands beside a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ForeignReason {
-    /// There is no ledger, or one without a page. SQLite deletes its log, whoever opens it.
+    /// There is no ledger, or one without a page. SQLite deletes its log when any process
+    /// opens it.
     #[error("the ledger is missing or empty")]
     NoLedger,
     /// Another file has the ledger's name.
@@ -125,7 +126,7 @@ impl LogOrigin {
 /// Returns whether the log beside the ledger at `path` belongs to it.
 ///
 /// # Errors
-/// A file cannot be looked at.
+/// The attributes of a file cannot be read.
 pub(super) fn log_origin(path: &Path) -> Result<LogOrigin, Error> {
     let [ledger, log, _] = files_of_sqlite(path);
     let journal = sibling_path(&ledger, "-journal");

@@ -1,5 +1,6 @@
-//! The ledger as it is at one moment, in memory: the daemon shows it to who may look and
-//! may not open the file, since whoever can open it can lock it.
+//! The ledger as it is at one moment, in memory: the daemon shows it to users who may read
+//! the ledger's content but not open its file, since everybody who can open a file can lock
+//! it.
 
 use std::path::PathBuf;
 

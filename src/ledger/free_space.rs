@@ -88,7 +88,7 @@ impl FreeSpace {
         Ok(())
     }
 
-    /// As [`FreeSpace::check`], for a writer that has yet to start: it makes files, too.
+    /// As [`FreeSpace::check`], for a writer that has yet to start: it also creates files.
     ///
     /// # Errors
     /// [`LedgerError::NoRoom`], also if the disk takes no further file.
@@ -143,7 +143,7 @@ fn take_room(mut file: &File, room: u64) -> Result<(), Error> {
     }
 }
 
-/// Returns what to look at when a file of the ledger cannot be written.
+/// Returns what to check when a file of the ledger cannot be written.
 #[must_use]
 pub fn disk_advice() -> String {
     let advice = "check whether its disk is full or read-only";

@@ -72,7 +72,7 @@ where
             (Err(_), Some(Err(error))) | (Err(error), Some(Ok(_)) | None) => Err(error),
             (Ok(()), None) => Err(LedgerError::WriterStopped),
         };
-        // The caller may have stopped waiting; the commit stands all the same.
+        // The caller may have stopped waiting; the commit is valid nevertheless.
         let _ = self.reply.send(result);
     }
 }

@@ -1,5 +1,5 @@
-//! The process that wrote the ledger last and rotates by schedule: `rekeyd run` or
-//! `rekeyd once`. Commands by hand are not recorded.
+//! The process that wrote the ledger last and rotates by schedule: `rekeyd run` or `rekeyd
+//! once`. Commands that a person runs are not recorded.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};

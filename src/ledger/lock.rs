@@ -1,7 +1,7 @@
 //! The lock of the ledger's one writer.
 //!
 //! A writer locks the ledger's own inode, which no removal of a lock file takes from it,
-//! and the lock file beside it, which earlier releases look at. It records its command and
+//! and the lock file beside it, which earlier releases check. It records its command and
 //! process id in the lock file, so that a second process can report them.
 
 use std::fs::{File, TryLockError};

@@ -1,7 +1,7 @@
 //! The content of the ledger's main file, without its log.
 //!
-//! Only checkpoints write this file, and rekeyd runs its own. A copy of another time that
-//! is written over it is whole, so that a check of the pages finds nothing, but the next
+//! Only checkpoints write this file, and rekeyd runs its own. A copy from another time that
+//! is written over it is complete, so a check of the pages finds nothing, but the next
 //! commit would mix both.
 
 use std::fs::{File, Metadata};

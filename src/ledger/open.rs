@@ -108,8 +108,8 @@ impl OpenLedger {
     /// its locks.
     pub(super) fn check(&mut self) -> Result<(), LedgerError> {
         let watched = self.check_watched();
-        // A removed lock file is made again beside damaged files, too: no second writer may
-        // start while this process runs.
+        // A removed lock file is created again even beside damaged files: no second writer
+        // may start while this process runs.
         let locked = self.lock.as_mut().map_or(Ok(()), WriterLock::check);
         watched.and(locked)
     }
@@ -316,9 +316,9 @@ fn prepare_connection(
     now: Timestamp,
     options: &LedgerOptions,
 ) -> Result<Checkpoints, LedgerError> {
-    // Before anything can be rejected: the files of a rejected ledger stay as they are.
-    // Readers of another user, too, could not open a ledger without its -wal and -shm
-    // files, because they may not create them.
+    // Before anything can be rejected: the files of a rejected ledger stay as they are. Nor
+    // could readers of another user open a ledger without its -wal and -shm files, because
+    // they may not create them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     if origin.is_uncertain()
         && let Err(error) = check_integrity(connection)

@@ -69,8 +69,8 @@ impl Ledger {
             .await
     }
 
-    /// Returns the oldest pending notification of `channel`. Lookalikes come last: whoever
-    /// may create credentials decides how many there are.
+    /// Returns the oldest pending notification of `channel`. Lookalikes come last:
+    /// everybody who may create credentials decides how many there are.
     ///
     /// # Errors
     /// See [`LedgerError`].

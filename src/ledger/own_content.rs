@@ -1,9 +1,9 @@
 //! What this process knows to be in the ledger: the newest event, and the number of
 //! rotations.
 //!
-//! Events and rotations are never deleted. Content of another time, put into the files in
-//! place, is whole, so that no check of the pages finds anything; but it lacks the newest
-//! event, or has another in its place, whatever way it came.
+//! Events and rotations are never deleted. Content from another time that is written into
+//! the files in place is complete, so no check of the pages finds anything. But it lacks
+//! the newest event, or has another one in its place, however it came there.
 
 use std::path::{Path, PathBuf};
 

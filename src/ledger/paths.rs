@@ -18,7 +18,7 @@ pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Returns the files of the ledger at `path` that SQLite opens: the ledger, its write-ahead
-/// log and the index of that. SQLite follows a link to the ledger, and keeps the other
+/// log, and the index of the log. SQLite follows a link to the ledger, and keeps the other
 /// files beside its target.
 pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());

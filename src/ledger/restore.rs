@@ -1,4 +1,4 @@
-//! Puts a copy of the ledger back, and keeps the former one.
+//! Restores a copy of the ledger, and keeps the former ledger.
 
 pub(super) mod operator_orders;
 
@@ -90,7 +90,7 @@ enum FormerOrders {
 }
 
 impl FormerLedger {
-    /// Reads the ledger at `path`. One that is damaged is replaced all the same.
+    /// Reads the ledger at `path`. A damaged ledger is replaced nevertheless.
     fn read(path: &Path, now: Timestamp) -> Self {
         // This process has its lock: no writer vouches for a log that is not its own.
         let is_foreign = !matches!(

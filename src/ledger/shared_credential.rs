@@ -79,7 +79,7 @@ struct LeakedCredential {
     scope: Scope,
 }
 
-/// Returns the changes that concern the rows of other keys, too.
+/// Returns the changes that also concern the rows of other keys.
 pub(super) fn shared_changes(changes: &[Change], applied: &AppliedChanges) -> Vec<SharedChange> {
     let mut shared = Vec::new();
     for change in changes {

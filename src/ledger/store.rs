@@ -150,8 +150,8 @@ impl Ledger {
     /// Records `changes` of the key in `before`, all or none, and returns the
     /// state that they lead to. Returns when they are on disk.
     ///
-    /// The end of a credential and an operator's hold are recorded for its rows of other
-    /// keys, too: see [`Ledger::take_stale`].
+    /// The end of a credential and an operator's hold are also recorded for its rows of
+    /// other keys: see [`Ledger::take_stale`].
     ///
     /// # Errors
     /// With [`LedgerError::is_content_error`] nothing was recorded. After any

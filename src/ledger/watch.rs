@@ -1,8 +1,8 @@
 //! Watches the files of an open ledger, by `stat`, and its newest rows.
 //!
-//! SQLite goes on with the files that it opened, whatever happens to their names, and with
-//! the pages that it read. What it commits to a file that was removed or replaced is lost
-//! at the end of the process.
+//! SQLite continues with the files that it opened, whatever happens to their names, and
+//! with the pages that it read. What it commits to a file that was removed or replaced is
+//! lost at the end of the process.
 
 use std::fs::{File, Metadata};
 use std::io::ErrorKind;
@@ -23,12 +23,12 @@ use crate::ledger::paths::files_of_sqlite;
 pub(super) struct FileWatch {
     ledger: PathBuf,
     files: [WatchedFile; 3],
-    /// The length of the ledger when it was last looked at.
+    /// The length of the ledger at the last check.
     size: u64,
     /// The number of its pages at that time, those in the log included.
     page_count: i64,
-    /// The length of the log's index. SQLite has it mapped, so that a look at a page that
-    /// was cut off ends the process (SIGBUS).
+    /// The length of the log's index. SQLite has it mapped, so that reading a page that was
+    /// cut off ends the process (SIGBUS).
     index_size: u64,
     /// The ledger and its log after the last commit or checkpoint of this process.
     own_stamps: [FileStamp; 2],
@@ -46,7 +46,7 @@ struct WatchedFile {
     inode: u64,
 }
 
-/// What a look at undamaged files found.
+/// What a check of undamaged files found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileActivity {
     /// Only this process wrote them.
@@ -60,7 +60,7 @@ impl FileWatch {
     /// which `descriptor` is of.
     ///
     /// # Errors
-    /// A file is missing, or cannot be looked at.
+    /// A file is missing, or its attributes cannot be read.
     pub(super) fn new(
         path: &Path,
         connection: &Connection,
@@ -110,7 +110,7 @@ impl FileWatch {
                 Err(error) => return Err(cannot_open(&file.path, &error)),
             }
         }
-        // Before SQLite looks at the index.
+        // Before SQLite reads the index.
         self.check_index(stamps[2].size)?;
         self.check_size(stamps[0].size, connection)?;
         if let Err(damage) = self.main.check() {
@@ -137,7 +137,7 @@ impl FileWatch {
         };
         match checked.map_err(|error| self.mark_if_damaged(error)) {
             Err(error) if !matches!(error, LedgerError::Damaged { .. }) => {
-                // The next transaction fails, too, and is reported.
+                // The next transaction also fails, and is reported.
                 tracing::debug!(%error, "cannot compare the ledger with the last commit");
                 Ok(())
             }
@@ -205,7 +205,8 @@ impl FileWatch {
         Some(FileStamp::new(&found))
     }
 
-    /// Marks the ledger as damaged if an error says so, and returns the error of that.
+    /// Marks the ledger as damaged if an error says so, and returns the error that reports
+    /// it.
     pub(super) fn mark_if_damaged(&mut self, error: LedgerError) -> LedgerError {
         if let LedgerError::Damaged { damage, .. } = error {
             return self.mark(damage);
@@ -216,7 +217,7 @@ impl FileWatch {
         error
     }
 
-    /// Marks the ledger as damaged, and returns the error of that.
+    /// Marks the ledger as damaged, and returns the error that reports it.
     pub(super) fn mark(&mut self, damage: LedgerDamage) -> LedgerError {
         let damage = self.damage.get_or_insert(damage).clone();
         self.error(damage)

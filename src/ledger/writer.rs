@@ -166,8 +166,8 @@ pub(super) async fn run_with_faults(
     }
 }
 
-/// Commits the operations, unless the files are damaged. They are looked at again after
-/// the commit: one to a file that is gone does not count.
+/// Commits the operations, unless the files are damaged. They are checked again after the
+/// commit: a commit to a file that is gone does not count.
 fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>) {
     let committed = ledger
         .check()

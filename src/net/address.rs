@@ -23,9 +23,8 @@ struct LookupError(io::Error);
 /// What the standard library puts before the resolver's words.
 const LOOKUP_PREFIX: &str = "failed to lookup address information: ";
 
-/// Returns the addresses of a name or of an address in text. Names of the
-/// loopback are not looked up: whoever answers for them would get what is sent
-/// in plain http.
+/// Returns the addresses of a name or of an address in text. Names of the loopback are not
+/// looked up: a host that answers for them would get what is sent in plain http.
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if is_loopback_name(host) {
         return Ok(loopback_addresses(port).to_vec());

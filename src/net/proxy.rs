@@ -240,7 +240,7 @@ mod tests {
                 None,
             ),
             (HTTPS, &[("HTTPS_PROXY", "p:1"), ("no_proxy", "*")], None),
-            // A program that a web server runs has this variable, too.
+            // A program that a web server runs also has this variable.
             (
                 HTTPS,
                 &[("HTTPS_PROXY", "p:1"), ("REQUEST_METHOD", "GET")],

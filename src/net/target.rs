@@ -20,7 +20,7 @@ pub fn query_secrets(url: &Url) -> Vec<Secret> {
 }
 
 /// Returns the parts of a URL that an answer may quote without giving a secret away: its
-/// host, its path, and the parts of that.
+/// host, its path, and the parts of its path.
 #[must_use]
 pub fn quotable_parts(url: &Url) -> Vec<String> {
     let host = url.host_str().into_iter();

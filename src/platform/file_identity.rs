@@ -65,7 +65,7 @@ impl FolderNote {
     }
 }
 
-/// What a look at many paths found.
+/// The identities found at many paths.
 pub struct FoundIdentities {
     /// The identities of each path, in the order of the paths.
     pub identities: Vec<Vec<FileIdentity>>,
@@ -335,8 +335,8 @@ impl Inode {
 /// Returns one text for all names that a folder without regard to case may take for one.
 ///
 /// ext4 and f2fs decompose letters (NFD), leave out what is not shown, and fold the case
-/// (`utf8nfdicf` of the kernel). Two names that only some of these systems take for one are
-/// taken for one here, too.
+/// (`utf8nfdicf` of the kernel). Two names that only some of these systems take for one
+/// also count as one here.
 pub(crate) fn folded_name(name: &OsStr) -> OsString {
     let Some(text) = name.to_str() else {
         return name.to_ascii_lowercase();

@@ -1,8 +1,8 @@
-//! Opens folders without a gap between the look at the symbolic links on the way and
-//! their use.
+//! Opens folders without a gap between the check of the symbolic links on the way and their
+//! use.
 //!
-//! A symbolic link lends its maker the rights of whoever follows it: who owns a folder on
-//! the way to a file may let the path lead to any folder of the host.
+//! A symbolic link lends its creator the rights of the process that follows it: the owner
+//! of a folder on the way to a file can let the path lead to any folder of the host.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

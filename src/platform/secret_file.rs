@@ -237,12 +237,12 @@ fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, 
     Ok(file)
 }
 
-/// Whether this process looks at the files of a service that runs as another user, and has
+/// Whether this process checks the files of a service that runs as another user, and has
 /// neither its rights nor root's.
 static IS_ONLOOKER: AtomicBool = AtomicBool::new(false);
 
-/// Notes that this process is neither root nor the user of the service whose files it looks
-/// at: advice that gave it the rights of that user would let everybody who looks read the
+/// Notes that this process is neither root nor the user of the service whose files it
+/// checks: advice that gave it the rights of that user would let every user read the
 /// secrets, and could lock the service out.
 pub fn note_onlooker() {
     IS_ONLOOKER.store(true, Ordering::Relaxed);

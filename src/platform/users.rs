@@ -5,9 +5,9 @@
 //! foreign code: a user that only LDAP or systemd-homed knows is given by
 //! number.
 //!
-//! An entry is what the C library takes for one: neither a comment nor a line that
-//! refers to a directory server (`+name`). Digits are always a number, also where an
-//! account bears them as its name.
+//! An entry is what the C library reads as one: neither a comment nor a line that refers to
+//! a directory server (`+name`). Digits are always a number, even if an account has them as
+//! its name.
 
 use std::fmt;
 use std::io;
@@ -184,7 +184,7 @@ pub fn describe_author(author: &str) -> String {
 /// Returns the name of the group with this number, if `/etc/group` has it.
 #[must_use]
 pub fn group_name(group: u32) -> Option<String> {
-    // The number is the third field of a group, too.
+    // The number is also the third field of a group.
     let groups = read_list(Path::new(GROUP_PATH)).ok()?;
     user_name_in(&groups, group).map(str::to_owned)
 }

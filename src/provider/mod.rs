@@ -81,8 +81,8 @@ pub trait Provider: Send + Sync {
     /// Returns what this process knows of the secret of a credential.
     fn expected_secret(&self, credential: &CredentialMetadata) -> ExpectedSecret;
 
-    /// Takes from now on no redacted value as proof that a credential is another one
-    /// than that in use.
+    /// From now on, takes no redacted value as proof that a credential is not the one in
+    /// use.
     fn distrust_redacted_values(&self);
 
     /// Returns a number that changes whenever rekeyd authenticates with another credential:

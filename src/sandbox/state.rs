@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn redacted_values_tell_the_keys_apart() {
         let mut state = SandboxState::default();
-        // Without a look at the other keys, some 36 pairs would be alike.
+        // Without a comparison with the other keys, some 36 pairs would be alike.
         for _ in 0..2_000 {
             state.create("a".to_owned(), None);
         }

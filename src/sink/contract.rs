@@ -47,14 +47,14 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Looks at what the target holds, whoever wrote it, as far as this host can read
-    /// it. MUST return within the sink's timeout.
+    /// Reads what the target holds, regardless of who wrote it, as far as this host can
+    /// read it. MUST return within the sink's timeout.
     async fn inspect(&self) -> TargetContent {
         TargetContent::Unknown
     }
 
-    /// Returns a look at what the target really holds as work that blocks its thread, if
-    /// it is short and needs no connection. It may hang with its file system.
+    /// Returns the inspection of what the target really holds as work that blocks its
+    /// thread, if it is short and needs no connection. It may hang with its file system.
     fn blocking_inspection(&self) -> Option<BlockingInspection> {
         None
     }
@@ -65,8 +65,8 @@ pub trait Sink: Send + Sync {
         true
     }
 
-    /// Whether the folder of the target was exchanged for that of another owner, who
-    /// decides what stands there. Blocks, and may hang with its file system.
+    /// Whether the folder of the target was exchanged for one of another owner, who decides
+    /// what is in it. Blocks, and may hang with its file system.
     fn has_foreign_folder(&self) -> bool {
         false
     }

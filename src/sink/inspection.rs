@@ -1,4 +1,4 @@
-//! Looks at the targets of many sinks, on few threads.
+//! Inspects the targets of many sinks, on few threads.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::platform::BlockingPool;
 /// hundreds otherwise.
 static INSPECTIONS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(8));
 
-/// How long the looks at several targets may take before each runs alone.
+/// How long the inspections of several targets may take before each runs alone.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs several looks on one thread, and returns what `compare` makes of each content.

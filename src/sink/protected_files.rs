@@ -151,8 +151,8 @@ fn is_entry_of(path: &Path, written: &WrittenFile<'_>, names: &[OsString]) -> bo
     is_same_folder && names.contains(&compared_name(&written.folder.folder, name))
 }
 
-/// Whether another user's link leads `path` to the file, and none the one that is written:
-/// the sink of that link is wrong, and not this one.
+/// Whether another user's link leads `path` to the file, while no link leads to the one
+/// that is written: the sink with the link is wrong, and not this one.
 fn is_victim(path: &Path, written: &WrittenFile<'_>) -> bool {
     let has_foreign_link =
         |path: &Path| path_links::resolve(path).is_ok_and(|found| !found.foreign_links.is_empty());

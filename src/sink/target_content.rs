@@ -1,4 +1,4 @@
-//! What the target of a sink holds, whoever wrote it.
+//! What the target of a sink holds, regardless of who wrote it.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::core::secret::Secret;
 /// What a target holds, as far as this host can read it.
 #[derive(Debug, Clone)]
 pub enum TargetContent {
-    /// This host cannot look at targets of this type, or its content has changed.
+    /// This host cannot read targets of this type, or its content has changed.
     Unknown,
-    /// This host can look at targets of this type, but not now.
+    /// This host can read targets of this type, but not now.
     Unseen(UnseenCause),
     /// The target does not exist, or holds nothing that looks like a key.
     NoKey,
@@ -44,7 +44,7 @@ impl TargetContent {
         }
     }
 
-    /// Returns why a target of a type that this host can look at was not seen.
+    /// Returns why a target of a type that this host can read was not read.
     #[must_use]
     pub const fn unseen_cause(&self) -> Option<UnseenCause> {
         match self {

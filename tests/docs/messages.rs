@@ -194,7 +194,7 @@ fn no_page_shows_the_number_of_a_system_error() {
     }
 }
 
-/// An error that holds one of the system's describes it by the one function for that.
+/// An error type that contains an error of the system describes it by the one function.
 #[test]
 fn errors_describe_those_of_the_system() {
     let (mut text, mut found) = (String::new(), 0);

@@ -116,7 +116,7 @@ fn daemon_of_another_file_is_not_reached() {
         assert!(!text(&output.stderr).contains("still uses"), "{command:?}");
     }
     assert_eq!(world.live_ids().len(), before);
-    // Whoever names its socket or its ledger means it.
+    // A command that names a socket or a ledger uses it.
     let (socket, ledger) = (world.path("control.sock"), world.path("ledger.db"));
     for named in [
         ["--socket", socket.to_str().unwrap()],

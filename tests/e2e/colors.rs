@@ -7,7 +7,7 @@ use crate::support::{TestEnv, file_key_text, text};
 /// The start of every escape sequence.
 const ESCAPE: char = '\u{1b}';
 
-/// Returns what a command writes to a terminal, with these variables besides.
+/// Returns what a command writes to a terminal, with these additional variables.
 fn on_terminal(world: &TestEnv, arguments: &[&str], variables: &[(&str, &str)]) -> Option<String> {
     let given = world.command(arguments);
     let words = std::iter::once(given.get_program()).chain(given.get_args());

@@ -70,7 +70,7 @@ fn changing_commands_are_executed_by_the_running_daemon() {
     let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
     let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert_eq!(delivered.trim(), secret);
-    // The daemon executes the other commands, too.
+    // The daemon also executes the other commands.
     let id = first[0].as_str();
     let until = "2031-01-01T00:00:00Z";
     for (command, words) in [
@@ -603,7 +603,7 @@ fn silent_control_connections_delay_no_command() {
     daemon.stop();
 }
 
-/// The socket's path is looked at each second.
+/// The socket's path is checked each second.
 #[test]
 fn removed_socket_is_made_again() {
     let world = world();

@@ -30,14 +30,14 @@ fn works(world: &TestEnv, key: &str) -> bool {
     live.iter().any(|id| secret.contains(&world.secret_of(id)))
 }
 
-/// Whoever wrote the leaked credential into the file of another key, that key is rotated by
-/// the same command, with its own credential.
+/// If somebody wrote the leaked credential into the file of another key, the same command
+/// rotates that key, with its own credential.
 #[test]
 fn key_whose_file_holds_a_leaked_credential_is_named_and_rotated() {
     for (form, with_daemon, order) in [
         ("KEY", false, &ORDER[..]),
         ("export OPENAI_ADMIN_KEY=\"KEY\"\n", true, &ORDER[..]),
-        // Whether a person names it, too, is no matter.
+        // It does not matter whether a person also names it.
         (
             "KEY\n",
             false,
@@ -107,8 +107,8 @@ fn holder_of_a_leaked_credential_is_rotated_after_a_restart() {
     daemon.stop();
 }
 
-/// A file that holds another key, too, is not written over, and one that cannot be seen may
-/// hold the credential: they are named, and a person decides.
+/// A file that also holds another key is not overwritten, and one that cannot be read may
+/// hold the credential: the reply names them, and a person decides.
 #[test]
 fn file_that_is_not_written_over_is_named() {
     for (name, named) in [

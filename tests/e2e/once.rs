@@ -121,7 +121,7 @@ fn once_with_many_keys_continues_after_the_previous_run() {
     );
 }
 
-/// A credential that cannot be revoked is a failure, too.
+/// A credential that cannot be revoked is also a failure.
 #[test]
 fn once_fails_while_a_revocation_fails() {
     let world = TestEnv::start(&["--fault", "delete:401-scope:1"]);

@@ -1,5 +1,5 @@
-//! Who only looks at another user's rekeyd, and root beside it, get advice and files that
-//! serve the service.
+//! A user who only checks another user's rekeyd, and root, get advice that does the service
+//! no harm, and leave no files that do.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};

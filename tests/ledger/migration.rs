@@ -492,7 +492,7 @@ fn newer_ledgers_and_those_of_another_header_are_refused_untouched() {
     }
 }
 
-/// Another application may count its versions from 1, too.
+/// Another application may also count its versions from 1.
 #[test]
 fn another_database_with_a_low_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();

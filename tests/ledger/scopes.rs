@@ -79,7 +79,7 @@ fn a_credential_is_absent_only_from_the_list_of_its_own_scope() {
                 RemoteState::Absent
             );
         }
-        // One that another scope lists is ours all the same.
+        // One that another scope lists is ours nevertheless.
         let moved = vec![listed("key_2", "label-2"), listed("key_9", "label-2")];
         let found = ledger.reconcile(&Scope::AdminKeys, moved).await.unwrap();
         assert_eq!(found.unknown, []);

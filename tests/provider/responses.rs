@@ -410,7 +410,7 @@ async fn request_on_a_kept_connection_without_an_answer_is_sent_once_more() {
 }
 
 /// The next page is asked for while the connection of the last one is just becoming free,
-/// so that the client begins to open another one, too.
+/// so that the client also begins to open another one.
 #[tokio::test]
 async fn every_page_of_a_list_is_sent_once_more() {
     let (url, requests) = paging_server(6).await;
@@ -478,9 +478,9 @@ async fn neither_a_create_nor_a_request_on_a_new_connection_is_repeated() {
     assert_eq!(*requests.lock().unwrap(), ["GET", "POST"]);
 }
 
-/// Returns the URL of a server that keeps its connections open, and the connection of
-/// each request. With `closed`, it closes each connection silently, and notifies once the
-/// client has closed it, too.
+/// Returns the URL of a server that keeps its connections open, and the connection of each
+/// request. With `closed`, it closes each connection silently, and notifies once the client
+/// has also closed it.
 async fn keep_alive_server(closed: Option<Arc<Notify>>) -> (Url, Arc<Mutex<Vec<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -335,7 +335,7 @@ fn assert_daemon_stops(
         world.run(command);
     }
 
-    // Whoever may not open the file is shown no other one.
+    // A user who may not open the file is shown no other one.
     let (status, answer) = get_copy(world);
     assert_eq!(status, 503, "{case}: {answer}");
     assert!(answer.contains(expected), "{case}: {answer}");

@@ -305,7 +305,7 @@ fn assert_ways(stop: Stop) {
                     assert_eq!(kept.metadata().unwrap().len(), log, "{case}");
                     assert_backup_counts(&world, &recorded, &case);
                 }
-                // Of another provider, too: no command may work on it.
+                // It is also of another provider: no command may work on it.
                 Expected::RefusedForGood if stop == Stop::Orderly => {
                     let output = world.run(&["once"]);
                     assert_eq!(output.status.code(), Some(78), "{case}");

@@ -138,7 +138,7 @@ struct FakeWorld {
     creates_nothing: AtomicBool,
     /// The secrets that this process knows.
     known_secrets: Mutex<ActiveCredential>,
-    /// How often the target of a sink was looked at in a pass over the files.
+    /// How often the target of a sink was inspected in a pass over the files.
     looks: AtomicU64,
     /// The error of every create.
     create_failure: Mutex<Option<(ErrorKind, Effect)>>,
@@ -170,7 +170,7 @@ struct FakeWorld {
     unavailable_sinks: Mutex<BTreeSet<String>>,
     /// The name of the sink that does not answer.
     hanging_sink: watch::Sender<Option<String>>,
-    /// What the targets of sinks hold that can be looked at, by the names of the sinks.
+    /// What the targets of sinks hold that can be inspected, by the names of the sinks.
     contents: Mutex<BTreeMap<String, Option<String>>>,
     /// The sinks whose targets cannot be read now, by name.
     unseen: Mutex<BTreeMap<String, UnseenCause>>,
@@ -779,7 +779,7 @@ impl Fakes {
         *self.world.unavailable_sinks.lock().unwrap() = names.collect();
     }
 
-    /// Makes the target of a sink hold this from now on, so that it can be looked at.
+    /// Makes the target of a sink hold this from now on, so that it can be inspected.
     pub(crate) fn set_unseen(&self, sink: &str, cause: Option<UnseenCause>) {
         let mut unseen = self.world.unseen.lock().unwrap();
         match cause {
@@ -974,7 +974,7 @@ impl Fakes {
         *self.world.known_secrets.lock().unwrap() = ActiveCredential::new();
     }
 
-    /// Returns how often the target of a sink was looked at in a pass over the files, since
+    /// Returns how often the target of a sink was inspected in a pass over the files, since
     /// the last call.
     pub(crate) fn take_looks(&self) -> u64 {
         self.world.looks.swap(0, Ordering::SeqCst)

@@ -158,7 +158,7 @@ async fn notifications_are_sent_once_and_in_order() {
     assert_eq!(fixture.take_attempts(), []);
 }
 
-/// Whoever may create credentials decides how many lookalikes there are.
+/// Everybody who may create credentials decides how many lookalikes there are.
 #[tokio::test(start_paused = true)]
 async fn lookalikes_hold_up_no_alarm() {
     let fixture = DispatcherFixture::start(false).await;
@@ -183,7 +183,7 @@ async fn failed_notification_is_retried_in_order_across_restarts() {
         attempts(&[(0, "1"), (5, "1"), (20, "1")])
     );
     fixture.record_notification(3).await;
-    // The next process continues the backoff of that one.
+    // The next process continues the backoff of the former one.
     fixture.run_worker(Duration::from_secs(40)).await;
     assert_eq!(fixture.take_attempts(), []);
     fixture.recover();

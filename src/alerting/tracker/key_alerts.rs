@@ -139,9 +139,9 @@ impl AlertTracker {
         self.raise(alert, NotificationState::OneTime, since, text, entropy, now);
     }
 
-    /// Queues notifications of credentials at the provider whose names look
-    /// like labels of this ledger: few, however many there are. Whoever may create
-    /// credentials decides their number, and they hold up no alarm.
+    /// Queues notifications of credentials at the provider whose names look like labels of
+    /// this ledger: few, however many there are. Everybody who may create credentials
+    /// decides their number, and they delay no alert.
     pub(crate) fn notify_lookalikes(
         &mut self,
         lookalikes: &[Lookalike],

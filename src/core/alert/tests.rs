@@ -356,7 +356,7 @@ fn doubtful_credentials_raise_one_alert_each() {
     }
 }
 
-/// Whoever was told of the wait is told again before the credential goes.
+/// People who were notified of the wait are notified again before the revocation.
 #[test]
 fn wait_for_files_is_notified_of_again_on_its_last_day() {
     for kind in [DeferralKind::HeldElsewhere, DeferralKind::FileUnseen] {

@@ -35,9 +35,9 @@ pub enum Change {
 }
 
 impl Change {
-    /// Returns whether the change is recorded before it has any effect. Such a change
-    /// that cannot be recorded is dropped and decided again. An operator's command is
-    /// one, too: the operator receives the error.
+    /// Returns whether the change is recorded before it has any effect. Such a change that
+    /// cannot be recorded is dropped and decided again. An operator's command is such a
+    /// change: the operator receives the error.
     #[must_use]
     pub const fn is_decision(&self) -> bool {
         match self {

@@ -121,7 +121,7 @@ pub struct RejectedAnswer {
     pub rotation: RotationId,
     /// Why it cannot be true, for people.
     pub problem: String,
-    /// Whether it may be true all the same.
+    /// Whether it may be true nevertheless.
     pub is_doubt: bool,
 }
 
@@ -167,7 +167,7 @@ pub struct RevocationDeferral {
     pub kind: DeferralKind,
     /// The reason, for people.
     pub reason: String,
-    /// Whether the credential is in use and revoked within a day all the same.
+    /// Whether the credential is revoked within a day although it is in use.
     pub final_warning: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct TimetableChange {
     pub timetable: String,
     /// Runs up to this time do not count.
     pub counts_from: Option<Timestamp>,
-    /// A missed run of the previous timetable that is still to be made up for.
+    /// A missed run of the previous timetable for which a rotation has yet to run.
     pub pending_run: Option<Timestamp>,
 }
 
@@ -49,7 +49,7 @@ pub struct MissedRun {
     pub firing: Timestamp,
     /// Why it was missed.
     pub reason: DowntimeReason,
-    /// Whether it is too old to be made up for.
+    /// Whether it is older than `catch-up-window`, so that no rotation follows.
     pub is_skipped: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Whether the answer to a create can be true.
 //!
-//! A proxy that replays answers, a cache or a faulty provider may answer with a
-//! credential or a secret that existed before. Believed, it would deliver a secret that
-//! belongs elsewhere, and later delete a credential that rekeyd did not create.
+//! A proxy that replays answers, a cache or a faulty provider may answer with a credential
+//! or a secret that existed before. If rekeyd believed such an answer, it would deliver a
+//! secret that belongs elsewhere, and later delete a credential that it did not create.
 
 use jiff::Timestamp;
 
@@ -224,7 +224,7 @@ pub enum AnswerProblem {
 }
 
 impl AnswerProblem {
-    /// Returns whether the answer may be true all the same.
+    /// Returns whether the answer may be true nevertheless.
     #[must_use]
     pub const fn is_doubt(&self) -> bool {
         matches!(self, Self::SameEnd { .. })

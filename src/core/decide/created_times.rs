@@ -1,7 +1,7 @@
 //! Times in the answer to a create that cannot be true.
 //!
-//! The credential was made just now, and it works if its secret does. Believed, an end
-//! that is over would make the key due at once, again and again, and a time of creation in
+//! The credential was created just now, and works if its secret does. If rekeyd believed an
+//! expiry in the past, the key would be due at once, again and again; a time of creation in
 //! the future would shift its schedule.
 //!
 //! Deliberately not here: a time of creation before the create was sent, which shows that

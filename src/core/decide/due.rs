@@ -35,7 +35,7 @@ pub enum Due {
         /// When one is due; none if never, or if a rotation is open.
         next: Option<Timestamp>,
     },
-    /// A missed run is too old to be made up for: record that, and decide again.
+    /// A missed run is older than `catch-up-window`: record that, and decide again.
     MissedRunSkipped {
         /// The missed run.
         firing: Timestamp,
@@ -165,7 +165,7 @@ fn find_candidate(
     by_schedule
 }
 
-/// Returns the last run that is due and not yet made up for.
+/// Returns the last run that is due and that no rotation has followed yet.
 fn schedule_candidate(
     policy: &KeyPolicy,
     state: &KeyState,

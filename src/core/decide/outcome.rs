@@ -264,8 +264,8 @@ pub fn interrupt(
     changes
 }
 
-/// Returns whether the rotation before was interrupted, too, and none was delivered since: a
-/// process that is killed again and again must not create a credential each time.
+/// Returns whether the rotation before was also interrupted, and none was delivered since:
+/// a process that is killed again and again must not create a credential each time.
 fn follows_interrupted(rotation: &Rotation, key: &KeyState) -> bool {
     let current = key.current().map_or(0, |current| current.sequence);
     let mut live = key.live.iter();

@@ -143,8 +143,8 @@ fn decide_without_files(
     }
     let (last_use, identity) = match observation.credential {
         None => return Revocation::Observe(ObservationPart::Credential),
-        // No answer shows whose credential it is: only an operator who insists has it
-        // deleted all the same.
+        // No answer shows whose credential it is: it is deleted only if an operator
+        // insists.
         Some(RemoteAnswer::Gone) => match candidate.reason {
             RevocationReason::Operator { force: true } => (ReportedTime::None, Identity::Confirmed),
             RevocationReason::Operator { force: false }

@@ -1,5 +1,5 @@
 //! When the secret of a rotation may be taken again from a file that rekeyd itself wrote,
-//! instead of making another credential.
+//! instead of creating another credential.
 //!
 //! Deliberately not here: whether the file holds that secret
 //! (`engine/effects/take_secret.rs`).

@@ -1,8 +1,8 @@
 //! The grammar of a schedule's fields, checked before croner reads them.
 //!
-//! croner takes more than it documents, and some of it for something else: it replaces
-//! names of days and months anywhere in a text, skips empty items, ignores what follows
-//! `W`, reads `+` as a rule of its own and `*/90` as an hour. Here stands what counts:
+//! croner accepts more than it documents, and misreads some of it: it replaces names of
+//! days and months anywhere in a text, skips empty items, ignores what follows `W`, reads
+//! `+` as a rule of its own and `*/90` as an hour. This grammar counts:
 //!
 //! ```text
 //! fields  = [second] minute hour day month weekday, separated by blanks

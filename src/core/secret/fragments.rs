@@ -18,7 +18,7 @@ pub(crate) struct Fragments {
     pairs: Pairs,
 }
 
-/// The pairs of neighbouring bytes in a secret: a byte is ruled out by one look at a bit.
+/// The pairs of neighbouring bytes in a secret: one bit rules a byte out.
 struct Pairs(Zeroizing<Vec<u64>>);
 
 impl Fragments {

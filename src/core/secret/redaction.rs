@@ -387,8 +387,8 @@ fn trim_quotes(value: &str) -> &str {
     })
 }
 
-/// Returns whether a character serves as a mask. Letters do as well, but stand in
-/// secrets, too.
+/// Returns whether a character serves as a mask. Letters do as well, but secrets also have
+/// letters.
 const fn is_mask(character: char) -> bool {
     matches!(
         character,
@@ -428,7 +428,7 @@ const fn is_separator(character: char) -> bool {
 }
 
 /// Returns whether the provider wrote a value in capital letters: then each end of letters
-/// alone is of one case, and is no word for that.
+/// alone is of one case, which does not make it a word.
 fn is_upper_cased(value: &str) -> bool {
     value.contains(|character: char| character.is_ascii_uppercase())
         && !value.contains(|character: char| character.is_ascii_lowercase())

@@ -1,7 +1,7 @@
 //! What identifies the file that a delivery left.
 
-/// The identity of a file as a delivery left it: whoever writes, replaces or changes it
-/// later, changes at least one of these.
+/// The identity of a file as a delivery left it: each later write, replacement or change
+/// changes at least one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileNote {
     /// The device.

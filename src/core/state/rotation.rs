@@ -287,7 +287,7 @@ pub enum DeferralKind {
     SuccessorMissing,
     /// The provider does not show it under the recorded name.
     OtherName,
-    /// Another key uses it, too, and has not moved to a newer one.
+    /// Another key also uses it, and has not moved to a newer one.
     UsedByOtherKey,
     /// The target of a sink holds it again.
     HeldAgain,

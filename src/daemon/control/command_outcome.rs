@@ -1,4 +1,4 @@
-//! The outcome of what a request submitted: of a command, and of a rotation that goes on.
+//! The outcome of what a request submitted: of a command, and of a rotation that continues.
 
 use tokio::sync::oneshot;
 

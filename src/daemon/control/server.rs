@@ -179,7 +179,7 @@ impl ControlServer {
         &self.path
     }
 
-    /// Returns whose socket is at the path. One that cannot be looked at counts as this
+    /// Returns whose socket is at the path. A socket that cannot be checked counts as this
     /// server's.
     pub(crate) fn owner(&self) -> SocketOwner {
         match socket_identity(&self.path) {
@@ -244,7 +244,7 @@ async fn daemon_info(State(state): State<Arc<ControlState>>) -> Json<DaemonInfo>
     Json(state.lock_config().info.clone())
 }
 
-/// Returns the text of the configuration in force to whoever may read its file.
+/// Returns the text of the configuration in force to a user who may read its file.
 async fn configuration_text(
     State(state): State<Arc<ControlState>>,
     ConnectInfo(peer): ConnectInfo<PeerCredentials>,
@@ -261,7 +261,7 @@ async fn configuration_text(
     error_response(StatusCode::FORBIDDEN, reason)
 }
 
-/// Returns a copy of the ledger, which has no secret, to whoever may connect.
+/// Returns a copy of the ledger, which has no secret, to every user who may connect.
 async fn ledger_copy(State(state): State<Arc<ControlState>>) -> Response {
     // One at a time: it is in memory, and delays commits.
     let _copying = state.copying.lock().await;

@@ -33,7 +33,7 @@ enum HeldSecret {
     Same(SinkId),
     /// They hold another secret with that end.
     Other,
-    /// They cannot be looked at, or hold something else.
+    /// They cannot be read, or hold something else.
     Unknown,
 }
 
@@ -188,7 +188,7 @@ impl Worker {
     }
 
     /// Compares a secret with what the targets of a rotation hold, as far as they can be
-    /// looked at.
+    /// read.
     async fn compare_with_targets(
         &self,
         key: &KeyName,

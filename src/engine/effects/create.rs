@@ -317,9 +317,10 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Records that what a create made is none of the secrets that it was sent with: its own
-    /// secret was lost, so that nothing else may tell. That needs proof that the create made
-    /// it: no list showed it before, it bears the label, and it is not older.
+    /// Records that the credential of a create has none of the secrets that existed before:
+    /// its own secret was lost, so nothing else may show that. It needs proof that this
+    /// create made the credential: no list showed it before, it has the label, and it is
+    /// not older.
     async fn record_newer(
         &self,
         rotation: &RotationId,
@@ -464,7 +465,7 @@ impl Worker {
                     .leave_duplicate(rotation, found, after_restart, &problem)
                     .await;
             }
-            // Whoever writes that file must not block this key.
+            // A user who writes that file must not block this key.
             Ok(RevocationOutcome::HeldElsewhere(held)) => {
                 let problem = held.message();
                 return self

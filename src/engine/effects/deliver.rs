@@ -132,13 +132,13 @@ impl Worker {
     pub(crate) fn place_for_next_delivery(&mut self, rotation: &Rotation) -> Option<SinkId> {
         let next = outcome::next_pending_sink(rotation)?.clone();
         let target = Arc::clone(self.managed.as_ref()?.sink(&next)?);
-        // What the target of a first delivery holds is looked at before that starts.
+        // The worker reads what the target of a first delivery holds before it delivers.
         if !self.may_write(target.as_ref()) {
             return None;
         }
         let destination = target.destination();
         let has_place = self.take_delivery_place(destination);
-        // The step of that delivery takes the place otherwise.
+        // Otherwise the step of the delivery takes the place.
         self.awaits = None;
         has_place.then_some(next)
     }

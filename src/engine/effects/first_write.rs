@@ -1,8 +1,8 @@
 //! Whether a first write to a target would destroy a key that this ledger knows nothing
 //! of.
 //!
-//! Deliberately not here: targets that this host cannot look at. Their first write is
-//! not refused.
+//! Deliberately not here: targets that this host cannot read. Their first write is not
+//! refused.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Worker {
         )))
     }
 
-    /// Returns whether a delivery to `sink` needs no look at its target: a live rotation
+    /// Returns whether a delivery to `sink` needs no check of its target: a live rotation
     /// of the key was delivered to it or adopted with it, or an operator allowed it.
     pub(super) fn may_write(&self, sink: &dyn Sink) -> bool {
         if self.state.may_replace {

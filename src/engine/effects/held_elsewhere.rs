@@ -46,7 +46,7 @@ pub(super) struct HeldElsewhere {
     pub(super) kind: DeferralKind,
     /// When the revocation is decided again.
     pub(super) until: Timestamp,
-    /// When it is revoked all the same.
+    /// When it is revoked nevertheless.
     pub(super) revoked_at: Option<Timestamp>,
     /// Whether that is within a day.
     pub(super) final_warning: bool,

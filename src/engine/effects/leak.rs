@@ -39,7 +39,7 @@ impl Worker {
         holders: &[FileHolder],
         request: RotationRequest,
     ) -> Result<String, CommandError> {
-        // A credential may have rows of other keys, which get the deadline, too.
+        // A credential may have rows of other keys, which also get the deadline.
         let present = self.present_credentials().collect();
         let _locks = self.lock_credentials(present).await?;
         let mut problems = Vec::new();

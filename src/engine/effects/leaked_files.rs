@@ -28,7 +28,7 @@ pub(crate) enum LeakSight {
     /// It holds nothing but what leaked and what its key has: a rotation of its key may
     /// write over it.
     Holds,
-    /// It holds another key, too, which nobody has a row of.
+    /// It also holds another key, which has no row in the ledger.
     HoldsBeside,
     /// It holds a key, and nothing shows whose: the provider shows no end of the
     /// credential's.

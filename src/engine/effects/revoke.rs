@@ -81,7 +81,7 @@ impl OtherName {
         }
     }
 
-    /// Returns the command that revokes the credential all the same.
+    /// Returns the command that revokes the credential nevertheless.
     pub(super) fn advice(&self, credential: &CredentialId) -> String {
         format!(
             "it may not be rekeyd's, so compare it at the provider; to revoke it anyway, run as \

@@ -1,4 +1,4 @@
-//! Recognizes retired credentials in the targets of sinks: somebody went back to one.
+//! Recognizes retired credentials in the targets of sinks: somebody restored one.
 //!
 //! Deliberately not here: whether such a credential is revoked
 //! ([`crate::core::decide::revocation`]).

@@ -1,5 +1,6 @@
-//! Takes the secret of a rotation again from a file that rekeyd itself wrote, so that no
-//! other credential has to be made: after a restart, and for a sink that was added.
+//! Takes the secret of a rotation again from a file that rekeyd itself wrote, so that
+//! rekeyd need not create another credential: after a restart, and for a sink that was
+//! added.
 
 use crate::core::active_credential::{CredentialUsage, SecretOrigin};
 use crate::core::change::{AddedSink, Change, RecoveredSecret};

@@ -1,5 +1,5 @@
-//! Tries keys in targets at the provider: few characters of two secrets are equal by
-//! chance, too, and an adopted credential is revoked later.
+//! Tries keys in targets at the provider: a few characters of two secrets may be equal by
+//! chance, and an adopted credential is revoked later.
 
 use crate::core::ids::{CredentialId, SinkId};
 use crate::core::secret::Secret;
@@ -23,8 +23,8 @@ pub(super) enum KeyAnswer {
 }
 
 impl Worker {
-    /// Tries each key in a target that ends as the provider shows `credential`: few
-    /// characters are equal by chance, too. Returns what to add to the reply.
+    /// Tries each key in a target that ends as the provider shows `credential`: a few
+    /// characters may be equal by chance. Returns what to add to the reply.
     pub(super) async fn try_held_keys(
         &self,
         credential: &CredentialMetadata,

@@ -99,7 +99,7 @@ async fn what_neither_a_request_nor_the_list_shows_is_gone() {
     assert_eq!(fakes.live_ids().len(), 1);
 }
 
-/// With one key, too, the admin key of another organization neither ends nor creates
+/// Even with one key, the admin key of another organization neither ends nor creates
 /// anything, until the right one is back or an operator confirms it.
 #[tokio::test]
 async fn list_of_another_organization_is_a_condition() {

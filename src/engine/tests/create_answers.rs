@@ -392,7 +392,7 @@ async fn an_honest_secret_with_the_end_of_another_is_delivered() {
     fakes.run_for(&mut engine, Duration::from_secs(5)).await;
     assert!(fakes.take_calls().contains(&"deliver".to_owned()));
     assert_eq!(fakes.journal_details("answer-rejected").len(), 0);
-    // No target can be looked at: a fresh secret with another end settles it.
+    // No target can be read: a fresh secret with another end settles it.
     let fakes = fakes_with_web();
     let mut engine = open_daemon_beside_web(&fakes).await;
     fakes.lie_in_creates(answer_secret("sk-admin-new-98765432100wxYz"));

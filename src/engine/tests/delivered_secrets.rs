@@ -87,8 +87,8 @@ fn was_delivered(calls: &[String]) -> bool {
     calls.contains(&"deliver".to_owned())
 }
 
-/// Whatever the provider shows of the credentials, whoever wrote the file, and whichever
-/// key has it.
+/// For each form in which the provider shows credentials, each writer of the file, and each
+/// key that has it.
 #[tokio::test]
 async fn a_secret_in_a_file_is_not_delivered() {
     let shown = [
@@ -136,7 +136,7 @@ async fn a_secret_in_a_file_is_not_delivered() {
     }
 }
 
-/// Two lies in a row have equal ends, too, and so has the same one after a restart: no file
+/// Two lies in a row may have equal ends, and so may the same one after a restart: no file
 /// shows what the other keys have.
 #[tokio::test]
 async fn an_equal_end_is_refused_however_often_it_comes() {

@@ -40,8 +40,8 @@ fn keys(fakes: &Fakes, is_required: bool) -> Vec<ManagedKey> {
     vec![first, second]
 }
 
-/// Returns an engine whose first key has adopted `key_1`, which the file of the second
-/// key holds, too.
+/// Returns an engine whose first key has adopted `key_1`, which the file of the second key
+/// also holds.
 async fn engine_of(fakes: &Fakes, is_required: bool) -> Engine {
     let Change::Operator(OperatorChange::CredentialAdopted(mut adopted)) =
         adopted(1, Scope::AdminKeys)
@@ -233,7 +233,7 @@ async fn file_out_of_sight_delays_the_end_of_an_adopted_credential() {
     }
 }
 
-/// Whoever writes a file keeps nothing alive without end that rekeyd made.
+/// A user who writes a file cannot keep a credential of rekeyd's alive without end.
 #[tokio::test]
 async fn file_delays_the_end_of_a_created_credential_for_a_while() {
     for is_seen in [true, false] {
@@ -292,8 +292,8 @@ async fn own_credential_is_adopted_by_each_key_whose_file_holds_it() {
     }
 }
 
-/// Whoever did as a deferral advises sees the result at once, and not a quarter of an hour
-/// later.
+/// A person who follows the advice of a deferral sees the result at once, and not a quarter
+/// of an hour later.
 #[tokio::test]
 async fn deferral_ends_as_soon_as_its_reason_does() {
     for end in ["replaced", "reload", "restart", "own credential"] {

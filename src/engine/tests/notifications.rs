@@ -169,7 +169,7 @@ async fn a_lookalike_is_notified_once() {
     }
 }
 
-/// Whoever may create credentials decides how many lookalikes there are.
+/// Everybody who may create credentials decides how many lookalikes there are.
 #[tokio::test]
 async fn many_lookalikes_are_one_notification() {
     let names: Vec<_> = (0..3_000)

@@ -64,7 +64,7 @@ pub struct HistoryEntry {
     pub error: Option<String>,
     /// Whether an operator holds its credential.
     pub is_held: bool,
-    /// The end of that hold; none until an operator releases the credential.
+    /// The end of the hold; none until an operator releases the credential.
     pub hold_until: Option<Timestamp>,
     /// Who holds it.
     pub holder: Option<String>,

@@ -1,6 +1,6 @@
-//! Signals before anything listens to them, and what a parent has left of them: a
-//! `systemctl reload` right after the start must not end the daemon, and a blocked SIGTERM
-//! must not keep it from stopping.
+//! Signals that arrive before anything listens for them, and the signal settings that a
+//! parent left: a `systemctl reload` right after the start must not end the daemon, and a
+//! blocked SIGTERM must not keep it from stopping.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};

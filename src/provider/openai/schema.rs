@@ -1,11 +1,10 @@
 //! The Admin API's responses, parsed leniently.
 //!
-//! Only a credential's `id` is required. Any other field that is missing, null
-//! or of an unexpected type counts as absent, but for times (see `time_field`) and
-//! `has_more`: the official descriptions and examples contradict each other, and a
-//! rotation must not fail for that. A field that is there twice makes the body unreadable.
-//! Unknown fields are ignored. The source is `AdminApiKey` in the official
-//! OpenAPI document.
+//! Only a credential's `id` is required. Any other field that is missing, null or of an
+//! unexpected type counts as absent, but for times (see `time_field`) and `has_more`: the
+//! official descriptions and examples contradict each other, and a rotation must not fail
+//! because of that. A field that occurs twice makes the body unreadable. Unknown fields are
+//! ignored. The source is `AdminApiKey` in the official OpenAPI document.
 
 use secrecy::zeroize::Zeroize as _;
 use serde_json::Value;

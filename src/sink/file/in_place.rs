@@ -165,13 +165,13 @@ mod tests {
             Interruption::Kill,
         ] {
             let steps = (0..).take_while(|number| result_is_true(*number, interruption));
-            // One step for each byte; mode, length and sync besides.
+            // One step for each byte, and one each for mode, length and sync.
             assert_eq!(steps.count(), NEW.len() + 3, "{interruption:?}");
         }
     }
 
-    /// Whoever may write the folder could give the file the name of the ledger, or of the
-    /// file with rekeyd's own credential.
+    /// A user who may write to the folder could give the file the name of the ledger, or of
+    /// the file with rekeyd's own credential.
     #[test]
     fn file_with_another_name_is_not_written() {
         let dir = tempfile::tempdir().unwrap();

@@ -160,7 +160,8 @@ pub(super) async fn read_noted_path(path: PathBuf, note: FileNote) -> TargetCont
     read.await.unwrap_or(TargetContent::Unknown)
 }
 
-/// How many looks at one file may hang, each with a thread, before no other begins.
+/// How many inspections of one file may hang, each with a thread, before no further one
+/// starts.
 const MAX_HANGING_LOOKS: usize = 2;
 
 /// A sink that replaces a file with each new secret.
@@ -171,7 +172,7 @@ pub struct FileSink {
     target: Arc<FileTarget>,
     /// What is known about its folder.
     guard: Arc<FolderGuard>,
-    /// The number of looks that have not come back.
+    /// The number of inspections that have not returned.
     looks: Arc<AtomicUsize>,
 }
 

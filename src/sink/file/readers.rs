@@ -1,4 +1,4 @@
-//! Whether the users who can read the present file can read the new one, too.
+//! Whether the users who can read the present file can also read the new one.
 //!
 //! Owner and group of the present file are kept where this process may set them. Where it
 //! may not, the consumer could be left with a file that it cannot read.

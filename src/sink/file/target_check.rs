@@ -49,8 +49,8 @@ impl TargetLocation {
                 let needs_folder = self.target.write == WriteMode::Replace || present.is_none();
                 self.folder_problems(&folder, needs_folder, &mut problems);
                 self.target_problems(found, &mut problems);
-                // One cause is enough: a mount that is read-only is no mount
-                // point in the wrong place besides.
+                // One cause is enough: a read-only mount is not also reported as a mount
+                // point in the wrong place.
                 if problems.is_empty() {
                     problems = replaceability::problems(self, &folder, present.as_ref());
                     problems.extend(self.temp_problem(&folder, present.as_ref()));

@@ -1,8 +1,8 @@
 //! The drift check of a file: whether it still holds the delivered secret.
 //!
-//! The ledger holds nothing that a secret could be computed from, so the check
-//! compares the suffix that the provider's redacted value shows, or the digest of a
-//! secret that came to this process.
+//! The ledger holds nothing that a secret could be computed from, so the check compares the
+//! suffix that the provider's redacted value shows, or the digest of a secret that passed
+//! through this process.
 
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;

@@ -19,7 +19,7 @@ pub(crate) fn run() -> Recording {
         status_of(&scenario, "/readyz") == 200
     });
 
-    // Every other request fails, too, so the failure is global.
+    // Every other request also fails, so the failure is global.
     fail(
         &mut scenario,
         &["create:401-scope:1", "list:500-before:1"],

@@ -16,7 +16,7 @@ use crate::scenario::{KeySpec, KeySpecs, Scenario, SinkSpec};
 /// needs the provider's time.
 const RETURN_RECORDED_WITHIN: Duration = Duration::from_secs(60);
 
-/// The time between the last look at a file and the deletion of what it may hold.
+/// The time between the last inspection of a file and the deletion of what it may hold.
 const RESTORE_SEEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A credential's deletion by the daemon.

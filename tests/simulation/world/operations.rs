@@ -104,7 +104,7 @@ impl SimWorld {
             .cloned()
             .collect();
         state.forgotten_labels.extend(forgotten);
-        // The ledger may have lost the adoptions, too.
+        // The ledger may also have lost the adoptions.
         state.shared_adoptions.clear();
     }
 

@@ -20,7 +20,7 @@ pub(super) struct SharedAdoption {
 
 impl SimWorld {
     /// Records that a key has adopted the credential of another one: from now on its
-    /// consumers may use it, too.
+    /// consumers may use it as well.
     pub(crate) fn record_shared_adoption(
         &self,
         credential: &str,

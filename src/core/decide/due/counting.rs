@@ -30,8 +30,8 @@ pub(crate) fn first_firing(
 }
 
 /// Returns the recorded run of a timetable by age, before which no other counts. For a
-/// credential that was adopted past its age it is the time of that, until the daemon
-/// has recorded one.
+/// credential that was adopted past its age, it is the time of the adoption until the
+/// daemon has recorded a run.
 pub(super) fn first_run_by_age(policy: &KeyPolicy, state: &KeyState) -> Option<Timestamp> {
     let max_age = policy.timetable.max_age()?;
     state
@@ -130,11 +130,11 @@ pub fn age_origin(policy: &KeyPolicy, state: &KeyState, now: Timestamp) -> Times
     }
 }
 
-/// Returns the change to record before the runs of a key are counted by `policy`,
-/// if its timetable changed. Runs before the new timetable was recorded do not
-/// count. A missed run of the previous timetable, which `parse` reads, is still
-/// made up for. A credential that is past its age when that begins to count, because
-/// it was adopted or the timetable changed, gets a run of its own: see `spread_run`.
+/// Returns the change to record before the runs of a key are counted by `policy`, if its
+/// timetable changed. Runs before the new timetable was recorded do not count. A missed run
+/// of the previous timetable, which `parse` reads, still leads to a rotation. A credential
+/// that is past its age when its age begins to count, because it was adopted or the
+/// timetable changed, gets a run of its own: see `spread_run`.
 #[must_use]
 pub fn timetable_change(
     policy: &KeyPolicy,

@@ -1,4 +1,4 @@
-//! When a credential expires, and when its successor is due for that.
+//! When a credential expires, and when its successor is due because of that.
 
 use jiff::Timestamp;
 

@@ -164,7 +164,7 @@ fn implausible_future_start_is_ignored() {
             schedule,
             "{started}"
         );
-        // An earlier run is not made up for: otherwise each start would rotate.
+        // No rotation follows an earlier run: otherwise each start would rotate.
         let tomorrow = not_due_until("2026-11-25T00:00:00Z");
         assert_eq!(
             due_for_schedule("@daily", &["a"], &state),
@@ -488,7 +488,7 @@ fn paused_key_is_not_due_by_schedule() {
         due_for_policy(&policy("@hourly"), &key, downtime_before_start()),
         until
     );
-    // The pause is over: a run during it is made up for, or skipped by the window.
+    // The pause is over: a rotation follows a run during it, unless the window skips it.
     key.pause = pause("2026-11-24T03:00:00Z", Some("2026-11-24T03:08:00Z"));
     let catch_up = Due::Now {
         since: at("2026-11-24T03:00:00Z"),
@@ -708,7 +708,7 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
         due_for_policy(&later, &key, downtime_before_start()),
         not_due_until("2026-11-30T04:00:00Z")
     );
-    // A missed run of the previous timetable is made up for.
+    // A rotation follows a missed run of the previous timetable.
     let mut key = recorded("0 3 * * Mon | UTC | 0s", "2026-11-16T03:00:00Z");
     let change = change_of(&key, &later);
     let monday = "2026-11-23T03:00:00Z";
@@ -787,7 +787,7 @@ fn credential_adopted_past_its_age_is_due() {
     let due = due_since(Trigger::Schedule, first, Some(first));
     for days in [30, 31, 59, 60, 61, 400, 4_000] {
         let key = adopted("k", days);
-        // Before the daemon has recorded a run, a command shows the key as due, too.
+        // A command shows the key as due even before the daemon has recorded a run.
         let start = downtime_before_start();
         assert_eq!(due_for_policy(&monthly, &key, start), due, "{days}");
         let key = with_timetable_recorded(key, &monthly, false);

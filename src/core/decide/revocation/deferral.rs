@@ -79,7 +79,7 @@ pub enum DeferReason {
     SuccessorMissing,
     /// The provider does not show it under its recorded name.
     OtherName,
-    /// Another key uses it, too, and has not moved to a newer one.
+    /// Another key also uses it, and has not moved to a newer one.
     UsedByOtherKey,
     /// The target of a sink holds it again.
     HeldAgain {
@@ -88,8 +88,7 @@ pub enum DeferReason {
     },
     /// The file of another key holds it, and that key has no row of it.
     HeldElsewhere {
-        /// When it is revoked all the same; none if a person may have given it to that
-        /// key.
+        /// When it is revoked nevertheless; none if a person may have given it to that key.
         revoked_at: Option<Timestamp>,
     },
     /// A file that cannot be seen may hold it.

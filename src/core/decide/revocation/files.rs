@@ -36,10 +36,10 @@ pub(super) fn defer_by_files(
     })
 }
 
-/// Returns when the files count no more: `max-revoke-delay` after they were first seen so.
-/// None for an adopted credential that is seen in one: a person gave it to that consumer.
-/// Nobody but rekeyd gives away what it created, so whoever writes a file must not keep
-/// that alive.
+/// Returns when the files no longer count: `max-revoke-delay` after they were first seen to
+/// hold the credential. None for an adopted credential that a file visibly holds: a person
+/// gave it to that consumer. Only rekeyd delivers what it created, so a person who writes a
+/// file must not keep such a credential alive.
 pub(super) fn end_of_wait(
     candidate: &Candidate<'_>,
     evidence: FileEvidence,

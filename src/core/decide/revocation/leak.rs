@@ -1,7 +1,7 @@
 //! The end of credentials that may have leaked, at the deadline that an operator set.
 //!
-//! Neither sinks nor an overlap, a use or a clock that disagrees delay it: only that no
-//! newer credential is verified yet.
+//! Only the lack of a verified newer credential delays it; no sink, overlap, use or clock
+//! does.
 
 use std::time::Duration;
 
@@ -93,8 +93,8 @@ pub fn next_deadline(key: &KeyState, now: Timestamp) -> Option<Timestamp> {
     deadlines.filter(|at| *at > now).min()
 }
 
-/// Defers the end of a leaked credential while another configured key that has it, too,
-/// has no verified newer one.
+/// Defers the end of a leaked credential while another configured key that also has it has
+/// no verified newer one.
 pub(super) fn defer_unreplaced(candidate: &Candidate<'_>, now: Timestamp) -> Option<Deferral> {
     let mut others = candidate.others.iter();
     let is_unreplaced = others.any(|other| is_unreplaced(candidate, other));

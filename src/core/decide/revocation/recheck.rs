@@ -1,5 +1,5 @@
 //! Which deferred revocations are decided again before their time, because what they wait
-//! for may be over: a person who did as a deferral advises sees the result at once.
+//! for may be over: a person who follows the advice of a deferral sees the result at once.
 
 use std::collections::BTreeSet;
 

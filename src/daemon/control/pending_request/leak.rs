@@ -219,7 +219,7 @@ impl PendingRequest {
     }
 
     /// Rotates the keys that share what leaked. A daemon does so because the deadline is
-    /// in their rows, too.
+    /// also in their rows.
     pub(super) fn follow(&mut self, follow_up: LeakFollowUp, engine: &mut Engine) {
         for follower in follow_up.followers {
             if !engine.is_scheduling() {

@@ -124,7 +124,7 @@ fn only_the_schedule_waits_for_a_target() {
     }
 }
 
-/// The target of another key's sink keeps a shared credential alive, too.
+/// The target of another key's sink also keeps a shared credential alive.
 #[test]
 fn target_of_another_key_delays() {
     let case = Case {
