@@ -74,7 +74,7 @@ impl NotificationDispatcher {
         }
     }
 
-    /// Replaces the channels. Workers of unchanged channels go on undisturbed.
+    /// Replaces the channels. Workers of unchanged channels continue undisturbed.
     pub(crate) fn set_channels(&mut self, channels: &[NotifySettings]) {
         let is_unchanged = |id: &ChannelId, target: &Arc<dyn ChannelTarget>| {
             let mut channels = channels.iter();

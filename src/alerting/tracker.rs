@@ -112,7 +112,7 @@ impl AlertTracker {
         self.watching_since = now;
     }
 
-    /// Ends the grace period for good, since the process ends.
+    /// Ends the grace period permanently, since the process ends.
     pub(crate) const fn alert_immediately(&mut self) {
         self.has_grace_period = false;
     }

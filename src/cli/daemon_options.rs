@@ -64,7 +64,7 @@ impl DaemonOptions {
         Ok(CommandTarget::Daemon(daemon))
     }
 
-    /// Says how a daemon is reached whose file cannot be read at all, and so names no
+    /// Describes how to reach a daemon whose file cannot be read at all, and so names no
     /// socket.
     fn report_other_way(&self, file: &Path) {
         let is_readable = config::load_lenient(file, &read_environment()).is_some();
@@ -105,7 +105,8 @@ impl DaemonOptions {
         };
         let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connect(socket)).await;
         let Ok(Some(daemon)) = connecting.unwrap_or(Ok(None)) else {
-            // Who may not ask, or gets no answer, sees the ledger of the file, and why.
+            // A user who may not ask the daemon, or gets no answer, sees the ledger of the
+            // file, and the reason.
             return Ok(None);
         };
         let writes_ledger = daemon.writes_ledger(&settings.ledger);
@@ -223,8 +224,8 @@ impl DaemonOptions {
     }
 }
 
-/// Reports the mistakes of the configuration to who reads a ledger without it. There need
-/// be no configuration at the default place.
+/// Reports the mistakes of the configuration to a user who reads a ledger without it. There
+/// need be no configuration at the default place.
 pub(super) fn report_mistakes(options: &GlobalOptions) {
     let file = &options.config;
     if file == Path::new(DEFAULT_FILE) && !file.exists() {

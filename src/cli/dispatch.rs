@@ -155,8 +155,8 @@ pub(super) fn ledger_damage(daemon: Option<&DaemonClient>, settings: &Settings) 
     daemon.ledger_damage().map(str::to_owned)
 }
 
-/// Opens the ledger of `settings` for reading; none if there is none. Who may not read the
-/// file asks the running daemon for a copy.
+/// Opens the ledger of `settings` for reading; none if there is none. A user who may not
+/// read the file gets a copy from the running daemon.
 pub(super) async fn open_ledger(
     options: &DaemonOptions,
     settings: &Settings,

@@ -195,7 +195,7 @@ fn program() -> clap::Command {
     Cli::command().color(color)
 }
 
-/// Ends the programs that run before a panic ends the process, where it does.
+/// Before a panic ends the process, if it does, ends the programs that run.
 fn end_programs_on_panic() {
     if cfg!(panic = "abort") {
         let report = std::panic::take_hook();

@@ -24,9 +24,8 @@ impl ReloadCommand {
         let settings = match options.load_settings() {
             Ok(settings) => settings,
             Err(failure) => {
-                // This command reports every problem with the file. The daemon
-                // reads it as well, so that its log and status report them,
-                // too.
+                // This command reports every problem with the file. The daemon reads it as
+                // well, so that its log and status also report them.
                 request_reload_of_invalid_config(options).await;
                 return Err(failure);
             }

@@ -43,7 +43,7 @@ pub(crate) struct ScheduleCommand {
 struct ScheduledRun<'s> {
     key: &'s KeySettings,
     at: Timestamp,
-    /// Since when it is due, and why it has not ended; none for a firing to come.
+    /// Since when it is due, and why it has not ended; none for a future firing.
     due: Option<(Timestamp, String)>,
     /// Whether a pause skips it.
     is_paused: bool,

@@ -53,8 +53,8 @@ pub(super) fn find_unit(file: &Path) -> Option<ServiceUnit> {
     ServiceUnit::find(&file, Path::new(config::DEFAULT_FILE))
 }
 
-/// Executes this command again as the service, if it is root's and the service
-/// is another user. Returns if the command is to go on as it is.
+/// Executes this command again as the service, if root runs it and the service has another
+/// user. Returns if the command continues as it is.
 pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Failure> {
     if as_invoker || !rustix::process::geteuid().is_root() || description().is_some() {
         return Ok(());

@@ -263,8 +263,8 @@ impl LineIndex {
     }
 }
 
-/// Returns a message of the parser in the words of a configuration, and a
-/// remedy. What it says besides is not shown if it may quote a secret.
+/// Returns a message of the parser in the words of a configuration, and a remedy. Its other
+/// text is not shown if it may quote a secret.
 fn describe_syntax_error(message: &str) -> (String, &'static str) {
     let (message, hint) = match message
         .split_once(", expected")

@@ -50,7 +50,7 @@ pub(crate) fn due_since(
             };
             let downtime = Downtime::none(now);
             match check_due(policy, required, &without_backoff, downtime, now) {
-                // An earlier failure counts no more once nothing is due.
+                // An earlier failure no longer counts once nothing is due.
                 Due::NotDue { .. } | Due::MissedRunSkipped { .. } => return None,
                 Due::Now {
                     scheduled_for: None,

@@ -17,7 +17,7 @@ pub struct KeyPolicy {
     pub timetable: Timetable,
     /// When a key that was never rotated is due.
     pub initial_rotation: InitialRotation,
-    /// The age above which a missed run is skipped; none makes up for every
+    /// The age above which a missed run is skipped; with none, a rotation follows every
     /// missed run.
     pub catch_up_window: Option<Duration>,
     /// How long the previous credential stays valid after a sink accepted the new
@@ -212,8 +212,8 @@ pub fn sink_hold_with(rotation: &Rotation, key: &KeyState, overlaps: SinkOverlap
         .unwrap_or(SinkHold::None)
 }
 
-/// Returns until when the consumers of a target may use a credential that somebody went
-/// back to: one overlap after the target no longer held it.
+/// Returns until when the consumers of a target may use a credential that somebody
+/// restored: one overlap after the target no longer held it.
 fn sighting_hold(delivery: &Delivery, overlaps: SinkOverlaps) -> SinkHold {
     let until = delivery.sighting.and_then(|sighting| sighting.until);
     until.map_or(SinkHold::None, |at| {

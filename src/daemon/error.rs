@@ -4,8 +4,7 @@ use crate::core::os_error;
 use crate::daemon::ownership::LedgerOwnerError;
 use crate::ledger::LedgerError;
 
-/// The error that keeps a process from starting to work on keys, or from going
-/// on.
+/// The error that keeps a process from starting to work on keys, or from continuing.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The ledger cannot be opened, read or written.

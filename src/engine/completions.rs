@@ -257,7 +257,7 @@ impl Engine {
         self.check_organization(scope);
     }
 
-    /// Has the keys look again for credentials that were missing and are listed.
+    /// Makes the keys check again for credentials that were missing and are listed.
     fn check_missing(&mut self, scope: &Scope, listed: &BTreeSet<CredentialId>, now: Timestamp) {
         let mut found = Vec::new();
         for (key, entry) in &mut self.keys {

@@ -45,8 +45,8 @@ struct ConditionState {
     active: BTreeMap<ConditionKey, String>,
     /// The conditions of them that last until the process ends.
     lasting: BTreeSet<ConditionKey>,
-    /// Since when each condition that may pass by itself is active, until it has lasted
-    /// so long that a person is told.
+    /// Since when each condition that may pass by itself is active, until it has lasted so
+    /// long that people are notified.
     passing_since: BTreeMap<ConditionKey, Option<Timestamp>>,
     last_response_at: Option<Timestamp>,
     /// How far the provider's clock was ahead in that response, in seconds.

@@ -25,8 +25,8 @@ const FILES_PER_THREAD: usize = 64;
 /// The most files that are read anew for each answer to a create.
 const FEW_FILES: usize = 1_000;
 
-/// How many times as long as a pass over many files what it read is relied on for answers:
-/// thousands of rotations at once spend a twentieth of their time on passes.
+/// For how many times the duration of a pass over many files the check of an answer relies
+/// on its result: thousands of rotations at once spend a twentieth of their time on passes.
 const RELIANCE: u32 = 20;
 
 /// The longest time for which a pass is relied on, however slow it was.
@@ -152,8 +152,9 @@ impl FileSearch {
         self.wait_for_pass(Searched::Credential(searched)).await
     }
 
-    /// Returns a sink whose file holds a secret, and its key. Where the files are
-    /// many, what was written a moment ago may be missed; this process knows its own.
+    /// Returns a sink whose file holds a secret, and its key. Where there are many files,
+    /// the search may miss what was written a moment ago; this process knows its own
+    /// secrets.
     pub(crate) async fn find_secret(&self, secret: &Secret) -> Option<(KeyName, SinkId)> {
         if self.is_known_absent(secret) {
             return None;
@@ -181,7 +182,7 @@ impl FileSearch {
             return found.clone();
         }
         let mut waiting = std::mem::take(&mut *lock(&self.0.waiting));
-        // The former holder may have been dropped.
+        // The caller that took the list before may have been dropped.
         if !waiting.iter().any(|one| Arc::ptr_eq(one, &own)) {
             waiting.push(Arc::clone(&own));
         }

@@ -89,7 +89,7 @@ pub(super) struct ParkedKey {
 }
 
 impl KeyEntry {
-    /// Has the key look for its current credential once more, if that was missing and is
+    /// Makes the key check for its current credential once more, if that was missing and is
     /// listed. Returns whether it is.
     pub(super) fn check_missing(&mut self, listed: &BTreeSet<CredentialId>) -> bool {
         let current = self.state().and_then(KeyState::current);

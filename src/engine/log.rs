@@ -377,7 +377,7 @@ fn log_schedule_change(
 }
 
 /// Logs that a rotation failed or could not start: the first time as something that is
-/// tried again, and later as something that a person must see to.
+/// tried again, and later as something that needs a person.
 fn log_backoff(name: &KeyName, backoff: &KeyBackoff, now: Timestamp) {
     let (attempt, problem) = (backoff.attempt, &backoff.problem);
     let retry_at = time::to_text(backoff.retry_at);

@@ -225,8 +225,8 @@ impl MaintenanceSchedule {
         self.scopes.get(scope)?.list_problem.clone()
     }
 
-    /// Records why a scope could not be listed, and lists it no more before `pause` is
-    /// over.
+    /// Records why a scope could not be listed, and does not list it again before `pause`
+    /// is over.
     pub(crate) fn record_list_problem(
         &mut self,
         scope: &Scope,

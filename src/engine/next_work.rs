@@ -331,8 +331,8 @@ impl Worker {
         })
     }
 
-    /// Returns whether the end of what leaked is due, or the rotation before it: no look
-    /// at a sink delays them.
+    /// Returns whether the end of what leaked is due, or the rotation before it: no check
+    /// of a sink delays them.
     fn ends_leak(&self) -> bool {
         let (state, now) = (&self.state, self.now());
         let mut live = state.live.iter();

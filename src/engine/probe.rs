@@ -97,7 +97,7 @@ pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError
     true
 }
 
-/// How long the ledger may take before people see that nothing can go on.
+/// How long the ledger may take before people see that nothing can continue.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Awaits an operation of the ledger, which has no time limit of its own. If it hangs,

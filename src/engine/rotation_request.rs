@@ -38,7 +38,7 @@ impl RotationRequest {
 pub(crate) struct RotationStart {
     pub(crate) trigger: Trigger,
     pub(crate) scheduled_for: Option<Timestamp>,
-    /// The missed run that it makes up for, and why it was missed.
+    /// The missed run that it follows, and why that was missed.
     pub(crate) missed_run: Option<(Timestamp, DowntimeReason)>,
     pub(crate) request: Option<RotationRequest>,
 }

@@ -48,7 +48,7 @@ impl Engine {
         self.is_scheduling = false;
         for (key, entry) in &mut self.keys {
             let is_requested = entry.request.take().is_some();
-            // The next process goes on with what the ledger has.
+            // The next process continues with what the ledger has.
             let is_kept = std::mem::take(&mut entry.is_request_recorded);
             if is_kept {
                 tracing::info!(%key, "{key}: the next run continues with the requested rotation");

@@ -91,7 +91,7 @@ pub(crate) fn reply_all(
 ///
 /// A failed operation is undone alone. If SQLite itself ends the transaction (disk full,
 /// I/O error), if it finds the file damaged, or if COMMIT fails, every operation of the
-/// batch fails. So it does if the ledger lacks what `content` says that it has.
+/// batch fails. It also fails if the ledger lacks what `content` says that it has.
 pub(super) fn run_transaction(
     connection: &Connection,
     operations: &mut [Box<dyn WriteOperation>],

@@ -17,8 +17,8 @@ use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
 
-/// The mode of the ledger's files: who can read a file can lock it, and keep the writer
-/// out.
+/// The mode of the ledger's files: a user who can read a file can lock it, and keep the
+/// writer out.
 pub(super) const LEDGER_FILE_MODE: u32 = 0o600;
 
 /// The rights of everybody but the owner.

@@ -19,7 +19,7 @@ use crate::ledger::ledger_file::cannot_open;
 /// The largest file whose content is compared: it is read into memory.
 const MAX_COMPARED_BYTES: u64 = 256 * 1024 * 1024;
 
-/// How long after a look that finds damage a second one decides: another process may be in
+/// How long after a check that finds damage a second one decides: another process may be in
 /// the middle of a checkpoint.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 

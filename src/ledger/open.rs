@@ -182,7 +182,7 @@ impl OpenLedger {
         Ok(copied)
     }
 
-    /// Notes that the content is damaged, which the next check reports. into the ledger if it has become long.
+    /// Notes that the content is damaged, which the next check reports.
     pub(super) fn checkpoint_if_long(&mut self) {
         let copied = self.checkpoints.after_commit(&self.connection);
         let Some(watch) = &mut self.watch else { return };

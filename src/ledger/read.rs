@@ -290,8 +290,8 @@ pub(super) fn key_for_credential(
     Ok(found)
 }
 
-/// Returns whether this ledger has written a target, or an adopted credential of `key`
-/// was delivered to it by hand.
+/// Returns whether this ledger has written a target, or an adopted credential of `key` was
+/// delivered to it manually.
 pub(super) fn has_written(
     connection: &Connection,
     target: &str,

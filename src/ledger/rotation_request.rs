@@ -27,7 +27,7 @@ pub struct RecordedRequest {
     pub operator: Option<OperatorNote>,
 }
 
-/// Returns whether changes start a rotation on request: its request has come to its end.
+/// Returns whether changes start a rotation on request, which ends the request.
 pub(super) fn starts_on_request(changes: &[Change]) -> bool {
     changes.iter().any(|change| {
         matches!(
@@ -88,8 +88,8 @@ pub(super) fn remove(connection: &Connection, key: &KeyName) -> Result<(), Ledge
     Ok(())
 }
 
-/// Removes all requests, and returns their keys. A ledger of another time holds requests
-/// that were carried out since.
+/// Removes all requests, and returns their keys. A restored ledger holds requests that were
+/// carried out since.
 pub(super) fn remove_all(connection: &Connection) -> Result<Vec<KeyName>, LedgerError> {
     let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'rotation_request'";
     let tables: usize = connection.query_row(table, [], |row| row.get(0))?;

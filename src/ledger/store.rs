@@ -390,8 +390,8 @@ impl Ledger {
             .await
     }
 
-    /// Returns whether this ledger has written a target, or an adopted credential of
-    /// `key` was delivered to it by hand. Reads every delivery if not.
+    /// Returns whether this ledger has written a target, or an adopted credential of `key`
+    /// was delivered to it manually. Reads every delivery if not.
     ///
     /// # Errors
     /// See [`LedgerError`].

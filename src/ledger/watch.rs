@@ -237,8 +237,8 @@ impl WatchedFile {
     }
 }
 
-/// Looks at the file at `path`, which was no link when SQLite opened it. Who opens the
-/// ledger by a link looks for the log beside its target.
+/// Reads the attributes of the file at `path`, which was no link when SQLite opened it. A
+/// process that opens the ledger through a link expects the log beside its target.
 fn look_at(path: &Path) -> std::io::Result<Option<Metadata>> {
     match path.symlink_metadata() {
         Ok(found) => Ok(Some(found)),

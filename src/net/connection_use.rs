@@ -89,9 +89,9 @@ where
         let connecting = self.0.call(request);
         Box::pin(async move {
             let connected = connecting.await;
-            // The client opens a connection while a kept one is about to become
-            // free, and goes on opening it outside of the request if that was
-            // faster: only one that is open in the request is the request's.
+            // The client opens a connection while a kept one is about to become free, and
+            // continues to open it outside of the request if the kept one was faster: only
+            // one that is open in the request is the request's.
             if connected.is_ok() {
                 let _ = HAS_OPENED.try_with(|opened| opened.store(true, Ordering::Relaxed));
             }

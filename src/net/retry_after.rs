@@ -9,8 +9,8 @@ use reqwest::header::{AGE, DATE, HeaderMap, RETRY_AFTER};
 
 use crate::core::time::{self, HOUR};
 
-/// The longest pause that a server is granted. A longer one is more often a mistake than
-/// a wish, and would keep keys from rotating for days.
+/// The longest pause that a server is granted. A longer one is probably a mistake, and
+/// would keep keys from rotating for days.
 pub const MAX_RETRY_AFTER: Duration = HOUR;
 
 /// The header with the pause in milliseconds, which some APIs send besides `Retry-After`.

@@ -11,8 +11,8 @@ use crate::core::path::is_sync_unsupported;
 /// The folders that were reported as not syncable.
 static REPORTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Takes a sync of a folder that its file system does not have for done. Every
-/// other error stays.
+/// Treats a sync of a folder as done if its file system has no such operation. Every other
+/// error stays.
 pub(crate) fn accept_unsupported(folder: &Path, synced: io::Result<()>) -> io::Result<()> {
     let Err(error) = synced else { return Ok(()) };
     if !is_sync_unsupported(&error) {

@@ -241,7 +241,7 @@ impl ServiceUnit {
             .collect()
     }
 
-    /// Returns the folder of its state, if it has one that it is told of.
+    /// Returns the folder of its state, if it has one and gets its path.
     #[must_use]
     pub fn state_directory(&self) -> Option<PathBuf> {
         let is_unset = self

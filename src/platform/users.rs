@@ -295,8 +295,8 @@ fn read_list(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
 
-/// Returns the fields of each entry of a list of accounts, of which the first is the
-/// name. A name that is not UTF-8 is nobody's: two could not be told apart.
+/// Returns the fields of each entry of a list of accounts, of which the first is the name.
+/// A name that is not UTF-8 is nobody's: two could not be distinguished.
 fn entries(list: &str) -> impl Iterator<Item = Vec<&str>> {
     let lines = list
         .lines()

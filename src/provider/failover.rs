@@ -31,8 +31,8 @@ pub struct AdminCredentialSources {
     pub file: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`, set by systemd.
     pub credentials_directory: Option<PathBuf>,
-    /// What the service manager would pass to the service, for a command that
-    /// looks as the service does.
+    /// What the service manager would pass to the service, for a command that runs as the
+    /// service.
     pub passed_secret: Option<Result<Secret, SecretTextError>>,
     /// `$OPENAI_ADMIN_KEY`.
     pub env_secret: Option<Result<Secret, SecretTextError>>,

@@ -56,7 +56,7 @@ pub trait Provider: Send + Sync {
     /// Returns where a secret is known from.
     fn origin(&self, secret: &Secret) -> SecretOrigin;
 
-    /// Records the secret of an answer that was not believed: it is none of a later create.
+    /// Records the secret of an answer that was not believed: no later create has it.
     fn record_refused(&self, secret: &Secret);
 
     /// Compares a secret with that of a credential: by what came in the answer to its

@@ -59,8 +59,8 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Whether a look of [`Sink::blocking_inspection`] may block. One that cannot is made
-    /// without a thread of its own.
+    /// Whether an inspection of [`Sink::blocking_inspection`] may block. One that cannot
+    /// runs without a thread of its own.
     fn inspection_may_block(&self) -> bool {
         true
     }

@@ -8,15 +8,15 @@ use super::contract::BlockingInspection;
 use crate::core::plural::counted;
 use crate::platform::BlockingPool;
 
-/// The threads of these looks: one pass over the files of 10,000 keys would start
+/// The threads of these inspections: one pass over the files of 10,000 keys would start
 /// hundreds otherwise.
 static INSPECTIONS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(8));
 
 /// How long the inspections of several targets may take before each runs alone.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs several looks on one thread, and returns what `compare` makes of each content.
-/// None if one of them hangs.
+/// Runs several inspections on one thread, and returns what `compare` makes of each
+/// content. None if one of them hangs.
 pub(crate) async fn inspect_batch<T: Send + 'static>(
     inspections: Vec<BlockingInspection>,
     compare: impl Fn(usize, TargetContent) -> Option<T> + Send + 'static,
@@ -29,7 +29,8 @@ pub(crate) async fn inspect_batch<T: Send + 'static>(
     inspected.await.ok()
 }
 
-/// Runs several looks on this thread, and returns what `compare` makes of each content.
+/// Runs several inspections on this thread, and returns what `compare` makes of each
+/// content.
 pub(crate) fn inspect_at_once<T>(
     inspections: Vec<BlockingInspection>,
     compare: impl Fn(usize, TargetContent) -> Option<T>,

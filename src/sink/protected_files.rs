@@ -18,7 +18,7 @@ use crate::platform::path_links::{self, OpenedFolder};
 /// when it was read. The configuration is compared with the disk once; the disk changes.
 #[derive(Debug, Default)]
 pub struct ProtectedFiles {
-    /// The ledger, the configuration, the admin key and the like: a few.
+    /// rekeyd's own files, such as the ledger, the configuration and the admin key: a few.
     own: Vec<ProtectedFile>,
     /// The files that sinks write or read, by their folded names: thousands.
     of_sinks: HashMap<OsString, Vec<ProtectedFile>>,

@@ -89,7 +89,7 @@ fn key_whose_file_holds_a_leaked_credential_is_named_and_rotated() {
     }
 }
 
-/// A restart right after the order goes on with it: both keys have the deadline.
+/// A restart right after the order continues it: both keys have the deadline.
 #[test]
 fn holder_of_a_leaked_credential_is_rotated_after_a_restart() {
     let (world, id, secret) = adopted_by_first();

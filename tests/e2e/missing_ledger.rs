@@ -1,5 +1,5 @@
-//! A ledger that is not there: one that the first start has yet to make is told from one
-//! that is gone.
+//! A ledger that is not there: rekeyd distinguishes one that the first start has yet to
+//! create from one that is gone.
 
 use std::fs;
 

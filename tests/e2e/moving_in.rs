@@ -1,5 +1,5 @@
-//! Keys that people made by hand move in: what their files hold is compared, adopted and
-//! never overwritten unseen.
+//! Moving in with keys that people created manually: what their files hold is compared,
+//! adopted and never overwritten unseen.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

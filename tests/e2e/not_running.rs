@@ -65,7 +65,7 @@ fn daemon_that_is_not_running_is_a_problem_and_a_timer_is_none() {
         } else {
             daemon.stop();
         }
-        // A command by hand is no daemon.
+        // A command that a person runs is no daemon.
         world.ok(&["pause", "billing"]);
         world.ok(&["resume", "billing"]);
         let (code, first) = status(&world, &[]);
@@ -174,7 +174,7 @@ fn error_says_how_old_it_is() {
     daemon.wait_for("is the current credential");
 }
 
-/// Nobody must believe that a daemon goes on with it.
+/// Nobody must believe that a daemon continues it.
 #[test]
 fn command_without_a_daemon_says_that_it_does_the_work_itself() {
     let world = world();

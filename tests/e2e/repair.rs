@@ -169,9 +169,9 @@ fn change_ledger(world: &TestEnv, sql: &str) {
     assert_ne!(ledger.execute(sql, []).unwrap(), 0, "{sql}");
 }
 
-/// Somebody went back to the previous credential: its consumers keep it, although its
-/// overlap is over, until max-revoke-delay has passed. Then the file gets a newer one, and
-/// the credential goes one overlap later.
+/// Somebody restored the previous credential: its consumers keep it, although its overlap
+/// is over, until max-revoke-delay has passed. Then the file gets a newer one, and rekeyd
+/// revokes the credential one overlap later.
 #[test]
 fn file_with_a_live_retired_credential_is_left_as_it_is_for_a_while() {
     let (world, [first, second]) = gone_back("1h");

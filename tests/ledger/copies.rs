@@ -1,4 +1,4 @@
-//! The copy of the ledger that a daemon shows to who may not open the file.
+//! The copy of the ledger that a daemon shows to users who may not open the file.
 
 use std::fs;
 use std::path::{Path, PathBuf};

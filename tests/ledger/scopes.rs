@@ -192,7 +192,7 @@ fn a_ledger_with_rotations_of_a_project_belongs_to_its_organization() {
     let first = open(&options()).unwrap();
     reconcile(&first);
     drop(first);
-    // Without rotations it becomes another one's, and its lists count no more.
+    // Without rotations it becomes another one's, and its lists no longer count.
     let second = open(&other).unwrap();
     assert_eq!(last(&second, Scope::AdminKeys), None);
     assert_eq!(last(&second, project()), None);

@@ -1,6 +1,6 @@
-//! The ledger's files change under the running daemon, in every way: it stops to send
-//! anything, says so everywhere, and tells people what it has in memory. What an operator's
-//! `sqlite3` or backup does is no alarm.
+//! The ledger's files change under the running daemon, in every way: it stops sending
+//! anything, reports that everywhere, and notifies people of what it has in memory. What an
+//! operator's `sqlite3` or backup does is no alarm.
 
 use std::collections::BTreeSet;
 use std::fs;

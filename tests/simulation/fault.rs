@@ -209,7 +209,7 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
 }
 
 impl SimFault {
-    /// Returns whether the operation fails, and the process goes on.
+    /// Returns whether the operation fails, and the process continues.
     pub(crate) const fn is_failure(self) -> bool {
         match self {
             Self::Rejection | Self::Failure | Self::Timeout => true,

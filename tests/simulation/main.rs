@@ -236,8 +236,8 @@ fn simulation_of_files_that_hold_a_retired_credential_again() {
 }
 
 /// Somebody copies the previous secret of one key into the file of another, at every
-/// operation, and each fault follows at the next ones: the file keeps that credential for as
-/// long as such a file counts, and both keys go on.
+/// operation, and each fault follows at the next ones: the file keeps that credential for
+/// as long as such a file counts, and both keys continue to rotate.
 #[test]
 fn simulation_of_files_that_hold_a_credential_of_another_key() {
     let scenario = scenario::copied();
@@ -276,7 +276,7 @@ fn simulation_of_every_repeated_fault() {
 }
 
 /// An operation fails as long as faults may occur, whichever and from whenever on: a daemon
-/// that cannot start a due rotation shows why, and goes on when that has passed.
+/// that cannot start a due rotation shows why, and continues when that has passed.
 #[test]
 fn simulation_of_every_lasting_failure() {
     let scenario = scenario::large();

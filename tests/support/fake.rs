@@ -1066,7 +1066,7 @@ impl Fakes {
         *self.world.now.lock().unwrap() = Some(self.now() + span);
     }
 
-    /// Sets the wall clock back; monotonic time goes on.
+    /// Sets the wall clock back; monotonic time continues.
     pub(crate) fn set_clock_back(&self, span: Duration) {
         let now = self.now() - span;
         *self.world.now.lock().unwrap() = Some(now);

@@ -15,7 +15,7 @@ pub(crate) fn rotation(number: u64) -> RotationId {
     RotationId::new(number.to_be_bytes())
 }
 
-/// Adopts the credential `key_<number>`, made by hand, as the current one.
+/// Adopts the manually created credential `key_<number>` as the current one.
 pub(crate) fn adopted(number: u64, scope: Scope) -> Change {
     Change::from(Adoption {
         rotation: rotation(number),

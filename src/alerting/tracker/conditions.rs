@@ -85,8 +85,8 @@ impl AlertTracker {
         self.has_reported_damage
     }
 
-    /// Notifies people that the ledger's files are damaged: at once, without the ledger, and
-    /// whatever they were told before.
+    /// Notifies people that the ledger's files are damaged: at once, without the ledger,
+    /// and even if they were notified before.
     pub(crate) fn notify_damage(&mut self, text: String, entropy: &dyn Entropy, now: Timestamp) {
         self.has_reported_damage = true;
         let alert = Alert::for_condition(AlertKind::Ledger, None);

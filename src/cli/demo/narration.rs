@@ -61,7 +61,7 @@ impl Narration {
         }
         if let Some(text) = next_step(engine) {
             tracing::info!(preview = true, "next: {text}");
-            // The line is no event: the silence goes on.
+            // The line is no event: the silence continues.
             self.last_preview
                 .store(self.elapsed_millis(), Ordering::SeqCst);
         }

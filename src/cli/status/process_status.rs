@@ -131,7 +131,7 @@ impl ProcessStatus {
     }
 }
 
-/// Returns the problem of a ledger that something else than a rekeyd has locked: no rekeyd
+/// Returns the problem of a ledger that another program than rekeyd has locked: no rekeyd
 /// can start then.
 fn foreign_lock(ledger: &Path) -> Option<String> {
     let path = ledger.display();

@@ -8,8 +8,8 @@ use crate::core::ids::{RotationId, SinkId};
 use crate::core::ledger_event::LedgerEventKind;
 use crate::core::state::{Delivery, DeliveryState, Sighting};
 
-/// Begins a sighting, unless one is open: its time counts from the first. A sink that the
-/// credential was never delivered to was given it by somebody else.
+/// Begins a sighting, unless one is open: its time counts from the first. If the credential
+/// was never delivered to the sink, somebody else wrote it there.
 pub(super) fn begin(update: &mut KeyUpdate, seen: &RetiredSighting) -> Result<(), ApplyError> {
     let at = update.at;
     let mut is_new = false;

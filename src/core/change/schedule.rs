@@ -27,7 +27,8 @@ pub struct KeyBackoff {
     /// Whether it failed before its create was sent: a repaired host or configuration may
     /// have ended the problem.
     pub is_before_create: bool,
-    /// Whether the attempt was made besides those of the back-off, which stay as they are.
+    /// Whether the attempt was made in addition to those of the back-off, which stay as
+    /// they are.
     pub is_extra: bool,
 }
 

@@ -214,7 +214,7 @@ pub fn abandon(rotation: &Rotation, reason: &str) -> Vec<Change> {
 }
 
 /// Strands a rotation whose secret was lost with its process. If a required sink had not
-/// accepted it, the next rotation waits: it would meet the same sink. So it does if the
+/// accepted it, the next rotation waits: it would meet the same sink. It also waits if the
 /// rotation before was lost in the same way.
 #[must_use]
 pub fn interrupt(

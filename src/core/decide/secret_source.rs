@@ -17,8 +17,8 @@ pub fn noted_files(rotation: &Rotation) -> impl Iterator<Item = (&SinkId, FileNo
     deliveries.filter_map(|delivery| Some((&delivery.sink, delivery.file?)))
 }
 
-/// Returns whether a verified rotation may go on with a secret from a file: the process
-/// that made it has ended.
+/// Returns whether a verified rotation may continue with a secret from a file: the process
+/// that created it has ended.
 #[must_use]
 pub fn may_resume(rotation: &Rotation, key: &KeyState, now: Timestamp) -> bool {
     rotation.phase == Phase::Verified && may_take(rotation, key, now)
@@ -51,7 +51,7 @@ pub fn sinks_in_delivery(key: &KeyState, has_secret: bool) -> Vec<&SinkId> {
     served.map(|delivery| &delivery.sink).collect()
 }
 
-/// Returns whether a delivery of a current credential to a required sink goes on.
+/// Returns whether a delivery of a current credential to a required sink continues.
 #[must_use]
 pub const fn is_in_delivery(delivery: &Delivery, has_secret: bool) -> bool {
     delivery.required

@@ -268,7 +268,7 @@ fn shorten_end(end: &str, hidden: usize, is_upper_cased: bool) -> Option<&str> {
             }
             hidden
         }
-        // A remark is told by the characters of the secret before it.
+        // The characters of the secret before a remark show that it is one.
         Some(at) => hidden.min(at.saturating_sub(MIN_END_CHARS)),
         None => hidden,
     };

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-/// The time in which the target of a sink held a retired credential again: somebody went
-/// back to it.
+/// The time in which the target of a sink held a retired credential again: somebody
+/// restored it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighting {
     /// When it was first seen there.

@@ -15,8 +15,8 @@ use crate::daemon::control::command_outcome::{continuation, receive};
 use crate::engine::operator_command::CommandError;
 use crate::engine::{Engine, RotationRequest};
 
-/// How long after a deadline its revocations may take before the caller is told what
-/// they wait for.
+/// How long after a deadline its revocations may take before the reply says what they wait
+/// for.
 const REPORT_DELAY: Duration = Duration::from_secs(3);
 
 /// Another key that shares a leaked credential, and is rotated by the same request.
@@ -45,7 +45,7 @@ pub(super) struct LeakWait {
     follow_up: Option<LeakFollowUp>,
     has_succeeded: bool,
     no_wait: bool,
-    /// When a caller is told of a delivery that is still to be made.
+    /// When the reply mentions a delivery that is still pending.
     report_at: Instant,
     /// Whether the key only shares a credential of the one that leaked.
     is_follower: bool,
@@ -188,7 +188,7 @@ impl LeakWait {
     }
 
     /// Describes what is not done, for `reason`: what each credential waits for, and
-    /// whether rekeyd goes on.
+    /// whether rekeyd continues.
     pub(super) fn unfinished_message(&self, engine: &Engine, reason: &str) -> String {
         let key = &self.key;
         if !self.has_succeeded {

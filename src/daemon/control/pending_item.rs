@@ -126,7 +126,7 @@ impl PendingItem {
     }
 
     /// Describes the end of a process that has not finished this item, for `reason`, and
-    /// whether the next process goes on with it.
+    /// whether the next process continues it.
     pub(super) fn unfinished_message(&self, engine: &Engine, reason: &str) -> String {
         match &self.awaiting {
             WaitCondition::Rotation { key, .. } if engine.pending_rotation(key).is_some() => {

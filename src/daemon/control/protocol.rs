@@ -34,8 +34,8 @@ pub enum ControlRequest {
         /// the provider shows under another name.
         #[serde(default, skip_serializing_if = "is_false")]
         force: bool,
-        /// With it: the other keys that share one of these credentials, which are rotated,
-        /// too.
+        /// With it: the other keys that share one of these credentials, which are also
+        /// rotated.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         also: Vec<String>,
         /// Whether to replace keys that the ledger did not write.

@@ -363,8 +363,8 @@ impl Worker {
         })
     }
 
-    /// Retires an adopted credential that no sink holds. It goes one overlap later, since
-    /// its consumers may have read it before.
+    /// Retires an adopted credential that no sink holds. It is revoked one overlap later,
+    /// since its consumers may have read it before.
     async fn retire_passed_over(
         &mut self,
         managed: &ManagedKey,
@@ -386,8 +386,8 @@ impl Worker {
         ))
     }
 
-    /// Checks that no row of the credential stands against its adoption: one of this
-    /// key, or one of another key that ended or ends.
+    /// Checks that no row of the credential prevents its adoption: one of this key, or one
+    /// of another key that ended or ends.
     async fn check_adoptable(
         &self,
         credential: &CredentialId,
@@ -488,8 +488,7 @@ impl Worker {
     }
 }
 
-/// Looks at what a target really holds: the file of rekeyd's own credential is no
-/// exception.
+/// Reads what a target really holds: the file of rekeyd's own credential is no exception.
 pub(super) async fn look_at(sink: &dyn Sink) -> TargetContent {
     let look = sink.rotates_self_credential();
     let Some(look) = look.then(|| sink.blocking_inspection()).flatten() else {

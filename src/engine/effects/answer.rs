@@ -106,8 +106,9 @@ impl Worker {
         row.map_or_else(|| self.now(), Rotation::earliest_creation)
     }
 
-    /// Returns what a secret of the key has to be. A compatible provider may have prefixes
-    /// of its own, but rekeyd must be able to read its own credential at its next start.
+    /// Returns the form that a secret of the key must have. A compatible provider may have
+    /// prefixes of its own, but rekeyd must be able to read its own credential at its next
+    /// start.
     fn secret_form(&self) -> SecretForm {
         let managed = self.managed.as_ref();
         let mut sinks = managed.iter().flat_map(|managed| &managed.sinks);

@@ -344,8 +344,8 @@ impl Worker {
     /// Splits off the credentials that an unclear create did not make, even if a list gave
     /// one of them its label: those that have a row already, that a list showed under
     /// another name, or that are older than the create and do not bear the label in an
-    /// answer about their id. What does was made by the create, whatever its time: nobody
-    /// else knows the label.
+    /// answer about their id. A credential that has the label there was created by this
+    /// create, whatever its time: nobody else knows the label.
     async fn split_existing(
         &self,
         rotation: &RotationId,
@@ -484,8 +484,9 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Ends a rotation of whose credentials the last one may be somebody else's, or in use:
-    /// no further search shows more, and only a person can tell. The first one is its own.
+    /// Ends a rotation with several credentials, of which the last may be somebody else's
+    /// or in use: no further search shows more, and only a person can decide. The first one
+    /// is the rotation's own.
     async fn leave_duplicate(
         &mut self,
         rotation: &RotationId,

@@ -246,8 +246,8 @@ impl Worker {
         }
     }
 
-    /// Logs a duplicate of which only a person can tell whose it is: no further list is
-    /// asked for it.
+    /// Logs a duplicate whose owner only a person can find out: rekeyd requests no further
+    /// list for it.
     fn log_left_duplicate(
         &self,
         rotation: &RotationId,

@@ -21,7 +21,7 @@ use crate::provider::{ErrorKind, ProviderError};
 use crate::sink::{TargetContent, read_noted_target};
 
 impl Worker {
-    /// Takes the secret of a rotation from one of its files, and goes on with it. Without
+    /// Takes the secret of a rotation from one of its files, and continues with it. Without
     /// such a file a verified rotation is stranded, and a current one replaced.
     pub(crate) async fn take_secret(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let (Some(row), Some(managed)) =
@@ -112,8 +112,8 @@ impl Worker {
         }
     }
 
-    /// Goes on with a rotation as with one whose secret was never lost; sinks that were
-    /// added meanwhile take part.
+    /// Continues a rotation as one whose secret was never lost; sinks that were added
+    /// meanwhile take part.
     async fn go_on_with(
         &mut self,
         row: &Rotation,

@@ -295,7 +295,7 @@ async fn a_list_that_fails_at_the_start_is_a_condition_until_one_succeeds() {
     }
 }
 
-/// Other keys go on rotating, since the ledger was compared with an earlier list.
+/// Other keys continue to rotate, since the ledger was compared with an earlier list.
 #[tokio::test]
 async fn a_later_list_that_fails_concerns_only_keys_without_rows() {
     for kind in LIST_ERRORS {

@@ -505,8 +505,8 @@ async fn a_credential_that_is_older_than_the_create_is_left_alone() {
     ] {
         let fakes = Fakes::new(&[("key_1", "label-1")]);
         let mut engine = open_daemon(&fakes).await;
-        // Made by hand, after the last list; only one that a list showed can get a label
-        // that everything shows.
+        // Created manually, after the last list; only one that a list showed can get a
+        // label that everything shows.
         fakes.add_credential("key_foreign", "someone's");
         let minutes = if lie.is_upsert { 200 } else { 120 };
         fakes.run_for(&mut engine, MINUTE * minutes).await;

@@ -127,7 +127,7 @@ async fn end_waits_until_the_new_credential_is_verified() {
 }
 
 /// The deadline and what is to do because of it are in the ledger: a restart at any call
-/// goes on with it, even in a pause.
+/// continues it, even in a pause.
 #[tokio::test]
 async fn restart_does_not_move_the_deadline() {
     for calls in 0..8 {
@@ -178,7 +178,7 @@ async fn open_rotation_is_given_up() {
     assert_eq!(fakes.live_ids(), live);
 }
 
-/// A search for what an open rotation may have made holds the end up no more than the
+/// A search for what an open rotation may have made delays the end no more than the
 /// rotation does. What it made is found and revoked later.
 #[tokio::test]
 async fn unclear_rotation_is_given_up_although_no_search_succeeds() {

@@ -115,7 +115,7 @@ async fn missing_and_found_credentials_are_logged() {
             .len(),
         1
     );
-    // It disappears again, for good.
+    // It disappears again, permanently.
     fakes.remove_credential("key_1");
     engine
         .maintenance

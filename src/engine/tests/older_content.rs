@@ -97,7 +97,7 @@ async fn older_content_at_any_request_ends_all_others() {
             fakes.run_for(&mut engine, MINUTE * 5).await;
             let made = fakes.take_calls();
             assert_eq!(made[..=number], requests[..=number], "{case}");
-            // An observation goes on, and decides nothing.
+            // An observation continues, and decides nothing.
             let mut later = made[number + 1..].iter();
             assert!(
                 later.all(|call| call.starts_with("retrieve")),

@@ -251,7 +251,7 @@ async fn a_backoff_lasts_although_the_current_credential_is_of_the_future() {
     managed.policy = std::sync::Arc::new(policy);
     let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
     let hours = fakes.run_for(&mut engine, HOUR * 2);
-    // It would go on without end.
+    // It would continue without end.
     tokio::time::timeout(Duration::from_secs(20), hours)
         .await
         .expect("the engine comes to rest");

@@ -186,7 +186,7 @@ async fn a_credential_whose_last_use_is_unreadable_counts_as_used() {
     assert_eq!(fakes.live_ids(), [successor(&engine)]);
 }
 
-/// Once it is known that rekeyd works with another credential, the schedule goes on.
+/// Once it is known that rekeyd works with another credential, the schedule continues.
 #[tokio::test]
 async fn a_credential_known_to_be_another_is_revoked_after_a_doubt() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);

@@ -352,7 +352,7 @@ async fn all_rows_of_a_credential_have_what_the_provider_shows_at_an_adoption() 
         );
         let row = format!("{} {}", expected.0.unwrap_or_default(), ends(expected.1));
         assert_eq!(rows, [row.clone(), row], "{recorded:?} {shown:?}");
-        // The first key's worker goes on with the row as it is now.
+        // The first key's worker continues with the row as it is now.
         let state = engine.state(&key()).unwrap();
         let credential = state.live[0].credential().unwrap();
         assert_eq!(credential.expires_at, expected.1, "{recorded:?} {shown:?}");

@@ -18,8 +18,7 @@ enum Position {
     DoubleQuotedEscape,
 }
 
-/// Reads the variables of a file, in its order. Lines that are none are left out, as
-/// systemd does.
+/// Reads the variables of a file, in its order. Other lines are left out, as systemd does.
 ///
 /// A value ends with its line, unless a backslash stands before the end or it is quoted;
 /// it loses the blanks around it. Behind a backslash any character stands for itself; in

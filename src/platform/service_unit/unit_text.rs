@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// The options that hand a credential over. They fill one list: a later line takes the
-/// place of an earlier one of the same name, whichever option it has.
+/// The options that pass a credential. They fill one list: a later line takes the place of
+/// an earlier one of the same name, whichever option it has.
 const CREDENTIAL_OPTIONS: [&str; 2] = ["LoadCredential", "LoadCredentialEncrypted"];
 
 /// The values of the section `[Service]` of a unit and its drop-ins.

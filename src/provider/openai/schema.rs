@@ -23,8 +23,8 @@ use crate::provider::{CreatedCredential, ListedCredential};
 /// The largest number of credentials on one page, which is the API's own.
 pub(super) const MAX_ITEMS: usize = 100;
 
-/// The lengths from which an id or a name is part of a secret by no chance. A name may be a
-/// word that begins the secret as well, such as `sk-admin`.
+/// The lengths from which an id or a name cannot be part of a secret by chance. A name may
+/// be a word that begins the secret as well, such as `sk-admin`.
 const MIN_ID_IN_SECRET: usize = 6;
 const MIN_NAME_IN_SECRET: usize = 10;
 
@@ -229,8 +229,8 @@ fn name_field(object: &Value, known: &ActiveCredential) -> Option<String> {
     Some(recorded_name(object.get("name")?.as_str()?, known))
 }
 
-/// Sanitizes a name. Names are compared with labels, so one that changes gets a
-/// mark, lest it equal a label.
+/// Sanitizes a name. Names are compared with labels, so one that changes gets a mark, which
+/// keeps it from being equal to a label.
 fn recorded_name(text: &str, known: &ActiveCredential) -> String {
     let sanitized = sanitize_known(text, known);
     if sanitized == text {

@@ -133,8 +133,8 @@ impl FolderGuard {
     }
 }
 
-/// Checks that each link on the way leads where its owner could write anyway: who owns a
-/// folder of the path must not lead rekeyd to the folders of somebody else.
+/// Checks that each link on the way leads where its owner could write anyway: the owner of
+/// a folder of the path must not lead rekeyd to the folders of somebody else.
 fn check_links(
     target: &FileTarget,
     folder: &OpenedFolder,

@@ -103,8 +103,8 @@ fn write_and_rename(
     ))
 }
 
-/// Checks that the file that was written is the one under the name: who may write in the
-/// folder could have exchanged it before the rename.
+/// Checks that the file that was written is the one under the name: a user who may write in
+/// the folder could have exchanged it before the rename.
 fn check_renamed(
     location: &TargetLocation,
     folder: &OwnedFd,

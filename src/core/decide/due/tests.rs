@@ -140,7 +140,7 @@ fn healthy_key_is_due_by_its_schedule() {
     for (expression, started, expected) in [
         ("@hourly", "2026-11-24T03:00:00Z", at_four),
         ("@hourly", "2026-11-24T02:00:00Z", schedule),
-        // One rotation makes up for several missed runs.
+        // One rotation follows several missed runs.
         ("@daily", "2026-11-20T00:00:00Z", catch_up),
         // The clock was a little ahead when the rotation started.
         ("@hourly", "2026-11-24T03:12:00Z", at_four),

@@ -93,7 +93,7 @@ pub enum DeferReason {
     },
     /// A file that cannot be seen may hold it.
     FileUnseen {
-        /// When it is revoked all the same.
+        /// When it is revoked nevertheless.
         revoked_at: Timestamp,
     },
 }

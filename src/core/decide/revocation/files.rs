@@ -12,7 +12,7 @@ use crate::core::policy::DEFAULT_MAX_REVOKE_DELAY;
 use crate::core::state::{DeferralKind, Rotation};
 use crate::core::time;
 
-/// Returns the deferral of a credential that files keep; none if they count no more.
+/// Returns the deferral of a credential that files keep; none if they no longer count.
 pub(super) fn defer_by_files(
     evidence: FileEvidence,
     end: Option<Timestamp>,

@@ -124,8 +124,8 @@ impl PendingRequest {
         }
     }
 
-    /// Submits a command for the key that a credential belongs to. A failing
-    /// ledger fails this request alone, and the daemon goes on.
+    /// Submits a command for the key that a credential belongs to. A failing ledger fails
+    /// this request alone, and the daemon continues.
     pub(super) async fn submit_for_credential(
         &mut self,
         credential: &CredentialId,

@@ -100,7 +100,7 @@ fn group_that_cannot_be_kept_or_cannot_read_any_more_is_a_loss() {
             "{present:?} {new:?} {configured}"
         );
     }
-    // Root keeps owner and group, and is told of the mode alone.
+    // Root keeps owner and group; only the mode is reported.
     for (mode, expected) in [(0o600, narrowed), (0o640, None), (0o400, None)] {
         let found = loss_of_process(0, (0, APP, 0o640), (0, APP, mode), "");
         assert_eq!(found, expected, "{mode:o}");
