@@ -176,7 +176,7 @@ pub(crate) fn check_configuration(configuration: &str) -> Result<(), String> {
     let output = output.unwrap();
     // A problem of this host is no mistake of the text.
     let message = text(&output.stderr);
-    let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail does not exist");
+    let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail");
     let lacks_mail = !message.is_empty()
         && message
             .lines()
