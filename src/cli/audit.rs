@@ -484,7 +484,7 @@ struct AuditJson<'a> {
     /// When the provider created it.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     created_at: Option<String>,
-    /// When it was last used, as the provider shows it.
+    /// When it was last used, according to the provider.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     last_used_at: Option<String>,
     /// The names of the times of the provider that rekeyd cannot read.

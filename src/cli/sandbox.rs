@@ -17,10 +17,10 @@ pub(crate) struct SandboxCommand {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
-    /// Admin key to accept at first [default: a well-known one]
+    /// Admin key that the sandbox accepts from the start [default: a well-known one]
     #[arg(long, value_name = "SECRET", conflicts_with = "admin_key_file")]
     admin_key: Option<String>,
-    /// File with the admin key to accept at first
+    /// File with the admin key that the sandbox accepts from the start
     #[arg(long, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
     /// Keep the keys and their secrets in this file across restarts

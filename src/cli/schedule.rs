@@ -199,12 +199,12 @@ struct RunJson<'a> {
     /// The time of the run, in UTC.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     at: String,
-    /// The same in the key's zone, with its offset.
+    /// The same time in the key's zone, with its offset.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     local: String,
     /// The IANA name of the key's zone.
     timezone: &'a str,
-    /// The time since which the run is due; absent for a run to come.
+    /// The time since which the run is due; absent for a future run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     due_since: Option<String>,

@@ -210,7 +210,7 @@ struct SinkJson<'a> {
     name: &'a str,
     /// Its target: a type, a colon, and a path, a URL or a command.
     target: &'a str,
-    /// Whether a rotation waits for it.
+    /// Whether a rotation is complete only once this sink has accepted it.
     required: bool,
     /// The state of the delivery of the current secret, if there is one.
     #[cfg_attr(test, schemars(with = "Option<DeliveryState>"))]

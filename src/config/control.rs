@@ -29,8 +29,8 @@ pub const CONTROL: Section = Section {
             "admins",
             ValueType::Texts(""),
             r#"["ops"]"#,
-            "Groups whose members may change things, besides root and the user that rekeyd runs \
-             as.",
+            "Groups whose members may use commands that change something, such as `rotate`. Root \
+             and the user that rekeyd runs as always may.",
         )
         .or("[]")
         .with_details("They must also be able to connect to the socket."),

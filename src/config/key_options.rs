@@ -155,8 +155,8 @@ pub const DEFAULTS: Section = Section {
 /// The options that only `[key.NAME]` has.
 pub const KEY: Section = Section {
     name: "key",
-    about: "One key: a line of credentials, each replacing the one before. Choose its name: a-z, \
-            0-9 and \"-\", up to 48 characters, not beginning with \"-\". The names of its \
+    about: "One key: a series of credentials, each of which replaces the one before. Choose its \
+            name: a-z, 0-9 and \"-\", up to 48 characters, not beginning with \"-\". The names of its \
             credentials at the provider begin with it.",
     options: &[
         ConfigOption::new(

@@ -58,7 +58,8 @@ pub const PROVIDER: Section = Section {
             "ca-file",
             ValueType::Path,
             r#""/etc/rekeyd/ca.pem""#,
-            "Certificates (PEM) to trust besides the system's, for a proxy that inspects TLS.",
+            "Certificates (PEM) to trust in addition to the system's, for a proxy that inspects \
+             TLS.",
         )
         .with_details(
             "rekeyd reads both at start, and again when it does not trust the provider's \

@@ -45,7 +45,7 @@ pub struct ClientOptions<'a> {
     pub url: &'a Url,
     /// The time limit of one request, from connecting to the last byte.
     pub timeout: Duration,
-    /// The file with roots (PEM) to trust besides the system's.
+    /// The file with roots (PEM) to trust in addition to the system's.
     pub ca_file: Option<&'a Path>,
 }
 

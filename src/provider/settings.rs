@@ -15,7 +15,7 @@ pub struct ProviderSettings {
     pub credential_file: Option<PathBuf>,
     /// The `OpenAI-Organization` header.
     pub organization: Option<String>,
-    /// The file with roots (PEM) to trust besides the system's.
+    /// The file with roots (PEM) to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// The time limit of one request, from connecting to the last byte.
     pub request_timeout: Duration,

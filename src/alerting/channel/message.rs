@@ -18,13 +18,13 @@ const CHANNEL_DIGEST_BYTES: usize = 8;
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NotificationEvent<'a> {
-    /// What this is.
+    /// The type of this JSON.
     #[cfg_attr(test, schemars(extend("const" = "rekeyd.notice")))]
     r#type: &'static str,
-    /// When the notification was made.
+    /// When rekeyd created the notification.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     timestamp: String,
-    /// What it is about.
+    /// The content of the notification.
     data: NotificationData<'a>,
 }
 

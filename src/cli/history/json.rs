@@ -28,7 +28,7 @@ struct HistoryJson<'a> {
     /// Why it started.
     #[cfg_attr(test, schemars(with = "Trigger"))]
     trigger: &'static str,
-    /// The run that it started for.
+    /// The scheduled run that started it, if one did.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     scheduled_for: Option<String>,
     /// When it started.
@@ -40,7 +40,7 @@ struct HistoryJson<'a> {
     /// The id of its credential at the provider.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     credential_id: Option<&'a CredentialId>,
-    /// The secret as the provider shows it.
+    /// The redacted secret, as the provider shows it.
     redacted_value: Option<&'a String>,
     /// When the provider created the credential.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
@@ -65,7 +65,7 @@ struct HistoryJson<'a> {
     revoked_at: Option<String>,
     /// Its last error, for people.
     error: Option<&'a String>,
-    /// 1 if an operator holds its credential, or else 0.
+    /// 1 if an operator holds its credential, otherwise 0.
     #[cfg_attr(test, schemars(extend("enum" = [0, 1])))]
     held: u8,
     /// When the hold ends; null until an operator releases the credential.

@@ -72,7 +72,7 @@ struct CurrentJson<'a> {
     /// Its id at the provider.
     #[cfg_attr(test, schemars(with = "String"))]
     credential_id: &'a CredentialId,
-    /// The secret as the provider shows it.
+    /// The redacted secret, as the provider shows it.
     redacted_value: Option<&'a String>,
     /// When the provider created it.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]

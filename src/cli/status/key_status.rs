@@ -20,7 +20,7 @@ use crate::ledger::{OperatorRecord, RecordedRequest};
 pub(crate) struct SinkStatus {
     /// The sink.
     pub(crate) id: SinkId,
-    /// Whether a rotation waits for it.
+    /// Whether a rotation is complete only once this sink has accepted it.
     pub(crate) required: bool,
     /// The delivery of the current secret, if there is one.
     pub(crate) delivery: Option<Delivery>,

@@ -44,7 +44,7 @@ pub struct HistoryEntry {
     pub label: Option<Label>,
     /// Its credential, once the provider created it.
     pub credential: Option<CredentialId>,
-    /// The secret as the provider shows it.
+    /// The redacted secret, as the provider shows it.
     pub redacted_value: Option<String>,
     /// When the provider created the credential.
     pub created_at: Option<Timestamp>,

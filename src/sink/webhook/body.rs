@@ -62,7 +62,7 @@ struct NewCredentialData<'a> {
     created_at: Option<i64>,
     /// When it expires, in Unix seconds, if it does.
     expires_at: Option<i64>,
-    /// The secret as the provider shows it.
+    /// The redacted secret, as the provider shows it.
     redacted_value: Option<&'a str>,
 }
 

@@ -25,7 +25,7 @@ pub(super) const OPTIONS: Section = Section {
             "ca-file",
             ValueType::Path,
             r#""/etc/rekeyd/ca.pem""#,
-            "Certificates (PEM) to trust besides the system's.",
+            "Certificates (PEM) to trust in addition to the system's.",
         ),
         ConfigOption::new(
             "bearer-token-file",
@@ -46,7 +46,7 @@ pub struct WebhookTarget {
     /// The file with a token for the `Authorization: Bearer` header; read for
     /// each delivery.
     pub bearer_token_file: Option<PathBuf>,
-    /// The file with roots (PEM) to trust besides the system's.
+    /// The file with roots (PEM) to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
 }
 

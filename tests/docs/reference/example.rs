@@ -23,8 +23,8 @@ const INTRODUCTION: &str = "\
 #
 # Durations are text with one unit: \"30s\", \"15m\", \"24h\", \"7d\". Paths are
 # absolute. This file holds no secrets: each secret is in a file of its own,
-# which only its owner may read (chmod 0600). Only root and rekeyd's own user
-# may be able to write to this file. `rekeyd check` prints all problems at
+# which only its owner may read (chmod 0600). No user but root and rekeyd's own
+# may have write access to this file. `rekeyd check` prints all problems at
 # once.
 ";
 
