@@ -127,12 +127,16 @@ fn closed_ancestor(folder: &Path) -> Option<&Path> {
 /// Whether the folder has no other content than the file, and is no folder of the system.
 fn is_dedicated(file: &Path, temp_name: &OsStr) -> bool {
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let Ok(mut entries) = read_dir(folder) else {
-        return false;
-    };
+    !is_system_folder(folder) && holds_only(folder, file, temp_name)
+}
+
+/// Whether a folder has no other content than the file and its temporary file. Not if the
+/// folder cannot be read.
+fn holds_only(folder: &Path, file: &Path, temp_name: &OsStr) -> bool {
     let is_ours = |name: &OsStr| Some(name) == file.file_name() || name == temp_name;
-    !is_system_folder(folder)
-        && entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name())))
+    read_dir(folder).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name())))
+    })
 }
 
 /// Whether a folder belongs to the system, although it may be empty.
@@ -201,6 +205,22 @@ mod tests {
             let found = remedy(owned_by_process, belongs_to_root, mode, is_dedicated);
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn only_the_file_itself_may_be_in_a_folder_that_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, temp_name) = (dir.path().join("a.key"), OsStr::new(".a.key.rekeyd"));
+        let holds_file_only = || holds_only(dir.path(), &file, temp_name);
+        assert!(holds_file_only());
+        for name in ["a.key", ".a.key.rekeyd"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+            assert!(holds_file_only(), "{name}");
+        }
+        std::fs::write(dir.path().join("b.conf"), "").unwrap();
+        assert!(!holds_file_only());
+        let missing = dir.path().join("missing/a.key");
+        assert!(!holds_only(missing.parent().unwrap(), &missing, temp_name));
     }
 
     #[test]
