@@ -116,7 +116,7 @@ impl NotificationDispatcher {
         let clock = Arc::clone(&self.clock);
         let now: ClockFn = Arc::new(move || clock.now());
         ChannelWorker {
-            channel: settings.build(&now),
+            channel: settings.build(now),
             ledger: self.ledger.clone(),
             clock: Arc::clone(&self.clock),
             host: machine::hostname(),

@@ -50,7 +50,7 @@ pub(crate) async fn check_channels(settings: &Settings, level: CheckLevel) -> Ve
     let now: ClockFn = Arc::new(|| SystemClock.now());
     let mut problems = Vec::new();
     for (number, settings_entry) in settings.notify.iter().enumerate() {
-        let channel = settings_entry.build(&now);
+        let channel = settings_entry.build(Arc::clone(&now));
         let local_errors = channel.check().await;
         let errors = if level == CheckLevel::Online && local_errors.is_empty() {
             channel.check_reachable().await.err().into_iter().collect()

@@ -8,6 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::core::duration;
 use crate::core::secret_text::SecretForm;
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::secret_file::{self, PermissionCheck};
 use crate::platform::signals;
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, PropagationDelays, Sandbox, SandboxOptions};
@@ -63,11 +64,13 @@ impl SandboxCommand {
     fn read_admin_key(&self) -> Result<Option<String>, Failure> {
         match (&self.admin_key, &self.admin_key_file) {
             (Some(secret), _) => Ok(Some(secret.clone())),
-            (None, Some(path)) => {
-                secret_file::read(path, PermissionCheck::Enforce, SecretForm::AdminKey)
-                    .map(|secret| Some(secret.expose().to_owned()))
-                    .map_err(|error| Failure::Other(error.to_string()))
-            }
+            (None, Some(path)) => secret_file::read(
+                path,
+                &PermissionCheck::Enforce(TrustedPaths::default()),
+                SecretForm::AdminKey,
+            )
+            .map(|secret| Some(secret.expose().to_owned()))
+            .map_err(|error| Failure::Other(error.to_string())),
             (None, None) => Ok(None),
         }
     }

@@ -15,7 +15,7 @@ use crate::core::path;
 use crate::platform::file_identity::{
     FileIdentity, FoundIdentities, LookedUpPath, find_identities,
 };
-use crate::platform::path_links;
+use crate::platform::path_walk::{self, has_foreign_link};
 use crate::sink::file::temp_name;
 use crate::sink::protected_files::{ProtectedFile, ProtectedFiles};
 
@@ -220,16 +220,12 @@ fn is_made_by_other_user(identity: &FileIdentity, one: &PathClaim, other: &PathC
     }
 }
 
-fn has_foreign_link(path: &Path) -> bool {
-    path_links::resolve(path).is_ok_and(|resolved| !resolved.foreign_links.is_empty())
-}
-
 /// Whether others than root and rekeyd's user can make files in the folder of `path`.
 fn is_in_foreign_folder(path: &Path) -> bool {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::stat(folder).is_ok_and(|stat| {
         let writers = Mode::WGRP | Mode::WOTH;
-        path_links::is_foreign(stat.st_uid) || Mode::from_raw_mode(stat.st_mode).intersects(writers)
+        path_walk::is_foreign(stat.st_uid) || Mode::from_raw_mode(stat.st_mode).intersects(writers)
     })
 }
 

@@ -112,7 +112,7 @@ impl HostCheck<'_> {
         let folder = self.environment.credentials_directory.as_deref();
         if let Err(error) = secret_file::check(
             file,
-            permission_check_for(file, folder),
+            &permission_check_for(file, folder, self.settings.trusted_paths()),
             SecretForm::AdminKey,
         ) {
             self.add_problem(location, error.to_string(), "");

@@ -9,12 +9,13 @@ use super::claims::PathClaims;
 use super::environment::Environment;
 use super::keys::UnreadKeys;
 use super::settings::{ConfigText, Settings};
-use super::{control, keys, notify, options, provider, source_file};
+use super::{control, keys, notify, options, provider, security, source_file};
 use crate::config_reader::problem::Problem;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::hex;
 use crate::core::path::LEDGER_FILE_ENDINGS;
+use crate::platform::path_walk::TrustedPaths;
 
 /// Reads and checks the configuration file.
 ///
@@ -94,7 +95,8 @@ fn check_configuration(
     report: &mut ProblemReport,
 ) -> Option<Settings> {
     top.reject_unknown(&[options::TOP], report);
-    let provider = provider::read_provider(top, report);
+    let trusted_paths: TrustedPaths = security::read_trusted_paths(top, report).into();
+    let provider = provider::read_provider(top, &trusted_paths, report);
     let (ledger, ledger_location, is_ledger_named) =
         provider::read_ledger_path(top, environment, report);
     let mut control = control::read_control(top, report);
@@ -127,12 +129,12 @@ fn check_configuration(
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
-    let notify = notify::read_channels(top, &keys.names(), &mut claims, report);
+    let notify = notify::read_channels(top, &keys.names(), &trusted_paths, &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
     claims.begin_sinks();
     let keys = keys::read_keys(top, keys, environment, credential_file, &mut claims, report);
-    let protected_files = Arc::new(claims.report_conflicts(report));
+    let protected_files = claims.report_conflicts(report);
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,
@@ -144,7 +146,7 @@ fn check_configuration(
         metrics,
         notify,
         keys,
-        protected_files,
+        protected_files: Arc::new(protected_files.with_trusted_paths(trusted_paths)),
     })
 }
 

@@ -16,6 +16,7 @@ mod notify;
 pub mod options;
 mod policy;
 mod provider;
+mod security;
 pub mod settings;
 mod sinks;
 mod source_file;

@@ -15,12 +15,14 @@ use crate::config_reader::suggestion::closest_match;
 use crate::core::ids::KeyName;
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::subscriptions::Subscription;
+use crate::platform::path_walk::TrustedPaths;
 
 /// Reads every channel, in the order of the file. A channel may be limited to
 /// some of `keys`.
 pub(super) fn read_channels(
     top: &ConfigTable<'_>,
     keys: &[&str],
+    trusted_paths: &TrustedPaths,
     claims: &mut PathClaims,
     report: &mut ProblemReport,
 ) -> Vec<NotifySettings> {
@@ -30,7 +32,7 @@ pub(super) fn read_channels(
     let mut ids: BTreeSet<ChannelId> = BTreeSet::new();
     let mut channels = Vec::new();
     for table in list.tables(report) {
-        let Some(settings) = read_channel(&table, keys, claims, report) else {
+        let Some(settings) = read_channel(&table, keys, trusted_paths, claims, report) else {
             continue;
         };
         if ids.insert(settings.subscription.channel.clone()) {
@@ -50,6 +52,7 @@ pub(super) fn read_channels(
 fn read_channel(
     table: &ConfigTable<'_>,
     key_names: &[&str],
+    trusted_paths: &TrustedPaths,
     claims: &mut PathClaims,
     report: &mut ProblemReport,
 ) -> Option<NotifySettings> {
@@ -77,6 +80,7 @@ fn read_channel(
     Some(NotifySettings {
         subscription,
         target,
+        trusted_paths: trusted_paths.clone(),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::sink::SINK_TYPES;
 pub use super::control::{CONTROL, METRICS};
 pub use super::key_options::{DEFAULTS, KEY};
 pub use super::provider::{LEDGER, PROVIDER};
+pub use super::security::SECURITY;
 pub use super::top_table::TOP;
 
 /// Lists every section: those of the file, and that of each type of sink, type
@@ -21,6 +22,7 @@ pub fn all_sections() -> Vec<Section> {
         LEDGER,
         CONTROL,
         METRICS,
+        SECURITY,
         DEFAULTS,
         KEY,
         crate::sink::target::COMMON_OPTIONS,

@@ -14,6 +14,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
 use crate::config_reader::values::{self, MAX_TIMEOUT, MIN_TIMEOUT, UrlRole};
 use crate::core::time::MINUTE;
+use crate::platform::path_walk::TrustedPaths;
 use crate::provider::settings::ProviderSettings;
 
 /// `[provider]`.
@@ -136,7 +137,11 @@ pub(super) struct ProviderSection {
 }
 
 /// Reads `[provider]`.
-pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ProviderSection {
+pub(super) fn read_provider(
+    top: &ConfigTable<'_>,
+    trusted_paths: &TrustedPaths,
+    report: &mut ProblemReport,
+) -> ProviderSection {
     let table = top.subtable(TOP, "provider", report);
     table.reject_unknown(&[PROVIDER], report);
     let get = |name| table.get(PROVIDER, name);
@@ -163,6 +168,7 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
         request_timeout: request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT),
         max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
         reconcile_every: reconcile_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
+        trusted_paths: trusted_paths.clone(),
     });
     let location = table.location_of(PROVIDER, "credential-file");
     ProviderSection {

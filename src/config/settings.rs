@@ -10,6 +10,7 @@ use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
 use crate::core::subscriptions::Subscriptions;
+use crate::platform::path_walk::TrustedPaths;
 use crate::provider::settings::ProviderSettings;
 use crate::sink::protected_files::ProtectedFiles;
 use crate::sink::target::SinkSettings;
@@ -40,6 +41,14 @@ pub struct Settings {
     pub keys: Vec<KeySettings>,
     /// The files that no sink may write by another name.
     pub protected_files: Arc<ProtectedFiles>,
+}
+
+impl Settings {
+    /// Returns the parts of paths that others may own or write.
+    #[must_use]
+    pub fn trusted_paths(&self) -> &TrustedPaths {
+        self.protected_files.trusted_paths()
+    }
 }
 
 /// The text of a configuration. It is not shown, since a URL in it may have a

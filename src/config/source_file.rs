@@ -1,14 +1,15 @@
 //! The text of the configuration file.
 
-use std::fs::OpenOptions;
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 use crate::config_reader::problem::{Problem, ProblemKind};
 use crate::core::os_error;
+use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::users;
 
 /// The largest file that is read, in bytes: ten thousand keys fit, and a wrong
@@ -44,11 +45,12 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
     let path_text = path.display();
     // Opening a FIFO would wait for a writer.
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
-        .open(path)
+    let walked = path_walk::walk_to_file(path, &PathTrust::default());
+    let opened = walked.and_then(|walked| Ok((walked.open(OFlags::RDONLY | flags)?, walked)));
+    let (file, walked) = opened
+        .map(|(file, walked)| (File::from(file), walked))
         .map_err(|error| {
+            let error = io::Error::from(error);
             let hint = "set --config or REKEYD_CONFIG to the path of the configuration";
             let reason = os_error::describe(&error);
             (format!("cannot open the file: {reason}"), hint.to_owned())
@@ -76,6 +78,13 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
         let mode = metadata.mode() & 0o7777;
         let message = format!("the file has mode {mode:04o}, so other users can write to it");
         return Err((message, format!("run: chmod go-w {path_text}")));
+    }
+    if let Some(weakness) = walked.weaknesses.first() {
+        let message = format!("{weakness}, so another user could exchange the file");
+        return Err((
+            message,
+            "use a path that only root and rekeyd's user own and can write".to_owned(),
+        ));
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1)

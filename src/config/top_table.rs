@@ -21,6 +21,12 @@ pub const TOP: Section = Section {
             r#"{ listen = "127.0.0.1:9464" }"#,
             "",
         ),
+        ConfigOption::new(
+            "security",
+            ValueType::Table,
+            r#"{ trusted-paths = ["/srv/app"] }"#,
+            "",
+        ),
         ConfigOption::new("defaults", ValueType::Table, r#"{ overlap = "24h" }"#, ""),
         ConfigOption::new("key", ValueType::Table, "{}", ""),
         ConfigOption::new("notify", ValueType::Tables, "[]", ""),

@@ -4,10 +4,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::platform::access_list::ACCESS_LIST;
 use crate::platform::users;
-
-/// The attribute with the access control list of a file, see acl(5).
-const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// The rights of a class of users, in the digit of the mode.
 const READ: u32 = 0o4;

@@ -1,6 +1,7 @@
 //! The interface to this host: clocks, files with secrets, names of files,
 //! programs, users and groups, time zones.
 
+pub mod access_list;
 pub mod clock;
 pub mod entropy;
 pub mod file_access;
@@ -10,7 +11,7 @@ pub(crate) mod folder_sync;
 pub(crate) mod json_schema;
 pub mod log_queue;
 pub mod machine;
-pub mod path_links;
+pub mod path_walk;
 pub mod process;
 pub mod process_identity;
 mod run_blocking;

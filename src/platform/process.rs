@@ -23,12 +23,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use self::capture::CapturedOutput;
 use self::capture::OutputCapture;
 pub use self::executable::check_executable;
+use self::executable::exchangeable_part;
 pub use self::process_group::{LANG, PATH};
 use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
 pub use self::running_groups::kill_all as kill_running_groups;
 use crate::core::command::CommandLine;
 use crate::core::duration;
 use crate::core::os_error;
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::run_blocking;
 
 /// A program to run once.
@@ -41,6 +43,8 @@ pub struct Invocation<'r> {
     pub stdin: Zeroizing<Vec<u8>>,
     /// The time after which it is killed.
     pub timeout: Duration,
+    /// The parts of its path that others may own or write.
+    pub trusted_paths: &'r TrustedPaths,
 }
 
 impl Invocation<'_> {
@@ -175,17 +179,22 @@ pub async fn run(invocation: Invocation<'_>) -> ProcessExit {
 async fn spawn(invocation: &Invocation<'_>) -> Result<ProcessGroup, String> {
     let command = invocation.command.clone();
     let environment = invocation.environment.to_vec();
+    let trusted_paths = invocation.trusted_paths.clone();
     let program = &invocation.command.program;
     let describe = || format!("starting {program}");
-    let started = run_blocking(describe, invocation.timeout, move || {
-        ProcessGroup::start(&command, environment)
-    });
+    let started = run_blocking(
+        describe,
+        invocation.timeout,
+        move || match exchangeable_part(command.path(), &trusted_paths) {
+            Some(problem) => Err(problem),
+            None => ProcessGroup::start(&command, environment).map_err(|error| {
+                let reason = os_error::describe(&error);
+                format!("cannot start {}: {reason}", command.program)
+            }),
+        },
+    );
     match started.await {
-        Ok(Ok(group)) => Ok(group),
-        Ok(Err(error)) => Err(format!(
-            "cannot start {program}: {}",
-            os_error::describe(&error)
-        )),
+        Ok(started) => started,
         Err(error) => Err(error.to_string()),
     }
 }

@@ -2,17 +2,19 @@
 //! change them.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::core::os_error;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm, SecretTextError};
+use crate::platform::path_walk::{self, TrustedPaths, Weakness};
 use crate::platform::users;
 
 /// The largest file that is read as a secret, in bytes.
@@ -25,11 +27,12 @@ pub const ADMIN_CREDENTIAL_NAME: &str = "openai-admin-key";
 pub const ADMIN_KEY_VARIABLE: &str = "OPENAI_ADMIN_KEY";
 
 /// The required permissions of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PermissionCheck {
     /// Access for its owner (root or the process's user) and read access for
-    /// its group, and no more.
-    Enforce,
+    /// its group, and no more. Nobody else can write the folders on its path but where these
+    /// parts allow it.
+    Enforce(TrustedPaths),
     /// None: systemd protects the file's folder.
     Skip,
 }
@@ -96,6 +99,15 @@ pub enum SecretFileError {
         /// The user that rekeyd runs as.
         process_uid: u32,
     },
+    /// Another user could put another file in its place.
+    #[error("{weakness}, so another user could exchange {path}; hint: {hint}",
+        path = path.display(), hint = weakness.hint())]
+    Exchangeable {
+        /// The file.
+        path: PathBuf,
+        /// The part of its path that the user owns or can write.
+        weakness: Box<Weakness>,
+    },
     /// The mode of the file grants others access.
     #[error(
         "{path} has mode {mode:04o}: {exposure}; hint: {command}",
@@ -134,13 +146,17 @@ impl fmt::Display for FileExposure {
 /// Returns the check for the file at `path`; `credentials` is
 /// `$CREDENTIALS_DIRECTORY`, whose files need none.
 #[must_use]
-pub fn permission_check_for(path: &Path, credentials_directory: Option<&Path>) -> PermissionCheck {
+pub fn permission_check_for(
+    path: &Path,
+    credentials_directory: Option<&Path>,
+    trusted_paths: &TrustedPaths,
+) -> PermissionCheck {
     let has_parent_component = path
         .components()
         .any(|part| part == std::path::Component::ParentDir);
     match credentials_directory {
         Some(folder) if path.starts_with(folder) && !has_parent_component => PermissionCheck::Skip,
-        Some(_) | None => PermissionCheck::Enforce,
+        Some(_) | None => PermissionCheck::Enforce(trusted_paths.clone()),
     }
 }
 
@@ -149,10 +165,15 @@ pub fn permission_check_for(path: &Path, credentials_directory: Option<&Path>) -
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_configured(path: &Path, form: SecretForm) -> Result<Secret, SecretFileError> {
+pub fn read_configured(
+    path: &Path,
+    form: SecretForm,
+    trusted_paths: &TrustedPaths,
+) -> Result<Secret, SecretFileError> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let directory = directory.filter(|folder| folder.is_absolute());
-    read(path, permission_check_for(path, directory.as_deref()), form)
+    let check = permission_check_for(path, directory.as_deref(), trusted_paths);
+    read(path, &check, form)
 }
 
 /// Reads a secret of this form from a file, without surrounding white space.
@@ -163,7 +184,7 @@ pub fn read_configured(path: &Path, form: SecretForm) -> Result<Secret, SecretFi
 /// there is one, the command that repairs it.
 pub fn read(
     path: &Path,
-    permission_check: PermissionCheck,
+    permission_check: &PermissionCheck,
     form: SecretForm,
 ) -> Result<Secret, SecretFileError> {
     let file = open_checked(path, permission_check)?;
@@ -195,7 +216,7 @@ pub fn read(
 /// As [`read`].
 pub fn check(
     path: &Path,
-    permission_check: PermissionCheck,
+    permission_check: &PermissionCheck,
     form: SecretForm,
 ) -> Result<(), SecretFileError> {
     read(path, permission_check, form).map(drop)
@@ -203,7 +224,7 @@ pub fn check(
 
 /// Opens the file before checking it, so that it cannot be exchanged in
 /// between.
-fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, SecretFileError> {
+fn open_checked(path: &Path, permission_check: &PermissionCheck) -> Result<File, SecretFileError> {
     let open_error = |source: io::Error| {
         let path = path.to_owned();
         if source.kind() == ErrorKind::NotFound {
@@ -212,13 +233,7 @@ fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, 
             SecretFileError::Unreadable { path, source }
         }
     };
-    // Opening a FIFO would block for ever.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .map_err(open_error)?;
+    let (file, weakness) = open(path, permission_check).map_err(open_error)?;
     let metadata = file.metadata().map_err(open_error)?;
     if !metadata.is_file() {
         return Err(SecretFileError::NotRegular {
@@ -231,10 +246,35 @@ fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, 
         });
     }
     match permission_check {
-        PermissionCheck::Enforce => check_permissions(path, &metadata)?,
+        PermissionCheck::Enforce(_) => check_permissions(path, &metadata)?,
         PermissionCheck::Skip => {}
     }
-    Ok(file)
+    match weakness {
+        None => Ok(file),
+        Some(weakness) => Err(SecretFileError::Exchangeable {
+            path: path.to_owned(),
+            weakness: Box::new(weakness),
+        }),
+    }
+}
+
+/// Opens the file that the path leads to, and returns who else could have led it there.
+fn open(path: &Path, permission_check: &PermissionCheck) -> io::Result<(File, Option<Weakness>)> {
+    // Opening a FIFO would block for ever.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    match permission_check {
+        PermissionCheck::Enforce(trusted_paths) => {
+            let path = std::path::absolute(path)?;
+            let walked = path_walk::walk_to_file(&path, &trusted_paths.and_users(&[]))?;
+            let file = walked.open(flags)?;
+            Ok((File::from(file), walked.weaknesses.into_iter().next()))
+        }
+        PermissionCheck::Skip => {
+            let flags = flags | OFlags::CLOEXEC;
+            let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+            Ok((File::from(file), None))
+        }
+    }
 }
 
 /// Whether this process checks the files of a service that runs as another user, and has
@@ -335,15 +375,57 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn read_error(path: &Path) -> String {
-        let read = read(path, PermissionCheck::Enforce, SecretForm::AdminKey);
+        let read = read(path, &enforce(), SecretForm::AdminKey);
         read.unwrap_err().to_string()
     }
 
-    fn temp_secret_file(text: &str, mode: u32) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        file
+    fn enforce() -> PermissionCheck {
+        PermissionCheck::Enforce(TrustedPaths::default())
+    }
+
+    /// A file in a folder of its own.
+    struct TempSecret {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    impl TempSecret {
+        fn path(&self) -> &Path {
+            &self.path
+        }
+    }
+
+    fn temp_secret_file(text: &str, mode: u32) -> TempSecret {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        TempSecret {
+            _folder: folder,
+            path,
+        }
+    }
+
+    #[test]
+    fn file_in_a_folder_that_others_write_is_rejected() {
+        let file = temp_secret_file("sk-admin-exchangeable", 0o600);
+        let folder = file.path().parent().unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        let folder_path = folder.canonicalize().unwrap();
+        let message = format!(
+            "{} is world-writable, so another user could exchange {}; hint: use a folder of its \
+             own, such as /etc/billing",
+            folder_path.display(),
+            file.path().display()
+        );
+        assert_eq!(read_error(file.path()), message);
+        let trusted = TrustedPaths::from(vec![folder_path]);
+        let read = read(
+            file.path(),
+            &PermissionCheck::Enforce(trusted),
+            SecretForm::AdminKey,
+        );
+        assert_eq!(read.unwrap().expose(), "sk-admin-exchangeable");
     }
 
     #[test]
@@ -351,7 +433,7 @@ mod tests {
         for mode in [0o600, 0o400, 0o640] {
             let file = temp_secret_file(" sk-admin-in-a-file \n", mode);
             assert_eq!(
-                read(file.path(), PermissionCheck::Enforce, SecretForm::AdminKey)
+                read(file.path(), &enforce(), SecretForm::AdminKey)
                     .unwrap()
                     .expose(),
                 "sk-admin-in-a-file"
@@ -374,9 +456,9 @@ mod tests {
                 "{path_text} has mode {mode:04o}: {problem}; hint: chmod {kept} {path_text}"
             );
             assert_eq!(read_error(file.path()), message);
-            let checked = check(file.path(), PermissionCheck::Enforce, SecretForm::AdminKey);
+            let checked = check(file.path(), &enforce(), SecretForm::AdminKey);
             assert_eq!(checked.unwrap_err().to_string(), message);
-            assert!(read(file.path(), PermissionCheck::Skip, SecretForm::AdminKey).is_ok());
+            assert!(read(file.path(), &PermissionCheck::Skip, SecretForm::AdminKey).is_ok());
         }
     }
 
@@ -388,7 +470,7 @@ mod tests {
         let message = format!(
             "{path_text} does not exist; hint: write the secret into it, then chmod 0600 {path_text}"
         );
-        let error = check(&path, PermissionCheck::Skip, SecretForm::AdminKey).unwrap_err();
+        let error = check(&path, &PermissionCheck::Skip, SecretForm::AdminKey).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
 
@@ -416,24 +498,18 @@ mod tests {
         let folder = Some(Path::new("/run/credentials/rekeyd.service"));
         for (path, expected) in [
             ("/run/credentials/rekeyd.service/a", PermissionCheck::Skip),
-            (
-                "/run/credentials/rekeyd.service2/a",
-                PermissionCheck::Enforce,
-            ),
-            (
-                "/run/credentials/rekeyd.service/../a",
-                PermissionCheck::Enforce,
-            ),
-            ("/etc/a", PermissionCheck::Enforce),
+            ("/run/credentials/rekeyd.service2/a", enforce()),
+            ("/run/credentials/rekeyd.service/../a", enforce()),
+            ("/etc/a", enforce()),
         ] {
             assert_eq!(
-                permission_check_for(Path::new(path), folder),
+                permission_check_for(Path::new(path), folder, &TrustedPaths::default()),
                 expected,
                 "{path}"
             );
             assert_eq!(
-                permission_check_for(Path::new(path), None),
-                PermissionCheck::Enforce,
+                permission_check_for(Path::new(path), None, &TrustedPaths::default()),
+                enforce(),
                 "{path}"
             );
         }
@@ -451,6 +527,6 @@ mod tests {
             assert_eq!(read_error(path), format!("{} {expected}", path.display()));
         }
         let empty = temp_secret_file("", 0o600);
-        assert!(check(empty.path(), PermissionCheck::Enforce, SecretForm::AdminKey).is_err());
+        assert!(check(empty.path(), &enforce(), SecretForm::AdminKey).is_err());
     }
 }

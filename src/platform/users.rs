@@ -20,6 +20,11 @@ use crate::core::redact::sanitize_name;
 
 const PASSWD_PATH: &str = "/etc/passwd";
 const GROUP_PATH: &str = "/etc/group";
+const NAME_SERVICE_PATH: &str = "/etc/nsswitch.conf";
+
+/// The sources of groups that add no members to what the files of this host have:
+/// systemd's are those of its services and containers.
+const LOCAL_SOURCES: [&str; 4] = ["altfiles", "compat", "files", "systemd"];
 
 /// The bits of capabilities in the capability sets of `/proc/self/status`.
 const CAP_CHOWN: u64 = 1;
@@ -222,6 +227,62 @@ fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups:
         let is_group = fields.get(2).copied().and_then(parse_number) == number;
         is_group && has_member(&fields, name)
     })
+}
+
+/// Describes a group for people: `staff (gid 50)`, or `gid 50` if `/etc/group` does not
+/// have the name.
+#[must_use]
+pub fn describe_group(group: u32) -> String {
+    match group_name(group) {
+        Some(name) => format!("{} (gid {group})", sanitize_name(&name)),
+        None => format!("gid {group}"),
+    }
+}
+
+/// Returns the users in a group, whose primary group it is included. `None` if they
+/// cannot be told: `/etc/passwd` does not have all of them, or `/etc/group` does not have the
+/// group, which a directory service may have.
+#[must_use]
+pub fn group_members(group: u32) -> Option<Vec<u32>> {
+    let users = read_list(Path::new(PASSWD_PATH)).ok()?;
+    let groups = read_list(Path::new(GROUP_PATH)).ok()?;
+    let sources = read_list(Path::new(NAME_SERVICE_PATH)).unwrap_or_default();
+    group_members_in(group, &users, &groups, &sources)
+}
+
+fn group_members_in(group: u32, users: &str, groups: &str, sources: &str) -> Option<Vec<u32>> {
+    let has_number =
+        |fields: &Vec<&str>| fields.get(2).copied().and_then(parse_number) == Some(group);
+    let mut found = entries(groups).filter(has_number).peekable();
+    if found.peek().is_none() && !has_local_groups(sources) {
+        return None;
+    }
+    let listed = found.flat_map(|fields| {
+        let names = fields.get(3).copied().unwrap_or_default().split(',');
+        names.map(str::trim).collect::<Vec<_>>()
+    });
+    let mut members: Vec<u32> = listed
+        .filter(|name| !name.is_empty())
+        .map(|name| find_id(users, name))
+        .collect::<Option<_>>()?;
+    members.extend(entries(users).filter_map(|fields| {
+        let (user, primary) = (parse_number(fields.get(2)?)?, parse_number(fields.get(3)?)?);
+        (primary == group).then_some(user)
+    }));
+    members.sort_unstable();
+    members.dedup();
+    Some(members)
+}
+
+/// Whether a text of the form of `/etc/nsswitch.conf` names no source of groups but those of
+/// this host, see nsswitch.conf(5).
+fn has_local_groups(sources: &str) -> bool {
+    let lines = sources.lines().filter_map(|line| {
+        let line = line.split('#').next()?.trim();
+        line.strip_prefix("group:")
+    });
+    let mut names = lines.flat_map(str::split_whitespace);
+    names.all(|name| name.starts_with('[') || name.contains('=') || LOCAL_SOURCES.contains(&name))
 }
 
 /// Whether this process may change the owner of its files to `user`.
@@ -533,5 +594,32 @@ mod tests {
         assert_eq!(find_id(entries, "root"), Some(0));
         assert_eq!(find_id(entries, "broken"), None);
         assert_eq!(find_id(entries, ""), None);
+    }
+
+    #[test]
+    fn members_of_a_group_are_listed_or_have_it_as_their_own() {
+        let users = "root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n\
+                     bob:x:1001:50::/:/bin/sh\n";
+        let groups = "root:x:0:\nstaff:x:50:alice\nldap:x:60:carol\nempty:x:70:\n\
+                      more:x:50:root\n";
+        let (local, remote) = (
+            "passwd: files\ngroup: files systemd [SUCCESS=merge]\n",
+            "group: files sss",
+        );
+        for (group, sources, expected) in [
+            (0, local, Some(vec![0])),
+            (50, local, Some(vec![0, 1000, 1001])),
+            (60, local, None),
+            (70, local, Some(vec![])),
+            (1000, local, Some(vec![1000])),
+            (4711, local, Some(vec![])),
+            (4711, "", Some(vec![])),
+            (4711, "# group: sss", Some(vec![])),
+            (4711, remote, None),
+            (70, remote, Some(vec![])),
+        ] {
+            let found = group_members_in(group, users, groups, sources);
+            assert_eq!(found, expected, "{group} {sources}");
+        }
     }
 }

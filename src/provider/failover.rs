@@ -15,6 +15,7 @@ use crate::core::secret::{EndMatch, Secret};
 use crate::core::secret_text::{SecretForm, SecretTextError};
 use crate::core::state::CredentialMetadata;
 use crate::platform::BlockingPool;
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::secret_file::{
     self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, PermissionCheck, SecretFileError,
     permission_check_for,
@@ -36,6 +37,8 @@ pub struct AdminCredentialSources {
     pub passed_secret: Option<Result<Secret, SecretTextError>>,
     /// `$OPENAI_ADMIN_KEY`.
     pub env_secret: Option<Result<Secret, SecretTextError>>,
+    /// The parts of paths that others may own or write.
+    pub trusted_paths: TrustedPaths,
 }
 
 impl AdminCredentialSources {
@@ -52,7 +55,11 @@ impl AdminCredentialSources {
                 path.display().to_string(),
                 secret_file::read(
                     path,
-                    permission_check_for(path, self.credentials_directory.as_deref()),
+                    &permission_check_for(
+                        path,
+                        self.credentials_directory.as_deref(),
+                        &self.trusted_paths,
+                    ),
                     SecretForm::AdminKey,
                 ),
             );
@@ -66,7 +73,7 @@ impl AdminCredentialSources {
             // systemd protects these files, in ways that differ by its version.
             add(
                 path.display().to_string(),
-                secret_file::read(&path, PermissionCheck::Skip, SecretForm::AdminKey),
+                secret_file::read(&path, &PermissionCheck::Skip, SecretForm::AdminKey),
             );
         }
         match &self.passed_secret {

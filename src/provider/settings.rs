@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::net::ca_file;
 use crate::net::proxy::check_proxy;
+use crate::platform::path_walk::{self, TrustedPaths};
 
 /// The options of `[provider]`.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct ProviderSettings {
     pub max_in_flight: usize,
     /// The interval of reconciliations with the provider.
     pub reconcile_every: Duration,
+    /// The parts of paths that others may own or write.
+    pub trusted_paths: TrustedPaths,
 }
 
 impl ProviderSettings {
@@ -31,8 +34,9 @@ impl ProviderSettings {
     #[must_use]
     pub fn connection_problems(&self) -> Vec<(&'static str, String)> {
         let ca_file = self.ca_file.as_deref().and_then(|file| {
-            let error = ca_file::check(file).err()?;
-            Some(("ca-file", error.to_string()))
+            let error = ca_file::check(file).err().map(|error| error.to_string());
+            let problem = error.or_else(|| path_walk::describe_exchange(file, &self.trusted_paths));
+            Some(("ca-file", problem?))
         });
         let proxy = check_proxy(&self.base_url).err();
         let proxy = proxy.map(|error| ("base-url", error.to_string()));

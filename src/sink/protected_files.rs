@@ -12,7 +12,7 @@ use crate::platform::file_identity::{
     FileIdentity, FolderNote, FoundIdentities, IdentityLookup, Inode, LookedUpPath, compared_name,
     folded_name,
 };
-use crate::platform::path_links::{self, OpenedFolder};
+use crate::platform::path_walk::{self, OpenedFolder, TrustedPaths};
 
 /// The files that the options of a configuration claim, and the folders that they were in
 /// when it was read. The configuration is compared with the disk once; the disk changes.
@@ -24,6 +24,8 @@ pub struct ProtectedFiles {
     of_sinks: HashMap<OsString, Vec<ProtectedFile>>,
     /// The folders as they were.
     folders: HashMap<PathBuf, FolderNote>,
+    /// The parts of paths that may belong to others.
+    trusted_paths: TrustedPaths,
 }
 
 /// One of these files.
@@ -80,7 +82,23 @@ impl ProtectedFiles {
             own,
             of_sinks: by_name,
             folders,
+            trusted_paths: TrustedPaths::default(),
         }
+    }
+
+    /// Allows parts of paths that belong to other users, or that they can write.
+    #[must_use]
+    pub fn with_trusted_paths(self, trusted_paths: TrustedPaths) -> Self {
+        Self {
+            trusted_paths,
+            ..self
+        }
+    }
+
+    /// Returns the parts of paths that are allowed as they are.
+    #[must_use]
+    pub const fn trusted_paths(&self) -> &TrustedPaths {
+        &self.trusted_paths
     }
 
     /// Returns the folder at `path` as it was when the configuration was read.
@@ -154,9 +172,7 @@ fn is_entry_of(path: &Path, written: &WrittenFile<'_>, names: &[OsString]) -> bo
 /// Whether another user's link leads `path` to the file, while no link leads to the one
 /// that is written: the sink with the link is wrong, and not this one.
 fn is_victim(path: &Path, written: &WrittenFile<'_>) -> bool {
-    let has_foreign_link =
-        |path: &Path| path_links::resolve(path).is_ok_and(|found| !found.foreign_links.is_empty());
-    written.folder.foreign_links.is_empty() && has_foreign_link(path)
+    written.folder.foreign_links.is_empty() && path_walk::has_foreign_link(path)
 }
 
 impl ProtectedFile {

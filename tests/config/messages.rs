@@ -14,7 +14,7 @@ fn invalid_provider_and_ledger_options_are_reported() {
         (
             "[gauges]\nlisten = \"x\"",
             &[
-                "1: gauges: unknown section; expected one of provider, ledger, control, metrics, defaults, key, notify",
+                "1: gauges: unknown section; expected one of provider, ledger, control, metrics, security, defaults, key, notify",
             ],
         ),
         (

@@ -53,7 +53,7 @@ fn link_to_another_sinks_folder_stops_its_key_alone() {
     assert_eq!(checked.status.code(), Some(1));
     let found = text(&checked.stdout) + &text(&checked.stderr);
     assert!(
-        found.contains("is a symbolic link that belongs to uid 4711"),
+        found.contains("is a symbolic link of uid 4711, so another user"),
         "{found}"
     );
     let mut daemon = Daemon::start(&world);

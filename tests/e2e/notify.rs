@@ -14,6 +14,7 @@ use rekeyd::core::notification::{
     Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
 use rekeyd::net::signature::SigningKeys;
+use rekeyd::platform::path_walk::TrustedPaths;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -339,7 +340,7 @@ async fn mail_is_passed_to_sendmail() {
         to: vec!["root".to_owned(), "ops@example.com".to_owned()],
     };
     let id = ChannelId::new("sendmail:root,ops@example.com".to_owned());
-    let sendmail = SendmailChannel::new(id, &mail, path("sendmail"));
+    let sendmail = SendmailChannel::new(id, &mail, path("sendmail"), TrustedPaths::default());
     assert_eq!(sendmail.check().await, []);
     let key = KeyName::new("billing").unwrap();
     let notification = Notification {

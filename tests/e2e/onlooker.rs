@@ -66,12 +66,10 @@ fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
     if !is_root() {
         return;
     }
-    let world = TestEnv::start(&[]);
+    let mut world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
+    world.keep_configuration_apart();
     let bound = UnprivilegedEnv::new(world, &[]);
-    let configuration = bound.env.path("config.toml");
-    chown(&configuration, Some(0), Some(0)).unwrap();
-    fs::set_permissions(&configuration, Permissions::from_mode(0o644)).unwrap();
     assert!(bound.run(&["once"]).status.success());
     let copy = bound.env.path("copy.db");
     let copy_text = copy.to_str().unwrap();

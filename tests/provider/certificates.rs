@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::adapter::credential_with;
 use rekeyd::net::connect_check::check_connection;
+use rekeyd::platform::path_walk::TrustedPaths;
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::settings::ProviderSettings;
 use rekeyd::provider::{Effect, ErrorKind, Provider};
@@ -73,6 +74,7 @@ fn provider_trusting(url: &Url, ca_file: Option<PathBuf>) -> OpenAiProvider {
         request_timeout: TIMEOUT,
         max_in_flight: 1,
         reconcile_every: Duration::from_secs(21_600),
+        trusted_paths: TrustedPaths::default(),
     };
     OpenAiProvider::new(&settings, credential_with(crate::adapter::OWN_SECRET))
 }

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use rekeyd::core::command::CommandLine;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
+use rekeyd::platform::path_walk::TrustedPaths;
 use rekeyd::platform::process::{LANG, PATH};
 use rekeyd::sink::command::CommandSink;
 use rekeyd::sink::command::CommandTarget;
@@ -105,7 +106,7 @@ fn sink(program: &str, arguments: Vec<String>, timeout: Duration) -> CommandSink
         timeout,
         target: Arc::new(target.clone()),
     };
-    CommandSink::new(&settings, &target)
+    CommandSink::new(&settings, &target, &TrustedPaths::default())
 }
 
 fn payload() -> Payload {
@@ -223,6 +224,25 @@ async fn program_that_cannot_start_is_not_accepted() {
     fs::set_permissions(&file, Permissions::from_mode(0o700)).unwrap();
     let sink = sink(file.to_str().unwrap(), Vec::new(), TIMEOUT);
     assert_eq!(sink.preflight().await, Ok(()));
+}
+
+#[tokio::test]
+async fn program_that_another_user_could_exchange_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "#!/bin/sh\ncat >\"${0%/*}/input\"\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    let sink = sink(file.to_str().unwrap(), Vec::new(), TIMEOUT);
+    assert_eq!(sink.preflight().await, Ok(()));
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let expected = "is world-writable, so another user could exchange";
+    let refused = sink.preflight().await.unwrap_err().to_string();
+    assert!(refused.contains(expected), "{refused}");
+    // Right before use, too.
+    let error = sink.deliver(&payload()).await.unwrap_err();
+    assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
+    assert!(error.message.contains(expected), "{error}");
+    assert!(!folder.path().join("input").exists());
 }
 
 #[tokio::test]

@@ -342,3 +342,38 @@ async fn secret_files_are_read_for_each_delivery() {
         Acceptance::NotAccepted
     );
 }
+
+/// Whoever exchanges the roots can read what is sent.
+#[tokio::test]
+async fn roots_and_secrets_that_another_user_could_exchange_are_not_used() {
+    let mut hook = WebhookFixture::new("https://localhost:9/");
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(&roots, made.cert.pem()).unwrap();
+    hook.target.ca_file = Some(roots.clone());
+    assert_eq!(hook.sink().check().await, []);
+    let set_mode = |path: &std::path::Path, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let signing = hook.target.signing_secret_file.clone();
+    for (part, open, closed, expected) in [
+        (folder.path(), 0o777, 0o700, "roots.pem; hint"),
+        (&roots, 0o646, 0o644, "roots.pem; hint: chmod o-w"),
+        (signing.parent().unwrap(), 0o777, 0o700, "signing; hint"),
+    ] {
+        set_mode(part, open);
+        let refused = hook.sink().preflight().await.unwrap_err().to_string();
+        assert!(
+            refused.contains("so another user could exchange"),
+            "{refused}"
+        );
+        assert!(refused.contains(expected), "{refused}");
+        let error = hook.deliver().await.unwrap_err();
+        assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
+        assert!(error.message.contains(expected), "{error}");
+        set_mode(part, closed);
+    }
+    assert_eq!(hook.sink().check().await, []);
+}

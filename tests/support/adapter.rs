@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::core::secret::Secret;
+use rekeyd::platform::path_walk::TrustedPaths;
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::settings::ProviderSettings;
 use url::Url;
@@ -34,6 +35,7 @@ pub(crate) fn adapter_with(url: &Url, timeout: Duration, cell: ActiveCredential)
         request_timeout: timeout,
         max_in_flight: 1,
         reconcile_every: Duration::from_secs(21_600),
+        trusted_paths: TrustedPaths::default(),
     };
     OpenAiProvider::new(&settings, cell)
 }

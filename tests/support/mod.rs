@@ -83,6 +83,8 @@ pub struct TestEnv {
     pub admin_key: String,
     environment: Vec<(String, String)>,
     sandbox: Option<ChildGuard>,
+    /// The folder of the configuration, if it is not the one of everything else.
+    config_dir: Option<TempDir>,
 }
 
 /// Opens a ledger read-only, as an operator with `sqlite3` does.
@@ -156,7 +158,26 @@ impl TestEnv {
             admin_key: admin_key.to_owned(),
             environment: Vec::new(),
             sandbox: None,
+            config_dir: None,
         }
+    }
+
+    /// Moves the configuration to a folder of its own, which belongs to the user of the test
+    /// and which all users can read, as /etc/rekeyd.
+    pub fn keep_configuration_apart(&mut self) {
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), mode(0o755)).unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::rename(self.config_path(), &file).unwrap();
+        std::fs::set_permissions(file, mode(0o644)).unwrap();
+        self.config_dir = Some(folder);
+    }
+
+    /// Returns the path of the configuration.
+    pub fn config_path(&self) -> PathBuf {
+        let folder = self.config_dir.as_ref().unwrap_or(&self.dir);
+        folder.path().join("config.toml")
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -169,7 +190,7 @@ impl TestEnv {
         let dir = self.dir.path().display();
         let keys = keys.replace("DIR", &dir.to_string());
         write(
-            &self.path("config.toml"),
+            &self.config_path(),
             &format!(
                 "[provider]\nbase-url = \"{}\"\ncredential-file = \"{dir}/admin-key\"\n\
                  [ledger]\npath = \"{dir}/ledger.db\"\n\
@@ -189,7 +210,7 @@ impl TestEnv {
         let mut command = Command::new(binary());
         command
             .arg("--config")
-            .arg(self.path("config.toml"))
+            .arg(self.config_path())
             .args(arguments);
         for variable in [
             "OPENAI_ADMIN_KEY",

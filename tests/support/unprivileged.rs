@@ -29,8 +29,11 @@ impl UnprivilegedEnv {
         let program = world.path("rekeyd");
         copy_binary(&program);
         if is_root() {
-            for name in ["", "admin-key", "config.toml"].iter().chain(names) {
+            for name in ["", "admin-key"].iter().chain(names) {
                 chown(world.path(name), Some(NOBODY_UID), Some(NOBODY_UID)).unwrap();
+            }
+            if world.config_path().parent() == Some(world.dir.path()) {
+                chown(world.config_path(), Some(NOBODY_UID), Some(NOBODY_UID)).unwrap();
             }
         }
         Self {
@@ -43,7 +46,7 @@ impl UnprivilegedEnv {
         let mut command = Command::new(&self.program);
         command
             .arg("--config")
-            .arg(self.env.path("config.toml"))
+            .arg(self.env.config_path())
             .args(arguments)
             .env_clear();
         if is_root() {

@@ -16,6 +16,7 @@ use rekeyd::sink::{DeliveryError, Payload, Sink as _};
 use tempfile::TempDir;
 
 use crate::support::write;
+use rekeyd::platform::path_walk::TrustedPaths;
 
 /// The delivered secret.
 pub(crate) const SECRET_VALUE: &str = "sk-admin-webhook-test-0123456789-abcdefghijklmnopqrstuvwxyz";
@@ -77,7 +78,12 @@ impl WebhookFixture {
     pub(crate) fn sink(&self) -> WebhookSink {
         let tries = Arc::clone(&self.attempts);
         let now = move || Timestamp::from_second(tries.fetch_add(1, Ordering::SeqCst)).unwrap();
-        WebhookSink::new(&self.settings, &self.target, Arc::new(now))
+        WebhookSink::new(
+            &self.settings,
+            &self.target,
+            Arc::new(now),
+            &TrustedPaths::default(),
+        )
     }
 
     pub(crate) async fn deliver(&self) -> Result<(), DeliveryError> {

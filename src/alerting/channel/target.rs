@@ -14,6 +14,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::subscriptions::Subscription;
+use crate::platform::path_walk::TrustedPaths;
 
 /// The options that every `[[notify]]` has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
@@ -73,7 +74,7 @@ pub trait ChannelTarget: fmt::Debug + Send + Sync + DynEq {
     fn identity(&self) -> String;
 
     /// Builds the channel. Reads no file and opens no connection.
-    fn build(self: Arc<Self>, id: ChannelId, now: &ClockFn) -> Arc<dyn Channel>;
+    fn build(self: Arc<Self>, id: ChannelId, services: &ChannelServices) -> Arc<dyn Channel>;
 }
 
 impl dyn ChannelTarget {
@@ -96,6 +97,14 @@ impl<T: Any + PartialEq> DynEq for T {
     }
 }
 
+/// What channels are built with besides their target.
+pub struct ChannelServices {
+    /// The clock of an attempt, for its signature.
+    pub now: ClockFn,
+    /// The parts of paths that others may own or write.
+    pub trusted_paths: TrustedPaths,
+}
+
 /// Returns the time of an attempt.
 pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -112,12 +121,18 @@ pub struct NotifySettings {
     pub subscription: Subscription,
     /// The target that it sends to.
     pub target: Arc<dyn ChannelTarget>,
+    /// The parts of paths that others may own or write.
+    pub trusted_paths: TrustedPaths,
 }
 
 impl NotifySettings {
     /// Builds the channel. Reads no file and opens no connection.
     #[must_use]
-    pub fn build(&self, now: &ClockFn) -> Arc<dyn Channel> {
-        Arc::clone(&self.target).build(self.subscription.channel.clone(), now)
+    pub fn build(&self, now: ClockFn) -> Arc<dyn Channel> {
+        let services = ChannelServices {
+            now,
+            trusted_paths: self.trusted_paths.clone(),
+        };
+        Arc::clone(&self.target).build(self.subscription.channel.clone(), &services)
     }
 }

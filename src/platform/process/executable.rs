@@ -12,6 +12,7 @@ use rustix::fs::{self, Access, AtFlags, CWD, StatVfsMountFlags};
 use super::process_group::PATH;
 use crate::core::os_error;
 use crate::core::redact::sanitize;
+use crate::platform::path_walk::{self, TrustedPaths};
 
 /// The part of a file that the kernel reads to find out how to run it.
 const HEAD_BYTES: usize = 256;
@@ -35,11 +36,73 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// The type of the entry of an ELF file that names its loader.
 const LOADER_ENTRY: u32 = 3;
 
-/// Returns the reason why a program cannot be run, as far as it shows without
-/// running it.
+/// Returns the reason why a program cannot or must not be run, as far as it shows without
+/// running it. Blocks.
 #[must_use]
-pub fn check_executable(program: &Path) -> Option<String> {
-    check_program(program, MAX_INTERPRETERS)
+pub fn check_executable(program: &Path, trusted_paths: &TrustedPaths) -> Option<String> {
+    check_program(program, MAX_INTERPRETERS).or_else(|| exchangeable_part(program, trusted_paths))
+}
+
+/// Returns how another user could exchange a program or its interpreter, which would then
+/// run as rekeyd's user. Blocks.
+pub(super) fn exchangeable_part(program: &Path, trusted_paths: &TrustedPaths) -> Option<String> {
+    let mut part = program.to_owned();
+    for _ in 0..=MAX_INTERPRETERS {
+        // What is missing cannot be started, which says more.
+        let found = path_walk::find_weaknesses(&part, &trusted_paths.and_users(&[])).ok()?;
+        if let Some(weakness) = found.first() {
+            return Some(format!(
+                "{weakness}, so another user could exchange {}; rekeyd does not run it; hint: {}",
+                sanitize(&part.display().to_string()),
+                weakness.hint()
+            ));
+        }
+        part = interpreter(&part)?;
+    }
+    None
+}
+
+/// Returns the interpreter of a script, or the program that env(1) runs for it.
+fn interpreter(program: &Path) -> Option<PathBuf> {
+    let head = read_head(&File::open(program).ok()?)?;
+    let Format::Script(line) = classify(&head) else {
+        return None;
+    };
+    let (interpreter, argument) = split_first_line(line);
+    let is_env = interpreter.file_name().is_some_and(|name| name == "env");
+    if !is_env {
+        return Some(interpreter);
+    }
+    let argument = String::from_utf8_lossy(argument);
+    let words = argument.strip_prefix("-S").unwrap_or(&argument);
+    let wanted = words.split_whitespace().next()?;
+    let mut candidates = env_candidates(wanted).into_iter();
+    candidates.find(|candidate| check_access(candidate).is_none())
+}
+
+/// Splits the first line of a script, behind `#!`, into the interpreter and its argument.
+fn split_first_line(line: &[u8]) -> (PathBuf, &[u8]) {
+    let mut parts = line.trim_ascii().splitn(2, is_blank);
+    let interpreter = Path::new(std::ffi::OsStr::from_bytes(
+        parts.next().unwrap_or_default(),
+    ));
+    let argument = parts.next().unwrap_or_default().trim_ascii();
+    (Path::new("/").join(interpreter), argument)
+}
+
+const fn is_blank(byte: &u8) -> bool {
+    matches!(*byte, b' ' | b'\t')
+}
+
+/// Returns where env(1) looks for a program.
+fn env_candidates(wanted: &str) -> Vec<PathBuf> {
+    if wanted.contains('/') {
+        vec![PathBuf::from(wanted)]
+    } else {
+        std::env::split_paths(PATH)
+            .map(|folder| folder.join(wanted))
+            .collect()
+    }
 }
 
 fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
@@ -146,7 +209,6 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
              name; hint: sed -i 's/\\r$//' {path}"
         ));
     }
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     // Blanks at the end are no part of an argument that is cut.
     if line.len() >= MAX_LINE_BYTES && !line.last().is_some_and(is_blank) {
         return Some(format!(
@@ -155,14 +217,10 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
             MAX_LINE_BYTES + 1
         ));
     }
-    let line = line.trim_ascii();
-    let mut parts = line.splitn(2, is_blank);
-    let interpreter = parts.next().unwrap_or_default();
-    let argument = parts.next().unwrap_or_default().trim_ascii();
-    if interpreter.is_empty() {
+    if line.trim_ascii().is_empty() {
         return Some(format!("{path} names no interpreter after #!"));
     }
-    let interpreter = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(interpreter)));
+    let (interpreter, argument) = split_first_line(line);
     if interpreters_left == 0 {
         return Some(format!(
             "{path} needs too many scripts in a row as interpreters"
@@ -206,14 +264,9 @@ fn check_env_argument(argument: &str) -> Option<String> {
             "env looks for one program named \"{words}\"; hint: write env -S {words}"
         ));
     }
-    let found = if wanted.contains('/') {
-        vec![PathBuf::from(wanted)]
-    } else {
-        std::env::split_paths(PATH)
-            .map(|folder| folder.join(wanted))
-            .collect()
-    };
-    let is_found = found.iter().any(|file| check_access(file).is_none());
+    let is_found = env_candidates(wanted)
+        .iter()
+        .any(|file| check_access(file).is_none());
     (!is_found).then(|| format!("no program {wanted} in {PATH}"))
 }
 
@@ -386,7 +439,7 @@ mod tests {
         let program = folder.path().join("put");
         std::fs::write(&program, content).unwrap();
         std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-        let problem = check_executable(&program)?;
+        let problem = check_executable(&program, &TrustedPaths::default())?;
         let program = program.display().to_string();
         assert!(problem.contains(&program), "{problem}");
         Some(problem.replace(&program, "PUT"))
@@ -414,8 +467,14 @@ mod tests {
                 String::from_utf8_lossy(content)
             );
         }
-        assert_eq!(check_executable(Path::new("/bin/sh")), None);
-        assert_eq!(check_executable(&std::env::current_exe().unwrap()), None);
+        assert_eq!(
+            check_executable(Path::new("/bin/sh"), &TrustedPaths::default()),
+            None
+        );
+        assert_eq!(
+            check_executable(&std::env::current_exe().unwrap(), &TrustedPaths::default()),
+            None
+        );
     }
 
     #[test]
@@ -492,7 +551,7 @@ mod tests {
         let program = folder.path().join("loop");
         std::fs::write(&program, format!("#!{}\n", program.display())).unwrap();
         std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-        let problem = check_executable(&program).unwrap();
+        let problem = check_executable(&program, &TrustedPaths::default()).unwrap();
         assert!(problem.contains("too many scripts"), "{problem}");
     }
 
@@ -576,8 +635,53 @@ mod tests {
         });
         // Without /proc, or with one that allows programs, there is none to try.
         if let Some(file) = noexec.next() {
-            let problem = check_executable(&file).unwrap();
+            let problem = check_executable(&file, &TrustedPaths::default()).unwrap();
             assert!(problem.contains("mounted with noexec"), "{problem}");
         }
+    }
+
+    #[test]
+    fn program_that_another_user_could_exchange_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().canonicalize().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let set_mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let (safe, open) = (
+            write("safe/put", "#!/bin/sh\n"),
+            write("open/put", "#!/bin/sh\n"),
+        );
+        let interpreted = write("safe/interpreted", &format!("#!{}\n", open.display()));
+        let by_env = write(
+            "safe/by-env",
+            &format!("#!/usr/bin/env -S {} -e\n", open.display()),
+        );
+        let folder = root.join("open");
+        set_mode(&folder, 0o777);
+        let none = TrustedPaths::default();
+        assert_eq!(check_executable(&safe, &none), None);
+        for program in [&open, &interpreted, &by_env] {
+            let problem = check_executable(program, &none).unwrap();
+            let expected = format!(
+                "{} is world-writable, so another user could exchange {}; rekeyd does not run it",
+                folder.display(),
+                open.display()
+            );
+            assert!(problem.starts_with(&expected), "{problem}");
+            let trusted = TrustedPaths::from(vec![folder.clone()]);
+            assert_eq!(check_executable(program, &trusted), None);
+        }
+        set_mode(&folder, 0o755);
+        set_mode(&open, 0o757);
+        let problem = check_executable(&interpreted, &none).unwrap();
+        let hint = format!("hint: chmod o-w {}", open.display());
+        assert!(problem.ends_with(&hint), "{problem}");
     }
 }

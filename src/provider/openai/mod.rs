@@ -29,6 +29,7 @@ use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
 use crate::core::state::CredentialMetadata;
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
+use crate::platform::path_walk::{self, TrustedPaths};
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::openai::http::{
@@ -58,6 +59,7 @@ pub struct OpenAiProvider {
     base_url: Url,
     organization: Option<String>,
     ca_file: Option<PathBuf>,
+    trusted_paths: TrustedPaths,
     timeout: Duration,
     credential: ActiveCredential,
     /// The clients, once one was needed. They trust the roots of that time.
@@ -73,6 +75,7 @@ impl OpenAiProvider {
             base_url: settings.base_url.clone(),
             organization: settings.organization.clone(),
             ca_file: settings.ca_file.clone(),
+            trusted_paths: settings.trusted_paths.clone(),
             timeout: settings.request_timeout,
             credential,
             clients: Mutex::new(None),
@@ -141,9 +144,14 @@ impl OpenAiProvider {
             timeout: self.timeout,
             ca_file: self.ca_file.as_deref(),
         };
-        let clients = build_clients(&options).map_err(|error| {
-            error_before_send(operation, ErrorKind::Unreachable, error.to_string())
-        })?;
+        let refuse = |problem| error_before_send(operation, ErrorKind::Unreachable, problem);
+        let ca_file = self.ca_file.as_deref();
+        if let Some(problem) =
+            ca_file.and_then(|file| path_walk::describe_exchange(file, &self.trusted_paths))
+        {
+            return Err(refuse(problem));
+        }
+        let clients = build_clients(&options).map_err(|error| refuse(error.to_string()))?;
         Ok(Arc::clone(kept.insert(Arc::new(clients))))
     }
 

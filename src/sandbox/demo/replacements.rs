@@ -163,6 +163,7 @@ fn replace_provider(real: ProviderSettings, targets: &RehearsalTargets<'_>) -> P
         request_timeout,
         max_in_flight,
         reconcile_every,
+        trusted_paths,
     } = real;
     ProviderSettings {
         base_url: targets.provider_url.clone(),
@@ -172,6 +173,7 @@ fn replace_provider(real: ProviderSettings, targets: &RehearsalTargets<'_>) -> P
         request_timeout,
         max_in_flight,
         reconcile_every,
+        trusted_paths,
     }
 }
 
@@ -180,12 +182,14 @@ fn record_notifications(real: NotifySettings, targets: &RehearsalTargets<'_>) ->
     let NotifySettings {
         subscription,
         target: _,
+        trusted_paths,
     } = real;
     NotifySettings {
         subscription,
         target: Arc::new(FileChannelTarget {
             path: targets.folder.join(recording::NOTIFICATIONS_FILE),
         }),
+        trusted_paths,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::command::{CommandLine, delivery_environment};
 use crate::core::ids::SinkId;
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::process::{ExitKind, Invocation, ProcessExit, check_executable, run};
 use crate::platform::run_blocking;
 use crate::sink::program_log::{self, ProgramContext};
@@ -64,8 +65,13 @@ impl SinkTarget for CommandTarget {
         }
     }
 
-    fn build(self: Arc<Self>, settings: &Arc<SinkSettings>, _: &SinkServices) -> Arc<dyn Sink> {
-        Arc::new(CommandSink::new(settings, &self))
+    fn build(
+        self: Arc<Self>,
+        settings: &Arc<SinkSettings>,
+        services: &SinkServices,
+    ) -> Arc<dyn Sink> {
+        let trusted_paths = services.protected_files.trusted_paths();
+        Arc::new(CommandSink::new(settings, &self, trusted_paths))
     }
 }
 
@@ -81,16 +87,22 @@ pub struct CommandSink {
     id: SinkId,
     timeout: Duration,
     command: CommandLine,
+    trusted_paths: TrustedPaths,
 }
 
 impl CommandSink {
     /// Returns a sink for `target`, without checking it.
     #[must_use]
-    pub fn new(settings: &SinkSettings, target: &CommandTarget) -> Self {
+    pub fn new(
+        settings: &SinkSettings,
+        target: &CommandTarget,
+        trusted_paths: &TrustedPaths,
+    ) -> Self {
         Self {
             id: settings.id.clone(),
             timeout: settings.timeout,
             command: target.argv.clone(),
+            trusted_paths: trusted_paths.clone(),
         }
     }
 
@@ -127,7 +139,8 @@ impl Sink for CommandSink {
     async fn check(&self) -> Vec<SinkProblem> {
         let path = self.command.path().to_owned();
         let describe = || format!("checking {}", self.command.program);
-        let check = move || check_executable(&path);
+        let trusted_paths = self.trusted_paths.clone();
+        let check = move || check_executable(&path, &trusted_paths);
         let problem = match run_blocking(describe, self.timeout, check).await {
             Ok(problem) => problem.map(SinkProblem::host),
             Err(error) => Some(error.into()),
@@ -152,6 +165,7 @@ impl Sink for CommandSink {
             environment: &environment,
             stdin: stdin_content(payload),
             timeout: self.timeout,
+            trusted_paths: &self.trusted_paths,
         })
         .await;
         let context = ProgramContext {

@@ -1,61 +1,36 @@
-//! POSIX access control lists in the form of the kernel, see acl(5).
+//! The access control list of a file that is replaced.
 
 use rustix::fs::Mode;
 
-const VERSION: [u8; 4] = 2_u32.to_le_bytes();
-
-/// The length of one entry: tag, rights and id.
-const ENTRY_BYTES: usize = 8;
-
-const OWNER: u16 = 0x01;
-const NAMED_USER: u16 = 0x02;
-const OWNING_GROUP: u16 = 0x04;
-const NAMED_GROUP: u16 = 0x08;
-const MASK: u16 = 0x10;
-const OTHERS: u16 = 0x20;
-
-/// The three rights.
-const ALL_RIGHTS: u16 = 0o7;
-
-const READ: u16 = 0o4;
+use crate::platform::access_list::{
+    self, ALL_RIGHTS, MASK, NAMED_GROUP, NAMED_USER, OTHERS, OWNER, OWNING_GROUP, READ, VERSION,
+};
 
 /// Returns the list with the rights of owner, owning group and others by `mode`.
 /// The rights that named users and groups have in effect stay as they are.
 /// Returns `None` for a list that cannot be read.
 pub(super) fn with_mode(list: &[u8], mode: Mode) -> Option<Vec<u8>> {
-    let entries = list.strip_prefix(&VERSION)?;
-    if !entries.len().is_multiple_of(ENTRY_BYTES) {
-        return None;
-    }
-    let entries: Vec<_> = entries
-        .chunks_exact(ENTRY_BYTES)
-        .map(|entry| {
-            let tag = u16::from_le_bytes([entry[0], entry[1]]);
-            let rights = u16::from_le_bytes([entry[2], entry[3]]);
-            (tag, rights, &entry[4..])
-        })
-        .collect();
-    let mask = entries.iter().find(|(tag, ..)| *tag == MASK);
-    let old_mask = mask.map_or(ALL_RIGHTS, |(_, rights, _)| *rights);
+    let entries = access_list::parse(list)?;
+    let old_mask = access_list::mask(&entries);
     let rights_of = |shift: u32| u16::try_from(mode.as_raw_mode() >> shift).map(|m| m & ALL_RIGHTS);
     let (owner, group, others) = (rights_of(6).ok()?, rights_of(3).ok()?, rights_of(0).ok()?);
     let named = entries
         .iter()
-        .filter(|(tag, ..)| matches!(*tag, NAMED_USER | NAMED_GROUP))
-        .fold(0, |union, (_, rights, _)| union | (rights & old_mask));
+        .filter(|entry| matches!(entry.tag, NAMED_USER | NAMED_GROUP))
+        .fold(0, |union, entry| union | (entry.rights & old_mask));
     let mut changed = VERSION.to_vec();
-    for (tag, rights, id) in entries {
-        let rights = match tag {
+    for entry in entries {
+        let rights = match entry.tag {
             OWNER => owner,
             OWNING_GROUP => group,
             OTHERS => others,
             MASK => named | group,
-            NAMED_USER | NAMED_GROUP => rights & old_mask,
+            NAMED_USER | NAMED_GROUP => entry.rights & old_mask,
             _ => return None,
         };
-        changed.extend(tag.to_le_bytes());
+        changed.extend(entry.tag.to_le_bytes());
         changed.extend(rights.to_le_bytes());
-        changed.extend(id);
+        changed.extend(entry.id.to_le_bytes());
     }
     Some(changed)
 }
@@ -63,21 +38,9 @@ pub(super) fn with_mode(list: &[u8], mode: Mode) -> Option<Vec<u8>> {
 /// Whether the list lets the owning group read. Returns `None` for a list that cannot be
 /// read.
 pub(super) fn owning_group_reads(list: &[u8]) -> Option<bool> {
-    let entries = list.strip_prefix(&VERSION)?;
-    let entries = entries.chunks_exact(ENTRY_BYTES).map(|entry| {
-        let tag = u16::from_le_bytes([entry[0], entry[1]]);
-        (tag, u16::from_le_bytes([entry[2], entry[3]]))
-    });
-    let mut group = None;
-    let mut mask = ALL_RIGHTS;
-    for (tag, rights) in entries {
-        match tag {
-            OWNING_GROUP => group = Some(rights),
-            MASK => mask = rights,
-            _ => {}
-        }
-    }
-    group.map(|rights| rights & mask & READ != 0)
+    let entries = access_list::parse(list)?;
+    let group = entries.iter().find(|entry| entry.tag == OWNING_GROUP)?;
+    Some(group.rights & access_list::mask(&entries) & READ != 0)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::core::os_error;
 use crate::sink::protected_files::{ProtectedFiles, WrittenFile};
 
 use crate::platform::file_identity::{FolderNote, Inode};
-use crate::platform::path_links::OpenedFolder;
+use crate::platform::path_walk::{OpenedFolder, TrustedPaths};
 use crate::platform::users;
 
 /// What a sink knows about the folder of its file.
@@ -29,6 +29,11 @@ impl FolderGuard {
             protected: Arc::clone(protected),
             noted: Mutex::new(protected.folder_note(folder)),
         }
+    }
+
+    /// Returns the parts of paths that the administrator allows as they are.
+    pub(super) fn trusted_paths(&self) -> &TrustedPaths {
+        self.protected.trusted_paths()
     }
 
     /// Whether the folder at `path` is another one than before. Blocks.
@@ -54,7 +59,6 @@ impl FolderGuard {
         let stat = fs::fstat(&folder.folder);
         let stat = stat.map_err(|error| os_error::describe(&error.into()))?;
         let found = FolderNote::new(&stat);
-        check_links(target, folder, found)?;
         let noted = *self.noted();
         let is_known = noted == Some(found) && folder.foreign_links.is_empty();
         let linked_file = linked_file(target, folder);
@@ -130,28 +134,6 @@ impl FolderGuard {
 
     fn noted(&self) -> MutexGuard<'_, Option<FolderNote>> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Checks that each link on the way leads where its owner could write anyway: the owner of
-/// a folder of the path must not lead rekeyd to the folders of somebody else.
-fn check_links(
-    target: &FileTarget,
-    folder: &OpenedFolder,
-    found: FolderNote,
-) -> Result<(), String> {
-    let mut links = folder.foreign_links.iter();
-    match links.find(|link| link.owner != found.owner) {
-        None => Ok(()),
-        Some(link) => Err(format!(
-            "{} on the path to {} is a symbolic link that belongs to {} but leads to a folder of \
-             {}; rekeyd writes nothing there; hint: remove the link, create it as root, or use the \
-             path that it leads to",
-            link.path.display(),
-            target.path.display(),
-            users::describe_user(link.owner),
-            users::describe_user(found.owner)
-        )),
     }
 }
 

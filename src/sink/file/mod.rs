@@ -238,8 +238,9 @@ impl FileSink {
                 problems.extend(location.check_free_space().err());
             }
             let on_change = location.target.on_change.as_ref();
-            let problem =
-                on_change.and_then(|on_change| process::check_executable(on_change.argv.path()));
+            let problem = on_change.and_then(|on_change| {
+                process::check_executable(on_change.argv.path(), location.trusted_paths())
+            });
             problems.extend(problem.map(|problem| format!("on-change: {problem}")));
             problems.into_iter().map(SinkProblem::host).collect()
         }
@@ -330,7 +331,9 @@ impl Sink for FileSink {
     async fn run_on_change(&self, delivered: &DeliveredPayload) -> Result<(), SinkProblem> {
         match &self.target.on_change {
             Some(on_change) => {
-                on_change::run_on_change(on_change, &self.settings.id, delivered).await
+                let trusted_paths = self.guard.trusted_paths();
+                on_change::run_on_change(on_change, trusted_paths, &self.settings.id, delivered)
+                    .await
             }
             // A reload has removed the option since the delivery.
             None => Ok(()),

@@ -5,6 +5,7 @@ use secrecy::zeroize::Zeroizing;
 use super::settings::OnChange;
 use crate::core::command::delivery_environment;
 use crate::core::ids::SinkId;
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::process::{ExitKind, Invocation, run};
 use crate::sink::program_log::{self, ProgramContext};
 use crate::sink::{DeliveredPayload, SinkProblem};
@@ -16,6 +17,7 @@ const EXIT_SUCCESS: i32 = 0;
 /// identifies the delivery.
 pub(super) async fn run_on_change(
     on_change: &OnChange,
+    trusted_paths: &TrustedPaths,
     sink: &SinkId,
     delivered: &DeliveredPayload,
 ) -> Result<(), SinkProblem> {
@@ -31,6 +33,7 @@ pub(super) async fn run_on_change(
         environment: &environment,
         stdin: Zeroizing::new(Vec::new()),
         timeout: on_change.timeout,
+        trusted_paths,
     })
     .await;
     let context = ProgramContext {

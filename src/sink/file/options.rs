@@ -21,14 +21,14 @@ pub(super) const OPTIONS: Section = Section {
             "path",
             ValueType::Path,
             r#""/etc/billing/openai.key""#,
-            "The file. Its folder must exist, and other users must not be able to write to it. A \
-             group that can write to the folder can replace the file.",
+            "The file. Its folder must exist. The folders on its path must belong to root, rekeyd's \
+             user or the user who gets the file, and nobody else may be able to write to them.",
         )
         .required()
         .with_details(
             "Let the group only read the folder, with mode 2750. rekeyd refuses a symbolic link. A \
-             link on the path to the folder must belong to root or rekeyd's user, or lead to a \
-             folder of its owner. If the folder is replaced while rekeyd runs, rekeyd does not \
+             link on the path to the folder must belong to root or rekeyd's user. \
+             `trusted-paths` in `[security]` allows exceptions. If the folder is replaced while rekeyd runs, rekeyd does not \
              write to a new one that belongs to another user, or in which this file is one of \
              rekeyd's own or of another sink; a reload accepts the new owner. Under systemd the \
              unit needs the folder in `ReadWritePaths=`, and rekeyd refuses places that are \

@@ -14,7 +14,7 @@ use super::folder_guard::FolderGuard;
 use super::settings::FileTarget;
 use super::temp_name;
 use crate::core::os_error;
-use crate::platform::path_links;
+use crate::platform::path_walk::{self, TrustedPaths, WalkedPath, Weakness, WeaknessKind};
 use crate::platform::users::{self, AccountError};
 
 /// The location of a target file. Computes its parts on demand, which keeps ten
@@ -71,19 +71,74 @@ impl TargetLocation {
     /// Opens the folder, if the file may be written there. All work is relative to it, so
     /// that the folder that was checked is the one that is written to.
     pub(super) fn open_folder(&self) -> Result<OwnedFd, String> {
-        let opened = path_links::open_folder(self.folder()).map_err(|error| {
-            let folder = self.folder().display();
-            match error {
-                Errno::NOENT => format!("folder {folder} does not exist; hint: create it"),
-                Errno::NOTDIR => format!("{folder} is not a folder; hint: use another path"),
-                error => format!(
-                    "cannot open folder {folder}: {}",
-                    self.describe_folder_error(error)
-                ),
-            }
-        })?;
+        let (folder, weaknesses) = self.open_weak_folder()?;
+        match weaknesses.first() {
+            None => Ok(folder),
+            Some(weakness) => Err(self.describe_weakness(weakness)),
+        }
+    }
+
+    /// Opens the folder, and returns how other users could get what is written there.
+    pub(super) fn open_weak_folder(&self) -> Result<(OwnedFd, Vec<Weakness>), String> {
+        let (owner, _) = self.configured_ownership().unwrap_or_default();
+        let mut receivers: Vec<u32> = owner.iter().map(|owner| owner.as_raw()).collect();
+        let mut walked = self.walk_to_folder(&receivers)?;
+        if !walked.weaknesses.is_empty()
+            && let Some(owner) = self.present_owner(&walked)
+        {
+            receivers.push(owner);
+            walked = self.walk_to_folder(&receivers)?;
+        }
+        let weaknesses = std::mem::take(&mut walked.weaknesses);
+        let opened = walked
+            .open_folder()
+            .map_err(|error| self.describe_open_error(error))?;
+        // The owner of a link decides where it leads, which says more than the folder itself.
+        let is_link = |weakness: &&Weakness| matches!(weakness.kind, WeaknessKind::Link(_));
+        if let Some(link) = weaknesses.iter().find(is_link) {
+            return Err(self.describe_weakness(link));
+        }
         self.guard.check(&self.target, &opened)?;
-        Ok(opened.folder)
+        Ok((opened.folder, weaknesses))
+    }
+
+    pub(super) fn describe_weakness(&self, weakness: &Weakness) -> String {
+        format!(
+            "{weakness}, so another user could read or replace {}; rekeyd writes nothing there; \
+             hint: {}",
+            self.path().display(),
+            weakness.hint()
+        )
+    }
+
+    /// Follows the path to the folder. The users that get the file may own what leads there.
+    fn walk_to_folder(&self, receivers: &[u32]) -> Result<WalkedPath, String> {
+        let trust = self.guard.trusted_paths().and_users(receivers);
+        path_walk::walk_to_folder(self.folder(), &trust)
+            .map_err(|error| self.describe_open_error(error))
+    }
+
+    /// Returns the owner of the present file, which the new one keeps.
+    fn present_owner(&self, folder: &WalkedPath) -> Option<u32> {
+        let present = folder.stat_entry(self.file_name()).ok()?;
+        is_regular(&present).then_some(present.st_uid)
+    }
+
+    /// Returns the parts of paths that the administrator allows as they are.
+    pub(super) fn trusted_paths(&self) -> &TrustedPaths {
+        self.guard.trusted_paths()
+    }
+
+    fn describe_open_error(&self, error: Errno) -> String {
+        let folder = self.folder().display();
+        match error {
+            Errno::NOENT => format!("folder {folder} does not exist; hint: create it"),
+            Errno::NOTDIR => format!("{folder} is not a folder; hint: use another path"),
+            error => format!(
+                "cannot open folder {folder}: {}",
+                self.describe_folder_error(error)
+            ),
+        }
     }
 
     /// Describes an error of work in the folder, with advice.

@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, Access, AtFlags, FileType, Mode, Stat, Uid};
+use rustix::fs::{self, Access, AtFlags, FileType, Stat, Uid};
 use rustix::io::Errno;
 
 use super::settings::WriteMode;
@@ -42,8 +42,12 @@ impl TargetLocation {
             problems.push(problem);
             return problems;
         }
-        match self.open_folder() {
-            Ok(folder) => {
+        match self.open_weak_folder() {
+            Ok((folder, weaknesses)) => {
+                let described = weaknesses
+                    .iter()
+                    .map(|weakness| self.describe_weakness(weakness));
+                problems.extend(described);
                 let found = fs::statat(&folder, self.file_name(), AtFlags::SYMLINK_NOFOLLOW);
                 let present = found.ok().filter(is_regular);
                 let needs_folder = self.target.write == WriteMode::Replace || present.is_none();
@@ -67,12 +71,6 @@ impl TargetLocation {
     fn folder_problems(&self, folder: &OwnedFd, is_written: bool, problems: &mut Vec<String>) {
         let folder_path = self.folder().display();
         match fs::fstat(folder) {
-            Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
-                problems.push(format!(
-                    "{folder_path} is world-writable, so another user could replace the file; hint: \
-                     use a folder of its own, such as /etc/billing"
-                ));
-            }
             Ok(_) => {}
             Err(error) => {
                 problems.push(format!(

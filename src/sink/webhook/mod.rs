@@ -30,6 +30,7 @@ use crate::net::connect_check::check_connection;
 use crate::net::proxy::check_proxy;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
+use crate::platform::path_walk::{self, TrustedPaths};
 use crate::platform::{run_blocking, secret_file};
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SigningClock, SinkServices, SinkSettings, SinkTarget,
@@ -94,7 +95,8 @@ impl SinkTarget for WebhookTarget {
         services: &SinkServices,
     ) -> Arc<dyn Sink> {
         let clock = Arc::clone(&services.now);
-        Arc::new(WebhookSink::new(settings, &self, clock))
+        let trusted_paths = services.protected_files.trusted_paths();
+        Arc::new(WebhookSink::new(settings, &self, clock, trusted_paths))
     }
 }
 
@@ -106,6 +108,7 @@ pub struct WebhookSink {
     /// The URL for messages: without its query.
     redacted_url: String,
     clock: SigningClock,
+    trusted_paths: TrustedPaths,
 }
 
 impl std::fmt::Debug for WebhookSink {
@@ -139,21 +142,34 @@ impl WebhookSink {
     /// Returns a sink for `target`, without reading a file or connecting.
     /// `clock` returns the time that each attempt is signed with.
     #[must_use]
-    pub fn new(settings: &SinkSettings, target: &WebhookTarget, clock: SigningClock) -> Self {
+    pub fn new(
+        settings: &SinkSettings,
+        target: &WebhookTarget,
+        clock: SigningClock,
+        trusted_paths: &TrustedPaths,
+    ) -> Self {
         Self {
             id: settings.id.clone(),
             timeout: settings.timeout,
             target: target.clone(),
             redacted_url: sanitized_url(&target.url),
             clock,
+            trusted_paths: trusted_paths.clone(),
         }
     }
 
-    /// Reads the files with secrets, off the event loop's thread.
+    /// Reads the files with secrets, off the event loop's thread. Refuses them with a file
+    /// of roots that another user could exchange, who could then read what is sent.
     async fn load_secrets(&self) -> Result<WebhookSecrets, SinkError> {
         let target = self.target.clone();
         let describe = || format!("reading {}", self.target.signing_secret_file.display());
-        let secrets = run_blocking(describe, self.timeout, move || read_secrets(&target));
+        let trusted_paths = self.trusted_paths.clone();
+        let secrets = run_blocking(describe, self.timeout, move || {
+            match ca_file_exchange(&target, &trusted_paths) {
+                Some(problem) => Err(problem.into()),
+                None => read_secrets(&target, &trusted_paths),
+            }
+        });
         secrets.await.map_err(SinkProblem::from)?
     }
 
@@ -214,13 +230,15 @@ impl Sink for WebhookSink {
     async fn check(&self) -> Vec<SinkProblem> {
         let target = self.target.clone();
         let describe = || format!("reading {}", self.target.signing_secret_file.display());
+        let trusted_paths = self.trusted_paths.clone();
         let check = move || {
-            let secrets = read_secrets(&target).err();
+            let secrets = read_secrets(&target, &trusted_paths).err();
             let mut problems = secrets.map_or_else(Vec::new, |error| error.problems);
             let ca_file = target.ca_file.as_deref();
             let ca_file = ca_file.and_then(|file| ca_file::check(file).err());
             let proxy = check_proxy(&target.url).err();
             problems.extend(ca_file.map(|error| SinkProblem::host(error.to_string())));
+            problems.extend(ca_file_exchange(&target, &trusted_paths));
             problems.extend(proxy.map(|error| SinkProblem::host(error.to_string())));
             problems
         };
@@ -266,13 +284,21 @@ impl Sink for WebhookSink {
     }
 }
 
+fn ca_file_exchange(target: &WebhookTarget, trusted_paths: &TrustedPaths) -> Option<SinkProblem> {
+    let problem = path_walk::describe_exchange(target.ca_file.as_deref()?, trusted_paths);
+    problem.map(SinkProblem::host)
+}
+
 /// Reads the files with secrets, and reports the problems of all of them.
-fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, SinkError> {
-    let keys = read_signing_keys(&target.signing_secret_file);
+fn read_secrets(
+    target: &WebhookTarget,
+    trusted_paths: &TrustedPaths,
+) -> Result<WebhookSecrets, SinkError> {
+    let keys = read_signing_keys(&target.signing_secret_file, trusted_paths);
     let bearer = target
         .bearer_token_file
         .as_deref()
-        .map(read_bearer_token)
+        .map(|path| read_bearer_token(path, trusted_paths))
         .transpose();
     match (keys, bearer) {
         (Ok(keys), Ok(bearer)) => Ok(WebhookSecrets {
@@ -288,16 +314,19 @@ fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, SinkError> {
     }
 }
 
-fn read_signing_keys(path: &Path) -> Result<SigningKeys, String> {
-    let text =
-        secret_file::read_configured(path, SecretForm::Lines).map_err(|error| error.to_string())?;
+fn read_signing_keys(path: &Path, trusted_paths: &TrustedPaths) -> Result<SigningKeys, String> {
+    let text = secret_file::read_configured(path, SecretForm::Lines, trusted_paths)
+        .map_err(|error| error.to_string())?;
     SigningKeys::parse(text.expose())
         .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
 }
 
-fn read_bearer_token(path: &Path) -> Result<(HeaderValue, Secret), String> {
-    let token =
-        secret_file::read_configured(path, SecretForm::Token).map_err(|error| error.to_string())?;
+fn read_bearer_token(
+    path: &Path,
+    trusted_paths: &TrustedPaths,
+) -> Result<(HeaderValue, Secret), String> {
+    let token = secret_file::read_configured(path, SecretForm::Token, trusted_paths)
+        .map_err(|error| error.to_string())?;
     // The parser's own error may hold the value.
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {

@@ -29,6 +29,7 @@ pub(super) fn render() -> String {
         options::LEDGER,
         options::CONTROL,
         options::METRICS,
+        options::SECURITY,
         options::DEFAULTS,
     ] {
         set(properties, section, object(&[section]));

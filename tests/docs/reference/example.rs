@@ -48,6 +48,7 @@ pub(super) fn render() -> String {
         options::LEDGER,
         options::CONTROL,
         options::METRICS,
+        options::SECURITY,
     ] {
         push_heading(&mut text, section.about, &format!("[{}]", section.name));
         push_options(&mut text, section, &[]);

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
 use crate::alerting::channel::support::{check_off_thread, exit_result};
-use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
+use crate::alerting::channel::target::{ChannelServices, ChannelTarget, ChannelType};
 use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::command::CommandLine;
 use crate::core::notification::{ChannelId, Notification};
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::process::{self, Invocation};
 
 pub use self::options::CommandChannelTarget;
@@ -43,8 +44,12 @@ impl ChannelTarget for CommandChannelTarget {
         self.argv.to_string()
     }
 
-    fn build(self: Arc<Self>, id: ChannelId, _: &ClockFn) -> Arc<dyn Channel> {
-        Arc::new(CommandChannel::new(id, self.argv.clone()))
+    fn build(self: Arc<Self>, id: ChannelId, services: &ChannelServices) -> Arc<dyn Channel> {
+        Arc::new(CommandChannel {
+            id,
+            command_line: self.argv.clone(),
+            trusted_paths: services.trusted_paths.clone(),
+        })
     }
 }
 
@@ -53,14 +58,7 @@ impl ChannelTarget for CommandChannelTarget {
 pub struct CommandChannel {
     id: ChannelId,
     command_line: CommandLine,
-}
-
-impl CommandChannel {
-    /// Returns a channel that runs `command_line`, without checking it.
-    #[must_use]
-    pub const fn new(id: ChannelId, command_line: CommandLine) -> Self {
-        Self { id, command_line }
-    }
+    trusted_paths: TrustedPaths,
 }
 
 #[async_trait]
@@ -71,7 +69,8 @@ impl Channel for CommandChannel {
 
     async fn check(&self) -> Vec<ChannelError> {
         let path = self.command_line.path().to_owned();
-        let check = move || process::check_executable(&path);
+        let trusted_paths = self.trusted_paths.clone();
+        let check = move || process::check_executable(&path, &trusted_paths);
         let problem = check_off_thread(&self.command_line.program, check).await;
         problem.into_iter().collect()
     }
@@ -96,6 +95,7 @@ impl Channel for CommandChannel {
             environment: &environment,
             stdin: Zeroizing::new(input),
             timeout: TIMEOUT,
+            trusted_paths: &self.trusted_paths,
         })
         .await;
         exit_result(&self.id, &self.command_line.program, &exit)

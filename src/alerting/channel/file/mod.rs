@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::alerting::channel::support::run_off_thread;
-use crate::alerting::channel::target::{ChannelTarget, ClockFn};
+use crate::alerting::channel::target::{ChannelServices, ChannelTarget};
 use crate::alerting::channel::{Channel, ChannelError, message};
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::os_error;
@@ -32,7 +32,7 @@ impl ChannelTarget for FileChannelTarget {
         self.path.display().to_string()
     }
 
-    fn build(self: Arc<Self>, id: ChannelId, _: &ClockFn) -> Arc<dyn Channel> {
+    fn build(self: Arc<Self>, id: ChannelId, _: &ChannelServices) -> Arc<dyn Channel> {
         Arc::new(FileChannel::new(id, self.path.clone()))
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
 use crate::alerting::channel::support::{check_off_thread, exit_result};
-use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
+use crate::alerting::channel::target::{ChannelServices, ChannelTarget, ChannelType};
 use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
@@ -18,6 +18,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::core::command::CommandLine;
 use crate::core::notification::{ChannelId, Notification, NotificationState};
 use crate::core::time;
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::process::{self, Invocation};
 
 /// The path at which every mail system installs it.
@@ -52,11 +53,12 @@ impl ChannelTarget for SendmailChannelTarget {
         self.to.join(",")
     }
 
-    fn build(self: Arc<Self>, id: ChannelId, _: &ClockFn) -> Arc<dyn Channel> {
+    fn build(self: Arc<Self>, id: ChannelId, services: &ChannelServices) -> Arc<dyn Channel> {
         Arc::new(SendmailChannel::new(
             id,
             &self,
             PathBuf::from(SENDMAIL_PATH),
+            services.trusted_paths.clone(),
         ))
     }
 }
@@ -67,13 +69,19 @@ pub struct SendmailChannel {
     id: ChannelId,
     to: Vec<String>,
     command_line: CommandLine,
+    trusted_paths: TrustedPaths,
 }
 
 impl SendmailChannel {
     /// Returns a channel that sends to the addresses of `target` through the
     /// sendmail at `program`, usually [`SENDMAIL_PATH`].
     #[must_use]
-    pub fn new(id: ChannelId, target: &SendmailChannelTarget, program: PathBuf) -> Self {
+    pub fn new(
+        id: ChannelId,
+        target: &SendmailChannelTarget,
+        program: PathBuf,
+        trusted_paths: TrustedPaths,
+    ) -> Self {
         // `-i`: a line with a single dot does not end the mail.
         let options = std::iter::once("-i".to_owned());
         let command_line = CommandLine {
@@ -85,6 +93,7 @@ impl SendmailChannel {
             id,
             to,
             command_line,
+            trusted_paths,
         }
     }
 }
@@ -97,8 +106,9 @@ impl Channel for SendmailChannel {
 
     async fn check(&self) -> Vec<ChannelError> {
         let path = self.command_line.path().to_owned();
+        let trusted_paths = self.trusted_paths.clone();
         let check = move || match path.exists() {
-            true => process::check_executable(&path),
+            true => process::check_executable(&path, &trusted_paths),
             false => Some(format!(
                 "{} does not exist; hint: install a mail transfer agent such as msmtp, or use \
                  another type of notification",
@@ -122,6 +132,7 @@ impl Channel for SendmailChannel {
             environment: &[],
             stdin: Zeroizing::new(mail.into_bytes()),
             timeout: TIMEOUT,
+            trusted_paths: &self.trusted_paths,
         })
         .await;
         exit_result(&self.id, &self.command_line.program, &exit)

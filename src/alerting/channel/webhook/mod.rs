@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
 use crate::alerting::channel::support::run_off_thread;
-use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
+use crate::alerting::channel::target::{ChannelServices, ChannelTarget, ChannelType, ClockFn};
 use crate::alerting::channel::{Channel, ChannelError, ChannelErrorKind, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
@@ -28,6 +28,7 @@ use crate::net::retry_after::requested_pause;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
 use crate::net::{body, error_text, target};
+use crate::platform::path_walk::TrustedPaths;
 use crate::platform::secret_file;
 
 pub use self::options::WebhookChannelTarget;
@@ -59,8 +60,8 @@ impl ChannelTarget for WebhookChannelTarget {
         url.into()
     }
 
-    fn build(self: Arc<Self>, id: ChannelId, now: &ClockFn) -> Arc<dyn Channel> {
-        Arc::new(WebhookChannel::new(id, &self, Arc::clone(now)))
+    fn build(self: Arc<Self>, id: ChannelId, services: &ChannelServices) -> Arc<dyn Channel> {
+        Arc::new(WebhookChannel::new(id, &self, services))
     }
 }
 
@@ -71,6 +72,7 @@ pub struct WebhookChannel {
     /// The URL for messages: without its query.
     redacted_url: String,
     now: ClockFn,
+    trusted_paths: TrustedPaths,
 }
 
 impl std::fmt::Debug for WebhookChannel {
@@ -84,20 +86,22 @@ impl WebhookChannel {
     /// Returns a channel that posts to `target`, without reading a file or
     /// connecting. `now` returns the time that each attempt is signed with.
     #[must_use]
-    pub fn new(id: ChannelId, target: &WebhookChannelTarget, now: ClockFn) -> Self {
+    pub fn new(id: ChannelId, target: &WebhookChannelTarget, services: &ChannelServices) -> Self {
         Self {
             id,
             target: target.clone(),
             redacted_url: sanitized_url(&target.url),
-            now,
+            now: Arc::clone(&services.now),
+            trusted_paths: services.trusted_paths.clone(),
         }
     }
 
     async fn read_signing_keys(&self) -> Result<SigningKeys, ChannelError> {
         let path = self.target.signing_secret_file.clone();
         let path_text = path.display().to_string();
+        let trusted_paths = self.trusted_paths.clone();
         let keys = run_off_thread(&path_text, move || {
-            let text = secret_file::read_configured(&path, SecretForm::Lines)
+            let text = secret_file::read_configured(&path, SecretForm::Lines, &trusted_paths)
                 .map_err(|error| error.to_string())?;
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))

@@ -1,0 +1,63 @@
+//! POSIX access control lists in the form of the kernel, see acl(5).
+
+/// The attribute with the list that decides who may do what with a file or folder.
+pub const ACCESS_LIST: &str = "system.posix_acl_access";
+
+/// What a list begins with.
+pub const VERSION: [u8; 4] = 2_u32.to_le_bytes();
+
+/// The length of one entry: tag, rights and id.
+const ENTRY_BYTES: usize = 8;
+
+/// The tags of entries.
+pub const OWNER: u16 = 0x01;
+/// The tag of a user other than the owner.
+pub const NAMED_USER: u16 = 0x02;
+/// The tag of the group that the file has.
+pub const OWNING_GROUP: u16 = 0x04;
+/// The tag of another group.
+pub const NAMED_GROUP: u16 = 0x08;
+/// The tag of what all entries but those of the owner and of others may grant at most.
+pub const MASK: u16 = 0x10;
+/// The tag of everybody else.
+pub const OTHERS: u16 = 0x20;
+
+/// The three rights.
+pub const ALL_RIGHTS: u16 = 0o7;
+/// The right to read.
+pub const READ: u16 = 0o4;
+/// The right to write.
+pub const WRITE: u16 = 0o2;
+
+/// One entry of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessEntry {
+    /// Whom it is about.
+    pub tag: u16,
+    /// What it grants, without the mask.
+    pub rights: u16,
+    /// The number of the user or group that it names.
+    pub id: u32,
+}
+
+/// Reads a list. Returns `None` for one of another form.
+#[must_use]
+pub fn parse(list: &[u8]) -> Option<Vec<AccessEntry>> {
+    let entries = list.strip_prefix(&VERSION)?;
+    if !entries.len().is_multiple_of(ENTRY_BYTES) {
+        return None;
+    }
+    let entries = entries.chunks_exact(ENTRY_BYTES).map(|entry| AccessEntry {
+        tag: u16::from_le_bytes([entry[0], entry[1]]),
+        rights: u16::from_le_bytes([entry[2], entry[3]]),
+        id: u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]),
+    });
+    Some(entries.collect())
+}
+
+/// Returns the rights that the mask of a list leaves to all but the owner and others.
+#[must_use]
+pub fn mask(entries: &[AccessEntry]) -> u16 {
+    let mask = entries.iter().find(|entry| entry.tag == MASK);
+    mask.map_or(ALL_RIGHTS, |mask| mask.rights)
+}
