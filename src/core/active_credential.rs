@@ -1,7 +1,7 @@
 //! The cell that holds the admin credential in use, and what this process knows of
 //! other secrets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -40,11 +40,27 @@ struct KnownSecrets {
     are_ends_unreliable: bool,
     /// How often the credentials changed that rekeyd works or worked with.
     version: u64,
+    /// The credentials that are certainly of the same organization as the one in use: it,
+    /// and what rekeyd created with it.
+    same_organization: HashSet<u64>,
+    /// How often rekeyd began to work with a credential that may be of another one.
+    generation: u64,
 }
 
 impl KnownSecrets {
     fn digest(&self, secret: &Secret) -> u64 {
         self.hasher.hash_one(secret.expose())
+    }
+
+    /// Works with a secret from now on.
+    fn work_with(&mut self, secret: Secret) {
+        let digest = self.digest(&secret);
+        if !self.same_organization.contains(&digest) {
+            self.generation += 1;
+            self.same_organization = HashSet::from([digest]);
+        }
+        self.version += 1;
+        self.in_use = Some(secret);
     }
 
     /// Compares a secret with that of a credential.
@@ -181,6 +197,7 @@ impl ActiveCredential {
         let mut inner = self.write();
         let digest = inner.digest(secret);
         inner.created.insert(id.clone(), digest);
+        inner.same_organization.insert(digest);
         inner.received.insert(secret);
         compare_end(secret.expose(), redacted_value) == EndMatch::Different
     }
@@ -271,9 +288,7 @@ impl ActiveCredential {
     /// Sets the credential in use.
     pub fn set(&self, secret: Secret) {
         self.record_own(&secret);
-        let mut inner = self.write();
-        inner.version += 1;
-        inner.in_use = Some(secret);
+        self.write().work_with(secret);
     }
 
     /// Returns a number that changes whenever rekeyd works with another credential, or
@@ -283,12 +298,18 @@ impl ActiveCredential {
         self.read().version
     }
 
+    /// Returns a number that changes whenever rekeyd begins to work with a credential that
+    /// may be of another organization; 0 before the first.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.read().generation
+    }
+
     /// Replaces the credential in use, whose id is `replaced`, and keeps it as the
     /// previous one.
     pub fn switch_to(&self, secret: Secret, replaced: Option<CredentialId>) {
         self.record_own(&secret);
         let mut pair = self.write();
-        pair.version += 1;
         let used = pair.in_use.take().filter(|used| !used.same_as(&secret));
         if let Some(used) = used {
             pair.previous = Some(PreviousCredential {
@@ -296,7 +317,7 @@ impl ActiveCredential {
                 id: replaced,
             });
         }
-        pair.in_use = Some(secret);
+        pair.work_with(secret);
     }
 
     /// Drops the previous credential if it is the revoked one.
@@ -357,6 +378,25 @@ mod tests {
 
     fn usage(cell: &ActiveCredential, redacted_value: &str) -> CredentialUsage {
         cell.usage(&id("key_listed"), Some(redacted_value))
+    }
+
+    /// What rekeyd created itself is of the organization that it works with.
+    #[test]
+    fn generation_changes_with_each_credential_from_elsewhere() {
+        let cell = ActiveCredential::new();
+        assert_eq!(cell.generation(), 0);
+        cell.set(secret("sk-admin-first"));
+        cell.set(secret("sk-admin-first"));
+        assert_eq!(cell.generation(), 1);
+        cell.record_created(&id("key_1"), &secret("sk-admin-created"), None);
+        cell.switch_to(secret("sk-admin-created"), None);
+        cell.set(secret("sk-admin-first"));
+        assert_eq!(cell.generation(), 1);
+        cell.set(secret("sk-admin-elsewhere"));
+        assert_eq!(cell.generation(), 2);
+        // Nothing says that what was created with the former one is of this organization.
+        cell.set(secret("sk-admin-created"));
+        assert_eq!(cell.generation(), 3);
     }
 
     #[test]

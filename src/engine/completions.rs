@@ -11,6 +11,7 @@ use crate::core::health::alertable_error;
 use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
 use crate::engine::conditions::FOREIGN_LIST;
+use crate::engine::maintenance::Comparison;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::reconciliation::{ReconciliationFailure, ReconciliationReport};
 use crate::engine::scheduler::{Completion, Engine, set_membership};
@@ -209,9 +210,12 @@ impl Engine {
     ) {
         let now = self.services.clock.now();
         let interval = self.services.reconcile_every;
+        let compared = report.as_ref().ok().map(|report| Comparison {
+            generation: report.generation,
+        });
         let is_first = self
             .maintenance
-            .finish_reconciliation(scope, report.is_ok(), interval, now);
+            .finish_reconciliation(scope, compared, interval, now);
         if is_first {
             self.wake_all();
         }

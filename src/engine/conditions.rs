@@ -391,7 +391,7 @@ pub(crate) fn concerns(key: &ConditionKey, scope: &Scope) -> bool {
 /// What a list shows of another organization.
 pub(crate) const FOREIGN_LIST: &str = "the provider's list has none of the credentials that it had at the last \
     comparison; hint: check whether the admin credential belongs to another organization; if all \
-    of them were really replaced, run `rekeyd rotate --all`";
+    of them were really replaced, run `rekeyd rotate --all` while the daemon runs";
 
 /// The problem that the provider's time is unknown. The clock of this host may be right.
 pub(crate) const MISSING_DATE: &str = "the provider's responses have no readable Date header, so \

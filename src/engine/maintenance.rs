@@ -12,6 +12,7 @@ use crate::core::condition::Condition;
 use crate::core::scope::Scope;
 use crate::core::time;
 use crate::engine::conditions::{ConditionKey, Conditions, concerns};
+pub(crate) use crate::engine::maintenance::reconciliation_schedule::Comparison;
 use crate::engine::maintenance::reconciliation_schedule::ReconciliationSchedule;
 use crate::engine::services::{RunMode, Services};
 use crate::ledger::LedgerError;
@@ -201,23 +202,30 @@ impl MaintenanceSchedule {
         }
     }
 
-    /// Records that a reconciliation of a scope ended, and whether it succeeded.
+    /// Records that a reconciliation of a scope ended, and how it compared the scope if it
+    /// succeeded.
     /// Returns whether it was the scope's first success in this process.
     pub(crate) fn finish_reconciliation(
         &mut self,
         scope: &Scope,
-        has_succeeded: bool,
+        compared: Option<Comparison>,
         interval: Duration,
         now: Timestamp,
     ) -> bool {
         let schedule = self.scopes.get_mut(scope);
-        schedule.is_some_and(|schedule| schedule.finish(has_succeeded, interval, now))
+        schedule.is_some_and(|schedule| schedule.finish(compared, interval, now))
     }
 
     /// Returns the last reconciliation of a scope, if it is recent enough to start a
     /// rotation.
     pub(crate) fn reconciled_at(&self, scope: &Scope) -> Option<Timestamp> {
         self.scopes.get(scope)?.reconciled_at
+    }
+
+    /// Returns the generation of the admin credential with which this process compared a
+    /// scope last.
+    pub(crate) fn compared_with(&self, scope: &Scope) -> Option<u64> {
+        self.scopes.get(scope)?.compared_with
     }
 
     /// Returns why a scope could not be listed since its last reconciliation.

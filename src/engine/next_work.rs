@@ -185,7 +185,7 @@ impl Worker {
         // A list that fails does not delay the end of what leaked.
         let is_compared = self.context.reconciled_at.is_some()
             || (is_leaked && self.context.list_problem.is_some());
-        if !is_compared {
+        if !is_compared || self.needs_reconciliation {
             return None;
         }
         if let Some(request) = self.request.clone() {

@@ -29,6 +29,9 @@ pub(crate) struct ReconciliationReport {
     pub(crate) listed: BTreeSet<CredentialId>,
     pub(crate) discrepancies: DiscrepanciesByKey,
     pub(crate) lookalikes: Vec<Lookalike>,
+    /// The generation of the admin credential that was sent with the list; none if it
+    /// changed meanwhile.
+    pub(crate) generation: Option<u64>,
 }
 
 /// The reason why a scope was not compared with the ledger.
@@ -52,8 +55,8 @@ const LIST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lists the credentials of a scope, compares them with the ledger, and logs those
 /// without a row. `keys` are the keys whose labels count as lookalikes. No rotation of
-/// the scope can start before the first reconciliation, so that its failure is a
-/// condition, `is_first` says. `accepts_any_list` says that an operator confirmed the
+/// the scope can start before the first reconciliation with an admin credential, so that
+/// its failure is a condition, `is_first` says. `accepts_any_list` says that an operator confirmed the
 /// organization.
 pub(crate) async fn reconcile(
     services: &Services,
@@ -62,10 +65,15 @@ pub(crate) async fn reconcile(
     is_first: bool,
     accepts_any_list: bool,
 ) -> Result<ReconciliationReport, ReconciliationFailure> {
+    let before = services.provider.own_credential_generation();
     let listed = match list(services, scope, is_first).await {
         Ok(listed) => listed,
         Err(error) => return Err(diagnose(services, scope, &error, is_first).await),
     };
+    let generation = services.provider.own_credential_generation();
+    // The first request selects the first credential.
+    let is_same = generation == before || (before, generation) == (0, 1);
+    let generation = is_same.then_some(generation);
     let now = services.clock.now();
     for credential in &listed.value {
         let fields = &credential.unreadable_times;
@@ -121,6 +129,7 @@ pub(crate) async fn reconcile(
         listed: ids.into_iter().collect(),
         discrepancies,
         lookalikes,
+        generation,
     })
 }
 

@@ -237,7 +237,8 @@ impl Engine {
                 MaintenanceTask::Reconciliation(scope) => {
                     // A key may have had another scope in a ledger that was lost.
                     let keys: Vec<_> = self.keys.keys().cloned().collect();
-                    let is_first = self.maintenance.reconciled_at(&scope).is_none();
+                    let generation = services.provider.own_credential_generation();
+                    let is_first = self.maintenance.compared_with(&scope) != Some(generation);
                     let tally = self.presence.get(&scope);
                     let accepts_any = tally.is_some_and(|tally| tally.accepts_any_list);
                     self.running.spawn(async move {
@@ -308,6 +309,7 @@ impl Engine {
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),
             reconciled_at: self.maintenance.reconciled_at(&entry.scope),
+            compared_with: self.maintenance.compared_with(&entry.scope),
             list_problem: self.maintenance.list_problem(&entry.scope),
             recheck_count: self.rechecks.count(),
         };

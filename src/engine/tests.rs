@@ -136,6 +136,9 @@ async fn a_request_during_a_run_is_handled_after_it() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
     fakes.run_for(&mut engine, HOUR).await;
+    // The first rotation of a process waits for a list.
+    engine.request_rotation(&key(), rotation_request());
+    fakes.run_for(&mut engine, HOUR / 2).await;
     engine.request_rotation(&key(), rotation_request());
     engine.start_due();
     assert_eq!(engine.active_tasks(), 1);
@@ -151,7 +154,7 @@ async fn a_request_during_a_run_is_handled_after_it() {
     fakes.run_for(&mut engine, HOUR / 2).await;
     assert!(!engine.has_pending_request(&key()));
     let state = engine.state(&key()).unwrap();
-    assert_eq!(fakes.place_of(state.sequence), 3, "two more");
+    assert_eq!(fakes.place_of(state.sequence), 4, "two more");
     assert!(engine.is_idle());
 }
 

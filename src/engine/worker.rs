@@ -63,6 +63,9 @@ pub(crate) struct RunContext {
     /// The last reconciliation of that scope. No rotation starts before the first one,
     /// because the ledger may be an older backup.
     pub(crate) reconciled_at: Option<Timestamp>,
+    /// The generation of the admin credential with which this process compared the scope
+    /// last.
+    pub(crate) compared_with: Option<u64>,
     /// Why that scope could not be listed since.
     pub(crate) list_problem: Option<String>,
     /// How often causes to decide deferrals again had been followed up.

@@ -294,6 +294,10 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         self.active.version()
     }
 
+    fn own_credential_generation(&self) -> u64 {
+        self.active.generation()
+    }
+
     fn origin(&self, secret: &Secret) -> SecretOrigin {
         self.inner.origin(secret)
     }

@@ -91,6 +91,12 @@ pub trait Provider: Send + Sync {
         0
     }
 
+    /// Returns a number that changes whenever rekeyd begins to authenticate with a
+    /// credential that may be of another organization; 0 before the first.
+    fn own_credential_generation(&self) -> u64 {
+        0
+    }
+
     /// Lists every credential of a scope once, over all pages.
     async fn list(
         &self,

@@ -76,6 +76,34 @@ fn the_named_socket_decides_whose_ledger_is_shown() {
     assert!(text(&output.stderr).contains("use --socket or --ledger, not both"));
 }
 
+/// No command creates anything in another organization, however recent the last comparison
+/// with the right one is.
+#[test]
+fn admin_key_of_another_organization_creates_nothing() {
+    let mut world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1h"));
+    world.ok(&["once"]);
+    // The same address, and an admin key that is valid there.
+    world.stop_sandbox();
+    let own = std::fs::read(world.path("sandbox.json")).unwrap();
+    std::fs::remove_file(world.path("sandbox.json")).unwrap();
+    world.restart_sandbox(&[]);
+    std::fs::remove_file(world.path("billing.key")).unwrap();
+    for command in [&["once", "--for", "1s"][..], &["rotate", "billing"]] {
+        let output = world.run(command);
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "{command:?}: {said}");
+        assert!(said.contains("another organization"), "{command:?}: {said}");
+        assert_eq!(world.live_ids(), [""; 0], "{command:?}: {said}");
+        assert_eq!(world.history()[0]["phase"], "current", "{command:?}");
+    }
+    world.stop_sandbox();
+    std::fs::write(world.path("sandbox.json"), own).unwrap();
+    world.restart_sandbox(&[]);
+    world.ok(&["once"]);
+    assert_eq!(world.live_ids().len(), 2, "the repair, and its overlap");
+}
+
 #[test]
 fn the_default_ledger_is_read_for_the_default_file_alone() {
     let world = TestEnv::start(&[]);

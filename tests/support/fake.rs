@@ -151,6 +151,8 @@ struct FakeWorld {
     /// Whether rekeyd uses each credential.
     usage: Mutex<CredentialUsage>,
     usage_version: AtomicU64,
+    /// How often rekeyd began to authenticate with another admin key.
+    admin_generation: AtomicU64,
     /// The call at which every credential comes into use.
     comes_into_use_at: Mutex<Option<String>>,
     /// The call at which the host is suspended, and for how long.
@@ -464,6 +466,10 @@ impl Provider for FakeWorld {
 
     fn own_credential_version(&self) -> u64 {
         self.usage_version.load(Ordering::SeqCst)
+    }
+
+    fn own_credential_generation(&self) -> u64 {
+        self.admin_generation.load(Ordering::SeqCst)
     }
 
     fn distrust_redacted_values(&self) {}
@@ -1011,6 +1017,11 @@ impl Fakes {
     pub(crate) fn set_usage(&self, usage: CredentialUsage) {
         *self.world.usage.lock().unwrap() = usage;
         self.world.usage_version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Makes rekeyd authenticate with another admin key from now on.
+    pub(crate) fn replace_admin_key(&self) {
+        self.world.admin_generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns the details of the recorded events of one kind, newest last.

@@ -1,6 +1,6 @@
 //! The preconditions of a create: the number of creates and of live credentials, the
-//! answers to earlier ones, the sinks, what their targets hold, the provider, and that a
-//! key without rows has no lookalikes.
+//! answers to earlier ones, the sinks, what their targets hold, the provider, the
+//! organization, and that a key without rows has no lookalikes.
 
 mod live_limit;
 mod preflight;
@@ -51,7 +51,10 @@ impl Worker {
             {
                 return Ok(readiness);
             }
-            return self.check_provider().await;
+            return match self.check_provider().await? {
+                Readiness::Ready => Ok(self.check_organization()),
+                readiness @ (Readiness::Deferred | Readiness::Blocked) => Ok(readiness),
+            };
         }
         let is_requested = trigger == Trigger::Manual;
         if !self.has_create_budget(managed, is_requested).await? {
@@ -77,6 +80,10 @@ impl Worker {
             readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
         match self.check_provider().await? {
+            Readiness::Ready => {}
+            readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
+        }
+        match self.check_organization() {
             Readiness::Ready => {}
             readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
@@ -141,6 +148,20 @@ impl Worker {
         } else {
             Ok(Readiness::Blocked)
         }
+    }
+
+    /// Checks that this process has listed the scope with the admin credential that it
+    /// works with: a list shows whether that one is of another organization. A list that
+    /// fails does not delay the end of what leaked, and is a condition for all others.
+    fn check_organization(&mut self) -> Readiness {
+        let generation = self.services.provider.own_credential_generation();
+        let is_listed = self.context.compared_with == Some(generation);
+        let is_excused = wants_successor(&self.state) && self.context.list_problem.is_some();
+        if is_listed || is_excused {
+            return Readiness::Ready;
+        }
+        self.needs_reconciliation = true;
+        Readiness::Blocked
     }
 
     /// Returns whether no active condition stops a rotation of this key.

@@ -18,6 +18,13 @@ pub(super) const FOLLOW_UP_DELAYS: [Duration; 3] = [MINUTE, Duration::from_secs(
 /// The delays until a failed reconciliation is retried; the last one repeats.
 const RETRY_BACKOFF: Backoff = Backoff(&[5, 30, 60, 300]);
 
+/// A comparison of a scope with the provider's list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comparison {
+    /// See [`crate::engine::reconciliation::ReconciliationReport::generation`].
+    pub(crate) generation: Option<u64>,
+}
+
 /// The times of the reconciliations of a scope.
 #[derive(Debug, Default)]
 pub(super) struct ReconciliationSchedule {
@@ -31,6 +38,9 @@ pub(super) struct ReconciliationSchedule {
     /// The last reconciliation, if it is recent enough to start a rotation. Without one,
     /// the ledger may be an older backup.
     pub(super) reconciled_at: Option<Timestamp>,
+    /// The generation of the admin credential with which this process compared the scope
+    /// last.
+    pub(super) compared_with: Option<u64>,
     /// The last reconciliation, by this process or an earlier one.
     pub(super) last_reconciliation: Option<Timestamp>,
     /// Why the scope could not be listed since the last reconciliation.
@@ -152,13 +162,15 @@ impl ReconciliationSchedule {
     /// See [`super::MaintenanceSchedule::finish_reconciliation`].
     pub(super) fn finish(
         &mut self,
-        has_succeeded: bool,
+        compared: Option<Comparison>,
         interval: Duration,
         now: Timestamp,
     ) -> bool {
         self.is_running = false;
+        let has_succeeded = compared.is_some();
         let is_first = has_succeeded && self.reconciled_at.is_none();
         let delay = if has_succeeded {
+            self.compared_with = compared.and_then(|compared| compared.generation);
             self.reconciled_at = Some(now);
             self.last_reconciliation = Some(now);
             self.failed = 0;

@@ -12,6 +12,8 @@ use crate::engine::tests::rotation_changes::{intended, transitioned};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
+const LISTED: Option<Comparison> = Some(Comparison { generation: None });
+
 fn now() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
 }
@@ -70,7 +72,12 @@ fn a_reconciliation_is_due_at_its_time_unless_one_is_running() {
     schedule.reconcile_now(&Scope::AdminKeys, later(MINUTE));
     assert_eq!(schedule.due(&conditions, later(MINUTE * 20)), []);
     assert_eq!(schedule.next_at(), Some(later(HOUR)));
-    assert!(schedule.finish_reconciliation(&Scope::AdminKeys, true, HOUR * 6, later(MINUTE * 20)));
+    assert!(schedule.finish_reconciliation(
+        &Scope::AdminKeys,
+        LISTED,
+        HOUR * 6,
+        later(MINUTE * 20)
+    ));
     assert_eq!(schedule.all_reconciled_at(), Some(later(MINUTE * 20)));
     // The one after 15 minutes has waited; the one after an hour is next.
     assert_eq!(schedule.next_at(), Some(later(MINUTE * 15)));
@@ -79,7 +86,7 @@ fn a_reconciliation_is_due_at_its_time_unless_one_is_running() {
         [reconciliation()]
     );
     assert!(
-        !schedule.finish_reconciliation(&Scope::AdminKeys, true, HOUR * 6, later(MINUTE * 21)),
+        !schedule.finish_reconciliation(&Scope::AdminKeys, LISTED, HOUR * 6, later(MINUTE * 21)),
         "not the first"
     );
     let at_an_hour = schedule.due(&conditions, later(HOUR));
@@ -94,17 +101,17 @@ fn failed_reconciliations_are_retried_with_backoff() {
     let mut at = now();
     for delay in [5, 30, 60, 300, 300] {
         assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
-        assert!(!schedule.finish_reconciliation(&Scope::AdminKeys, false, HOUR * 6, at));
+        assert!(!schedule.finish_reconciliation(&Scope::AdminKeys, None, HOUR * 6, at));
         assert_eq!(schedule.all_reconciled_at(), None);
         at = time::after(at, Duration::from_secs(delay));
         assert_eq!(schedule.next_at(), Some(at), "{delay}");
     }
     // A success resets the delays.
     assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
-    assert!(schedule.finish_reconciliation(&Scope::AdminKeys, true, MINUTE, at));
+    assert!(schedule.finish_reconciliation(&Scope::AdminKeys, LISTED, MINUTE, at));
     at = time::after(at, MINUTE);
     assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
-    schedule.finish_reconciliation(&Scope::AdminKeys, false, MINUTE, at);
+    schedule.finish_reconciliation(&Scope::AdminKeys, None, MINUTE, at);
     assert_eq!(schedule.next_at(), Some(time::after(at, MINUTE / 12)));
 }
 
@@ -114,7 +121,7 @@ fn extra_reconciliations_do_not_repeat() {
     let mut schedule = idle_schedule();
     schedule.drift_check_at = later(HOUR * 1_000);
     let interval = HOUR * 6;
-    schedule.finish_reconciliation(&Scope::AdminKeys, true, interval, now());
+    schedule.finish_reconciliation(&Scope::AdminKeys, LISTED, interval, now());
     schedule.schedule_follow_ups(&Scope::AdminKeys, now());
     for _ in 0..3 {
         schedule.reconcile_by(later(interval));
@@ -123,7 +130,7 @@ fn extra_reconciliations_do_not_repeat() {
     for _ in 0..5 {
         let at = schedule.next_at().unwrap();
         assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
-        schedule.finish_reconciliation(&Scope::AdminKeys, true, interval, at);
+        schedule.finish_reconciliation(&Scope::AdminKeys, LISTED, interval, at);
         minutes.push(time::until(now(), at).as_secs() / 60);
     }
     assert_eq!(minutes, [1, 15, 60, 60 + 360, 60 + 720]);
@@ -304,8 +311,8 @@ fn each_scope_is_reconciled_on_its_own() {
         schedule.due(&conditions, now()),
         [reconciliation(), of_project.clone()]
     );
-    assert!(schedule.finish_reconciliation(&Scope::AdminKeys, true, HOUR, now()));
-    assert!(!schedule.finish_reconciliation(&project(), false, HOUR, now()));
+    assert!(schedule.finish_reconciliation(&Scope::AdminKeys, LISTED, HOUR, now()));
+    assert!(!schedule.finish_reconciliation(&project(), None, HOUR, now()));
     assert_eq!(schedule.reconciled_at(&Scope::AdminKeys), Some(now()));
     assert_eq!(schedule.reconciled_at(&project()), None);
     assert_eq!(schedule.all_reconciled_at(), None, "not every scope was");
@@ -314,7 +321,7 @@ fn each_scope_is_reconciled_on_its_own() {
     let retry = later(Duration::from_secs(5));
     assert_eq!(schedule.next_at(), Some(retry));
     assert_eq!(schedule.due(&conditions, retry), [of_project]);
-    assert!(schedule.finish_reconciliation(&project(), true, HOUR, retry));
+    assert!(schedule.finish_reconciliation(&project(), LISTED, HOUR, retry));
     assert_eq!(
         schedule.all_reconciled_at(),
         Some(now()),
@@ -335,7 +342,7 @@ fn a_condition_of_one_scope_suspends_its_reconciliation_alone() {
     schedule.schedule_probe(&conditions.active_keys(), now());
     assert_eq!(schedule.next_at(), Some(now()));
     assert_eq!(schedule.due(&conditions, now()), [reconciliation()]);
-    schedule.finish_reconciliation(&Scope::AdminKeys, true, HOUR, now());
+    schedule.finish_reconciliation(&Scope::AdminKeys, LISTED, HOUR, now());
     assert_eq!(schedule.next_at(), Some(later(MINUTE / 60)), "the probe");
     conditions.clear_in(&project(), Condition::Provider);
     assert!(schedule.schedule_probe(&conditions.active_keys(), now()));

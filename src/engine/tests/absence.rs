@@ -143,6 +143,61 @@ async fn list_of_another_organization_is_a_condition() {
     }
 }
 
+/// However recent the last list is, no create precedes a list with the admin key that this
+/// process works with.
+#[tokio::test]
+async fn first_create_with_an_admin_key_follows_a_list() {
+    for (mode, is_leak, is_foreign) in [
+        (RunMode::Daemon, false, true),
+        (RunMode::Once, false, true),
+        (RunMode::Command, false, true),
+        (RunMode::Command, true, true),
+        (RunMode::Once, false, false),
+        (RunMode::Command, true, false),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1"), ("key_admin", "by hand")]);
+        fakes.write_ledger(vec![(key(), current(1))]).await;
+        let managed = || fakes.managed_key(key(), |policy| policy.overlap = OVERLAP);
+        let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        if mode == RunMode::Daemon {
+            fakes.replace_admin_key();
+        } else {
+            drop(engine);
+            engine = fakes.open_engine(vec![managed()], mode).await;
+        }
+        if is_foreign {
+            fakes.override_list(&[("key_other", "of the other organization")]);
+        }
+        fakes.take_calls();
+        let request = RotationRequest {
+            operator: None,
+            revoke_previous: is_leak,
+            may_replace: false,
+        };
+        engine.request_rotation(&key(), request.clone());
+        fakes.run_for(&mut engine, MINUTE).await;
+        let case = format!("{mode:?} {is_leak} {is_foreign}");
+        let calls = fakes.take_calls();
+        let list = calls.iter().position(|call| call == "list");
+        let create = calls.iter().position(|call| call.starts_with("create"));
+        assert!(list.is_some(), "{case}: {calls:?}");
+        assert_eq!(create.is_none(), is_foreign, "{case}: {calls:?}");
+        assert!(is_foreign || list < create, "{case}: {calls:?}");
+        // One list is enough for a process.
+        if !is_foreign {
+            engine.request_rotation(&key(), request);
+            fakes.run_for(&mut engine, MINUTE).await;
+            let calls = fakes.take_calls();
+            assert!(
+                !calls.iter().any(|call| call == "list"),
+                "{case}: {calls:?}"
+            );
+            assert!(calls.iter().any(|call| call.starts_with("create")));
+        }
+    }
+}
+
 /// Credentials that a list shows again are looked for at once.
 #[tokio::test]
 async fn credential_that_is_back_in_the_list_is_missing_no_longer() {

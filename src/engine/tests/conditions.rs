@@ -301,6 +301,9 @@ async fn a_later_list_that_fails_concerns_only_keys_without_rows() {
     for kind in LIST_ERRORS {
         let fakes = Fakes::new(&[("key_1", "label-1")]);
         let mut engine = fakes.engine(current(1), HOUR).await;
+        engine
+            .maintenance
+            .reconcile_now(&Scope::AdminKeys, fakes.now());
         fakes.run_for(&mut engine, HOUR).await;
         fakes.fail_calls(Some(("list", kind)));
         let new = KeyName::new("new").unwrap();
@@ -380,7 +383,7 @@ async fn a_create_that_asks_for_a_pause_counts_and_is_not_diagnosed() {
         fakes.run_for(&mut engine, Duration::from_secs(99)).await;
         let mut calls = fakes.take_calls();
         calls.retain(|call| !["preflight", "check"].contains(&call.as_str()));
-        assert_eq!(calls, ["create"], "{effect:?}");
+        assert_eq!(calls, ["list", "create"], "{effect:?}");
         fakes.fail_creates(None);
         fakes.run_for(&mut engine, HOUR).await;
         assert!(engine.state(&key()).unwrap().current().is_some());

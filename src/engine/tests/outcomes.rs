@@ -137,9 +137,12 @@ async fn sink_drift_starts_a_repair_rotation() {
 
 #[tokio::test]
 async fn drift_checks_cover_all_batches_of_keys() {
-    let fakes = Fakes::new(&[]);
-    let name = |number: u64| KeyName::new(&format!("key-{number:04}")).unwrap();
     let last = u64::try_from(2 * DRIFT_BATCH_SIZE).unwrap() + 1;
+    let live = (1..=last).map(|number| (format!("key_{number}"), format!("label-{number}")));
+    let live: Vec<_> = live.collect();
+    let live = live.iter().map(|(id, label)| (id.as_str(), label.as_str()));
+    let fakes = Fakes::new(&live.collect::<Vec<_>>());
+    let name = |number: u64| KeyName::new(&format!("key-{number:04}")).unwrap();
     let rows = (1..=last).map(|number| (name(number), current(number)));
     fakes.write_ledger(rows.collect()).await;
     let managed = (1..=last).map(|number| fakes.managed_key(name(number), |_| {}));

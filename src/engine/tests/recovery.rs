@@ -45,25 +45,25 @@ async fn assert_recovery(
 
 #[tokio::test]
 async fn an_intended_rotation_with_a_credential_is_stranded_and_restarted() {
-    let calls = ["find label-1", "preflight", "create"];
+    let calls = ["find label-1", "preflight", "list", "preflight", "create"];
     assert_recovery(intended(1), &[("key_1", "label-1")], &calls, Phase::Retired).await;
 }
 
 #[tokio::test]
 async fn an_intended_rotation_without_a_credential_fails_and_is_restarted() {
-    let calls = ["find label-1", "preflight", "create"];
+    let calls = ["find label-1", "preflight", "list", "preflight", "create"];
     assert_recovery(intended(1), &[], &calls, Phase::Failed).await;
 }
 
 #[tokio::test]
 async fn a_created_rotation_is_stranded_and_restarted() {
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(created(1), &[("key_1", "label-1")], &calls, Phase::Retired).await;
 }
 
 #[tokio::test]
 async fn a_verified_rotation_is_stranded_and_restarted() {
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(
         delivery_started(1),
         &[("key_1", "label-1")],
@@ -75,13 +75,13 @@ async fn a_verified_rotation_is_stranded_and_restarted() {
 
 #[tokio::test]
 async fn an_accepted_rotation_not_yet_current_is_stranded() {
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(accepted(1), &[("key_1", "label-1")], &calls, Phase::Retired).await;
 }
 
 #[tokio::test]
 async fn a_current_rotation_waits_for_its_next_run() {
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(current(1), &[("key_1", "label-1")], &calls, Phase::Retired).await;
 }
 
@@ -119,7 +119,7 @@ async fn a_retired_credential_is_not_revoked_while_its_successor_is_missing() {
 async fn a_stranded_credential_waits_for_a_successor() {
     let mut changes = delivery_started(1);
     changes.push(transitioned(1, LifecycleEvent::Interrupted));
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(changes, &[("key_1", "label-1")], &calls, Phase::Retired).await;
 }
 
@@ -140,7 +140,7 @@ async fn an_orphaned_credential_is_deleted_and_the_deletion_confirmed() {
 async fn a_revoked_rotation_is_followed_by_a_new_one() {
     let mut changes = current(1);
     changes.push(transitioned(1, LifecycleEvent::FoundDeleted));
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(changes, &[], &calls, Phase::Revoked).await;
 }
 
@@ -148,7 +148,7 @@ async fn a_revoked_rotation_is_followed_by_a_new_one() {
 async fn a_failed_rotation_is_followed_by_a_new_one() {
     let mut changes = intended(1);
     changes.push(transitioned(1, LifecycleEvent::NotCreated));
-    let calls = ["preflight", "check", "create"];
+    let calls = ["preflight", "check", "list", "preflight", "create"];
     assert_recovery(changes, &[], &calls, Phase::Failed).await;
 }
 
@@ -181,7 +181,7 @@ async fn on_change_of_a_removed_sink_does_not_block_the_rotation() {
 async fn the_rotation_after_a_stranded_one_revokes_it() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(delivery_started(1), OVERLAP).await;
-    fakes.first_calls(&mut engine, 10).await;
+    fakes.first_calls(&mut engine, 12).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
     let state = engine.state(&key()).unwrap();
     let current = state.current().unwrap().credential.as_ref().unwrap();

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::core::change::OperatorNote;
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::{current, intended, rotation};
@@ -189,6 +190,9 @@ async fn a_failed_request_backs_off_and_is_retried() {
 async fn a_request_that_could_not_be_recorded_leaves_no_state() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, Duration::ZERO).await;
     fakes.execute_sql(
         "CREATE TRIGGER no_more BEFORE INSERT ON rotation
