@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::CredentialId;
-use crate::core::secret::{EndMatch, Secret, compare_end};
+use crate::core::secret::{EndMatch, RedactionForm, Secret, compare_end, shown_end};
 use crate::core::secret_digests::SecretDigests;
 use crate::core::state::CredentialMetadata;
 
@@ -27,7 +28,7 @@ struct KnownSecrets {
     /// says nothing elsewhere.
     hasher: RandomState,
     /// The digest of each secret that came in the answer to its create.
-    created: HashMap<CredentialId, u64>,
+    created: HashMap<CredentialId, CreatedSecret>,
     /// Of credentials whose secret was lost: the secrets that are older than they are.
     older: HashMap<CredentialId, OwnSecrets>,
     /// The secrets that came in the answer to a create, or in one that was refused.
@@ -36,6 +37,10 @@ struct KnownSecrets {
     answered: SecretDigests,
     /// The secrets that rekeyd authenticated with, or could have.
     own: SecretDigests,
+    /// The secrets of creates that the provider accepted.
+    working: HashSet<u64>,
+    /// The forms in which the provider showed the end of a secret that is known here.
+    forms_with_ends: HashSet<RedactionForm>,
     /// Whether the provider showed an end that was not that of the secret.
     are_ends_unreliable: bool,
     /// How often the credentials changed that rekeyd works or worked with.
@@ -46,6 +51,17 @@ struct KnownSecrets {
     /// How often rekeyd began to work with a credential that may be of another one.
     generation: u64,
 }
+
+/// What is kept of the secret of a create.
+#[derive(Debug)]
+struct CreatedSecret {
+    digest: u64,
+    /// The digests of its ends of each length that a redacted value may show.
+    ends: HashSet<u64>,
+}
+
+/// The lengths of the ends of a created secret that are recognized.
+const END_LENGTHS: RangeInclusive<usize> = 3..=12;
 
 impl KnownSecrets {
     fn digest(&self, secret: &Secret) -> u64 {
@@ -71,14 +87,57 @@ impl KnownSecrets {
         redacted_value: Option<&str>,
     ) -> EndMatch {
         match self.created.get(id) {
-            Some(digest) if *digest == self.digest(secret) => EndMatch::Same,
+            Some(created) if created.digest == self.digest(secret) => EndMatch::Same,
             Some(_) => EndMatch::Different,
             None => match compare_end(secret.expose(), redacted_value) {
                 EndMatch::Same => EndMatch::Same,
                 _ if self.is_older(secret, id) => EndMatch::Different,
                 EndMatch::Different if self.are_ends_unreliable => EndMatch::Unknown,
+                EndMatch::Different if self.is_doubtful(secret, redacted_value) => {
+                    EndMatch::Unknown
+                }
                 compared @ (EndMatch::Different | EndMatch::Unknown) => compared,
             },
+        }
+    }
+
+    /// Returns whether nothing shows that a value of this form has an end of its secret.
+    fn is_doubtful(&self, secret: &Secret, redacted_value: Option<&str>) -> bool {
+        redacted_value.is_some_and(|value| {
+            let form = RedactionForm::of(value);
+            form.is_doubtful(secret.expose(), value) && !self.forms_with_ends.contains(&form)
+        })
+    }
+
+    /// Compares what the provider shows of a credential with its secret, as far as this
+    /// process knows that.
+    fn judge_shown(&self, id: &CredentialId, value: &str) -> EndMatch {
+        let Some(created) = self.created.get(id) else {
+            let previous = self.previous.as_ref().map(|previous| &previous.secret);
+            let mut known = self.in_use.iter().chain(previous);
+            let is_same =
+                known.any(|known| compare_end(known.expose(), Some(value)) == EndMatch::Same);
+            return if is_same {
+                EndMatch::Same
+            } else {
+                EndMatch::Unknown
+            };
+        };
+        let end = shown_end(value);
+        let shows = |part: &str| created.ends.contains(&self.hasher.hash_one(part));
+        if shows(&end) {
+            return EndMatch::Same;
+        }
+        // Without the secret, another one tells whether the value shows an end at all.
+        let looks_like_end = self
+            .in_use
+            .as_ref()
+            .is_some_and(|used| compare_end(used.expose(), Some(value)) == EndMatch::Different);
+        let mut parts = end.split(|character: char| !character.is_ascii_alphanumeric());
+        if looks_like_end && self.working.contains(&created.digest) && !parts.any(shows) {
+            EndMatch::Different
+        } else {
+            EndMatch::Unknown
         }
     }
 
@@ -196,10 +255,49 @@ impl ActiveCredential {
     ) -> bool {
         let mut inner = self.write();
         let digest = inner.digest(secret);
-        inner.created.insert(id.clone(), digest);
+        let text = secret.expose().to_ascii_lowercase();
+        let ends = END_LENGTHS.filter_map(|length| text.get(text.len().checked_sub(length)?..));
+        let ends = ends.map(|end| inner.hasher.hash_one(end)).collect();
+        let created = CreatedSecret { digest, ends };
+        inner.created.insert(id.clone(), created);
         inner.same_organization.insert(digest);
         inner.received.insert(secret);
-        compare_end(secret.expose(), redacted_value) == EndMatch::Different
+        let compared = compare_end(secret.expose(), redacted_value);
+        if compared == EndMatch::Same {
+            let form = redacted_value.map(RedactionForm::of);
+            inner.forms_with_ends.extend(form);
+        }
+        compared == EndMatch::Different
+    }
+
+    /// Records that the provider accepted a secret.
+    pub fn record_working(&self, secret: &Secret) {
+        let mut inner = self.write();
+        let digest = inner.digest(secret);
+        inner.working.insert(digest);
+    }
+
+    /// Records what a list or a retrieval shows of a credential: the true end of a secret
+    /// that is known here, so that ends in this form count, or an end that the secret does
+    /// not have, so that no end counts any more. Returns true the first time that it does
+    /// not have it.
+    pub fn record_shown(&self, id: &CredentialId, redacted_value: Option<&str>) -> bool {
+        let Some(value) = redacted_value else {
+            return false;
+        };
+        let compared = self.read().judge_shown(id, value);
+        match compared {
+            EndMatch::Unknown => false,
+            EndMatch::Same => {
+                let form = RedactionForm::of(value);
+                self.write().forms_with_ends.insert(form);
+                false
+            }
+            EndMatch::Different => {
+                let mut inner = self.write();
+                !std::mem::replace(&mut inner.are_ends_unreliable, true)
+            }
+        }
     }
 
     /// Records the secret of an answer that was not believed: a later answer with it cannot
@@ -227,7 +325,7 @@ impl ActiveCredential {
         let inner = self.read();
         let expected = ExpectedSecret::from_metadata(credential.clone());
         match inner.created.get(&credential.id) {
-            Some(digest) => expected.with_digest(inner.hasher.clone(), *digest),
+            Some(created) => expected.with_digest(inner.hasher.clone(), created.digest),
             None => expected,
         }
     }
@@ -397,6 +495,77 @@ mod tests {
         // Nothing says that what was created with the former one is of this organization.
         cell.set(secret("sk-admin-created"));
         assert_eq!(cell.generation(), 3);
+    }
+
+    /// A number, and an end without a start before its mask, count once the provider shows
+    /// the true end of a known secret in this form.
+    #[test]
+    fn doubtful_ends_prove_nothing_without_a_control() {
+        for (other, control) in [
+            ("****Wnh6", "****cd3f"),
+            ("sk-admin-AbCd...049", "sk-admin-AbC...d3f"),
+            ("XXXX-XXXX-ABCD", "XXXX-XXXX-CD3F"),
+            ("...k9Ab2", "...cd3f"),
+            ("…049", "…d3f"),
+            ("a1c4", "cd3f"),
+        ] {
+            let cell = ActiveCredential::new();
+            cell.set(secret("sk-admin-AbCdQ7xcd3f"));
+            cell.switch_to(secret("sk-admin-AbCdQ7xcd3f"), None);
+            assert_eq!(usage(&cell, other), CredentialUsage::MayBeInUse, "{other}");
+            let admin = id("key_admin");
+            // A list without the admin key, or with it in another form, shows nothing.
+            cell.record_shown(&id("key_listed"), Some(other));
+            cell.record_shown(&admin, Some("sk-admin•••cd3f"));
+            assert_eq!(usage(&cell, other), CredentialUsage::MayBeInUse, "{other}");
+            assert!(!cell.record_shown(&admin, Some(control)), "{control}");
+            let known = usage(&cell, other);
+            assert_eq!(known, CredentialUsage::Unused, "{other} {control}");
+            assert_eq!(usage(&cell, control), CredentialUsage::InUse, "{control}");
+        }
+        // What came in the answer to its create is a control as well.
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-first0first"));
+        let created = secret("sk-admin-created9x7");
+        cell.record_created(&id("key_1"), &created, Some("****d9x7"));
+        assert_eq!(usage(&cell, "****a1c4"), CredentialUsage::Unused);
+        let cell = ActiveCredential::new();
+        cell.set(secret("sk-admin-first0first"));
+        cell.record_created(&id("key_1"), &created, None);
+        assert_eq!(usage(&cell, "****a1c4"), CredentialUsage::MayBeInUse);
+        cell.record_shown(&id("key_1"), Some("****d9x7"));
+        assert_eq!(usage(&cell, "****a1c4"), CredentialUsage::Unused);
+    }
+
+    /// A list that shows another end of a secret that is known, and works, makes every end
+    /// worthless.
+    #[test]
+    fn listed_end_that_contradicts_a_known_secret_distrusts_all() {
+        for (shown, is_distrusted) in [
+            ("sk-admin...a1c4", true),
+            ("****Wnh6", true),
+            ("sk-admin-xxxxa1c4", true),
+            ("sk-admin...9x7", false),
+            ("SK-ADMIN...9X7", false),
+            ("****-d9x7", false),
+            ("sk-admin...d9x7-19", false),
+            ("sk-admin...", false),
+            ("hidden", false),
+        ] {
+            let cell = ActiveCredential::new();
+            cell.set(secret("sk-admin-first0first"));
+            let created = secret("sk-admin-created9x7");
+            cell.record_created(&id("key_1"), &created, None);
+            // The answer may have lied, unless the secret works.
+            assert!(!cell.record_shown(&id("key_1"), Some(shown)), "{shown}");
+            cell.record_working(&created);
+            let is_first = cell.record_shown(&id("key_1"), Some(shown));
+            assert_eq!(is_first, is_distrusted, "{shown}");
+            assert!(!cell.record_shown(&id("key_1"), Some(shown)), "{shown}");
+            let usage = usage(&cell, "sk-admin...b2b");
+            let is_unused = usage == CredentialUsage::Unused;
+            assert_eq!(is_unused, !is_distrusted, "{shown}");
+        }
     }
 
     #[test]

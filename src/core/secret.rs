@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::fragments::Fragments;
-pub use self::redaction::{EndMatch, compare_end, identifying_end, shorten_redacted, without_head};
+pub use self::redaction::{
+    EndMatch, RedactionForm, compare_end, identifying_end, shorten_redacted, shown_end,
+    without_head,
+};
 
 /// The live secrets of this process, to redact them in error messages. The list holds
 /// weak references, which keep no secret alive.

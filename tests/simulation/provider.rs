@@ -110,6 +110,12 @@ impl SimProvider {
         }
     }
 
+    fn record_shown(&self, shown: &ListedCredential) {
+        let metadata = &shown.metadata;
+        self.active_credential
+            .record_shown(&metadata.id, metadata.redacted_value.as_deref());
+    }
+
     /// Returns the response to a completed request.
     async fn complete<T>(
         &self,
@@ -278,12 +284,14 @@ impl Provider for SimProvider {
             now
         };
         let credentials = self.world.credentials_at(at);
-        self.respond(
-            credentials
-                .iter()
-                .map(|credential| listed_credential(&self.world, credential))
-                .collect(),
-        )
+        let listed = credentials
+            .iter()
+            .map(|credential| listed_credential(&self.world, credential));
+        let listed: Vec<_> = listed.collect();
+        for shown in &listed {
+            self.record_shown(shown);
+        }
+        self.respond(listed)
     }
 
     async fn retrieve(
@@ -294,7 +302,11 @@ impl Provider for SimProvider {
         let credentials = self.world.credentials_at(self.world.true_now());
         let mut credentials = credentials.iter();
         let found = credentials.find(|credential| credential.id == id.as_str());
-        self.respond(found.map(|credential| listed_credential(&self.world, credential)))
+        let found = found.map(|credential| listed_credential(&self.world, credential));
+        if let Some(shown) = &found {
+            self.record_shown(shown);
+        }
+        self.respond(found)
     }
 
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
@@ -310,7 +322,10 @@ impl Provider for SimProvider {
             _ if !self.world.accepts_secret(secret.expose()) => {
                 Err(self.error_response("verify", ErrorKind::CredentialRefused))
             }
-            _ => self.respond(()),
+            _ => {
+                self.active_credential.record_working(secret);
+                self.respond(())
+            }
         }
     }
 

@@ -112,6 +112,62 @@ pub fn compare_end(secret: &str, redacted_value: Option<&str>) -> EndMatch {
     }
 }
 
+/// The form of a redacted value: whether the start of a secret stands before its mask, and
+/// the mask's last character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RedactionForm {
+    has_start: bool,
+    mask: Option<char>,
+}
+
+impl RedactionForm {
+    /// Returns the form of a value.
+    #[must_use]
+    pub fn of(redacted_value: &str) -> Self {
+        let (head, mask, _) = parts(trim_quotes(redacted_value));
+        Self {
+            has_start: !head.is_empty(),
+            mask,
+        }
+    }
+
+    /// Returns whether a value of this form proves that it is another secret's only if the
+    /// provider is known to show ends in this form: what stands behind the mask may be a
+    /// part of a fingerprint, or the number of hidden characters.
+    #[must_use]
+    pub fn is_doubtful(self, secret: &str, redacted_value: &str) -> bool {
+        let (head, _, end) = parts(trim_quotes(redacted_value));
+        let mut letters = end.chars().filter(|character| !is_separator(*character));
+        let is_number = letters.all(|character| character.is_ascii_digit());
+        (!self.has_start || is_number) && judge_head(secret, head) != Head::Contradicts
+    }
+}
+
+/// Returns the end that a value shows, in lower case and without the separators before it.
+#[must_use]
+pub fn shown_end(redacted_value: &str) -> String {
+    let (_, _, end) = parts(trim_quotes(redacted_value));
+    end.trim_start_matches(is_separator).to_ascii_lowercase()
+}
+
+/// Returns what stands before the mask of a value, the mask's last character, and what
+/// stands behind it.
+fn parts(value: &str) -> (&str, Option<char>, &str) {
+    let (head, mask, end) = if let Some(at) = value.rfind(is_mask) {
+        let end = value[at..].trim_start_matches(is_mask);
+        (&value[..at], value[at..].chars().next(), end)
+    } else if let Some(end) = end_behind_run(value) {
+        let head = &value[..value.len() - end.len()];
+        (head, head.chars().next_back(), end)
+    } else {
+        let end = behind_prefix(SECRET_PREFIX, value);
+        (&value[..value.len() - end.len()], None, end)
+    };
+    let start = head.find(is_mask).unwrap_or(head.len());
+    let start = start_of_run(&head[..start]).unwrap_or(start);
+    (head[..start].trim_end_matches(is_mask), mask, end)
+}
+
 /// What the text before a mask says of the end behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Head {
@@ -663,6 +719,46 @@ mod tests {
                 EndMatch::Unknown,
                 "{value}"
             );
+        }
+    }
+
+    /// Neither a number nor an end without the start of a secret before its mask proves
+    /// anything by itself.
+    #[test]
+    fn ends_that_may_be_something_else_are_doubtful() {
+        for (value, is_doubtful) in [
+            ("****Wnh6", true),
+            ("sk-admin-AbCd...049", true),
+            ("sk-admin...049", true),
+            ("sk-admin-xxxxxxxx049", true),
+            ("XXXX-XXXX-ABCD", true),
+            ("...sk-admin-AbC", true),
+            ("…a1c4", true),
+            ("a1c4", true),
+            ("****-000164", true),
+            ("sk-admin...a1c", false),
+            ("sk-admin-AbCd...a1c", false),
+            ("SK-ADMIN…A1C4", false),
+            ("s…a1c4", false),
+            ("sk-****a1c4", false),
+            ("sk-admin-xxxxxxxxa1c4", false),
+            ("sk-admin-a1c4", false),
+            ("sk-proj-…049", false),
+            ("sk-admin-Q1c…049", false),
+        ] {
+            let form = RedactionForm::of(value);
+            assert_eq!(form.is_doubtful(SECRET, value), is_doubtful, "{value}");
+        }
+        assert_eq!(RedactionForm::of("****a1"), RedactionForm::of("*-b2"));
+        assert_ne!(RedactionForm::of("****a1"), RedactionForm::of("...a1"));
+        assert_ne!(RedactionForm::of("****a1"), RedactionForm::of("sk-****a1"));
+        for (value, end) in [
+            ("sk-admin...wxYz", "wxyz"),
+            ("****-wxYz", "wxyz"),
+            ("sk-admin-xxxxa1", "a1"),
+            ("wxYz", "wxyz"),
+        ] {
+            assert_eq!(shown_end(value), end, "{value}");
         }
     }
 

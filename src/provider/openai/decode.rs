@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::CredentialId;
+use crate::core::state::CredentialMetadata;
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::openai::http::RawResponse;
 use crate::provider::openai::schema::{self, CredentialPage};
@@ -54,7 +55,12 @@ pub(super) fn decode_page(
     known: &ActiveCredential,
 ) -> Result<(CredentialPage, ResponseHead), ProviderError> {
     match schema::parse_page(&response.body, known) {
-        Ok(page) => Ok((page, response.head)),
+        Ok(page) => {
+            for credential in &page.credentials {
+                record_shown(&credential.metadata, known);
+            }
+            Ok((page, response.head))
+        }
         Err(problem) => Err(response.head.unusable_body_error(operation, &problem)),
     }
 }
@@ -86,10 +92,23 @@ pub(super) fn decode_retrieve(
     };
     match schema::parse_credential(&body, known) {
         Ok(credential) if credential.metadata.id == *id => {
+            record_shown(&credential.metadata, known);
             Ok(provider_response(Some(credential), head.server_time))
         }
         Ok(_) => Err(head.unusable_body_error(operation, "it is for another credential")),
         Err(problem) => Err(head.unusable_body_error(operation, &problem)),
+    }
+}
+
+/// Compares what is shown of a credential with its secret, if that is known.
+fn record_shown(shown: &CredentialMetadata, known: &ActiveCredential) {
+    if known.record_shown(&shown.id, shown.redacted_value.as_deref()) {
+        tracing::warn!(
+            credential = %shown.id,
+            "the provider's redacted value of {} does not match its secret; rekeyd no longer \
+             recognizes secrets by such values",
+            shown.id
+        );
     }
 }
 

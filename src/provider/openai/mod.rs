@@ -404,6 +404,7 @@ impl Provider for OpenAiProvider {
         let (_, head) = self
             .fetch_page("verify the secret", Some(secret), 1, None)
             .await?;
+        self.credential.record_working(secret);
         Ok(provider_response((), head.server_time))
     }
 
