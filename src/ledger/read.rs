@@ -296,16 +296,19 @@ pub(super) fn has_written(
     connection: &Connection,
     target: &str,
     key: &KeyName,
+    counts_adoption: bool,
 ) -> Result<bool, LedgerError> {
     let found = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM delivery d JOIN rotation r ON r.id = d.rotation_row
-                WHERE d.target = ?1 AND (r.\"trigger\" <> 'adopted' OR r.key = ?2)
+                WHERE d.target = ?1 AND (r.\"trigger\" <> 'adopted' OR (?3 AND r.key = ?2))
                   AND (d.accepted_at IS NOT NULL OR d.maybe_accepted = 1
                        OR d.state IN ('uncertain', 'accepted')
                        OR (r.\"trigger\" = 'adopted' AND d.state = 'missed')))",
         )?
-        .query_row([target, key.as_str()], |row| row.get(0))?;
+        .query_row(params![target, key.as_str(), counts_adoption], |row| {
+            row.get(0)
+        })?;
     Ok(found)
 }
 

@@ -395,9 +395,14 @@ impl Ledger {
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn has_written(&self, target: &str, key: &KeyName) -> Result<bool, LedgerError> {
+    pub async fn has_written(
+        &self,
+        target: &str,
+        key: &KeyName,
+        counts_adoption: bool,
+    ) -> Result<bool, LedgerError> {
         let (target, key) = (target.to_owned(), key.clone());
-        self.submit(move |connection| read::has_written(connection, &target, &key))
+        self.submit(move |connection| read::has_written(connection, &target, &key, counts_adoption))
             .await
     }
 

@@ -81,6 +81,19 @@ fn adoption_that_a_file_contradicts_is_refused() {
     let (last, _) = create_manually(&world, "the last");
     assert_refused(&world.run(&["adopt", "b", &last]), &["b.key"]);
     world.ok(&["adopt", "b", &last, "--force"]);
+    // The word of a person about the credential is none about what the file holds.
+    let before = world.live_ids().len();
+    assert_refused(
+        &world.run(&["rotate", "b"]),
+        &["b.key", end, "neither wrote nor adopted", "--replace"],
+    );
+    assert_eq!(file(&world, "b"), secret_a);
+    assert_eq!(world.live_ids().len(), before, "nothing was created");
+    world.ok(&["rotate", "b", "--replace"]);
+    assert_ne!(file(&world, "b"), secret_a);
+    // What the file holds is what was adopted.
+    world.ok(&["rotate", "a"]);
+    assert_ne!(file(&world, "a"), format!("{secret_a}\n"));
 }
 
 #[test]

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::core::secret::Secret;
-use crate::core::state::{Delivery, Rotation};
-use crate::engine::effects::held_keys::{describe_keys, is_any_of};
+use crate::core::state::{Delivery, Rotation, Trigger};
+use crate::engine::effects::held_keys::{describe_keys, is_any_of, shows_other_end};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -43,6 +43,7 @@ impl Worker {
         if self.may_write(sink.as_ref()) {
             return Ok(None);
         }
+        let is_adopted = self.was_adopted_with(sink.as_ref());
         let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
             return Ok(None);
         };
@@ -50,12 +51,17 @@ impl Worker {
             TargetContent::Unknown | TargetContent::Unseen(_) | TargetContent::NoKey => {
                 return Ok(None);
             }
+            TargetContent::Unreadable(_) if is_adopted => return Ok(None),
             TargetContent::Unreadable(_) => "holds something unreadable, perhaps a key,".to_owned(),
             TargetContent::Keys(keys) if self.is_of_this_key(keys) => return Ok(None),
+            TargetContent::Keys(keys) if is_adopted && !self.are_all_others(keys) => {
+                return Ok(None);
+            }
             TargetContent::Keys(keys) => format!("holds {}", describe_keys(keys)),
         };
         let (key, target) = (&self.state.key, &sink.id().target);
-        if self.services.ledger.has_written(target, key).await? {
+        let ledger = &self.services.ledger;
+        if ledger.has_written(target, key, !is_adopted).await? {
             return Ok(None);
         }
         Ok(Some(format!(
@@ -67,14 +73,35 @@ impl Worker {
     }
 
     /// Returns whether a delivery to `sink` needs no check of its target: a live rotation
-    /// of the key was delivered to it or adopted with it, or an operator allowed it.
+    /// of the key was delivered to it, or an operator allowed it.
     pub(super) fn may_write(&self, sink: &dyn Sink) -> bool {
         if self.state.may_replace {
             return true;
         }
-        let deliveries = self.state.live.iter().flat_map(|row| &row.deliveries);
-        let mut own = deliveries.filter(|delivery| delivery.sink == *sink.id());
-        own.any(Delivery::was_written)
+        let mut own = self.deliveries_to(sink);
+        own.any(|(row, delivery)| delivery.was_written() && !is_adopted_alone(row, delivery))
+    }
+
+    /// Returns whether a live credential of the key was adopted while it had `sink`, perhaps
+    /// although the target held another key.
+    fn was_adopted_with(&self, sink: &dyn Sink) -> bool {
+        let mut own = self.deliveries_to(sink);
+        own.any(|(row, delivery)| delivery.was_written() && is_adopted_alone(row, delivery))
+    }
+
+    fn deliveries_to(&self, sink: &dyn Sink) -> impl Iterator<Item = (&Rotation, &Delivery)> {
+        let rows = self.state.live.iter();
+        let all = rows.flat_map(|row| row.deliveries.iter().map(move |delivery| (row, delivery)));
+        all.filter(|(_, delivery)| delivery.sink == *sink.id())
+    }
+
+    /// Returns whether none of `keys` can be that of a live credential of this key.
+    fn are_all_others(&self, keys: &[Secret]) -> bool {
+        let is_other = |key: &Secret| {
+            let mut live = self.state.live.iter().filter_map(Rotation::credential);
+            live.all(|credential| shows_other_end(key, credential))
+        };
+        !keys.is_empty() && keys.iter().all(is_other)
     }
 
     /// Returns whether one of `keys` is that of a live credential of this key.
@@ -85,4 +112,10 @@ impl Worker {
             self.state.live.iter().filter_map(Rotation::credential),
         )
     }
+}
+
+/// Returns whether a sink is recorded as a holder of an adopted credential, and was sent
+/// nothing.
+fn is_adopted_alone(row: &Rotation, delivery: &Delivery) -> bool {
+    row.trigger == Trigger::Adopted && delivery.attempts == 0 && delivery.accepted_at.is_none()
 }
