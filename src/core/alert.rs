@@ -20,7 +20,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::notification::{Alert, AlertKind};
 use crate::core::overdue::{due_since, overdue_threshold};
 use crate::core::policy::KeyPolicy;
-use crate::core::state::{DeferralKind, KeyState, Rotation, visible_hold_end};
+use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// How long an error must last before it raises an alert: five attempts with
@@ -275,9 +275,14 @@ fn check_orphan(
         Some(error) => format!("; the last attempt failed: {error}"),
         None => String::new(),
     };
+    let was_delivered = rotation.deliveries.iter().any(Delivery::was_written);
+    let cause = if was_delivered {
+        "although it was recorded as revoked"
+    } else {
+        "but no sink ever accepted it"
+    };
     let text = format!(
-        "{} of {key} is alive at the provider, but no sink ever accepted it; rekeyd revokes it as \
-         soon as possible{why}",
+        "{} of {key} is alive at the provider, {cause}; rekeyd revokes it as soon as possible{why}",
         credential.id
     );
     let alert = Alert::for_credential(key, AlertKind::Orphan, &credential.id);

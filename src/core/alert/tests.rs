@@ -6,9 +6,7 @@ use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{
-    CredentialMetadata, DeferralKind, Delivery, DeliveryState, Sighting, Trigger,
-};
+use crate::core::state::{CredentialMetadata, DeferralKind, DeliveryState, Sighting, Trigger};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
 
@@ -384,6 +382,21 @@ fn orphan_without_a_revocation_attempt_shows_no_error() {
         found.texts[0].ends_with("as soon as possible"),
         "{:?}",
         found.texts
+    );
+    assert!(found.texts[0].contains("no sink ever accepted it"));
+    // One that was delivered, and is alive although it was revoked.
+    let mut delivered = rotation(1, Phase::Orphaned);
+    let sink = SinkId {
+        name: "file".to_owned(),
+        target: "file:/x".to_owned(),
+    };
+    delivered.add_deliveries(&[(sink, true)], DeliveryState::Accepted);
+    let text = evaluate(&state(vec![delivered]), &[], |_| {})
+        .texts
+        .remove(0);
+    assert!(
+        text.contains("although it was recorded as revoked"),
+        "{text}"
     );
     // A current credential raises no alert.
     let mut current = rotation(1, Phase::Current);
