@@ -61,7 +61,7 @@ impl SharingKey {
     pub fn file_holders(&self) -> Vec<FileHolder> {
         let mut holders = BTreeMap::<&CredentialId, Vec<(SinkId, bool)>>::new();
         let certain = self.files.iter();
-        for file in certain.filter(|file| file.sight == LeakSight::Holds) {
+        for file in certain.filter(|file| file.sight == LeakSight::Holds && !file.has_row) {
             let mut sinks = self.sinks.iter();
             let sink = sinks.find(|(sink, _)| *sink == file.holder.sink);
             holders

@@ -3,7 +3,10 @@
 
 use jiff::Timestamp;
 
-use crate::core::decide::revocation::{Candidate, FileEvidence, RevocationReason, was_passed_over};
+use crate::core::decide::revocation::{
+    Candidate, FileEvidence, RevocationReason, has_newer_current, was_passed_over,
+};
+use crate::core::decide::sightings::open_sightings;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{
@@ -150,7 +153,7 @@ impl Worker {
         };
         for found in self.context.file_search.find(searched).await {
             if found.key == self.state.key {
-                let counts = counts_own_file(reason, rotation);
+                let counts = counts_own_file(reason, rotation, &found);
                 let is_held =
                     || is_unknown_holder(provider, &found, &self.state, credential, rotation);
                 if counts && is_held() {
@@ -167,7 +170,8 @@ impl Worker {
 }
 
 /// Returns a file of another key as a holder of a credential, unless that key has a row of
-/// it, which decides.
+/// it, has not moved to a newer credential, and so decides. Of a key that has moved, the row
+/// says nothing of a file that somebody went back to since its last drift check.
 pub(super) async fn holder_of_other_key(
     provider: &dyn Provider,
     ledger: &Ledger,
@@ -178,21 +182,33 @@ pub(super) async fn holder_of_other_key(
     // An unreadable row leaves it uncertain who holds what.
     let state = ledger.key_state(&found.key).await;
     let state = state.unwrap_or_else(|_| KeyState::unknown(found.key.clone()));
-    let mut live = state.live.iter().filter_map(Rotation::credential);
-    if live.any(|recorded| recorded.id == credential.id) {
-        return None;
-    }
-    let holds = is_unknown_holder(provider, found, &state, credential, rotation)
-        && !has_passed_over(found, &state);
+    let own_row = state.live.iter().find(|row| {
+        let recorded = row.credential();
+        recorded.is_some_and(|recorded| recorded.id == credential.id)
+    });
+    let is_decided = match own_row {
+        None => has_passed_over(found, &state),
+        Some(row) if !has_newer_current(row, &state) => true,
+        // An optional sink gets no rotation of its own: the sighting's overlap counts.
+        Some(row) => has_passed_over(found, &state) && is_sighted(found, row),
+    };
+    let holds = !is_decided && is_unknown_holder(provider, found, &state, credential, rotation);
     holds.then(|| holder_of(found, &state, rotation))
 }
 
-/// Returns whether the files of the credential's own key count. What the schedule revokes
-/// was compared with them, and what an operator had end at once goes in spite of them.
-fn counts_own_file(reason: RevocationReason, rotation: Option<&Rotation>) -> bool {
+/// Returns whether a file of the credential's own key counts. What an operator had end at
+/// once goes in spite of it, and a file that was seen to hold what the schedule revokes has
+/// had its time.
+fn counts_own_file(
+    reason: RevocationReason,
+    rotation: Option<&Rotation>,
+    found: &FoundFile,
+) -> bool {
     match reason {
-        // No delivery of it was recorded, so no sink was compared with it.
-        RevocationReason::Superseded => rotation.is_some_and(was_passed_over),
+        // Somebody may have gone back to it since the last drift check.
+        RevocationReason::Superseded => {
+            rotation.is_some_and(|row| was_passed_over(row) || !is_sighted(found, row))
+        }
         RevocationReason::Immediate | RevocationReason::Leaked { .. } => false,
         RevocationReason::Orphan => rotation.is_none_or(|row| !row.revoke_now),
         RevocationReason::DuplicateLabel
@@ -240,6 +256,12 @@ fn has_passed_over(found: &FoundFile, state: &KeyState) -> bool {
             && !delivery.required
             && delivery.state == DeliveryState::Accepted
     })
+}
+
+/// Returns whether a drift check saw the credential of a row in a file, which has held it
+/// since.
+fn is_sighted(found: &FoundFile, row: &Rotation) -> bool {
+    open_sightings(row).any(|delivery| delivery.sink == *found.sink.id())
 }
 
 fn deliveries_to<'a>(

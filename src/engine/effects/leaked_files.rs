@@ -20,6 +20,8 @@ pub(crate) struct LeakedFile {
     pub(crate) sight: LeakSight,
     /// Whether its key has no live credential of its own.
     pub(crate) is_of_new_key: bool,
+    /// Whether its key has a row of the credential: somebody went back to it in this file.
+    pub(crate) has_row: bool,
 }
 
 /// What a file shows of a leaked credential.
@@ -75,6 +77,10 @@ pub(crate) async fn find_leaked_files(
                 holder,
                 sight,
                 is_of_new_key: other.live.is_empty(),
+                has_row: {
+                    let mut live = other.live.iter().filter_map(Rotation::credential);
+                    live.any(|recorded| recorded.id == credential.id)
+                },
             });
         }
     }

@@ -197,13 +197,18 @@ impl Worker {
                     final_warning: false,
                 })
             }
-            Ok(RevocationOutcome::HeldElsewhere(held)) => Change::from(RevocationDeferral {
-                rotation: rotation.clone(),
-                retry_at: held.until,
-                kind: held.kind,
-                reason: held.deferral_reason(&credential.id),
-                final_warning: held.final_warning,
-            }),
+            Ok(RevocationOutcome::HeldElsewhere(held)) => {
+                // The check records since when its own file holds it.
+                let is_own = |holder: &Holder| holder.key == self.state.key;
+                self.needs_drift_check |= held.holders.iter().any(is_own);
+                Change::from(RevocationDeferral {
+                    rotation: rotation.clone(),
+                    retry_at: held.until,
+                    kind: held.kind,
+                    reason: held.deferral_reason(&credential.id),
+                    final_warning: held.final_warning,
+                })
+            }
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
             Ok(

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Change, OperatorChange};
+use crate::core::decide::sightings::has_open_sighting;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
@@ -164,6 +165,33 @@ async fn credential_in_the_file_of_another_key_is_kept_until_that_moves() {
             fakes.run_for(&mut engine, OVERLAP * 2).await;
             assert!(!is_alive(&fakes), "{end}");
         }
+    }
+}
+
+/// Both keys adopted it and have moved; somebody goes back to it in one file, which no drift
+/// check has seen when the other key's revocation is due.
+#[tokio::test]
+async fn credential_in_a_file_of_a_key_that_has_moved_is_kept_until_its_repair() {
+    for asks in [false, true] {
+        let fakes = Fakes::new(&[("key_1", "by hand")]);
+        let mut engine = engine_of(&fakes, true).await;
+        run(&fakes, &mut engine, &other(), adopt()).await.unwrap();
+        rotate(&mut engine, &key(), false, false);
+        rotate(&mut engine, &other(), false, false);
+        fakes.run_for(&mut engine, OVERLAP - 2 * MINUTE).await;
+        assert!(is_alive(&fakes));
+        fakes.set_content("second", Some(SECRET));
+        fakes.hold_key("second", SECRET);
+        if asks {
+            let refused = run(&fakes, &mut engine, &key(), revoke(false)).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("second"), "{refused}");
+        }
+        fakes.run_for(&mut engine, 4 * MINUTE).await;
+        assert!(is_alive(&fakes), "its consumer would be cut off");
+        fakes.run_for(&mut engine, MAX_DELAY - OVERLAP).await;
+        assert!(is_alive(&fakes), "whoever went back to it has a day");
+        assert!(has_open_sighting(engine.state(&other()).unwrap()));
     }
 }
 

@@ -157,7 +157,8 @@ impl PendingRequest {
             return false;
         }
         let consequences = SharingKey::describe_all(&unnamed);
-        let step = if unnamed.iter().all(|one| one.is_included()) {
+        let are_rotated = unnamed.iter().any(|one| one.needs_rotation);
+        let step = if are_rotated && unnamed.iter().all(|one| one.is_included()) {
             "hint: add --yes to rotate them too"
         } else {
             "hint: add --yes to continue anyway"
