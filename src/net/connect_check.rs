@@ -13,6 +13,7 @@ use url::{Host, Url};
 
 use crate::core::duration;
 use crate::net::proxy::{self, ProxyAddress, ProxyError};
+use crate::net::proxy_tunnel::open_tunnel;
 use crate::net::tls::{self, TlsError};
 use crate::net::{address, error_text};
 
@@ -53,6 +54,19 @@ pub enum ConnectError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The proxy opens no connection to the host.
+    #[error(
+        "the proxy {proxy} opens no connection to {host}: {reason}; hint: let the proxy allow \
+         it, or exempt the host in $NO_PROXY"
+    )]
+    ProxyRefused {
+        /// The host and port of the proxy.
+        proxy: String,
+        /// The host and port of the URL.
+        host: String,
+        /// What the proxy answered.
+        reason: String,
+    },
     /// The host does not accept the connection.
     #[error(
         "cannot connect to {host}:{port}: {}",
@@ -92,8 +106,8 @@ pub enum ConnectError {
 }
 
 /// Connects to the host of `url`, with a TLS handshake for https, and
-/// disconnects. Where the environment names a proxy, only the connection to the
-/// proxy is checked, since reaching the host behind it takes a request.
+/// disconnects. Where the environment names a proxy, it is only asked for a connection to
+/// the host.
 ///
 /// # Errors
 /// If the host, or the proxy to it, cannot be reached.
@@ -105,14 +119,21 @@ pub async fn check_connection(
     match tokio::time::timeout(timeout, try_connect(url, ca_file)).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(ConnectError::TimedOut {
-            host: url.host_str().unwrap_or("the host").to_owned(),
+            host: describe_way(url),
             limit: timeout,
         }),
     }
 }
 
+/// Returns the host of `url` and the proxy to it.
+fn describe_way(url: &Url) -> String {
+    let peer = proxy::describe_peer(url);
+    peer.strip_prefix(" at ").unwrap_or("the host").to_owned()
+}
+
 async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectError> {
-    if let Some(ProxyAddress { host, port, .. }) = proxy::find_proxy(url)? {
+    if let Some(proxy) = proxy::find_proxy(url)? {
+        let ProxyAddress { host, port, .. } = proxy.clone();
         let unreachable = |source| ConnectError::ProxyUnreachable {
             host: host.clone(),
             port,
@@ -120,9 +141,17 @@ async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectErr
         };
         let addresses = address::resolve(&host, port).await.map_err(unreachable)?;
         let connected = address::try_each(addresses, TcpStream::connect).await;
-        return connected
-            .map(drop)
-            .map_err(|errors| unreachable(most_telling(errors)));
+        let stream = connected.map_err(|errors| unreachable(most_telling(errors)))?;
+        let (Some(target), Some(target_port)) = (url.host_str(), url.port_or_known_default())
+        else {
+            return Err(ConnectError::NoHost);
+        };
+        let opened = open_tunnel(stream, &proxy, url, target, target_port).await;
+        return opened.map_err(|reason| ConnectError::ProxyRefused {
+            proxy: format!("{host}:{port}"),
+            host: format!("{target}:{target_port}"),
+            reason,
+        });
     }
     let host = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),

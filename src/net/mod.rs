@@ -18,6 +18,7 @@ pub(crate) mod connection_use;
 pub mod error_text;
 pub(crate) mod http_server;
 pub mod proxy;
+mod proxy_tunnel;
 pub mod retry_after;
 pub mod signature;
 pub mod target;
