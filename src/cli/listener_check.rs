@@ -73,9 +73,9 @@ async fn check_socket(
         {
             None
         }
-        ControlListenError::NoSocket { .. } | ControlListenError::Io { .. } => {
-            Some(error.to_string())
-        }
+        ControlListenError::NoSocket { .. }
+        | ControlListenError::OpenToOthers { .. }
+        | ControlListenError::Io { .. } => Some(error.to_string()),
     }
 }
 

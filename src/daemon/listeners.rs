@@ -122,7 +122,9 @@ impl Listeners {
             }
         }
         let (requests, ledger) = (self.requests.clone(), runtime.context.ledger());
-        match ControlServer::listen(path, requests, ledger, config(runtime)).await {
+        let metrics = runtime.context.metrics.as_ref();
+        let refused = metrics.map(|metrics| metrics.control_refusals());
+        match ControlServer::listen(path, requests, ledger, config(runtime), refused).await {
             Ok(server) => {
                 self.control = Some(server);
                 self.set_problem(ListenerProblem::ControlSocket, None);

@@ -28,7 +28,7 @@ use crate::ledger::{
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::signals::{self, SignalAction};
-use crate::platform::{machine, zones};
+use crate::platform::{descriptor_limit, machine, zones};
 use crate::provider::Provider;
 use crate::provider::failover::{AdminCredentialSources, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -89,6 +89,9 @@ pub async fn start(
     };
     explain_refusal(permission, settings)?;
     let signal_actions = signals::listen()?;
+    if run_mode == RunMode::Daemon {
+        descriptor_limit::raise();
+    }
     if run_mode == RunMode::Daemon && machine::id().is_none() {
         tracing::warn!(
             "this host has no machine id, so rekeyd cannot notice another host that writes a copy \

@@ -8,9 +8,12 @@
 //! answers if others wait.
 
 mod connections;
+mod peers;
+mod places;
 mod tracked_stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -22,48 +25,71 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 pub(crate) use self::connections::ConnectionLimits;
-use self::connections::{Connection, Connections};
+use self::connections::{Admission, Connection, Connections};
+pub(crate) use self::peers::Peers;
+pub(crate) use self::places::{PlaceShare, UserPlaces};
 use self::tracked_stream::TrackedStream;
 
+/// The body of the answer to a connection of a user who has too many.
+const REFUSAL: &str = "{\"error\":\"you have too many connections; hint: repeat the command when others have ended\"}";
+
+/// The time by which the body of a request has to be complete, which handlers receive as an
+/// extension.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestDeadline(pub(crate) Instant);
+
 /// Serves `router` on `listener` until `shutdown` becomes true, and then until
-/// the requests in progress are answered. Handlers receive the result of
-/// `describe` for their connection as [`ConnectInfo`].
-pub(crate) async fn serve<L, I>(
+/// the requests in progress are answered. Handlers receive what `peers` knows of
+/// the peer of their connection as [`ConnectInfo`].
+pub(crate) async fn serve<L, P>(
     mut listener: L,
     limits: ConnectionLimits,
     router: Router,
-    describe: fn(&L::Io) -> I,
+    peers: P,
     mut shutdown: watch::Receiver<bool>,
 ) where
     L: Listener,
-    I: Clone + Send + Sync + 'static,
+    P: Peers<L::Io>,
 {
+    let peers = Arc::new(peers);
     let connections = Arc::new(Connections::new(limits));
     let mut tasks = JoinSet::new();
     loop {
-        let (stream, connection) = tokio::select! {
+        let (stream, peer, admission) = tokio::select! {
             biased;
             () = wait_for_shutdown(&mut shutdown) => break,
             accepted = async {
                 let (stream, _) = listener.accept().await;
-                (stream, connections.admit().await)
+                let peer = peers.describe(&stream);
+                let admission = connections.admit(peers.share(&peer)).await;
+                (stream, peer, admission)
             } => accepted,
         };
         let service = ConnectionService {
             router: router.clone(),
-            info: ConnectInfo(describe(&stream)),
+            info: ConnectInfo(peer.clone()),
         };
-        tasks.spawn(serve_connection(
-            stream,
-            connection,
-            service,
-            shutdown.clone(),
-        ));
+        let (shutdown, peers) = (shutdown.clone(), Arc::clone(&peers));
+        tasks.spawn(async move {
+            let connection = match admission {
+                Admission::Admitted(connection) => Some(connection),
+                Admission::Queued(waiting) => waiting.admit().await,
+                Admission::Refused => None,
+            };
+            match connection {
+                Some(connection) => serve_connection(stream, connection, service, shutdown).await,
+                None => {
+                    peers.note_refused(&peer);
+                    refuse(stream).await;
+                }
+            }
+        });
         while tasks.try_join_next().is_some() {}
     }
     // Frees the address while the last requests are answered.
@@ -99,6 +125,16 @@ struct ConnectionService<I> {
     info: ConnectInfo<I>,
 }
 
+/// Answers that the peer has too many connections, as far as the answer can be sent at once.
+async fn refuse<S: tokio::io::AsyncWrite + Unpin>(mut stream: S) {
+    let length = REFUSAL.len();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n{REFUSAL}"
+    );
+    let _ = timeout(Duration::ZERO, stream.write_all(answer.as_bytes())).await;
+}
+
 /// Serves one connection until it ends, one of its deadlines passes, or it is
 /// evicted.
 async fn serve_connection<S, I>(
@@ -113,12 +149,15 @@ async fn serve_connection<S, I>(
     let ConnectionService { router, info } = service;
     let router = TowerToHyperService::new(router);
     let handle = |mut request: Request<Incoming>| {
-        let is_admitted = connection.begin_request();
+        let deadline = connection.begin_request();
         request.extensions_mut().insert(info.clone());
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(RequestDeadline(deadline));
+        }
         let response = router.call(request);
         let connection = &connection;
         async move {
-            if !is_admitted {
+            if deadline.is_none() {
                 return Err(CloseReason::Evicted);
             }
             let mut response: Response = match response.await {

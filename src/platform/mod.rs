@@ -3,6 +3,7 @@
 
 pub mod access_list;
 pub mod clock;
+pub mod descriptor_limit;
 pub mod entropy;
 pub mod file_access;
 pub mod file_identity;

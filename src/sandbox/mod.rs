@@ -155,7 +155,7 @@ impl Sandbox {
             listener,
             ConnectionLimits::new(MAX_CONNECTIONS),
             routes::router(Arc::clone(&app)),
-            |_| (),
+            (),
             stopped,
         ));
         Ok(Self {

@@ -156,7 +156,7 @@ impl Receiver {
             listener,
             ConnectionLimits::new(MAX_CONNECTIONS),
             router,
-            |_| (),
+            (),
             stopped,
         ));
         Ok(Self {

@@ -18,6 +18,7 @@ mod broken_file;
 mod check;
 mod colors;
 mod control;
+mod control_users;
 mod daemon;
 mod demo;
 mod end_to_end;

@@ -5,6 +5,7 @@ mod leak_wait;
 mod pending_item;
 mod pending_request;
 pub mod protocol;
+mod refusals;
 pub(crate) mod server;
 pub(crate) mod socket_file;
 pub mod tracker;

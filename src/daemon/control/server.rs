@@ -7,7 +7,6 @@
 //! returns or accepts a secret.
 
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,40 +14,42 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::{self, Body};
-use axum::extract::{ConnectInfo, Path as UrlPath, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, Extension, Path as UrlPath, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use tokio::net::{UnixListener, UnixStream};
+use prometheus::IntCounter;
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use crate::config::settings::ConfigText;
 use crate::core::first_few::join_few;
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
+use crate::daemon::control::refusals::Refusals;
 use crate::daemon::control::socket_file::{
-    ControlListenError, SocketOwner, remove_stale_socket, socket_identity,
+    ControlListenError, SocketOwner, bind, remove_stale_socket, socket_identity,
 };
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::ledger::Ledger;
-use crate::net::http_server::{self, ConnectionLimits};
-use crate::platform::file_access;
+use crate::net::http_server::{
+    self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, UserPlaces,
+};
 use crate::platform::users::{self, describe_author, describe_user};
+use crate::platform::{descriptor_limit, file_access};
 
-/// The mode of the socket: its owner and its group may connect.
-const SOCKET_MODE: u32 = 0o660;
-
-/// The largest body of a request, in bytes: a rotation of as many keys as a
-/// command line can name.
-const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
-
-/// The time limit of a body whose request head is complete.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest body of a request, in bytes: a rotation of more than a thousand keys.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The limit of connections: more than the commands that wait for a daemon at
 /// one time, and few compared with the file descriptors of a process.
 const MAX_CONNECTIONS: usize = 128;
+
+/// The part of the file descriptors of the process that connections may have. Rotations
+/// need the others.
+const DESCRIPTOR_SHARE: usize = 4;
 
 /// How long a copy of the ledger may take.
 const COPY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +73,7 @@ struct ControlState {
     /// The groups that may change anything, and the response of `GET /daemon`.
     config: Mutex<ControlConfig>,
     ledger: Ledger,
+    refusals: Arc<Refusals>,
     /// Held while the ledger is copied.
     copying: tokio::sync::Mutex<()>,
 }
@@ -100,10 +102,52 @@ pub(crate) struct DaemonProgress {
 #[derive(Debug, Clone, Copy)]
 struct PeerCredentials(Option<(u32, u32)>);
 
-impl PeerCredentials {
-    fn from_stream(stream: &UnixStream) -> Self {
+/// The users at the socket.
+struct ControlPeers(Arc<Refusals>);
+
+impl Peers<UnixStream> for ControlPeers {
+    type Peer = PeerCredentials;
+
+    fn describe(&self, stream: &UnixStream) -> PeerCredentials {
         let peer = stream.peer_cred().ok();
-        Self(peer.map(|peer| (peer.uid(), peer.gid())))
+        PeerCredentials(peer.map(|peer| (peer.uid(), peer.gid())))
+    }
+
+    /// Root and the user of rekeyd have places of their own: nobody keeps them from a
+    /// command.
+    fn share(&self, peer: &PeerCredentials) -> PlaceShare {
+        match peer.user() {
+            Some(user) if user == 0 || user == own_user() => PlaceShare::Every,
+            user => PlaceShare::User(user),
+        }
+    }
+
+    fn note_refused(&self, peer: &PeerCredentials) {
+        let user = peer.user();
+        self.0.note(user, || {
+            let user = user.map_or_else(|| "an unknown user".to_owned(), describe_user);
+            format!("refused a connection on the control socket: {user} has too many")
+        });
+    }
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Returns the limits of connections: three quarters of them for users, and a quarter for
+/// one user.
+fn connection_limits() -> ConnectionLimits {
+    let most = MAX_CONNECTIONS.min(descriptor_limit::present() / DESCRIPTOR_SHARE);
+    ConnectionLimits::new(most).with_users(UserPlaces {
+        each: most / 4,
+        together: most / 4 * 3,
+    })
+}
+
+impl PeerCredentials {
+    fn user(self) -> Option<u32> {
+        self.0.map(|(user, _)| user)
     }
 
     /// Whether the permissions of a file and of its folders let this peer read it.
@@ -111,13 +155,12 @@ impl PeerCredentials {
         let Some((user, group)) = self.0 else {
             return false;
         };
-        let own_user = rustix::process::geteuid().as_raw();
-        user == 0 || user == own_user || file_access::may_read(user, group, file)
+        user == 0 || user == own_user() || file_access::may_read(user, group, file)
     }
 }
 
 impl ControlServer {
-    /// Listens on `path`, and sends requests to `requests`.
+    /// Listens on `path`, sends requests to `requests`, and counts those that it `refused`.
     ///
     /// # Errors
     /// If the socket cannot be created, or another process listens on it.
@@ -126,35 +169,24 @@ impl ControlServer {
         requests: mpsc::UnboundedSender<IncomingRequest>,
         ledger: Ledger,
         config: ControlConfig,
+        refused: Option<IntCounter>,
     ) -> Result<Self, ControlListenError> {
         remove_stale_socket(path).await?;
-        let listener = UnixListener::bind(path).map_err(|source| {
-            let path = path.to_owned();
-            if source.kind() == ErrorKind::NotFound {
-                ControlListenError::FolderNotFound { path }
-            } else {
-                ControlListenError::Io { path, source }
-            }
-        })?;
-        let permissions = std::fs::Permissions::from_mode(SOCKET_MODE);
-        let identity = std::fs::set_permissions(path, permissions)
-            .and_then(|()| socket_identity(path))
-            .map_err(|source| ControlListenError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+        let (listener, identity) = bind(path)?;
+        let refusals = Refusals::new(refused);
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
             ledger,
+            refusals: Arc::clone(&refusals),
             copying: tokio::sync::Mutex::default(),
         });
         let (shutdown, stopped) = watch::channel(false);
         let server_run = http_server::serve(
             listener,
-            ConnectionLimits::new(MAX_CONNECTIONS),
+            connection_limits(),
             routes(Arc::clone(&state)),
-            PeerCredentials::from_stream,
+            ControlPeers(refusals),
             stopped,
         );
         Ok(Self {
@@ -276,19 +308,23 @@ async fn ledger_copy(State(state): State<Arc<ControlState>>) -> Response {
 async fn handle_request(
     State(state): State<Arc<ControlState>>,
     ConnectInfo(peer): ConnectInfo<PeerCredentials>,
+    Extension(deadline): Extension<RequestDeadline>,
     UrlPath(verb): UrlPath<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
     let admins = state.lock_config().admins.clone();
     let requested_by = match authorize(peer, &admins) {
         Ok(requested_by) => requested_by,
         Err(reason) => {
-            let verb = redact::sanitize(&verb);
-            tracing::warn!("refused {verb} on the control socket: {reason}");
+            state.refusals.note(peer.user(), || {
+                let verb = redact::sanitize(&verb);
+                format!("refused {verb} on the control socket: {reason}")
+            });
             return error_response(StatusCode::FORBIDDEN, reason);
         }
     };
-    let body = match read_body(body).await {
+    let body = match read_body(&headers, body, deadline).await {
         Ok(body) => body,
         Err((status, reason)) => return error_response(status, reason.to_owned()),
     };
@@ -322,10 +358,22 @@ async fn handle_request(
     }
 }
 
-/// Reads the whole body of a request, within [`BODY_TIMEOUT`].
-async fn read_body(body: Body) -> Result<body::Bytes, (StatusCode, &'static str)> {
+/// Reads the whole body of a request, within its deadline.
+async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    RequestDeadline(deadline): RequestDeadline,
+) -> Result<body::Bytes, (StatusCode, &'static str)> {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request is longer than 64 KiB; hint: name fewer keys at a time, or use --all",
+        ));
+    }
     let bytes = body::to_bytes(body, MAX_BODY_BYTES);
-    match tokio::time::timeout(BODY_TIMEOUT, bytes).await {
+    match timeout_at(deadline, bytes).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err((
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -357,7 +405,7 @@ fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String>
     let Some((user, group)) = peer.0 else {
         return Err("the kernel does not identify the calling user".to_owned());
     };
-    let own_uid = rustix::process::geteuid().as_raw();
+    let own_uid = own_user();
     let is_admin = || {
         let mut admins = admins.iter();
         admins.any(|admins| users::is_member(user, group, admins))
@@ -374,4 +422,65 @@ fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String>
          added to [control] admins",
         describe_user(user)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A body that never ends.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = body::Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<body::Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn body_has_to_be_short_and_in_time() {
+        let read = async |body, length: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(length) = length {
+                headers.insert(header::CONTENT_LENGTH, length.parse().unwrap());
+            }
+            let deadline = RequestDeadline(Instant::now() + Duration::from_secs(10));
+            let read = read_body(&headers, body, deadline).await;
+            read.map(|body| body.len()).map_err(|(status, _)| status)
+        };
+        let text = |length| Body::from("x".repeat(length));
+        for (body, length, expected) in [
+            (text(MAX_BODY_BYTES), Some("65536"), Ok(MAX_BODY_BYTES)),
+            (text(MAX_BODY_BYTES), None, Ok(MAX_BODY_BYTES)),
+            (
+                text(MAX_BODY_BYTES + 1),
+                None,
+                Err(StatusCode::PAYLOAD_TOO_LARGE),
+            ),
+            (
+                Body::new(Endless),
+                Some("65537"),
+                Err(StatusCode::PAYLOAD_TOO_LARGE),
+            ),
+            (
+                Body::new(Endless),
+                Some("10"),
+                Err(StatusCode::REQUEST_TIMEOUT),
+            ),
+        ] {
+            assert_eq!(read(body, length).await, expected, "{length:?}");
+        }
+    }
 }

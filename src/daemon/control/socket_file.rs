@@ -5,8 +5,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
-use tokio::net::UnixStream;
+use rustix::fs::{Access, AtFlags, CWD, Mode, accessat};
+use rustix::process::umask;
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::core::os_error;
 
@@ -37,6 +38,16 @@ pub(crate) enum ControlListenError {
         /// The socket.
         path: PathBuf,
     },
+    /// The folder gives every user access to the files that are made in it.
+    #[error(
+        "cannot listen on {}: the default ACL of its folder lets every user connect; hint: remove \
+         it with `setfacl -k`, or change [control] socket",
+        path.display()
+    )]
+    OpenToOthers {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The socket cannot be created, or the one of an ended process removed.
     #[error("cannot listen on {}: {}", path.display(), os_error::describe(source))]
     Io {
@@ -46,6 +57,10 @@ pub(crate) enum ControlListenError {
         source: io::Error,
     },
 }
+
+/// The permissions that the socket does not have: its owner and its group may connect, and
+/// they write for that.
+const WITHHELD: Mode = Mode::XUSR.union(Mode::XGRP).union(Mode::RWXO);
 
 /// The time limit of the connection that shows whether a process listens on a socket.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -67,6 +82,34 @@ enum FreePath {
     Absent,
     /// The socket of a process that has ended.
     StaleSocket,
+}
+
+/// Listens on a new socket at `path`, and returns its device and inode.
+///
+/// # Errors
+/// The system's, or others than its owner and its group could connect.
+pub(super) fn bind(path: &Path) -> Result<(UnixListener, (u64, u64)), ControlListenError> {
+    // Not by the path afterwards: another user may have put another file there. A file that
+    // another thread makes meanwhile gets fewer permissions, never more.
+    let mask = umask(WITHHELD);
+    let bound = UnixListener::bind(path);
+    umask(mask);
+    let listener = bound.map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == ErrorKind::NotFound {
+            ControlListenError::FolderNotFound { path }
+        } else {
+            ControlListenError::Io { path, source }
+        }
+    })?;
+    let metadata = std::fs::symlink_metadata(path).map_err(|error| failed(path, error))?;
+    // A default ACL of the folder takes the place of the mask.
+    if metadata.mode() & Mode::RWXO.bits() != 0 {
+        return Err(ControlListenError::OpenToOthers {
+            path: path.to_owned(),
+        });
+    }
+    Ok((listener, (metadata.dev(), metadata.ino())))
 }
 
 /// Removes the socket of a process that has ended.
@@ -139,6 +182,17 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    /// The mode is that of the moment of its creation, whatever the mask of the process.
+    #[tokio::test]
+    async fn socket_is_made_for_its_owner_and_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let (_listener, identity) = bind(&path).unwrap();
+        let found = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!(found.mode() & 0o7777, 0o660);
+        assert_eq!((found.dev(), found.ino()), identity);
+    }
 
     /// A check finds what a start would, and leaves everything as it is.
     #[tokio::test]

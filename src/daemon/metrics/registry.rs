@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prometheus::core::{Atomic, Collector, GenericGaugeVec};
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::core::change::{Change, DeliveryChange, OnChangeState, RotationChange, Transition};
@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     rotations: IntCounterVec,
     deliveries: IntCounterVec,
     requests: IntCounterVec,
+    control_refusals: IntCounter,
     request_seconds: HistogramVec,
     keys: KeyGauges,
     clock_offset: Gauge,
@@ -68,16 +69,26 @@ impl Metrics {
             ),
             &["operation", "outcome"],
         )?;
+        let control_refusals = IntCounter::with_opts(options(
+            "control_refusals_total",
+            "Requests and connections that the control socket refused.",
+        ))?;
         Ok(Self {
             rotations: register(&registry, rotations)?,
             deliveries: register(&registry, deliveries)?,
             requests: register(&registry, requests)?,
+            control_refusals: register(&registry, control_refusals)?,
             request_seconds: register(&registry, request_histogram()?)?,
             keys: KeyGauges::new(&registry)?,
             clock_offset: register(&registry, clock_offset_gauge()?)?,
             last_reconciliation: register(&registry, last_reconciliation_gauge()?)?,
             registry,
         })
+    }
+
+    /// Returns the counter of what the control socket refuses.
+    pub(crate) fn control_refusals(&self) -> IntCounter {
+        self.control_refusals.clone()
     }
 
     /// Counts and times one request to the provider.

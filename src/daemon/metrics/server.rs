@@ -84,7 +84,7 @@ impl MetricsServer {
             .route("/readyz", get(readiness))
             .with_state(Arc::new(requests));
         let limits = ConnectionLimits::new(MAX_CONNECTIONS);
-        let server_run = http_server::serve(listener, limits, router, |_| (), stopped);
+        let server_run = http_server::serve(listener, limits, router, (), stopped);
         Ok(Self {
             address,
             shutdown,

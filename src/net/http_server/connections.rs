@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::places::{Crowd, PlaceShare, UserPlaces};
+
 /// The time limit of a whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,6 +44,8 @@ const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct ConnectionLimits {
     /// The number of connections that are served concurrently.
     max_connections: usize,
+    /// The shares of users, where peers are users.
+    users: Option<UserPlaces>,
     /// The time from the connection's start, or from the first byte of a later
     /// request, to the whole head.
     head_timeout: Duration,
@@ -55,8 +59,17 @@ impl ConnectionLimits {
     pub(crate) const fn new(max_connections: usize) -> Self {
         Self {
             max_connections,
+            users: None,
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+        }
+    }
+
+    /// Returns these limits with shares for users.
+    pub(crate) const fn with_users(self, users: UserPlaces) -> Self {
+        Self {
+            users: Some(users),
+            ..self
         }
     }
 }
@@ -75,9 +88,12 @@ struct ConnectionTable {
     /// Whether an accepted connection waits for a place.
     is_waited_for: bool,
     open: BTreeMap<u64, ConnectionEntry>,
+    /// The number of connections of each user that wait for a place.
+    queued: BTreeMap<PlaceShare, usize>,
 }
 
 struct ConnectionEntry {
+    share: PlaceShare,
     activity: Activity,
     /// The time from which it can be evicted as silent: that of its first request, or the
     /// end of the grace period.
@@ -113,6 +129,22 @@ pub(super) struct Connection {
     changed: Arc<Notify>,
 }
 
+/// What becomes of an accepted connection.
+pub(super) enum Admission {
+    /// It has a place.
+    Admitted(Connection),
+    /// It waits for a place of its user's, and keeps nobody else waiting.
+    Queued(QueuedConnection),
+    /// Its user has too many connections, waiting ones included.
+    Refused,
+}
+
+/// A connection that waits for a place of its user's; it no longer does on drop.
+pub(super) struct QueuedConnection {
+    share: PlaceShare,
+    connections: Arc<Connections>,
+}
+
 impl Connections {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
         Self {
@@ -122,24 +154,52 @@ impl Connections {
         }
     }
 
+    /// Takes a place, or has a connection of a user whose places are taken wait for one.
+    pub(super) async fn admit(self: &Arc<Self>, share: PlaceShare) -> Admission {
+        match (share, self.limits.users) {
+            (PlaceShare::User(_), Some(users)) => match self.try_admit(share) {
+                Some(connection) => Admission::Admitted(connection),
+                None => self.queue(share, users),
+            },
+            (PlaceShare::User(_) | PlaceShare::Every, _) => {
+                Admission::Admitted(self.admit_soon(share).await)
+            }
+        }
+    }
+
+    fn queue(self: &Arc<Self>, share: PlaceShare, users: UserPlaces) -> Admission {
+        let mut table = self.lock();
+        let all: usize = table.queued.values().sum();
+        let own = table.queued.entry(share).or_default();
+        if *own >= users.each || all >= users.together {
+            return Admission::Refused;
+        }
+        *own += 1;
+        Admission::Queued(QueuedConnection {
+            share,
+            connections: Arc::clone(self),
+        })
+    }
+
     /// Takes a place. If none is free, evicts the connection that has been
     /// silent longest; if none is silent, the one whose answer has been in
     /// progress longest, because its peer does not read it. Waits while every
     /// one is in the middle of a request, has just begun an answer or has just
     /// been accepted; meanwhile those with many answers are closed.
-    pub(super) async fn admit(self: &Arc<Self>) -> Connection {
+    async fn admit_soon(self: &Arc<Self>, share: PlaceShare) -> Connection {
         loop {
-            if let Some(connection) = self.try_admit() {
+            if let Some(connection) = self.try_admit(share) {
                 return connection;
             }
             let _ = timeout(RECHECK_INTERVAL, self.changed.notified()).await;
         }
     }
 
-    fn try_admit(self: &Arc<Self>) -> Option<Connection> {
+    fn try_admit(self: &Arc<Self>, share: PlaceShare) -> Option<Connection> {
         let mut table = self.lock();
-        if table.open.len() >= self.limits.max_connections {
-            let evicted = table.longest_silent().or_else(|| table.longest_answering());
+        if let Some(crowd) = table.crowd(share, &self.limits) {
+            let evicted = table.longest_silent(crowd);
+            let evicted = evicted.or_else(|| table.longest_answering(crowd));
             table.is_waited_for = evicted.is_none();
             let evicted = evicted?;
             if let Some(entry) = table.open.remove(&evicted) {
@@ -157,6 +217,7 @@ impl Connections {
             head_started: true,
         };
         let entry = ConnectionEntry {
+            share,
             activity,
             first_head_until: now + FIRST_HEAD_GRACE,
             answers_while_waiting: 0,
@@ -176,18 +237,49 @@ impl Connections {
 }
 
 impl ConnectionTable {
-    /// Returns the connection that has been silent longest, except those that
-    /// were just accepted. If these have more than half of the places, the first
+    /// Returns whose connections have to make room for one with this share, if no place is
+    /// free for it.
+    fn crowd(&self, share: PlaceShare, limits: &ConnectionLimits) -> Option<Crowd> {
+        let is_full = self.open.len() >= limits.max_connections;
+        let (PlaceShare::User(user), Some(users)) = (share, limits.users) else {
+            return is_full.then_some(Crowd::Everyone);
+        };
+        let mut counts: BTreeMap<PlaceShare, usize> = BTreeMap::new();
+        for entry in self.open.values() {
+            *counts.entry(entry.share).or_default() += 1;
+        }
+        let own = counts.get(&share).copied().unwrap_or_default();
+        counts.remove(&PlaceShare::Every);
+        if own >= users.each {
+            return Some(Crowd::User(user));
+        }
+        if !is_full && counts.values().sum::<usize>() < users.together {
+            return None;
+        }
+        // Who has most makes room, and never for one who has as many.
+        let largest = counts.into_iter().max_by_key(|(_, count)| *count);
+        Some(match largest {
+            Some((PlaceShare::User(other), count)) if count > own => Crowd::User(other),
+            _ => Crowd::User(user),
+        })
+    }
+
+    /// Returns the connection of `crowd` that has been silent longest, except those that
+    /// were just accepted. If these have more than half of its places, the first
     /// of them, after a moment.
-    fn longest_silent(&self) -> Option<u64> {
+    fn longest_silent(&self, crowd: Crowd) -> Option<u64> {
         let now = Instant::now();
-        let silent = self.open.iter().filter_map(|(id, entry)| {
+        let members = || {
+            let entries = self.open.iter();
+            entries.filter(|(_, entry)| crowd.has(entry.share))
+        };
+        let silent = members().filter_map(|(id, entry)| {
             let since = entry.activity.silent_since()?;
             Some((since, *id, now < entry.first_head_until))
         });
         let (new, others): (Vec<_>, Vec<_>) = silent.partition(|(_, _, is_new)| *is_new);
         let longest = others.into_iter().min().or_else(|| {
-            let are_most = new.len() * 2 > self.open.len();
+            let are_most = new.len() * 2 > members().count();
             let first = new.into_iter().min()?;
             let is_recent = now.duration_since(first.0) < CROWDED_HEAD_GRACE;
             (are_most && !is_recent).then_some(first)
@@ -195,11 +287,13 @@ impl ConnectionTable {
         longest.map(|(_, id, _)| id)
     }
 
-    /// Returns the connection whose answer has been in progress longest, and for
+    /// Returns the connection of `crowd` whose answer has been in progress longest, and for
     /// longer than the grace period.
-    fn longest_answering(&self) -> Option<u64> {
+    fn longest_answering(&self, crowd: Crowd) -> Option<u64> {
         let now = Instant::now();
-        let answering = self.open.iter().filter_map(|(id, entry)| {
+        let members = self.open.iter();
+        let members = members.filter(|(_, entry)| crowd.has(entry.share));
+        let answering = members.filter_map(|(id, entry)| {
             let since = entry.activity.answering_since()?;
             Some((since, *id)).filter(|_| now.duration_since(since) >= ANSWER_GRACE)
         });
@@ -279,14 +373,28 @@ impl Connection {
         });
     }
 
-    /// Records that a whole request head has come. Returns false if the
-    /// connection was evicted and the request must not be handled.
-    pub(super) fn begin_request(&self) -> bool {
-        let is_admitted = self.update(|_| Some(Activity::Handling));
-        if let Some(entry) = self.connections.lock().open.get_mut(&self.id) {
-            entry.first_head_until = Instant::now();
-        }
-        is_admitted
+    /// Records that a whole request head has come, and returns the time by which the body
+    /// has to be complete: that of the head. None if the connection was evicted and the
+    /// request must not be handled.
+    pub(super) fn begin_request(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut table = self.connections.lock();
+        let entry = table.open.get_mut(&self.id)?;
+        let deadline = match entry.activity {
+            Activity::AwaitingHead {
+                deadline,
+                head_started: true,
+                ..
+            } => deadline,
+            // A head that came together with the request before.
+            Activity::AwaitingHead { .. } | Activity::Handling | Activity::Answering { .. } => {
+                now + self.connections.limits.head_timeout
+            }
+        };
+        entry.first_head_until = now;
+        entry.activity = Activity::Handling;
+        entry.changed.notify_one();
+        Some(deadline)
     }
 
     /// Records the start of an answer. Returns whether the connection must be
@@ -344,6 +452,27 @@ impl Connection {
         entry.activity = activity;
         entry.changed.notify_one();
         true
+    }
+}
+
+impl QueuedConnection {
+    /// Waits for a place, for as long as a request may take to arrive.
+    pub(super) async fn admit(self) -> Option<Connection> {
+        let soon = self.connections.admit_soon(self.share);
+        let head_timeout = self.connections.limits.head_timeout;
+        timeout(head_timeout, soon).await.ok()
+    }
+}
+
+impl Drop for QueuedConnection {
+    fn drop(&mut self) {
+        let mut table = self.connections.lock();
+        if let Some(count) = table.queued.get_mut(&self.share) {
+            *count -= 1;
+            if *count == 0 {
+                table.queued.remove(&self.share);
+            }
+        }
     }
 }
 

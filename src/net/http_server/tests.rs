@@ -58,7 +58,7 @@ impl TestServer {
             .with_state(Arc::clone(&release));
         let limits = ConnectionLimits::new(max_connections);
         let listener = TestListener(accepted);
-        let server = tokio::spawn(serve(listener, limits, router, |_| (), stopped));
+        let server = tokio::spawn(serve(listener, limits, router, (), stopped));
         Self {
             connect,
             release,
@@ -317,4 +317,85 @@ async fn shutdown_finishes_open_requests_and_closes_other_connections() {
     server.release.notify_one();
     read_until(&mut delayed, "released").await;
     server.server.await.unwrap();
+}
+
+/// Takes a place and keeps it, as in the middle of a request.
+async fn keep_place(connections: &Arc<Connections>, share: PlaceShare) -> Option<Connection> {
+    match connections.admit(share).await {
+        Admission::Admitted(connection) => {
+            connection.begin_request().unwrap();
+            Some(connection)
+        }
+        Admission::Queued(_) | Admission::Refused => None,
+    }
+}
+
+/// Whatever users do, others and above all root get a place at once.
+#[tokio::test(start_paused = true)]
+async fn users_have_shares_of_the_places() {
+    let users = UserPlaces {
+        each: 2,
+        together: 3,
+    };
+    let limits = ConnectionLimits::new(4).with_users(users);
+    let connections = Arc::new(Connections::new(limits));
+    let [one, other] = [Some(1), None].map(PlaceShare::User);
+    let _busy = [
+        keep_place(&connections, one).await.unwrap(),
+        keep_place(&connections, one).await.unwrap(),
+        keep_place(&connections, other).await.unwrap(),
+    ];
+    // The next ones wait beside the accepting of others, and further ones are refused.
+    let mut waiting = Vec::new();
+    for share in [one, one, other] {
+        match connections.admit(share).await {
+            Admission::Queued(connection) => waiting.push(connection),
+            Admission::Admitted(_) | Admission::Refused => panic!("not queued"),
+        }
+    }
+    for share in [one, other] {
+        let refused = connections.admit(share).await;
+        assert!(matches!(refused, Admission::Refused));
+    }
+    let root = keep_place(&connections, PlaceShare::Every).await.unwrap();
+    drop(root);
+    assert!(keep_place(&connections, PlaceShare::Every).await.is_some());
+    // A place that is given back goes to one that waits, and the wait ends.
+    let [first, ..] = _busy;
+    drop(first);
+    assert!(waiting.remove(0).admit().await.is_some());
+    let started = Instant::now();
+    let last = waiting.pop().unwrap();
+    drop(waiting);
+    let _held = keep_place(&connections, one).await;
+    assert!(matches!(connections.admit(one).await, Admission::Queued(_)));
+    assert!(last.admit().await.is_none() || started.elapsed() < Duration::from_secs(11));
+}
+
+/// A user's silent connections make room for its own, and for others if it has most.
+#[tokio::test(start_paused = true)]
+async fn silent_connections_of_the_largest_user_make_room() {
+    let users = UserPlaces {
+        each: 3,
+        together: 4,
+    };
+    let limits = ConnectionLimits::new(8).with_users(users);
+    let connections = Arc::new(Connections::new(limits));
+    let [one, other] = [1, 2].map(|user| PlaceShare::User(Some(user)));
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        match connections.admit(one).await {
+            Admission::Admitted(connection) => silent.push(connection),
+            Admission::Queued(_) | Admission::Refused => panic!("there are places"),
+        }
+    }
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let own = keep_place(&connections, one).await;
+    assert!(own.is_some() && silent[0].deadline().is_none());
+    let others = [
+        keep_place(&connections, other).await,
+        keep_place(&connections, other).await,
+    ];
+    assert!(others.iter().all(Option::is_some));
+    assert!(silent[1].deadline().is_none() && silent[2].deadline().is_some());
 }

@@ -9,6 +9,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::core::command::CommandLine;
+use crate::platform::descriptor_limit::ProgramLimit;
 use crate::platform::process::running_groups;
 
 /// The `PATH` of programs. rekeyd does not pass on its own, so that a program
@@ -47,7 +48,9 @@ impl ProcessGroup {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         running_groups::start(|| {
+            let limit = ProgramLimit::set();
             let leader = program.spawn()?;
+            drop(limit);
             let id = leader.id().and_then(|id| i32::try_from(id).ok());
             let id = id.and_then(Pid::from_raw);
             Ok((Self { leader, id }, id))
