@@ -1,6 +1,8 @@
 //! The client of a running daemon: its control socket, as commands use it.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,9 +13,10 @@ use crate::config::settings::Settings;
 use crate::core::os_error;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::ledger::{LedgerReader, WriterLock};
-use crate::net::client::build_unix_client;
-use crate::net::error_text;
+use crate::net::unix_client::{UnixClient, UnixClientError, UnixResponse};
 use crate::platform::file_identity::is_same_file;
+use crate::platform::folder_trust::untrusted_part;
+use crate::platform::users::describe_user;
 
 /// The interval at which a waiting command asks what it waits for.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -23,39 +26,101 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running daemon that writes the ledger of a configuration.
 pub(crate) struct DaemonClient {
-    client: reqwest::Client,
+    client: Box<UnixClient>,
     info: DaemonInfo,
 }
 
-/// Connects to the daemon at a control socket, if one listens there.
-pub(super) async fn connect(socket: &Path) -> Result<Option<DaemonClient>, Failure> {
-    if let Err(error) = std::os::unix::net::UnixStream::connect(socket) {
-        use std::io::ErrorKind as E;
-        let kind = error.kind();
-        return if matches!(kind, E::NotFound | E::ConnectionRefused) {
-            // No daemon was started, or it has ended.
-            Ok(None)
-        } else if kind == E::PermissionDenied {
-            Err(Failure::Other(format!(
-                "cannot connect to rekeyd at {}: permission denied; hint: run this as root, as \
-                 rekeyd's user, or as a member of the socket's group",
-                socket.display()
-            )))
-        } else {
-            Err(connect_error(socket, &os_error::describe(&error)))
-        };
+/// Where a daemon listens, and whose it may be.
+pub(super) struct DaemonAddress<'a> {
+    /// The control socket.
+    pub(super) socket: &'a Path,
+    /// The ledger that the daemon writes.
+    pub(super) ledger: Option<&'a Path>,
+    /// Whether the daemon may be the owner of the socket's folder: the command names the
+    /// socket, or does not know the ledger.
+    pub(super) trusts_folder: bool,
+}
+
+impl DaemonAddress<'_> {
+    /// Returns the users that the daemon may be: root, the user of this process, and the
+    /// owner of the ledger.
+    fn trusted_users(&self) -> Vec<u32> {
+        let folder = parent(self.socket).metadata().ok();
+        let folder = folder.filter(|_| self.trusts_folder);
+        let ledger = self.ledger.and_then(|ledger| {
+            // Who only looks may not enter its folder, which belongs to the same user.
+            let found = ledger.metadata().or_else(|_| parent(ledger).metadata());
+            found.ok()
+        });
+        let own = rustix::process::geteuid().as_raw();
+        let owners = [ledger, folder].into_iter().flatten();
+        [0, own]
+            .into_iter()
+            .chain(owners.map(|found| found.uid()))
+            .collect()
     }
-    let client = build_unix_client(socket).map_err(|error| Failure::Other(error.to_string()))?;
-    let info = async {
-        let response = client.get("http://rekeyd/daemon").send().await?;
-        response.bytes().await
+
+    /// Refuses a socket that other users could have put there.
+    fn check_folder(&self, trusted: &[u32]) -> Result<(), Failure> {
+        let socket = self.socket.display();
+        match untrusted_part(parent(self.socket), trusted) {
+            Ok(None) => Ok(()),
+            Ok(Some(part)) => Err(Failure::Other(format!(
+                "cannot trust the control socket {socket}: {part}; hint: let only root and rekeyd's \
+                 user write there, or set [control] socket to a path in another folder"
+            ))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(connect_error(self.socket, &os_error::describe(&error))),
+        }
+    }
+}
+
+/// Returns the folder of `path`.
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Connects to the daemon at an address, if one listens there. Nothing is sent to the process
+/// of another user.
+pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonClient>, Failure> {
+    let socket = address.socket;
+    let trusted = address.trusted_users();
+    address.check_folder(&trusted)?;
+    let client = Box::new(UnixClient::new(socket, trusted));
+    let info = match client.get("/daemon").await {
+        Ok(response) => response.body,
+        Err(UnixClientError::Connect(error)) => return no_daemon(socket, &error),
+        Err(UnixClientError::UntrustedServer { user }) => {
+            return Err(Failure::Other(format!(
+                "cannot trust the process that listens on {}: it belongs to {}, and neither to \
+                 root nor to the owner of the ledger; hint: find it with `fuser -v {}`, and stop it",
+                socket.display(),
+                describe_user(user),
+                socket.display()
+            )));
+        }
+        Err(error) => return Err(connect_error(socket, &error)),
     };
-    let info = info
-        .await
-        .map_err(|error| connect_error(socket, &error_text::explain(error)))?;
     let info: DaemonInfo = serde_json::from_slice(&info)
         .map_err(|error| connect_error(socket, &unexpected(&error)))?;
     Ok(Some(DaemonClient { client, info }))
+}
+
+/// Returns whether the error of a connection means that there is no daemon.
+fn no_daemon(socket: &Path, error: &std::io::Error) -> Result<Option<DaemonClient>, Failure> {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+        // No daemon was started, or it has ended.
+        Ok(None)
+    } else if kind == ErrorKind::PermissionDenied {
+        Err(Failure::Other(format!(
+            "cannot connect to rekeyd at {}: permission denied; hint: run this as root, as \
+             rekeyd's user, or as a member of the socket's group",
+            socket.display()
+        )))
+    } else {
+        Err(connect_error(socket, &os_error::describe(error)))
+    }
 }
 
 fn connect_error(socket: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -120,13 +185,10 @@ impl DaemonClient {
                 "cannot read the configuration of the running rekeyd: {error}"
             ))
         };
-        let request = self.client.get("http://rekeyd/configuration").send();
-        let response = request
-            .await
-            .map_err(|error| failed(&error_text::explain(error)))?;
-        let status = response.status();
-        let text = response.text().await;
-        let text = text.map_err(|error| failed(&error_text::explain(error)))?;
+        let response = self.client.get("/configuration").await;
+        let response = response.map_err(|error| failed(&error))?;
+        let status = response.status;
+        let text = String::from_utf8_lossy(&response.body).into_owned();
         if status.is_success() {
             return Ok((self.info.configuration.file.clone(), text));
         }
@@ -148,13 +210,9 @@ impl DaemonClient {
                 "cannot read the ledger of the running rekeyd: {error}"
             ))
         };
-        let request = self.client.get("http://rekeyd/ledger").send();
-        let response = request
-            .await
-            .map_err(|error| failed(&error_text::explain(error)))?;
-        let status = response.status();
-        let content = response.bytes().await;
-        let content = content.map_err(|error| failed(&error_text::explain(error)))?;
+        let response = self.client.get("/ledger").await;
+        let response = response.map_err(|error| failed(&error))?;
+        let (status, content) = (response.status, response.body);
         if status.is_success() {
             return Ok(LedgerReader::of_copy(self.ledger(), &content)?);
         }
@@ -191,13 +249,9 @@ impl DaemonClient {
         let mut notes = WaitNotes::start();
         loop {
             tokio::time::sleep(WAIT_INTERVAL).await;
-            let info = async {
-                let response = self.client.get("http://rekeyd/daemon").send().await?;
-                response.bytes().await
-            };
-            let info = tokio::time::timeout(ANSWER_TIMEOUT, info).await;
+            let info = tokio::time::timeout(ANSWER_TIMEOUT, self.client.get("/daemon")).await;
             let info = info.ok().and_then(Result::ok);
-            let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info).ok());
+            let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info.body).ok());
             let mut waits = info.map(|info| info.waits).unwrap_or_default();
             if !subjects.is_empty() {
                 waits.retain(|wait| subjects.contains(&wait.about));
@@ -215,18 +269,14 @@ impl DaemonClient {
                  whether it did what was requested"
             ))
         };
-        let url = format!("http://rekeyd/{}", request.verb());
+        let path = format!("/{}", request.verb());
         let subjects = request.subjects();
-        let sending = async {
-            let response = self.client.post(url).body(request.body()).send().await?;
-            Ok((response.status(), response.bytes().await?))
-        };
-        let answer: Result<_, reqwest::Error> = tokio::select! {
+        let answer = tokio::select! {
             biased;
-            answer = sending => answer,
+            answer = self.client.post(&path, request.body()) => answer,
             never = self.show_waits(&subjects) => match never {},
         };
-        let (status, body) = answer.map_err(|error| no_answer(&error_text::explain(error)))?;
+        let UnixResponse { status, body } = answer.map_err(|error| no_answer(&error))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| no_answer(&unexpected(&error)));
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::context::{GlobalOptions, read_environment};
-use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonClient, connect};
+use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonAddress, DaemonClient, connect};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::settings::Settings;
@@ -103,7 +103,12 @@ impl DaemonOptions {
         let Some(socket) = &self.socket else {
             return Ok(self.find_daemon_with_other_ledger(settings).await);
         };
-        let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connect(socket)).await;
+        let address = DaemonAddress {
+            socket,
+            ledger: Some(&settings.ledger),
+            trusts_folder: true,
+        };
+        let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connect(address)).await;
         let Ok(Some(daemon)) = connecting.unwrap_or(Ok(None)) else {
             // A user who may not ask the daemon, or gets no answer, sees the ledger of the
             // file, and the reason.
@@ -130,7 +135,11 @@ impl DaemonOptions {
         if self.ledger.is_some() || WriterLock::holder(&settings.ledger).is_some() {
             return None;
         }
-        let connecting = connect(settings.control.socket.as_deref()?);
+        let connecting = connect(DaemonAddress {
+            socket: settings.control.socket.as_deref()?,
+            ledger: Some(&settings.ledger),
+            trusts_folder: false,
+        });
         let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let daemon = connecting.ok()?.ok()??;
         daemon.uses_earlier_ledger(settings).then_some(daemon)
@@ -190,8 +199,16 @@ impl DaemonOptions {
             Some(ledger) => daemon.writes_ledger(&absolute(ledger)),
             None => self.socket.is_some(),
         };
-        for socket in self.sockets_of(&file) {
-            let daemon = match connect(&socket).await {
+        let settings = config::load_lenient(&file, &read_environment());
+        let ledger = settings.as_ref().map(|settings| settings.ledger.as_path());
+        for socket in self.sockets_of(&file, settings.as_ref()) {
+            let address = DaemonAddress {
+                socket: &socket,
+                ledger: self.ledger.as_deref().or(ledger),
+                // Root makes the folders of services there.
+                trusts_folder: self.socket.is_some() || is_below_run(&socket),
+            };
+            let daemon = match connect(address).await {
                 Ok(Some(daemon)) => daemon,
                 Err(error) if self.socket.is_some() => return Err(error),
                 // It need not be the socket of this file.
@@ -205,14 +222,13 @@ impl DaemonOptions {
     }
 
     /// Lists where the daemon of a configuration file may listen.
-    fn sockets_of(&self, file: &Path) -> Vec<PathBuf> {
+    fn sockets_of(&self, file: &Path, settings: Option<&Settings>) -> Vec<PathBuf> {
         if let Some(socket) = &self.socket {
             return vec![socket.clone()];
         }
         // What can be read of the file, the default, and that of a template's
         // unit.
-        let readable = config::load_lenient(file, &read_environment());
-        let readable = readable.and_then(|settings| settings.control.socket);
+        let readable = settings.and_then(|settings| settings.control.socket.clone());
         let instance = file.file_stem().unwrap_or_default().to_string_lossy();
         let instance = PathBuf::from(format!("/run/rekeyd-{instance}/control.sock"));
         let mut sockets: Vec<_> = readable
@@ -236,6 +252,13 @@ pub(super) fn report_mistakes(options: &GlobalOptions) {
             "the configuration has mistakes; this ledger is read without it:\n{mistake}"
         ));
     }
+}
+
+/// Returns whether a socket is where the units of rekeyd have theirs.
+fn is_below_run(socket: &Path) -> bool {
+    socket
+        .to_str()
+        .is_some_and(|socket| socket.starts_with("/run/rekeyd"))
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -7,7 +7,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
-use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonClient, connect};
+use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonAddress, DaemonClient, connect};
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -205,7 +205,14 @@ fn names_daemon(settings: &Settings) -> bool {
 /// it writes.
 async fn connect_configured(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
     match &settings.control.socket {
-        Some(socket) => connect(socket).await,
+        Some(socket) => {
+            let address = DaemonAddress {
+                socket,
+                ledger: Some(&settings.ledger),
+                trusts_folder: false,
+            };
+            connect(address).await
+        }
         None => Ok(None),
     }
 }

@@ -142,13 +142,3 @@ fn finish_build(builder: ClientBuilder) -> Result<Client, ClientError> {
         source: error.without_url(),
     })
 }
-
-/// Builds a client for an HTTP server on a Unix socket of this host. Its
-/// requests have no timeout, since some wait for a delivery.
-///
-/// # Errors
-/// If the client cannot be set up.
-pub fn build_unix_client(socket: &Path) -> Result<Client, ClientError> {
-    let tls = tls::client_config_without_roots()?;
-    finish_build(base_builder(tls).unix_socket(socket).no_proxy())
-}

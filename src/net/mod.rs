@@ -6,7 +6,7 @@
 //! no request ([`connect_check`]), signatures of webhooks ([`signature`]), pauses
 //! that a server asks for ([`retry_after`]), URLs without secrets ([`target`]),
 //! proxies of the environment ([`proxy`]), the roots that it trusts ([`tls`],
-//! [`ca_file`]), addresses of names (`address`), whether a request opened its
+//! [`ca_file`]), a client of the control socket (`unix_client`), addresses of names (`address`), whether a request opened its
 //! connection (`connection_use`), and errors without URLs ([`error_text`]).
 
 mod address;
@@ -23,3 +23,4 @@ pub mod retry_after;
 pub mod signature;
 pub mod target;
 pub mod tls;
+pub(crate) mod unix_client;

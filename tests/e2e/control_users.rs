@@ -1,9 +1,10 @@
-//! No user keeps root or another user from the control socket.
+//! No user keeps root or another user from the control socket, and a command trusts only the
+//! daemon's user.
 
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -116,6 +117,38 @@ fn looker_keeps_nobody_from_the_socket() {
         "{}",
         lines[0]
     );
+}
+
+/// Another user's process answers in the place of the daemon.
+#[test]
+fn command_sends_nothing_to_another_user() {
+    if !is_root() {
+        return;
+    }
+    let (world, _) = open_world();
+    let socket = world.path("control.sock");
+    let path = socket.clone();
+    std::fs::set_permissions(world.path(""), Permissions::from_mode(0o777)).unwrap();
+    let listener = run_as(LOOKER, move || UnixListener::bind(path).unwrap());
+    let run = || {
+        let output = world.run(&["revoke", "key_none", "--force"]);
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, message) = run();
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("every user can write to"), "{message}");
+    // A folder that nobody else can write to any more.
+    std::fs::set_permissions(world.path(""), Permissions::from_mode(0o755)).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut read = Vec::new();
+        let _ = stream.read_to_end(&mut read);
+        read
+    });
+    let (code, message) = run();
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("it belongs to uid 4711"), "{message}");
+    assert_eq!(server.join().unwrap(), b"");
 }
 
 /// The limit of open files is raised for the daemon, and not for what it starts.
