@@ -113,7 +113,7 @@ impl PathClaims {
         self.claims.push(PathClaim {
             file: LookedUpPath {
                 is_name_only: true,
-                ..LookedUpPath::new(temp_name::temp_path(path))
+                ..LookedUpPath::new(temp_name::former_temp_path(path))
             },
             owner: temp_owner.into(),
             kind: ClaimKind::Beside(location.clone()),

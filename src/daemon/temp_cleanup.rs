@@ -81,7 +81,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
         .collect();
     let files = sinks.filter_map(|(key, id)| {
         let path = sink::replaced_path(&id.target)?;
-        if configured.contains(&temp_name::temp_path(&path)) {
+        if configured.contains(&temp_name::former_temp_path(&path)) {
             return None;
         }
         let target = Arc::new(FileTarget::with_defaults(path));

@@ -109,7 +109,7 @@ impl ProtectedFiles {
     /// Returns the protected file that `written` is another name of. Blocks.
     pub(crate) fn find_other_name(&self, written: &WrittenFile<'_>) -> Option<&ProtectedFile> {
         let name = written.path.file_name()?;
-        let temp_path = temp_name::temp_path(written.path);
+        let temp_path = temp_name::former_temp_path(written.path);
         let temp_name = temp_path.file_name()?;
         let names = [name, temp_name].map(|name| compared_name(&written.folder.folder, name));
         let is_other = |file: &&ProtectedFile| {

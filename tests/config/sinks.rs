@@ -112,6 +112,12 @@ fn invalid_sinks_are_reported() {
             &["5: key.a.sink[0].path: the path contains `..`; use a path without it"],
         ),
         (
+            &file_key_text("").replace("/k/a", "/k/.a.0123456789abcdef.rekeyd"),
+            &[
+                "5: key.a.sink[0].path: the name has the form of a temporary file, which rekeyd removes; use another name",
+            ],
+        ),
+        (
             &file_key_text("owner = \"\""),
             &[
                 "6: key.a.sink[0].owner: \"\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",

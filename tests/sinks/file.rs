@@ -13,7 +13,7 @@ use rekeyd::core::state::CredentialMetadata;
 use rekeyd::sink::file::FileSink;
 use rekeyd::sink::file::settings::{FileFormat, FileTarget, WriteMode};
 use rekeyd::sink::target::SinkSettings;
-use rekeyd::sink::{Acceptance, Payload, Sink, SinkProblemKind};
+use rekeyd::sink::{Acceptance, Payload, Sink};
 
 pub(crate) const SECRET_VALUE: &str = "sk-admin-file-test-0123456789";
 
@@ -188,54 +188,53 @@ async fn missing_folder_is_refused_and_not_created() {
 async fn too_long_temp_name_is_refused() {
     let mut place = FileFixture::new();
     place.target.path = place.folder().join("n".repeat(250));
-    place.assert_delivery_refused("is 3 bytes too long").await;
+    place.assert_delivery_refused("is 20 bytes too long").await;
 }
 
 #[tokio::test]
 async fn stale_temp_is_removed_before_delivery_and_at_start() {
     let place = FileFixture::new();
-    fs::write(place.temp_path(), "sk-admin-left-over").unwrap();
-    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
-    assert_eq!(place.file_names(), ["target"]);
+    for temp_path in place.temp_paths() {
+        fs::write(&temp_path, "sk-admin-left-over").unwrap();
+        place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+        assert_eq!(place.file_names(), ["target"]);
 
-    fs::write(place.temp_path(), "sk-admin-left-over").unwrap();
-    assert_eq!(place.sink().remove_stale_temp().await, Ok(true));
-    assert_eq!(place.sink().remove_stale_temp().await, Ok(false));
-    assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+        fs::write(&temp_path, "sk-admin-left-over").unwrap();
+        assert_eq!(place.sink().remove_stale_temp().await, Ok(true));
+        assert_eq!(place.sink().remove_stale_temp().await, Ok(false));
+        assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+    }
 }
 
 #[tokio::test]
-async fn unrecognized_temp_file_is_not_removed() {
-    let place = FileFixture::new();
-    let elsewhere = place.folder().join("elsewhere");
-    fs::write(&elsewhere, "untouched").unwrap();
-    symlink(&elsewhere, place.temp_path()).unwrap();
-    let problem = place.sink().remove_stale_temp().await.unwrap_err();
-    assert_eq!(problem.kind, SinkProblemKind::Host);
-    assert!(
-        problem.message.contains("rekeyd did not create it"),
-        "{problem}"
-    );
-    let error = place
-        .sink()
-        .deliver(&payload(SECRET_VALUE))
-        .await
-        .unwrap_err();
-    assert_eq!(error.acceptance, Acceptance::NotAccepted);
-    assert!(place.temp_path().is_symlink());
-    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
-
-    fs::remove_file(place.temp_path()).unwrap();
-    fs::create_dir(place.temp_path()).unwrap();
-    assert!(place.sink().remove_stale_temp().await.is_err());
-    assert!(place.temp_path().is_dir());
-
-    if is_root() {
-        fs::remove_dir(place.temp_path()).unwrap();
-        fs::write(place.temp_path(), "somebody else's").unwrap();
-        chown(place.temp_path(), Some(4242), None).unwrap();
-        assert!(place.sink().remove_stale_temp().await.is_err());
-        assert!(place.temp_path().is_file());
+async fn what_others_put_at_a_temp_name_stays_and_is_not_in_the_way() {
+    for number in 0..2 {
+        let place = FileFixture::new();
+        let temp_path = &place.temp_paths()[number];
+        let elsewhere = place.folder().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        let assert_stays = async || {
+            assert_eq!(place.sink().remove_stale_temp().await, Ok(false));
+            place.sink().preflight().await.unwrap();
+            place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+            assert!(temp_path.symlink_metadata().is_ok());
+            assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
+        };
+        symlink(&elsewhere, temp_path).unwrap();
+        assert_stays().await;
+        fs::remove_file(temp_path).unwrap();
+        // Its content has another name.
+        fs::hard_link(&elsewhere, temp_path).unwrap();
+        assert_stays().await;
+        fs::remove_file(temp_path).unwrap();
+        fs::create_dir(temp_path).unwrap();
+        assert_stays().await;
+        fs::remove_dir(temp_path).unwrap();
+        if is_root() {
+            fs::write(temp_path, "somebody else's").unwrap();
+            chown(temp_path, Some(4242), None).unwrap();
+            assert_stays().await;
+        }
     }
 }
 
@@ -283,13 +282,16 @@ async fn child_writes_too_much() {
 async fn temp_file_is_never_more_permissive_than_final_mode() {
     let mut place = FileFixture::new();
     place.target.mode = 0o440;
-    let temporary = place.temp_path();
+    let folder = place.folder().to_owned();
     let (running, ended) = channel::<()>();
     let watcher = std::thread::spawn(move || {
         let mut observed_mode = 0;
         while ended.try_recv() == Err(TryRecvError::Empty) {
-            if let Ok(found) = fs::symlink_metadata(&temporary) {
-                observed_mode |= found.mode() & 0o7777;
+            for entry in fs::read_dir(&folder).unwrap().map_while(Result::ok) {
+                let is_temp = entry.file_name() != "target";
+                if let Some(found) = entry.metadata().ok().filter(|_| is_temp) {
+                    observed_mode |= found.mode() & 0o7777;
+                }
             }
         }
         observed_mode
@@ -360,8 +362,9 @@ impl FileFixture {
         &self.folder
     }
 
-    fn temp_path(&self) -> PathBuf {
-        self.folder.join(".target.rekeyd")
+    /// Returns the paths that a temporary file may have: that of 0.1.0, and one of many.
+    fn temp_paths(&self) -> [PathBuf; 2] {
+        [".target.rekeyd", ".target.0123456789abcdef.rekeyd"].map(|name| self.folder.join(name))
     }
 
     pub(crate) fn content(&self) -> String {
@@ -398,7 +401,8 @@ impl FileFixture {
         assert_eq!(error.acceptance, Acceptance::NotAccepted);
         assert!(error.message.contains(reason), "{error}");
         assert!(!error.message.contains(SECRET_VALUE), "{error}");
-        assert!(!self.temp_path().exists());
+        let is_temp = |name: &String| name.starts_with(".target");
+        assert!(!self.file_names().iter().any(is_temp));
     }
 }
 
@@ -430,12 +434,17 @@ async fn exchanged_file_is_not_a_certain_delivery() {
     let stop = Arc::new(AtomicBool::new(false));
     let (folder, stopped) = (place.folder().to_owned(), Arc::clone(&stop));
     let attacker = std::thread::spawn(move || {
-        let temporary = folder.join(".target.rekeyd");
         while !stopped.load(Ordering::Relaxed) {
             let stolen = folder.join("stolen");
-            if fs::rename(&temporary, &stolen).is_ok() {
-                // Only its owner may write a file that rekeyd has made again.
-                drop(fs::File::create_new(&temporary));
+            let entries = fs::read_dir(&folder).unwrap().map_while(Result::ok);
+            for temporary in entries.map(|entry| entry.path()) {
+                let is_temp = temporary
+                    .extension()
+                    .is_some_and(|suffix| suffix == "rekeyd");
+                if is_temp && fs::rename(&temporary, &stolen).is_ok() {
+                    // Only its owner may write a file that rekeyd has made again.
+                    drop(fs::File::create_new(&temporary));
+                }
             }
         }
     });

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Access, AtFlags, CWD};
 
+use super::temp_name::targets_of;
 use crate::core::shell::quote;
 use crate::platform::{secret_file, users};
 
@@ -34,7 +35,7 @@ struct FolderFacts<'a> {
 
 /// Returns the advice about the folder of a file in which this process may not create
 /// files, with a leading `; hint: `. Empty if nothing is known to help.
-pub(super) fn folder_advice(file: &Path, temp_name: &OsStr) -> String {
+pub(super) fn folder_advice(file: &Path) -> String {
     let Some(user) = affected_user() else {
         return String::new();
     };
@@ -63,7 +64,7 @@ pub(super) fn folder_advice(file: &Path, temp_name: &OsStr) -> String {
         owned_by_process: stat.st_uid == rustix::process::geteuid().as_raw(),
         belongs_to_root: stat.st_uid == 0,
         mode: stat.st_mode,
-        is_dedicated: is_dedicated(file, temp_name),
+        is_dedicated: is_dedicated(file),
     };
     folder_remedy(&facts)
 }
@@ -125,15 +126,16 @@ fn closed_ancestor(folder: &Path) -> Option<&Path> {
 }
 
 /// Whether the folder has no other content than the file, and is no folder of the system.
-fn is_dedicated(file: &Path, temp_name: &OsStr) -> bool {
+fn is_dedicated(file: &Path) -> bool {
     let folder = file.parent().unwrap_or(Path::new("/"));
-    !is_system_folder(folder) && holds_only(folder, file, temp_name)
+    !is_system_folder(folder) && holds_only(folder, file)
 }
 
 /// Whether a folder has no other content than the file and its temporary file. Not if the
 /// folder cannot be read.
-fn holds_only(folder: &Path, file: &Path, temp_name: &OsStr) -> bool {
-    let is_ours = |name: &OsStr| Some(name) == file.file_name() || name == temp_name;
+fn holds_only(folder: &Path, file: &Path) -> bool {
+    let own = file.file_name().unwrap_or_default();
+    let is_ours = |name: &OsStr| name == own || targets_of(name).iter().any(|target| target == own);
     read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name())))
     })
@@ -210,17 +212,17 @@ mod tests {
     #[test]
     fn only_the_file_itself_may_be_in_a_folder_that_is_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, temp_name) = (dir.path().join("a.key"), OsStr::new(".a.key.rekeyd"));
-        let holds_file_only = || holds_only(dir.path(), &file, temp_name);
+        let file = dir.path().join("a.key");
+        let holds_file_only = || holds_only(dir.path(), &file);
         assert!(holds_file_only());
-        for name in ["a.key", ".a.key.rekeyd"] {
+        for name in ["a.key", ".a.key.rekeyd", ".a.key.0123456789abcdef.rekeyd"] {
             std::fs::write(dir.path().join(name), "").unwrap();
             assert!(holds_file_only(), "{name}");
         }
         std::fs::write(dir.path().join("b.conf"), "").unwrap();
         assert!(!holds_file_only());
         let missing = dir.path().join("missing/a.key");
-        assert!(!holds_only(missing.parent().unwrap(), &missing, temp_name));
+        assert!(!holds_only(missing.parent().unwrap(), &missing));
     }
 
     #[test]

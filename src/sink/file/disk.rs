@@ -29,11 +29,7 @@ pub(super) fn create_trial(folder: impl AsFd, mode: Mode) -> Result<File, Errno>
     if let Ok(file) = nameless {
         return Ok(File::from(file));
     }
-    // Another process may try at the same time.
-    let own = format!("{}.trial", std::process::id());
-    let name = temp_name::temp_name(OsStr::new(&own));
-    // One of a killed process with the same number, or none.
-    let _ = fs::unlinkat(&folder, &name, AtFlags::empty());
+    let name = temp_name::new_temp_name(OsStr::new("trial")).map_err(|_| Errno::IO)?;
     let file = create(&folder, &name, mode)?;
     remove(&folder, &name)?;
     Ok(file)

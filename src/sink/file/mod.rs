@@ -198,12 +198,12 @@ impl FileSink {
         TargetLocation::new(Arc::clone(&self.target), Arc::clone(&self.guard))
     }
 
-    /// Removes the temporary file that a killed process may have left, with a
-    /// secret in it. Returns whether there was one. A file of that name that is
-    /// not a regular file of rekeyd's stays, and is an error.
+    /// Removes the temporary files that killed processes may have left, with a
+    /// secret in them. Returns whether there was one. What is not a regular file of
+    /// rekeyd's stays.
     ///
     /// # Errors
-    /// Why the file cannot be removed.
+    /// Why a file cannot be removed.
     pub async fn remove_stale_temp(&self) -> Result<bool, SinkProblem> {
         let location = self.location();
         let Some((attempt, _guard)) = ReplaceAttempt::start(location.path()) else {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange, WriteMode};
+use super::temp_name;
 use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::quote::quoted;
@@ -151,6 +152,11 @@ fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<Path
     if values::has_parent_component(&path) {
         let message = "the path contains `..`";
         report.add_problem(&value.location, message, "use a path without it");
+        return None;
+    }
+    if path.file_name().is_some_and(temp_name::is_temp_name) {
+        let message = "the name has the form of a temporary file, which rekeyd removes";
+        report.add_problem(&value.location, message, "use another name");
         return None;
     }
     Some(path)

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use super::inspect;
 use super::readers::PresentReaders;
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
+use super::{stale_temp, temp_name};
 use crate::core::state::FileNote;
 use crate::platform::folder_sync;
 use crate::sink::DeliveryError;
@@ -56,12 +58,11 @@ pub(super) fn replace(
     Ok(inspect::note_of(&file))
 }
 
-/// Removes the temporary file of a killed process, if it is rekeyd's. Returns
-/// whether there was one.
+/// Removes the temporary files of killed processes. Returns whether there was one.
 pub(super) fn remove_stale_temp(location: &TargetLocation) -> Result<bool, String> {
     let folder = location.open_folder()?;
     let ownership = resolve_ownership(location, &folder)?;
-    remove_temp(location, &folder, ownership)
+    stale_temp::remove_temps(location, &folder, ownership.owner)
 }
 
 /// Writes the new file and renames it over the old one. Returns the open
@@ -79,26 +80,29 @@ fn write_and_rename(
         .open_folder()
         .map_err(DeliveryError::not_accepted)?;
     let ownership = resolve_ownership(location, &folder).map_err(DeliveryError::not_accepted)?;
-    remove_temp(location, &folder, ownership).map_err(DeliveryError::not_accepted)?;
-    let file = create_temp(location, &folder).map_err(DeliveryError::not_accepted)?;
+    let removed = stale_temp::remove_temps(location, &folder, ownership.owner);
+    removed.map_err(DeliveryError::not_accepted)?;
+    let temp = temp_name::new_temp_name(location.file_name())
+        .map_err(|error| DeliveryError::not_accepted(error.to_string()))?;
+    let file = create_temp(location, &folder, &temp).map_err(DeliveryError::not_accepted)?;
     let path = location.path().display();
     let problem = match write_temp(&file, location, content, ownership) {
         Ok(()) if attempt.may_finish() => {
-            match disk::rename(&folder, &location.temp_name(), location.file_name()) {
+            match disk::rename(&folder, &temp, location.file_name()) {
                 Ok(()) => {
                     check_renamed(location, &folder, &file)?;
                     return Ok((folder, file));
                 }
-                Err(error) => return Err(rename_error(location, &folder, error)),
+                Err(error) => return Err(rename_error(location, &folder, &temp, error)),
             }
         }
         Ok(()) => format!("timed out before replacing {path}"),
         Err(reason) => format!("cannot write the new content of {path}: {reason}"),
     };
     Err(DeliveryError::not_accepted(
-        match disk::remove(&folder, &location.temp_name()) {
+        match disk::remove(&folder, &temp) {
             Ok(()) => problem,
-            Err(error) => format!("{problem}; {}", stale_temp_message(location, error)),
+            Err(error) => format!("{problem}; {}", stale_temp_message(location, &temp, error)),
         },
     ))
 }
@@ -127,28 +131,33 @@ fn check_renamed(
 /// Returns the error of a failed rename. If the new file can still be removed,
 /// the rename was certainly not done; a network file system may lose the
 /// response of one that was done.
-fn rename_error(location: &TargetLocation, folder: &OwnedFd, error: Errno) -> DeliveryError {
+fn rename_error(
+    location: &TargetLocation,
+    folder: &OwnedFd,
+    temp: &OsStr,
+    error: Errno,
+) -> DeliveryError {
     let problem = format!(
         "cannot replace {}: {}",
         location.path().display(),
         location.describe_folder_error(error)
     );
-    match disk::remove(folder, &location.temp_name()) {
+    match disk::remove(folder, temp) {
         Ok(()) => DeliveryError::not_accepted(problem),
         Err(Errno::NOENT) => {
             DeliveryError::uncertain(format!("{problem}; it may have been replaced nevertheless"))
         }
         Err(error) => DeliveryError::uncertain(format!(
             "{problem}; {}",
-            stale_temp_message(location, error)
+            stale_temp_message(location, temp, error)
         )),
     }
 }
 
-fn stale_temp_message(location: &TargetLocation, error: Errno) -> String {
+fn stale_temp_message(location: &TargetLocation, temp: &OsStr, error: Errno) -> String {
     format!(
         "cannot remove {}, which may hold the secret: {}",
-        location.temp_path().display(),
+        location.folder().join(temp).display(),
         location.describe_folder_error(error)
     )
 }
@@ -183,12 +192,12 @@ fn resolve_ownership(location: &TargetLocation, folder: &OwnedFd) -> Result<Owne
 /// Creates the temporary file exclusively, so that no other process has it
 /// open, and with no more permissions than the final file: an open descriptor
 /// stays writable whatever the mode is later.
-fn create_temp(location: &TargetLocation, folder: &OwnedFd) -> Result<File, String> {
+fn create_temp(location: &TargetLocation, folder: &OwnedFd, temp: &OsStr) -> Result<File, String> {
     let mode = location.mode() & (Mode::RUSR | Mode::WUSR);
-    disk::create(folder, &location.temp_name(), mode).map_err(|error| {
+    disk::create(folder, temp, mode).map_err(|error| {
         format!(
             "cannot create {}: {}",
-            location.temp_path().display(),
+            location.folder().join(temp).display(),
             location.describe_folder_error(error)
         )
     })
@@ -301,37 +310,4 @@ fn apply_ownership(file: &File, ownership: Ownership) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn remove_temp(
-    location: &TargetLocation,
-    folder: &OwnedFd,
-    ownership: Ownership,
-) -> Result<bool, String> {
-    let path = location.temp_path();
-    let stat = match fs::statat(folder, location.temp_name(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(false),
-        Err(error) => {
-            return Err(format!(
-                "cannot read {}: {}",
-                path.display(),
-                location.describe_folder_error(error)
-            ));
-        }
-    };
-    let owner = Uid::from_raw(stat.st_uid);
-    let is_ours = owner == rustix::process::geteuid() || Some(owner) == ownership.owner;
-    if !is_regular(&stat) || !is_ours {
-        return Err(location.foreign_temp_message());
-    }
-    match disk::remove(folder, &location.temp_name()) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(format!(
-            "cannot remove the leftover file {}, which may hold a secret: {}",
-            path.display(),
-            location.describe_folder_error(error)
-        )),
-    }
 }

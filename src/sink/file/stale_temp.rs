@@ -1,66 +1,153 @@
-//! A check of many files at once for temporary files that a killed process
-//! left.
+//! The temporary files that a killed process left beside targets.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::fs::{self, AtFlags, Dir, Uid};
+use rustix::io::Errno;
+
+use super::disk;
 use super::settings::FileTarget;
-use super::target::TargetLocation;
-use super::temp_name::is_temp_name;
+use super::target::{TargetLocation, describe_io_error, is_regular};
+use super::temp_name::targets_of;
 
-/// The number of targets in one folder from which on the folder is listed,
-/// which is faster than a lookup for each of them. A folder with fewer may hold
-/// far more than rekeyd's files.
-const LISTING_THRESHOLD: usize = 32;
+/// The number of entries from which on a folder counts as large: thousands of targets in it
+/// share one listing of it.
+const LARGE_FOLDER: usize = 1024;
+
+/// How long the listing of a large folder counts.
+const LISTING_AGE: Duration = Duration::from_secs(1);
+
+/// The latest listing of a large folder.
+static LATEST: Mutex<Option<FolderListing>> = Mutex::new(None);
+
+/// The names in a folder that have the form of a temporary one.
+struct FolderListing {
+    /// The device and inode of the folder.
+    folder: (u64, u64),
+    listed_at: Instant,
+    names: Arc<Vec<OsString>>,
+}
 
 /// Returns for each of `targets`, in their order, whether certainly no
 /// temporary file is beside it. Blocks.
 pub(crate) fn temp_files_absent(targets: &[Arc<FileTarget>]) -> Vec<bool> {
-    let locations: Vec<_> = targets
-        .iter()
-        .cloned()
-        .map(TargetLocation::unguarded)
-        .collect();
-    let mut counts: HashMap<&OsStr, usize> = HashMap::new();
-    for location in &locations {
-        *counts.entry(location.folder().as_os_str()).or_default() += 1;
+    let mut folders: HashMap<&Path, Option<HashSet<OsString>>> = HashMap::new();
+    let mut absent = Vec::with_capacity(targets.len());
+    for target in targets {
+        let folder = target.path.parent().unwrap_or(Path::new("/"));
+        let left = folders
+            .entry(folder)
+            .or_insert_with(|| targets_with_temps(folder));
+        let name = target.path.file_name().unwrap_or_default();
+        absent.push(left.as_ref().is_some_and(|left| !left.contains(name)));
     }
-    let large_folders = counts
-        .into_iter()
-        .filter(|(_, count)| *count > LISTING_THRESHOLD);
-    let temp_names_by_folder: HashMap<_, _> = large_folders
-        .filter_map(|(folder, _)| Some((folder, temp_names_in(Path::new(folder)).ok()?)))
-        .collect();
-    let is_absent = |location: &TargetLocation| match temp_names_by_folder
-        .get(location.folder().as_os_str())
-    {
-        Some(temp_names) => temp_names.is_empty() || !temp_names.contains(&location.temp_name()),
-        None => {
-            let found = location.temp_path().symlink_metadata();
-            found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
-        }
-    };
-    locations.iter().map(is_absent).collect()
+    absent
 }
 
-/// Returns the names of the temporary files in a folder.
-fn temp_names_in(folder: &Path) -> io::Result<HashSet<OsString>> {
-    let mut temp_names = HashSet::new();
-    for entry in folder.read_dir()? {
-        let name = entry?.file_name();
-        if is_temp_name(&name) {
-            temp_names.insert(name);
+/// Returns the names of the targets in a folder that may have temporary files; none if it
+/// cannot be read.
+fn targets_with_temps(folder: &Path) -> Option<HashSet<OsString>> {
+    let entries = match folder.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(HashSet::new()),
+        Err(_) => return None,
+    };
+    let mut targets = HashSet::new();
+    for entry in entries {
+        targets.extend(targets_of(&entry.ok()?.file_name()));
+    }
+    Some(targets)
+}
+
+/// Removes the temporary files beside a target that this user or `owner` made, and returns
+/// whether there was one. What has another name as well, or is no regular file, stays. MUST
+/// be called while no other attempt to replace the target is running.
+pub(super) fn remove_temps(
+    location: &TargetLocation,
+    folder: &OwnedFd,
+    owner: Option<Uid>,
+) -> Result<bool, String> {
+    let names = temp_names(folder).map_err(|error| {
+        format!(
+            "cannot read folder {}: {}",
+            location.folder().display(),
+            describe_io_error(&error.into())
+        )
+    })?;
+    let owners = [Some(rustix::process::geteuid()), owner];
+    let mut has_removed = false;
+    for name in names.iter() {
+        let mut targets = targets_of(name).into_iter();
+        if !targets.any(|target| target == location.file_name()) {
+            continue;
+        }
+        let Ok(stat) = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let is_ours = owners.contains(&Some(Uid::from_raw(stat.st_uid)));
+        if !is_regular(&stat) || stat.st_nlink != 1 || !is_ours {
+            continue;
+        }
+        match disk::remove(folder, name) {
+            Ok(()) => has_removed = true,
+            Err(Errno::NOENT) => {}
+            Err(error) => {
+                return Err(format!(
+                    "cannot remove the leftover file {}, which may hold a secret: {}",
+                    location.folder().join(name).display(),
+                    describe_io_error(&error.into())
+                ));
+            }
         }
     }
-    Ok(temp_names)
+    Ok(has_removed)
+}
+
+/// Returns the names in a folder that have the form of a temporary one.
+fn temp_names(folder: &OwnedFd) -> Result<Arc<Vec<OsString>>, Errno> {
+    let stat = fs::fstat(folder)?;
+    let identity = (stat.st_dev, stat.st_ino);
+    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_recent = |known: &&FolderListing| {
+        known.folder == identity && known.listed_at.elapsed() < LISTING_AGE
+    };
+    if let Some(known) = latest.as_ref().filter(is_recent) {
+        return Ok(Arc::clone(&known.names));
+    }
+    let listed_at = Instant::now();
+    let mut names = Vec::new();
+    let mut count = 0;
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        count += 1;
+        if !targets_of(name).is_empty() {
+            names.push(name.to_owned());
+        }
+    }
+    let names = Arc::new(names);
+    if count > LARGE_FOLDER {
+        *latest = Some(FolderListing {
+            folder: identity,
+            listed_at,
+            names: Arc::clone(&names),
+        });
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DIGITS: &str = "0123456789abcdef";
 
     fn targets(folder: &Path, count: usize) -> Vec<Arc<FileTarget>> {
         let target = |number| FileTarget::with_defaults(folder.join(format!("{number}.key")));
@@ -68,41 +155,48 @@ mod tests {
     }
 
     #[test]
-    fn stale_temp_is_found_with_and_without_listing() {
-        for count in [3, 3 * LISTING_THRESHOLD] {
-            let folder = tempfile::tempdir().unwrap();
-            let targets = targets(folder.path(), count);
-            assert_eq!(temp_files_absent(&targets), vec![true; count]);
-            for name in [".1.key.rekeyd", ".other.key.rekeyd", "2.key"] {
-                std::fs::write(folder.path().join(name), "").unwrap();
-            }
-            let absent = temp_files_absent(&targets);
-            let stale: Vec<_> = (0..count).filter(|number| !absent[*number]).collect();
-            assert_eq!(stale, [1], "of {count}");
+    fn stale_temp_is_found_by_either_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let targets = targets(folder.path(), 4);
+        assert_eq!(temp_files_absent(&targets), [true; 4]);
+        for name in [".1.key.rekeyd", ".other.key.rekeyd", "2.key"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
         }
+        std::fs::write(folder.path().join(format!(".3.key.{DIGITS}.rekeyd")), "").unwrap();
+        assert_eq!(temp_files_absent(&targets), [true, false, true, false]);
     }
 
     #[test]
-    fn symlink_counts_and_missing_folder_is_empty() {
+    fn missing_folder_is_empty() {
         let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join(".0.key.rekeyd");
-        std::os::unix::fs::symlink("nowhere", link).unwrap();
-        for count in [1, 2 * LISTING_THRESHOLD] {
-            assert!(!temp_files_absent(&targets(folder.path(), count))[0]);
-            let nowhere = targets(&folder.path().join("nowhere"), count);
-            assert_eq!(temp_files_absent(&nowhere), vec![true; count]);
-        }
+        let nowhere = targets(&folder.path().join("nowhere"), 2);
+        assert_eq!(temp_files_absent(&nowhere), [true; 2]);
     }
 
     /// The removal of the temporary files reports why a folder cannot be read.
     #[test]
     fn unreadable_folder_is_uncertain() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for count in [1, 2 * LISTING_THRESHOLD] {
-            assert_eq!(
-                temp_files_absent(&targets(file.path(), count)),
-                vec![false; count]
-            );
+        assert_eq!(temp_files_absent(&targets(file.path(), 2)), [false; 2]);
+    }
+
+    /// A large folder is listed once a second, whatever is delivered there.
+    #[test]
+    fn temp_in_a_large_folder_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join(format!(".1.key.{DIGITS}.rekeyd"));
+        for number in 0..=LARGE_FOLDER {
+            std::fs::write(dir.path().join(number.to_string()), "").unwrap();
         }
+        std::fs::write(&left, "half").unwrap();
+        let [other, target] = [0, 1].map(|number| {
+            let target = targets(dir.path(), 2).swap_remove(number);
+            TargetLocation::unguarded(target)
+        });
+        let folder = other.open_folder().unwrap();
+        assert_eq!(remove_temps(&other, &folder, None), Ok(false));
+        assert_eq!(remove_temps(&target, &folder, None), Ok(true));
+        assert_eq!(remove_temps(&target, &folder, None), Ok(false));
+        assert!(!left.exists());
     }
 }

@@ -1,9 +1,9 @@
 //! The location of a file sink's file.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Gid, Mode, Stat, Uid};
@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use super::access_advice;
 use super::folder_guard::FolderGuard;
 use super::settings::FileTarget;
-use super::temp_name;
 use crate::core::os_error;
 use crate::platform::path_walk::{self, TrustedPaths, WalkedPath, Weakness, WeaknessKind};
 use crate::platform::users::{self, AccountError};
@@ -34,6 +33,7 @@ impl TargetLocation {
     }
 
     /// Returns the location of `target`, with a folder that nothing is known about.
+    #[cfg(test)]
     pub(super) fn unguarded(target: Arc<FileTarget>) -> Self {
         Self::new(target, Arc::default())
     }
@@ -56,16 +56,6 @@ impl TargetLocation {
     /// Returns the target's name in its folder.
     pub(super) fn file_name(&self) -> &OsStr {
         self.path().file_name().unwrap_or_default()
-    }
-
-    /// Returns the name of the temporary file beside it.
-    pub(super) fn temp_name(&self) -> OsString {
-        temp_name::temp_name(self.file_name())
-    }
-
-    /// Returns the path of the temporary file.
-    pub(super) fn temp_path(&self) -> PathBuf {
-        self.folder().join(self.temp_name())
     }
 
     /// Opens the folder, if the file may be written there. All work is relative to it, so
@@ -146,10 +136,7 @@ impl TargetLocation {
         let error = error.into();
         let mut text = describe_io_error(&error);
         if error.kind() == io::ErrorKind::PermissionDenied {
-            text.push_str(&access_advice::folder_advice(
-                self.path(),
-                &self.temp_name(),
-            ));
+            text.push_str(&access_advice::folder_advice(self.path()));
         }
         text
     }
@@ -203,16 +190,6 @@ impl TargetLocation {
             .map(users::find_group)
             .transpose()?;
         Ok((owner, group))
-    }
-
-    /// Returns the problem of an entry with the name of the temporary file that
-    /// is none of ours.
-    pub(super) fn foreign_temp_message(&self) -> String {
-        format!(
-            "{} is in the way of rekeyd's temporary file, and rekeyd did not create it; hint: \
-             inspect it, then remove it",
-            self.temp_path().display()
-        )
     }
 }
 

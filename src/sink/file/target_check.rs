@@ -3,12 +3,12 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, Access, AtFlags, FileType, Stat, Uid};
+use rustix::fs::{self, Access, AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
-use super::{private_mount, replaceability};
+use super::{private_mount, replaceability, temp_name};
 use crate::core::plural::counted;
 use crate::platform::users;
 
@@ -29,7 +29,7 @@ impl TargetLocation {
                 self.path().display()
             ));
         }
-        let length = self.temp_name().len();
+        let length = self.file_name().len() + temp_name::EXTRA_BYTES;
         if length > MAX_NAME_BYTES {
             problems.push(format!(
                 "the file name of {} is {} too long for the temporary file beside it; hint: shorten it",
@@ -57,7 +57,6 @@ impl TargetLocation {
                 // point in the wrong place.
                 if problems.is_empty() {
                     problems = replaceability::problems(self, &folder, present.as_ref());
-                    problems.extend(self.temp_problem(&folder, present.as_ref()));
                 }
             }
             Err(problem) => problems.push(problem),
@@ -116,21 +115,6 @@ impl TargetLocation {
                 ));
             }
         }
-    }
-
-    /// Returns the problem of a foreign entry with the name of the temporary
-    /// file.
-    fn temp_problem(&self, folder: &OwnedFd, present: Option<&Stat>) -> Option<String> {
-        let stat = fs::statat(folder, self.temp_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let own = rustix::process::geteuid();
-        let configured = self
-            .configured_ownership()
-            .ok()
-            .and_then(|(owner, _)| owner);
-        let owner = Uid::from_raw(stat.st_uid);
-        let is_kept_owner = present.is_some_and(|present| present.st_uid == stat.st_uid);
-        let is_ours = own.is_root() || owner == own || Some(owner) == configured || is_kept_owner;
-        (!is_regular(&stat) || !is_ours).then(|| self.foreign_temp_message())
     }
 
     fn owner_problems(&self, problems: &mut Vec<String>) {

@@ -23,7 +23,7 @@ const MODE: u32 = 0o440;
 enum InitialFiles {
     Empty,
     OldContent,
-    /// The old content, and a temporary file of an earlier process.
+    /// The old content, and temporary files of earlier processes.
     OldContentAndStaleTemp,
 }
 
@@ -38,9 +38,11 @@ fn set_up(initial: InitialFiles) -> (TempDir, TargetLocation) {
         ..FileTarget::with_defaults(path)
     }));
     if initial == InitialFiles::OldContentAndStaleTemp {
-        let path = location.temp_path();
-        std::fs::write(&path, &NEW[..7]).unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(MODE & 0o600)).unwrap();
+        for name in [".secret.rekeyd", ".secret.0123456789abcdef.rekeyd"] {
+            let path = location.folder().join(name);
+            std::fs::write(&path, &NEW[..7]).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(MODE & 0o600)).unwrap();
+        }
     }
     (dir, location)
 }
@@ -89,11 +91,14 @@ fn survives_interruption_at(
             Acceptance::Rejected => panic!("{case}: {error}"),
         },
     }
-    let temp_path = location.temp_path();
-    if temp_path.exists() {
+    let is_reported = outcome.is_err_and(|error| error.message.contains("may hold"));
+    for name in file_names(dir.path()) {
+        if name == "secret" {
+            continue;
+        }
+        let temp_path = dir.path().join(name);
         assert_eq!(mode_of(&temp_path) & !MODE & !0o600, 0, "{case}");
         let is_empty = std::fs::metadata(&temp_path).unwrap().len() == 0;
-        let is_reported = outcome.is_err_and(|error| error.message.contains("may hold"));
         assert!(
             is_empty || is_reported || interruption == Interruption::Kill,
             "{case}"
