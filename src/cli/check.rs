@@ -14,6 +14,7 @@ use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::condition::Condition;
+use crate::core::first_few::join_few;
 use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::{duration, time};
@@ -99,6 +100,7 @@ impl CheckCommand {
             found_notes.extend(migration.map(|migration| migration_note(&settings, &migration)));
             let file_system = notes.network_file_system;
             found_notes.extend(file_system.map(|name| network_note(&settings, name)));
+            found_notes.push(further_note(&settings, &notes.further_objects));
             let text = success_text(&options.config, settings.keys.len(), &found_notes);
             output::print(text.as_bytes())?;
         }
@@ -120,6 +122,18 @@ fn success_text(file: &Path, keys: usize, notes: &[String]) -> String {
         text.push_str(&format!("note: {note}\n"));
     }
     text
+}
+
+/// Names the tables and indexes that other programs have added to the ledger, if any.
+fn further_note(settings: &Settings, names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "the ledger {} has tables or indexes that rekeyd did not create, and that it leaves alone: {}",
+        settings.ledger.display(),
+        join_few(names)
+    )
 }
 
 /// Says who can exchange the files of a folder.

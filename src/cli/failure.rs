@@ -126,6 +126,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::FolderMissing { .. }
         | LedgerError::Open { .. }
         | LedgerError::ForeignLog { .. }
+        | LedgerError::ForeignObject { .. }
         | LedgerError::Damaged { .. }
         | LedgerError::NoRoom { .. }
         | LedgerError::CheckpointNote(_)

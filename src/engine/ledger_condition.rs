@@ -11,8 +11,12 @@ pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerErro
     if matches!(error, LedgerError::Damaged { .. }) {
         return conditions.raise_for_good(Condition::Ledger, &text);
     }
-    // The remedy of a lost lock is not on the disk.
-    let problem = if matches!(error, LedgerError::Locked { .. }) {
+    // The remedy of a lost lock, or of another program's SQL, is not on the disk.
+    let has_remedy = matches!(
+        error,
+        LedgerError::Locked { .. } | LedgerError::ForeignObject { .. }
+    );
+    let problem = if has_remedy {
         text
     } else if error.is_locked_by_program() {
         format!(

@@ -14,6 +14,7 @@ use crate::core::os_error;
 use crate::ledger::absence::emptiness_error;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 use crate::ledger::kept_file::create_private;
 use crate::ledger::paths::{is_beside, sibling_path, sync_folder_of};
 use crate::ledger::read_only;
@@ -64,6 +65,7 @@ pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), Le
     copy.pragma_update(None, "journal_mode", "DELETE")?;
     drop(copy);
     let copy = Connection::open_with_flags(target, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    foreign_schema::distrust(&copy)?;
     check_integrity(&copy)?;
     drop(copy);
     let synced = File::open(target).and_then(|file| file.sync_all());

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, MAIN_DB};
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 
 /// The largest copy: it is in the memory of both processes.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -46,5 +47,6 @@ pub(super) fn copy_to_memory(connection: &mut Connection) -> Result<Vec<u8>, Led
 pub(super) fn open_copy(content: &[u8]) -> Result<Connection, LedgerError> {
     let mut connection = Connection::open_in_memory()?;
     connection.deserialize_read_exact(MAIN_DB, content, content.len(), true)?;
+    foreign_schema::distrust(&connection)?;
     Ok(connection)
 }

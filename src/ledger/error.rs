@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::core::apply::ApplyError;
 use crate::ledger::damage::LedgerDamage;
+use crate::ledger::foreign_object::ForeignObject;
 
 /// An error of opening, reading or writing the ledger.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -181,6 +182,15 @@ pub enum LedgerError {
         /// The command that copies the log into the ledger, if there is one to copy it into.
         keep: Option<String>,
     },
+    /// The schema has SQL of another program.
+    #[error("the ledger {} has {object}, which rekeyd did not create, and which may change or \
+             refuse what rekeyd records; hint: {}", .path.display(), .object.advice(.path))]
+    ForeignObject {
+        /// The ledger.
+        path: PathBuf,
+        /// What it has.
+        object: ForeignObject,
+    },
     /// The disk has no room for what the ledger writes.
     #[error("{} has less than the {kibibytes} KiB of free space that the ledger needs: {reason}; hint: \
              free some space", .folder.display())]
@@ -233,7 +243,7 @@ impl LedgerError {
     pub fn is_content_error(&self) -> bool {
         match self {
             Self::Corrupt(_) | Self::Rejected(_) => true,
-            Self::Database(error) => error.is_constraint_violation(),
+            Self::Database(_) => self.is_constraint_violation(),
             Self::Locked { .. }
             | Self::LockFile { .. }
             | Self::LocksUnsupported { .. }
@@ -252,6 +262,7 @@ impl LedgerError {
             | Self::FolderMissing { .. }
             | Self::Open { .. }
             | Self::ForeignLog { .. }
+            | Self::ForeignObject { .. }
             | Self::Damaged { .. }
             | Self::NoRoom { .. }
             | Self::CheckpointNote(_)
@@ -279,6 +290,11 @@ impl LedgerError {
     /// the tables are not those of rekeyd.
     pub(super) fn has_other_tables(&self) -> bool {
         matches!(self, Self::Database(error) if error.has_other_tables())
+    }
+
+    /// Returns whether a trigger or a constraint refused a statement.
+    pub(super) fn is_constraint_violation(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_constraint_violation())
     }
 
     /// Returns whether SQLite found the file damaged, or no database at all.

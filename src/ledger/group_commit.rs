@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 use crate::ledger::own_content::{NewestRows, OwnContent};
 
 /// The largest batch. A batch must not make its callers wait long, and one fsync for 256
@@ -68,6 +69,8 @@ where
     fn reply(self: Box<Self>, outcome: Result<(), LedgerError>) {
         let result = match (outcome, self.result) {
             (Ok(()), Some(result)) => result,
+            // Another program keeps the ledger from being written.
+            (Err(error @ LedgerError::ForeignObject { .. }), _) => Err(error),
             // An operation that failed by itself reports its own error.
             (Err(_), Some(Err(error))) | (Err(error), Some(Ok(_)) | None) => Err(error),
             (Ok(()), None) => Err(LedgerError::WriterStopped),
@@ -91,7 +94,8 @@ pub(crate) fn reply_all(
 ///
 /// A failed operation is undone alone. If SQLite itself ends the transaction (disk full,
 /// I/O error), if it finds the file damaged, or if COMMIT fails, every operation of the
-/// batch fails. It also fails if the ledger lacks what `content` says that it has.
+/// batch fails. It also fails if the ledger lacks what `content` says that it has, or if SQL
+/// of another program refuses an operation.
 pub(super) fn run_transaction(
     connection: &Connection,
     operations: &mut [Box<dyn WriteOperation>],
@@ -109,7 +113,7 @@ pub(super) fn run_transaction(
             tracing::error!(%error, "cannot roll back a failed transaction in the ledger");
         }
     }
-    result
+    result.map_err(|error| foreign_schema::explain_refusal(connection, &error).unwrap_or(error))
 }
 
 /// Commits the operations to a ledger that has what `content` says, and notes them there.
@@ -163,7 +167,10 @@ fn run_in_savepoints(
         match outcome {
             Ok(()) => execute_cached(connection, "RELEASE job")?,
             Err(error) if error.is_malformed() => return Err(error),
-            Err(_) => {
+            Err(error) => {
+                if let Some(refusal) = foreign_schema::explain_refusal(connection, &error) {
+                    return Err(refusal);
+                }
                 execute_cached(connection, "ROLLBACK TO job")?;
                 execute_cached(connection, "RELEASE job")?;
             }

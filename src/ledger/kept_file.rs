@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::core::os_error;
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 use crate::ledger::paths::{sibling_path, sync_folder_of};
 
 /// The number of bytes of two files that are compared at once.
@@ -80,6 +81,7 @@ fn write_copy(connection: &Connection, target: &Path) -> Result<(), LedgerError>
     let synced = File::open(target).and_then(|file| file.sync_all());
     synced.map_err(|error| io_error(target, &error))?;
     let copy = Connection::open_with_flags(target, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    foreign_schema::distrust(&copy)?;
     check_pages(&copy)
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
+use crate::core::first_few::join_few;
 use crate::ledger::checkpoint::{Checkpoints, check_integrity};
 use crate::ledger::checkpoint_note::{
     CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin, log_that_damages,
@@ -15,6 +16,7 @@ use crate::ledger::copy_in_memory::copy_to_memory;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
+use crate::ledger::foreign_schema;
 use crate::ledger::free_space::{FreeSpace, disk_advice};
 use crate::ledger::group_commit::{WriteOperation, run_transaction};
 use crate::ledger::identity::{self, ConfigurationIdentity, HostIdentity, LedgerIdentity};
@@ -320,6 +322,18 @@ fn prepare_connection(
     // could readers of another user open a ledger without its -wal and -shm files, because
     // they may not create them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    foreign_schema::distrust(connection)?;
+    // Before any check that runs SQL of the schema. If the file cannot be written, or its
+    // version cannot be read, the steps below say why: SQLite would make the files beside a
+    // read-only one read-only, too.
+    if !connection.is_readonly(rusqlite::MAIN_DB)?
+        && let Ok(version) = LedgerVersion::read(connection, path)
+    {
+        foreign_schema::check(connection, path, version)?;
+        if lock.is_some() {
+            report_further_objects(connection, path, version)?;
+        }
+    }
     if origin.is_uncertain()
         && let Err(error) = check_integrity(connection)
     {
@@ -347,6 +361,24 @@ fn prepare_connection(
         }
     }
     Ok(checkpoints)
+}
+
+/// Logs which tables and indexes other programs have added.
+fn report_further_objects(
+    connection: &Connection,
+    path: &Path,
+    version: LedgerVersion,
+) -> Result<(), LedgerError> {
+    let names = foreign_schema::further_objects(connection, version)?;
+    if !names.is_empty() {
+        tracing::info!(
+            "the ledger {} has tables or indexes that rekeyd did not create, and that it leaves \
+             alone: {}",
+            path.display(),
+            join_few(&names)
+        );
+    }
+    Ok(())
 }
 
 /// Opens an empty ledger in memory, for tests.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::core::os_error;
 use crate::ledger::checkpoint_note::FileStamp;
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 use crate::ledger::writer_message::WriterMessage;
 
 /// The interval of the checks at most.
@@ -135,6 +136,7 @@ impl PageCheck {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        foreign_schema::distrust(&connection)?;
         {
             let mut state = self.state();
             if state.is_stopped {

@@ -19,7 +19,7 @@ use crate::ledger::lock::{WriterLock, unusable_lock_file};
 use crate::ledger::open::into_open_error;
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
-use crate::ledger::{first_release, kept_file, read, read_only};
+use crate::ledger::{first_release, foreign_schema, kept_file, read, read_only};
 
 /// A migration that the next writer makes at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct LedgerNotes {
     pub pending_migration: Option<PendingMigration>,
     /// The name of its network file system, on which its inode is not locked.
     pub network_file_system: Option<&'static str>,
+    /// The tables and indexes that other programs have added.
+    pub further_objects: Vec<String>,
 }
 
 /// Checks the ledger at `path` and the files and folder that it needs. `host` is this
@@ -100,8 +102,8 @@ pub fn check_usable(
         FreeSpace::for_check(path).check_start()?;
     }
     Ok(LedgerNotes {
-        pending_migration: check_content(path, configured, configuration, host)?,
         network_file_system: network_file_system_at(path).or(network_file_system_at(folder)),
+        ..check_content(path, configured, configuration, host)?
     })
 }
 
@@ -127,13 +129,14 @@ fn check_file_access(file: &Path, is_writer: bool) -> Result<(), Error> {
     }
 }
 
-/// Checks that the ledger's recorded identity is that of the configuration and this host.
+/// Checks that the ledger's recorded identity is that of the configuration and this host, and
+/// returns what is worth knowing of its content.
 fn check_content(
     path: &Path,
     configured: &LedgerIdentity,
     configuration: &ConfigurationIdentity,
     host: Option<&str>,
-) -> Result<Option<PendingMigration>, LedgerError> {
+) -> Result<LedgerNotes, LedgerError> {
     let origin = read_only::check_log(path)?;
     // A running writer checks the pages itself. Looked up before the connection, whose locks
     // this would drop.
@@ -146,7 +149,7 @@ fn check_content(
         (true, Some(_), true) => read_only::open_any_version(path)?,
         // A plain connection would make SQLite create the files that are missing.
         (true, None | Some(0), _) => read_only::open_immutable(path)?,
-        _ => return Ok(None),
+        _ => return Ok(LedgerNotes::default()),
     };
     if must_check && let Err(error) = check_integrity(&connection) {
         return Err(if origin == LogOrigin::Unclear {
@@ -166,11 +169,16 @@ fn check_content(
     if let Some(loss) = emptiness.filter(LedgerError::is_loss) {
         return Err(loss);
     }
-    Ok(match version {
+    let pending_migration = match version {
         LedgerVersion::FirstRelease(_) => Some(PendingMigration {
             release: first_release::RELEASE,
             kept_path: kept_file::kept_path(path, first_release::RELEASE),
         }),
         LedgerVersion::Empty | LedgerVersion::Supported(_) => None,
+    };
+    Ok(LedgerNotes {
+        pending_migration,
+        network_file_system: None,
+        further_objects: foreign_schema::further_objects(&connection, version)?,
     })
 }

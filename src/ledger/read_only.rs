@@ -13,7 +13,7 @@ use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
 use crate::ledger::paths::{files_of_sqlite, sqlite_url};
 use crate::ledger::version::LedgerVersion;
-use crate::ledger::{first_release, kept_file};
+use crate::ledger::{first_release, foreign_schema, kept_file};
 
 /// Opens a ledger of this rekeyd's version, with or without a running writer.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
@@ -93,7 +93,9 @@ fn open_named(path: &Path, name: &Path) -> Result<(Connection, LedgerVersion), L
     let connect = || {
         let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        foreign_schema::distrust(&connection)?;
         let version = LedgerVersion::read(&connection, path)?;
+        foreign_schema::check(&connection, path, version)?;
         Ok((connection, version))
     };
     connect().map_err(|error| into_open_error(path, error))

@@ -15,6 +15,7 @@ use crate::core::os_error;
 use crate::ledger::backup::{cannot_write, copy_database};
 use crate::ledger::checkpoint_note::{LogOrigin, free_name, log_origin};
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 use crate::ledger::identity::{self, LedgerIdentity};
 use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular, open_regular};
@@ -144,6 +145,7 @@ impl FormerLedger {
 fn prepare_copy(new: &Path, former: Option<LastRun>) -> Result<Vec<KeyName>, LedgerError> {
     // The copy has no log, and SQLite syncs it before the deletion is committed.
     let copy = Connection::open(new)?;
+    foreign_schema::distrust(&copy)?;
     copy.pragma_update(None, "synchronous", "FULL")?;
     last_run::carry_over(&copy, former)?;
     rotation_request::remove_all(&copy)

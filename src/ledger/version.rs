@@ -19,7 +19,16 @@ const LAST_VERSION_OF_FIRST_RELEASE: i64 = 5;
 
 /// The migrations from an empty file to the newest schema. Those of a published release
 /// never change.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_ledger.sql")];
+static MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_ledger.sql")];
+
+/// The migrations of 0.1.0, to each of its versions.
+static FIRST_RELEASE_MIGRATIONS: [&str; LAST_VERSION_OF_FIRST_RELEASE as usize] = [
+    include_str!("../../migrations/first_release/schema/0001.sql"),
+    include_str!("../../migrations/first_release/schema/0002.sql"),
+    include_str!("../../migrations/first_release/schema/0003.sql"),
+    include_str!("../../migrations/first_release/schema/0004.sql"),
+    include_str!("../../migrations/first_release/schema/0005.sql"),
+];
 
 /// The version that this rekeyd writes.
 pub const SCHEMA_VERSION: i64 = FIRST_VERSION - 1 + MIGRATIONS.len() as i64;
@@ -102,6 +111,17 @@ fn not_a_ledger(path: &Path) -> LedgerError {
         path: path.to_owned(),
         reason: NOT_A_LEDGER_REASON.to_owned(),
     }
+}
+
+/// Returns the migrations that made a ledger of this version.
+pub(super) fn migrations_to(version: LedgerVersion) -> &'static [&'static str] {
+    let (migrations, count): (&[&str], i64) = match version {
+        LedgerVersion::Empty => (&[], 0),
+        LedgerVersion::FirstRelease(version) => (&FIRST_RELEASE_MIGRATIONS, version),
+        LedgerVersion::Supported(version) => (&MIGRATIONS, version - FIRST_VERSION + 1),
+    };
+    let count = usize::try_from(count).unwrap_or_default();
+    &migrations[..count.min(migrations.len())]
 }
 
 /// Runs the migrations after `version`, or all of them without one, in one transaction

@@ -1,5 +1,7 @@
 //! Writes the difference of a key's state, in the caller's transaction.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
@@ -9,7 +11,9 @@ use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::ledger::difference::{Column, DeliveryWrite, Difference, KeyWrite, RotationWrite};
 use crate::ledger::error::LedgerError;
+use crate::ledger::foreign_schema;
 use crate::ledger::rows::{self, SqlTimestamp};
+use crate::ledger::version::LedgerVersion;
 
 /// Writes a difference. Each statement names the values that its row must have, and
 /// changes exactly one row.
@@ -77,6 +81,9 @@ pub(crate) fn set_condition(
 
 /// Checks that the ledger can be written, by writing a value that it has already.
 pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError> {
+    // The value may be written although SQL of another program refuses others.
+    let path = connection.path().map(Path::new).unwrap_or(Path::new(""));
+    foreign_schema::check(connection, path, LedgerVersion::CURRENT)?;
     connection.execute("UPDATE ledger_identity SET created_at = created_at", [])?;
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use crate::support::daemon::Daemon;
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, file_key_text, text, write};
+use crate::support::{TestEnv, file_key_text, text, write, write_ledger};
 
 /// An environment whose ledger is in a folder of its own, and a program to which file
 /// permissions apply.
@@ -155,4 +156,34 @@ fn inaccessible_folder_is_not_an_absent_ledger() {
     }
     set_mode(&ledger.bound.env.path("state"), 0o700);
     ledger.assert_works();
+}
+
+/// A trigger of another program refuses every event: rotations wait, and everybody sees why.
+#[test]
+fn trigger_of_another_program_is_shown_while_the_daemon_runs() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let ledger = write_ledger(&world.path("ledger.db"));
+    let trigger =
+        "CREATE TRIGGER no BEFORE INSERT ON event_log BEGIN SELECT RAISE(ABORT, 'no'); END";
+    ledger.execute_batch(trigger).unwrap();
+    let before = world.keys().len();
+    for command in [
+        &["rotate", "billing", "--no-wait"][..],
+        &["rotate", "billing"],
+        &["status"],
+    ] {
+        let output = world.run(command);
+        let message = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {message}");
+        assert!(
+            message.contains("the trigger no,"),
+            "{command:?}: {message}"
+        );
+    }
+    assert_eq!(world.keys().len(), before);
+    let log = daemon.stop();
+    assert!(log.contains("DROP TRIGGER"), "{log}");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod copies;
+mod foreign_schema;
 mod migration;
 mod scopes;
 

@@ -377,28 +377,92 @@ fn long_redacted_values_are_shortened() {
     assert_eq!(BTreeSet::from_iter(read_text(&path, migrated)), expected);
 }
 
-/// 0.1.0 created its ledgers in five steps; the last changed no column.
+/// The steps in which 0.1.0 created its ledgers.
+const FORMER_MIGRATIONS: [&str; 5] = [
+    include_str!("../../migrations/first_release/schema/0001.sql"),
+    include_str!("../../migrations/first_release/schema/0002.sql"),
+    include_str!("../../migrations/first_release/schema/0003.sql"),
+    include_str!("../../migrations/first_release/schema/0004.sql"),
+    include_str!("../../migrations/first_release/schema/0005.sql"),
+];
+
+/// Creates a ledger of this version of 0.1.0 at `path`, with the rows of the one at `source`
+/// that fit.
+fn create_former(path: &Path, source: &Path, version: usize) {
+    let ledger = rusqlite::Connection::open(path).unwrap();
+    ledger.pragma_update(None, "foreign_keys", false).unwrap();
+    for migration in &FORMER_MIGRATIONS[..version] {
+        ledger.execute_batch(migration).unwrap();
+    }
+    let texts = |sql: &str| -> Vec<String> {
+        let mut query = ledger.prepare(sql).unwrap();
+        let rows = query.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    // They refuse rows that are in a later phase.
+    let triggers = texts("SELECT sql FROM sqlite_schema WHERE type = 'trigger'");
+    for name in texts("SELECT name FROM sqlite_schema WHERE type = 'trigger'") {
+        ledger
+            .execute_batch(&format!("DROP TRIGGER {name}"))
+            .unwrap();
+    }
+    ledger
+        .execute("ATTACH ?1 AS newer", [source.to_str().unwrap()])
+        .unwrap();
+    for table in texts(
+        "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'",
+    ) {
+        let columns = texts(&format!("SELECT name FROM pragma_table_info('{table}')"));
+        let columns = columns.iter().map(|column| format!("\"{column}\""));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        ledger
+            .execute_batch(&format!(
+                "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"
+            ))
+            .unwrap();
+    }
+    ledger.execute_batch("DETACH newer").unwrap();
+    for trigger in triggers {
+        ledger.execute_batch(&trigger).unwrap();
+    }
+    ledger.pragma_update(None, "user_version", version).unwrap();
+}
+
 #[test]
-fn versions_before_the_first_release_are_migrated() {
-    let without_notices = "DROP TABLE telling; DROP TABLE notice; DROP TABLE cause";
-    let without_written_at = "ALTER TABLE delivery DROP COLUMN written_at";
-    let without_timetable = "ALTER TABLE key_state DROP COLUMN timetable;
-         ALTER TABLE key_state DROP COLUMN counts_from;
-         ALTER TABLE key_state DROP COLUMN owed;
-         ALTER TABLE key_state DROP COLUMN paused_from;
-         ALTER TABLE key_state DROP COLUMN paused_until";
-    let steps = [without_notices, without_written_at, without_timetable];
-    for (version, taken_back) in [(4, 0), (3, 1), (2, 2), (1, 3)] {
-        let (_dir, path) = place(FIRST_RELEASE);
-        let older = rusqlite::Connection::open(&path).unwrap();
-        older.execute_batch(&steps[..taken_back].join(";")).unwrap();
-        older.pragma_update(None, "user_version", version).unwrap();
-        drop(older);
+fn every_version_of_the_first_release_is_migrated() {
+    for version in 1..=FORMER_MIGRATIONS.len() {
+        let (dir, source) = place(FIRST_RELEASE);
+        let path = dir.path().join("former.db");
+        create_former(&path, &source, version);
         let former = read_rows(&path, "SELECT * FROM history ORDER BY rotation");
         migrate(&path).unwrap();
         let migrated = read_rows(&path, FORMER_HISTORY);
         assert_eq!(migrated, former, "version {version}");
         check_whole(&path);
+        // What it has now is what a new ledger has.
+        migrate(&path).unwrap();
+    }
+}
+
+/// SQL of another program is found before the migration runs it.
+#[test]
+fn former_ledger_with_foreign_sql_is_refused_untouched() {
+    for sql in [
+        "CREATE TRIGGER audit AFTER INSERT ON journal_entry BEGIN SELECT 1; END",
+        "CREATE VIEW events AS SELECT 1",
+        "ALTER TABLE rotation ADD COLUMN note TEXT DEFAULT ''",
+    ] {
+        let (_dir, path) = place(FIRST_RELEASE);
+        let ledger = rusqlite::Connection::open(&path).unwrap();
+        ledger.execute_batch(sql).unwrap();
+        drop(ledger);
+        let before = dump(&path);
+        let error = migrate(&path).unwrap_err();
+        assert!(
+            matches!(error, LedgerError::ForeignObject { .. }),
+            "{error:?}"
+        );
+        assert_eq!(dump(&path), before);
     }
 }
 
