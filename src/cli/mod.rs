@@ -36,6 +36,7 @@ mod service_view;
 mod show;
 mod status;
 mod table;
+mod terminal_text;
 mod time_argument;
 mod wait_notes;
 

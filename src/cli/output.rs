@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::logging;
+use crate::cli::terminal_text::{TerminalWriter, visible};
 use crate::config::render_problems;
 use crate::core::os_error;
 use crate::ledger::LedgerError;
@@ -31,7 +32,12 @@ pub(crate) enum PrintError {
 pub(crate) fn print_stream(
     write: impl FnOnce(&mut dyn Write) -> Result<(), PrintError>,
 ) -> Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let stdout = BufWriter::new(io::stdout().lock());
+    let mut out: Box<dyn Write> = if io::stdout().is_terminal() {
+        Box::new(TerminalWriter::new(stdout))
+    } else {
+        Box::new(stdout)
+    };
     match write(&mut out).and_then(|()| Ok(out.flush()?)) {
         Ok(()) => Ok(()),
         Err(PrintError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -66,7 +72,7 @@ pub(crate) fn report_failure(failure: &Failure) {
 
 /// Writes a message, each line of it marked as an error.
 pub(crate) fn report_error(text: &str) {
-    let lines: String = text
+    let lines: String = visible(text)
         .lines()
         .map(|line| format!("error: {line}\n"))
         .collect();
@@ -76,13 +82,13 @@ pub(crate) fn report_error(text: &str) {
 /// Writes a remark about what follows, if there is one.
 pub(crate) fn report_note(text: &str) {
     if !text.is_empty() {
-        write_message(&format!("note: {text}\n"));
+        write_message(&format!("note: {}\n", visible(text)));
     }
 }
 
 /// Writes a message that is no error.
 pub(crate) fn report_warning(text: &str) {
-    write_message(&format!("warning: {text}\n"));
+    write_message(&format!("warning: {}\n", visible(text)));
 }
 
 /// Writes to standard error, after what is logged there.

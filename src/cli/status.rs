@@ -20,14 +20,12 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
+use crate::cli::terminal_text::CLEAR_SCREEN;
 use crate::core::time;
 use crate::platform::clock::{Clock as _, SystemClock};
 
 /// The interval at which `--watch` looks again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-
-/// The escape sequence that moves to the top of the screen and clears it.
-const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[2J";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusCommand {

@@ -110,6 +110,13 @@ pub fn shows_secret(text: &str) -> bool {
     mask_searched(text) != text
 }
 
+/// Returns whether a character is shown as itself: no control character, and none that hides
+/// or changes its neighbours.
+#[must_use]
+pub fn is_printable(character: char) -> bool {
+    !is_unprintable(character) && !is_invisible(character)
+}
+
 /// Masks the secrets in the part of a text that is searched.
 fn mask_searched(text: &str) -> String {
     let end = text.char_indices().nth(MAX_SEARCHED_CHARS);
