@@ -32,6 +32,7 @@ mod leak;
 mod leak_in_files;
 mod ledger_unwritable;
 mod log;
+mod memory;
 mod metrics;
 mod migration;
 mod missing_ledger;
