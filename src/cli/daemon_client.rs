@@ -45,8 +45,9 @@ impl DaemonAddress<'_> {
     /// Returns the users that the daemon may be: root, the user of this process, and the
     /// owner of the ledger.
     fn trusted_users(&self) -> Vec<u32> {
-        let folder = parent(self.socket).metadata().ok();
-        let folder = folder.filter(|_| self.trusts_folder);
+        let folder = std::path::absolute(self.socket);
+        let folder = folder.and_then(|socket| parent(&socket).metadata());
+        let folder = folder.ok().filter(|_| self.trusts_folder);
         let ledger = self.ledger.and_then(|ledger| {
             // Who only looks may not enter its folder, which belongs to the same user.
             let found = ledger.metadata().or_else(|_| parent(ledger).metadata());
@@ -60,18 +61,20 @@ impl DaemonAddress<'_> {
             .collect()
     }
 
-    /// Refuses a socket that other users could have put there.
-    fn check_folder(&self, trusted: &[u32]) -> Result<(), Failure> {
-        let socket = self.socket.display();
-        match untrusted_part(parent(self.socket), trusted) {
-            Ok(None) => Ok(()),
-            Ok(Some(part)) => Err(Failure::Other(format!(
-                "cannot trust the control socket {socket}: {part}; hint: let only root and rekeyd's \
-                 user write there, or set [control] socket to a path in another folder"
-            ))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(connect_error(self.socket, &os_error::describe(&error))),
-        }
+    /// Returns why other users could have put the socket there, if they could.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn untrusted_folder(&self) -> std::io::Result<Option<String>> {
+        let socket = std::path::absolute(self.socket)?;
+        let part = untrusted_part(parent(&socket), &self.trusted_users())?;
+        Ok(part.map(|part| {
+            format!(
+                "cannot trust the control socket {}: {part}; hint: let only root and rekeyd's user \
+                 write there, or set [control] socket to a path in another folder",
+                self.socket.display()
+            )
+        }))
     }
 }
 
@@ -84,9 +87,17 @@ fn parent(path: &Path) -> &Path {
 /// of another user.
 pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonClient>, Failure> {
     let socket = address.socket;
-    let trusted = address.trusted_users();
-    address.check_folder(&trusted)?;
-    let client = Box::new(UnixClient::new(socket, trusted));
+    // Without a socket, there is nothing to trust.
+    let untrusted = match socket.symlink_metadata() {
+        Ok(_) => address.untrusted_folder(),
+        Err(error) => Err(error),
+    };
+    match untrusted {
+        Ok(None) => {}
+        Ok(Some(problem)) => return Err(Failure::Other(problem)),
+        Err(error) => return no_daemon(socket, &error),
+    }
+    let client = Box::new(UnixClient::new(socket, address.trusted_users()));
     let info = match client.get("/daemon").await {
         Ok(response) => response.body,
         Err(UnixClientError::Connect(error)) => return no_daemon(socket, &error),

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::cli::daemon_client::DaemonClient;
+use crate::cli::daemon_client::{DaemonAddress, DaemonClient};
 use crate::config::Problem;
 use crate::config::settings::Settings;
 use crate::core::condition::ListenerProblem;
@@ -46,6 +46,14 @@ async fn check_socket(
     let folder = path.parent()?;
     // Service managers make folders below /run at the start of a service.
     let is_made_at_start = folder.starts_with("/run") && folder != Path::new("/run");
+    let address = DaemonAddress {
+        socket: path,
+        ledger: Some(&settings.ledger),
+        trusts_folder: false,
+    };
+    if let Ok(Some(problem)) = address.untrusted_folder() {
+        return Some(problem);
+    }
     let error = check_path(path).await.err()?;
     match &error {
         ControlListenError::FolderNotFound { .. } if is_made_at_start => None,

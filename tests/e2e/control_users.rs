@@ -130,13 +130,16 @@ fn command_sends_nothing_to_another_user() {
     let path = socket.clone();
     std::fs::set_permissions(world.path(""), Permissions::from_mode(0o777)).unwrap();
     let listener = run_as(LOOKER, move || UnixListener::bind(path).unwrap());
-    let run = || {
-        let output = world.run(&["revoke", "key_none", "--force"]);
+    let output_of = |arguments: &[&str]| {
+        let output = world.run(arguments);
         (output.status.code(), text(&output.stderr))
     };
-    let (code, message) = run();
-    assert_eq!(code, Some(1), "{message}");
-    assert!(message.contains("every user can write to"), "{message}");
+    let run = || output_of(&["revoke", "key_none", "--force"]);
+    let checked = || output_of(&["check"]);
+    for (code, message) in [run(), checked()] {
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("every user can write to"), "{message}");
+    }
     // A folder that nobody else can write to any more.
     std::fs::set_permissions(world.path(""), Permissions::from_mode(0o755)).unwrap();
     let server = std::thread::spawn(move || {
