@@ -15,7 +15,7 @@ use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonIn
 use crate::ledger::{LedgerReader, WriterLock};
 use crate::net::unix_client::{UnixClient, UnixClientError, UnixResponse};
 use crate::platform::file_identity::is_same_file;
-use crate::platform::folder_trust::untrusted_part;
+use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::users::describe_user;
 
 /// The interval at which a waiting command asks what it waits for.
@@ -67,8 +67,12 @@ impl DaemonAddress<'_> {
     /// The system's.
     pub(super) fn untrusted_folder(&self) -> std::io::Result<Option<String>> {
         let socket = std::path::absolute(self.socket)?;
-        let part = untrusted_part(parent(&socket), &self.trusted_users())?;
-        Ok(part.map(|part| {
+        let trust = PathTrust {
+            users: &self.trusted_users(),
+            ..PathTrust::default()
+        };
+        let walked = path_walk::walk_to_folder(parent(&socket), &trust)?;
+        Ok(walked.weaknesses.first().map(|part| {
             format!(
                 "cannot trust the control socket {}: {part}; hint: let only root and rekeyd's user \
                  write there, or set [control] socket to a path in another folder",

@@ -8,7 +8,6 @@ pub mod entropy;
 pub mod file_access;
 pub mod file_identity;
 pub(crate) mod folder_sync;
-pub mod folder_trust;
 #[cfg(test)]
 pub(crate) mod json_schema;
 pub mod log_queue;
