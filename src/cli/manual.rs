@@ -17,9 +17,9 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "Done."),
     (
         "1",
-        "Failed. `status`: a key is failing or overdue or has lookalikes, something stops all \
-         rotations, or the daemon is not running. `audit`: the ledger and the provider disagree, or there are \
-         lookalikes.",
+        "Failed. `status`: a key is failing or overdue, something stops all rotations, the daemon is \
+         not running, or credentials that are not in the ledger look like rekeyd's. `audit`: the \
+         ledger and the provider disagree, or there are such credentials.",
     ),
     ("2", "Wrong use of the command line."),
     ("75", "Another process holds the ledger. Try again later."),

@@ -100,8 +100,8 @@ enum CliCommand {
     Audit(audit::AuditCommand),
     /// Show the state of each key
     ///
-    /// The exit code is 1 if a key is failing or overdue or has lookalikes, if something stops all
-    /// rotations, or if the daemon is not running.
+    /// The exit code is 1 if a key is failing or overdue, if something stops all rotations, if the
+    /// daemon is not running, or if credentials that are not in the ledger look like rekeyd's.
     Status(status::StatusCommand),
     /// Show everything about one key: schedule, credentials, sinks and latest rotations
     Show(show::ShowCommand),
