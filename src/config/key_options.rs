@@ -107,7 +107,7 @@ pub const DEFAULTS: Section = Section {
             "24",
             "A limit against loops: the number of creates of a key in 24 hours, including \
              uncertain ones. It must be at least twice what the schedule needs. `rekeyd rotate` \
-             only warns.",
+             exceeds it with a warning.",
         )
         .or("24"),
         ConfigOption::new(
@@ -115,7 +115,7 @@ pub const DEFAULTS: Section = Section {
             ValueType::Number(3, 100),
             "6",
             "A limit against loops: no create while the key has this many live credentials. \
-             `rekeyd rotate` only warns.",
+             `rekeyd rotate` exceeds it with a warning.",
         )
         .or("6"),
         ConfigOption::new(
@@ -133,8 +133,8 @@ pub const DEFAULTS: Section = Section {
             "revoke-when-idle-for",
             ValueType::Duration(Duration::ZERO, Duration::from_secs(30 * 86_400)),
             r#""1h""#,
-            "rekeyd does not yet revoke a retired credential that was used within this time. \
-             `\"0s\"` turns this off.",
+            "rekeyd postpones the revocation of a retired credential that was used within this \
+             time. `\"0s\"` turns this off.",
         )
         .or(r#""1h""#),
         ConfigOption::new(

@@ -51,8 +51,8 @@ pub const PROVIDER: Section = Section {
             "organization",
             ValueType::Text("^[!-~]+$"),
             r#""org-abc123""#,
-            "Sent as the `OpenAI-Organization` header. Only for keys that work in several \
-             organizations.",
+            "Sent as the `OpenAI-Organization` header. Set it only if the admin key works in \
+             several organizations.",
         )
         .with_details("The ledger records it, as it does `base-url`."),
         ConfigOption::new(

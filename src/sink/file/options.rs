@@ -30,8 +30,8 @@ pub(super) const OPTIONS: Section = Section {
             "Let the group only read the folder, with mode 2750. rekeyd refuses a symbolic link. A \
              link on the path to the folder must belong to root or rekeyd's user. \
              `trusted-paths` in `[security]` allows exceptions. If the folder is replaced while rekeyd runs, rekeyd does not \
-             write to a new one that belongs to another user, or in which this file is one of \
-             rekeyd's own or of another sink; a reload accepts the new owner. Under systemd the \
+             write to a new one that belongs to another user, or in which the path leads to a file \
+             of rekeyd's own or of another sink; a reload accepts the new owner. Under systemd the \
              unit needs the folder in `ReadWritePaths=`, and rekeyd refuses places that are \
              private to the service, such as /tmp and /home.",
         ),
