@@ -199,8 +199,8 @@ impl Worker {
             }
             Ok(RevocationOutcome::HeldElsewhere(held)) => {
                 // The check records since when its own file holds it.
-                let is_own = |holder: &Holder| holder.key == self.state.key;
-                self.needs_drift_check |= held.holders.iter().any(is_own);
+                let mut keys = held.holders.iter().map(|holder| &holder.key);
+                self.needs_drift_check |= keys.any(|key| *key == self.state.key);
                 Change::from(RevocationDeferral {
                     rotation: rotation.clone(),
                     retry_at: held.until,
