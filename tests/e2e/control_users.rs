@@ -111,7 +111,8 @@ fn looker_keeps_nobody_from_the_socket() {
         .lines()
         .filter(|line| line.contains("refused"))
         .collect();
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    // Where this takes longer than a minute, the number of the others is logged, too.
+    assert!((1..=3).contains(&lines.len()), "{lines:?}");
     assert!(
         lines[0].contains("uid 4711 has read-only access"),
         "{}",
