@@ -17,9 +17,9 @@ use super::settings::FileTarget;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use super::temp_name::targets_of;
 
-/// The number of entries from which on a folder counts as large: thousands of targets in it
+/// The number of entries from which on a folder counts as large: many targets in it
 /// share one listing of it.
-const LARGE_FOLDER: usize = 1024;
+const LARGE_FOLDER: usize = 256;
 
 /// How long the listing of a large folder counts.
 const LISTING_AGE: Duration = Duration::from_secs(1);
