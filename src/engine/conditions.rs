@@ -57,6 +57,9 @@ struct ConditionState {
     logged_once: BTreeSet<&'static str>,
     /// Whether a list showed a time of creation that is no whole quarter of an hour.
     shows_precise_times: bool,
+    /// The generation of the admin credential with which a list was read for the ends that
+    /// the provider shows.
+    ends_listed_with: Option<u64>,
     /// The number of times that a condition started or ended.
     change_count: u64,
     /// The time until which the provider asked not to be sent requests.
@@ -363,6 +366,12 @@ impl Conditions {
     /// Returns whether the provider shows when credentials were created to the second.
     pub(crate) fn shows_precise_times(&self) -> bool {
         self.inner().shows_precise_times
+    }
+
+    /// Returns whether no list was read yet, with this generation of the admin credential,
+    /// for the ends that the provider shows. The caller reads it.
+    pub(crate) fn wants_list_of_ends(&self, generation: u64) -> bool {
+        self.inner().ends_listed_with.replace(generation) != Some(generation)
     }
 
     /// Waits until no other worker diagnoses a failure.

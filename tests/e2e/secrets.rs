@@ -109,7 +109,13 @@ impl Provider {
                 key["value"] = json!(new_secret(number));
                 (200, key.to_string())
             }
-            ("GET", None) => (200, json!({"data": [], "has_more": false}).to_string()),
+            // It shows how this provider shows ends.
+            ("GET", None) => {
+                let end = &ADMIN_KEY[ADMIN_KEY.len() - 3..];
+                let own = json!({"object": "organization.admin_api_key", "id": "key_own",
+                    "redacted_value": format!("...{end}"), "created_at": 1, "name": "own"});
+                (200, json!({"data": [own], "has_more": false}).to_string())
+            }
             ("GET", Some(id)) if self.deleted.iter().any(|deleted| deleted == id) => {
                 error(404, "not_found", "No such key")
             }

@@ -511,7 +511,20 @@ impl Worker {
         let answer = provider.check().await;
         self.observe_response(&answer);
         answer?;
-        Ok(provider.usage(id, redacted))
+        let usage = provider.usage(id, redacted);
+        let generation = provider.own_credential_generation();
+        let is_listed = self.context.compared_with == Some(generation);
+        if usage == CredentialUsage::MayBeInUse
+            && !is_listed
+            && self.services.conditions.wants_list_of_ends(generation)
+        {
+            // The list shows rekeyd's own credential, and so how the provider shows ends.
+            let listed = provider.list(&self.context.scope).await;
+            self.observe_response(&listed);
+            listed?;
+            return Ok(provider.usage(id, redacted));
+        }
+        Ok(usage)
     }
 
     /// Returns whether the provider has the key's current credential, and those of other
