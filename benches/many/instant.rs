@@ -13,7 +13,7 @@ use rekeyd::config::settings::Settings;
 use rekeyd::core::active_credential::{CredentialUsage, SecretOrigin};
 use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, Label, SinkId};
-use rekeyd::core::reported_time::ReportedTime;
+use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
@@ -60,6 +60,7 @@ impl InstantProvider {
                 expires_at: None,
             },
             name: Some(label.to_string()),
+            end: ShownEnd::Unknown,
             last_used: ReportedTime::None,
             unreadable_times: Vec::new(),
             owner: None,

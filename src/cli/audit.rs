@@ -226,6 +226,7 @@ impl<P: Provider> Audit<'_, P> {
         let remote = listed.into_iter().map(|credential| RemoteCredential {
             metadata: credential.metadata,
             name: credential.name,
+            end: credential.end,
         });
         let mut keys = self.configured.clone();
         let reconciliation = {
@@ -320,7 +321,9 @@ fn audit_entry(key: &KeyName, discrepancy: Discrepancy, now: Timestamp) -> Optio
     let may_be_stale =
         revoked_at.is_some_and(|at| (at..time::after(at, LIST_DELAY)).contains(&now));
     let (status, id) = match discrepancy.remote_state {
-        RemoteState::AsExpected(metadata) => (AuditStatus::Alive, metadata.id),
+        RemoteState::AsExpected(metadata) | RemoteState::OtherEnd(metadata, _) => {
+            (AuditStatus::Alive, metadata.id)
+        }
         RemoteState::UnexpectedlyLive(metadata) => (AuditStatus::AliveAgain, metadata.id),
         RemoteState::DuplicateLabel(metadata) => (AuditStatus::Duplicate, metadata.id),
         RemoteState::Absent => (AuditStatus::Missing, discrepancy.credential?),
@@ -500,6 +503,7 @@ mod tests {
     use crate::cli::golden::{
         assert_fits, assert_golden, at, credential_id, now, on_each_screen, rotation,
     };
+    use crate::core::reported_time::ShownEnd;
 
     #[test]
     fn table_matches_the_golden_file() {
@@ -530,6 +534,7 @@ mod tests {
                     7 => Some("ci-runner".to_owned()),
                     _ => rotation.name,
                 },
+                end: ShownEnd::Unknown,
                 last_used: ReportedTime::At(at("2026-11-24T11:10:00Z")),
                 unreadable_times: Vec::new(),
                 owner: Some("Ops (user_AbCdEfGh)".to_owned()),

@@ -8,5 +8,6 @@ pub mod next_step;
 pub mod outcome;
 pub mod revocation;
 pub mod secret_source;
+pub mod shown_end;
 pub mod sightings;
 pub mod sink_sync;

@@ -35,6 +35,8 @@ pub struct InFlight {
     pub answer: Option<CreatedCredential>,
     /// Its secret.
     pub secret: Option<Secret>,
+    /// Whether the answer to its create ended it so soon that another one must show that.
+    pub is_short_lived: bool,
     /// When the secret worked for the first time.
     pub first_verified_at: Option<Timestamp>,
     /// When it worked for the second time.
@@ -58,6 +60,7 @@ impl InFlight {
             own_secrets: OwnSecrets::default(),
             answer: None,
             secret: None,
+            is_short_lived: false,
             first_verified_at: None,
             verified_at: None,
             previous: None,

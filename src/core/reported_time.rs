@@ -32,6 +32,18 @@ impl ReportedTime {
     }
 }
 
+/// The end of a credential, as one answer of the provider shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ShownEnd {
+    /// The answer has no such field, or one that cannot be read.
+    #[default]
+    Unknown,
+    /// The answer says that the credential has no end.
+    Never,
+    /// The end.
+    At(Timestamp),
+}
+
 impl From<Option<Timestamp>> for ReportedTime {
     fn from(at: Option<Timestamp>) -> Self {
         at.map_or(Self::None, Self::At)

@@ -60,6 +60,8 @@ struct ConditionState {
     /// The generation of the admin credential with which a list was read for the ends that
     /// the provider shows.
     ends_listed_with: Option<u64>,
+    /// Whether the provider ended a credential soon after its creation.
+    shows_short_lives: bool,
     /// The number of times that a condition started or ended.
     change_count: u64,
     /// The time until which the provider asked not to be sent requests.
@@ -372,6 +374,16 @@ impl Conditions {
     /// for the ends that the provider shows. The caller reads it.
     pub(crate) fn wants_list_of_ends(&self, generation: u64) -> bool {
         self.inner().ends_listed_with.replace(generation) != Some(generation)
+    }
+
+    /// Records that the provider ends credentials soon after their creation.
+    pub(crate) fn observe_short_life(&self) {
+        self.inner().shows_short_lives = true;
+    }
+
+    /// Returns whether the provider ended a credential soon after its creation.
+    pub(crate) fn shows_short_lives(&self) -> bool {
+        self.inner().shows_short_lives
     }
 
     /// Waits until no other worker diagnoses a failure.

@@ -22,7 +22,9 @@ use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
-use crate::engine::worker::{AwaitedPlace, PlannedRetries, Preflight, RunContext, Worker};
+use crate::engine::worker::{
+    AwaitedPlace, ObservedEnds, PlannedRetries, Preflight, RunContext, Worker,
+};
 use crate::ledger::{Discrepancy, RemoteState};
 
 /// The entry of one key.
@@ -180,6 +182,7 @@ impl KeyEntry {
             ignores_backoff: std::mem::take(&mut self.ignores_backoff),
             commands: std::mem::take(&mut self.commands),
             discrepancies: std::mem::take(&mut self.discrepancies),
+            observed_ends: ObservedEnds::default(),
             rechecks: std::mem::take(&mut self.rechecks),
             moved_targets: false,
             needs_sink_sync: std::mem::take(&mut self.needs_sink_sync),

@@ -49,6 +49,7 @@ impl Worker {
         if !self.deadlines.is_empty() {
             return Some(Work::MoveDeadlines);
         }
+        self.queue_observed_ends();
         let permits = self.services.conditions.permits(&self.context.scope);
         if let Some(command) = self.commands.pop_front() {
             return Some(Work::Execute(command));

@@ -200,6 +200,7 @@ pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCre
     let listed = listed.map(|listed| RemoteCredential {
         metadata: listed.metadata,
         name: listed.name,
+        end: listed.end,
     });
     listed.collect()
 }

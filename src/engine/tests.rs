@@ -31,6 +31,7 @@ mod revocation;
 mod rotation_requests;
 mod scopes;
 mod shared_credentials;
+mod shown_ends;
 mod sink_sync;
 mod unclear_commit;
 mod views;

@@ -4,8 +4,8 @@
 //! (`effects/`).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -101,6 +101,8 @@ pub(crate) struct Worker {
     pub(crate) ignores_backoff: bool,
     pub(crate) commands: VecDeque<PendingCommand>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
+    /// The ends that this worker's retrieves showed and the ledger does not have.
+    pub(crate) observed_ends: ObservedEnds,
     /// The rotations whose deferred revocation is decided again before its time.
     pub(crate) rechecks: BTreeSet<RotationId>,
     /// Whether it changed what deferred revocations of any key may wait for.
@@ -135,6 +137,21 @@ pub(crate) struct Worker {
     pub(crate) awaits: Option<AwaitedPlace>,
     /// The preflight of the next rotation.
     pub(crate) preflight: Preflight,
+}
+
+/// What the answers to retrieves showed, until the worker handles it.
+#[derive(Debug, Default)]
+pub(crate) struct ObservedEnds(Mutex<Vec<Discrepancy>>);
+
+impl ObservedEnds {
+    pub(crate) fn push(&self, observed: Discrepancy) {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.push(observed);
+    }
+
+    fn take(&self) -> Vec<Discrepancy> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The place that a key waits for.
@@ -291,6 +308,11 @@ impl Worker {
         if !is_needed {
             self.in_flight = None;
         }
+    }
+
+    /// Queues what the answers to retrieves showed.
+    pub(crate) fn queue_observed_ends(&mut self) {
+        self.discrepancies.extend(self.observed_ends.take());
     }
 
     /// Takes a place at the provider, or keeps the one it has. Returns false if the key

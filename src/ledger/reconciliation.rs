@@ -9,8 +9,10 @@ use rusqlite::{Connection, params};
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::lifecycle::Phase;
+use crate::core::reported_time::ShownEnd;
 use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
+use crate::core::time;
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::error::LedgerError;
 use crate::ledger::read::name_without_row;
@@ -23,6 +25,8 @@ pub struct RemoteCredential {
     pub metadata: CredentialMetadata,
     /// Its name at the provider.
     pub name: Option<String>,
+    /// Its end, as far as the list shows one.
+    pub end: ShownEnd,
 }
 
 /// The state of a rotation's credential by the provider's list.
@@ -34,6 +38,8 @@ pub enum RemoteState {
     UnexpectedlyLive(CredentialMetadata),
     /// The list has it, and its row is live.
     AsExpected(CredentialMetadata),
+    /// The list has it with another end than its row, which is live.
+    OtherEnd(CredentialMetadata, ShownEnd),
     /// The list has another credential with the label of this rotation.
     DuplicateLabel(CredentialMetadata),
 }
@@ -78,7 +84,24 @@ struct RotationRow {
     rotation: RotationId,
     phase: Phase,
     credential: Option<CredentialId>,
+    expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
+}
+
+impl RotationRow {
+    /// Returns the state of a live row whose credential the list has.
+    fn listed_state(&self, remote: RemoteCredential) -> RemoteState {
+        let is_known = match remote.end {
+            ShownEnd::Unknown => true,
+            ShownEnd::Never => self.expires_at.is_none(),
+            ShownEnd::At(end) => self.expires_at == Some(time::whole_seconds(end)),
+        };
+        if is_known || self.credential.is_none() {
+            RemoteState::AsExpected(remote.metadata)
+        } else {
+            RemoteState::OtherEnd(remote.metadata, remote.end)
+        }
+    }
 }
 
 /// Compares the list of a scope with every row, and returns the states that `is_selected`
@@ -117,7 +140,7 @@ pub(super) fn reconcile(
         let mut by_id =
             find_rotations_by(connection, "credential_id", remote.metadata.id.as_str())?;
         if by_id.len() > 1 {
-            reconciliation.add_shared(by_id, &remote.metadata, &is_selected);
+            reconciliation.add_shared(by_id, &remote, &is_selected);
             continue;
         }
         let by_id = by_id.pop();
@@ -160,7 +183,7 @@ pub(super) fn reconcile(
                 | Phase::Retired
                 | Phase::Stranded
                 | Phase::Orphaned,
-            ) => RemoteState::AsExpected(remote.metadata),
+            ) => row.listed_state(remote),
         };
         if is_selected(&state) {
             reconciliation.add_discrepancy(row, state);
@@ -182,14 +205,14 @@ impl Reconciliation {
     fn add_shared(
         &mut self,
         rows: Vec<RotationRow>,
-        credential: &CredentialMetadata,
+        remote: &RemoteCredential,
         is_selected: impl Fn(&RemoteState) -> bool,
     ) {
         let is_expected = rows.iter().any(|row| !row.phase.is_ended());
         for row in rows {
             let state = match (row.phase.is_ended(), is_expected) {
-                (false, _) => RemoteState::AsExpected(credential.clone()),
-                (true, false) => RemoteState::UnexpectedlyLive(credential.clone()),
+                (false, _) => row.listed_state(remote.clone()),
+                (true, false) => RemoteState::UnexpectedlyLive(remote.metadata.clone()),
                 (true, true) => continue,
             };
             if is_selected(&state) {
@@ -242,7 +265,7 @@ fn find_rotations_by(
     value: &str,
 ) -> Result<Vec<RotationRow>, LedgerError> {
     let sql = format!(
-        "SELECT key, rotation, phase, credential_id, revoked_at
+        "SELECT key, rotation, phase, credential_id, expires_at, revoked_at
          FROM rotation WHERE {column} = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -252,7 +275,7 @@ fn find_rotations_by(
 
 fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, rotation, phase, credential_id, revoked_at FROM rotation
+        "SELECT key, rotation, phase, credential_id, expires_at, revoked_at FROM rotation
          WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id",
     )?;
     let rows = statement.query_map([scope.to_string()], read_rotation_row)?;
@@ -267,6 +290,7 @@ fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
         credential: row
             .get::<_, Option<String>>("credential_id")?
             .map(CredentialId::new),
+        expires_at: rows::timestamp_column(row, "expires_at")?,
         revoked_at: rows::timestamp_column(row, "revoked_at")?,
     })
 }

@@ -289,6 +289,7 @@ fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind)
         SharedChangeKind::Shown { credential } => Change::from(CredentialUpdate {
             rotation: rotation.clone(),
             credential: credential.clone(),
+            is_endless: false,
         }),
         SharedChangeKind::HoldSet { until, operator } => Change::from(CredentialHold {
             rotation: rotation.clone(),

@@ -18,7 +18,7 @@ use crate::core::active_credential::{CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, Label};
 pub use crate::core::in_flight::CreatedCredential;
-use crate::core::reported_time::{EXPIRY_FIELD, ReportedTime};
+use crate::core::reported_time::{EXPIRY_FIELD, ReportedTime, ShownEnd};
 use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
 use crate::core::state::CredentialMetadata;
@@ -152,6 +152,8 @@ pub struct ListedCredential {
     pub metadata: CredentialMetadata,
     /// Its name: one of this ledger's labels, another text, or none.
     pub name: Option<String>,
+    /// Its end, as far as the response shows one.
+    pub end: ShownEnd,
     /// The time of its last use. The provider reports it imprecisely and late,
     /// so that no decision rests on it alone.
     pub last_used: ReportedTime,

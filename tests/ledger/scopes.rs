@@ -54,6 +54,7 @@ fn listed(id: &str, name: &str) -> RemoteCredential {
     RemoteCredential {
         metadata: metadata(id),
         name: Some(name.to_owned()),
+        end: rekeyd::core::reported_time::ShownEnd::Unknown,
     }
 }
 

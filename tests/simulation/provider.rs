@@ -10,7 +10,7 @@ use rekeyd::core::active_credential::{
 };
 use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, Label};
-use rekeyd::core::reported_time::ReportedTime;
+use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
@@ -145,6 +145,7 @@ fn listed_credential(world: &SimWorld, credential: &SimCredential) -> ListedCred
     ListedCredential {
         metadata: metadata(world, credential),
         name: Some(world.scenario.names.apply(&credential.name)),
+        end: ShownEnd::Unknown,
         last_used: ReportedTime::None,
         unreadable_times: Vec::new(),
         owner: None,

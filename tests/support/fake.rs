@@ -18,7 +18,7 @@ use rekeyd::core::change::Change;
 use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::policy::KeyPolicy;
-use rekeyd::core::reported_time::ReportedTime;
+use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
@@ -179,7 +179,9 @@ struct FakeWorld {
     /// The redacted values that the provider shows, by id.
     redacted: Mutex<BTreeMap<String, String>>,
     /// When credentials expire, by id.
-    ends: Mutex<BTreeMap<String, Timestamp>>,
+    ends: Mutex<BTreeMap<String, ShownEnd>>,
+    /// How long each credential lives that has no other end, and was created here.
+    life_of_created: Mutex<Option<Duration>>,
     /// Whether credentials are compared with what rekeyd works with, instead of `usage`.
     compares_usage: AtomicBool,
     /// A part of the ids of credentials that are shown without a name.
@@ -276,6 +278,13 @@ impl FakeWorld {
     }
 
     fn credential_named(&self, id: &str, name: String) -> ListedCredential {
+        let end = self.ends.lock().unwrap().get(id).copied();
+        let end = end.or_else(|| {
+            let created_at = *self.created.lock().unwrap().get(id)?;
+            let life = (*self.life_of_created.lock().unwrap())?;
+            Some(ShownEnd::At(created_at + life))
+        });
+        let end = end.unwrap_or_default();
         ListedCredential {
             metadata: CredentialMetadata {
                 created_at: Some(
@@ -287,10 +296,14 @@ impl FakeWorld {
                         .unwrap_or_else(at),
                 ),
                 redacted_value: self.redacted_of(id),
-                expires_at: self.ends.lock().unwrap().get(id).copied(),
+                expires_at: match end {
+                    ShownEnd::At(at) => Some(at),
+                    ShownEnd::Never | ShownEnd::Unknown => None,
+                },
                 ..metadata(id)
             },
             name: Some(name),
+            end,
             last_used: self
                 .last_used
                 .lock()
@@ -822,9 +835,21 @@ impl Fakes {
         self.world.created.lock().unwrap().insert(id.to_owned(), at);
     }
 
+    /// Makes the provider show how long credentials live that are created, or that it has
+    /// no other end of.
+    pub(crate) fn show_life(&self, life: Duration) {
+        *self.world.life_of_created.lock().unwrap() = Some(life);
+    }
+
+    /// Makes the provider show this end of a credential.
+    pub(crate) fn show_end(&self, id: &str, end: ShownEnd) {
+        let mut ends = self.world.ends.lock().unwrap();
+        ends.insert(id.to_owned(), end);
+    }
+
     /// Makes the provider show that a credential expires.
     pub(crate) fn set_end(&self, id: &str, at: Timestamp) {
-        self.world.ends.lock().unwrap().insert(id.to_owned(), at);
+        self.show_end(id, ShownEnd::At(at));
     }
 
     /// Makes the provider show this redacted value of a credential.

@@ -221,6 +221,7 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
             11 => CredentialUpdate {
                 rotation,
                 credential: credential(number),
+                is_endless: number.is_multiple_of(3),
             }
             .into(),
             8 => RejectedAnswer {

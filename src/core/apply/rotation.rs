@@ -184,6 +184,9 @@ fn update_credential(update: &mut KeyUpdate, shown: &CredentialUpdate) -> Result
             });
         }
         merge_credential(row, &shown.credential)?;
+        if let Some(credential) = row.credential.as_mut().filter(|_| shown.is_endless) {
+            credential.expires_at = None;
+        }
         let credential = row.credential.as_ref();
         let created_at = credential.and_then(|credential| credential.created_at);
         let expires_at = credential.and_then(|credential| credential.expires_at);

@@ -132,6 +132,8 @@ pub struct CredentialUpdate {
     pub rotation: RotationId,
     /// The credential; what is not shown stays as it was.
     pub credential: CredentialMetadata,
+    /// Whether the provider shows that it has no end, so that a recorded one is removed.
+    pub is_endless: bool,
 }
 
 /// The next attempt at the current step of a rotation.

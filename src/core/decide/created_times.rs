@@ -2,7 +2,8 @@
 //!
 //! The credential was created just now, and works if its secret does. If rekeyd believed an
 //! expiry in the past, the key would be due at once, again and again; a time of creation in
-//! the future would shift its schedule.
+//! the future would shift its schedule. An end that comes too soon is believed if a second
+//! answer repeats it ([`crate::core::decide::shown_end`]).
 //!
 //! Deliberately not here: a time of creation before the create was sent, which shows that
 //! the whole answer is false ([`crate::core::creation_time`]).
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::decide::shown_end::shortest_life;
 use crate::core::reported_time::{CREATION_FIELD, EXPIRY_FIELD};
 use crate::core::state::CredentialMetadata;
 use crate::core::time;
@@ -35,10 +37,7 @@ pub fn remove_impossible_times(
         created.created_at = None;
         removed.push(CREATION_FIELD);
     }
-    // Clocks agree within a tolerance, and a shorter life than that is no life.
-    let shortest = expires_in.map_or(time::CLOCK_TOLERANCE, |life| {
-        time::CLOCK_TOLERANCE.min(life / 2)
-    });
+    let shortest = shortest_life(expires_in);
     if created
         .expires_at
         .is_some_and(|end| end <= time::after(begin, shortest))

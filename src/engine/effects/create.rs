@@ -53,12 +53,14 @@ impl Worker {
         match answer {
             Ok(mut answer) => {
                 let answered_at = answer.server_time.unwrap_or_else(|| self.now());
-                self.complete_times(&mut answer.value, expires_in, answered_at);
+                let is_short_lived =
+                    self.complete_times(&mut answer.value, expires_in, answered_at);
                 if expires_in.is_some() && answer.value.metadata.expires_at.is_none() {
                     self.log_missing_expiry();
                 }
                 if let Some(in_flight) = &mut self.in_flight {
                     in_flight.answer = Some(answer.value);
+                    in_flight.is_short_lived = is_short_lived;
                 }
                 self.accept_answer(rotation, &label).await
             }
@@ -523,21 +525,24 @@ impl Worker {
 
     /// Removes the times that cannot be true from an answer, as if they could not be
     /// read, and sets the end of a credential that was requested and cannot be read: it is
-    /// not taken for one without an end.
+    /// not taken for one without an end. Returns whether the answer has an end that comes too
+    /// soon.
     fn complete_times(
         &self,
         created: &mut CreatedCredential,
         expires_in: Option<Duration>,
         answered_at: Timestamp,
-    ) {
+    ) -> bool {
         let conditions = &self.services.conditions;
         let removed = remove_impossible_times(&mut created.metadata, expires_in, answered_at);
+        let is_short_lived = removed.contains(&EXPIRY_FIELD);
         created.unreadable_times.extend(removed);
         conditions.report_unreadable_times(&created.unreadable_times);
         if created.unreadable_times.contains(&EXPIRY_FIELD) {
             let created_at = created.metadata.created_at.unwrap_or_else(|| self.now());
             created.metadata.expires_at = expires_in.map(|life| time::after(created_at, life));
         }
+        is_short_lived
     }
 
     fn log_missing_expiry(&self) {

@@ -115,6 +115,7 @@ impl Worker {
                 self.check_presence(&rotation).await
             }
             RemoteState::AsExpected(_) => Ok(()),
+            RemoteState::OtherEnd(_, end) => self.learn_end(&rotation, end).await,
             RemoteState::Absent if row.is_some_and(can_be_missing) => {
                 self.check_presence(&rotation).await
             }

@@ -16,6 +16,7 @@ pub(super) mod leaked_files;
 mod operator;
 mod preconditions;
 mod revoke;
+mod shown_end;
 mod sightings;
 mod take_secret;
 mod try_keys;

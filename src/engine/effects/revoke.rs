@@ -447,6 +447,7 @@ impl Worker {
         {
             let conditions = &self.services.conditions;
             conditions.report_unreadable_times(&listed.unreadable_times);
+            self.observe_end(listed);
         }
         answer
     }

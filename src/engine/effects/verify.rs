@@ -71,6 +71,16 @@ impl Worker {
             in_flight.first_verified_at = Some(now);
             return Ok(());
         }
+        if !self.check_new_end(&row).await? {
+            return Ok(());
+        }
+        let (row, now) = (
+            self.state.rotation(rotation).cloned().unwrap_or(row),
+            self.now(),
+        );
+        let Some(in_flight) = self.in_flight.as_mut() else {
+            return Ok(());
+        };
         in_flight.verified_at = Some(now);
         in_flight.previous = previous;
         if row.has_wrong_redaction {

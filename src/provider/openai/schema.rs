@@ -13,7 +13,7 @@ use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::CredentialId;
 use crate::core::json;
 use crate::core::redact::{sanitize_name, sanitize_reply, shows_secret};
-use crate::core::reported_time::ReportedTime;
+use crate::core::reported_time::{ReportedTime, ShownEnd};
 use crate::core::secret::{Secret, shorten_redacted};
 use crate::core::state::CredentialMetadata;
 use crate::core::time;
@@ -192,10 +192,21 @@ fn credential_from_json(
     Ok(ListedCredential {
         metadata: metadata_from_json(object, known)?,
         name: name_field(object, known),
+        end: shown_end(object.get("expires_at")),
         last_used: last_use(object),
         unreadable_times: unreadable_times(object),
         owner: owner.and_then(|owner| describe_owner(owner, known)),
     })
+}
+
+/// Reads the end of a credential. Older answers do not have the field, which does not mean
+/// that there is no end.
+fn shown_end(field: Option<&Value>) -> ShownEnd {
+    match (field, read_time(field)) {
+        (_, ReportedTime::At(end)) => ShownEnd::At(end),
+        (None, _) | (_, ReportedTime::Unreadable) => ShownEnd::Unknown,
+        (Some(_), ReportedTime::None) => ShownEnd::Never,
+    }
 }
 
 fn metadata_from_json(

@@ -25,10 +25,16 @@ pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
 }
 
 /// Returns when the last quarter of a credential's life begins, if it expires. Its
-/// successor is created then, so that failures have time to pass.
+/// successor is created then, so that failures have time to pass. A life that is too short
+/// to be used has no such time: its successor is due from the beginning.
 pub(super) fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
     let credential = current.credential.as_ref()?;
     let end = credential.expires_at?;
     let begin = credential.created_at.unwrap_or(current.started_at);
-    Some(time::before(end, time::until(begin, end) / 4))
+    let life = time::until(begin, end);
+    Some(if life <= time::CLOCK_TOLERANCE {
+        begin
+    } else {
+        time::before(end, life / 4)
+    })
 }
