@@ -21,6 +21,7 @@ use crate::ledger::paths::files_of_sqlite;
 
 /// The files of an open ledger as SQLite opened them.
 pub(super) struct FileWatch {
+    /// The path that is configured.
     ledger: PathBuf,
     files: [WatchedFile; 3],
     /// The length of the ledger at the last check.
@@ -101,6 +102,7 @@ impl FileWatch {
         if let Some(damage) = &self.damage {
             return Err(self.error(damage.clone()));
         }
+        self.check_named_file()?;
         let mut stamps = Vec::new();
         for file in &self.files {
             match look_at(&file.path) {
@@ -123,6 +125,19 @@ impl FileWatch {
         };
         self.check_content(connection, activity)?;
         Ok(activity)
+    }
+
+    /// Checks that the configured path still leads to the open file. SQLite and the other
+    /// checks hold the path without its links, and a link on it may lead elsewhere by now.
+    fn check_named_file(&mut self) -> Result<(), LedgerError> {
+        match self.ledger.metadata() {
+            Ok(found) if self.files[0].is(&found) => Ok(()),
+            Ok(_) => Err(self.mark(LedgerDamage::Replaced(self.ledger.clone()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(self.mark(LedgerDamage::Missing(self.ledger.clone())))
+            }
+            Err(error) => Err(cannot_open(&self.ledger, &error)),
+        }
     }
 
     /// Checks that the ledger has what this process knows to be in it.

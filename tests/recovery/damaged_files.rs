@@ -477,6 +477,77 @@ fn check_reads_every_index_of_a_ledger_without_a_writer() {
     assert!(problem.contains("ledger.path"), "{problem}");
 }
 
+/// A way to make the configured path lead to another ledger, by a link on it.
+struct MovedLink {
+    /// Makes the link, before the first start.
+    prepare: &'static str,
+    /// The configured path.
+    ledger: &'static str,
+    /// Points the link elsewhere.
+    script: &'static str,
+    expected: &'static str,
+}
+
+/// The files that the daemon has open stay as they are.
+#[test]
+fn a_link_on_the_path_of_the_ledger_that_leads_elsewhere_stops_the_daemon() {
+    let ways = [
+        MovedLink {
+            prepare: "mkdir one two; ln -s one link",
+            ledger: "/link/ledger.db",
+            script: "cp backup.db two/ledger.db; ln -sfn two link",
+            expected: "link/ledger.db was replaced",
+        },
+        MovedLink {
+            prepare: "ln -s one.db ledger.db",
+            ledger: "/ledger.db",
+            script: "cp backup.db two.db; ln -sfn two.db ledger.db",
+            expected: "ledger.db was replaced",
+        },
+        MovedLink {
+            prepare: "mkdir -p disk/one disk/two; ln -s disk data; ln -s data/one link",
+            ledger: "/link/ledger.db",
+            script: "mkdir -p other/one; cp backup.db other/one/ledger.db; ln -sfn other data",
+            expected: "link/ledger.db was replaced",
+        },
+        MovedLink {
+            prepare: "mkdir one two; ln -s one link",
+            ledger: "/link/ledger.db",
+            script: "ln -sfn two link",
+            expected: "link/ledger.db is gone",
+        },
+    ];
+    std::thread::scope(|scope| {
+        for way in ways {
+            scope.spawn(move || assert_moved_link_is_noticed(&way));
+        }
+    });
+}
+
+fn assert_moved_link_is_noticed(way: &MovedLink) {
+    let world = TestEnv::start(&[]);
+    shell(&world, way.prepare);
+    world.configure(&crate::support::file_key_text("1h"));
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    let config = config.replace("/ledger.db\"", &format!("{}\"", way.ledger));
+    write(&world.path("config.toml"), &config);
+    world.ok(&["once"]);
+    world.ok(&["backup", world.path("backup.db").to_str().unwrap()]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
+    shell(&world, way.script);
+    let line = daemon.wait_for("changed while rekeyd was using them");
+    assert!(line.contains(way.expected), "{line}");
+    // The file that the path leads to now is not shown as the daemon's without a word.
+    for command in [&["status"][..], &["check"], &["rotate", "--all"]] {
+        let output = world.run(command);
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("changed while rekeyd"), "{command:?}: {said}");
+    }
+    daemon.stop();
+}
+
 /// Without the folder, neither the ledger nor a lock shows that the daemon runs.
 #[test]
 fn status_asks_a_daemon_whose_folder_is_gone() {
