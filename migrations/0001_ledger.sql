@@ -61,6 +61,11 @@ CREATE TABLE key_state (
     -- A run that the schedule does not have: one from before its change, which is
     -- still to be caught up, or the first of a credential past its age.
     pending_run     TEXT CHECK (pending_run GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- The latest run that fell due while a process ran, until a rotation starts.
+    due_run         TEXT CHECK (due_run GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- The latest run that was dropped since a credential became current, and how many were.
+    dropped_run     TEXT CHECK (dropped_run GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    dropped_runs    INTEGER NOT NULL DEFAULT 0 CHECK (dropped_runs >= 0),
     -- The last pause; without an end it lasts until an operator resumes the key.
     paused_from     TEXT CHECK (paused_from GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     paused_until    TEXT CHECK (paused_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')

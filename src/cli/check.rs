@@ -15,12 +15,13 @@ use crate::config::{self, Problem};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::condition::Condition;
 use crate::core::first_few::join_few;
+use crate::core::ids::KeyName;
 use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::{duration, time};
 use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
 use crate::engine::probe::describe_problem;
-use crate::ledger::{LedgerNotes, LedgerReader, PendingMigration};
+use crate::ledger::{LedgerNotes, LedgerReader, PendingMigration, SchedulingCommand};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -101,6 +102,7 @@ impl CheckCommand {
             let file_system = notes.network_file_system;
             found_notes.extend(file_system.map(|name| network_note(&settings, name)));
             found_notes.push(further_note(&settings, &notes.further_objects));
+            found_notes.extend(catch_up_notes(&settings));
             let text = success_text(&options.config, settings.keys.len(), &found_notes);
             output::print(text.as_bytes())?;
         }
@@ -168,6 +170,38 @@ fn view_note(service: Option<&str>, as_invoker: bool) -> String {
                  ledger does not belong to another user"
             .to_owned(),
     }
+}
+
+/// The interval at which the shipped timer starts `rekeyd once`.
+const TIMER_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// Names the keys whose scheduled runs are dropped, because no `rekeyd once` follows them
+/// within their `catch-up-window`.
+fn catch_up_notes(settings: &Settings) -> Vec<String> {
+    let reader = LedgerReader::open_existing(&settings.ledger).ok().flatten();
+    let run = reader.and_then(|reader| reader.snapshot().ok()?.last_run().ok()?);
+    let run = run.map(|(run, _)| run);
+    let Some(run) = run.filter(|run| run.command == SchedulingCommand::Once) else {
+        return Vec::new();
+    };
+    let since = time::until(run.started_at, SystemClock.now());
+    let interval = since.max(TIMER_INTERVAL);
+    let keys = settings.keys.iter();
+    let notes = keys.filter_map(|key| {
+        let window = key.policy.catch_up_window?;
+        (window < interval).then(|| catch_up_note(&key.name, window))
+    });
+    notes.collect()
+}
+
+fn catch_up_note(key: &KeyName, window: Duration) -> String {
+    format!(
+        "{key}: its catch-up-window of {} drops each scheduled run that no `rekeyd once` follows \
+         within that time; hint: the shipped timer starts one every {}, so set catch-up-window \
+         to twice that or more",
+        duration::to_text(window),
+        duration::to_text(TIMER_INTERVAL)
+    )
 }
 
 /// Announces the migration that the next `run` or `once` makes.
@@ -263,6 +297,7 @@ mode = 640
             group_note(Path::new("/etc/billing")),
             migration_note(&settings, &migration),
             network_note(&settings, "NFS"),
+            catch_up_note(&settings.keys[0].name, Duration::from_secs(5 * 60)),
         ];
         let success = |keys, notes: &[String]| success_text(file, keys, notes);
         let environment = Environment::empty(now());

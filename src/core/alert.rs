@@ -18,7 +18,7 @@ use crate::core::health::{alertable_error, paused_repair};
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::notification::{Alert, AlertKind};
-use crate::core::overdue::{due_since, overdue_threshold};
+use crate::core::overdue::{dropped_runs_text, drops_runs, due_since, overdue_threshold};
 use crate::core::policy::KeyPolicy;
 use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
@@ -170,11 +170,19 @@ fn check_overdue(
     let Some((policy, required)) = context.configured else {
         return;
     };
+    let key = &context.state.key;
+    let alert = Alert::for_key(key, AlertKind::Overdue);
+    if drops_runs(context.state)
+        && let Some(since) = context.state.dropped_run
+    {
+        let text = dropped_runs_text(context.state).unwrap_or_default();
+        let text = format!("{key} is not rotated: {text}");
+        alerts.raise(alert, since, text);
+        return;
+    }
     let Some(since) = due_since(policy, required, context.state, context.failing_since, now) else {
         return;
     };
-    let key = &context.state.key;
-    let alert = Alert::for_key(key, AlertKind::Overdue);
     let span = overdue_threshold(policy) + Duration::from_secs(1);
     if was_raised(&alert) {
         if time::after(since, span) <= now {

@@ -57,6 +57,8 @@ pub enum LedgerEventKind {
     SinkDrifted,
     /// The schedule changed.
     TimetableChanged,
+    /// A scheduled run fell due, and no rotation can start yet.
+    RunDue,
     /// A scheduled run was missed.
     RunMissed,
     /// The key waits before its next rotation, because one failed.
@@ -87,7 +89,7 @@ impl From<LifecycleEvent> for LedgerEventKind {
 
 impl LedgerEventKind {
     /// Every kind but the transitions.
-    pub const OTHER_THAN_LIFECYCLE: [Self; 35] = [
+    pub const OTHER_THAN_LIFECYCLE: [Self; 36] = [
         Self::SecretRecovered,
         Self::AnswerRejected,
         Self::CredentialNamed,
@@ -113,6 +115,7 @@ impl LedgerEventKind {
         Self::SinkReturned,
         Self::SinkDrifted,
         Self::TimetableChanged,
+        Self::RunDue,
         Self::RunMissed,
         Self::KeyBackedOff,
         Self::RotationRequested,
@@ -161,6 +164,7 @@ impl LedgerEventKind {
             Self::SinkReturned => "sink-returned",
             Self::SinkDrifted => "sink-drifted",
             Self::TimetableChanged => "timetable-changed",
+            Self::RunDue => "run-due",
             Self::RunMissed => "run-missed",
             Self::KeyBackedOff => "key-backed-off",
             Self::RotationRequested => "rotation-requested",

@@ -22,8 +22,34 @@ pub fn is_overdue(
     failing_since: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
-    due_since(policy, required, state, failing_since, now)
-        .is_some_and(|since| time::until(since, now) > overdue_threshold(policy))
+    drops_runs(state)
+        || due_since(policy, required, state, failing_since, now)
+            .is_some_and(|since| time::until(since, now) > overdue_threshold(policy))
+}
+
+/// The number of runs that are dropped one after another from which on a key is overdue: a
+/// single one is what `catch-up-window` is for.
+const DROPPED_RUNS_UNTIL_OVERDUE: u32 = 2;
+
+/// Returns whether a key drops its scheduled runs, so that it is not rotated.
+#[must_use]
+pub fn drops_runs(state: &KeyState) -> bool {
+    state.dropped_runs >= DROPPED_RUNS_UNTIL_OVERDUE
+}
+
+/// Describes the scheduled runs that were dropped since a key was last rotated.
+#[must_use]
+pub fn dropped_runs_text(state: &KeyState) -> Option<String> {
+    let last = time::to_text(state.dropped_run?);
+    let dropped = match state.dropped_runs {
+        0 | 1 => format!("the run of {last} was missed and dropped"),
+        count => format!("{count} runs were missed and dropped, the last one that of {last}"),
+    };
+    Some(format!(
+        "{dropped}, because it was older than catch-up-window; hint: lengthen catch-up-window, or \
+         run `rekeyd rotate {}`",
+        state.key
+    ))
 }
 
 /// Returns how long a key may be due before it is overdue.

@@ -54,6 +54,13 @@ pub struct KeyState {
     /// which a rotation has yet to run, or the first of a credential that was past its age
     /// when its age began to count, which may be in the future.
     pub pending_run: Option<Timestamp>,
+    /// The latest scheduled run that fell due while a process ran, and that no rotation has
+    /// followed. It is not missed, whatever happens to that process.
+    pub due_run: Option<Timestamp>,
+    /// The latest scheduled run that was dropped since a credential became current.
+    pub dropped_run: Option<Timestamp>,
+    /// The number of those.
+    pub dropped_runs: u32,
     /// An operator's pause: the schedule starts no rotation during it.
     pub pause: Option<Pause>,
     /// Its live rotations, oldest first.
@@ -78,6 +85,9 @@ impl KeyState {
             timetable: None,
             counts_from: None,
             pending_run: None,
+            due_run: None,
+            dropped_run: None,
+            dropped_runs: 0,
             pause: None,
             live: Vec::new(),
         }

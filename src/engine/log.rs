@@ -372,7 +372,9 @@ fn log_schedule_change(
             "{name}: the schedule is now {:?}", change.timetable
         ),
         ScheduleChange::RunMissed(missed) => log_missed_run(after, missed),
-        ScheduleChange::TimetableChanged(_) | ScheduleChange::Recovered => {}
+        ScheduleChange::TimetableChanged(_)
+        | ScheduleChange::RunDue(_)
+        | ScheduleChange::Recovered => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, MissedRun, ScheduleChange};
+use crate::core::change::{Change, DueRun, MissedRun, ScheduleChange};
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Permits, Step, is_optional_delivery, next_step};
 use crate::core::decide::revocation::{
@@ -182,6 +182,9 @@ impl Worker {
         {
             return Some(Work::Step(Step::Record(vec![change])));
         }
+        if let Some(change) = self.due_run_to_record(now) {
+            return Some(Work::Step(Step::Record(vec![change])));
+        }
         let is_leaked = wants_successor(&self.state);
         // A list that fails does not delay the end of what leaked.
         let is_compared = self.context.reconciled_at.is_some()
@@ -240,6 +243,35 @@ impl Worker {
                 };
                 Some(self.preflight_or_start(&managed, start, until))
             }
+        }
+    }
+
+    /// Returns the record of a scheduled run that is due and cannot start now: without it, a
+    /// restart would take the run for one that was missed.
+    pub(crate) fn due_run_to_record(&self, now: Timestamp) -> Option<Change> {
+        let managed = self.managed.as_ref()?;
+        let is_compared = self.context.reconciled_at.is_some();
+        let is_backed_off = self.state.retry_at.is_some_and(|at| at > now);
+        let can_start = is_compared && self.can_start_in_spite_of_conditions(false);
+        if !self.context.is_scheduling
+            || (can_start && !is_backed_off)
+            || self.state.open_rotation().is_some()
+        {
+            return None;
+        }
+        let state = KeyState {
+            retry_at: None,
+            ..self.state.clone()
+        };
+        let (required, downtime) = (managed.required_sinks(), self.context.downtime);
+        match check_due(&managed.policy, &required, &state, downtime, now) {
+            Due::Now {
+                scheduled_for: Some(firing),
+                ..
+            } if state.due_run.is_none_or(|due| due < firing) => {
+                Some(Change::from(DueRun { firing }))
+            }
+            Due::Now { .. } | Due::NotDue { .. } | Due::MissedRunSkipped { .. } => None,
         }
     }
 

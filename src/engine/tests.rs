@@ -19,6 +19,7 @@ mod failure_scope;
 mod held_elsewhere;
 mod leaks;
 mod logging;
+mod missed_runs;
 mod notifications;
 mod older_content;
 mod outcomes;

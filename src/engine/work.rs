@@ -140,9 +140,21 @@ impl Worker {
                 }
             };
         }
+        self.record_due_run().await;
         self.provider_place = None;
         self.delivery_place = None;
         self
+    }
+
+    /// Records the scheduled run whose start has failed.
+    async fn record_due_run(&mut self) {
+        let is_settled = self.unclear_commit.is_none() && self.unrecorded.is_empty();
+        let change = self.due_run_to_record(self.now());
+        if let Some(change) = change.filter(|_| is_settled)
+            && let Err(error) = self.record(vec![change]).await
+        {
+            self.handle_ledger_error(&error).await;
+        }
     }
 
     /// Takes the place that this work needs: at the provider for its requests, at its

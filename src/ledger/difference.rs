@@ -141,7 +141,7 @@ fn changed_columns<const N: usize>(before: [Column; N], after: [Column; N]) -> V
         .collect()
 }
 
-fn key_columns(state: &KeyState) -> [Column; 12] {
+fn key_columns(state: &KeyState) -> [Column; 15] {
     [
         ("sequence", integer(state.sequence)),
         ("attempt", integer(state.attempt)),
@@ -153,6 +153,9 @@ fn key_columns(state: &KeyState) -> [Column; 12] {
         ("timetable", optional_text(state.timetable.as_deref())),
         ("counts_from", timestamp(state.counts_from)),
         ("pending_run", timestamp(state.pending_run)),
+        ("due_run", timestamp(state.due_run)),
+        ("dropped_run", timestamp(state.dropped_run)),
+        ("dropped_runs", integer(u64::from(state.dropped_runs))),
         (
             "paused_from",
             timestamp(state.pause.map(|pause| pause.from)),

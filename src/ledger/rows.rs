@@ -111,8 +111,8 @@ pub(crate) fn earliest_creation_column(row: &Row<'_>) -> rusqlite::Result<Timest
 
 /// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
-    k.failed_before_create, k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.paused_from,
-    k.paused_until";
+    k.failed_before_create, k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.due_run,
+    k.dropped_run, k.dropped_runs, k.paused_from, k.paused_until";
 
 /// The columns of `rotation r`, in the order of [`read_rotation`].
 pub(crate) const ROTATION_COLUMNS: &str =
@@ -207,6 +207,9 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         timetable: cells.get()?,
         counts_from: cells.timestamp()?,
         pending_run: cells.timestamp()?,
+        due_run: cells.timestamp()?,
+        dropped_run: cells.timestamp()?,
+        dropped_runs: cells.get()?,
         pause: {
             let (from, until) = (cells.timestamp()?, cells.timestamp()?);
             from.map(|from| Pause { from, until })

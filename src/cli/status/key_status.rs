@@ -10,7 +10,7 @@ use crate::core::decide::sightings::{open_sightings, sighting_text};
 use crate::core::health::{alertable_error, error_time, most_urgent_error, paused_repair};
 use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::lifecycle::Phase;
-use crate::core::overdue::is_overdue;
+use crate::core::overdue::{dropped_runs_text, is_overdue};
 use crate::core::policy::KeyPolicy;
 use crate::core::state::{Delivery, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation};
 use crate::core::time;
@@ -61,6 +61,8 @@ pub(crate) struct KeyStatus {
     pub(crate) holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
     /// Its configured sinks.
     pub(crate) sinks: Vec<SinkStatus>,
+    /// The scheduled runs that were dropped since its last rotation, in words.
+    pub(crate) dropped_runs: Option<String>,
     /// Each target that holds a retired credential again, in words.
     pub(crate) sightings: Vec<String>,
 }
@@ -116,7 +118,9 @@ pub(crate) fn key_status(
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let problem = most_urgent_error(&state).or_else(|| paused_repair(&state, now));
     let sightings = sighting_texts(&state, Some(&key.policy), now);
+    let dropped_runs = dropped_runs_text(&state);
     let mut status = build_key_status(state, problem, recorded, now);
+    status.dropped_runs = dropped_runs;
     status.sightings = sightings;
     status.sinks = sink_statuses(key, status.current.as_ref());
     // Without a history, the problem is that of its first rotation, and names them.
@@ -205,6 +209,7 @@ fn build_key_status(
         request: recorded.requests.get(&state.key).cloned(),
         pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
         holds,
+        dropped_runs: None,
         sightings: Vec::new(),
         sinks: Vec::new(),
         leaks,

@@ -152,6 +152,7 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
         let at = at.map(|at| format!(" {}", screen.parenthesis(at, now)));
         lines.push(format!("{problem}{}", at.unwrap_or_default()));
     }
+    lines.extend(status.dropped_runs.clone());
     lines.extend(status.leaks.iter().map(|(_, _, line)| line.clone()));
     lines.extend(lookalike_line(status));
     let requests = status.request.iter();

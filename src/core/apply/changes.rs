@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::core::change::{
     AddedSink, Adoption, Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate,
-    DeliveryResult, DeliveryStart, DowntimeReason, EndedSighting, FoundCredential,
+    DeliveryResult, DeliveryStart, DowntimeReason, DueRun, EndedSighting, FoundCredential,
     ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential, OnChangeState, OverlapExtension,
     PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest,
     RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent,
@@ -311,7 +311,7 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
 }
 
 fn any_key_change() -> impl Strategy<Value = Change> {
-    (0_u8..7, any_time(), any::<bool>()).prop_map(|(kind, time, flag)| match kind {
+    (0_u8..8, any_time(), any::<bool>()).prop_map(|(kind, time, flag)| match kind {
         0 => KeyBackoff {
             attempt: 1,
             retry_at: time,
@@ -333,6 +333,7 @@ fn any_key_change() -> impl Strategy<Value = Change> {
             is_skipped: flag,
         }
         .into(),
+        7 => DueRun { firing: time }.into(),
         4 => PreviousRevocation {
             is_pending: flag,
             operator: None,

@@ -101,6 +101,7 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
     update.start_rotation(rotation)?;
     update.state.timetable = Some(intent.timetable.clone());
     update.state.pending_run = None;
+    update.state.due_run = None;
     let operator = intent.operator.as_ref();
     let detail = json!({
         "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
@@ -160,6 +161,9 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
         (None, _) => {}
     }
     update.put_rotation(Some(before), row)?;
+    if to == Phase::Current {
+        (update.state.dropped_run, update.state.dropped_runs) = (None, 0);
+    }
     let operator = moved.operator.as_ref();
     let detail = json!({
         "from": from.as_str(), "to": to.as_str(),

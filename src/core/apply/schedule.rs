@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::core::apply::update::KeyUpdate;
-use crate::core::change::{KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
+use crate::core::change::{DueRun, KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
 use crate::core::ledger_event::LedgerEventKind;
 use crate::core::time;
 
@@ -16,6 +16,7 @@ pub(super) fn apply_change(update: &mut KeyUpdate, change: &ScheduleChange) {
             state.failed_before_create = false;
         }
         ScheduleChange::TimetableChanged(change) => change_timetable(update, change),
+        ScheduleChange::RunDue(due) => record_due_run(update, due),
         ScheduleChange::RunMissed(missed) => miss_run(update, missed),
     }
 }
@@ -46,6 +47,13 @@ fn change_timetable(update: &mut KeyUpdate, change: &TimetableChange) {
     update.append_event(None, LedgerEventKind::TimetableChanged, detail);
 }
 
+fn record_due_run(update: &mut KeyUpdate, due: &DueRun) {
+    let firing = time::whole_seconds(due.firing);
+    update.state.due_run = Some(firing);
+    let detail = json!({"firing": time::to_text(firing)});
+    update.append_event(None, LedgerEventKind::RunDue, detail);
+}
+
 /// A skipped run is settled, and so is every run before it.
 fn miss_run(update: &mut KeyUpdate, missed: &MissedRun) {
     if missed.is_skipped {
@@ -54,6 +62,8 @@ fn miss_run(update: &mut KeyUpdate, missed: &MissedRun) {
             .counts_from
             .max(Some(time::whole_seconds(missed.firing)));
         state.pending_run = None;
+        state.dropped_run = Some(time::whole_seconds(missed.firing));
+        state.dropped_runs = state.dropped_runs.saturating_add(1);
     }
     let outcome = if missed.is_skipped {
         "dropped"

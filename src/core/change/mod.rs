@@ -19,7 +19,9 @@ pub use rotation::{
     RecoveredSecret, RejectedAnswer, RetrySchedule, RevocationDeferral, RevokedDuplicate,
     RotationChange, RotationIntent, Transition,
 };
-pub use schedule::{DowntimeReason, KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
+pub use schedule::{
+    DowntimeReason, DueRun, KeyBackoff, MissedRun, ScheduleChange, TimetableChange,
+};
 
 /// One change to a key. Each struct inside converts into it with `From`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,9 @@ impl Change {
             Self::Rotation(change) => matches!(change, RotationChange::Started(_)),
             Self::Delivery(change) => matches!(change, DeliveryChange::Started(_)),
             Self::Schedule(change) => match change {
-                ScheduleChange::TimetableChanged(_) | ScheduleChange::RunMissed(_) => true,
+                ScheduleChange::TimetableChanged(_)
+                | ScheduleChange::RunDue(_)
+                | ScheduleChange::RunMissed(_) => true,
                 ScheduleChange::BackedOff(_) | ScheduleChange::Recovered => false,
             },
             Self::Operator(change) => match change {
@@ -105,6 +109,7 @@ impl_from_struct!(Delivery: DeliveryChange {
 impl_from_struct!(Schedule: ScheduleChange {
     BackedOff(KeyBackoff),
     TimetableChanged(TimetableChange),
+    RunDue(DueRun),
     RunMissed(MissedRun),
 });
 impl_from_struct!(Operator: OperatorChange {

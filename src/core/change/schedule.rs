@@ -11,6 +11,8 @@ pub enum ScheduleChange {
     Recovered,
     /// Runs are counted by another timetable.
     TimetableChanged(TimetableChange),
+    /// A scheduled run fell due while this process runs, and no rotation can start yet.
+    RunDue(DueRun),
     /// A scheduled run was missed.
     RunMissed(MissedRun),
 }
@@ -41,6 +43,13 @@ pub struct TimetableChange {
     pub counts_from: Option<Timestamp>,
     /// A missed run of the previous timetable for which a rotation has yet to run.
     pub pending_run: Option<Timestamp>,
+}
+
+/// A scheduled run that fell due while a process runs, and waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRun {
+    /// The scheduled time.
+    pub firing: Timestamp,
 }
 
 /// A scheduled run at which no process was able to rotate the key.

@@ -173,7 +173,7 @@ fn schedule_candidate(
     now: Timestamp,
 ) -> DueCandidate {
     let first_by_age = first_run_by_age(policy, state);
-    if let Some(run) = first_by_age.filter(|run| *run > now) {
+    if let Some(run) = first_by_age.filter(|run| *run > now && state.due_run.is_none()) {
         return DueCandidate::NotDue { next: Some(run) };
     }
     // The runs of a new key count from now on.
@@ -182,7 +182,11 @@ fn schedule_candidate(
         .timetable
         .firings_from(age_origin_or(state, since, now));
     let last = firings.last_between(since, now);
-    let Some(firing) = last.max(first_by_age).or(state.pending_run) else {
+    let Some(firing) = last
+        .max(first_by_age)
+        .or(state.pending_run)
+        .or(state.due_run)
+    else {
         let next = firings.next_after(since.max(now));
         return DueCandidate::NotDue { next };
     };
@@ -190,8 +194,19 @@ fn schedule_candidate(
     if let (Some((reason, until)), Some(window)) = (missed, policy.catch_up_window)
         && time::until(firing, until) > window
     {
-        return DueCandidate::MissedRunSkipped { firing, reason };
+        // One that was due while a process ran still is, whatever was missed since.
+        return match state.due_run {
+            Some(due) => DueCandidate::Triggered {
+                trigger: Trigger::Schedule,
+                firing: Some(DueFiring {
+                    at: due,
+                    missed_reason: None,
+                }),
+            },
+            None => DueCandidate::MissedRunSkipped { firing, reason },
+        };
     }
+    let missed = missed.filter(|_| state.due_run != Some(firing));
     let trigger = if missed.is_some() {
         Trigger::CatchUp
     } else {

@@ -872,3 +872,29 @@ fn skipped_run_of_credential_past_its_age_is_not_due_again() {
     let found = due_for_policy(&monthly, &key, downtime_before_start());
     assert_eq!(found, not_due_until("2026-12-14T02:00:00Z"));
 }
+
+#[test]
+fn run_that_was_due_while_a_process_ran_is_never_missed() {
+    let policy = KeyPolicy {
+        catch_up_window: Some(Duration::from_secs(60)),
+        ..policy("0 */3 * * *")
+    };
+    let downtime = Downtime::before_start(at("2026-11-24T03:09:00Z"));
+    let mut key = state((5, Phase::Current), vec![current("2026-11-23T20:00:00Z")]);
+    let firing = at("2026-11-24T03:00:00Z");
+    let due = |key: &KeyState| check_due(&policy, &[sink("a")], key, downtime, at(NOW));
+    let skipped = Due::MissedRunSkipped {
+        firing,
+        reason: DowntimeReason::NotRunning,
+    };
+    assert_eq!(due(&key), skipped);
+    // It, and one before a later run that was missed.
+    for run in ["2026-11-24T03:00:00Z", "2026-11-24T00:00:00Z"] {
+        key.due_run = Some(at(run));
+        assert_eq!(due(&key), due_since(Trigger::Schedule, run, Some(run)));
+        // A changed schedule does not settle it.
+        let mut changed = key.clone();
+        changed.counts_from = Some(at("2026-11-24T03:05:00Z"));
+        assert_eq!(due(&changed), due_since(Trigger::Schedule, run, Some(run)));
+    }
+}
