@@ -29,6 +29,8 @@ pub struct InFlight {
     pub rotation: RotationId,
     /// Whether its create was sent. Without an answer, its outcome is unknown.
     pub create_sent: bool,
+    /// What the provider answered to a create whose outcome is unclear, for people.
+    pub create_problem: Option<String>,
     /// The secrets that rekeyd worked with when its create was sent.
     pub own_secrets: OwnSecrets,
     /// The answer to its create, until it is checked and recorded.
@@ -57,6 +59,7 @@ impl InFlight {
         Self {
             rotation,
             create_sent: false,
+            create_problem: None,
             own_secrets: OwnSecrets::default(),
             answer: None,
             secret: None,

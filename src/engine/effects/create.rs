@@ -196,6 +196,9 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let text = error.to_string();
         self.needs_follow_up = true;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.create_problem = Some(error.message.clone());
+        }
         let key = &self.state.key;
         tracing::warn!(%key, %rotation, %label,
             "{key}: it is unclear whether the provider created {label}: {text}; searching for it");
@@ -282,6 +285,10 @@ impl Worker {
             Some(id) => format!("{reason}: {id} has its label, but is older"),
             None => reason.to_owned(),
         };
+        let reason = match self.create_problem(rotation) {
+            Some(problem) => format!("{reason} ({problem})"),
+            None => reason,
+        };
         let transition = Transition {
             name: found.first().and_then(|credential| credential.name.clone()),
             credential: found
@@ -293,6 +300,16 @@ impl Worker {
         };
         let backoff = self.back_off_key(&reason, None);
         self.record(vec![Change::from(transition), backoff]).await
+    }
+
+    /// Returns why the outcome of a create is unclear, as far as that is known: a search
+    /// that finds nothing does not show it.
+    fn create_problem(&self, rotation: &RotationId) -> Option<String> {
+        let in_flight = self.in_flight.as_ref();
+        let answered = in_flight.and_then(|in_flight| in_flight.create_problem.clone());
+        let row = self.state.rotation(rotation);
+        let recorded = || Some(format!("latest error: {}", row?.error.as_ref()?));
+        answered.or_else(recorded)
     }
 
     /// Schedules another search after one that failed. What may have leaked does not wait

@@ -258,3 +258,18 @@ async fn a_backoff_lasts_although_the_current_credential_is_of_the_future() {
     let tries = fakes.query_rows("SELECT seq || '' FROM events WHERE event = 'key-backed-off'");
     assert!((1..100).contains(&tries.len()), "{}", tries.len());
 }
+
+/// The key's error says what the provider answered, whatever follows the create.
+#[tokio::test]
+async fn an_unclear_create_that_made_nothing_keeps_its_answer() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed_key(key(), |_| {});
+    fakes.fail_creates(Some((ErrorKind::ServerError, Effect::Unknown)));
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    let state = engine.state(&key()).unwrap();
+    let problem = state.last_error.clone().unwrap_or_default();
+    let expected = "the create had no clear result and created nothing (ServerError)";
+    assert_eq!(problem, expected);
+    assert!(fakes.journal_details("label-not-found")[0].contains("nothing (ServerError)"));
+}
