@@ -149,6 +149,19 @@ pub(super) async fn ask_configured(settings: &Settings) -> Option<DaemonClient> 
     asked.ok()?.ok()?
 }
 
+/// Warns if the running daemon has loaded the configuration of `settings` in another form:
+/// what a command shows by the file is not what it does. Returns whether it has loaded this
+/// one; none if no daemon answers.
+pub(super) async fn warn_if_not_loaded(
+    options: &DaemonOptions,
+    settings: &Settings,
+) -> Option<bool> {
+    let finding = tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await;
+    let daemon = finding.ok()?.ok()??;
+    daemon.warn_if_config_is_stale(settings);
+    Some(daemon.has_loaded(settings))
+}
+
 /// Returns the damage of the ledger of `settings` that the daemon that writes it has found.
 pub(super) fn ledger_damage(daemon: Option<&DaemonClient>, settings: &Settings) -> Option<String> {
     let daemon = daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger))?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::open_ledger;
+use crate::cli::dispatch::{open_ledger, warn_if_not_loaded};
 use crate::cli::failure::Failure;
 use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::table::{Cell, Column, Fit, Table};
@@ -60,8 +60,10 @@ impl ScheduleCommand {
             .iter()
             .flat_map(|key| self.next_runs(key, states.get(&key.name), from, now))
             .collect();
+        let configuration_loaded = warn_if_not_loaded(&self.daemon, &settings).await;
         if self.json {
-            let objects: Vec<_> = firings.iter().map(ScheduledRun::to_json).collect();
+            let objects = firings.iter().map(|run| run.to_json(configuration_loaded));
+            let objects: Vec<_> = objects.collect();
             return output::print_json(&objects);
         }
         firings.sort_by_key(|firing| firing.at);
@@ -178,12 +180,13 @@ impl ScheduledRun<'_> {
         zone.to_offset(day.timestamp()) != zone.to_offset(next.timestamp())
     }
 
-    fn to_json(&self) -> RunJson<'_> {
+    fn to_json(&self, configuration_loaded: Option<bool>) -> RunJson<'_> {
         RunJson {
             key: &self.key.name,
             at: time::to_text(self.at),
             local: self.local_time(),
             timezone: self.zone_name(),
+            configuration_loaded,
             due_since: self.due.as_ref().map(|(since, _)| time::to_text(*since)),
         }
     }
@@ -204,6 +207,9 @@ struct RunJson<'a> {
     local: String,
     /// The IANA name of the key's zone.
     timezone: &'a str,
+    /// Whether the running daemon has loaded the configuration in its present form; null
+    /// where that is unknown.
+    configuration_loaded: Option<bool>,
     /// The time since which the run is due; absent for a future run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::warn_if_not_loaded;
 use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
 use crate::cli::output;
@@ -50,9 +51,12 @@ impl ShowCommand {
             .keys
             .iter()
             .find(|key| key.name.as_str() == self.key);
+        let configuration_loaded = warn_if_not_loaded(&self.daemon, &settings).await;
         for status in &report.keys {
             if self.json {
-                output::print_json(&key_json(status, configured, now))?;
+                let mut json = key_json(status, configured, now);
+                json.configuration_loaded = configuration_loaded;
+                output::print_json(&json)?;
                 continue;
             }
             let screen = Screen::of_output(self.verbose);
@@ -193,6 +197,9 @@ fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
 struct ShowJson<'a> {
     #[serde(flatten)]
     status: KeyJson<'a>,
+    /// Whether the running daemon has loaded the configuration in its present form; null
+    /// where that is unknown.
+    configuration_loaded: Option<bool>,
     /// Its configured sinks.
     sinks: Vec<SinkJson<'a>>,
     /// When it rotates; absent if it is not configured.
@@ -229,6 +236,7 @@ fn key_json<'a>(
 ) -> ShowJson<'a> {
     ShowJson {
         status: to_json(status, now),
+        configuration_loaded: None,
         sinks: status.sinks.iter().map(sink_json).collect(),
         schedule: configured.map(|key| key.policy.timetable.to_string()),
         overlap_seconds: configured.map(|key| key.policy.overlap.as_secs()),

@@ -17,6 +17,7 @@ pub(super) use self::report::{ReportSource, StatusReport};
 pub(super) use self::summary::{next_rotation_text, note_lines, revocation_text, state_cell};
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::warn_if_not_loaded;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
@@ -78,18 +79,26 @@ impl StatusCommand {
             is_json: self.json,
         };
         let report = StatusReport::read(&settings, source, self.key.as_deref(), now).await?;
+        if !start.is_empty() {
+            output::print(start.as_bytes())?;
+        }
+        let configuration_loaded = match self.offline {
+            true => None,
+            false => warn_if_not_loaded(&self.daemon, &settings).await,
+        };
         if self.json {
             let keys = report.keys.iter().map(|status| to_json(status, now));
             output::print_json(&StatusJson {
                 problem: report.problems.first(),
                 running: report.process.is_running(),
+                configuration_loaded,
                 not_running_since: report.process.not_running_since().map(time::to_text),
                 keys: keys.collect(),
             })?;
         } else {
             let screen = Screen::of_output(self.verbose);
             let table = summary::summary(&report.keys, screen, now);
-            let text = format!("{start}{}{table}", report.head(&screen, now));
+            let text = format!("{}{table}", report.head(&screen, now));
             output::print(text.as_bytes())?;
         }
         if report.has_problem() {

@@ -1,8 +1,10 @@
 //! The output of `status` for prepared ledgers, whose rows are hours apart.
 
+use std::fs;
 use std::time::Duration;
 
-use crate::support::TestEnv;
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, file_key_text, text, write};
 use jiff::Timestamp;
 use rekeyd::core::change::{
     Change, DeliveryResult, DeliveryStart, KeyBackoff, OnChangeState, RotationIntent,
@@ -15,6 +17,7 @@ use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
+use serde_json::Value;
 
 const HOUR: u64 = 3_600;
 
@@ -201,4 +204,34 @@ fn open_rotation_is_overdue_from_its_first_failure() {
     assert_eq!(past.status(), (true, false));
     let output = crate::support::text(&past.world.run(&["status"]).stdout);
     assert!(output.contains("in progress"), "{output}");
+}
+
+/// Before a reload, the file does not say what the daemon does.
+#[test]
+fn commands_that_read_warn_of_a_configuration_that_is_not_loaded() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let loaded = fs::read_to_string(world.path("config.toml")).unwrap();
+    for is_edited in [false, true] {
+        if is_edited {
+            write(&world.path("config.toml"), &format!("{loaded}# edited\n"));
+        }
+        for command in [&["status"][..], &["show", "billing"], &["schedule"]] {
+            let output = world.run(command);
+            let said = text(&output.stderr);
+            let warns = said.contains("changed since the running rekeyd loaded it");
+            assert_eq!(warns, is_edited, "{command:?}: {said}");
+            assert!(output.status.success(), "{command:?}: {said}");
+            let output = world.run(&[command, &["--json"]].concat());
+            let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let object = json.get(0).unwrap_or(&json);
+            assert_eq!(object["configuration_loaded"], !is_edited, "{command:?}");
+        }
+    }
+    let offline = world.run(&["status", "--offline", "--json"]);
+    let json: Value = serde_json::from_slice(&offline.stdout).unwrap();
+    assert_eq!(json["configuration_loaded"], Value::Null);
+    daemon.stop();
 }

@@ -17,6 +17,9 @@ pub(super) struct StatusJson<'a> {
     pub(super) problem: Option<&'a String>,
     /// Whether a daemon runs; null where that is unknown.
     pub(super) running: Option<bool>,
+    /// Whether the running daemon has loaded the configuration in its present form; null
+    /// where that is unknown. If not, it works by an earlier form until `rekeyd reload`.
+    pub(super) configuration_loaded: Option<bool>,
     /// When the last daemon ended, if none runs.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     pub(super) not_running_since: Option<String>,
