@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::zeroize::Zeroizing;
+
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::dispatch;
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::listener_check;
 use crate::cli::output;
+use crate::cli::passed_key::passed_admin_key;
 use crate::cli::preflight::{self, CheckLevel};
 use crate::cli::service_view;
 use crate::config::settings::Settings;
@@ -18,14 +21,20 @@ use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::plural::counted;
 use crate::core::scope::Scope;
+use crate::core::secret::Secret;
+use crate::core::secret_text::{self, SecretForm};
 use crate::core::{duration, time};
-use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
-use crate::engine::probe::describe_problem;
+use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message, condition_of_error};
+use crate::engine::probe::describe_credential_problem;
 use crate::ledger::{LedgerNotes, LedgerReader, PendingMigration, SchedulingCommand};
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
-use crate::provider::{ErrorKind, ListedCredential, Provider as _};
+use crate::provider::{ListedCredential, Provider as _};
+
+/// The folder in which the service manager keeps its copies of credentials, by unit.
+const CREDENTIAL_COPIES: &str = "/run/credentials";
 
 /// How long the provider's list may take.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +82,7 @@ impl CheckCommand {
         } else {
             CheckLevel::Local
         };
-        let unit = service_view::find_unit(&settings.file);
+        let unit = config::find_unit(&settings.file);
         problems.extend(preflight::check_sinks(&settings, level, unit.as_ref()).await);
         problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);
         if !self.as_invoker {
@@ -95,6 +104,7 @@ impl CheckCommand {
         }
         if !self.quiet {
             let mut found_notes = vec![note];
+            found_notes.extend(stale_copy_note(&settings));
             let folders = preflight::group_writable_folders(&settings).await;
             found_notes.extend(folders.iter().map(|folder| group_note(folder)));
             let migration = notes.pending_migration;
@@ -145,6 +155,34 @@ fn group_note(folder: &Path) -> String {
         "the group of {folder} can write to it, and so replace the file of a secret; hint: \
          consumers only need to read: chmod 2750 {folder}, with rekeyd's user as its owner"
     )
+}
+
+/// Says that the running service has another admin key than the one that it would be passed.
+fn stale_copy_note(settings: &Settings) -> Option<String> {
+    let file = settings.provider.credential_file.as_ref();
+    let stored = config::stored_admin_key(&settings.file)?;
+    let passed = passed_admin_key()?.ok()?;
+    let copy = Path::new(CREDENTIAL_COPIES).join(&stored.unit);
+    let is_used = file.is_none_or(|file| !file.exists());
+    (is_used && differs(&copy.join(ADMIN_CREDENTIAL_NAME), &passed)).then(|| {
+        format!(
+            "the running {} still has the admin key that was in {} at its start; hint: run \
+             `systemctl restart {}`",
+            stored.unit,
+            stored.path.display(),
+            stored.unit_for_commands()
+        )
+    })
+}
+
+/// Returns whether a running service has another admin key. If this process may not read its
+/// copy, there is nothing to compare.
+fn differs(copy: &Path, passed: &Secret) -> bool {
+    let copied = std::fs::read(copy).map(Zeroizing::new);
+    copied.is_ok_and(|copied| {
+        let copied = secret_text::parse(&copied, SecretForm::AdminKey);
+        copied.map_or(true, |copied| !copied.same_as(passed))
+    })
 }
 
 /// Says that the ledger is protected by its lock file alone.
@@ -241,8 +279,8 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
                 return None;
             }
         }
-        Ok(Err(error)) if error.kind == ErrorKind::CredentialRefused => {
-            describe_problem(Condition::Credential, &error.to_string())
+        Ok(Err(error)) if condition_of_error(&error) == Condition::Credential => {
+            describe_credential_problem(&error, &provider.admin_key_advice())
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!(
@@ -284,6 +322,22 @@ type = "file"
 path = "billing.key"
 mode = 640
 "#;
+
+    #[test]
+    fn another_admin_key_of_the_running_service_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("openai-admin-key");
+        let passed = Secret::new("sk-admin-new".to_owned());
+        assert!(!differs(&copy, &passed), "no service runs");
+        for (text, expected) in [
+            ("sk-admin-new\n", false),
+            ("sk-admin-old\n", true),
+            ("", true),
+        ] {
+            std::fs::write(&copy, text).unwrap();
+            assert_eq!(differs(&copy, &passed), expected, "{text}");
+        }
+    }
 
     #[test]
     fn output_matches_the_golden_file() {

@@ -69,6 +69,7 @@ pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources 
         credentials_directory: read_environment().credentials_directory,
         passed_secret: passed_admin_key(),
         trusted_paths: settings.trusted_paths().clone(),
+        stored: config::stored_admin_key(&settings.file),
         env_secret: std::env::var_os(ADMIN_KEY_VARIABLE)
             .filter(|value| !value.is_empty())
             .map(|value| secret_text::parse_variable(value.into_vec(), SecretForm::AdminKey)),

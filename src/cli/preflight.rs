@@ -11,9 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::alerting::channel::target::ClockFn;
 use crate::cli::failure::{exit_code, ledger_exit_code};
-use crate::cli::service_view;
 use crate::config::settings::Settings;
-use crate::config::{Problem, ProblemKind};
+use crate::config::{self, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
@@ -114,7 +113,7 @@ pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<Path
 /// Lists the folders and files that the unit of this configuration may not
 /// write, whatever their permissions are.
 pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
-    let Some(unit) = service_view::find_unit(&settings.file) else {
+    let Some(unit) = config::find_unit(&settings.file) else {
         return Vec::new();
     };
     let folder_of = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();

@@ -47,12 +47,6 @@ pub(super) fn description() -> Option<String> {
     std::env::var(VIEW_VARIABLE).ok()
 }
 
-/// Returns the unit that runs the configuration in `file`.
-pub(super) fn find_unit(file: &Path) -> Option<ServiceUnit> {
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    ServiceUnit::find(&file, Path::new(config::DEFAULT_FILE))
-}
-
 /// Executes this command again as the service, if root runs it and the service has another
 /// user. Returns if the command continues as it is.
 pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Failure> {
@@ -71,7 +65,7 @@ pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Fai
 }
 
 fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
-    if let Some(unit) = find_unit(&options.config) {
+    if let Some(unit) = config::find_unit(&options.config) {
         let identity = ProcessIdentity::of_unit(&unit);
         let identity = identity.map_err(|error| {
             Failure::Other(format!("cannot run as {} does: {error}", unit.name))

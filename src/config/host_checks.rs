@@ -6,13 +6,16 @@ use std::path::Path;
 
 use super::environment::Environment;
 use super::settings::Settings;
+use super::unit::stored_admin_key;
 use crate::config_reader::problem::Problem;
 use crate::config_reader::quote::redact_if_secret;
 use crate::core::secret_text::SecretForm;
+use crate::platform::admin_key_place::AdminKeyPlace;
 use crate::platform::secret_file::{
-    self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, permission_check_for,
+    self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, PermissionCheck, permission_check_for,
 };
 use crate::platform::users;
+use crate::provider::failover::missing_key_advice;
 
 /// Lists the problems that the host may repair: `check` reports them, and `run`
 /// starts anyway.
@@ -25,11 +28,11 @@ pub fn host_problems(settings: &Settings, environment: &Environment) -> Vec<Prob
     };
     check.check_credential();
     for (option, message) in settings.provider.connection_problems() {
-        check.add_problem(format!("provider.{option}"), message, "");
+        check.add_problem(format!("provider.{option}"), message);
     }
     for group in &settings.control.admins {
         if let Some(error) = users::check_group(group) {
-            check.add_problem("control.admins".to_owned(), error.to_string(), "");
+            check.add_problem("control.admins".to_owned(), error.to_string());
         }
     }
     check.problems
@@ -59,7 +62,7 @@ impl HostCheck<'_> {
             }
         }
         match passed_file {
-            Some(file) => self.check_secret_file(&file, location()),
+            Some(file) => self.check_service_file(&file, location()),
             None if self.is_in_credential_store() => {}
             None if self.environment.passed_admin_key.is_some() => {
                 self.check_passed_key(location())
@@ -72,7 +75,8 @@ impl HostCheck<'_> {
     fn check_passed_key(&mut self, location: String) {
         if let Some(Err(error)) = &self.environment.passed_admin_key {
             let message = format!("the unit's {ADMIN_CREDENTIAL_NAME} {error}");
-            self.add_problem(location, message, "");
+            let message = self.service_place().explain(&message, true);
+            self.add_problem(location, message);
         }
     }
 
@@ -82,13 +86,12 @@ impl HostCheck<'_> {
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 let message = format!("${ADMIN_KEY_VARIABLE} {error}");
-                self.add_problem(location, message, "");
+                self.add_problem(location, message);
             }
-            None => self.add_problem(
-                location,
-                "no admin key is configured".to_owned(),
-                "set the path of its file here, or pass it with systemd's LoadCredential=openai-admin-key",
-            ),
+            None => {
+                let advice = missing_key_advice(stored_admin_key(&self.settings.file).as_ref());
+                self.add_problem(location, format!("there is no admin key; hint: {advice}"));
+            }
         }
     }
 
@@ -115,15 +118,29 @@ impl HostCheck<'_> {
             &permission_check_for(file, folder, self.settings.trusted_paths()),
             SecretForm::AdminKey,
         ) {
-            self.add_problem(location, error.to_string(), "");
+            self.add_problem(location, error.to_string());
         }
     }
 
-    fn add_problem(&mut self, location: String, message: String, hint: &str) {
+    /// Checks the copy of the admin key that the service manager has passed.
+    fn check_service_file(&mut self, file: &Path, location: String) {
+        let checked = secret_file::check(file, &PermissionCheck::Skip, SecretForm::AdminKey);
+        if let Err(error) = checked {
+            let place = self.service_place();
+            let message = place.explain(&error.to_string(), error.has_hint());
+            self.add_problem(location, message);
+        }
+    }
+
+    fn service_place(&self) -> AdminKeyPlace {
+        AdminKeyPlace::Service {
+            copy: None,
+            stored: stored_admin_key(&self.settings.file),
+        }
+    }
+
+    fn add_problem(&mut self, location: String, message: String) {
         let problem = Problem::for_host(&self.settings.file, location, redact_if_secret(message));
-        self.problems.push(Problem {
-            hint: hint.to_owned(),
-            ..problem
-        });
+        self.problems.push(problem);
     }
 }

@@ -21,6 +21,7 @@ pub mod settings;
 mod sinks;
 mod source_file;
 mod top_table;
+mod unit;
 
 pub use crate::config_reader::problem::{Problem, ProblemKind};
 pub use crate::config_reader::render::render_problems;
@@ -28,6 +29,7 @@ pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub use host_checks::host_problems;
 pub use load::{load, load_lenient, parse, parse_loaded};
+pub use unit::{find_unit, stored_admin_key};
 
 /// The configuration of a command that names none.
 pub const DEFAULT_FILE: &str = "/etc/rekeyd/config.toml";

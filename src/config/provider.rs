@@ -44,8 +44,8 @@ pub const PROVIDER: Section = Section {
         )
         .with_details(
             "rekeyd reads all three at start, at reload, and while the provider refuses the key in \
-             use. systemd provides its credential as `$CREDENTIALS_DIRECTORY/openai-admin-key`; \
-             `$OPENAI_ADMIN_KEY` is for rehearsals.",
+             use. systemd provides its credential as `$CREDENTIALS_DIRECTORY/openai-admin-key`, a \
+             copy that it makes when the service starts; `$OPENAI_ADMIN_KEY` is for rehearsals.",
         ),
         ConfigOption::new(
             "organization",

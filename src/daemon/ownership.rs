@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use crate::config::DEFAULT_FILE;
+use crate::config;
 use crate::config::settings::Settings;
 use crate::core::shell;
 use crate::platform::file_access::may_read;
-use crate::platform::service_unit::ServiceUnit;
 use crate::platform::users;
 
 /// The ledger belongs to another user, and the process is root's.
@@ -108,7 +107,7 @@ pub(super) fn refuse_root_worker(settings: &Settings) -> Result<(), LedgerOwnerE
     refuse(&settings.ledger, || {
         // The service manager alone passes the admin key: the owner's command
         // may find none.
-        let unit = ServiceUnit::find(&settings.file, Path::new(DEFAULT_FILE));
+        let unit = config::find_unit(&settings.file);
         unit.map_or_else(same_command, |unit| Replacement::StartOf {
             unit: unit.name,
         })

@@ -60,7 +60,16 @@ async fn probe_provider(services: &Services) {
 pub(crate) fn raise_condition_of(services: &Services, error: &ProviderError) {
     pause_requests(services, error);
     let condition = condition_of_error(error);
-    let problem = describe_problem(condition, &error.to_string());
+    let problem = match condition {
+        Condition::Credential => {
+            describe_credential_problem(error, &services.provider.admin_key_advice())
+        }
+        Condition::Provider
+        | Condition::Ledger
+        | Condition::Reconciliation
+        | Condition::Organization
+        | Condition::Clock => describe_problem(condition, &error.to_string()),
+    };
     services.conditions.raise(condition, &problem);
 }
 
@@ -130,19 +139,25 @@ fn pause_requests(services: &Services, error: &ProviderError) {
     }
 }
 
+/// Describes why rekeyd has no admin key that works. If it found none, the places say what is
+/// wrong with each; if the provider refuses one, `advice` says how to replace it.
+pub(crate) fn describe_credential_problem(error: &ProviderError, advice: &str) -> String {
+    if error.kind == ErrorKind::NoCredential {
+        format!("rekeyd has no usable admin key: {}", error.message)
+    } else {
+        format!("rekeyd has no admin key that the provider accepts: {error}; hint: {advice}")
+    }
+}
+
 /// Describes a condition, and what the operator can do about it.
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
-        Condition::Credential => format!(
-            "rekeyd has no admin credential that the provider accepts ({error}); hint: write \
-             a valid one to the file of [provider] credential-file"
-        ),
         Condition::Provider => format!("the provider is unavailable: {error}"),
         Condition::Ledger => format!("{error}; hint: {}", disk_advice()),
         Condition::Reconciliation => format!(
             "cannot compare the ledger with the provider's list: {error}; hint: check base-url, \
              and any proxy in front of it"
         ),
-        Condition::Organization | Condition::Clock => error.to_owned(),
+        Condition::Credential | Condition::Organization | Condition::Clock => error.to_owned(),
     }
 }

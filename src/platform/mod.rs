@@ -2,6 +2,7 @@
 //! programs, users and groups, time zones.
 
 pub mod access_list;
+pub mod admin_key_place;
 pub mod clock;
 pub mod descriptor_limit;
 pub mod entropy;

@@ -125,6 +125,22 @@ pub enum SecretFileError {
     },
 }
 
+impl SecretFileError {
+    /// Returns whether its text says what to do about it.
+    #[must_use]
+    pub fn has_hint(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::Unusable { .. }
+            | Self::WrongOwner { .. }
+            | Self::Exchangeable { .. }
+            | Self::Exposed { .. } => true,
+            Self::Unreadable { source, .. } => source.kind() == ErrorKind::PermissionDenied,
+            Self::NotRegular { .. } | Self::TooLong { .. } => false,
+        }
+    }
+}
+
 /// The access that the mode of a file with a secret must not grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileExposure {

@@ -61,6 +61,21 @@ pub struct StoredCredential {
     pub path: PathBuf,
     /// Whether the service manager decrypts it.
     pub is_encrypted: bool,
+    /// The unit that is given it.
+    pub unit: String,
+}
+
+impl StoredCredential {
+    /// Returns the unit's name as commands of systemctl take it.
+    #[must_use]
+    pub fn unit_for_commands(&self) -> &str {
+        command_name(&self.unit)
+    }
+}
+
+/// Returns the name of a service as commands of systemctl take it.
+fn command_name(unit: &str) -> &str {
+    unit.strip_suffix(".service").unwrap_or(unit)
 }
 
 /// The reason why a unit may not write a path.
@@ -115,8 +130,9 @@ impl ServiceUnit {
             .filter_map(|name| Self::load(root, &name))
             .filter(|unit| unit.configuration_file(default_file) == file)
             .collect();
-        // A timer may take the daemon's place.
-        units.sort_by_key(|unit| !unit.is_enabled());
+        // A timer may take the daemon's place, and what runs knows its own unit.
+        let own = own_unit();
+        units.sort_by_key(|unit| (Some(&unit.name) != own.as_ref(), !unit.is_enabled()));
         units.into_iter().next()
     }
 
@@ -270,9 +286,17 @@ impl ServiceUnit {
     }
 
     /// Returns the credential that the service finds as `name`, where the
-    /// service manager looks for it.
+    /// service manager looks for it; none if there is none, or if this process may not see it.
     #[must_use]
     pub fn stored_credential(&self, name: &str) -> Option<StoredCredential> {
+        let found = self.credential_place(name);
+        found.filter(|credential| credential.path.exists())
+    }
+
+    /// Returns where the service manager looks for the credential that the service finds as
+    /// `name`, whether or not it is there.
+    #[must_use]
+    pub fn credential_place(&self, name: &str) -> Option<StoredCredential> {
         let line = self.settings.credential(name)?;
         let files = if line.source.starts_with('/') {
             vec![self.root.join(line.source.trim_start_matches('/'))]
@@ -289,10 +313,12 @@ impl ServiceUnit {
                 .map(|folder| self.root.join(folder).join(&line.source))
                 .collect()
         };
+        let existing = files.iter().find(|path| path.exists());
         Some(StoredCredential {
             name: name.to_owned(),
-            path: files.into_iter().find(|path| path.exists())?,
+            path: existing.or(files.first())?.clone(),
             is_encrypted: line.is_encrypted,
+            unit: self.name.clone(),
         })
     }
 
@@ -379,6 +405,23 @@ impl ServiceUnit {
         let value = self.settings.last(option).unwrap_or_default();
         unit_text::is_true(value) || value == "disconnected"
     }
+}
+
+/// Returns the unit of rekeyd's that this process runs in, if it runs in one.
+#[must_use]
+pub fn own_unit() -> Option<String> {
+    unit_of_cgroup(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// Returns the unit that a list of control groups names, see cgroups(7).
+fn unit_of_cgroup(text: &str) -> Option<String> {
+    let mut paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let last = paths.find_map(|path| path.rsplit('/').next().filter(|name| is_own_name(name)))?;
+    Some(last.to_owned())
+}
+
+fn is_own_name(unit: &str) -> bool {
+    unit.starts_with("rekeyd") && unit.ends_with(".service")
 }
 
 /// Returns a folder of the service's own below `parent`. `StateDirectory=a:b` makes a link

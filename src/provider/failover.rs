@@ -2,7 +2,7 @@
 //! selection of one of them.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,14 +15,15 @@ use crate::core::secret::{EndMatch, Secret};
 use crate::core::secret_text::{SecretForm, SecretTextError};
 use crate::core::state::CredentialMetadata;
 use crate::platform::BlockingPool;
+use crate::platform::admin_key_place::AdminKeyPlace;
 use crate::platform::path_walk::TrustedPaths;
 use crate::platform::secret_file::{
-    self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, PermissionCheck, SecretFileError,
-    permission_check_for,
+    self, ADMIN_CREDENTIAL_NAME, PermissionCheck, permission_check_for,
 };
+use crate::platform::service_unit::StoredCredential;
 use crate::provider::{
-    CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
-    ProviderResponse, RetryAdvice,
+    CreatedCredential, Effect, ErrorKind, GENERAL_ADVICE, ListedCredential, Provider,
+    ProviderError, ProviderResponse, RetryAdvice,
 };
 
 /// The sources of the admin credential, in the order of their precedence.
@@ -35,6 +36,8 @@ pub struct AdminCredentialSources {
     /// What the service manager would pass to the service, for a command that runs as the
     /// service.
     pub passed_secret: Option<Result<Secret, SecretTextError>>,
+    /// The file that the service manager passes to the service, if the unit is known.
+    pub stored: Option<StoredCredential>,
     /// `$OPENAI_ADMIN_KEY`.
     pub env_secret: Option<Result<Secret, SecretTextError>>,
     /// The parts of paths that others may own or write.
@@ -42,76 +45,78 @@ pub struct AdminCredentialSources {
 }
 
 impl AdminCredentialSources {
-    /// Reads the sources. Returns each credential with the name of its source,
-    /// and the problems of the other sources.
-    fn read_blocking(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    /// Reads the sources. Returns each credential with its place, and the problems of
+    /// the other sources.
+    fn read_blocking(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>) {
         let (mut credentials, mut problems) = (Vec::new(), Vec::new());
-        let mut add = |source: String, result: Result<Secret, SecretFileError>| match result {
-            Ok(secret) => credentials.push((source, secret)),
-            Err(error) => problems.push(error.to_string()),
-        };
         if let Some(path) = &self.file {
-            add(
-                path.display().to_string(),
-                secret_file::read(
-                    path,
-                    &permission_check_for(
-                        path,
-                        self.credentials_directory.as_deref(),
-                        &self.trusted_paths,
-                    ),
-                    SecretForm::AdminKey,
-                ),
-            );
+            let place = AdminKeyPlace::File(path.clone());
+            let folder = self.credentials_directory.as_deref();
+            let check = permission_check_for(path, folder, &self.trusted_paths);
+            match secret_file::read(path, &check, SecretForm::AdminKey) {
+                Ok(secret) => credentials.push((place, secret)),
+                Err(error) => problems.push(place.explain(&error.to_string(), error.has_hint())),
+            }
         }
-        if let Some(path) = self
-            .credentials_directory
-            .as_ref()
-            .map(|folder| folder.join(ADMIN_CREDENTIAL_NAME))
+        let folder = self.credentials_directory.as_ref();
+        if let Some(path) = folder.map(|folder| folder.join(ADMIN_CREDENTIAL_NAME))
             && path.exists()
         {
+            let place = self.service_place(Some(path.clone()));
             // systemd protects these files, in ways that differ by its version.
-            add(
-                path.display().to_string(),
-                secret_file::read(&path, &PermissionCheck::Skip, SecretForm::AdminKey),
-            );
+            match secret_file::read(&path, &PermissionCheck::Skip, SecretForm::AdminKey) {
+                Ok(secret) => credentials.push((place, secret)),
+                Err(error) => problems.push(place.explain(&error.to_string(), error.has_hint())),
+            }
         }
-        match &self.passed_secret {
-            Some(Ok(secret)) => {
-                credentials.push((
-                    format!("the unit's {ADMIN_CREDENTIAL_NAME}"),
-                    secret.clone(),
-                ));
+        for (place, text) in [
+            (self.service_place(None), &self.passed_secret),
+            (AdminKeyPlace::Variable, &self.env_secret),
+        ] {
+            match text {
+                Some(Ok(secret)) => credentials.push((place, secret.clone())),
+                Some(Err(error)) => {
+                    problems.push(place.explain(&format!("{place} {error}"), true));
+                }
+                None => {}
             }
-            Some(Err(error)) => {
-                problems.push(format!("the unit's {ADMIN_CREDENTIAL_NAME} {error}"));
-            }
-            None => {}
-        }
-        match &self.env_secret {
-            Some(Ok(secret)) => {
-                credentials.push((format!("${ADMIN_KEY_VARIABLE}"), secret.clone()));
-            }
-            Some(Err(error)) => problems.push(format!("${ADMIN_KEY_VARIABLE} {error}")),
-            None => {}
         }
         if credentials.is_empty() && problems.is_empty() {
-            problems.push(
-                "no admin credential is configured; hint: set [provider] credential-file, or \
-                 store the key in /etc/credstore/openai-admin-key for rekeyd's unit"
-                    .to_owned(),
-            );
+            let advice = missing_key_advice(self.stored.as_ref());
+            problems.push(format!("there is none; hint: {advice}"));
         }
         (credentials, problems)
+    }
+
+    fn service_place(&self, copy: Option<PathBuf>) -> AdminKeyPlace {
+        let stored = self.stored.clone();
+        AdminKeyPlace::Service { copy, stored }
+    }
+}
+
+/// Returns where a person stores the admin key, if there is none: `stored` is the place that
+/// the unit names.
+#[must_use]
+pub fn missing_key_advice(stored: Option<&StoredCredential>) -> String {
+    match stored {
+        Some(stored) => {
+            let stored = Some(stored.clone());
+            let place = AdminKeyPlace::Service { copy: None, stored };
+            format!("{}, or set [provider] credential-file", place.advice())
+        }
+        None => format!(
+            "set [provider] credential-file to the path of its file, or pass the key with \
+             systemd's LoadCredential={ADMIN_CREDENTIAL_NAME}"
+        ),
     }
 }
 
 /// The sources of the admin credential.
 #[async_trait]
 pub trait CredentialSource: Send + Sync {
-    /// Reads the sources. Returns each credential with the name of its source,
-    /// in the order of precedence, and the problems of the other sources.
-    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>);
+    /// Reads the sources. Returns each credential with its place, in the order of
+    /// precedence, and the problems of the other sources.
+    async fn read_all(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>);
 }
 
 /// The time limit of reading the sources.
@@ -123,7 +128,7 @@ static READS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(2));
 
 #[async_trait]
 impl CredentialSource for AdminCredentialSources {
-    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    async fn read_all(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>) {
         let sources = self.clone();
         let describe = || "reading the admin credential".to_owned();
         READS
@@ -141,6 +146,8 @@ pub struct FailoverProvider<P, S = AdminCredentialSources> {
     inner: P,
     active: ActiveCredential,
     source: S,
+    /// The place of the credential in use, as of the last selection.
+    place: Mutex<Option<AdminKeyPlace>>,
 }
 
 impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
@@ -151,6 +158,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             inner,
             active,
             source,
+            place: Mutex::new(None),
         }
     }
 
@@ -167,7 +175,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             effect: Effect::NotApplied,
             retry: RetryAdvice::Never,
             kind: ErrorKind::NoCredential,
-            operation: "find the admin credential".to_owned(),
+            operation: "find the admin key".to_owned(),
             message: problems.join("; "),
             request_id: None,
             server_time: None,
@@ -191,7 +199,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             return problems;
         }
         let previous = self.active.previous();
-        credentials.extend(previous.map(|secret| ("before the last rotation".to_owned(), secret)));
+        credentials.extend(previous.map(|secret| (AdminKeyPlace::Previous, secret)));
         for (source, secret) in credentials {
             match self.inner.verify(&secret).await {
                 Ok(_) => {
@@ -200,6 +208,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
                 }
                 Err(error) if error.kind == ErrorKind::CredentialRefused => {
                     problems.push(format!("the provider rejects the credential from {source}"));
+                    self.note_place(&source, &secret);
                 }
                 // This error does not concern the credential, so precedence
                 // decides.
@@ -221,7 +230,16 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         }
     }
 
-    fn activate(&self, source: &str, secret: Secret) {
+    /// Notes where the credential in use is from, if it is this one.
+    fn note_place(&self, place: &AdminKeyPlace, secret: &Secret) {
+        let in_use = self.active.get();
+        if in_use.is_some_and(|in_use| in_use.same_as(secret)) {
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
+        }
+    }
+
+    fn activate(&self, source: &AdminKeyPlace, secret: Secret) {
+        self.note_place(source, &secret);
         if self
             .active
             .get()
@@ -230,13 +248,14 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             return;
         }
         tracing::info!("using the admin credential from {source}");
-        if source.starts_with('$') {
+        if matches!(source, AdminKeyPlace::Variable) {
             tracing::warn!(
                 "the admin credential comes from the environment, which other programs can \
                  read; hint: do this for rehearsals only"
             );
         }
-        self.active.set(secret);
+        self.active.set(secret.clone());
+        self.note_place(source, &secret);
     }
 }
 
@@ -288,6 +307,12 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         redacted_value: Option<&str>,
     ) -> bool {
         self.inner.record_created(id, secret, redacted_value)
+    }
+
+    fn admin_key_advice(&self) -> String {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = place.as_ref();
+        place.map_or_else(|| GENERAL_ADVICE.to_owned(), AdminKeyPlace::advice)
     }
 
     fn own_credential_version(&self) -> u64 {

@@ -23,6 +23,9 @@ use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
 use crate::core::state::CredentialMetadata;
 
+/// How a person replaces an admin key of which the place is not known.
+const GENERAL_ADVICE: &str = "store a valid admin key where rekeyd reads it";
+
 /// The provider's operations. One call sends at most one request that changes
 /// anything, and repeats none.
 #[async_trait]
@@ -84,6 +87,11 @@ pub trait Provider: Send + Sync {
     /// From now on, takes no redacted value as proof that a credential is not the one in
     /// use.
     fn distrust_redacted_values(&self);
+
+    /// Returns how a person replaces the credential in use where it came from.
+    fn admin_key_advice(&self) -> String {
+        GENERAL_ADVICE.to_owned()
+    }
 
     /// Returns a number that changes whenever rekeyd authenticates with another credential:
     /// what [`Provider::usage`] returned may be wrong then.

@@ -285,7 +285,13 @@ fn admin_key_that_serves_no_rotation_is_a_host_problem() {
     );
     write(&world.path("admin-key"), "sk-admin-of-nobody-at-all-4711\n");
     let refused = check(&world);
-    assert!(refused.contains("[provider] credential-file"), "{refused}");
+    assert!(
+        refused.contains(&format!(
+            "; hint: store a valid admin key in {}",
+            world.path("admin-key").display()
+        )),
+        "{refused}"
+    );
 }
 
 /// systemd protects its credentials, and so do other service managers.

@@ -150,7 +150,7 @@ fn once_ends_by_itself_when_only_a_person_can_help() {
         (
             "the admin key is missing",
             |world| std::fs::remove_file(world.path("admin-key")).unwrap(),
-            "no admin credential that the provider accepts",
+            "rekeyd has no usable admin key: ",
         ),
         (
             "the admin key is refused",
@@ -161,7 +161,7 @@ fn once_ends_by_itself_when_only_a_person_can_help() {
                     "sk-admin-AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
                 );
             },
-            "no admin credential that the provider accepts",
+            "no admin key that the provider accepts",
         ),
         (
             "open rotations of removed keys and no admin key",
@@ -169,7 +169,7 @@ fn once_ends_by_itself_when_only_a_person_can_help() {
                 place_first_release(world, &world.path("ledger.db"));
                 std::fs::remove_file(world.path("admin-key")).unwrap();
             },
-            "no admin credential that the provider accepts",
+            "rekeyd has no usable admin key: ",
         ),
     ];
     std::thread::scope(|scope| {

@@ -10,6 +10,7 @@ use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
+use rekeyd::platform::admin_key_place::AdminKeyPlace;
 use rekeyd::provider::failover::{CredentialSource, FailoverProvider};
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{ErrorKind, Provider as _};
@@ -17,20 +18,20 @@ use rekeyd::sandbox::{Sandbox, SandboxOptions};
 
 /// The readable secrets, by source.
 #[derive(Clone, Default)]
-struct FakeSources(Arc<Mutex<Vec<(String, Secret)>>>);
+struct FakeSources(Arc<Mutex<Vec<(AdminKeyPlace, Secret)>>>);
 
 impl FakeSources {
     fn set(&self, secrets: &[(&str, &Secret)]) {
         let secrets = secrets.iter();
         *self.0.lock().unwrap() = secrets
-            .map(|(place, secret)| ((*place).to_owned(), (*secret).clone()))
+            .map(|(place, secret)| (AdminKeyPlace::File(place.into()), (*secret).clone()))
             .collect();
     }
 }
 
 #[async_trait]
 impl CredentialSource for FakeSources {
-    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    async fn read_all(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>) {
         (
             self.0.lock().unwrap().clone(),
             vec!["a: unreadable".to_owned()],
@@ -118,6 +119,8 @@ async fn a_check_switches_when_the_credential_is_refused() {
             .contains("rejects the credential from file"),
         "{error}"
     );
+    let advice = world.subject.admin_key_advice();
+    assert_eq!(advice, "store a valid admin key in file");
     world.sources.set(&[("file", &second)]);
     world.subject.check().await.unwrap();
     assert!(world.uses(&second));

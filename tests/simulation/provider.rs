@@ -15,6 +15,7 @@ use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
+use rekeyd::platform::admin_key_place::AdminKeyPlace;
 use rekeyd::provider::failover::CredentialSource;
 use rekeyd::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
@@ -355,10 +356,13 @@ pub(crate) struct SelfCredentialFile(pub(crate) Arc<SimWorld>);
 
 #[async_trait]
 impl CredentialSource for SelfCredentialFile {
-    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    async fn read_all(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>) {
         let location = self.0.scenario.own_file();
         let content = location.and_then(|location| self.0.sink_content(&location));
         let secret = Secret::new(content.unwrap_or_else(|| BOOTSTRAP_SECRET.to_owned()));
-        (vec![("file".to_owned(), secret)], Vec::new())
+        (
+            vec![(AdminKeyPlace::File("file".into()), secret)],
+            Vec::new(),
+        )
     }
 }

@@ -124,7 +124,10 @@ async fn a_refused_credential_is_probed_for_slowly_and_recovers() {
     let (lines, _guard) = CapturedLog::capture();
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(active_conditions(&engine), [Condition::Credential]);
-    assert_eq!(lines.lines_with("ERROR", "credential-file").len(), 1);
+    assert_eq!(
+        lines.lines_with("ERROR", "store a valid admin key").len(),
+        1
+    );
     assert!(fakes.take_calls().len() < 20);
     assert_eq!(engine.state(&key()).unwrap().attempt, 0);
     fakes.fail_provider(None);

@@ -308,6 +308,23 @@ fn admin_key_is_found_where_the_unit_gets_it() {
     };
     let default_file = "/etc/rekeyd/config.toml";
     assert_eq!(of(&root(&[]), default_file), None);
+    // Where it is missing, it belongs.
+    let empty = root(&[]);
+    for (file, expected, unit) in [
+        (default_file, "openai-admin-key", "rekeyd"),
+        (
+            "/etc/rekeyd/acme.toml",
+            "openai-admin-key.acme",
+            "rekeyd@acme",
+        ),
+    ] {
+        let place = find(&empty, file).unwrap().credential_place(name).unwrap();
+        assert_eq!(
+            place.path,
+            empty.path().join("etc/credstore").join(expected)
+        );
+        assert_eq!(place.unit_for_commands(), unit);
+    }
     let plain = root(&[
         ("etc/credstore/openai-admin-key", "x"),
         ("etc/credstore/openai-admin-key.acme", "x"),
@@ -338,6 +355,30 @@ fn admin_key_is_found_where_the_unit_gets_it() {
         ),
     ]);
     assert_eq!(of(&elsewhere, default_file), expected("srv/key", false));
+}
+
+#[test]
+fn process_knows_its_unit_by_its_control_group() {
+    for (text, expected) in [
+        (
+            "0::/system.slice/rekeyd-once.service\n",
+            Some("rekeyd-once.service"),
+        ),
+        (
+            "0::/system.slice/system-rekeyd.slice/rekeyd@acme.service\n",
+            Some("rekeyd@acme.service"),
+        ),
+        (
+            "12:pids:/x\n1:name=systemd:/system.slice/rekeyd.service\n0::/\n",
+            Some("rekeyd.service"),
+        ),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", None),
+        ("0::/system.slice/cron.service\n", None),
+        ("0::/\n", None),
+        ("", None),
+    ] {
+        assert_eq!(unit_of_cgroup(text).as_deref(), expected, "{text}");
+    }
 }
 
 #[test]

@@ -97,9 +97,7 @@ impl OpenAiProvider {
             error_before_send(
                 operation,
                 ErrorKind::NoCredential,
-                "no admin key is available; hint: write one to the file that \
-                 [provider] credential-file names"
-                    .to_owned(),
+                "no admin key is available".to_owned(),
             )
         })?;
         let authorization = authorization_header(operation, secret)?;

@@ -1,0 +1,21 @@
+//! The systemd unit that runs a configuration, and where that unit takes the admin key from.
+
+use std::path::Path;
+
+use super::DEFAULT_FILE;
+use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
+use crate::platform::service_unit::{ServiceUnit, StoredCredential};
+
+/// Returns the unit that runs the configuration in `file`.
+#[must_use]
+pub fn find_unit(file: &Path) -> Option<ServiceUnit> {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    ServiceUnit::find(&file, Path::new(DEFAULT_FILE))
+}
+
+/// Returns the file that the service manager passes as the admin key to the service of the
+/// configuration in `file`, whether or not it is there.
+#[must_use]
+pub fn stored_admin_key(file: &Path) -> Option<StoredCredential> {
+    find_unit(file)?.credential_place(ADMIN_CREDENTIAL_NAME)
+}

@@ -1,0 +1,132 @@
+//! The places of rekeyd's own admin key, and how a person replaces the key in each.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::platform::secret_file::{ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE};
+use crate::platform::service_unit::StoredCredential;
+
+/// A place from which rekeyd takes its own admin key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminKeyPlace {
+    /// `[provider] credential-file`, which rekeyd reads again by itself.
+    File(PathBuf),
+    /// A credential of the service manager: a copy that it made when the service started.
+    Service {
+        /// The copy, where this process was passed one as a file.
+        copy: Option<PathBuf>,
+        /// The file that the service manager copies, if the unit is known.
+        stored: Option<StoredCredential>,
+    },
+    /// `$OPENAI_ADMIN_KEY`.
+    Variable,
+    /// The key in use before the last rotation of rekeyd's own key.
+    Previous,
+}
+
+impl AdminKeyPlace {
+    /// Returns how a person puts a valid key in this place so that a running rekeyd uses it.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            Self::File(path) => format!("store a valid admin key in {}", path.display()),
+            Self::Service {
+                stored: Some(stored),
+                ..
+            } => {
+                let (file, unit) = (stored.path.display(), stored.unit_for_commands());
+                let verb = if stored.is_encrypted {
+                    "encrypt a valid admin key with `systemd-creds encrypt` to"
+                } else {
+                    "store a valid admin key in"
+                };
+                format!("{verb} {file}, then run `systemctl restart {unit}`")
+            }
+            Self::Service { stored: None, .. } => format!(
+                "pass the service a valid admin key as {ADMIN_CREDENTIAL_NAME}, and restart it"
+            ),
+            Self::Variable => {
+                format!("set ${ADMIN_KEY_VARIABLE} to a valid admin key, and restart rekeyd")
+            }
+            Self::Previous => "store a valid admin key in [provider] credential-file".to_owned(),
+        }
+    }
+
+    /// Adds to a problem with this place what to do about it. A problem that has a hint of
+    /// its own needs no more for a file; in any other place it does not tell where to write.
+    #[must_use]
+    pub fn explain(&self, problem: &str, has_hint: bool) -> String {
+        match (self, has_hint) {
+            (Self::File(_), true) => problem.to_owned(),
+            (_, true) => format!("{problem}; {}", self.advice()),
+            (_, false) => format!("{problem}; hint: {}", self.advice()),
+        }
+    }
+}
+
+impl fmt::Display for AdminKeyPlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path)
+            | Self::Service {
+                copy: Some(path), ..
+            } => path.display().fmt(formatter),
+            Self::Service { copy: None, .. } => {
+                write!(formatter, "the unit's {ADMIN_CREDENTIAL_NAME}")
+            }
+            Self::Variable => write!(formatter, "${ADMIN_KEY_VARIABLE}"),
+            Self::Previous => formatter.write_str("before the last rotation"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_names_the_place_that_rekeyd_reads() {
+        let stored = |path: &str, is_encrypted, unit: &str| StoredCredential {
+            name: ADMIN_CREDENTIAL_NAME.to_owned(),
+            path: path.into(),
+            is_encrypted,
+            unit: unit.to_owned(),
+        };
+        let service = |stored| AdminKeyPlace::Service { copy: None, stored };
+        for (place, expected) in [
+            (
+                AdminKeyPlace::File("/var/lib/rekeyd/admin-key".into()),
+                "store a valid admin key in /var/lib/rekeyd/admin-key",
+            ),
+            (
+                service(Some(stored("/etc/credstore/k", false, "rekeyd.service"))),
+                "store a valid admin key in /etc/credstore/k, then run `systemctl restart rekeyd`",
+            ),
+            (
+                service(Some(stored(
+                    "/etc/credstore.encrypted/k",
+                    true,
+                    "rekeyd@acme.service",
+                ))),
+                "encrypt a valid admin key with `systemd-creds encrypt` to \
+                 /etc/credstore.encrypted/k, then run `systemctl restart rekeyd@acme`",
+            ),
+            (
+                service(None),
+                "pass the service a valid admin key as openai-admin-key, and restart it",
+            ),
+            (
+                AdminKeyPlace::Variable,
+                "set $OPENAI_ADMIN_KEY to a valid admin key, and restart rekeyd",
+            ),
+        ] {
+            assert_eq!(place.advice(), expected);
+            let one_hint = |has_hint, problem: &str| {
+                let text = place.explain(problem, has_hint);
+                assert_eq!(text.matches("; hint: ").count(), 1, "{text}");
+            };
+            one_hint(false, "it is a folder");
+            one_hint(true, "it is empty; hint: write the secret into it");
+        }
+    }
+}
