@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::listener_check;
 use crate::cli::output;
 use crate::cli::passed_key::passed_admin_key;
-use crate::cli::preflight::{self, CheckLevel};
+use crate::cli::preflight::{self, CheckLevel, UnitProblem};
 use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
@@ -64,7 +64,7 @@ impl CheckCommand {
     async fn check(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
         let settings = options.load_settings()?;
-        service_view::note_onlooker(&settings);
+        output::report_note(&service_view::note_onlooker(&settings).unwrap_or_default());
         let view = service_view::description();
         let mut problems = config::host_problems(&settings, &read_environment());
         let ledger = preflight::check_ledger(&settings).await;
@@ -83,11 +83,16 @@ impl CheckCommand {
             CheckLevel::Local
         };
         let unit = config::find_unit(&settings.file);
-        problems.extend(preflight::check_sinks(&settings, level, unit.as_ref()).await);
+        let of_units = if self.as_invoker {
+            Vec::new()
+        } else {
+            preflight::check_unit_paths(&settings)
+        };
+        let mut of_sinks = preflight::check_sinks(&settings, level, unit.as_ref()).await;
+        of_sinks.retain(|found| !is_explained(found, &of_units));
+        problems.extend(of_sinks);
         problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);
-        if !self.as_invoker {
-            problems.extend(preflight::check_unit_paths(&settings));
-        }
+        problems.extend(of_units.into_iter().map(|found| found.problem));
         problems.extend(preflight::check_channels(&settings, level).await);
         let (secrets, _) = credential_sources(&settings).read_all().await;
         if self.online && !secrets.is_empty() {
@@ -118,6 +123,12 @@ impl CheckCommand {
         }
         Ok(())
     }
+}
+
+/// Returns whether a problem of a sink follows from its place, which is none for a file.
+fn is_explained(found: &Problem, of_units: &[UnitProblem]) -> bool {
+    let mut private = of_units.iter().filter(|one| one.is_private);
+    private.any(|one| one.problem.option == found.option)
 }
 
 /// Returns what a check without problems prints. Empty notes are left out.

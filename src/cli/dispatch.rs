@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
-use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::context::{GlobalOptions, credential_sources, find_key};
 use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonAddress, DaemonClient, connect};
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
@@ -47,8 +47,10 @@ pub(crate) async fn send(
         }
         None => {
             // Files of root's would lock the service out.
-            service_view::enter(options, false)?;
+            service_view::enter_to_work(options)?;
+            output::report_note(&service_view::note_onlooker(&settings).unwrap_or_default());
             let command = format!("rekeyd {}", request.verb());
+            refuse_unknown_keys(&request, &settings)?;
             let sources = credential_sources(&settings);
             let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;
             output::report_note(&own_work_note(&request, &settings.ledger));
@@ -58,6 +60,30 @@ pub(crate) async fn send(
             Ok(event_loop::run_request(runtime, request, current_operator(), reporter).await?)
         }
     }
+}
+
+/// Refuses a request of which no key is configured, before it opens the ledger or sends
+/// anything.
+fn refuse_unknown_keys(request: &ControlRequest, settings: &Settings) -> Result<(), Failure> {
+    let keys = match request {
+        ControlRequest::Rotate { keys, .. }
+        | ControlRequest::Pause { keys, .. }
+        | ControlRequest::Resume { keys, .. } => keys.as_slice(),
+        ControlRequest::Adopt { key, .. } => std::slice::from_ref(key),
+        ControlRequest::Revoke { .. }
+        | ControlRequest::Hold { .. }
+        | ControlRequest::Release { .. }
+        | ControlRequest::AdoptFromSinks { .. }
+        | ControlRequest::Reload => return Ok(()),
+    };
+    let mut failures = Vec::new();
+    for key in keys {
+        match find_key(settings, key) {
+            Ok(_) => return Ok(()),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// Says that no daemon does what is requested, and what therefore waits for one.
@@ -210,7 +236,7 @@ pub(crate) async fn find_daemon_to_reload(
 /// Returns whether the ledger and the socket of `settings` are those of its own daemon. The
 /// default ones are only for the default file: with another file, the daemon that uses them
 /// may be that of another organization.
-fn names_daemon(settings: &Settings) -> bool {
+pub(super) fn names_daemon(settings: &Settings) -> bool {
     settings.control.is_named || settings.file == Path::new(DEFAULT_FILE)
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::failure::Failure;
+use crate::cli::service_view;
 use crate::cli::wait_notes::WaitNotes;
 use crate::core::duration;
 use crate::core::health::most_urgent_error;
@@ -23,6 +24,9 @@ pub(crate) struct OnceCommand {
 impl OnceCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = options.load_settings()?;
+        if let Some(note) = service_view::note_onlooker(&settings) {
+            tracing::warn!("{note}");
+        }
         let sources = credential_sources(&settings);
         let runtime = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
         let mut notes = WaitNotes::start();
@@ -64,15 +68,14 @@ impl OnceCommand {
             ExitReason::Done => true,
             ExitReason::Signaled => {
                 tracing::error!(
-                    "a signal ended this run before everything due was done; abandoned what was \
-                     unfinished, and the next run continues"
+                    "a signal stopped this run before everything due was done; the next run \
+                     continues"
                 );
                 false
             }
             ExitReason::Blocked => {
                 tracing::error!(
-                    "nothing can be done until this is resolved; abandoned what was unfinished, \
-                     and the next run continues"
+                    "nothing can be done until this is resolved; then the next run continues"
                 );
                 false
             }
@@ -84,8 +87,7 @@ impl OnceCommand {
                     ""
                 };
                 tracing::error!(
-                    "not everything due was done within {}; abandoned what was unfinished, and \
-                     the next run continues{hint}",
+                    "not everything due was done within {}; the next run continues{hint}",
                     duration::to_text(self.limit)
                 );
                 false

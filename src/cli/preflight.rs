@@ -17,7 +17,7 @@ use crate::core::active_credential::ActiveCredential;
 use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
-use crate::platform::service_unit::ServiceUnit;
+use crate::platform::service_unit::{ServiceUnit, WriteProblem};
 use crate::platform::{machine, run_blocking};
 use crate::sink::Sink;
 use crate::sink::target::SinkSettings;
@@ -110,12 +110,18 @@ pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<Path
     found.unwrap_or_default()
 }
 
-/// Lists the folders and files that the unit of this configuration may not
+/// A folder or a file that a unit may not write.
+pub(crate) struct UnitProblem {
+    /// What is wrong.
+    pub(crate) problem: Problem,
+    /// Whether the path is in a folder that the service sees in another way than this process,
+    /// so that its other problems do not matter.
+    pub(crate) is_private: bool,
+}
+
+/// Lists the folders and files that the units of this configuration may not
 /// write, whatever their permissions are.
-pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
-    let Some(unit) = config::find_unit(&settings.file) else {
-        return Vec::new();
-    };
+pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<UnitProblem> {
     let folder_of = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
     let mut written = vec![("ledger.path".to_owned(), folder_of(&settings.ledger))];
     let socket = settings.control.socket.as_deref().map(folder_of);
@@ -129,15 +135,20 @@ pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
             written.push((format!("key.{}.sink.{}", key.name, sink.id.name), path));
         }
     }
-    let problems = written.into_iter().filter_map(|(location, path)| {
-        let problem = unit.write_problem(&path)?;
-        Some(Problem::for_host(
-            &settings.file,
-            location,
-            problem.to_string(),
-        ))
-    });
-    problems.collect()
+    let mut problems = Vec::new();
+    for unit in config::units_in_use(&settings.file) {
+        for (location, path) in &written {
+            let Some(problem) = unit.write_problem(path) else {
+                continue;
+            };
+            let (text, location) = (problem.to_string(), location.clone());
+            problems.push(UnitProblem {
+                is_private: matches!(problem, WriteProblem::Private { .. }),
+                problem: Problem::for_host(&settings.file, location, text),
+            });
+        }
+    }
+    problems
 }
 
 /// Lists the problems of the sinks, in their order. Several are checked at once, so that a

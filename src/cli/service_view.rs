@@ -64,13 +64,30 @@ pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Fai
     )))
 }
 
+/// As [`enter`], for a command that may be the first to write the ledger of a unit that has
+/// never run. As root, it first makes the folder of the ledger, as the service manager does
+/// when the unit starts.
+pub(super) fn enter_to_work(options: &GlobalOptions) -> Result<(), Failure> {
+    let is_root = rustix::process::geteuid().is_root() && description().is_none();
+    if is_root && let Some(unit) = config::find_unit(&options.config) {
+        let identity = unit_identity(&unit)?;
+        let owner = identity.map(|identity| (identity.user, identity.group));
+        unit.make_state_folders(owner).map_err(|error| {
+            let (unit, error) = (&unit.name, os_error::describe(&error));
+            Failure::Other(format!("cannot make the folder of {unit}'s state: {error}"))
+        })?;
+    }
+    enter(options, false)
+}
+
+fn unit_identity(unit: &ServiceUnit) -> Result<Option<ProcessIdentity>, Failure> {
+    ProcessIdentity::of_unit(unit)
+        .map_err(|error| Failure::Other(format!("cannot run as {} does: {error}", unit.name)))
+}
+
 fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
     if let Some(unit) = config::find_unit(&options.config) {
-        let identity = ProcessIdentity::of_unit(&unit);
-        let identity = identity.map_err(|error| {
-            Failure::Other(format!("cannot run as {} does: {error}", unit.name))
-        })?;
-        return Ok(identity.map(|identity| Service {
+        return Ok(unit_identity(&unit)?.map(|identity| Service {
             description: format!("{}, the user of {}", user_text(identity.user), unit.name),
             identity,
             unit: Some(unit),
@@ -100,12 +117,34 @@ fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
         .then(|| (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid())))
 }
 
-/// Notes if this process is neither root nor the user whose ledger it reads.
-pub(super) fn note_onlooker(settings: &Settings) {
+/// Notes if this process is neither root nor the user of the service, or else of its ledger,
+/// and returns what to say about that.
+#[must_use]
+pub(super) fn note_onlooker(settings: &Settings) -> Option<String> {
     let own = rustix::process::geteuid();
-    if !own.is_root() && ledger_user(&settings.ledger).is_some_and(|user| user != own) {
-        secret_file::note_onlooker();
+    if own.is_root() {
+        return None;
     }
+    let unit = config::find_unit(&settings.file);
+    let of_unit = unit.and_then(|unit| {
+        let identity = ProcessIdentity::of_unit(&unit).ok()?;
+        Some(identity.map_or(Uid::ROOT, |identity| identity.user))
+    });
+    let user = of_unit.or_else(|| ledger_user(&settings.ledger))?;
+    (user != own).then(|| {
+        secret_file::note_onlooker();
+        let service = if of_unit.is_some() || !user.is_root() {
+            user_text(user)
+        } else {
+            // The ledger's folder does not show its user to everybody.
+            "rekeyd's user".to_owned()
+        };
+        onlooker_note(&users::describe_user(own.as_raw()), &service)
+    })
+}
+
+fn onlooker_note(own: &str, service: &str) -> String {
+    format!("running as {own}, not as {service}; hint: run it with sudo")
 }
 
 /// Returns the user of a ledger, or of its folder; root if this process may not enter the

@@ -90,7 +90,7 @@ impl HostCheck<'_> {
             }
             None => {
                 let advice = missing_key_advice(stored_admin_key(&self.settings.file).as_ref());
-                self.add_problem(location, format!("there is no admin key; hint: {advice}"));
+                self.add_problem(location, format!("found no admin key; hint: {advice}"));
             }
         }
     }

@@ -29,7 +29,4 @@ pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub use host_checks::host_problems;
 pub use load::{load, load_lenient, parse, parse_loaded};
-pub use unit::{find_unit, stored_admin_key};
-
-/// The configuration of a command that names none.
-pub const DEFAULT_FILE: &str = "/etc/rekeyd/config.toml";
+pub use unit::{DEFAULT_FILE, find_unit, stored_admin_key, units_in_use};

@@ -238,6 +238,8 @@ fn lock_file_error(ledger: &Path, error: &Error) -> LedgerError {
 pub(super) fn unusable_lock_file(path: PathBuf, error: &Error) -> LedgerError {
     let hint = if is_disk_full(error) {
         "free some space on its disk"
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        "run it with sudo, or let rekeyd write to its folder"
     } else {
         "let rekeyd write to its folder"
     };

@@ -5,6 +5,7 @@
 //! `systemctl daemon-reload` is the one that the administrator asks about.
 
 mod environment_file;
+mod state_folders;
 mod unit_text;
 
 use std::collections::BTreeMap;
@@ -83,9 +84,9 @@ fn command_name(unit: &str) -> &str {
 pub enum WriteProblem {
     /// The path is among those that the service has of its own.
     #[error(
-        "{} is in {folder}, which is private to the service ({option}), so consumers would not \
-         find it there; hint: use a folder of its own below /etc or /srv",
-        path.display()
+        "files in {folder} are private to {unit} ({option}), so consumers would not find {path}; \
+         hint: use a folder of its own, such as /etc/billing",
+        path = path.display()
     )]
     Private {
         /// The path.
@@ -94,12 +95,14 @@ pub enum WriteProblem {
         folder: &'static str,
         /// The option of the unit.
         option: &'static str,
+        /// The unit.
+        unit: String,
     },
     /// The path is read-only for the service.
     #[error(
-        "{unit} may not write to {path}; hint: run `systemctl edit {unit}` and add: [Service] \
-         ReadWritePaths={path}",
-        path = path.display()
+        "{unit} may not write to {}; hint: {}",
+        path.display(),
+        read_write_advice(unit, path)
     )]
     ReadOnly {
         /// The path.
@@ -109,15 +112,42 @@ pub enum WriteProblem {
     },
 }
 
+/// Returns how a person lets a unit write to a folder.
+#[must_use]
+pub fn read_write_advice(unit: &str, folder: &Path) -> String {
+    let (unit, folder) = (command_name(unit), folder.display());
+    format!(
+        "run `systemctl edit {unit}`, add the two lines `[Service]` and \
+         `ReadWritePaths={folder}`, then run `systemctl restart {unit}`, because a reload does \
+         not apply them"
+    )
+}
+
 impl ServiceUnit {
     /// Returns the unit of this host that runs the configuration in `file`;
     /// `default_file` is the one of a unit that names none.
     #[must_use]
     pub fn find(file: &Path, default_file: &Path) -> Option<Self> {
-        Self::find_below(Path::new("/"), file, default_file)
+        let units = Self::find_below(Path::new("/"), file, default_file);
+        units.into_iter().next()
     }
 
-    fn find_below(root: &Path, file: &Path, default_file: &Path) -> Option<Self> {
+    /// Returns the units of this host that run the configuration in `file` and are in use:
+    /// enabled, active or failed. If none is, the one of [`Self::find`].
+    #[must_use]
+    pub fn find_in_use(file: &Path, default_file: &Path) -> Vec<Self> {
+        Self::in_use(Self::find_below(Path::new("/"), file, default_file))
+    }
+
+    /// Returns the first of `units`, and those after it that are in use.
+    fn in_use(units: Vec<Self>) -> Vec<Self> {
+        let units = units.into_iter().enumerate();
+        let used = units.filter(|(index, unit)| *index == 0 || unit.is_enabled() || unit.has_run());
+        used.map(|(_, unit)| unit).collect()
+    }
+
+    /// Returns the units below `root` that run `file`, the one that counts first.
+    fn find_below(root: &Path, file: &Path, default_file: &Path) -> Vec<Self> {
         let instance = file.file_stem().map(|stem| stem.to_string_lossy());
         let instance = instance.map(|instance| format!("rekeyd@{instance}.service"));
         let names = [
@@ -132,8 +162,11 @@ impl ServiceUnit {
             .collect();
         // A timer may take the daemon's place, and what runs knows its own unit.
         let own = own_unit();
-        units.sort_by_key(|unit| (Some(&unit.name) != own.as_ref(), !unit.is_enabled()));
-        units.into_iter().next()
+        units.sort_by_key(|unit| {
+            let runs_this = Some(&unit.name) == own.as_ref();
+            (!runs_this, !unit.is_enabled(), !unit.has_run())
+        });
+        units
     }
 
     fn load(root: &Path, name: &str) -> Option<Self> {
@@ -198,6 +231,12 @@ impl ServiceUnit {
                     .iter()
                     .any(|name| entry.path().join(name).symlink_metadata().is_ok())
             })
+    }
+
+    /// Whether the service manager still knows of a run of it: it is active, or failed.
+    fn has_run(&self) -> bool {
+        let run = format!("run/systemd/units/invocation:{}", self.name);
+        self.root.join(run).symlink_metadata().is_ok()
     }
 
     /// Returns its user, by name or number; none if it is root's.
@@ -332,6 +371,7 @@ impl ServiceUnit {
                 path: path.to_owned(),
                 folder,
                 option,
+                unit: self.name.clone(),
             });
         }
         (!self.may_write(&real)).then(|| WriteProblem::ReadOnly {
@@ -416,11 +456,15 @@ pub fn own_unit() -> Option<String> {
 /// Returns the unit that a list of control groups names, see cgroups(7).
 fn unit_of_cgroup(text: &str) -> Option<String> {
     let mut paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let last = paths.find_map(|path| path.rsplit('/').next().filter(|name| is_own_name(name)))?;
+    let last = paths.find_map(|path| {
+        path.rsplit('/')
+            .next()
+            .filter(|name| is_name_of_rekeyd(name))
+    })?;
     Some(last.to_owned())
 }
 
-fn is_own_name(unit: &str) -> bool {
+fn is_name_of_rekeyd(unit: &str) -> bool {
     unit.starts_with("rekeyd") && unit.ends_with(".service")
 }
 

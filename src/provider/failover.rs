@@ -83,7 +83,7 @@ impl AdminCredentialSources {
         }
         if credentials.is_empty() && problems.is_empty() {
             let advice = missing_key_advice(self.stored.as_ref());
-            problems.push(format!("there is none; hint: {advice}"));
+            problems.push(format!("found none; hint: {advice}"));
         }
         (credentials, problems)
     }
@@ -99,6 +99,9 @@ impl AdminCredentialSources {
 #[must_use]
 pub fn missing_key_advice(stored: Option<&StoredCredential>) -> String {
     match stored {
+        _ if secret_file::is_onlooker() => {
+            "run it with sudo, because only root and rekeyd's service see the admin key".to_owned()
+        }
         Some(stored) => {
             let stored = Some(stored.clone());
             let place = AdminKeyPlace::Service { copy: None, stored };

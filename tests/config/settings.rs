@@ -294,7 +294,7 @@ fn host_problems_name_missing_and_exposed_files() {
     let nothing = parse_text("").unwrap();
     assert_eq!(
         host_problems(&nothing, &environment())[0].to_string(),
-        "/etc/c.toml: provider.credential-file: there is no admin key; hint: set [provider] credential-file to the path of its file, or pass the key with systemd's LoadCredential=openai-admin-key"
+        "/etc/c.toml: provider.credential-file: found no admin key; hint: set [provider] credential-file to the path of its file, or pass the key with systemd's LoadCredential=openai-admin-key"
     );
     service.admin_key_variable = Some(Ok(()));
     assert!(host_problems(&nothing, &service).is_empty());

@@ -68,7 +68,7 @@ fn once_reports_that_a_signal_ended_it() {
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
     assert_eq!(once.0.wait().unwrap().code(), Some(1), "{rest}");
-    assert!(rest.contains("a signal ended this run"), "{rest}");
+    assert!(rest.contains("a signal stopped this run"), "{rest}");
     // The next run takes the secret from the file.
     let row = &world.history()[0];
     assert_eq!(row["phase"], "verified");

@@ -29,7 +29,8 @@ fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn find(root: &tempfile::TempDir, file: &str) -> Option<ServiceUnit> {
     let default_file = Path::new("/etc/rekeyd/config.toml");
-    ServiceUnit::find_below(root.path(), Path::new(file), default_file)
+    let units = ServiceUnit::find_below(root.path(), Path::new(file), default_file);
+    units.into_iter().next()
 }
 
 const DROP_IN: &str = "etc/systemd/system/rekeyd.service.d/paths.conf";
@@ -267,14 +268,16 @@ fn unit_may_write_what_it_names() {
         (
             "/srv/a/ro",
             Some(
-                "rekeyd.service may not write to /srv/a/ro; hint: run `systemctl edit rekeyd.service` and add: [Service] ReadWritePaths=/srv/a/ro",
+                "rekeyd.service may not write to /srv/a/ro; hint: run `systemctl edit rekeyd`, add the two lines `[Service]` and `ReadWritePaths=/srv/a/ro`, then run `systemctl restart rekeyd`",
             ),
         ),
         ("/etc/billing2", Some("may not write to /etc/billing2")),
         ("/etc/other", Some("may not write to /etc/other")),
         (
             "/home/anna",
-            Some("/home/anna is in /home, which is private to the service (ProtectHome=)"),
+            Some(
+                "files in /home are private to rekeyd.service (ProtectHome=), so consumers would not find /home/anna",
+            ),
         ),
         ("/root", Some("(ProtectHome=)")),
         ("/tmp/nowhere", Some("(PrivateTmp=)")),
@@ -355,6 +358,64 @@ fn admin_key_is_found_where_the_unit_gets_it() {
         ),
     ]);
     assert_eq!(of(&elsewhere, default_file), expected("srv/key", false));
+}
+
+#[test]
+fn missing_state_folders_are_made_as_the_service_manager_does() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let root = root(&[(
+        DROP_IN,
+        "[Service]\nStateDirectory=rekeyd/deep kept ../outside\nStateDirectoryMode=0750\n",
+    )]);
+    let state = root.path().join("var/lib");
+    std::fs::create_dir_all(state.join("kept")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o711);
+    std::fs::set_permissions(state.join("kept"), mode).unwrap();
+    let unit = find(&root, "/etc/rekeyd/config.toml").unwrap();
+    let own = root.path().metadata().unwrap();
+    // Root can give it to anybody, and everybody to themselves.
+    let is_root = rustix::process::geteuid().is_root();
+    let user = if is_root { 4_711 } else { own.uid() };
+    let owner = (rustix::fs::Uid::from_raw(user), rustix::process::getegid());
+    for _ in 0..2 {
+        unit.make_state_folders(Some(owner)).unwrap();
+        for (folder, mode, owner) in [("rekeyd/deep", 0o750, user), ("kept", 0o711, own.uid())] {
+            let found = state.join(folder).metadata().unwrap();
+            assert_eq!(found.mode() & 0o7777, mode, "{folder}");
+            assert_eq!(found.uid(), owner, "{folder}");
+        }
+    }
+    assert!(!root.path().join("var/outside").exists());
+}
+
+#[test]
+fn units_in_use_run_the_configuration() {
+    let link = |root: &tempfile::TempDir, path: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("anything", path).unwrap();
+    };
+    let daemon_link = "etc/systemd/system/multi-user.target.wants/rekeyd.service";
+    let timer_link = "etc/systemd/system/timers.target.wants/rekeyd-once.timer";
+    let failed = "run/systemd/units/invocation:rekeyd-once.service";
+    let (daemon, once) = ("rekeyd.service", "rekeyd-once.service");
+    for (links, expected) in [
+        (&[][..], &[daemon][..]),
+        (&[daemon_link], &[daemon]),
+        (&[timer_link], &[once]),
+        (&[failed], &[once]),
+        (&[daemon_link, failed], &[daemon, once]),
+        (&[daemon_link, timer_link], &[daemon, once]),
+    ] {
+        let root = root(&[]);
+        for path in links {
+            link(&root, path);
+        }
+        let file = Path::new("/etc/rekeyd/config.toml");
+        let units = ServiceUnit::in_use(ServiceUnit::find_below(root.path(), file, file));
+        let names: Vec<_> = units.iter().map(|unit| unit.name.as_str()).collect();
+        assert_eq!(names, expected, "{links:?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::disk;
 use super::inspect;
 use super::replaceability::other_names_problem;
 use super::target::{TargetLocation, describe_io_error, is_regular};
+use crate::core::os_error;
 use crate::core::state::FileNote;
 use crate::sink::DeliveryError;
 
@@ -60,7 +61,7 @@ pub(super) fn overwrite(
         Ok(()) => Ok(InPlaceOutcome::Written(inspect::note_of(&file))),
         Err(error) => Err(DeliveryError::uncertain(format!(
             "cannot write {path} in place, and it may now hold part of the new content: {}",
-            describe_io_error(&error)
+            describe_io_error(&error, location.path())
         ))),
     }
 }
@@ -92,7 +93,7 @@ fn set_access(
     owner: Option<Uid>,
     group: Option<Gid>,
 ) -> Result<(), String> {
-    let describe = |error: Errno| describe_io_error(&error.into());
+    let describe = |error: Errno| os_error::describe(&error.into());
     let stat = fs::fstat(file).map_err(describe)?;
     let group = group.filter(|group| group.as_raw() != stat.st_gid);
     let owner = owner.filter(|owner| owner.as_raw() != stat.st_uid);

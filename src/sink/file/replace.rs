@@ -209,7 +209,7 @@ fn write_temp(
     content: &[u8],
     ownership: Ownership,
 ) -> Result<(), String> {
-    let describe = |error: io::Error| describe_io_error(&error);
+    let describe = |error: io::Error| describe_io_error(&error, location.folder());
     let kept = KeptAttributes::read(location.path()).map_err(|error| error.to_string())?;
     disk::write(file, content).map_err(describe)?;
     apply_access(file, location, ownership, &kept)?;
@@ -229,7 +229,8 @@ fn apply_access(
 ) -> Result<(), String> {
     // While this process owns the file.
     kept.apply(file).map_err(|error| error.to_string())?;
-    apply_ownership(file, ownership).map_err(|error| describe_io_error(&error))?;
+    apply_ownership(file, ownership)
+        .map_err(|error| describe_io_error(&error, location.folder()))?;
     // After the change of owner, which may clear bits of the mode, and so that
     // no former group can read a file meant for the new one.
     let applied = kept.apply_mode(file, location.mode());

@@ -14,6 +14,7 @@ use super::folder_guard::FolderGuard;
 use super::settings::FileTarget;
 use crate::core::os_error;
 use crate::platform::path_walk::{self, TrustedPaths, WalkedPath, Weakness, WeaknessKind};
+use crate::platform::service_unit::{own_unit, read_write_advice};
 use crate::platform::users::{self, AccountError};
 
 /// The location of a target file. Computes its parts on demand, which keeps ten
@@ -134,7 +135,7 @@ impl TargetLocation {
     /// Describes an error of work in the folder, with advice.
     pub(super) fn describe_folder_error(&self, error: impl Into<io::Error>) -> String {
         let error = error.into();
-        let mut text = describe_io_error(&error);
+        let mut text = describe_io_error(&error, self.folder());
         if error.kind() == io::ErrorKind::PermissionDenied {
             text.push_str(&access_advice::folder_advice(self.path()));
         }
@@ -144,7 +145,7 @@ impl TargetLocation {
     /// Describes an error of the present file, which is written in place, with advice.
     pub(super) fn describe_file_error(&self, error: impl Into<io::Error>) -> String {
         let error = error.into();
-        let mut text = describe_io_error(&error);
+        let mut text = describe_io_error(&error, self.path());
         if error.kind() == io::ErrorKind::PermissionDenied {
             text.push_str(&access_advice::file_advice(self.path()));
         }
@@ -198,17 +199,46 @@ pub(super) fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// Describes an error of the operating system, with advice where the remedy is not
-/// obvious.
+/// Describes an error of the operating system at `path`, a folder or a file that is written
+/// in place, with advice where the remedy is not obvious.
 // `io::ErrorKind` is not our own enum.
 #[allow(clippy::wildcard_enum_match_arm)]
-pub(super) fn describe_io_error(error: &io::Error) -> String {
+pub(super) fn describe_io_error(error: &io::Error, path: &Path) -> String {
     let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; hint: free some space",
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "; hint: mount it read-write, or add the folder to the unit's ReadWritePaths="
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; hint: free some space".to_owned()
         }
-        _ => "",
+        io::ErrorKind::ReadOnlyFilesystem => read_only_advice(own_unit().as_deref(), path),
+        _ => String::new(),
     };
     format!("{}{advice}", os_error::describe(error))
+}
+
+/// Returns what to do about a file system that this process, which runs in `unit` if in any,
+/// may only read.
+fn read_only_advice(unit: Option<&str>, path: &Path) -> String {
+    match unit {
+        Some(unit) => {
+            let advice = read_write_advice(unit, path);
+            format!("; hint: mount it read-write, or {advice}")
+        }
+        None => "; hint: mount it read-write".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_only_folder_names_the_unit_that_may_not_write_it() {
+        let path = Path::new("/etc/billing");
+        assert_eq!(
+            read_only_advice(Some("rekeyd-once.service"), path),
+            "; hint: mount it read-write, or run `systemctl edit rekeyd-once`, add the two lines \
+             `[Service]` and `ReadWritePaths=/etc/billing`, then run `systemctl restart \
+             rekeyd-once`, because a reload does not apply them"
+        );
+        assert_eq!(read_only_advice(None, path), "; hint: mount it read-write");
+    }
 }

@@ -74,7 +74,7 @@ impl TargetLocation {
             Err(error) => {
                 problems.push(format!(
                     "cannot read folder {folder_path}: {}",
-                    describe_io_error(&error.into())
+                    describe_io_error(&error.into(), self.folder())
                 ));
             }
         }
@@ -155,7 +155,7 @@ impl TargetLocation {
         let space = fs::fstatvfs(&folder).map_err(|error| {
             format!(
                 "cannot check the free space in {folder_path}: {}",
-                describe_io_error(&error.into())
+                describe_io_error(&error.into(), self.folder())
             )
         })?;
         if space.f_bavail.saturating_mul(space.f_frsize) < MIN_FREE_BYTES {
