@@ -14,6 +14,7 @@ use crate::cli::output;
 use crate::cli::screen::Screen;
 use crate::cli::service_view;
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
+use crate::config::settings::Settings;
 use crate::core::active_credential::ActiveCredential;
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
@@ -21,9 +22,8 @@ use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
 use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
-use crate::ledger::{
-    Discrepancy, LedgerError, LedgerReader, Reconciliation, RemoteCredential, RemoteState,
-};
+use crate::engine::conditions::FOREIGN_LIST;
+use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::failover::FailoverProvider;
 use crate::provider::openai::OpenAiProvider;
@@ -57,6 +57,8 @@ struct AuditEntry {
     key: Option<KeyName>,
     phase: Option<Phase>,
     id: CredentialId,
+    /// The key whose label its name has, if it has no row.
+    looks_like: Option<KeyName>,
     /// Whether its row ended so recently that a list may still show it.
     may_be_stale: bool,
 }
@@ -124,13 +126,15 @@ impl AuditCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
         let settings = self.daemon.settings(options).await?;
-        service_view::note_onlooker(&settings);
-        let Some(reader) = open_ledger(&self.daemon, &settings).await? else {
-            let path = settings.ledger.clone();
-            return Err(LedgerError::NotFound { path }.into());
-        };
-        let identity = ledger_identity(&settings);
-        reader.snapshot()?.check_identity(&identity)?;
+        output::report_note(&service_view::note_onlooker(&settings).unwrap_or_default());
+        let reader = open_ledger(&self.daemon, &settings).await?;
+        match &reader {
+            Some(reader) => {
+                let identity = ledger_identity(&settings);
+                reader.snapshot()?.check_identity(&identity)?;
+            }
+            None => output::report_note(&no_ledger_note(&settings)),
+        }
         let active_credential = ActiveCredential::new();
         let provider = OpenAiProvider::new(&settings.provider, active_credential.clone());
         let provider =
@@ -138,7 +142,7 @@ impl AuditCommand {
         let configured = settings.keys.iter().map(|key| key.name.clone()).collect();
         let audit = Audit {
             provider: &provider,
-            reader: &reader,
+            reader: reader.as_ref(),
             configured,
         };
         let Comparison {
@@ -169,12 +173,22 @@ impl AuditCommand {
         let lookalikes = entries
             .iter()
             .filter(|entry| entry.status == AuditStatus::Lookalike);
-        let lookalikes = lookalikes.count();
-        if discrepancies == 0 && lookalikes == 0 {
+        let lookalikes: Vec<_> = lookalikes.collect();
+        if discrepancies == 0 && lookalikes.is_empty() {
             return Ok(());
         }
         if discrepancies == 0 {
-            return Err(Failure::Other(lookalike_message(lookalikes)));
+            return Err(Failure::Other(lookalike_message(&lookalikes)));
+        }
+        if let Some(reader) = &reader {
+            let listed: Vec<_> = remote_credentials.into_keys().collect();
+            if reader
+                .snapshot()?
+                .is_foreign_list(&Scope::AdminKeys, &listed)?
+            {
+                // No reconciliation corrects this: rekeyd does not start one.
+                return Err(Failure::Other(FOREIGN_LIST.to_owned()));
+            }
         }
         Err(Failure::Other(format!(
             "{} not match the ledger; hint: a running rekeyd corrects this at its next reconciliation",
@@ -189,7 +203,8 @@ impl AuditCommand {
 /// The two sides that are compared.
 struct Audit<'a, P> {
     provider: &'a P,
-    reader: &'a LedgerReader,
+    /// None if there is no ledger yet.
+    reader: Option<&'a LedgerReader>,
     configured: Vec<KeyName>,
 }
 
@@ -229,10 +244,16 @@ impl<P: Provider> Audit<'_, P> {
             end: credential.end,
         });
         let mut keys = self.configured.clone();
-        let reconciliation = {
-            let snapshot = self.reader.snapshot()?;
-            keys.extend(snapshot.key_states()?.into_keys());
-            snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
+        let reconciliation = match self.reader {
+            Some(reader) => {
+                let snapshot = reader.snapshot()?;
+                keys.extend(snapshot.key_states()?.into_keys());
+                snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
+            }
+            None => Reconciliation {
+                discrepancies: BTreeMap::new(),
+                unknown: remote.collect(),
+            },
         };
         let mut entries = audit_entries(reconciliation, &keys, SystemClock.now());
         for entry in &mut entries {
@@ -272,15 +293,28 @@ impl Comparison {
     }
 }
 
-fn lookalike_message(lookalikes: usize) -> String {
-    if lookalikes == 1 {
-        "1 credential looks like one of rekeyd's but is not in this ledger; hint: adopt it with \
-         `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider"
-            .to_owned()
+/// Says why no credential is rekeyd's.
+fn no_ledger_note(settings: &Settings) -> String {
+    format!(
+        "there is no ledger at {} yet, so rekeyd knows none of these credentials; hint: to let a \
+         key take one over, run `rekeyd adopt KEY CREDENTIAL_ID` before the first `rekeyd run`",
+        settings.ledger.display()
+    )
+}
+
+fn lookalike_message(lookalikes: &[&AuditEntry]) -> String {
+    if let [one] = lookalikes {
+        let key = one.looks_like.as_ref().map_or("KEY", |key| key.as_str());
+        let id = redact::sanitize_name(one.id.as_str());
+        format!(
+            "1 credential looks like one of rekeyd's but is not in this ledger; hint: adopt it with \
+             `rekeyd adopt {key} {id}`, or revoke it at the provider"
+        )
     } else {
         format!(
-            "{lookalikes} credentials look like rekeyd's but are not in this ledger; hint: adopt \
-             each with `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider"
+            "{} credentials look like rekeyd's but are not in this ledger; hint: adopt each with \
+             `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider",
+            lookalikes.len()
         )
     }
 }
@@ -300,9 +334,11 @@ fn audit_entries(
     }
     for unknown in reconciliation.unknown {
         let name = unknown.name.as_deref().unwrap_or_default();
-        let is_lookalike = keys.iter().any(|key| Label::matches_format(name, key));
+        let matching = keys.iter().filter(|key| Label::matches_format(name, key));
+        // A provider may put a prefix before names.
+        let looks_like = matching.max_by_key(|key| key.as_str().len()).cloned();
         entries.push(AuditEntry {
-            status: if is_lookalike {
+            status: if looks_like.is_some() {
                 AuditStatus::Lookalike
             } else {
                 AuditStatus::Unrecognized
@@ -310,6 +346,7 @@ fn audit_entries(
             key: None,
             phase: None,
             id: unknown.metadata.id,
+            looks_like,
             may_be_stale: false,
         });
     }
@@ -333,6 +370,7 @@ fn audit_entry(key: &KeyName, discrepancy: Discrepancy, now: Timestamp) -> Optio
         key: Some(key.clone()),
         phase: Some(discrepancy.phase),
         id,
+        looks_like: None,
         may_be_stale,
     })
 }
@@ -342,7 +380,7 @@ const COLUMNS: [Column; 8] = [
     ("STATUS", Fit::Stays),
     ("KEY", Fit::Stays),
     ("PHASE", Fit::LeftOut(2)),
-    ("CREDENTIAL", Fit::Stays),
+    ("CREDENTIAL", Fit::Folds),
     ("NAME", Fit::Folds),
     ("CREATED", Fit::LeftOut(1)),
     ("LAST USED", Fit::LeftOut(3)),
@@ -450,6 +488,7 @@ impl AuditEntry {
         let last_used_at = remote.and_then(|remote| remote.last_used.readable());
         let owner = remote.and_then(|remote| remote.owner.as_deref());
         AuditJson {
+            status: self.status.word(),
             standing: self.status.as_str(),
             wrong: self.status.is_discrepancy(),
             key: self.key.as_ref(),
@@ -468,8 +507,14 @@ impl AuditEntry {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AuditJson<'a> {
-    /// How the ledger and the provider compare.
-    #[cfg_attr(test, schemars(extend("enum" = AuditStatus::ALL.map(AuditStatus::as_str))))]
+    /// How the ledger and the provider compare, in the words of the table.
+    #[cfg_attr(test, schemars(extend("enum" = AuditStatus::ALL.map(AuditStatus::word))))]
+    status: &'static str,
+    /// The same in the words of version 0.1; use `status`.
+    #[cfg_attr(test, schemars(extend(
+        "enum" = AuditStatus::ALL.map(AuditStatus::as_str),
+        "deprecated" = true
+    )))]
     standing: &'static str,
     /// Whether the ledger and the provider disagree about it.
     wrong: bool,
@@ -515,6 +560,7 @@ mod tests {
             key: phase.and_then(|_| key.clone()),
             phase,
             id: credential_id(number),
+            looks_like: key.clone().filter(|_| status == AuditStatus::Lookalike),
             may_be_stale: false,
         };
         let entries = [
@@ -549,7 +595,10 @@ mod tests {
             }
             text
         });
-        let failures = [lookalike_message(1), lookalike_message(2)];
+        let failures = [
+            lookalike_message(&[&entries[5]]),
+            lookalike_message(&[&entries[5], &entries[5]]),
+        ];
         let failures = failures.map(|message| format!("error: {message}\n"));
         assert_golden("audit", &(text + &failures.concat()));
     }
@@ -560,6 +609,7 @@ mod tests {
             key: Some(KeyName::new("billing").unwrap()),
             phase: Some(Phase::Retired),
             id: credential_id(number),
+            looks_like: None,
             may_be_stale: false,
         }
     }

@@ -10,6 +10,7 @@ use rekeyd::core::ids::Label;
 use rekeyd::provider::Provider as _;
 
 use crate::support::daemon::Daemon;
+use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, text, write};
 
 /// How long an overlap of a second may take to end.
@@ -94,6 +95,40 @@ fn adoption_that_a_file_contradicts_is_refused() {
     // What the file holds is what was adopted.
     world.ok(&["rotate", "a"]);
     assert_ne!(file(&world, "a"), format!("{secret_a}\n"));
+}
+
+/// The way from a fresh installation to an adopted key, as root and as an ordinary user.
+#[test]
+fn keys_are_listed_and_adopted_before_the_first_start() {
+    type Command = Box<dyn Fn(&[&str]) -> Output>;
+    for is_ordinary in [false, true] {
+        let world = TestEnv::start(&[]);
+        configure(&world, &["a"], "");
+        let (id, secret) = create_manually(&world, "made by hand");
+        write(&world.path("a.key"), &format!("{secret}\n"));
+        let ledger = world.path("ledger.db");
+        let run: Command = if is_ordinary {
+            let ordinary = UnprivilegedEnv::new(world, &["a.key"]);
+            Box::new(move |arguments| ordinary.run(arguments))
+        } else {
+            Box::new(move |arguments| world.run(arguments))
+        };
+        let audit = run(&["audit"]);
+        let (listed, note) = (text(&audit.stdout), text(&audit.stderr));
+        assert!(audit.status.success(), "{listed}{note}");
+        let line = listed.lines().find(|line| line.contains(&id)).unwrap();
+        assert!(line.starts_with("foreign"), "{line}");
+        assert!(note.contains("there is no ledger at"), "{note}");
+        assert!(!ledger.exists(), "an audit creates nothing");
+        for arguments in [&["adopt", "--from-sinks"][..], &["adopt", "a", &id]] {
+            let adopted = run(arguments);
+            let message = text(&adopted.stderr);
+            assert!(adopted.status.success(), "{arguments:?}: {message}");
+        }
+        let audit = text(&run(&["audit"]).stdout);
+        let line = audit.lines().find(|line| line.contains(&id)).unwrap();
+        assert!(line.starts_with("live"), "{line}");
+    }
 }
 
 #[test]
