@@ -13,6 +13,8 @@ use crate::cli::passed_key::passed_admin_key;
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment};
 use crate::core::first_few::join_few;
+use crate::core::ids::KeyName;
+use crate::core::redact;
 use crate::core::secret_text::{self, SecretForm};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
@@ -90,14 +92,22 @@ pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s Key
     let mut keys = settings.keys.iter();
     keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
         let names = settings.keys.iter().map(|key| &key.name);
-        Failure::Other(format!(
-            "no key {name:?} is configured; configured keys: {}",
-            match settings.keys.len() {
-                0 => "none".to_owned(),
-                _ => join_few(names),
-            }
-        ))
+        unknown_key(name, names, "configured")
     })
+}
+
+/// Returns the failure of a command about a key that does not exist where it was looked for.
+pub(super) fn unknown_key<'k>(
+    name: &str,
+    configured: impl Iterator<Item = &'k KeyName>,
+    place: &str,
+) -> Failure {
+    let names = join_few(configured);
+    let names = if names.is_empty() { "none" } else { &names };
+    let name = redact::sanitize_name(name);
+    Failure::Other(format!(
+        "no key {name} is {place}; configured keys: {names}"
+    ))
 }
 
 /// Returns the parts of the environment that a configuration depends on.

@@ -58,6 +58,9 @@ pub(crate) struct ReleaseCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "rekeyd adopt [OPTIONS] <KEY> <CREDENTIAL_ID>\n       rekeyd adopt [OPTIONS] --from-sinks"
+)]
 pub(crate) struct AdoptCommand {
     /// Key that takes over the credential
     #[arg(value_name = "KEY", required_unless_present = "from_sinks")]

@@ -42,7 +42,7 @@ impl From<std::io::Error> for Failure {
 /// The forms in which the problems of a configuration are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProblemFormat {
-    /// On a terminal, with the line of each problem, its text in quotes masked; otherwise as `short`
+    /// With a snippet of the line on a terminal, otherwise as `short`
     #[default]
     Auto,
     /// One line per problem: FILE:LINE: OPTION: MESSAGE; HINT

@@ -10,7 +10,7 @@ use serde::ser::SerializeSeq as _;
 use serde_json::Value;
 
 use self::json::to_json;
-use crate::cli::context::GlobalOptions;
+use crate::cli::context::{GlobalOptions, unknown_key};
 use crate::cli::daemon_options::{DaemonOptions, report_mistakes};
 use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
@@ -19,6 +19,7 @@ use crate::cli::output::{self, PrintError};
 use crate::cli::screen::Screen;
 use crate::cli::table::{Cell, Column, Fit, Table, Tone};
 use crate::cli::time_argument;
+use crate::config::settings::Settings;
 use crate::core::lifecycle::Phase;
 use crate::ledger::{
     HistoryEntry, HistoryFilter, HistoryQuery, LedgerError, LedgerReader, LedgerSnapshot,
@@ -62,7 +63,31 @@ impl HistoryCommand {
             let path = settings.ledger.clone();
             return Err(LedgerError::NotFound { path }.into());
         };
+        self.check_key(&settings, &reader)?;
         self.print(&reader)
+    }
+
+    /// Refuses a key that is neither configured nor in the ledger: an empty answer would look
+    /// like that of a key that never rotated.
+    fn check_key(&self, settings: &Settings, reader: &LedgerReader) -> Result<(), Failure> {
+        let Some(name) = &self.key else {
+            return Ok(());
+        };
+        let mut configured = settings.keys.iter().map(|key| &key.name);
+        if configured.any(|key| key.as_str() == name) {
+            return Ok(());
+        }
+        let snapshot = reader.snapshot()?;
+        let mut history = snapshot.history(&HistoryFilter {
+            key: Some(name.clone()),
+            since: None,
+            limit: Some(1),
+        })?;
+        if history.rows()?.next().is_some() {
+            return Ok(());
+        }
+        let configured = settings.keys.iter().map(|key| &key.name);
+        Err(unknown_key(name, configured, "configured or in the ledger"))
     }
 
     /// Prints the latest `limit` rotations, of one key or of all, as a table.

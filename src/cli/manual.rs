@@ -9,6 +9,9 @@ use clap_mangen::Man;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 
+/// What the foot of each page names.
+const SOURCE: &str = concat!("rekeyd ", env!("CARGO_PKG_VERSION"));
+
 /// The width of a line in the source of a page.
 const WIDTH: usize = 80;
 
@@ -17,9 +20,10 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "Done."),
     (
         "1",
-        "Failed. `status`: a key is failing or overdue, something stops all rotations, the daemon is \
-         not running, or credentials that are not in the ledger look like rekeyd's. `audit`: the \
-         ledger and the provider disagree, or there are such credentials.",
+        "Failed. `status`: a key is failing or overdue, something stops all rotations, credentials \
+         that are not in the ledger look like rekeyd's, or the daemon is not running and `rekeyd \
+         once` did not run last. `audit`: the ledger and the provider disagree, or there are such \
+         credentials.",
     ),
     ("2", "Wrong use of the command line."),
     ("75", "Another process holds the ledger. Try again later."),
@@ -123,7 +127,9 @@ const RELATED: [(&str, &[&str]); 19] = [
 ];
 
 /// Prints the manual page of the program, or of one of its commands.
-pub(super) fn print(mut program: clap::Command, command: Option<&str>) -> Result<(), Failure> {
+pub(super) fn print(program: clap::Command, command: Option<&str>) -> Result<(), Failure> {
+    // `rekeyd help` has no page of its own.
+    let mut program = program.disable_help_subcommand(true);
     program.build();
     let mut page = Vec::new();
     match command {
@@ -140,10 +146,11 @@ pub(super) fn print(mut program: clap::Command, command: Option<&str>) -> Result
 }
 
 fn write_program(program: clap::Command, page: &mut Vec<u8>) -> Result<(), Failure> {
-    let manual = Man::new(program);
+    let usage = program.clone().render_usage().to_string();
+    let manual = Man::new(program).source(SOURCE);
     manual.render_title(page)?;
     manual.render_name_section(page)?;
-    manual.render_synopsis_section(page)?;
+    write_synopsis(page, &usage)?;
     manual.render_description_section(page)?;
     manual.render_options_section(page)?;
     manual.render_subcommands_section(page)?;
@@ -157,10 +164,11 @@ fn write_program(program: clap::Command, page: &mut Vec<u8>) -> Result<(), Failu
 }
 
 fn write_command(subcommand: clap::Command, name: &str, page: &mut Vec<u8>) -> Result<(), Failure> {
-    let manual = Man::new(subcommand);
+    let usage = subcommand.clone().render_usage().to_string();
+    let manual = Man::new(subcommand).source(SOURCE);
     manual.render_title(page)?;
     manual.render_name_section(page)?;
-    manual.render_synopsis_section(page)?;
+    write_synopsis(page, &usage)?;
     manual.render_description_section(page)?;
     manual.render_options_section(page)?;
     page.write_all(b".SH \"EXIT STATUS\"\n.BR rekeyd (1)\nlists the exit codes.\n")?;
@@ -173,6 +181,15 @@ fn write_command(subcommand: clap::Command, name: &str, page: &mut Vec<u8>) -> R
     write_references(page, &references)?;
     manual.render_version_section(page)?;
     Ok(())
+}
+
+/// Writes how the command is called, as `--help` shows it: a list of all options would leave
+/// out their values.
+fn write_synopsis(page: &mut Vec<u8>, usage: &str) -> Result<(), Failure> {
+    page.write_all(b".SH SYNOPSIS\n")?;
+    let lines = usage.trim_start_matches("Usage:").lines();
+    let lines: Vec<_> = lines.map(|line| escape_roff(line.trim())).collect();
+    Ok(writeln!(page, "{}", lines.join("\n.br\n"))?)
 }
 
 fn write_entries(

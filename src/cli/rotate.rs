@@ -15,6 +15,9 @@ use crate::core::os_error;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "rekeyd rotate [OPTIONS] <KEY>...\n       rekeyd rotate [OPTIONS] --all"
+)]
 pub(crate) struct RotateCommand {
     /// Keys to rotate
     #[arg(value_name = "KEY", required_unless_present = "all")]

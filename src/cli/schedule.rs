@@ -20,6 +20,7 @@ use crate::core::ids::KeyName;
 use crate::core::overdue::due_since;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -43,8 +44,9 @@ pub(crate) struct ScheduleCommand {
 struct ScheduledRun<'s> {
     key: &'s KeySettings,
     at: Timestamp,
-    /// Since when it is due, and why it has not ended; none for a future firing.
-    due: Option<(Timestamp, String)>,
+    /// Since when it is due, where that is known, and why it has not ended; none for a
+    /// firing to come.
+    due: Option<(Option<Timestamp>, String)>,
     /// Whether a pause skips it.
     is_paused: bool,
 }
@@ -55,10 +57,10 @@ impl ScheduleCommand {
         let keys = self.selected_keys(&settings)?;
         let now = SystemClock.now();
         let from = self.from.unwrap_or(now);
-        let states = self.read_key_states(&settings, &keys).await?;
+        let recorded = self.read_ledger(&settings, &keys).await?;
         let mut firings: Vec<_> = keys
             .iter()
-            .flat_map(|key| self.next_runs(key, states.get(&key.name), from, now))
+            .flat_map(|key| self.next_runs(key, recorded.state(&key.name).as_ref(), from, now))
             .collect();
         let configuration_loaded = warn_if_not_loaded(&self.daemon, &settings).await;
         if self.json {
@@ -80,12 +82,13 @@ impl ScheduleCommand {
     fn next_runs<'s>(
         &self,
         key: &'s KeySettings,
-        state: Option<&KeyState>,
+        recorded: Option<&RecordedKey>,
         from: Timestamp,
         now: Timestamp,
     ) -> Vec<ScheduledRun<'s>> {
-        let due = state.filter(|_| self.from.is_none());
-        let due = due.and_then(|state| due_run(key, state, now));
+        let due = recorded.filter(|_| self.from.is_none());
+        let due = due.and_then(|recorded| due_run(key, recorded, now));
+        let state = recorded.map(|recorded| &recorded.state);
         let pause = state.and_then(|state| state.pause);
         // The age counts anew from the run that is due.
         let origin = match (&due, state) {
@@ -105,39 +108,95 @@ impl ScheduleCommand {
         runs.take(usize::from(self.count)).collect()
     }
 
-    /// Returns the states of the keys in the ledger. Firings that do not depend on it are
+    /// Reads the states of the keys in the ledger. Firings that do not depend on it are
     /// shown without it.
-    async fn read_key_states(
+    async fn read_ledger(
         &self,
         settings: &Settings,
         keys: &[&KeySettings],
-    ) -> Result<BTreeMap<KeyName, KeyState>, Failure> {
+    ) -> Result<RecordedKeys, Failure> {
         let read = async {
             match open_ledger(&self.daemon, settings).await? {
-                Some(reader) => Ok::<_, Failure>(reader.snapshot()?.key_states()?),
-                None => Ok(BTreeMap::new()),
+                Some(reader) => RecordedKeys::read(&reader),
+                None => Ok(RecordedKeys::Read(BTreeMap::new())),
             }
         };
-        let states = read.await;
+        let recorded = read.await;
         if keys.iter().any(|key| key.policy.timetable.is_by_age()) {
-            return states;
+            return recorded;
         }
-        Ok(states.unwrap_or_default())
+        Ok(recorded.unwrap_or(RecordedKeys::Unreadable))
+    }
+}
+
+/// What the ledger has of the keys.
+enum RecordedKeys {
+    /// It cannot be read.
+    Unreadable,
+    /// Its keys; one without a row was never rotated.
+    Read(BTreeMap<KeyName, RecordedKey>),
+}
+
+/// What the ledger has of one key.
+#[derive(Clone)]
+struct RecordedKey {
+    state: KeyState,
+    /// The first of its latest consecutive failures.
+    failing_since: Option<Timestamp>,
+}
+
+impl RecordedKeys {
+    fn read(reader: &LedgerReader) -> Result<Self, Failure> {
+        let snapshot = reader.snapshot()?;
+        let mut keys = BTreeMap::new();
+        for (key, state) in snapshot.key_states()? {
+            let failing_since = match state.attempt {
+                0 => None,
+                _ => snapshot.failing_since(&key)?,
+            };
+            let recorded = RecordedKey {
+                state,
+                failing_since,
+            };
+            keys.insert(key, recorded);
+        }
+        Ok(Self::Read(keys))
+    }
+
+    /// Returns what is recorded of a key; none if the ledger cannot be read.
+    fn state(&self, key: &KeyName) -> Option<RecordedKey> {
+        match self {
+            Self::Unreadable => None,
+            Self::Read(keys) => Some(keys.get(key).cloned().unwrap_or_else(|| RecordedKey {
+                state: KeyState::unknown(key.clone()),
+                failing_since: None,
+            })),
+        }
     }
 }
 
 /// Returns the run of a key that is due, or under way; none if the next one is to come.
-fn due_run<'s>(key: &'s KeySettings, state: &KeyState, now: Timestamp) -> Option<ScheduledRun<'s>> {
+fn due_run<'s>(
+    key: &'s KeySettings,
+    recorded: &RecordedKey,
+    now: Timestamp,
+) -> Option<ScheduledRun<'s>> {
+    let state = &recorded.state;
     let required = key.sinks.iter().filter(|sink| sink.required);
     let required: Vec<_> = required.map(|sink| sink.id.clone()).collect();
-    let since = due_since(&key.policy, &required, state, None, now)?;
+    let since = due_since(&key.policy, &required, state, recorded.failing_since, now)?;
+    // Where neither a firing nor a failure dates it, it counts from the start of the daemon,
+    // which the ledger does not have.
+    let since = Some(since).filter(|since| *since < now);
     let retry_at = match check_due(&key.policy, &required, state, Downtime::none(now), now) {
         Due::NotDue { next } => next,
         Due::Now { .. } | Due::MissedRunSkipped { .. } => None,
     };
     let is_open = state.open_rotation().is_some();
     let mut why = if is_open { "under way" } else { "due" }.to_owned();
-    why.push_str(&format!(" since {}", time::to_text(since)));
+    if let Some(since) = since {
+        why.push_str(&format!(" since {}", time::to_text(since)));
+    }
     if let Some(error) = most_urgent_error(state) {
         why.push_str(&format!(": {error}"));
     }
@@ -187,7 +246,10 @@ impl ScheduledRun<'_> {
             local: self.local_time(),
             timezone: self.zone_name(),
             configuration_loaded,
-            due_since: self.due.as_ref().map(|(since, _)| time::to_text(*since)),
+            due_since: self
+                .due
+                .as_ref()
+                .and_then(|(since, _)| since.map(time::to_text)),
         }
     }
 }
@@ -210,7 +272,8 @@ struct RunJson<'a> {
     /// Whether the running daemon has loaded the configuration in its present form; null
     /// where that is unknown.
     configuration_loaded: Option<bool>,
-    /// The time since which the run is due; absent for a future run.
+    /// The time since which the run is due; absent for a run to come, and where it is not
+    /// known, as for a key that was never rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     due_since: Option<String>,
@@ -297,6 +360,40 @@ mod tests {
             }));
         }
         assert_golden("schedule", &all);
+    }
+
+    /// Two calls at different times agree on when a key became due.
+    #[test]
+    fn time_since_which_a_key_is_due_does_not_move() {
+        let settings = settings();
+        let key = &settings.keys[0];
+        let command = ScheduleCommand {
+            key: None,
+            count: 1,
+            from: None,
+            json: false,
+            daemon: DaemonOptions::default(),
+        };
+        let recorded = RecordedKeys::Read(BTreeMap::new());
+        let new = recorded.state(&key.name).unwrap();
+        let failing = RecordedKey {
+            failing_since: Some(at("2026-11-24T11:00:00Z")),
+            ..new.clone()
+        };
+        let since = |recorded: &RecordedKey, now: &str| {
+            let runs = command.next_runs(key, Some(recorded), at(now), at(now));
+            let due = runs[0]
+                .due
+                .clone()
+                .expect("a key that was never rotated is due");
+            (due.0, due.1.contains("since"))
+        };
+        for now in ["2026-11-24T12:00:00Z", "2026-11-24T12:00:05Z"] {
+            assert_eq!(since(&new, now), (None, false), "{now}");
+            let expected = Some(at("2026-11-24T11:00:00Z"));
+            assert_eq!(since(&failing, now), (expected, true), "{now}");
+        }
+        assert!(RecordedKeys::Unreadable.state(&key.name).is_none());
     }
 
     #[test]

@@ -36,6 +36,29 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
+    /// Wraps a line at blanks to the width of the terminal; further lines are indented. What
+    /// stands in backquotes is copied as a whole, so it is never cut.
+    pub(crate) fn wrap(&self, line: &str, indent: usize) -> String {
+        let Some(width) = self.width else {
+            return line.to_owned();
+        };
+        let mut wrapped = String::new();
+        let mut column = 0;
+        for word in words(line) {
+            let length = word.chars().count();
+            let end = column + word.trim_end().chars().count();
+            if column > indent && end > width {
+                wrapped.truncate(wrapped.trim_end().len());
+                wrapped.push('\n');
+                wrapped.push_str(&" ".repeat(indent));
+                column = indent;
+            }
+            wrapped.push_str(word);
+            column += length;
+        }
+        wrapped.trim_end().to_owned()
+    }
+
     /// Returns what standard output can show. With `is_verbose` times are exact as well.
     pub(crate) fn of_output(is_verbose: bool) -> Self {
         if !io::stdout().is_terminal() {
@@ -107,5 +130,44 @@ fn terminal_width() -> usize {
     match width {
         Some(width) if width > 0 => width.max(MIN_WIDTH),
         Some(_) | None => DEFAULT_WIDTH,
+    }
+}
+
+/// Returns the words of a line, each with the blanks after it; a command in backquotes is one
+/// word.
+fn words(line: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let (mut start, mut is_quoted, mut is_blank) = (0, false, false);
+    for (index, letter) in line.char_indices() {
+        if is_blank && letter != ' ' {
+            words.push(&line[start..index]);
+            start = index;
+        }
+        is_quoted ^= letter == '`';
+        is_blank = letter == ' ' && !is_quoted;
+    }
+    words.push(&line[start..]);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_wrapped_at_blanks_outside_of_commands() {
+        let screen = Screen {
+            width: Some(40),
+            ..Screen::FILE
+        };
+        let line = "deploy: key_1 is on hold by root (uid 0): customer asked; `rekeyd release key_1` ends the hold";
+        assert_eq!(
+            screen.wrap(line, 2),
+            "deploy: key_1 is on hold by root (uid\n  0): customer asked;\n  `rekeyd release key_1` ends \
+             the hold"
+        );
+        assert_eq!(Screen::FILE.wrap(line, 2), line);
+        let long = format!("note            {}", "x".repeat(60));
+        assert_eq!(screen.wrap(&long, 16), long, "a word is never cut");
     }
 }

@@ -90,8 +90,15 @@ fn key_text(
     now: Timestamp,
 ) -> String {
     let mut text = fields(&rows(status, configured, screen, now));
-    for line in note_lines(status, screen, now) {
-        text.push_str(&format!("{:<WIDTH$}{line}\n", "note"));
+    let has_problem = status.problem.is_some();
+    for (index, line) in note_lines(status, screen, now).into_iter().enumerate() {
+        let title = if index == 0 && has_problem {
+            "problem"
+        } else {
+            "note"
+        };
+        let line = screen.wrap(&format!("{title:<WIDTH$}{line}"), WIDTH);
+        text.push_str(&format!("{line}\n"));
     }
     if !status.sinks.is_empty() {
         let rows: Vec<_> = status
@@ -164,8 +171,15 @@ fn credential_rows(
 }
 
 fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
-    let delivery = sink.delivery.as_ref();
+    // What the open rotation did here is newer than what the current one did.
+    let open = sink.open_delivery.as_ref();
+    let open = open.filter(|open| open.attempts > 0 || open.was_started());
+    let delivery = open.or(sink.delivery.as_ref());
+    let is_written = delivery.is_some_and(|delivery| delivery.written_at.is_some());
     let (text, tone) = match delivery.map(|delivery| delivery.state) {
+        Some(state) if is_written && state != DeliveryState::Accepted => {
+            ("written".to_owned(), Tone::Warning)
+        }
         Some(DeliveryState::Accepted) => {
             let at = delivery.and_then(|delivery| delivery.accepted_at);
             let at = at.map(|at| format!(" {}", screen.time(at, now)));

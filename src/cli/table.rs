@@ -146,11 +146,11 @@ impl<'c> Table<'c> {
         let mut text = self.line(row, &layout.shown);
         for index in layout.folded {
             if !row[index].text.is_empty() {
-                let cell = self.colored(&row[index], row[index].text.clone());
-                text.push_str(&format!(
-                    "  {}: {cell}\n",
-                    self.columns[index].0.to_lowercase()
-                ));
+                let title = self.columns[index].0.to_lowercase();
+                for line in row[index].text.lines() {
+                    let cell = self.colored(&row[index], line.to_owned());
+                    text.push_str(&format!("  {title}: {cell}\n"));
+                }
             }
         }
         text

@@ -337,7 +337,7 @@ fn check_hold(
         return;
     }
     let text = format!(
-        "{} of {key} is held until {} and is revoked then; hint: run `rekeyd hold {}` to keep it \
+        "{} of {key} is on hold until {} and is revoked then; hint: run `rekeyd hold {}` to keep it \
          longer",
         credential.id,
         time::to_text(until),

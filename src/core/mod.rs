@@ -16,6 +16,7 @@ pub mod decide;
 pub mod duration;
 pub mod expected_secret;
 pub mod first_few;
+pub mod forecast;
 pub mod health;
 pub mod hex;
 pub mod ids;

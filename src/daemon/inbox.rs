@@ -283,6 +283,11 @@ fn status_line(engine: &Engine, problem: Option<&str>) -> String {
     if let Some(problem) = problem {
         return format!("problem: {problem}");
     }
+    // The service manager shows one line.
+    let rejected = engine.configuration_problem();
+    if let Some(problem) = rejected.and_then(|problem| problem.lines().next()) {
+        return format!("problem: {problem}");
+    }
     let next = engine.next_rotation();
     let next = next.map(|(key, at)| format!("next rotation: {key} at {}", time::to_text(at)));
     let parts = [

@@ -144,13 +144,15 @@ struct SinkFile {
 
 impl SinkFile {
     fn log_removal(&self, result: Result<bool, SinkProblem>) {
-        let (key, sink) = (&self.key, &self.sink.id);
+        let (key, sink) = (&self.key, &self.sink.id.name);
         match result {
             Ok(true) => tracing::warn!(%key, %sink,
-                "removed a temporary file that an earlier process left beside {}",
+                "{key}: removed a temporary file that an earlier process left beside {}",
                 self.target.path.display()),
             Ok(false) => {}
-            Err(error) => tracing::error!(%key, %sink, "{error}"),
+            Err(error) => tracing::error!(%key, %sink,
+                "{key}: sink {sink}: cannot look for a temporary file that an earlier process \
+                 left: {error}"),
         }
     }
 }

@@ -11,11 +11,13 @@ pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerErro
     if matches!(error, LedgerError::Damaged { .. }) {
         return conditions.raise_for_good(Condition::Ledger, &text);
     }
-    // The remedy of a lost lock, or of another program's SQL, is not on the disk.
-    let has_remedy = matches!(
-        error,
-        LedgerError::Locked { .. } | LedgerError::ForeignObject { .. }
-    );
+    // The remedy of a lost lock, or of another program's SQL, is not on the disk, and a full
+    // disk is all that is wrong.
+    let has_remedy = error.is_disk_full()
+        || matches!(
+            error,
+            LedgerError::Locked { .. } | LedgerError::ForeignObject { .. }
+        );
     let problem = if has_remedy {
         text
     } else if error.is_locked_by_program() {

@@ -434,7 +434,7 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
         ),
         OperatorChange::PauseSet(PauseUpdate { pause, .. }) if pause.is_active(now) => {
             let until = pause.until.map(time::to_text);
-            let until = until.as_deref().unwrap_or("`rekeyd resume`");
+            let until = until.unwrap_or_else(|| format!("`rekeyd resume {name}`"));
             tracing::info!(key = %name, until, "{name}: paused until {until}");
         }
         OperatorChange::PauseSet(_) => tracing::info!(key = %name, "{name}: resumed"),

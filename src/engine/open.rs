@@ -103,6 +103,7 @@ impl Engine {
             has_reported_rotations: false,
             is_command: mode == RunMode::Command,
             listener_problems: None,
+            configuration_problem: None,
             rechecks: PendingRechecks::at_start(),
         };
         let all_keys = engine.configured.values();

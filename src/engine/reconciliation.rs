@@ -66,6 +66,9 @@ pub(crate) async fn reconcile(
     accepts_any_list: bool,
 ) -> Result<ReconciliationReport, ReconciliationFailure> {
     let before = services.provider.own_credential_generation();
+    // A ledger that cannot take what a rotation writes is reported before there is one.
+    let room = watch_ledger(services, services.ledger.check_room()).await;
+    room.map_err(|error| ledger_failure(services, &error))?;
     let listed = match list(services, scope, is_first).await {
         Ok(listed) => listed,
         Err(error) => return Err(diagnose(services, scope, &error, is_first).await),

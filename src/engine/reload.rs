@@ -91,7 +91,15 @@ impl Engine {
     /// Records why the configuration cannot be applied, or with none that it was. Returns
     /// when `status` shows it, unless the ledger hangs.
     pub async fn record_configuration_problem(&mut self, problem: Option<String>) {
+        self.configuration_problem.clone_from(&problem);
         self.record_problem(CONFIGURATION, problem).await;
+    }
+
+    /// Returns why the configuration in the file was not loaded, if the last reload was
+    /// rejected.
+    #[must_use]
+    pub fn configuration_problem(&self) -> Option<&str> {
+        self.configuration_problem.as_deref()
     }
 
     /// Sets and records the places at which the daemon cannot listen, each with its problem.

@@ -89,6 +89,8 @@ pub struct Engine {
     pub(super) is_command: bool,
     /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
+    /// Why the last reload was rejected, if it was.
+    pub(super) configuration_problem: Option<String>,
     /// The places at which the daemon cannot listen; none in a process that listens nowhere.
     pub(super) listener_problems: Option<BTreeMap<ListenerProblem, String>>,
     /// What may have ended the reason of deferred revocations.

@@ -192,15 +192,14 @@ pub enum LedgerError {
         object: ForeignObject,
     },
     /// The disk has no room for what the ledger writes.
-    #[error("{} has less than the {kibibytes} KiB of free space that the ledger needs: {reason}; hint: \
-             free some space", .folder.display())]
+    #[error("cannot write the ledger {}: {reason}; hint: {advice}", .path.display())]
     NoRoom {
-        /// The folder of the ledger.
-        folder: PathBuf,
-        /// The room that is needed.
-        kibibytes: u64,
-        /// The system's error.
+        /// The ledger.
+        path: PathBuf,
+        /// What is full.
         reason: String,
+        /// What to do about it.
+        advice: String,
     },
     /// The files of the open ledger changed.
     #[error("the files of the ledger {} changed while rekeyd was using them: {damage}; rekeyd sends \
@@ -278,6 +277,13 @@ impl LedgerError {
             self,
             Self::Gone { .. } | Self::Emptied { .. } | Self::FolderMissing { .. }
         )
+    }
+
+    /// Returns whether the disk of the ledger is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let is_in_database = || matches!(self, Self::Database(error) if error.is_disk_full());
+        matches!(self, Self::NoRoom { .. }) || is_in_database()
     }
 
     /// Returns whether another program has locked the database.

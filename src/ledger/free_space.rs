@@ -32,6 +32,8 @@ static BLOCK: [u8; 1 << 16] = [0x5A; 1 << 16];
 
 /// The room that the ledger needs.
 pub(super) struct FreeSpace {
+    /// The ledger.
+    ledger: PathBuf,
     /// The file that takes the room for a moment.
     path: PathBuf,
     room: u64,
@@ -44,6 +46,7 @@ impl FreeSpace {
         let [ledger, ..] = files_of_sqlite(ledger);
         Self {
             path: sibling_path(&ledger, ".room"),
+            ledger,
             room: MIN_ROOM,
             found_at: None,
         }
@@ -99,11 +102,36 @@ impl FreeSpace {
         }
     }
 
+    /// Returns the error of a commit for which the disk has no room: it names the disk,
+    /// which that of SQLite does not.
+    pub(super) fn explain(&self, error: LedgerError) -> LedgerError {
+        if error.is_disk_full() {
+            self.no_room(&ErrorKind::StorageFull.into())
+        } else {
+            error
+        }
+    }
+
     fn no_room(&self, error: &Error) -> LedgerError {
+        let folder = parent_directory(&self.path).display();
+        let free = format!(
+            "free at least {} MiB on the disk of {folder}",
+            self.room >> 20
+        );
+        let reason = if error.kind() == ErrorKind::StorageFull {
+            "its disk is full".to_owned()
+        } else {
+            os_error::describe(error)
+        };
+        let advice = if is_disk_full(error) {
+            free
+        } else {
+            disk_advice()
+        };
         LedgerError::NoRoom {
-            folder: parent_directory(&self.path).to_owned(),
-            kibibytes: self.room >> 10,
-            reason: os_error::describe(error),
+            path: self.ledger.clone(),
+            reason,
+            advice,
         }
     }
 }
@@ -177,6 +205,26 @@ mod tests {
         space.note_commit(u64::MAX);
         assert_eq!(space.room, MAX_ROOM);
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn full_disk_is_named_with_the_room_that_the_ledger_needs() {
+        let space = FreeSpace::new(Path::new("/var/lib/rekeyd/ledger.db"));
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let full = LedgerError::from(rusqlite::Error::SqliteFailure(full, None));
+        let system = space.no_room(&Error::from_raw_os_error(
+            rustix::io::Errno::NOSPC.raw_os_error(),
+        ));
+        for error in [space.explain(full), system] {
+            assert!(error.is_disk_full());
+            assert_eq!(
+                error.to_string(),
+                "cannot write the ledger /var/lib/rekeyd/ledger.db: its disk is full; hint: free at \
+                 least 1 MiB on the disk of /var/lib/rekeyd"
+            );
+        }
+        let other = space.explain(LedgerError::WriterStopped);
+        assert!(matches!(other, LedgerError::WriterStopped));
     }
 
     #[test]

@@ -156,7 +156,13 @@ impl OpenLedger {
                 Err(_) => space.note_failure(),
             }
         }
-        committed.map_err(|error| watch.mark_if_damaged(error))?;
+        let space = self.space.as_ref();
+        committed.map_err(|error| {
+            let error = watch.mark_if_damaged(error);
+            space
+                .map(|space| space.explain(error.clone()))
+                .unwrap_or(error)
+        })?;
         watch.note_commit();
         self.check_watched()
     }

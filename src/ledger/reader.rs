@@ -217,25 +217,6 @@ impl LedgerSnapshot<'_> {
         read::failed_at(&self.transaction, key)
     }
 
-    /// Returns whether a condition stops rotations, or keeps the daemon from listening where
-    /// it should, so that commands or the monitoring cannot reach it. A rejected
-    /// configuration does neither.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub fn has_failing_condition(&self) -> Result<bool, LedgerError> {
-        let mut query = self.transaction.prepare("SELECT name FROM condition")?;
-        let names = query.query_map([], |row| row.get::<_, String>(0))?;
-        let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
-        let is_condition = |name: &String| {
-            let mut all = Condition::ALL.iter();
-            let mut listeners = ListenerProblem::ALL.iter();
-            all.any(|condition| condition.as_str() == name)
-                || listeners.any(|listener| listener.as_str() == name)
-        };
-        Ok(names.iter().any(is_condition))
-    }
-
     /// Compares the provider's list of a scope with every row, and returns the state of each
     /// recorded credential, expected or not.
     ///

@@ -494,12 +494,20 @@ impl Ledger {
     /// # Errors
     /// The ledger cannot be written; see [`LedgerError`].
     pub async fn check_writable(&self) -> Result<(), LedgerError> {
+        self.check_room().await?;
+        self.submit(write::check_writable).await
+    }
+
+    /// Checks that the disk of the ledger has room for what the ledger writes.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoRoom`], or the writer has stopped.
+    pub async fn check_room(&self) -> Result<(), LedgerError> {
         let (sender, reply) = oneshot::channel();
         self.messages
             .send(WriterMessage::CheckRoom(sender))
             .map_err(|_| LedgerError::WriterStopped)?;
-        reply.await.unwrap_or(Err(LedgerError::WriterStopped))?;
-        self.submit(write::check_writable).await
+        reply.await.unwrap_or(Err(LedgerError::WriterStopped))
     }
 
     /// Copies the log into the ledger, and closes it and its lock. Every later operation

@@ -357,7 +357,10 @@ fn mode_command(path: &Path, metadata: &Metadata) -> String {
         (true, false) => format!("chmod 0600 {path}"),
         (true, true) => format!("chmod 0640 {path}"),
         (false, _) if is_in_group => format!("chmod 0640 {path}"),
-        (false, _) => format!("chgrp {own_group} {path} && chmod 0640 {path}"),
+        (false, _) => {
+            let group = users::group_text(own_group);
+            format!("chgrp {group} {path} && chmod 0640 {path}")
+        }
     }
 }
 
@@ -369,7 +372,10 @@ fn read_advice(path: &Path, error: &io::Error) -> String {
     if let Some(advice) = onlooker_advice() {
         return format!("; hint: {advice}");
     }
-    let (path, group) = (path.display(), rustix::process::getegid());
+    let (path, group) = (
+        path.display(),
+        users::group_text(rustix::process::getegid()),
+    );
     format!("; hint: let rekeyd's group read it: chgrp {group} {path} && chmod 0640 {path}")
 }
 
@@ -381,7 +387,8 @@ fn owner_advice(path: &Path, process_uid: u32) -> String {
     } else if process_uid == 0 {
         "run this command as that user".to_owned()
     } else {
-        format!("chown {process_uid} {}", path.display())
+        let user = users::user_name(process_uid).unwrap_or_else(|| process_uid.to_string());
+        format!("chown {user} {}", path.display())
     }
 }
 
@@ -505,7 +512,10 @@ mod tests {
                 message.ends_with("hint: run this command as that user"),
                 "{message}"
             );
-            assert_eq!(owner_advice(Path::new("/k"), 995), "chown 995 /k");
+            assert_eq!(
+                owner_advice(Path::new("/k"), 3_999_999_995),
+                "chown 3999999995 /k"
+            );
         }
     }
 

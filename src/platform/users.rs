@@ -194,6 +194,12 @@ pub fn group_name(group: u32) -> Option<String> {
     user_name_in(&groups, group).map(str::to_owned)
 }
 
+/// Returns the name of a group, or else its number, as commands take it.
+#[must_use]
+pub fn group_text(group: Gid) -> String {
+    group_name(group.as_raw()).unwrap_or_else(|| group.as_raw().to_string())
+}
+
 fn user_name_in(users: &str, user: u32) -> Option<&str> {
     entries(users).find_map(|fields| {
         let is_user = parse_number(fields.get(2)?) == Some(user);

@@ -22,11 +22,33 @@ pub(super) fn log_output(context: &ProgramContext<'_>, exit: &ProcessExit) {
         rotation,
         sink,
     } = context;
-    let name = &sink.name;
+    let sink = &sink.name;
+    let source = source_text(sink, role);
     for line in exit.stdout.display_lines() {
-        info!(%key, %rotation, %sink, "{key}, sink {name}: {role}: {line}");
+        info!(%key, %rotation, %sink, "{key}, {source}: {line}");
     }
     for line in exit.stderr.display_lines() {
-        warn!(%key, %rotation, %sink, "{key}, sink {name}: {role}: {line}");
+        warn!(%key, %rotation, %sink, "{key}, {source}: {line}");
+    }
+}
+
+/// Describes the program of a sink. A sink that has its program's name is not named twice.
+fn source_text(sink: &str, role: &str) -> String {
+    if sink == role {
+        format!("sink {sink}")
+    } else {
+        format!("sink {sink}: {role}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_is_named_once() {
+        assert_eq!(source_text("command", "command"), "sink command");
+        assert_eq!(source_text("vault", "command"), "sink vault: command");
+        assert_eq!(source_text("file", "on-change"), "sink file: on-change");
     }
 }

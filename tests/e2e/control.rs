@@ -467,6 +467,8 @@ fn rejected_reload_is_logged_and_shown_by_status() {
     let status = || text(&world.run(&["status"]).stdout);
     let is_reported = || status().starts_with("problem: reload rejected");
     assert!((0..200).any(|_| is_reported()));
+    // A restart would fail.
+    assert_eq!(world.run(&["status"]).status.code(), Some(1));
     world.ok(&["reload"]);
     assert!((0..200).any(|_| !status().contains("problem")));
 }

@@ -196,7 +196,7 @@ fn limit_of_file_sizes_is_a_failed_write() {
             .arg(run.get_program())
             .args(run.get_args());
         let mut daemon = Daemon::from_command(limited);
-        // The smaller ones fail the start, the largest one a commit.
+        // The smaller ones fail the start, and the largest one what a rotation writes.
         daemon.wait_for(&format!("limit of {limit} bytes"));
         daemon.signal(Signal::INT);
         daemon.signal(Signal::TERM);
@@ -232,7 +232,7 @@ fn check_finds_a_full_disk_before_a_start() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.success(), is_fine, "{options}: {stderr}");
         assert_eq!(
-            stderr.contains("free space that the ledger needs"),
+            stderr.contains("its disk is full; hint: free at least 1 MiB on the disk of"),
             !is_fine,
             "{options}: {stderr}"
         );

@@ -184,7 +184,7 @@ fn held_credential_ends_only_with_force() {
     world.ok(&["hold", &old[1]]);
     let order = ["rotate", "billing", "--revoke-previous-within", "1s"];
     let refused = world.run(&order);
-    assert_refused(&refused, &["not rotated", &old[1], "is held", "--force"]);
+    assert_refused(&refused, &["not rotated", &old[1], "is on hold", "--force"]);
     assert_eq!(world.history().len(), 2);
     let (code, text) = status(&world);
     assert!(!text.contains("leaked"), "{code:?} {text}");

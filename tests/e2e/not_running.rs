@@ -35,10 +35,19 @@ fn status_json(world: &TestEnv) -> Value {
 #[test]
 fn daemon_that_is_not_running_is_a_problem_and_a_timer_is_none() {
     let world = world();
-    let (code, first) = status(&world, &[]);
-    assert_eq!(code, Some(0), "{first}");
-    assert!(first.starts_with("rekeyd is not running"), "{first}");
-    assert_eq!(status_json(&world)["keys"][0]["state"], "new");
+    // Nothing rotates, whether or not a command has written the ledger.
+    for command in ["check", "pause", "resume"] {
+        match command {
+            "check" => world.ok(&["check"]),
+            command => world.ok(&[command, "billing"]),
+        };
+        let (code, first) = status(&world, &[]);
+        assert_eq!(code, Some(1), "{command}: {first}");
+        assert!(first.starts_with("rekeyd is not running"), "{first}");
+        assert_eq!(status(&world, &["--offline"]).0, Some(0), "{command}");
+        let state = status_json(&world)["keys"][0]["state"].clone();
+        assert_eq!(state, if command == "pause" { "paused" } else { "new" });
+    }
 
     world.ok(&["once"]);
     let (code, first) = status(&world, &[]);
@@ -214,4 +223,27 @@ fn command_without_a_daemon_says_that_it_does_the_work_itself() {
     let output = world.run(&["pause", "billing"]);
     assert!(!text(&output.stderr).contains("no rekeyd is running"));
     daemon.stop();
+}
+
+/// A typo is no answer, and costs no request.
+#[test]
+fn key_that_does_not_exist_is_refused_by_every_command() {
+    let world = world();
+    let refused = |arguments: &[&str]| {
+        let output = world.run(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+        assert!(message.contains("no key nosuch is configured"), "{message}");
+        assert!(message.contains("configured keys: billing"), "{message}");
+        message
+    };
+    for command in [&["rotate", "nosuch"][..], &["adopt", "nosuch", "key_1"]] {
+        let message = refused(command);
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(!world.path("ledger.db").exists(), "{command:?}");
+    }
+    world.ok(&["once"]);
+    for command in ["pause", "resume", "status", "show", "history"] {
+        refused(&[command, "nosuch"]);
+    }
 }

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 
 use crate::cli::status::recorded_status::RecordedStatus;
 use crate::config::settings::KeySettings;
-use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
+use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::revocation::describe_leak;
 use crate::core::decide::sightings::{open_sightings, sighting_text};
+use crate::core::forecast::next_rotation;
 use crate::core::health::{alertable_error, error_time, most_urgent_error, paused_repair};
 use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::lifecycle::Phase;
@@ -24,6 +25,8 @@ pub(crate) struct SinkStatus {
     pub(crate) required: bool,
     /// The delivery of the current secret, if there is one.
     pub(crate) delivery: Option<Delivery>,
+    /// The delivery of the open rotation, which is newer than the current secret.
+    pub(crate) open_delivery: Option<Delivery>,
 }
 
 impl SinkStatus {
@@ -41,6 +44,8 @@ pub(crate) struct KeyStatus {
     pub(crate) next_rotation: Option<Timestamp>,
     /// Whether a rotation is open, which delays the next one.
     pub(crate) has_open_rotation: bool,
+    /// Whether no process runs that would continue it.
+    pub(crate) is_stopped: bool,
     pub(crate) overlap: Vec<Rotation>,
     pub(crate) is_overdue: bool,
     pub(crate) problem: Option<String>,
@@ -111,18 +116,16 @@ pub(crate) fn key_status(
         .filter(|sink| sink.required)
         .map(|sink| sink.id.clone())
         .collect();
-    let next = match check_due(&key.policy, &required, &state, Downtime::none(now), now) {
-        Due::NotDue { next } => next,
-        Due::Now { since: at, .. } | Due::MissedRunSkipped { firing: at, .. } => Some(at),
-    };
+    let next = next_rotation(&key.policy, &required, &state, now);
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let problem = most_urgent_error(&state).or_else(|| paused_repair(&state, now));
     let sightings = sighting_texts(&state, Some(&key.policy), now);
     let dropped_runs = dropped_runs_text(&state);
+    let open = state.open_rotation().cloned();
     let mut status = build_key_status(state, problem, recorded, now);
     status.dropped_runs = dropped_runs;
     status.sightings = sightings;
-    status.sinks = sink_statuses(key, status.current.as_ref());
+    status.sinks = sink_statuses(key, status.current.as_ref(), open.as_ref());
     // Without a history, the problem is that of its first rotation, and names them.
     if !(status.is_new && status.problem.is_some()) {
         status.lookalikes = lookalikes_of(&status.key, recorded);
@@ -139,19 +142,23 @@ fn lookalikes_of(key: &KeyName, recorded: &RecordedStatus) -> Vec<CredentialId> 
     lookalikes.map(|(id, _)| id.clone()).collect()
 }
 
-fn sink_statuses(key: &KeySettings, current: Option<&Rotation>) -> Vec<SinkStatus> {
-    let sinks = key.sinks.iter().map(|sink| {
-        let deliveries = current.map(|current| current.deliveries.as_slice());
-        let mut deliveries = deliveries.unwrap_or_default().iter();
-        SinkStatus {
-            id: sink.id.clone(),
-            required: sink.required,
-            delivery: deliveries
-                .find(|delivery| delivery.sink == sink.id)
-                .cloned(),
-        }
+fn sink_statuses(
+    key: &KeySettings,
+    current: Option<&Rotation>,
+    open: Option<&Rotation>,
+) -> Vec<SinkStatus> {
+    let sinks = key.sinks.iter().map(|sink| SinkStatus {
+        id: sink.id.clone(),
+        required: sink.required,
+        delivery: current.and_then(|current| delivery_to(current, &sink.id)),
+        open_delivery: open.and_then(|open| delivery_to(open, &sink.id)),
     });
     sinks.collect()
+}
+
+fn delivery_to(rotation: &Rotation, sink: &SinkId) -> Option<Delivery> {
+    let mut deliveries = rotation.deliveries.iter();
+    deliveries.find(|delivery| delivery.sink == *sink).cloned()
 }
 
 /// Returns the status of a key that is not configured any more: its rotation's
@@ -205,6 +212,7 @@ fn build_key_status(
     KeyStatus {
         current: state.current().cloned(),
         has_open_rotation: state.open_rotation().is_some(),
+        is_stopped: false,
         overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
         request: recorded.requests.get(&state.key).cloned(),
         pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),

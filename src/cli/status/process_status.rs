@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::cli::daemon_client::ANSWER_TIMEOUT;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::find_daemon;
+use crate::cli::dispatch::{find_daemon, names_daemon};
 use crate::cli::screen::Screen;
 use crate::config::settings::Settings;
 use crate::ledger::{LastRun, SchedulingCommand, WriterLock};
@@ -32,7 +32,10 @@ pub(super) enum ProcessStatus {
     /// Nothing runs, and `rekeyd once` ran last.
     RanOnce(LastRun),
     /// Nothing runs, and nothing that rotates by schedule ever ran.
-    NeverRan,
+    NeverRan {
+        /// Whether the configuration has a socket at which a daemon would answer.
+        is_expected: bool,
+    },
 }
 
 impl ProcessStatus {
@@ -55,7 +58,9 @@ impl ProcessStatus {
             return Self::Running { holder, problem };
         }
         match last_run {
-            None => Self::NeverRan,
+            None => Self::NeverRan {
+                is_expected: settings.control.socket.is_some() && names_daemon(settings),
+            },
             Some((run, newest_event)) => match run.command {
                 SchedulingCommand::Once => Self::RanOnce(run),
                 SchedulingCommand::Run => Self::Stopped {
@@ -73,7 +78,8 @@ impl ProcessStatus {
     pub(super) const fn is_problem(&self) -> bool {
         match self {
             Self::Stopped { .. } => true,
-            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) | Self::NeverRan => false,
+            Self::NeverRan { is_expected } => *is_expected,
+            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) => false,
         }
     }
 
@@ -81,7 +87,7 @@ impl ProcessStatus {
     pub(super) fn problem(&self) -> Option<&str> {
         match self {
             Self::Running { problem, .. } => problem.as_deref(),
-            Self::Unknown | Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan => None,
+            Self::Unknown | Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan { .. } => None,
         }
     }
 
@@ -90,7 +96,7 @@ impl ProcessStatus {
         match self {
             Self::Unknown => None,
             Self::Running { .. } => Some(true),
-            Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan => Some(false),
+            Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan { .. } => Some(false),
         }
     }
 
@@ -98,7 +104,7 @@ impl ProcessStatus {
     pub(super) const fn not_running_since(&self) -> Option<Timestamp> {
         match self {
             Self::Stopped { since, .. } => Some(*since),
-            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) | Self::NeverRan => None,
+            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) | Self::NeverRan { .. } => None,
         }
     }
 
@@ -126,7 +132,9 @@ impl ProcessStatus {
                 };
                 format!("rekeyd is not running; the last `rekeyd once` {end}")
             }
-            Self::NeverRan => "rekeyd is not running".to_owned(),
+            Self::NeverRan { .. } => {
+                "rekeyd is not running, and has not rotated by schedule yet".to_owned()
+            }
         }
     }
 }

@@ -19,8 +19,6 @@ pub(super) struct RecordedStatus {
     pub(super) failing_since: BTreeMap<KeyName, Timestamp>,
     /// The problems that affect all keys, worst first.
     pub(super) problems: Vec<String>,
-    /// Whether one of them stops rotations.
-    pub(super) is_blocked: bool,
     /// The time of each failing key's latest failure.
     pub(super) failed_at: BTreeMap<KeyName, Timestamp>,
     /// The operators' records of each held credential, by rotation.
@@ -46,7 +44,6 @@ impl RecordedStatus {
         let states = snapshot.key_states()?;
         let mut recorded = Self {
             problems: snapshot.conditions()?,
-            is_blocked: snapshot.has_failing_condition()?,
             last_run: snapshot.last_run()?,
             lookalikes: snapshot.lookalikes(&Scope::AdminKeys)?,
             requests: snapshot

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::cli::context::unknown_key;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::open_ledger;
 use crate::cli::failure::Failure;
@@ -31,8 +32,6 @@ pub(crate) struct StatusReport {
     pub(super) process: ProcessStatus,
     /// The problems that affect all keys, worst first.
     pub(crate) problems: Vec<String>,
-    /// Whether one of them stops rotations.
-    pub(super) is_blocked: bool,
     /// The keys that are configured, and those whose credentials still live.
     pub(crate) keys: Vec<KeyStatus>,
     /// The ledger, if there is one.
@@ -67,7 +66,6 @@ impl StatusReport {
         if ledger.is_none() && losses.is_empty() {
             losses.extend(no_use(settings));
         }
-        let is_lost = !losses.is_empty();
         let mut problems = std::mem::take(&mut recorded.problems);
         problems.append(&mut losses);
         // A ledger that cannot be written does not have this one.
@@ -95,16 +93,16 @@ impl StatusReport {
         if let Some(name) = key {
             keys.retain(|status| status.key.as_str() == name);
             if keys.is_empty() {
-                return Err(Failure::Other(format!(
-                    "no key {name:?} is configured or in the ledger"
-                )));
+                let configured = settings.keys.iter().map(|key| &key.name);
+                return Err(unknown_key(name, configured, "configured or in the ledger"));
             }
         }
-        let is_blocked = recorded.is_blocked || is_lost || process.problem().is_some();
+        if process.is_running() == Some(false) {
+            keys.iter_mut().for_each(|status| status.is_stopped = true);
+        }
         Ok(Self {
             process,
             problems,
-            is_blocked,
             keys,
             ledger,
         })
@@ -113,7 +111,7 @@ impl StatusReport {
     /// Whether something needs a person.
     pub(crate) fn has_problem(&self) -> bool {
         let mut keys = self.keys.iter();
-        self.is_blocked
+        !self.problems.is_empty()
             || self.process.is_problem()
             || keys.any(|status| !status.is_healthy() || status.is_overdue)
     }

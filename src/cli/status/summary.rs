@@ -35,7 +35,8 @@ pub(super) fn summary(statuses: &[KeyStatus], screen: Screen, now: Timestamp) ->
     for status in statuses {
         let lines = note_lines(status, &screen, now).into_iter();
         for line in lines.chain(undelivered_optional_sinks(status)) {
-            text.push_str(&format!("{}: {line}\n", status.key));
+            let line = screen.wrap(&format!("{}: {line}", status.key), 2);
+            text.push_str(&format!("{line}\n"));
         }
     }
     text
@@ -84,7 +85,9 @@ pub(crate) fn next_rotation_text(status: &KeyStatus, screen: &Screen, now: Times
     match status.next_rotation {
         Some(at) if at > now => screen.time(at, now),
         Some(_) => "now".to_owned(),
+        None if status.has_open_rotation && status.is_stopped => "at the next run".to_owned(),
         None if status.has_open_rotation => "in progress".to_owned(),
+        None if status.pause.is_some() => "paused".to_owned(),
         None => "never".to_owned(),
     }
 }
@@ -102,7 +105,12 @@ fn sinks_text(status: &KeyStatus) -> String {
 fn overlap_text(status: &KeyStatus, screen: &Screen, now: Timestamp) -> String {
     let overlap = status.overlap.iter();
     let texts = overlap.filter_map(|rotation| revocation_text(rotation, screen, now));
-    join_few(texts)
+    if screen.width.is_none() {
+        return join_few(texts);
+    }
+    // On a terminal each is a line.
+    let texts: Vec<_> = texts.collect();
+    texts.join("\n")
 }
 
 /// Returns when an earlier credential that lives is revoked.
@@ -115,7 +123,7 @@ pub(crate) fn revocation_text(
     let deadline = rotation.deadline.map(|deadline| deadline.at);
     // Neither a hold nor an overlap outlasts it.
     if deadline.is_none() && rotation.hold(now).is_some() {
-        return Some(format!("{id}, on hold"));
+        return Some(format!("{id} (on hold)"));
     }
     let ends = rotation.revoke_after.into_iter().chain(deadline);
     Some(match ends.min() {
@@ -123,8 +131,8 @@ pub(crate) fn revocation_text(
             format!("{id} until {}", time::to_text(at))
         }
         Some(at) if at > now => format!("{id}, revoked {}", screen.time(at, now)),
-        Some(_) => format!("{id}, due to be revoked"),
-        None => format!("{id}, {}", rotation.phase),
+        Some(_) => format!("{id} (due to be revoked)"),
+        None => format!("{id} ({})", rotation.phase),
     })
 }
 

@@ -90,7 +90,6 @@ fn report(process: ProcessStatus, problem: Option<&str>, keys: Vec<KeyStatus>) -
     StatusReport {
         process,
         problems: problem.map(str::to_owned).into_iter().collect(),
-        is_blocked: problem.is_some(),
         keys,
         ledger: None,
     }
@@ -230,7 +229,11 @@ fn tables_match_the_golden_file() {
         ),
         rendered(
             "no keys",
-            &report(ProcessStatus::NeverRan, None, Vec::new()),
+            &report(
+                ProcessStatus::NeverRan { is_expected: true },
+                None,
+                Vec::new(),
+            ),
         ),
     ];
     assert_golden("status", &all.concat());
@@ -264,7 +267,7 @@ fn end_of_a_credential_is_the_earlier_one() {
             is_forced: true,
         });
         let text = revocation_text(&retired, &Screen::FILE, now()).unwrap();
-        let ends = expected.map_or("on hold".to_owned(), |at| format!("until {at}"));
+        let ends = expected.map_or("(on hold)".to_owned(), |at| format!("until {at}"));
         assert!(text.ends_with(&ends), "{deadline:?} {is_held}: {text}");
     }
 }

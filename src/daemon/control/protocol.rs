@@ -263,6 +263,22 @@ impl ControlRequest {
         }
     }
 
+    /// Returns the reason that its caller gives for the event log.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Rotate { reason, .. }
+            | Self::Revoke { reason, .. }
+            | Self::Hold { reason, .. }
+            | Self::Release { reason, .. }
+            | Self::Adopt { reason, .. }
+            | Self::AdoptFromSinks { reason, .. }
+            | Self::Pause { reason, .. }
+            | Self::Resume { reason, .. } => reason.as_deref(),
+            Self::Reload => None,
+        }
+    }
+
     /// Returns whether it rotates keys, and its caller waits until they are rotated.
     #[must_use]
     pub const fn is_waiting_rotation(&self) -> bool {

@@ -389,9 +389,13 @@ async fn read_body(
 /// Describes a request: its verb, and the keys or credentials that it names.
 fn request_text(request: &ControlRequest) -> String {
     let verb = request.verb();
-    match request.subjects() {
+    let what = match request.subjects() {
         subjects if subjects.is_empty() => verb.to_owned(),
         subjects => format!("{verb} {}", redact::sanitize(&join_few(subjects))),
+    };
+    match request.reason() {
+        Some(reason) => format!("{what} (reason: {})", redact::sanitize(reason)),
+        None => what,
     }
 }
 

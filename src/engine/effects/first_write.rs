@@ -52,12 +52,12 @@ impl Worker {
                 return Ok(None);
             }
             TargetContent::Unreadable(_) if is_adopted => return Ok(None),
-            TargetContent::Unreadable(_) => "holds something unreadable, perhaps a key,".to_owned(),
+            TargetContent::Unreadable(_) => "something unreadable, perhaps a key".to_owned(),
             TargetContent::Keys(keys) if self.is_of_this_key(keys) => return Ok(None),
             TargetContent::Keys(keys) if is_adopted && !self.are_all_others(keys) => {
                 return Ok(None);
             }
-            TargetContent::Keys(keys) => format!("holds {}", describe_keys(keys)),
+            TargetContent::Keys(keys) => describe_keys(keys),
         };
         let (key, target) = (&self.state.key, &sink.id().target);
         let ledger = &self.services.ledger;
@@ -65,7 +65,7 @@ impl Worker {
             return Ok(None);
         }
         Ok(Some(format!(
-            "sink {}: its target {found} that this ledger neither wrote nor adopted; hint: adopt \
+            "sink {}: its target holds {found}, which rekeyd neither wrote nor adopted; hint: adopt \
              its credential with `rekeyd adopt --from-sinks`, or replace it with `rekeyd rotate \
              {key} --replace`, which leaves that credential alive",
             sink.id()

@@ -177,7 +177,7 @@ impl Worker {
         if let Some(until) = row.hold(self.now()) {
             let until = until.map(|until| format!(" until {}", time::to_text(until)));
             let until = until.unwrap_or_default();
-            return objection(format!("{id} is held{until} (`rekeyd release {id}`)"));
+            return objection(format!("{id} is on hold{until} (`rekeyd release {id}`)"));
         }
         let answer = self.retrieve(&credential).await?;
         let Some(listed) = answer.value else {

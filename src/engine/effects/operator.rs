@@ -353,7 +353,7 @@ impl Worker {
         let is_held = selected.iter().any(|rotation| rotation.hold(now).is_some());
         if until.is_none() && !is_held {
             let what = credential.map_or(self.state.key.as_str(), CredentialId::as_str);
-            return Ok(format!("{what} is not held"));
+            return Ok(format!("{what} is not on hold"));
         }
         let changes = selected.iter().map(|rotation| {
             Change::from(CredentialHold {
@@ -369,9 +369,13 @@ impl Worker {
         let ids = join_few(credentials.map(|credential| &credential.id));
         Ok(match until {
             Some(until) if visible_hold_end(until).is_none() => {
-                format!("holding {ids} until `rekeyd release`")
+                let what = credential.map_or(self.state.key.as_str(), CredentialId::as_str);
+                format!("holding {ids} until `rekeyd release {what}`")
             }
-            Some(until) => format!("holding {ids} until {}", time::to_text(until)),
+            Some(until) => {
+                let until = time::to_text(time::next_whole_second(until));
+                format!("holding {ids} until {until}")
+            }
             None => format!("released {ids}"),
         })
     }

@@ -172,7 +172,7 @@ async fn a_pause_is_logged_with_its_end() {
             paused(Some(time::after(at(), HOUR))),
             "billing: paused until 2026-11-24T04:00:00Z",
         ),
-        (paused(None), "paused until `rekeyd resume`"),
+        (paused(None), "paused until `rekeyd resume billing`"),
         (paused(Some(at())), "billing: resumed"),
     ] {
         let lines = logged_lines(&[change]).await;

@@ -78,7 +78,7 @@ pub(super) fn remove_temps(
         format!(
             "cannot read folder {}: {}",
             location.folder().display(),
-            describe_io_error(&error.into())
+            describe_io_error(&error.into(), location.folder())
         )
     })?;
     let owners = [Some(rustix::process::geteuid()), owner];
@@ -102,7 +102,7 @@ pub(super) fn remove_temps(
                 return Err(format!(
                     "cannot remove the leftover file {}, which may hold a secret: {}",
                     location.folder().join(name).display(),
-                    describe_io_error(&error.into())
+                    describe_io_error(&error.into(), location.folder())
                 ));
             }
         }

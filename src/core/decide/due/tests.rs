@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{Downtime, Due, check_due, imminent_expiry, timetable_change};
 use crate::core::change::{Change, DowntimeReason, ScheduleChange, TimetableChange};
+use crate::core::forecast::next_rotation;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{InitialRotation, KeyPolicy};
@@ -521,6 +522,44 @@ fn paused_key_is_not_due_by_schedule() {
         due_for_policy(&window, &key, downtime_before_start()),
         in_time
     );
+}
+
+/// The engine wakes at the end of a pause, and the key rotates at its next run.
+#[test]
+fn end_of_a_pause_is_no_rotation() {
+    let hourly = policy("0 * * * *");
+    for (until, expected) in [
+        // No run falls into it.
+        (Some("2026-11-24T03:30:00Z"), Some("2026-11-24T04:00:00Z")),
+        // Its end is a run.
+        (Some("2026-11-24T04:00:00Z"), Some("2026-11-24T04:00:00Z")),
+        // A run falls into it, and follows at its end.
+        (Some("2026-11-24T04:10:00Z"), Some("2026-11-24T04:10:00Z")),
+        (None, None),
+        // It is over.
+        (Some("2026-11-24T03:05:00Z"), Some("2026-11-24T04:00:00Z")),
+    ] {
+        let mut key = healthy("2026-11-24T03:00:00Z");
+        key.pause = Some(Pause {
+            from: at("2026-11-24T03:01:00Z"),
+            until: until.map(at),
+        });
+        let next = next_rotation(&hourly, &[], &key, at(NOW));
+        assert_eq!(next, expected.map(at), "{until:?}");
+        // What would be too old by then is skipped.
+        let strict = KeyPolicy {
+            catch_up_window: Some(Duration::from_secs(60)),
+            ..policy("0 * * * *")
+        };
+        let next = next_rotation(&strict, &[], &key, at(NOW));
+        let is_skipped = until == Some("2026-11-24T04:10:00Z");
+        let expected = if is_skipped {
+            Some("2026-11-24T05:00:00Z")
+        } else {
+            expected
+        };
+        assert_eq!(next, expected.map(at), "{until:?}, with a window");
+    }
 }
 
 #[test]

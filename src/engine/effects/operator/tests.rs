@@ -413,6 +413,17 @@ async fn resume_ends_a_pause() {
     assert!(!pause.is_active(fakes.now()));
 }
 
+/// The ledger has whole seconds, and the reply names the one that it has.
+#[tokio::test]
+async fn hold_ends_at_the_time_in_its_reply() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    let until = "2026-11-25T03:00:00.4Z".parse().unwrap();
+    let command = hold(Some("key_1"), Some(until));
+    let reply = run_command(&fakes, &mut engine, command).await.unwrap();
+    assert!(reply.ends_with("until 2026-11-25T03:00:01Z"), "{reply}");
+}
+
 #[tokio::test]
 async fn an_indefinite_hold_lasts_until_released() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
@@ -420,7 +431,7 @@ async fn an_indefinite_hold_lasts_until_released() {
     let command = hold(Some("key_1"), Some(Timestamp::MAX));
     let reply = run_command(&fakes, &mut engine, command).await.unwrap();
     assert!(
-        reply.ends_with("holding key_1 until `rekeyd release`"),
+        reply.ends_with("holding key_1 until `rekeyd release key_1`"),
         "{reply}"
     );
 }
