@@ -3,6 +3,9 @@
 /// The attribute with the list that decides who may do what with a file or folder.
 pub const ACCESS_LIST: &str = "system.posix_acl_access";
 
+/// The attribute of a folder with the list that new files in it get.
+pub const DEFAULT_LIST: &str = "system.posix_acl_default";
+
 /// What a list begins with.
 pub const VERSION: [u8; 4] = 2_u32.to_le_bytes();
 
@@ -53,6 +56,18 @@ pub fn parse(list: &[u8]) -> Option<Vec<AccessEntry>> {
         id: u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]),
     });
     Some(entries.collect())
+}
+
+/// Returns a list in the form of the kernel.
+#[must_use]
+pub fn write(entries: &[AccessEntry]) -> Vec<u8> {
+    let mut list = VERSION.to_vec();
+    for entry in entries {
+        list.extend(entry.tag.to_le_bytes());
+        list.extend(entry.rights.to_le_bytes());
+        list.extend(entry.id.to_le_bytes());
+    }
+    list
 }
 
 /// Returns the rights that the mask of a list leaves to all but the owner and others.

@@ -235,7 +235,8 @@ async fn access_list_and_attributes_are_kept() {
             (0o600, access_list(4, 0, 4), access_list(4, 0, 4)),
             (0o640, access_list(4, 4, 4), access_list(4, 4, 4)),
             (0o640, access_list(4, 0, 4), access_list(4, 4, 4)),
-            (0o600, access_list(6, 4, 4), access_list(4, 0, 4)),
+            (0o600, access_list(6, 4, 4), access_list(6, 0, 4)),
+            (0o640, access_list(4, 0, 0), access_list(4, 4, 4)),
             (0o660, access_list(4, 0, 4), access_list(4, 6, 6)),
         ] {
             let mut place = FileFixture::new();
@@ -283,11 +284,95 @@ async fn default_access_list_of_the_folder_counts_for_new_files_alone() {
     assert_eq!(attribute(&path, ACL), None);
     let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode, 0o640);
-    // With the default mode, nobody but the owner reads a new file.
-    fs::remove_file(&path).unwrap();
-    place.target.mode = 0o600;
+    // Entries that were emptied get the rights of the folder's list again.
+    assert!(set_attribute(&path, ACL, &access_list(0, 4, 4)));
     place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
-    assert_eq!(attribute(&path, ACL), Some(access_list(0, 0, 0)));
+    assert_eq!(attribute(&path, ACL), Some(expected));
+}
+
+/// An entry that lets a user read and has no effect is a consumer that cannot read.
+#[tokio::test]
+async fn reader_by_a_list_that_the_mode_shuts_out_is_refused() {
+    for (write, has_file) in [
+        (WriteMode::Replace, false),
+        (WriteMode::Replace, true),
+        (WriteMode::InPlace, false),
+        (WriteMode::InPlace, true),
+    ] {
+        let mut place = FileFixture::new();
+        place.target.write = write;
+        place.target.mode = 0o600;
+        let path = place.target.path.clone();
+        let (changed, name) = if has_file {
+            fs::write(&path, "old").unwrap();
+            (path.as_path(), ACL)
+        } else {
+            (place.folder(), DEFAULT_ACL)
+        };
+        let (mask, removal) = if has_file { (0, "-x") } else { (7, "-d -x") };
+        if !set_attribute(changed, name, &access_list(6, 0, mask)) {
+            note_missing("reader_by_a_list", "a file system with ACLs");
+            return;
+        }
+        let problems = place.sink().check().await;
+        let removal = format!("run `setfacl {removal} u:4712 {}`", changed.display());
+        for expected in ["lets user 4712 read", "set mode = \"0640\"", &removal] {
+            assert!(problems[0].message.contains(expected), "{problems:?}");
+        }
+        place.assert_delivery_refused("lets user 4712 read").await;
+        // The remedy helps, also for the files that follow.
+        place.target.mode = 0o640;
+        assert!(place.sink().check().await.is_empty());
+        for _ in 0..2 {
+            place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+            let found = attribute(&path, ACL).unwrap();
+            assert_eq!(found, access_list(6, 4, 4), "{write:?} {has_file}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn file_in_place_that_its_group_can_read_is_refused() {
+    if !is_root() {
+        note_missing("group_in_place", "root, to give files away");
+        return;
+    }
+    let place = FileFixture::new();
+    fs::write(&place.target.path, "old").unwrap();
+    // On every system a user other than that of the child is in group 1.
+    chown(&place.target.path, Some(4713), Some(1)).unwrap();
+    set_mode(&place.target.path, 0o660);
+    set_mode(place.folder(), 0o755);
+    let user = ["setpriv", "--reuid=4711", "--regid=4711", "--groups=1"];
+    let child = "irreplaceable::child_writes_file_of_another_group_in_place";
+    let Some(output) = run_child(&user, place.folder(), child) else {
+        note_missing(
+            "group_in_place",
+            "setpriv(1), and a binary that other users reach",
+        );
+        return;
+    };
+    assert_passed(&output);
+    assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+}
+
+/// Does nothing unless the test above runs it.
+#[tokio::test]
+async fn child_writes_file_of_another_group_in_place() {
+    let Some(folder) = std::env::var_os(CHILD_FOLDER) else {
+        return;
+    };
+    let mut place = FileFixture::in_folder(folder.into());
+    place.target.write = WriteMode::InPlace;
+    for (mode, is_refused) in [(0o600, true), (0o640, true), (0o660, false)] {
+        place.target.mode = mode;
+        let problems = place.sink().check().await;
+        assert_eq!(!problems.is_empty(), is_refused, "{mode:o} {problems:?}");
+        if is_refused {
+            place.assert_delivery_refused("mode = \"0660\"").await;
+        }
+    }
+    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
 }
 
 /// A process without privileges cannot set the attributes of a security module.

@@ -8,16 +8,14 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{self, Mode};
+use rustix::fs::{self, Mode, Stat};
 use rustix::io::Errno;
 
 use super::acl;
 use super::disk;
 
 use crate::core::os_error;
-
-/// The attribute with the access control list of a file, see acl(5).
-const ACL: &str = "system.posix_acl_access";
+use crate::platform::access_list::{self, ACCESS_LIST as ACL, AccessEntry, DEFAULT_LIST, READ};
 
 /// The namespaces of the attributes that are kept. Others belong to the file
 /// system, which sets them itself.
@@ -62,22 +60,34 @@ pub(super) enum AttributeError {
 pub(super) struct KeptAttributes {
     /// Whether there is a present file.
     has_file: bool,
+    /// Whether it belongs to the user of this process.
+    has_own_owner: bool,
     attributes: Vec<(OsString, Vec<u8>)>,
     access_list: Option<Vec<u8>>,
+    /// The list that the folder gives to new files.
+    default_list: Option<Vec<AccessEntry>>,
 }
 
 impl KeptAttributes {
     /// Reads the attributes of the file at `path`; none if there is no file.
     pub(super) fn read(path: &Path) -> Result<Self, AttributeError> {
+        let default_list = read_default_list(path);
         let mut list = vec![0_u8; MAX_ATTRIBUTE_BYTES];
         let length = match fs::llistxattr(path, &mut list[..]) {
             Ok(length) => length,
-            Err(Errno::NOENT) => return Ok(Self::default()),
+            Err(Errno::NOENT) => {
+                return Ok(Self {
+                    default_list,
+                    ..Self::default()
+                });
+            }
             Err(Errno::NOTSUP | Errno::NOSYS) => 0,
             Err(error) => return Err(attribute_loss(OsStr::new("(list)"), error)),
         };
         let mut kept = Self {
             has_file: true,
+            has_own_owner: fs::lstat(path).is_ok_and(|stat| has_own_owner(&stat)),
+            default_list,
             ..Self::default()
         };
         let names = list[..length].split(|byte| *byte == 0);
@@ -100,7 +110,38 @@ impl KeptAttributes {
 
     /// Whether the access control list, if there is one, lets the owning group read.
     pub(super) fn owning_group_reads(&self) -> Option<bool> {
-        acl::owning_group_reads(self.access_list.as_deref()?)
+        let entries = access_list::parse(self.access_list.as_deref()?)?;
+        Some(acl::owning_group_rights(&entries)? & READ != 0)
+    }
+
+    /// Whether there is a present file.
+    pub(super) const fn has_file(&self) -> bool {
+        self.has_file
+    }
+
+    /// Returns a user or group that an entry of the access control list lets read, and that
+    /// could not read the file with `mode`.
+    pub(super) fn masked_reader(&self, mode: Mode) -> Option<AccessEntry> {
+        let list = acl::with_mode(&self.new_list()??, mode)?;
+        let own = (rustix::process::geteuid(), rustix::process::getegid());
+        acl::masked_reader(&list, (own.0.as_raw(), own.1.as_raw()))
+    }
+
+    /// Returns the entries of the list that the new file gets, before its mode counts: those
+    /// of the present file, or without a file those of the folder's default. The outer value
+    /// is `None` for a list that cannot be read.
+    #[allow(clippy::option_option)]
+    fn new_list(&self) -> Option<Option<Vec<AccessEntry>>> {
+        let default = self.default_list.as_deref();
+        let Some(list) = &self.access_list else {
+            let inherited = default.filter(|_| !self.has_file).map(acl::inherited);
+            return Some(inherited);
+        };
+        let entries = access_list::parse(list)?;
+        let restored = default
+            .filter(|_| self.has_own_owner)
+            .and_then(|default| acl::restored(&entries, default));
+        Some(Some(restored.unwrap_or(entries)))
     }
 
     /// Sets the attributes of the new file, as long as this process owns it.
@@ -119,35 +160,64 @@ impl KeptAttributes {
     /// present file, or without one that of the folder's default.
     pub(super) fn apply_mode(&self, file: &File, mode: Mode) -> Result<(), AttributeError> {
         let acl_name = OsStr::new(ACL);
-        let inherited = read_own_attribute(file, acl_name);
-        if self.has_file && inherited.is_some() {
+        let has_inherited = read_own_attribute(file, acl_name).is_some();
+        if self.has_file && has_inherited {
             disk::remove_attribute(file, acl_name)
                 .map_err(|error| attribute_loss(acl_name, error))?;
         }
-        disk::set_mode(file, mode).map_err(|error| AttributeError::Mode {
-            source: error.into(),
-        })?;
-        let list = match (&self.access_list, inherited) {
-            (Some(list), _) => Some(list.clone()),
-            // Its mask is the mode's by now.
-            (None, Some(_)) if !self.has_file => read_own_attribute(file, acl_name),
-            (None, _) => None,
+        // A default without a mask is in the mode of the new file.
+        if !self.has_file && !has_inherited {
+            return set_mode(file, mode);
+        }
+        self.set_mode_and_list(file, mode)
+    }
+
+    fn set_mode_and_list(&self, file: &File, mode: Mode) -> Result<(), AttributeError> {
+        set_mode(file, mode)?;
+        let acl_name = OsStr::new(ACL);
+        let invalid = || attribute_loss(acl_name, Errno::INVAL);
+        let Some(list) = self.new_list().ok_or_else(invalid)? else {
+            return Ok(());
         };
-        let Some(list) = list else { return Ok(()) };
-        let list =
-            acl::with_mode(&list, mode).ok_or_else(|| attribute_loss(acl_name, Errno::INVAL))?;
-        disk::set_attribute(file, acl_name, &list).map_err(|error| attribute_loss(acl_name, error))
+        let list = acl::with_mode(&list, mode).ok_or_else(invalid)?;
+        disk::set_attribute(file, acl_name, &access_list::write(&list))
+            .map_err(|error| attribute_loss(acl_name, error))
     }
 }
 
-/// Sets the mode of a file that stays, and keeps its access control list.
-pub(super) fn change_mode(file: &File, mode: Mode) -> Result<(), AttributeError> {
+/// Sets the mode of the file at `path` that stays, and keeps its access control list.
+pub(super) fn change_mode(file: &File, path: &Path, mode: Mode) -> Result<(), AttributeError> {
     let kept = KeptAttributes {
-        has_file: false,
+        has_file: true,
+        has_own_owner: fs::fstat(file).is_ok_and(|stat| has_own_owner(&stat)),
         attributes: Vec::new(),
         access_list: read_own_attribute(file, OsStr::new(ACL)),
+        default_list: read_default_list(path),
     };
-    kept.apply_mode(file, mode)
+    kept.set_mode_and_list(file, mode)
+}
+
+fn set_mode(file: &File, mode: Mode) -> Result<(), AttributeError> {
+    disk::set_mode(file, mode).map_err(|error| AttributeError::Mode {
+        source: error.into(),
+    })
+}
+
+fn has_own_owner(stat: &Stat) -> bool {
+    stat.st_uid == rustix::process::geteuid().as_raw()
+}
+
+/// Returns the rights of the owning group of the file at `path` by its access control list,
+/// if it has one.
+pub(super) fn owning_group_rights(path: &Path) -> Option<u16> {
+    let list = read_attribute(path, OsStr::new(ACL)).ok()??;
+    acl::owning_group_rights(&access_list::parse(&list)?)
+}
+
+/// Returns the list that the folder of `path` gives to new files.
+fn read_default_list(path: &Path) -> Option<Vec<AccessEntry>> {
+    let list = read_attribute(path.parent()?, OsStr::new(DEFAULT_LIST)).ok()??;
+    access_list::parse(&list)
 }
 
 /// Whether a file has an access control list besides its mode.

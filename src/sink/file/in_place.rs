@@ -13,7 +13,8 @@ use super::attempt_guard::ReplaceAttempt;
 use super::attributes;
 use super::disk;
 use super::inspect;
-use super::replaceability::other_names_problem;
+use super::replace;
+use super::replaceability::{exposure_problem, other_names_problem};
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::core::os_error;
 use crate::core::state::FileNote;
@@ -42,11 +43,14 @@ pub(super) fn overwrite(
         Some(file) => file,
         None => return Ok(InPlaceOutcome::Absent),
     };
+    if let Some(problem) = replace::access_problem_in_place(location) {
+        return Err(DeliveryError::not_accepted(problem));
+    }
     let (owner, group) = location
         .configured_ownership()
         .map_err(|error| DeliveryError::not_accepted(error.to_string()))?;
     // Before the content, which the former owner and group must not read.
-    set_access(&file, location.mode(), owner, group).map_err(|reason| {
+    set_access(&file, location, owner, group).map_err(|reason| {
         DeliveryError::not_accepted(format!("cannot prepare {path}: {reason}"))
     })?;
     if !attempt.may_finish() {
@@ -89,10 +93,11 @@ fn open(location: &TargetLocation) -> Result<Option<File>, String> {
 /// Changes what differs from the configuration.
 fn set_access(
     file: &File,
-    mode: Mode,
+    location: &TargetLocation,
     owner: Option<Uid>,
     group: Option<Gid>,
 ) -> Result<(), String> {
+    let mode = location.mode();
     let describe = |error: Errno| os_error::describe(&error.into());
     let stat = fs::fstat(file).map_err(describe)?;
     let group = group.filter(|group| group.as_raw() != stat.st_gid);
@@ -107,9 +112,9 @@ fn set_access(
     if present == mode && !attributes::has_access_list(file) {
         return Ok(());
     }
-    match attributes::change_mode(file, mode) {
+    match attributes::change_mode(file, location.path(), mode) {
         // Another user's file, which is open to nobody that it should not be.
-        Err(_) if !present.intersects(Mode::RWXO) && owner.is_none() => Ok(()),
+        Err(_) if owner.is_none() && exposure_problem(location, &stat).is_none() => Ok(()),
         result => result.map_err(|error| error.to_string()),
     }
 }

@@ -10,6 +10,7 @@ use rustix::fs::{Gid, Mode, Stat, Uid};
 
 use super::settings::DEFAULT_MODE;
 use super::target::TargetLocation;
+use crate::platform::access_list::{AccessEntry, NAMED_USER};
 use crate::platform::users;
 
 /// Who can read the present file by its owner and its group.
@@ -146,6 +147,40 @@ fn describe(loss: ReaderLoss, present: PresentReaders, location: &TargetLocation
              `chmod g-r {path}`"
         ),
     }
+}
+
+/// Describes that the access control list of the present file, or without one the default
+/// list of the folder, has an entry that lets a user or group read, and that has no effect
+/// with the configured mode.
+pub(super) fn describe_masked(
+    entry: AccessEntry,
+    location: &TargetLocation,
+    has_file: bool,
+) -> String {
+    let path = location.path().display();
+    let folder = location.folder().display();
+    let (kind, letter, name) = if entry.tag == NAMED_USER {
+        ("user", 'u', user_name(Uid::from_raw(entry.id)))
+    } else {
+        ("group", 'g', group_name(Gid::from_raw(entry.id)))
+    };
+    let mode = location.mode().as_raw_mode();
+    let wider_mode = location.mode().union(Mode::RGRP).as_raw_mode();
+    let (cause, removal) = if has_file {
+        (
+            format!("cannot write {path}: its access control list"),
+            format!("setfacl -x {letter}:{name} {path}"),
+        )
+    } else {
+        (
+            format!("cannot create {path}: the default access control list of {folder}"),
+            format!("setfacl -d -x {letter}:{name} {folder}"),
+        )
+    };
+    format!(
+        "{cause} lets {kind} {name} read, but with mode {mode:04o} that has no effect; hint: set \
+         mode = \"{wider_mode:04o}\"; if {name} does not need the file, run `{removal}`"
+    )
 }
 
 fn user_name(user: Uid) -> String {

@@ -16,7 +16,7 @@ use super::attempt_guard::ReplaceAttempt;
 use super::attributes::KeptAttributes;
 use super::disk;
 use super::inspect;
-use super::readers::PresentReaders;
+use super::readers::{self, PresentReaders};
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use super::{stale_temp, temp_name};
@@ -238,15 +238,29 @@ fn apply_access(
 }
 
 /// Returns why `file`, which has its access by now, must not take the place of the present
-/// file: a user or a group could not read the secret any more.
+/// file: a user or a group could not read the secret (any more).
 fn reader_loss(
     file: &File,
     location: &TargetLocation,
     ownership: Ownership,
     kept: &KeptAttributes,
 ) -> Option<String> {
-    let readers = PresentReaders::new(&ownership.present?, kept.owning_group_reads());
-    readers.loss_by(&fs::fstat(file).ok()?, location)
+    let loss = ownership.present.and_then(|present| {
+        let readers = PresentReaders::new(&present, kept.owning_group_reads());
+        readers.loss_by(&fs::fstat(file).ok()?, location)
+    });
+    loss.or_else(|| masked_reader(location, kept))
+}
+
+/// Returns that a user or group has no access although an access control list names it.
+fn masked_reader(location: &TargetLocation, kept: &KeptAttributes) -> Option<String> {
+    let entry = kept.masked_reader(location.mode())?;
+    Some(readers::describe_masked(entry, location, kept.has_file()))
+}
+
+/// Returns the problem of the access that a file that is written in place would have.
+pub(super) fn access_problem_in_place(location: &TargetLocation) -> Option<String> {
+    masked_reader(location, &KeptAttributes::read(location.path()).ok()?)
 }
 
 /// Returns the problem of the access that a new file would get: an attribute of
@@ -254,7 +268,7 @@ fn reader_loss(
 /// cannot be set, as on a file system without them, or a reader that it would lose. It tries on an empty file.
 pub(super) fn access_problem(location: &TargetLocation) -> Option<String> {
     if location.target.write == WriteMode::InPlace && location.path().exists() {
-        return None;
+        return access_problem_in_place(location);
     }
     let path = location.path().display();
     let loss = |reason: String| {

@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{self, Access, AtFlags, Mode, Stat, StatxAttributes, StatxFlags, Uid, statx};
 
+use super::attributes;
 use super::settings::WriteMode;
 use super::target::TargetLocation;
-use crate::platform::users;
+use crate::platform::{path_walk, users};
 
 /// Lists the properties of the present file at `location` that prevent its
 /// replacement, although the folder can be written.
@@ -128,18 +129,41 @@ fn write_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Op
             location.describe_file_error(error)
         ));
     }
-    let mode = Mode::from_raw_mode(file.st_mode);
-    let excess = mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO) & !location.mode();
     let can_change =
         Uid::from_raw(file.st_uid) == rustix::process::geteuid() || users::can_act_as_any_owner();
+    if can_change {
+        return None;
+    }
+    exposure_problem(location, file)
+}
+
+/// The problem of another user's file that is open to more than the configured mode allows,
+/// which only its owner can change.
+pub(super) fn exposure_problem(location: &TargetLocation, file: &Stat) -> Option<String> {
+    let path = location.path().display();
+    let mode = Mode::from_raw_mode(file.st_mode);
+    let shown_mode = mode.as_raw_mode() & 0o7777;
+    let configured = location.mode().as_raw_mode();
+    if (mode & !location.mode()).intersects(Mode::RWXO) {
+        return Some(format!(
+            "{path} has mode {shown_mode:04o}, and only its owner can change it to \
+             {configured:04o}; hint: chmod {configured:04o} {path}"
+        ));
+    }
     // With an access control list the bits of the group are its mask.
-    let is_exposed = excess.intersects(Mode::RWXO);
-    (is_exposed && !can_change).then(|| {
-        let configured = location.mode().as_raw_mode();
+    let group_rights = attributes::owning_group_rights(location.path())
+        .map_or(mode.as_raw_mode() >> 3 & 0o7, u32::from);
+    let wider_mode = configured | group_rights << 3;
+    // The group lets this process write: only further members count.
+    let members = users::group_members(file.st_gid);
+    let has_others = members.is_none_or(|members| members.into_iter().any(path_walk::is_foreign));
+    (wider_mode != configured && has_others).then(|| {
         format!(
-            "{path} has mode {:04o}, and only its owner can change it to {configured:04o}; hint: \
-             chmod {configured:04o} {path}",
-            mode.as_raw_mode() & 0o7777
+            "{path} is open to {}, mode {configured:04o} allows that group less, and only the \
+             owner of the file can change it; hint: run `chown {} {path}`, or set \
+             mode = \"{wider_mode:04o}\" if the group may read the key",
+            users::describe_group(file.st_gid),
+            rustix::process::geteuid().as_raw(),
         )
     })
 }
