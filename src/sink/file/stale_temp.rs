@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, Dir, Uid};
@@ -29,6 +29,7 @@ static LATEST: Mutex<Option<FolderListing>> = Mutex::new(None);
 
 /// The names in a folder that have the form of a temporary one.
 struct FolderListing {
+    path: PathBuf,
     /// The device and inode of the folder.
     folder: (u64, u64),
     listed_at: Instant,
@@ -74,7 +75,7 @@ pub(super) fn remove_temps(
     folder: &OwnedFd,
     owner: Option<Uid>,
 ) -> Result<bool, String> {
-    let names = temp_names(folder).map_err(|error| {
+    let names = temp_names(location.folder(), folder).map_err(|error| {
         format!(
             "cannot read folder {}: {}",
             location.folder().display(),
@@ -110,16 +111,25 @@ pub(super) fn remove_temps(
     Ok(has_removed)
 }
 
+/// Locks the latest listing. Never held while a folder is read, which may hang.
+fn latest_listing() -> MutexGuard<'static, Option<FolderListing>> {
+    LATEST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Returns the names in a folder that have the form of a temporary one.
-fn temp_names(folder: &OwnedFd) -> Result<Arc<Vec<OsString>>, Errno> {
+fn temp_names(path: &Path, folder: &OwnedFd) -> Result<Arc<Vec<OsString>>, Errno> {
     let stat = fs::fstat(folder)?;
     let identity = (stat.st_dev, stat.st_ino);
-    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    // A new folder may have the inode of one that is gone, but hardly at the same path.
     let is_recent = |known: &&FolderListing| {
-        known.folder == identity && known.listed_at.elapsed() < LISTING_AGE
+        known.folder == identity && known.path == path && known.listed_at.elapsed() < LISTING_AGE
     };
-    if let Some(known) = latest.as_ref().filter(is_recent) {
-        return Ok(Arc::clone(&known.names));
+    let known = latest_listing()
+        .as_ref()
+        .filter(is_recent)
+        .map(|known| Arc::clone(&known.names));
+    if let Some(names) = known {
+        return Ok(names);
     }
     let listed_at = Instant::now();
     let mut names = Vec::new();
@@ -134,7 +144,8 @@ fn temp_names(folder: &OwnedFd) -> Result<Arc<Vec<OsString>>, Errno> {
     }
     let names = Arc::new(names);
     if count > LARGE_FOLDER {
-        *latest = Some(FolderListing {
+        *latest_listing() = Some(FolderListing {
+            path: path.to_owned(),
             folder: identity,
             listed_at,
             names: Arc::clone(&names),
