@@ -64,7 +64,7 @@ impl GlobalOptions {
     }
 }
 
-/// Returns the sources of the admin credential.
+/// Returns the sources of the admin key.
 pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources {
     AdminCredentialSources {
         file: settings.provider.credential_file.clone(),

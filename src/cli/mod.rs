@@ -257,7 +257,7 @@ impl Cli {
     }
 
     /// Runs a command that prints a report, and logs only what goes wrong: that it works with
-    /// an admin credential is no transition.
+    /// an admin key is no transition.
     fn run_report(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
         let level = match self.options.log_level {
             Level::INFO => Level::WARN,

@@ -1,4 +1,4 @@
-//! The cell that holds the admin credential in use, and what this process knows of
+//! The cell that holds the admin key in use, and what this process knows of
 //! other secrets.
 
 use std::collections::{HashMap, HashSet};
@@ -12,7 +12,7 @@ use crate::core::secret::{EndMatch, RedactionForm, Secret, compare_end, shown_en
 use crate::core::secret_digests::SecretDigests;
 use crate::core::state::CredentialMetadata;
 
-/// The admin credential that rekeyd authenticates with. The provider client reads it
+/// The admin key that rekeyd authenticates with. The provider client reads it
 /// at each request, so that a new one takes effect without a restart.
 ///
 /// After a switch, the previous credential is kept until it is revoked: rekeyd falls
@@ -156,7 +156,7 @@ pub struct OwnSecrets(Vec<u64>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretOrigin {
     /// rekeyd authenticated with it since this process started, or could have: it is in
-    /// a source of the admin credential.
+    /// a source of the admin key.
     Own,
     /// It came in the answer to a create since this process started.
     Created,

@@ -388,7 +388,7 @@ fn check_doubt(
             (
                 AlertKind::MayBeInUse,
                 format!(
-                    "{id} of {key} is not revoked: it is rekeyd's own admin credential, or one \
+                    "{id} of {key} is not revoked: it is rekeyd's own admin key, or one \
                      whose secret has the same end; hint: check that credential-file holds the \
                      newest key"
                 ),

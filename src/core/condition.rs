@@ -53,7 +53,7 @@ impl ListenerProblem {
 pub enum Condition {
     /// The ledger cannot be written.
     Ledger,
-    /// The provider rejects the admin credential of rekeyd.
+    /// The provider rejects the admin key of rekeyd.
     Credential,
     /// Most keys' credentials are missing at once: the organization may be the wrong one.
     Organization,
@@ -95,7 +95,7 @@ impl Condition {
     pub const fn resolved_text(self) -> &'static str {
         match self {
             Self::Ledger => "the ledger is writable again",
-            Self::Credential => "the provider accepts rekeyd's admin credential again",
+            Self::Credential => "the provider accepts rekeyd's admin key again",
             Self::Organization => "the provider shows the keys' credentials again",
             Self::Clock => "the clocks of this host and of the provider agree again",
             Self::Provider => "the provider is available again",

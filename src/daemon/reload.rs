@@ -34,9 +34,10 @@ pub enum ReloadError {
     },
     /// The configuration changes options of a running daemon that are fixed.
     #[error(
-        "{}: {} cannot change while rekeyd runs; hint: restart rekeyd to apply it",
+        "{}: {} cannot change while rekeyd runs; hint: {}",
         file.display(),
-        options.join(" and ")
+        options.join(" and "),
+        restart_hint(options)
     )]
     RestartRequired {
         /// The configuration file.
@@ -68,7 +69,7 @@ fn join_lines(problems: &[Problem]) -> String {
 /// Reads the configuration again.
 pub type ConfigReader = Arc<dyn Fn() -> ConfigReadResult + Send + Sync>;
 
-/// The settings and the sources of the admin credential, or the problems of the
+/// The settings and the sources of the admin key, or the problems of the
 /// configuration.
 pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), ReloadError>;
 
@@ -140,7 +141,7 @@ impl Runtime {
         self.dispatcher.set_channels(&settings.notify);
         self.settings = settings;
         if self.engine.can_send_requests() {
-            // The source of the admin credential may hold another one now.
+            // The source of the admin key may hold another one now.
             drop(tokio::spawn(async move { provider.reselect().await }));
         }
     }
@@ -166,10 +167,23 @@ fn check_change(old: &Settings, new: &Settings) -> Result<Vec<KeyName>, ReloadEr
     Ok(removed)
 }
 
+/// Returns what applies a change of options. A ledger that has a rotation belongs to one
+/// organization for good.
+fn restart_hint(options: &[&str]) -> &'static str {
+    if options == [LEDGER_PATH] {
+        "restart rekeyd to apply it"
+    } else {
+        "set it back, or give the other provider or organization a ledger of its own and restart \
+         rekeyd"
+    }
+}
+
+const LEDGER_PATH: &str = "[ledger] path";
+
 /// Checks that no option changes that requires a restart.
 fn check_fixed_options(old: &Settings, new: &Settings) -> Result<(), ReloadError> {
     let options = [
-        ("[ledger] path", old.ledger != new.ledger),
+        (LEDGER_PATH, old.ledger != new.ledger),
         (
             "[provider] base-url",
             old.provider.base_url != new.provider.base_url,

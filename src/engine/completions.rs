@@ -192,7 +192,7 @@ impl Engine {
         } else if tally.is_suspicious() {
             let problem = format!(
                 "the provider no longer has the current credentials of {} of {} keys; hint: check \
-                 whether the admin credential belongs to another organization; if the credentials \
+                 whether the admin key belongs to another organization; if the credentials \
                  were really revoked, run `rekeyd rotate --all`",
                 tally.missing,
                 tally.present + tally.missing

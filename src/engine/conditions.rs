@@ -57,7 +57,7 @@ struct ConditionState {
     logged_once: BTreeSet<&'static str>,
     /// Whether a list showed a time of creation that is no whole quarter of an hour.
     shows_precise_times: bool,
-    /// The generation of the admin credential with which a list was read for the ends that
+    /// The generation of the admin key with which a list was read for the ends that
     /// the provider shows.
     ends_listed_with: Option<u64>,
     /// Whether the provider ended a credential soon after its creation.
@@ -370,7 +370,7 @@ impl Conditions {
         self.inner().shows_precise_times
     }
 
-    /// Returns whether no list was read yet, with this generation of the admin credential,
+    /// Returns whether no list was read yet, with this generation of the admin key,
     /// for the ends that the provider shows. The caller reads it.
     pub(crate) fn wants_list_of_ends(&self, generation: u64) -> bool {
         self.inner().ends_listed_with.replace(generation) != Some(generation)
@@ -411,7 +411,7 @@ pub(crate) fn concerns(key: &ConditionKey, scope: &Scope) -> bool {
 
 /// What a list shows of another organization.
 pub(crate) const FOREIGN_LIST: &str = "the provider's list has none of the credentials that it had at the last \
-    comparison; hint: check whether the admin credential belongs to another organization; if all \
+    comparison; hint: check whether the admin key belongs to another organization; if all \
     of them were really replaced, run `rekeyd rotate --all` while the daemon runs";
 
 /// The problem that the provider's time is unknown. The clock of this host may be right.
@@ -436,7 +436,7 @@ pub(crate) fn clock_mismatch_message(
     }
 }
 
-/// Returns the condition that the error of a harmless request with the admin credential
+/// Returns the condition that the error of a harmless request with the admin key
 /// means. Whatever the error, no rotation can start: even a refusal that concerns the
 /// request alone shows that the provider is not used as it expects.
 #[must_use]

@@ -222,7 +222,7 @@ impl MaintenanceSchedule {
         self.scopes.get(scope)?.reconciled_at
     }
 
-    /// Returns the generation of the admin credential with which this process compared a
+    /// Returns the generation of the admin key with which this process compared a
     /// scope last.
     pub(crate) fn compared_with(&self, scope: &Scope) -> Option<u64> {
         self.scopes.get(scope)?.compared_with

@@ -29,7 +29,7 @@ pub(crate) struct ReconciliationReport {
     pub(crate) listed: BTreeSet<CredentialId>,
     pub(crate) discrepancies: DiscrepanciesByKey,
     pub(crate) lookalikes: Vec<Lookalike>,
-    /// The generation of the admin credential that was sent with the list; none if it
+    /// The generation of the admin key that was sent with the list; none if it
     /// changed meanwhile.
     pub(crate) generation: Option<u64>,
 }
@@ -55,7 +55,7 @@ const LIST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lists the credentials of a scope, compares them with the ledger, and logs those
 /// without a row. `keys` are the keys whose labels count as lookalikes. No rotation of
-/// the scope can start before the first reconciliation with an admin credential, so that
+/// the scope can start before the first reconciliation with an admin key, so that
 /// its failure is a condition, `is_first` says. `accepts_any_list` says that an operator confirmed the
 /// organization.
 pub(crate) async fn reconcile(

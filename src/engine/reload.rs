@@ -26,7 +26,7 @@ impl Engine {
     pub fn reconfigure(&mut self, services: Services, managed: Vec<ManagedKey>) {
         let now = services.clock.now();
         let mut tallies = self.presence.values();
-        // The admin credential may be the right one now.
+        // The admin key may be the right one now.
         let at = if tallies.any(PresenceTally::is_suspicious) {
             now
         } else {

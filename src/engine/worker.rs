@@ -63,7 +63,7 @@ pub(crate) struct RunContext {
     /// The last reconciliation of that scope. No rotation starts before the first one,
     /// because the ledger may be an older backup.
     pub(crate) reconciled_at: Option<Timestamp>,
-    /// The generation of the admin credential with which this process compared the scope
+    /// The generation of the admin key with which this process compared the scope
     /// last.
     pub(crate) compared_with: Option<u64>,
     /// Why that scope could not be listed since.

@@ -1,4 +1,4 @@
-//! The admin credential that rekeyd authenticates with: its sources, and the
+//! The admin key that rekeyd authenticates with: its sources, and the
 //! selection of one of them.
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::provider::{
     ProviderError, ProviderResponse, RetryAdvice,
 };
 
-/// The sources of the admin credential, in the order of their precedence.
+/// The sources of the admin key, in the order of their precedence.
 #[derive(Debug, Clone, Default)]
 pub struct AdminCredentialSources {
     /// `[provider] credential-file`.
@@ -114,7 +114,7 @@ pub fn missing_key_advice(stored: Option<&StoredCredential>) -> String {
     }
 }
 
-/// The sources of the admin credential.
+/// The sources of the admin key.
 #[async_trait]
 pub trait CredentialSource: Send + Sync {
     /// Reads the sources. Returns each credential with its place, in the order of
@@ -133,7 +133,7 @@ static READS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(2));
 impl CredentialSource for AdminCredentialSources {
     async fn read_all(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>) {
         let sources = self.clone();
-        let describe = || "reading the admin credential".to_owned();
+        let describe = || "reading the admin key".to_owned();
         READS
             .run(describe, READ_TIMEOUT, move || sources.read_blocking())
             .await
@@ -250,10 +250,10 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         {
             return;
         }
-        tracing::info!("using the admin credential from {source}");
+        tracing::info!("using the admin key from {source}");
         if matches!(source, AdminKeyPlace::Variable) {
             tracing::warn!(
-                "the admin credential comes from the environment, which other programs can \
+                "the admin key comes from the environment, which other programs can \
                  read; hint: do this for rehearsals only"
             );
         }

@@ -98,7 +98,7 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     fs::remove_file(world.path("ready")).unwrap();
 
     let mut daemon = Daemon::start(&world);
-    daemon.wait_for("using the admin credential");
+    daemon.wait_for("using the admin key");
     world.ok(&["rotate", "billing", "--no-wait"]);
     daemon.wait_for("its on-change program failed");
     // All other work is done meanwhile.

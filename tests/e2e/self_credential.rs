@@ -1,4 +1,4 @@
-//! rekeyd's own admin credential, rotated like any other, through the binary.
+//! rekeyd's own admin key, rotated like any other, through the binary.
 
 use std::fs;
 

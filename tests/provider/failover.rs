@@ -1,4 +1,4 @@
-//! Which admin credential is in use: the first that the provider accepts, and after a
+//! Which admin key is in use: the first that the provider accepts, and after a
 //! switch the previous one until it is revoked.
 
 use std::sync::{Arc, Mutex};

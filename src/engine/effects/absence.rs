@@ -44,7 +44,7 @@ impl Worker {
             return Err(unproven(
                 id,
                 format!(
-                    "the provider does not show {id}, but the admin credential may belong to \
+                    "the provider does not show {id}, but the admin key may belong to \
                      another organization"
                 ),
             ));
@@ -66,7 +66,7 @@ impl Worker {
         Err(unproven(
             id,
             format!(
-                "the provider shows neither {id} nor {}; hint: check whether the admin credential \
+                "the provider shows neither {id} nor {}; hint: check whether the admin key \
                  belongs to another organization",
                 newest.id
             ),

@@ -438,7 +438,7 @@ impl Worker {
         // One that only may be in use is not revoked by the schedule.
         if usage == CredentialUsage::InUse && !has_self_sink && !is_held {
             return Err(CommandError::Rejected(format!(
-                "{credential} is rekeyd's own admin credential; only a key with a `self` sink, or \
+                "{credential} is rekeyd's own admin key; only a key with a `self` sink, or \
                  one whose file holds it, can adopt it"
             )));
         }

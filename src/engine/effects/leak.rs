@@ -204,7 +204,7 @@ impl Worker {
         let redacted = redacted_value_of(Some(&listed), &credential);
         if self.observe_usage(id, redacted.as_deref()).await? == CredentialUsage::MayBeInUse {
             return objection(format!(
-                "{id} may be rekeyd's own admin credential: this process does not know its \
+                "{id} may be rekeyd's own admin key: this process does not know its \
                  secret, and the end that the provider shows does not rule it out"
             ));
         }

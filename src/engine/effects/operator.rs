@@ -182,14 +182,14 @@ impl Worker {
             }
             Ok(RevocationOutcome::Blocked(Blocker::MayBeInUse)) => {
                 return Err(CommandError::Rejected(format!(
-                    "{credential} may be rekeyd's own admin credential: this process does not \
+                    "{credential} may be rekeyd's own admin key: this process does not \
                      know its secret, and the end that the provider shows does not rule it out; \
                      hint: if it is another one, run `rekeyd revoke {credential} --force`"
                 )));
             }
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Deferred(_)) => {
                 return Err(CommandError::Rejected(format!(
-                    "{credential} is rekeyd's own admin credential, which rekeyd never revokes"
+                    "{credential} is rekeyd's own admin key, which rekeyd never revokes"
                 )));
             }
             Err(error) => return Err(CommandError::Provider(error)),

@@ -150,7 +150,7 @@ impl Worker {
         }
     }
 
-    /// Checks that this process has listed the scope with the admin credential that it
+    /// Checks that this process has listed the scope with the admin key that it
     /// works with: a list shows whether that one is of another organization. A list that
     /// fails does not delay the end of what leaked, and is a condition for all others.
     fn check_organization(&mut self) -> Readiness {

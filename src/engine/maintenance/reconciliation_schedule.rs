@@ -38,7 +38,7 @@ pub(super) struct ReconciliationSchedule {
     /// The last reconciliation, if it is recent enough to start a rotation. Without one,
     /// the ledger may be an older backup.
     pub(super) reconciled_at: Option<Timestamp>,
-    /// The generation of the admin credential with which this process compared the scope
+    /// The generation of the admin key with which this process compared the scope
     /// last.
     pub(super) compared_with: Option<u64>,
     /// The last reconciliation, by this process or an earlier one.

@@ -135,7 +135,7 @@ async fn a_refused_credential_is_probed_for_slowly_and_recovers() {
     assert!(engine.state(&key()).unwrap().current().is_some());
     assert_eq!(
         lines
-            .lines_with("INFO", "accepts rekeyd's admin credential again")
+            .lines_with("INFO", "accepts rekeyd's admin key again")
             .len(),
         1
     );

@@ -84,9 +84,7 @@ async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     fakes.run_for(&mut engine, OVERLAP * 2).await;
     assert_eq!(fakes.live_ids().len(), 2);
     assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
-    assert!(
-        fakes.journal_details("revocation-deferred")[0].contains("rekeyd's own admin credential")
-    );
+    assert!(fakes.journal_details("revocation-deferred")[0].contains("rekeyd's own admin key"));
     fakes.set_usage(CredentialUsage::Unused);
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids(), [successor(&engine)]);

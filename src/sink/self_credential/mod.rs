@@ -1,4 +1,4 @@
-//! rekeyd's own admin credential: the file that holds it for the next start,
+//! rekeyd's own admin key: the file that holds it for the next start,
 //! and the credential in use.
 //!
 //! The file is replaced first. A process that ends later leaves the new
@@ -41,7 +41,7 @@ pub static TYPE: SinkType = SinkType {
 /// The checked options of a sink with `type = "self"`.
 #[derive(Debug, Clone)]
 pub struct SelfCredentialTarget {
-    /// The file that holds rekeyd's own admin credential.
+    /// The file that holds rekeyd's own admin key.
     pub file: Arc<FileTarget>,
 }
 

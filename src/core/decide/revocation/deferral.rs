@@ -137,9 +137,9 @@ impl DeferReason {
 impl fmt::Display for DeferReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SelfCredential => formatter.write_str("it is rekeyd's own admin credential"),
+            Self::SelfCredential => formatter.write_str("it is rekeyd's own admin key"),
             Self::MayBeInUse => formatter.write_str(
-                "it may be rekeyd's own admin credential: this process does not know its secret, \
+                "it may be rekeyd's own admin key: this process does not know its secret, \
                  and the end that the provider shows does not rule it out",
             ),
             Self::RecentlyUsed {

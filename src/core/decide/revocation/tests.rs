@@ -507,10 +507,10 @@ fn deferral_messages_state_the_reason() {
     assert!(
         doubtful
             .message()
-            .starts_with("it may be rekeyd's own admin credential: ")
+            .starts_with("it may be rekeyd's own admin key: ")
     );
     let own = Deferral::self_credential(CredentialUsage::InUse, now());
-    assert_eq!(own.message(), "it is rekeyd's own admin credential");
+    assert_eq!(own.message(), "it is rekeyd's own admin key");
     assert_eq!(own.until, time::after(now(), MINUTE * 15));
     let (rotation, key) = superseded();
     let policy = policy();

@@ -105,7 +105,7 @@ async fn a_credential_that_may_be_in_use_is_revoked_only_with_force() {
     fakes.set_usage(CredentialUsage::MayBeInUse);
     fakes.advance_clock(OVERLAP * 2);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
-    assert_rejected(reply, "may be rekeyd's own admin credential");
+    assert_rejected(reply, "may be rekeyd's own admin key");
     assert_eq!(fakes.live_ids().len(), 2);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
     assert_eq!(reply, Ok("revoked key_1".to_owned()));
@@ -184,7 +184,7 @@ async fn own_credential_is_never_revoked_by_command() {
     let mut engine = fakes.engine(current(1), OVERLAP).await;
     fakes.set_usage(CredentialUsage::InUse);
     let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
-    assert_rejected(reply, "rekeyd's own admin credential");
+    assert_rejected(reply, "rekeyd's own admin key");
     assert_eq!(fakes.live_ids(), ["key_1"]);
 }
 
@@ -195,9 +195,7 @@ async fn own_credential_is_never_revoked_by_schedule() {
     fakes.set_usage(CredentialUsage::InUse);
     fakes.run_for(&mut engine, OVERLAP * 3).await;
     assert_eq!(fakes.live_ids().len(), 2);
-    assert!(
-        fakes.journal_details("revocation-deferred")[0].contains("rekeyd's own admin credential")
-    );
+    assert!(fakes.journal_details("revocation-deferred")[0].contains("rekeyd's own admin key"));
     fakes.set_usage(CredentialUsage::Unused);
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
