@@ -60,8 +60,8 @@ struct ConditionState {
     /// The generation of the admin key with which a list was read for the ends that
     /// the provider shows.
     ends_listed_with: Option<u64>,
-    /// Whether the provider ended a credential soon after its creation.
-    shows_short_lives: bool,
+    /// Whether the provider ends credentials earlier than its answer to their create said.
+    shows_other_ends: bool,
     /// The number of times that a condition started or ended.
     change_count: u64,
     /// The time until which the provider asked not to be sent requests.
@@ -376,14 +376,15 @@ impl Conditions {
         self.inner().ends_listed_with.replace(generation) != Some(generation)
     }
 
-    /// Records that the provider ends credentials soon after their creation.
-    pub(crate) fn observe_short_life(&self) {
-        self.inner().shows_short_lives = true;
+    /// Records that the provider ends credentials earlier than its answer to their create said.
+    pub(crate) fn observe_other_end(&self) {
+        self.inner().shows_other_ends = true;
     }
 
-    /// Returns whether the provider ended a credential soon after its creation.
-    pub(crate) fn shows_short_lives(&self) -> bool {
-        self.inner().shows_short_lives
+    /// Returns whether the provider ended a credential earlier than its answer to the create
+    /// said.
+    pub(crate) fn shows_other_ends(&self) -> bool {
+        self.inner().shows_other_ends
     }
 
     /// Waits until no other worker diagnoses a failure.

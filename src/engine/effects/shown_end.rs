@@ -71,9 +71,11 @@ impl Worker {
         };
         self.log_other_end(&row, credential, end);
         let mut changes = vec![end_change(&row, credential, end)];
+        if end.is_some() {
+            self.services.conditions.observe_other_end();
+        }
         let short = end.filter(|end| self.is_short_life_of(&row, *end));
         if let Some(end) = short {
-            self.services.conditions.observe_short_life();
             // Its successor would end as soon, so the key waits and shows why.
             if row.phase == Phase::Current && self.state.open_rotation().is_none() {
                 let problem = short_life_problem(credential, end);
@@ -84,14 +86,21 @@ impl Worker {
     }
 
     /// Checks the end of a new credential that works, before its first delivery, if this
-    /// provider may end it at once. Returns whether it can be delivered.
+    /// provider may end it earlier than its answer to the create said. Returns whether it can
+    /// be delivered.
     pub(super) async fn check_new_end(&mut self, row: &Rotation) -> Result<bool, LedgerError> {
-        let Some(credential) = row.credential.as_ref().filter(|_| self.may_live_short(row)) else {
+        let Some(credential) = row
+            .credential
+            .as_ref()
+            .filter(|_| self.may_end_earlier(row))
+        else {
             return Ok(true);
         };
         let shown = match self.shown_end(&credential.id).await {
             Ok(shown) => shown,
             Err(error) if self.is_global_failure(&error).await => return Ok(false),
+            // Nothing but a guess speaks against it, and the next list shows its end.
+            Err(_) if !self.is_answered_short() => return Ok(true),
             Err(error) => {
                 let (text, pause) = (error.to_string(), retry_delay(&error));
                 let retry = self.schedule_retry(&row.id, RetryClass::Provider, &text, pause);
@@ -101,7 +110,7 @@ impl Worker {
         };
         match self.judge_end_of(row, shown) {
             EndJudgement::Confirm(Some(end)) if self.is_short_life_of(row, end) => {
-                self.services.conditions.observe_short_life();
+                self.services.conditions.observe_other_end();
                 let problem = short_life_problem(credential, end);
                 let abandoned = Transition {
                     error: Some(problem.clone()),
@@ -124,19 +133,23 @@ impl Worker {
         }
     }
 
-    /// Returns whether the provider may end a new credential soon after its creation: its
-    /// own answer says so, or this happened before.
-    fn may_live_short(&self, row: &Rotation) -> bool {
-        let is_answered = self
-            .in_flight
-            .as_ref()
-            .is_some_and(|one| one.is_short_lived);
+    /// Returns whether the provider may end a new credential earlier than recorded: its own
+    /// answer said so, or this happened before.
+    fn may_end_earlier(&self, row: &Rotation) -> bool {
         let mut others = self.state.live.iter().filter(|other| other.id != row.id);
         let is_short = |other: &Rotation| {
             let end = other.credential().and_then(|one| one.expires_at);
             end.is_some_and(|end| self.is_short_life_of(other, end))
         };
-        is_answered || self.services.conditions.shows_short_lives() || others.any(is_short)
+        self.is_answered_short()
+            || self.services.conditions.shows_other_ends()
+            || others.any(is_short)
+    }
+
+    /// Returns whether the answer to the create ended the new credential soon.
+    fn is_answered_short(&self) -> bool {
+        let in_flight = self.in_flight.as_ref();
+        in_flight.is_some_and(|in_flight| in_flight.is_short_lived)
     }
 
     /// Retrieves a credential, and returns the end that the answer shows.

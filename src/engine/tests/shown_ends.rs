@@ -71,12 +71,18 @@ async fn a_key_rotates_in_the_last_quarter_of_a_life_that_a_list_shows() {
         "at once"
     );
     assert_eq!(fakes.journal_details("credential-updated").len(), 2);
+    fakes.show_life(HOUR * 10);
     fakes.run_for(&mut engine, HOUR * 4 - MINUTE * 5).await;
     let state = engine.state(&key()).unwrap();
     let current = state.current().unwrap();
     assert_eq!(current.trigger, Trigger::Repair);
     assert!(time::until(at(), current.started_at) >= HOUR * 3);
     assert_eq!(creates(&fakes.take_calls()), 1);
+    // The end of its successor is known before its delivery.
+    let credential = current.credential().unwrap();
+    let created_at = credential.created_at.unwrap();
+    let expected = time::after(time::whole_seconds(created_at), HOUR * 10);
+    assert_eq!(credential.expires_at, Some(expected));
 }
 
 #[tokio::test]
