@@ -66,7 +66,23 @@ pub fn from_any_text(text: &str) -> Option<Timestamp> {
     if has_no_offset(text) {
         return Some(in_utc(text.parse().ok()?)?.timestamp());
     }
-    text.parse().ok()
+    let parsed = text.parse().ok();
+    parsed.filter(|_| has_real_offset(&text[16..]))
+}
+
+/// The offset from UTC that no zone of the world exceeds, in minutes.
+const LARGEST_OFFSET: u32 = 14 * 60;
+
+/// Returns whether the offset at the end of a time is one that a zone may have: a larger
+/// one is a slip, which would move the time by a day.
+fn has_real_offset(text: &str) -> bool {
+    let Some((_, offset)) = text.split_once(['+', '-']) else {
+        return true;
+    };
+    let digits: String = offset.chars().filter(|digit| *digit != ':').collect();
+    let (hours, minutes) = digits.split_at_checked(2).unwrap_or((&digits, ""));
+    let number = |text: &str| text.parse::<u32>().unwrap_or_default();
+    number(hours) * 60 + number(minutes) <= LARGEST_OFFSET
 }
 
 /// Returns the latest time that a text may mean that [`from_any_text`] parses: a date alone
@@ -103,6 +119,7 @@ pub fn from_mail_text(text: &str) -> Option<Timestamp> {
     let is_offset = zone.strip_prefix(['+', '-']).is_some_and(|digits| {
         digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_digit())
     });
+    let is_offset = is_offset && has_real_offset(zone);
     let is_known = is_offset || ["GMT", "UT", "UTC", "Z"].contains(&zone);
     let parsed = rfc2822::parse(text).ok().filter(|_| is_known);
     parsed.map(|zoned| zoned.timestamp())
@@ -217,6 +234,8 @@ mod tests {
             ("2026-12-24T18:00:00+01:00", "2026-12-24T17:00:00Z"),
             ("2026-12-24T18:00:00-0130", "2026-12-24T19:30:00Z"),
             ("2026-12-24T18:00:00+00:00", "2026-12-24T18:00:00Z"),
+            ("2026-12-24T18:00:00+14:00", "2026-12-24T04:00:00Z"),
+            ("2026-12-24T18:00:00-12:00", "2026-12-25T06:00:00Z"),
             ("2026-12-24T18:00:00,5Z", "2026-12-24T18:00:00.5Z"),
             ("2024-02-29", "2024-02-29T00:00:00Z"),
             ("9999-12-30", "9999-12-30T00:00:00Z"),
@@ -261,6 +280,11 @@ mod tests {
             "2026-12-24T18:00:61Z",
             "2026-12-24T18:00:00 +01:00",
             "2026-12-24T18:00:00+26:00",
+            "2026-12-24T18:00:00+25:00",
+            "2026-12-24T18:00:00-24:00",
+            "2026-12-24T18:00:00+14:01",
+            "2026-12-24T18:00-1500",
+            "2026-12-24T18:00:00+15",
             "2026-12-24T18:00:00 CET",
             "2026-12-24T18:00:00CET",
             "2026-12-24T18:00:00[Europe/Berlin]",
@@ -294,6 +318,8 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37 GMT+1",
             "Sun, 06 Nov 1994 08:49:37 A",
             "Sun, 06 Nov 1994 08:49:37 +100",
+            "Sun, 06 Nov 1994 08:49:37 +2500",
+            "Sun, 06 Nov 1994 08:49:37 -1401",
             "Sun, 06 Nov 1994 08:49:37 +01:00",
             "Sun, 06 Nov 1994 08:49:37",
             "Mon, 06 Nov 1994 08:49:37 GMT",
