@@ -115,7 +115,7 @@ fn find_proxy_in(
     };
     let exceptions = first_set(EXCEPTION_VARIABLES, &variable)?;
     let exceptions = exceptions.map_or_else(String::new, |(_, hosts)| hosts);
-    if is_exception(url, exceptions) {
+    if is_exception(url, plain_exceptions(url, &exceptions)) {
         return Ok(None);
     }
     parse(name, &text).map(Some)
@@ -132,11 +132,43 @@ fn first_set(
         };
         let text = value.into_string();
         let text = text.map_err(|_| ProxyError::NotText { variable: name })?;
-        if !text.trim().is_empty() {
-            return Ok(Some((name, text.trim().to_owned())));
+        let text = text.trim().to_owned();
+        // A script whose own variable is empty leaves blanks: perhaps a proxy was meant.
+        if text.is_empty() && !EXCEPTION_VARIABLES.contains(&name) {
+            let reason = "it has nothing but blanks".to_owned();
+            return Err(ProxyError::NotUrl {
+                variable: name,
+                reason,
+            });
+        }
+        if !text.is_empty() {
+            return Ok(Some((name, text)));
         }
     }
     Ok(None)
+}
+
+/// Returns exceptions in the form that the matcher reads, from the forms that other programs
+/// read: separated by blanks, in quotes, with `*.` before a domain, or with a port, which
+/// must be that of `url`.
+fn plain_exceptions(url: &Url, exceptions: &str) -> String {
+    let items = exceptions.split(|c: char| c == ',' || c.is_whitespace());
+    let plain = items.filter_map(|item| {
+        let item = item.trim_matches(['"', '\'']);
+        let item = item
+            .strip_prefix('*')
+            .filter(|rest| rest.starts_with('.'))
+            .unwrap_or(item);
+        match item.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                let is_same = port.parse() == Ok(url.port_or_known_default().unwrap_or_default());
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                is_same.then_some(host)
+            }
+            Some(_) | None => Some(item.trim_start_matches('[').trim_end_matches(']')),
+        }
+    });
+    plain.collect::<Vec<_>>().join(",")
 }
 
 /// Whether the host of `url` is among `exceptions`, in the form of `NO_PROXY`.
@@ -272,6 +304,18 @@ mod tests {
             (HTTPS, "https://receiver.example", false),
             (HTTPS, "10.0.0.0/8", false),
             (HTTPS, ",", false),
+            (HTTPS, "receiver.example:443", true),
+            (HTTPS, "receiver.example:8443", false),
+            (HTTPS, "*.example", true),
+            (HTTPS, "*.other", false),
+            (HTTPS, "\"other,receiver.example\"", true),
+            (HTTPS, "'receiver.example'", true),
+            (HTTPS, "other receiver.example", true),
+            (HTTPS, "other\treceiver.example\n", true),
+            ("https://10.1.2.3:444/", "10.1.2.3:444", true),
+            ("https://10.1.2.3/", "10.1.2.3:444", false),
+            ("https://[2001:db8::1]/", "[2001:db8::1]:443", true),
+            ("https://[2001:db8::1]/", "[2001:db8::1]", true),
             ("https://10.1.2.3/", "10.0.0.0/8", true),
             ("https://10.1.2.3/", "10.1.2.3", true),
             ("https://10.1.2.3/", "10.1.2", false),
@@ -296,6 +340,8 @@ mod tests {
             ("HTTPS_PROXY", "http://u:hunter2@:1"),
             ("HTTPS_PROXY", "http://u:hunter2@p:port"),
             ("HTTPS_PROXY", "http://"),
+            ("HTTPS_PROXY", " "),
+            ("ALL_PROXY", "\t\n"),
             ("HTTPS_PROXY", "socks5://"),
             ("HTTPS_PROXY", "http://p:99999"),
             ("ALL_PROXY", "socks://u:hunter2@p:1"),

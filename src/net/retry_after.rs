@@ -23,7 +23,7 @@ const RETRY_AFTER_MS: &str = "retry-after-ms";
 /// matter, or with the host's clock if there is none.
 #[must_use]
 pub fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
-    let span = |name: &str, unit: f64| parse_span(header_text(headers, name)?, unit);
+    let span = |name: &str, unit: f64| longest_span(headers, name, unit);
     span(RETRY_AFTER_MS, 1000.0)
         .or_else(|| span(RETRY_AFTER.as_str(), 1.0))
         .or_else(|| {
@@ -65,6 +65,18 @@ pub fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// Returns the longest of the spans that a header has: proxies on the way add one of their
+/// own, as another header or behind a comma. None if one of them cannot be read.
+fn longest_span(headers: &HeaderMap, name: &str, unit: f64) -> Option<Duration> {
+    let mut longest = None;
+    for value in headers.get_all(name) {
+        for part in value.to_str().ok()?.split(',') {
+            longest = longest.max(Some(parse_span(part, unit)?));
+        }
+    }
+    longest
+}
+
 /// Parses a number of units; one that is too large for a duration is the longest.
 fn parse_span(text: &str, unit: f64) -> Option<Duration> {
     let text = text.trim();
@@ -99,7 +111,11 @@ mod tests {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
-        requested_pause(&pairs.collect())
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
+        requested_pause(&headers)
     }
 
     #[test]
@@ -197,7 +213,13 @@ mod tests {
             ),
             (&[("retry-after", "+30")], None),
             (&[("retry-after", "30s")], None),
-            (&[("retry-after", "30, 60")], None),
+            (&[("retry-after", "30, 30")], thirty),
+            (&[("retry-after", "10,30")], thirty),
+            (&[("retry-after", "30"), ("retry-after", "1")], thirty),
+            (&[("retry-after", "1"), ("retry-after", "30")], thirty),
+            (&[("retry-after-ms", "1, 30000")], thirty),
+            (&[("retry-after", "30, soon")], None),
+            (&[("retry-after", "30,")], None),
             (&[("retry-after", "30;60")], None),
             (&[("retry-after", "0x1e")], None),
             (&[("retry-after", "1_000")], None),
