@@ -64,9 +64,15 @@ pub(super) fn check(fields: &[&str]) -> Result<(), String> {
         .iter()
         .skip(FIELDS.len().saturating_sub(fields.len()));
     for (kind, text) in kinds.zip(fields) {
-        for item in text.split(',') {
-            kind.check_item(item)?;
+        let mut items = text.split(',');
+        let is_all = |item: &str| matches!(item, "*" | "?");
+        if text.contains(',') && items.clone().any(is_all) {
+            return Err(format!(
+                "its list of {name}s has * beside other values, which includes them; write * alone",
+                name = kind.name
+            ));
         }
+        items.try_for_each(|item| kind.check_item(item))?;
     }
     Ok(())
 }
@@ -290,6 +296,20 @@ mod tests {
             (", * * * *", "has an empty item"),
             ("1,,2 * * * *", "has an empty item"),
             ("** * * * *", "invalid minute"),
+            (
+                "*,5 * * * *",
+                "its list of minutes has * beside other values",
+            ),
+            ("0 3 *,5 * *", "its list of days has * beside other values"),
+            ("0 3 5,? * *", "its list of days has * beside other values"),
+            (
+                "0 3 * * *,Mon",
+                "its list of weekdays has * beside other values",
+            ),
+            (
+                "0 3 * *,* *",
+                "its list of months has * beside other values",
+            ),
             ("?/5 * * * *", "invalid minute"),
             ("0 3 15W3 * *", "invalid day"),
             ("0 3 W * *", "invalid day"),
