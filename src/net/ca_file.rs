@@ -90,6 +90,19 @@ pub enum CaProblem {
     },
 }
 
+/// The object identifier of signed data in DER, with which PKCS #7 begins after its length.
+const SIGNED_DATA: [u8; 11] = [
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
+];
+
+/// Returns whether a DER sequence is PKCS #7, as files with the ending `.p7b` have it.
+fn is_pkcs7(der: &[u8]) -> bool {
+    der.get(2..).is_some_and(|rest| {
+        let mut starts = (0..=4).filter_map(|length| rest.get(length..));
+        starts.any(|start| start.starts_with(&SIGNED_DATA))
+    })
+}
+
 /// Checks that a file has certificates to trust.
 ///
 /// # Errors
@@ -122,6 +135,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileEr
 
 fn parse(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
     let certificates = match bytes {
+        [0x30, 0x80..=0xff, ..] if is_pkcs7(bytes) => {
+            return Err(CaProblem::OtherObject {
+                found: "certificates in PKCS #7 format (DER)",
+                command: "openssl pkcs7 -inform DER -in FILE -print_certs -out NEW",
+            });
+        }
         // A sequence in DER, which begins no text.
         [0x30, 0x80..=0xff, ..] => vec![CertificateDer::from(bytes.to_vec())],
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(CaProblem::OtherEncoding("UTF-16")),
@@ -194,7 +213,7 @@ fn describe_object(label: &str) -> Option<CaProblem> {
         ),
         "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => (
             "a certificate request instead of a certificate",
-            "openssl x509 -req -in FILE -signkey KEY -out NEW",
+            "use the certificate that the authority issued, not the request for one",
         ),
         _ if label.ends_with("PRIVATE KEY") => (
             "a private key instead of a certificate",
@@ -270,7 +289,18 @@ mod tests {
                 object("RSA PRIVATE KEY"),
                 "a private key instead of a certificate; hint: openssl",
             ),
-            (object("CERTIFICATE REQUEST"), "a certificate request"),
+            (
+                object("CERTIFICATE REQUEST"),
+                "a certificate request instead of a certificate; hint: use the certificate",
+            ),
+            (
+                [&[0x30, 0x82, 0x01, 0x00][..], &SIGNED_DATA, &[0; 200]].concat(),
+                "PKCS #7 format (DER); hint: openssl pkcs7 -inform DER",
+            ),
+            (
+                [&[0x30, 0x80][..], &SIGNED_DATA, &[0; 20]].concat(),
+                "PKCS #7 format (DER); hint: openssl pkcs7 -inform DER",
+            ),
             (
                 pem.as_bytes()[..200].to_vec(),
                 "certificate 1 in it has no -----END",
