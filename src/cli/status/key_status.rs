@@ -52,7 +52,7 @@ pub(crate) struct KeyStatus {
     /// When that problem was last seen, where the ledger has it.
     pub(crate) problem_at: Option<Timestamp>,
     pub(crate) is_managed: bool,
-    /// Whether the key was never rotated.
+    /// Whether no rotation of the key was ever complete.
     pub(crate) is_new: bool,
     /// The requested rotation that has not started.
     pub(crate) request: Option<RecordedRequest>,
@@ -222,7 +222,7 @@ fn build_key_status(
         sinks: Vec::new(),
         leaks,
         lookalikes: Vec::new(),
-        is_new: state.sequence == 0,
+        is_new: state.current().is_none() && state.last_current.is_none(),
         problem_at,
         key: state.key,
         next_rotation: None,
