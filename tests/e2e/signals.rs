@@ -180,7 +180,7 @@ fn no_program_outlives_an_end_by_a_signal() {
         ("once", &[Signal::TERM, Signal::TERM]),
         ("run", &[Signal::QUIT]),
         ("run", &[Signal::ABORT]),
-        ("once", &[Signal::USR1]),
+        ("once", &[Signal::PROF]),
         ("run", &[Signal::ALARM]),
     ] {
         let world = TestEnv::start(&[]);
@@ -202,6 +202,10 @@ fn no_program_outlives_an_end_by_a_signal() {
         let id = id.trim();
         assert!(is_running(id));
         let (last, first) = signals.split_last().unwrap();
+        for signal in [Signal::USR1, Signal::USR2] {
+            daemon.signal(signal);
+            daemon.wait_for("ignoring SIGUSR");
+        }
         for signal in first {
             daemon.signal(*signal);
             daemon.wait_for("finishing the running steps");

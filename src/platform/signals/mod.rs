@@ -1,6 +1,6 @@
 //! Signals: the first SIGTERM or SIGINT stops the process in order, a second
-//! one ends it at once, and so does each other signal that ends a process. No program
-//! outlives it.
+//! one ends it at once, and so does each other signal that ends a process, but for SIGUSR1 and
+//! SIGUSR2. No program outlives it.
 
 pub mod early;
 pub mod init_process;
@@ -28,11 +28,13 @@ pub enum SignalAction {
 /// The exit code of a process that a second signal ends.
 const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 
+/// The signals with which other daemons reopen logs or write statistics: a script that sends
+/// them to rekeyd means no end.
+const IGNORED_SIGNALS: [(i32, &str); 2] = [(SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2")];
+
 /// The signals that end a process unless it handles them, besides those that cannot be
 /// handled, and those of a fault of the process itself.
-const ENDING_SIGNALS: [i32; 8] = [
-    SIGQUIT, SIGABRT, SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
-];
+const ENDING_SIGNALS: [i32; 6] = [SIGQUIT, SIGABRT, SIGALRM, SIGPROF, SIGVTALRM, SIGXCPU];
 
 /// Installs the handlers and returns the channel of requested actions, with a reload if one
 /// was requested since the start of the process.
@@ -40,7 +42,9 @@ const ENDING_SIGNALS: [i32; 8] = [
 /// # Errors
 /// If the system refuses a handler or a thread.
 pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
-    let mut signals = Signals::new(ENDING_SIGNALS.iter().chain(&[SIGTERM, SIGINT, SIGHUP]))?;
+    let ignored = IGNORED_SIGNALS.iter().map(|(signal, _)| signal);
+    let handled = ENDING_SIGNALS.iter().chain(&[SIGTERM, SIGINT, SIGHUP]);
+    let mut signals = Signals::new(handled.chain(ignored))?;
     early::keep_on_hangup();
     let (sender, receiver) = mpsc::unbounded_channel();
     if early::take_hangup() {
@@ -51,6 +55,14 @@ pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
         .spawn(move || {
             let mut is_stopping = false;
             for signal in signals.forever() {
+                let mut ignored = IGNORED_SIGNALS.iter();
+                if let Some((_, name)) = ignored.find(|(ignored, _)| *ignored == signal) {
+                    tracing::info!(
+                        "ignoring {name}, which rekeyd does not know; hint: SIGHUP reloads the \
+                         configuration, SIGTERM stops rekeyd"
+                    );
+                    continue;
+                }
                 let action = match signal {
                     SIGHUP => SignalAction::Reload,
                     SIGTERM | SIGINT if !is_stopping => {
