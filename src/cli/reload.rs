@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::config;
 use crate::config::settings::Settings;
 use crate::core::os_error;
-use crate::daemon::control::protocol::ControlRequest;
+use crate::daemon::control::protocol::{CONFIGURATION, ControlRequest};
 use crate::ledger::WriterLock;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,11 @@ impl ReloadCommand {
         let response = daemon.send(&ControlRequest::Reload).await?;
         for outcome in response.outcomes {
             if !outcome.done {
-                return Err(Failure::Configuration(outcome.message));
+                return Err(if outcome.about == CONFIGURATION {
+                    Failure::Configuration(outcome.message)
+                } else {
+                    Failure::Other(outcome.message)
+                });
             }
             output::print(format!("{}\n", outcome.message).as_bytes())?;
         }

@@ -14,13 +14,13 @@ use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
 use crate::daemon::control::protocol::{
-    ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome, Wait,
+    CONFIGURATION, ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome, Wait,
 };
 use crate::daemon::control::server::ControlConfig;
 use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::metrics::server::{MonitoringPage, PageRequest};
-use crate::daemon::reload::{self, ConfigReadResult, ConfigReader};
+use crate::daemon::reload::{self, ConfigReader, ReadConfig};
 use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
 use crate::engine::Engine;
@@ -31,7 +31,7 @@ pub(crate) struct Inbox {
     pub(crate) tracker: RequestTracker,
     config_reader: Option<ConfigReader>,
     /// The configuration that is being read.
-    config_reads: JoinSet<ConfigReadResult>,
+    config_reads: JoinSet<ReadConfig>,
     /// Callers that wait for the outcome of the reload.
     reload_replies: Vec<oneshot::Sender<ControlResponse>>,
     requests: Option<mpsc::UnboundedReceiver<IncomingRequest>>,
@@ -52,7 +52,7 @@ pub(crate) type WaitReporter = Box<dyn FnMut(Vec<Wait>)>;
 /// An event for the event loop.
 pub(crate) enum InboxEvent {
     Request(IncomingRequest),
-    ConfigRead(Box<ConfigReadResult>),
+    ConfigRead(Box<ReadConfig>),
     PageRequest(PageRequest),
 }
 
@@ -145,8 +145,12 @@ impl Inbox {
 
     /// Applies a configuration that was read, if it is valid, and replies to
     /// the callers that requested the reload.
-    pub(crate) async fn apply_config(&mut self, read: ConfigReadResult, runtime: &mut Runtime) {
-        let result = runtime.apply_reload(read).await;
+    pub(crate) async fn apply_config(&mut self, read: ReadConfig, runtime: &mut Runtime) {
+        let ReadConfig {
+            result,
+            credential_problem,
+        } = read;
+        let result = runtime.apply_reload(result).await;
         if result.is_ok() {
             self.listen(runtime).await;
         }
@@ -166,17 +170,24 @@ impl Inbox {
                 message.push_str(&format!("; but {problem}"));
             }
         }
-        let outcome = RequestOutcome {
-            about: "configuration".to_owned(),
-            done: is_taken,
+        let outcome = |about: &str, done, message| RequestOutcome {
+            about: about.to_owned(),
+            done,
             message,
             shared_with: Vec::new(),
             consequences: Vec::new(),
         };
+        let mut outcomes = vec![outcome(CONFIGURATION, is_taken, message)];
+        if let Some(problem) = credential_problem.filter(|_| is_taken) {
+            let message = format!(
+                "the configuration is applied, but the admin key cannot be read: {problem}"
+            );
+            outcomes.push(outcome("admin credential", false, message));
+        }
         for caller in std::mem::take(&mut self.reload_replies) {
             // The caller may have disconnected.
             let _ = caller.send(ControlResponse {
-                outcomes: vec![outcome.clone()],
+                outcomes: outcomes.clone(),
             });
         }
     }

@@ -15,7 +15,7 @@ use crate::core::ids::KeyName;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::platform::{BlockingError, run_blocking, zones};
-use crate::provider::failover::AdminCredentialSources;
+use crate::provider::failover::{AdminCredentialSources, CredentialSource as _};
 
 /// The time limit of reading a configuration. The largest takes a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -66,6 +66,15 @@ fn join_lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
+/// A configuration that was read again.
+pub(crate) struct ReadConfig {
+    /// The configuration, or its problems.
+    pub(crate) result: ConfigReadResult,
+    /// Why none of its sources has an admin credential, if that is so: the running process
+    /// has one in memory, and its next start would have none.
+    pub(crate) credential_problem: Option<String>,
+}
+
 /// Reads the configuration again.
 pub type ConfigReader = Arc<dyn Fn() -> ConfigReadResult + Send + Sync>;
 
@@ -75,13 +84,26 @@ pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), Relo
 
 /// Reads the configuration on a blocking thread: a large one takes a while, and
 /// its file system may hang.
-pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
+pub(crate) async fn read_config(read: ConfigReader) -> ReadConfig {
     let describe = || "reading the configuration".to_owned();
     let reading = run_blocking(describe, READ_TIMEOUT, move || {
         zones::clear_cache();
         read()
     });
-    reading.await?
+    let result = reading.await.unwrap_or_else(|error| Err(error.into()));
+    let credential_problem = match &result {
+        Ok((_, sources)) => missing_credential(sources).await,
+        Err(_) => None,
+    };
+    ReadConfig {
+        result,
+        credential_problem,
+    }
+}
+
+async fn missing_credential(sources: &AdminCredentialSources) -> Option<String> {
+    let (credentials, problems) = sources.read_all().await;
+    credentials.is_empty().then(|| problems.join("; "))
 }
 
 impl Runtime {

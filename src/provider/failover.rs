@@ -82,8 +82,18 @@ impl AdminCredentialSources {
             }
         }
         if credentials.is_empty() && problems.is_empty() {
-            let advice = missing_key_advice(self.stored.as_ref());
-            problems.push(format!("found none; hint: {advice}"));
+            problems.push(match &self.credentials_directory {
+                Some(folder) => format!(
+                    "found none: {} ($CREDENTIALS_DIRECTORY) has no {ADMIN_CREDENTIAL_NAME}, and \
+                     [provider] credential-file is not set; hint: restart rekeyd's unit if it \
+                     passes the key, or set credential-file",
+                    folder.display()
+                ),
+                None => {
+                    let advice = missing_key_advice(self.stored.as_ref());
+                    format!("found none; hint: {advice}")
+                }
+            });
         }
         (credentials, problems)
     }
@@ -385,5 +395,32 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         let response = self.inner.delete(id).await?;
         self.active.forget_revoked(id);
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_credential_names_the_place_where_it_should_be() {
+        for (folder, expected) in [
+            (None, "no admin credential is configured"),
+            (
+                Some("/run/credentials/x"),
+                "/run/credentials/x ($CREDENTIALS_DIRECTORY)",
+            ),
+        ] {
+            let sources = AdminCredentialSources {
+                file: None,
+                credentials_directory: folder.map(PathBuf::from),
+                passed_secret: None,
+                env_secret: None,
+                trusted_paths: TrustedPaths::default(),
+            };
+            let (credentials, problems) = sources.read_blocking();
+            assert!(credentials.is_empty());
+            assert!(problems[0].contains(expected), "{problems:?}");
+        }
     }
 }

@@ -694,3 +694,23 @@ fn socket_that_cannot_be_made_is_tried_again() {
     assert!(!world.ok(&["status"]).contains("problem"));
     daemon.stop();
 }
+
+/// The running daemon has its admin key in memory, and its next start would have none.
+#[test]
+fn reload_without_an_admin_key_is_applied_and_fails() {
+    let world = world();
+    let daemon = running(&world);
+    let key = world.path("admin-key");
+    let content = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let output = world.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("reloaded "));
+    let said = text(&output.stderr);
+    assert!(said.contains("the admin key cannot be read: "), "{said}");
+    assert!(said.contains("admin-key"), "{said}");
+    std::fs::write(&key, content).unwrap();
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    world.ok(&["reload"]);
+    daemon.stop();
+}

@@ -158,6 +158,9 @@ pub enum RequestError {
     },
 }
 
+/// What the outcome of a reload is about that says whether the configuration was applied.
+pub const CONFIGURATION: &str = "configuration";
+
 /// The response to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlResponse {
