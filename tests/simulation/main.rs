@@ -49,6 +49,7 @@ fn simulation_of_given_faults() {
         Some("sharing") => scenario::sharing(),
         Some("restored") => scenario::restored(),
         Some("copied") => scenario::copied(),
+        Some("ending") => scenario::ending(),
         name => {
             let mut forms = NameForm::CHANGED.into_iter();
             let form = forms.find(|form| name == Some(form.scenario_name()));
@@ -95,6 +96,16 @@ fn simulation_of_hanging_receivers() {
 fn simulation_of_every_single_fault_beside_another_daemon() {
     let scenario = scenario::shared();
     let plans = single_fault_plans(&scenario, true);
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", plans.len());
+}
+
+/// Lists alone show when credentials end, and later a nearer end: whatever fails, the ledger
+/// has the end that is shown.
+#[test]
+fn simulation_of_ends_that_only_lists_show() {
+    let scenario = scenario::ending();
+    let plans = single_fault_plans(&scenario, false);
     check_all(&scenario, &plans);
     eprintln!("{} simulations", plans.len());
 }

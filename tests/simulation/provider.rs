@@ -23,6 +23,7 @@ use rekeyd::provider::{
 };
 
 use crate::fault::{FalseAnswer, SimFault, SimOperation};
+use crate::scenario::PERIOD;
 use crate::world::{BOOTSTRAP_SECRET, INVENTED_ID, SimCredential, SimWorld};
 
 /// The age of a stale list.
@@ -142,11 +143,27 @@ fn metadata(world: &SimWorld, credential: &SimCredential) -> CredentialMetadata 
     }
 }
 
+/// Returns the end that the provider shows of a credential: none at first, and then one that
+/// somebody sets, and shortens an hour after the creation.
+pub(crate) fn shown_end(world: &SimWorld, credential: &SimCredential) -> ShownEnd {
+    if !world.scenario.shows_ends {
+        return ShownEnd::Unknown;
+    }
+    let created_at = time::whole_seconds(credential.created_at);
+    let age = time::until(created_at, world.true_now());
+    let life = match age.as_secs() / 1_800 {
+        0 => return ShownEnd::Never,
+        1 => PERIOD * 6,
+        _ => PERIOD * 2,
+    };
+    ShownEnd::At(time::after(created_at, life))
+}
+
 fn listed_credential(world: &SimWorld, credential: &SimCredential) -> ListedCredential {
     ListedCredential {
         metadata: metadata(world, credential),
         name: Some(world.scenario.names.apply(&credential.name)),
-        end: ShownEnd::Unknown,
+        end: shown_end(world, credential),
         last_used: ReportedTime::None,
         unreadable_times: Vec::new(),
         owner: None,

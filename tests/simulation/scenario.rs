@@ -72,6 +72,9 @@ pub(crate) struct Scenario {
     pub(crate) max_revoke_delay: Duration,
     /// The form in which the provider shows names.
     pub(crate) names: NameForm,
+    /// Whether lists and retrieves show ends of credentials that creates do not, and later
+    /// nearer ones.
+    pub(crate) shows_ends: bool,
 }
 
 impl Scenario {
@@ -119,6 +122,7 @@ pub(crate) fn small() -> Scenario {
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
+        shows_ends: false,
     }
 }
 
@@ -147,6 +151,7 @@ pub(crate) fn large() -> Scenario {
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
+        shows_ends: false,
     }
 }
 
@@ -201,6 +206,7 @@ pub(crate) fn sharing() -> Scenario {
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
+        shows_ends: false,
     }
 }
 
@@ -216,6 +222,15 @@ pub(crate) fn copied() -> Scenario {
         changed_keys: vec![first],
         max_revoke_delay: MINUTE * 20,
         ..sharing()
+    }
+}
+
+/// Returns the small scenario at a provider whose lists alone show the ends of credentials.
+pub(crate) fn ending() -> Scenario {
+    Scenario {
+        name: "ending",
+        shows_ends: true,
+        ..small()
     }
 }
 
@@ -260,5 +275,6 @@ pub(crate) fn hanging() -> Scenario {
         redaction: RedactionForm::Dots,
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
+        shows_ends: false,
     }
 }

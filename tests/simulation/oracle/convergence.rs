@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use rekeyd::core::ids::KeyName;
 use rekeyd::core::lifecycle::Phase;
+use rekeyd::core::reported_time::ShownEnd;
 use rekeyd::core::state::{DeferralKind, KeyState, Rotation};
 use rekeyd::core::time;
 use rekeyd::engine::Engine;
 use rusqlite::Connection;
 
 use super::engine_view::check_idle_engine;
+use crate::provider::shown_end;
 use crate::scenario::{KeySpec, PERIOD};
 use crate::world::{SimCredential, SimWorld, locations_of};
 
@@ -100,7 +102,22 @@ fn check_key(
             }
         }
     }
-    Ok(())
+    check_end(world, state, &current)
+}
+
+/// Checks that the ledger has the end that lists have shown of a current credential for long
+/// enough.
+fn check_end(world: &SimWorld, state: &KeyState, current: &SimCredential) -> Result<(), String> {
+    let age = time::until(current.created_at, world.true_now());
+    let recorded = state.current().and_then(Rotation::credential);
+    let recorded = recorded.and_then(|credential| credential.expires_at);
+    match shown_end(world, current) {
+        ShownEnd::At(end) if age > PERIOD * 4 / 5 && recorded != Some(end) => Err(format!(
+            "the ledger has the end {recorded:?} of {}, not {end}",
+            current.name
+        )),
+        ShownEnd::At(_) | ShownEnd::Never | ShownEnd::Unknown => Ok(()),
+    }
 }
 
 /// Removes the credentials that consumers of a removed key may still use.

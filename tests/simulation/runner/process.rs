@@ -159,7 +159,11 @@ fn services(
         clock: Arc::clone(world) as Arc<dyn Clock>,
         entropy: Arc::new(SimEntropy(Mutex::new(SeededRng(seed)))),
         max_in_flight: 8,
-        reconcile_every: PERIOD * 3,
+        reconcile_every: if world.scenario.shows_ends {
+            PERIOD / 4
+        } else {
+            PERIOD * 3
+        },
         conditions: Arc::new(Conditions::default()),
         observer: Arc::new(()),
         subscriptions: Arc::new(subscriptions()),
