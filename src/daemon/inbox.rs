@@ -182,7 +182,7 @@ impl Inbox {
             let message = format!(
                 "the configuration is applied, but the admin key cannot be read: {problem}"
             );
-            outcomes.push(outcome("admin credential", false, message));
+            outcomes.push(outcome("admin key", false, message));
         }
         for caller in std::mem::take(&mut self.reload_replies) {
             // The caller may have disconnected.

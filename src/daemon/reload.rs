@@ -70,7 +70,7 @@ fn join_lines(problems: &[Problem]) -> String {
 pub(crate) struct ReadConfig {
     /// The configuration, or its problems.
     pub(crate) result: ConfigReadResult,
-    /// Why none of its sources has an admin credential, if that is so: the running process
+    /// Why none of its sources has an admin key, if that is so: the running process
     /// has one in memory, and its next start would have none.
     pub(crate) credential_problem: Option<String>,
 }

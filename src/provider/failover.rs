@@ -403,20 +403,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_credential_names_the_place_where_it_should_be() {
+    fn a_missing_admin_key_names_the_place_where_it_should_be() {
         for (folder, expected) in [
-            (None, "no admin credential is configured"),
+            (None, "found none; hint: "),
             (
                 Some("/run/credentials/x"),
                 "/run/credentials/x ($CREDENTIALS_DIRECTORY)",
             ),
         ] {
             let sources = AdminCredentialSources {
-                file: None,
                 credentials_directory: folder.map(PathBuf::from),
-                passed_secret: None,
-                env_secret: None,
-                trusted_paths: TrustedPaths::default(),
+                ..AdminCredentialSources::default()
             };
             let (credentials, problems) = sources.read_blocking();
             assert!(credentials.is_empty());
