@@ -35,7 +35,10 @@ fn firings_in_three_zones_match_a_calendar() {
     );
     let from = "2026-03-28T00:00:00Z";
     let printed = world.ok(&["schedule", "--from", from, "-n", "2", "--json"]);
-    let firing = |key: &str, at: &str, local: &str, zone: &str| json!({"key": key, "at": at, "local": local, "timezone": zone});
+    let firing = |key: &str, at: &str, local: &str, zone: &str| {
+        json!({"key": key, "at": at, "local": local, "timezone": zone,
+            "configuration_loaded": null})
+    };
     let (berlin, howe) = ("Europe/Berlin", "Australia/Lord_Howe");
     assert_eq!(
         read(&printed),

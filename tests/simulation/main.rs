@@ -49,7 +49,7 @@ fn simulation_of_given_faults() {
         Some("sharing") => scenario::sharing(),
         Some("restored") => scenario::restored(),
         Some("copied") => scenario::copied(),
-        Some("ending") => scenario::ending(),
+        Some("expiring") => scenario::expiring(),
         name => {
             let mut forms = NameForm::CHANGED.into_iter();
             let form = forms.find(|form| name == Some(form.scenario_name()));
@@ -104,7 +104,7 @@ fn simulation_of_every_single_fault_beside_another_daemon() {
 /// has the end that is shown.
 #[test]
 fn simulation_of_ends_that_only_lists_show() {
-    let scenario = scenario::ending();
+    let scenario = scenario::expiring();
     let plans = single_fault_plans(&scenario, false);
     check_all(&scenario, &plans);
     eprintln!("{} simulations", plans.len());

@@ -226,9 +226,9 @@ pub(crate) fn copied() -> Scenario {
 }
 
 /// Returns the small scenario at a provider whose lists alone show the ends of credentials.
-pub(crate) fn ending() -> Scenario {
+pub(crate) fn expiring() -> Scenario {
     Scenario {
-        name: "ending",
+        name: "expiring",
         shows_ends: true,
         ..small()
     }
