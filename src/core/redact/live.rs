@@ -1,13 +1,19 @@
 //! Finds the secrets in memory, in whatever encoding.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::view::View;
 use crate::core::secret;
 
 /// How often a text is decoded: a percent-encoded JSON text with a value in base64 is
-/// decoded three times.
-const MAX_DEPTH: usize = 3;
+/// decoded three times, and each log that quotes such a text adds an escape.
+const MAX_DEPTH: usize = 5;
+
+/// The limit of all decoded texts: this many times the length of the text, and at least
+/// the next number of bytes. Few decodings of a real text hold anything at all.
+const MAX_GROWTH: usize = 32;
+const MIN_BUDGET: usize = 256 * 1024;
 
 /// How often a text without what splits its words is decoded: it may be base64.
 const REJOINED_DEPTH: usize = 1;
@@ -26,8 +32,15 @@ pub(super) fn find(text: &str, is_cut: bool) -> Vec<Range<usize>> {
     if live.is_empty() {
         return found;
     }
-    let mut views = vec![(View::new(text), MAX_DEPTH)];
-    while let Some((view, depth)) = views.pop() {
+    let mut budget = MIN_BUDGET.max(MAX_GROWTH * text.len());
+    // What is decoded less often comes first, as long as the budget lasts.
+    let mut views = VecDeque::from([(View::new(text), MAX_DEPTH)]);
+    while let Some((view, depth)) = views.pop_front() {
+        let Some(rest) = budget.checked_sub(view.len()) else {
+            break;
+        };
+        budget = rest;
+        views.extend(view.with_plain_letters().map(|view| (view, depth)));
         let condensed = view.condense();
         let folded = condensed.folded();
         for secret in &live {
@@ -41,12 +54,18 @@ pub(super) fn find(text: &str, is_cut: bool) -> Vec<Range<usize>> {
             }
         }
         if depth == MAX_DEPTH {
-            views.extend(view.gather().into_iter().map(|view| (view, 0)));
             views.extend(view.rejoin().into_iter().map(|view| (view, REJOINED_DEPTH)));
+        }
+        if depth < MAX_DEPTH && !view.has_text() {
+            continue;
         }
         if let Some(depth) = depth.checked_sub(1) {
             let decoded = view.unescape().into_iter();
-            let decoded = decoded.chain(condensed.base64()).chain(condensed.hex());
+            let decoded = decoded
+                .chain(condensed.base64())
+                .chain(condensed.hex())
+                .chain(condensed.base85())
+                .chain(view.gather());
             views.extend(decoded.map(|view| (view, depth)));
         }
     }

@@ -64,13 +64,14 @@ const MAX_ESCAPE_ROUNDS: usize = 3;
 #[must_use]
 pub(in crate::core) fn decoded_texts(text: &str) -> Vec<String> {
     let mut views = Vec::new();
-    let mut current = view::View::new(text);
+    let normalize = |view: view::View| view.with_plain_letters().unwrap_or(view);
+    let mut current = normalize(view::View::new(text));
     for round in 0..=MAX_ESCAPE_ROUNDS {
         views.extend(current.gather());
         let next = current.unescape().filter(|_| round < MAX_ESCAPE_ROUNDS);
         views.push(current);
         let Some(next) = next else { break };
-        current = next;
+        current = normalize(next);
     }
     views.iter().map(view::View::to_text).collect()
 }

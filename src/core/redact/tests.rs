@@ -479,6 +479,224 @@ fn full_width(text: &str) -> String {
     wide.map(Option::unwrap).collect()
 }
 
+/// Returns the lines of a dump by od(1): offsets, and numbers of `width` bytes in the order
+/// of the bytes of most hosts, or in the other one.
+fn long_words(text: &str, width: usize, is_reversed: bool, write: fn(u64) -> String) -> String {
+    let lines = text
+        .as_bytes()
+        .chunks(16)
+        .enumerate()
+        .map(|(number, line)| {
+            let words = line.chunks(width).map(|word| {
+                let mut bytes = word.to_vec();
+                bytes.resize(width, 0);
+                if is_reversed {
+                    bytes.reverse();
+                }
+                write(
+                    bytes
+                        .iter()
+                        .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+                )
+            });
+            let words: Vec<_> = words.collect();
+            format!("{:07o} {}\n", number * 16, words.join(" "))
+        });
+    lines.collect()
+}
+
+/// Encodes groups of four bytes as five digits.
+fn base85(text: &str, alphabet: &[u8], columns: usize) -> String {
+    let mut encoded = Vec::new();
+    for group in text.as_bytes().chunks(4) {
+        let mut bytes = group.to_vec();
+        bytes.resize(4, 0);
+        let mut number = bytes
+            .iter()
+            .fold(0_u32, |all, byte| all << 8 | u32::from(*byte));
+        let mut digits = Vec::new();
+        for _ in 0..5 {
+            digits.insert(0, alphabet[usize::try_from(number % 85).unwrap()]);
+            number /= 85;
+        }
+        encoded.extend(&digits[..=group.len()]);
+    }
+    split(str::from_utf8(&encoded).unwrap(), columns, "\n")
+}
+
+/// Returns the lines of uuencode, with this digit for zero.
+fn uuencode(text: &str, zero: char) -> String {
+    let digit = |value: u32| match value & 0x3f {
+        0 => zero,
+        value => char::from_u32(value + 32).unwrap(),
+    };
+    let mut encoded = "begin 644 key\n".to_owned();
+    for line in text.as_bytes().chunks(45) {
+        encoded.push(digit(u32::try_from(line.len()).unwrap()));
+        for group in line.chunks(3) {
+            let mut bytes = group.to_vec();
+            bytes.resize(3, 0);
+            let bits = bytes
+                .iter()
+                .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+            encoded.extend([18, 12, 6, 0].map(|shift| digit(bits >> shift)));
+        }
+        encoded.push('\n');
+    }
+    encoded
+}
+
+/// Replaces letters and digits by those that begin at these characters.
+fn shaped(text: &str, [capital, small, digit]: [u32; 3]) -> String {
+    let shape = |letter: char| match letter {
+        'A'..='Z' => char::from_u32(capital + u32::from(letter) - 65),
+        'a'..='z' => char::from_u32(small + u32::from(letter) - 97),
+        '0'..='9' if digit > 0 => char::from_u32(digit + u32::from(letter) - 48),
+        other => Some(other),
+    };
+    text.chars().map(|letter| shape(letter).unwrap()).collect()
+}
+
+/// Programs print a secret as numbers of several bytes, in base85, by uuencode, or in
+/// letters of another shape.
+#[test]
+fn rare_encodings_are_masked() {
+    let secret = provider_secret();
+    let value = secret.expose();
+    let ascii: Vec<u8> = (33..118).collect();
+    let rfc =
+        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+    let zero_mq =
+        b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+    let mut texts = Vec::new();
+    for is_reversed in [true, false] {
+        texts.extend([
+            (
+                "od -x",
+                long_words(value, 2, is_reversed, |word| format!("{word:04x}")),
+            ),
+            (
+                "od",
+                long_words(value, 2, is_reversed, |word| format!("{word:06o}")),
+            ),
+            (
+                "od -d",
+                long_words(value, 2, is_reversed, |word| format!("{word:5}")),
+            ),
+            (
+                "od -t x4",
+                long_words(value, 4, is_reversed, |word| format!("{word:08x}")),
+            ),
+            (
+                "od -t u4",
+                long_words(value, 4, is_reversed, |word| format!("{word:10}")),
+            ),
+            (
+                "od -t o4",
+                long_words(value, 4, is_reversed, |word| format!("{word:011o}")),
+            ),
+            (
+                "od -t x8",
+                long_words(value, 8, is_reversed, |word| format!("{word:016x}")),
+            ),
+            (
+                "od -t u8",
+                long_words(value, 8, is_reversed, |word| format!("{word:20}")),
+            ),
+        ]);
+    }
+    let mathematical = shaped(value, [0x1_d400, 0x1_d41a, 0x1_d7ce]);
+    texts.extend([
+        ("Ascii85", format!("<~{}~>", base85(value, &ascii, 999))),
+        ("Ascii85 in lines", base85(value, &ascii, 72)),
+        ("Git", base85(value, rfc, 999)),
+        ("Git in lines", base85(value, rfc, 66)),
+        ("ZeroMQ", base85(value, zero_mq, 999)),
+        ("uuencode", uuencode(value, '`')),
+        ("uuencode with blanks", uuencode(value, ' ')),
+        (
+            "uuencode in one line",
+            uuencode(value, '`').replace('\n', "\\n"),
+        ),
+        (
+            "percent and u",
+            numbers(value, |byte| format!("%u{byte:04X}"), ""),
+        ),
+        (
+            "code points",
+            numbers(value, |byte| format!("U+{byte:04X}"), " "),
+        ),
+        (
+            "u and digits",
+            numbers(value, |byte| format!("u{byte:04x}"), " "),
+        ),
+        ("mathematical", mathematical.clone()),
+        ("mathematical, escaped", json_escapes(&mathematical)),
+        ("mathematical, percent", percent(&mathematical)),
+        ("monospace", shaped(value, [0x1_d670, 0x1_d68a, 0x1_d7f6])),
+        ("circled", shaped(value, [0x24b6, 0x24d0, 0])),
+        (
+            "negative circles",
+            shaped(&value.to_uppercase(), [0x1_f150, 0x1_f150, 0]),
+        ),
+    ]);
+    for (encoding, encoded) in texts {
+        let text = format!("before: {encoded} after");
+        let masked = mask(&text, false);
+        assert!(masked.contains(MASK), "{encoding}: {masked}");
+        let left = masked.chars().count();
+        assert!(left < 120, "{encoding}: {left} characters: {masked}");
+        assert!(masked.starts_with("before: "), "{encoding}: {masked}");
+    }
+    drop(secret);
+}
+
+/// Each program that quotes a message encodes it again.
+#[test]
+fn encodings_of_encodings_are_masked() {
+    let secret = provider_secret();
+    let value = &secret.expose()[9..60];
+    let json = |text: &str| serde_json::to_string(text).unwrap();
+    let repeat = |encode: &dyn Fn(&str) -> String, times: usize, text: &str| {
+        (0..times).fold(text.to_owned(), |text, _| encode(&text))
+    };
+    let percent_signs = |text: &str| text.replace('%', "%25");
+    let printable = |text: &str| numbers(text, |byte| format!("={byte:02X}"), "");
+    let dashes = value.replace('a', "%61");
+    let quoted = value.replace('a', "\\u0061");
+    for (encodings, encoded) in [
+        ("percent, four times", repeat(&percent_signs, 3, &dashes)),
+        ("JSON, four times", repeat(&json, 3, &quoted)),
+        ("base64 in quoted-printable", printable(&base64(value))),
+        ("quoted-printable in percent", percent(&printable(value))),
+        (
+            "quoted-printable in JSON",
+            printable(value).replace('=', "\\u003d"),
+        ),
+        ("base32 of base64", base32(&base64(value))),
+        ("base64 of base32", base64(&base32(value))),
+        (
+            "base64 of numbers",
+            base64(&numbers(value, |byte| byte.to_string(), " ")),
+        ),
+        ("base64, four times", repeat(&base64, 4, value)),
+        (
+            "dump of base64",
+            long_words(&base64(value), 2, true, |word| format!("{word:04x}")),
+        ),
+        (
+            "base64 of a dump",
+            base64(&long_words(value, 2, true, |word| format!("{word:04x}"))),
+        ),
+    ] {
+        let masked = mask(&format!("before: {encoded} after"), false);
+        assert!(masked.contains(MASK), "{encodings}: {masked}");
+        let left = masked.chars().count();
+        assert!(left < 60, "{encodings}: {left} characters: {masked}");
+    }
+    drop(secret);
+}
+
 /// Nothing of a secret is left, however a program spreads it over its output.
 #[test]
 fn spread_secrets_are_masked() {

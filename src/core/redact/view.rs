@@ -1,9 +1,13 @@
 //! The texts that a text decodes to, each byte with its place in the source.
 
+mod base85;
+mod letters;
 mod spread;
 
 use std::ops::Range;
+use std::str::Utf8Chunk;
 
+use self::letters::plain_letters;
 use super::printable::is_unprintable;
 
 /// The minimum length of an encoded word that is decoded: eight bytes in base64, or in
@@ -32,9 +36,6 @@ const ENTITIES: [(&str, u8); 14] = [
 /// The most digits of an escape that has any number of them, zeros before it included.
 const MAX_ESCAPE_DIGITS: usize = 16;
 
-/// How far full-width characters are behind those of ASCII.
-const FULL_WIDTH_OFFSET: u32 = 0xfee0;
-
 /// The longest entity, without `&` and with `;`.
 const MAX_ENTITY_LEN: usize = 9;
 
@@ -52,13 +53,7 @@ impl View {
         let mut view = Self::with_capacity(text.len());
         for (at, character) in text.char_indices() {
             let source = at..at + character.len_utf8();
-            if let Some(byte) = narrow(character) {
-                view.push(byte, source);
-                continue;
-            }
-            for byte in &text.as_bytes()[source.clone()] {
-                view.push(*byte, source.clone());
-            }
+            view.push_text(&text[source.clone()], &source);
         }
         view
     }
@@ -73,6 +68,18 @@ impl View {
             bytes: Vec::with_capacity(length),
             sources: Vec::with_capacity(length),
         }
+    }
+
+    /// Returns the number of bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns whether enough ASCII characters are in a row that they may encode something.
+    pub(super) fn has_text(&self) -> bool {
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        let mut runs = self.bytes.split(|byte| !is_text(byte));
+        runs.any(|run| run.len() >= MIN_BASE64_CHARS)
     }
 
     /// Returns the bytes, with letters in lower case.
@@ -103,6 +110,36 @@ impl View {
             at = end;
         }
         condensed
+    }
+
+    /// Returns the view with plain letters for those in another shape. None if there are
+    /// none.
+    pub(super) fn with_plain_letters(&self) -> Option<Self> {
+        let has_shape = |chunk: Utf8Chunk<'_>| {
+            let mut characters = chunk.valid().chars();
+            characters.any(|character| plain_letters(character).is_some())
+        };
+        if self.bytes.is_ascii() || !self.bytes.utf8_chunks().any(has_shape) {
+            return None;
+        }
+        let mut changed = Self::with_capacity(self.bytes.len());
+        let mut at = 0;
+        for chunk in self.bytes.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                let end = at + character.len_utf8();
+                match plain_letters(character) {
+                    Some(letters) => {
+                        changed.push_text(&letters, &self.source(at..end));
+                    }
+                    None => changed.copy(self, at..end),
+                }
+                at = end;
+            }
+            let end = at + chunk.invalid().len();
+            changed.copy(self, at..end);
+            at = end;
+        }
+        Some(changed)
     }
 
     /// Decodes the escapes of URLs, JSON and HTML. None if there are none.
@@ -213,10 +250,14 @@ impl View {
         match escaped {
             Escaped::Byte(byte) => self.push(byte, source.clone()),
             Escaped::Char(character) => {
-                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                    self.push(byte, source.clone());
-                }
+                self.push_text(character.encode_utf8(&mut [0; 4]), source);
             }
+        }
+    }
+
+    fn push_text(&mut self, text: &str, source: &Range<usize>) {
+        for byte in text.bytes() {
+            self.push(byte, source.clone());
         }
     }
 
@@ -224,12 +265,6 @@ impl View {
         self.bytes.extend_from_slice(&other.bytes[range.clone()]);
         self.sources.extend_from_slice(&other.sources[range]);
     }
-}
-
-/// Returns the ASCII character that a full-width one shows.
-fn narrow(character: char) -> Option<u8> {
-    let code = u32::from(character).checked_sub(FULL_WIDTH_OFFSET)?;
-    u8::try_from(code).ok().filter(u8::is_ascii_graphic)
 }
 
 /// What an escape stands for.
@@ -241,6 +276,11 @@ enum Escaped {
 /// Returns what the escape at the start of `text` stands for, and its length.
 fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
     match text {
+        [b'%', b'u' | b'U', rest @ ..] if number(rest.get(..4)?, 16).is_some() => {
+            let character = char::from_u32(number(rest.get(..4)?, 16)?);
+            let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+            Some((Escaped::Char(character), 6))
+        }
         [b'%', high, low, ..] => {
             let byte = u8::try_from(number(&[*high, *low], 16)?).ok()?;
             Some((Escaped::Byte(byte), 3))
@@ -248,6 +288,10 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
         [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
             let byte = u8::try_from(number(&[*high, *low], 16)?).ok()?;
             Some((Escaped::Byte(byte), 4))
+        }
+        // A character behind the first 65,536 has two escapes.
+        [b'\\', b'u', rest @ ..] if surrogates(rest).is_some() => {
+            Some((Escaped::Char(surrogates(rest)?), 12))
         }
         [b'\\', b'u', rest @ ..] if number(rest.get(..4)?, 16).is_some() => {
             let character = char::from_u32(number(rest.get(..4)?, 16)?);
@@ -291,6 +335,18 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
         }
         _ => None,
     }
+}
+
+/// Returns the character of two escapes in UTF-16, from behind the `\u` of the first.
+fn surrogates(text: &[u8]) -> Option<char> {
+    let (high, rest) = text.split_at_checked(4)?;
+    let low = rest.strip_prefix(b"\\u")?.get(..4)?;
+    let units = [high, low].map(|digits| u16::try_from(number(digits, 16)?).ok());
+    let mut decoded = char::decode_utf16([units[0]?, units[1]?]);
+    decoded
+        .next()?
+        .ok()
+        .filter(|character| character.len_utf8() == 4)
 }
 
 /// Returns what an entity of HTML stands for, from its name.

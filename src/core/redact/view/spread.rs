@@ -1,13 +1,21 @@
 //! Encodings that spread a secret over a text: bytes written as numbers, lines of quoted
-//! printables, base32, and words that separators split.
+//! printables and of uuencode, base32, and words that separators split.
+
+use std::ops::{Range, RangeInclusive};
 
 use super::View;
 
 /// The fewest numbers that are decoded: fewer hold no fragment of a secret.
 const MIN_NUMBERS: usize = 8;
 
+/// The minimum length of a part of a line of uuencode that is decoded: eight bytes.
+const MIN_UUENCODED_CHARS: usize = 11;
+
 /// The minimum length of a word in base32 that is decoded: eight bytes.
 const MIN_BASE32_CHARS: usize = 13;
+
+/// The longest text before a number that announces its notation, such as `0x`.
+const MAX_NOTATION_PREFIX: usize = 2;
 
 /// How bytes are written as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +42,7 @@ impl Notation {
     fn digits(self, word: &[u8]) -> &[u8] {
         let prefixes: &[&[u8]] = match self {
             Self::Decimal => &[],
-            Self::Hexadecimal => &[b"0x", b"0X", b"x", b"X"],
+            Self::Hexadecimal => &[b"0x", b"0X", b"x", b"X", b"u", b"U"],
             Self::Octal => &[b"0o", b"0O", b"o"],
             Self::Binary => &[b"0b", b"0B", b"b"],
         };
@@ -62,17 +70,50 @@ impl Notation {
             [_, _] => None,
         }
     }
+
+    /// Returns the bytes of a number of `width` bytes, such as od(1) and hexdump(1) print,
+    /// the first one highest.
+    fn long_word(self, word: &[u8], width: usize) -> Option<[u8; 8]> {
+        let digits = self.digits(word);
+        if !long_word_digits(self, width).contains(&digits.len())
+            || !digits.iter().all(u8::is_ascii_alphanumeric)
+        {
+            return None;
+        }
+        let number = u64::from_str_radix(str::from_utf8(digits).ok()?, self.radix()).ok()?;
+        let unused = 8 * (8 - u32::try_from(width).ok()?);
+        (number.leading_zeros() >= unused).then(|| (number << unused).to_be_bytes())
+    }
+}
+
+/// How many digits a number of `width` printable bytes has.
+const fn long_word_digits(notation: Notation, width: usize) -> RangeInclusive<usize> {
+    match (notation, width) {
+        (Notation::Hexadecimal, _) => 2 * width..=2 * width,
+        (Notation::Decimal, 2) => 4..=5,
+        (Notation::Decimal, 4) => 9..=10,
+        (Notation::Decimal, _) => 19..=20,
+        (Notation::Octal, 2) => 5..=6,
+        (Notation::Octal, 4) => 10..=11,
+        (Notation::Octal, _) => 21..=22,
+        (Notation::Binary, _) => 8 * width - 1..=8 * width,
+    }
 }
 
 impl View {
     /// Decodes what spreads a secret over the text: one view for each encoding that the
     /// text has.
     pub(in crate::core::redact) fn gather(&self) -> Vec<Self> {
-        let mut gathered: Vec<_> = Notation::ALL
-            .into_iter()
-            .filter_map(|notation| self.numbers(notation))
-            .collect();
+        let words = self.words(1, |byte| byte.is_ascii_alphanumeric());
+        let mut gathered = Vec::new();
+        for notation in Notation::ALL {
+            gathered.extend(self.numbers(&words, notation));
+            for width in [2, 4, 8] {
+                gathered.extend(self.long_words(&words, notation, width));
+            }
+        }
         gathered.extend(self.quoted_printable());
+        gathered.extend(self.uuencoded());
         gathered.extend(self.base32());
         gathered
     }
@@ -87,10 +128,10 @@ impl View {
 
     /// Decodes bytes that are written as numbers, whatever separates them. Words between
     /// them are skipped, such as the offsets in a dump.
-    fn numbers(&self, notation: Notation) -> Option<Self> {
+    fn numbers(&self, words: &[Range<usize>], notation: Notation) -> Option<Self> {
         let mut decoded = Self::default();
         let mut count = 0;
-        for word in self.words(1, |byte| byte.is_ascii_alphanumeric()) {
+        for word in words {
             let Some(bytes) = notation.bytes(&self.bytes[word.clone()]) else {
                 continue;
             };
@@ -100,6 +141,41 @@ impl View {
             }
         }
         (count >= MIN_NUMBERS).then_some(decoded)
+    }
+
+    /// Decodes numbers of `width` bytes, in either order of the bytes.
+    fn long_words(&self, words: &[Range<usize>], notation: Notation, width: usize) -> Vec<Self> {
+        let lengths = long_word_digits(notation, width);
+        let lengths = *lengths.start()..=lengths.end() + MAX_NOTATION_PREFIX;
+        let (mut in_order, mut reversed) = (Self::default(), Self::default());
+        for word in words.iter().filter(|word| lengths.contains(&word.len())) {
+            let Some(bytes) = notation.long_word(&self.bytes[word.clone()], width) else {
+                continue;
+            };
+            let source = self.source(word.clone());
+            for byte in &bytes[..width] {
+                in_order.push(*byte, source.clone());
+            }
+            for byte in bytes[..width].iter().rev() {
+                reversed.push(*byte, source.clone());
+            }
+        }
+        let is_long = |view: &Self| view.len() >= MIN_NUMBERS;
+        [in_order, reversed].into_iter().filter(is_long).collect()
+    }
+
+    /// Decodes lines of uuencode, from each of their first characters on, as far as they are
+    /// readable. Each line begins with its length, and a blank is a digit.
+    fn uuencoded(&self) -> Option<Self> {
+        let mut decoded = Self::default();
+        for line in self.words(MIN_UUENCODED_CHARS, |byte| matches!(byte, b' '..=b'`')) {
+            for offset in 0..4 {
+                self.decode_readable(line.start + offset..line.end, 4, &mut decoded, |digits| {
+                    (digits.len() > 1).then(|| uuencoded_group(digits))
+                });
+            }
+        }
+        (decoded.len() > 0).then_some(decoded)
     }
 
     /// Decodes `=XX`, and joins the lines that a `=` at their ends breaks.
@@ -164,6 +240,17 @@ impl View {
         }
         joined
     }
+}
+
+/// Returns the bytes of a group of uuencode. Those that a short one lacks repeat its first.
+fn uuencoded_group(digits: &[u8]) -> [u8; 3] {
+    let bits = digits.iter().fold(0_u32, |bits, digit| {
+        bits << 6 | u32::from(digit.wrapping_sub(b' ') & 0x3f)
+    });
+    let [_, mut bytes @ ..] = (bits << (6 * (4 - digits.len()))).to_be_bytes();
+    let first = bytes[0];
+    bytes[digits.len() - 1..].fill(first);
+    bytes
 }
 
 fn base32_value(byte: u8) -> Option<u8> {
