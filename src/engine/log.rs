@@ -210,7 +210,10 @@ fn log_transition(
             );
         }
         LifecycleEvent::FoundDeleted => {
-            log!(error, "{name}: {credential} was deleted at the provider")
+            log!(
+                error,
+                "{name}: the provider no longer has {credential}, so it counts as deleted"
+            )
         }
         LifecycleEvent::RevokedManually => log!(info, "{name}: revoked {credential} on request"),
         LifecycleEvent::FoundAlive => log!(

@@ -10,10 +10,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::io::Errno;
 
 use crate::core::os_error;
 use crate::core::redact::sanitize_bytes;
+use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::is_disk_full;
 use crate::ledger::ledger_file::{
@@ -31,8 +33,20 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// The number of times that the ledger may be replaced while it is locked.
 const MAX_REPLACEMENTS: u32 = 3;
 
+/// What the line with a writer's end begins with.
+const END_MARK: &str = "ended ";
+
 /// The record of a writer whose lock file was removed.
 const UNKNOWN_HOLDER: &str = "another process";
+
+/// What the lock file says of the last writer, where none holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedWriter {
+    /// Its command, such as `rekeyd run`.
+    pub command: String,
+    /// When it ended in order.
+    pub at: Timestamp,
+}
 
 /// The right to write one ledger. The connection to the ledger must be opened after and
 /// closed before it, because closing its descriptor drops SQLite's own locks. The system
@@ -137,6 +151,32 @@ impl WriterLock {
             return Some(read_holder(&mut file));
         }
         is_inode_held(ledger).then(|| format!("{UNKNOWN_HOLDER} (its lock file was removed)"))
+    }
+
+    /// Records in the lock file that the writer ends: even a full disk takes these bytes, as
+    /// a rule, in the block that the file has.
+    pub(super) fn record_end(&mut self, at: Timestamp) {
+        let end = format!("{END_MARK}{}\n", time::to_text(at));
+        let recorded = self.lock_file.seek(SeekFrom::End(0));
+        if let Err(error) = recorded.and_then(|_| self.lock_file.write_all(end.as_bytes())) {
+            tracing::debug!(%error, "cannot record the end of this process in the lock file");
+        }
+    }
+
+    /// Returns the last writer of the ledger at `ledger`, if it ended in order and none
+    /// writes now. The writer itself must not call it.
+    #[must_use]
+    pub fn ended_writer(ledger: &Path) -> Option<EndedWriter> {
+        let mut file = open_regular(&lock_path(ledger)).ok()?;
+        if is_locked(&file) {
+            return None;
+        }
+        let text = read_record(&mut file);
+        let (holder, end) = text.split_once('\n')?;
+        let (command, _) = holder.split_once(" (process ")?;
+        let at = time::from_text(end.strip_prefix(END_MARK)?.trim_end()).ok()?;
+        let command = command.to_owned();
+        Some(EndedWriter { command, at })
     }
 
     /// Returns whether a process holds the ledger's inode and no process its lock file: a
@@ -306,11 +346,18 @@ fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockCont
     Ok(LockContention::Reader)
 }
 
-fn read_holder(file: &mut File) -> String {
+/// Returns the start of a lock file, empty if it cannot be read.
+fn read_record(file: &mut File) -> String {
     let mut text = Vec::new();
-    // The lock is held, even if its record cannot be read.
+    // The lock counts, even if its record cannot be read.
     let _ = file.take(200).read_to_end(&mut text);
-    let text = sanitize_bytes(&text, &[]);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn read_holder(file: &mut File) -> String {
+    let text = read_record(file);
+    let holder = text.split('\n').next().unwrap_or_default();
+    let text = sanitize_bytes(holder.as_bytes(), &[]);
     if text.is_empty() {
         UNKNOWN_HOLDER.to_owned()
     } else {
@@ -333,6 +380,29 @@ mod tests {
             .unwrap();
         file.try_lock_shared().unwrap();
         file
+    }
+
+    /// The next writer's record replaces that of the end.
+    #[test]
+    fn end_of_a_writer_is_in_the_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        assert_eq!(WriterLock::ended_writer(&ledger), None);
+        let mut lock = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
+        let at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        lock.record_end(at);
+        let holder = format!("rekeyd run (process {})", std::process::id());
+        assert_eq!(WriterLock::holder(&ledger), Some(holder));
+        assert_eq!(WriterLock::ended_writer(&ledger), None, "it still runs");
+        drop(lock);
+        let ended = EndedWriter {
+            command: "rekeyd run".to_owned(),
+            at,
+        };
+        assert_eq!(WriterLock::ended_writer(&ledger), Some(ended));
+        // A killed one records no end.
+        drop(WriterLock::acquire(&ledger, "rekeyd run").unwrap());
+        assert_eq!(WriterLock::ended_writer(&ledger), None);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use free_space::disk_advice;
 pub use identity::{ConfigurationIdentity, HostIdentity, LedgerIdentity};
 pub use idle_writer::IdleWriter;
 pub use last_run::{LastRun, SchedulingCommand};
-pub use lock::WriterLock;
+pub use lock::{EndedWriter, WriterLock};
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
 pub use outbox::{OutboxEntry, PendingNotification};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};

@@ -227,7 +227,10 @@ impl OpenLedger {
     }
 
     /// Leaves the ledger as one file at an orderly stop. Damaged files stay as they are.
-    pub(super) fn close(mut self) {
+    pub(super) fn close(mut self, ended_at: Option<Timestamp>) {
+        if let (Some(lock), Some(at)) = (&mut self.lock, ended_at) {
+            lock.record_end(at);
+        }
         if let Some(pages) = &self.pages {
             pages.stop();
         }

@@ -201,7 +201,7 @@ mod tests {
                 | WriterMessage::CheckRoom(_)
                 | WriterMessage::Copy(_)
                 | WriterMessage::MarkDamaged(_)
-                | WriterMessage::Close(_) => panic!("a check sends its result alone"),
+                | WriterMessage::Close(..) => panic!("a check sends its result alone"),
             }
         }
 

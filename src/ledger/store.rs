@@ -1,7 +1,7 @@
 //! The handle of the ledger's writer, and the drivers that run its operations.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -41,6 +41,8 @@ pub struct Ledger {
     pages: Option<PageCheck>,
     faults: Option<Arc<dyn FaultInjector>>,
     stale_keys: StaleKeys,
+    /// When this process ended, if it rotates by schedule.
+    ended_at: Arc<OnceLock<Timestamp>>,
 }
 
 /// The driver that runs the writer's operations.
@@ -144,6 +146,7 @@ impl Ledger {
             pages,
             faults,
             stale_keys: StaleKeys::default(),
+            ended_at: Arc::default(),
         })
     }
 
@@ -280,11 +283,13 @@ impl Ledger {
             .await
     }
 
-    /// Records that this process ends in order.
+    /// Records that this process ends in order: in the ledger, and when that is closed in
+    /// the lock file, which a full disk does not prevent.
     ///
     /// # Errors
-    /// Nothing was recorded; see [`LedgerError`].
+    /// Nothing was recorded in the ledger; see [`LedgerError`].
     pub async fn end_run(&self, at: Timestamp) -> Result<(), LedgerError> {
+        let _ = self.ended_at.set(at);
         self.submit(move |connection| last_run::end(connection, at))
             .await
     }
@@ -514,7 +519,12 @@ impl Ledger {
     /// fails. Returns when the files are closed.
     pub async fn close(self) {
         let (sender, reply) = oneshot::channel();
-        if self.messages.send(WriterMessage::Close(sender)).is_ok() {
+        let ended_at = self.ended_at.get().copied();
+        if self
+            .messages
+            .send(WriterMessage::Close(sender, ended_at))
+            .is_ok()
+        {
             // An error means that the writer has stopped.
             let _ = reply.await;
         }

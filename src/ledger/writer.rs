@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::checkpoint_note::FileStamp;
@@ -28,7 +29,7 @@ enum WriterTask {
     Copy(oneshot::Sender<Result<Vec<u8>, LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
     MarkDamaged(LedgerDamage),
-    Close(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>, Option<Timestamp>),
 }
 
 impl Mailbox {
@@ -66,7 +67,7 @@ impl Mailbox {
             WriterMessage::Copy(reply) => return WriterTask::Copy(reply),
             WriterMessage::PagesChecked(found) => return WriterTask::PagesChecked(found),
             WriterMessage::MarkDamaged(damage) => return WriterTask::MarkDamaged(damage),
-            WriterMessage::Close(reply) => return WriterTask::Close(reply),
+            WriterMessage::Close(reply, at) => return WriterTask::Close(reply, at),
         };
         while operations.len() < MAX_BATCH_SIZE
             && let Ok(message) = self.waiting.try_recv()
@@ -78,7 +79,7 @@ impl Mailbox {
                 | WriterMessage::Copy(_)
                 | WriterMessage::PagesChecked(_)
                 | WriterMessage::MarkDamaged(_)
-                | WriterMessage::Close(_) => {
+                | WriterMessage::Close(..) => {
                     self.postponed = Some(message);
                     break;
                 }
@@ -117,8 +118,8 @@ fn execute(mut ledger: OpenLedger, task: WriterTask) -> Option<OpenLedger> {
         WriterTask::Copy(reply) => reply_copy(&mut ledger, reply),
         WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
         WriterTask::MarkDamaged(damage) => ledger.mark_damaged(damage),
-        WriterTask::Close(reply) => {
-            close(ledger, reply);
+        WriterTask::Close(reply, ended_at) => {
+            close(ledger, reply, ended_at);
             return None;
         }
     }
@@ -150,8 +151,9 @@ pub(super) async fn run_with_faults(
                 continue;
             }
             WriterTask::PagesChecked(_) | WriterTask::MarkDamaged(_) => continue,
-            WriterTask::Close(reply) => {
-                return kept.ledger.take().map_or((), |ledger| close(ledger, reply));
+            WriterTask::Close(reply, ended_at) => {
+                let ledger = kept.ledger.take();
+                return ledger.map_or((), |ledger| close(ledger, reply, ended_at));
             }
         };
         let outcome = match disk.before_transaction().await {
@@ -193,8 +195,8 @@ fn reply_copy(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<Vec<u8>, Le
     }
 }
 
-fn close(ledger: OpenLedger, reply: oneshot::Sender<()>) {
-    ledger.close();
+fn close(ledger: OpenLedger, reply: oneshot::Sender<()>, ended_at: Option<Timestamp>) {
+    ledger.close(ended_at);
     // The caller may have stopped waiting.
     let _ = reply.send(());
 }

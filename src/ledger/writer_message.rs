@@ -1,5 +1,6 @@
 //! The messages to the ledger's writer.
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::ledger::checkpoint_note::FileStamp;
@@ -22,6 +23,7 @@ pub(super) enum WriterMessage {
     PagesChecked(Result<Option<FileStamp>, String>),
     /// The ledger's content is damaged.
     MarkDamaged(LedgerDamage),
-    /// Close the ledger, and reply when it is closed.
-    Close(oneshot::Sender<()>),
+    /// Close the ledger, and reply when it is closed. A process that rotates by schedule
+    /// records when it ended.
+    Close(oneshot::Sender<()>, Option<Timestamp>),
 }

@@ -11,6 +11,9 @@ use crate::cli::screen::Screen;
 use crate::config::settings::Settings;
 use crate::ledger::{LastRun, SchedulingCommand, WriterLock};
 
+/// How a daemon is recorded in the lock file.
+const DAEMON_COMMAND: &str = "rekeyd run";
+
 /// The processes that write the ledger.
 pub(super) enum ProcessStatus {
     /// It was not looked for.
@@ -57,6 +60,18 @@ impl ProcessStatus {
             let problem = report.problem.or(foreign_lock.flatten());
             return Self::Running { holder, problem };
         }
+        let recorded = Self::from_record(last_run);
+        // A run whose start the ledger did not record, because its disk was full.
+        let ended = WriterLock::ended_writer(&settings.ledger)
+            .filter(|ended| ended.command == DAEMON_COMMAND)
+            .filter(|ended| recorded.last_active().is_none_or(|at| at < ended.at));
+        ended.map_or(recorded, |ended| Self::Stopped {
+            since: ended.at,
+            is_orderly: true,
+        })
+    }
+
+    fn from_record(last_run: Option<(LastRun, Option<Timestamp>)>) -> Self {
         match last_run {
             None => Self::NeverRan {
                 is_expected: settings.control.socket.is_some() && names_daemon(settings),
@@ -71,6 +86,15 @@ impl ProcessStatus {
                     is_orderly: run.ended_at.is_some(),
                 },
             },
+        }
+    }
+
+    /// Returns the last sign of life that the ledger records of a run that has ended.
+    fn last_active(&self) -> Option<Timestamp> {
+        match self {
+            Self::Stopped { since, .. } => Some(*since),
+            Self::RanOnce(run) => Some(run.ended_at.unwrap_or(run.started_at)),
+            Self::Unknown | Self::Running { .. } | Self::NeverRan => None,
         }
     }
 

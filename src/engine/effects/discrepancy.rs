@@ -13,7 +13,7 @@ use crate::core::policy::{CHECKS_UNTIL_GONE, SinkHold, delivery_hold};
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
 use crate::engine::effects::revoke::{
-    ExpectedName, LEDGER_CHANGED, RECONFIGURED, RevocationOutcome, STILL_SHOWN,
+    ExpectedName, LEDGER_CHANGED, OwnIdentity, RECONFIGURED, RevocationOutcome, STILL_SHOWN,
 };
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError, RemoteState};
@@ -157,13 +157,18 @@ impl Worker {
             return Ok(());
         };
         if !row.phase.is_ended() {
-            match self.is_identified(&row).await {
-                Ok(true) => {}
-                Ok(false) => {
+            match self.identify_own(&row).await {
+                Ok(OwnIdentity::Confirmed) => {}
+                Ok(shown @ (OwnIdentity::OtherName | OwnIdentity::Absent)) => {
+                    let answer = match shown {
+                        OwnIdentity::Absent => "does not have",
+                        OwnIdentity::OtherName | OwnIdentity::Confirmed => "has another name for",
+                    };
+                    let own = row.credential.as_ref().map(|own| own.id.to_string());
                     tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
-                        "{}: {} has the label of {rotation}, but the provider shows the \
-                         credential of that rotation under another name; revoking neither; hint: \
-                         compare them at the provider", self.state.key, credential.id);
+                        "{}: {} has the label of {rotation}, but the provider {answer} {}, the \
+                         credential of that rotation; revoking neither; hint: compare them at the \
+                         provider", self.state.key, credential.id, own.unwrap_or_default());
                     return Ok(());
                 }
                 Err(error) => return self.handle_discrepancy_error(rotation, &error).await,

@@ -355,12 +355,14 @@ impl Worker {
             let what = credential.map_or(self.state.key.as_str(), CredentialId::as_str);
             return Ok(format!("{what} is not on hold"));
         }
+        // The answer names the end that is recorded.
+        let until = until.map(|until| {
+            visible_hold_end(until).map_or(HELD_UNTIL_RELEASED, time::next_whole_second)
+        });
         let changes = selected.iter().map(|rotation| {
             Change::from(CredentialHold {
                 rotation: rotation.id.clone(),
-                until: until.map(|until| {
-                    visible_hold_end(until).map_or(HELD_UNTIL_RELEASED, time::next_whole_second)
-                }),
+                until,
                 operator: operator.clone(),
             })
         });

@@ -59,6 +59,17 @@ pub(super) enum RevocationOutcome {
     LedgerChanged,
 }
 
+/// How the provider shows the credential that a row has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnIdentity {
+    /// Under its recorded name, or the row has none.
+    Confirmed,
+    /// Under another name.
+    OtherName,
+    /// Not at all.
+    Absent,
+}
+
 /// A credential that is kept because the provider shows another name of it.
 pub(super) struct OtherName {
     recorded: Option<String>,
@@ -401,15 +412,19 @@ impl Worker {
 
     /// Returns whether the provider shows a rotation's credential under its recorded
     /// name: only then can another one with its label be a double.
-    pub(super) async fn is_identified(&self, row: &Rotation) -> Result<bool, ProviderError> {
+    pub(super) async fn identify_own(&self, row: &Rotation) -> Result<OwnIdentity, ProviderError> {
         let Some(credential) = &row.credential else {
-            return Ok(true);
+            return Ok(OwnIdentity::Confirmed);
         };
         let answer = self.retrieve(credential).await?;
         let name = ExpectedName::of_rotation(row, &self.services.conditions);
-        Ok(answer
-            .value
-            .is_some_and(|listed| identify(credential, &listed, name) == Identity::Confirmed))
+        Ok(match answer.value {
+            None => OwnIdentity::Absent,
+            Some(listed) if identify(credential, &listed, name) == Identity::Confirmed => {
+                OwnIdentity::Confirmed
+            }
+            Some(_) => OwnIdentity::OtherName,
+        })
     }
 
     pub(super) fn candidate<'a>(

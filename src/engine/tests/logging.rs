@@ -123,7 +123,10 @@ async fn missing_and_found_credentials_are_logged() {
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(
         lines
-            .lines_with("ERROR", "billing: key_1 was deleted at the provider")
+            .lines_with(
+                "ERROR",
+                "billing: the provider no longer has key_1, so it counts as deleted"
+            )
             .len(),
         1
     );

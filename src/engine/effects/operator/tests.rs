@@ -224,7 +224,9 @@ async fn a_held_orphan_can_be_revoked_by_command() {
 async fn a_hold_covers_one_or_all_credentials_until_released() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = engine_with_two_credentials(&fakes).await;
-    let until = Some(time::after(at(), OVERLAP * 2));
+    // The end that is recorded and shown has whole seconds.
+    let until = time::after(at(), OVERLAP * 2);
+    let until = Some(time::before(until, Duration::from_millis(400)));
     let reply = run_command(&fakes, &mut engine, hold(Some("key_9"), until)).await;
     assert_rejected(reply, "no live credential key_9");
     let reply = run_command(&fakes, &mut engine, hold(None, until)).await;
