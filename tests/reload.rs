@@ -164,6 +164,33 @@ async fn removed_key_that_returns_is_rotated_again() {
     assert_eq!(running.fakes.query_rows(triggers), ["first", "repair"]);
 }
 
+/// A file that is the one that the delivery left needs no other credential.
+#[tokio::test]
+async fn removed_key_that_returns_to_its_unchanged_file_is_not_rotated() {
+    for away in [MINUTE, 60 * MINUTE] {
+        let mut running = RunningEngine::start(&[("noted", true)]).await;
+        running
+            .fakes
+            .set_content("noted", Some("sk-admin-some-key-of-the-file"));
+        running.reload(Vec::new()).await;
+        assert_eq!(running.fakes.query_rows(DELIVERIES), ["noted removed"]);
+        running.advance(away).await;
+        running.reload_with(DAILY, &[("noted", true)]).await;
+        assert_eq!(running.fakes.query_rows(DELIVERIES), ["noted accepted"]);
+        assert_eq!(running.phases(), ["current"], "{away:?}");
+        // A rotation has the same effects as if it had never been away.
+        running.rotate().await;
+        assert_eq!(running.phases(), ["retired", "current"]);
+        running.advance(10 * MINUTE).await;
+        assert_eq!(running.phases(), ["revoked", "current"]);
+    }
+    let mut running = RunningEngine::start(&[("noted", true)]).await;
+    running.fakes.set_content("noted", None);
+    running.reload(Vec::new()).await;
+    running.reload_with(DAILY, &[("noted", true)]).await;
+    assert_eq!(running.phases(), ["retired", "current"]);
+}
+
 #[tokio::test]
 async fn key_removed_longer_than_its_overlap_gets_a_full_overlap_on_return() {
     let mut running = RunningEngine::start(&ONE_SINK).await;

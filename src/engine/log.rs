@@ -287,6 +287,11 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
             key = %name, rotation = %removed.rotation, sink = %removed.sink,
             "{name}: sink {} is no longer configured", removed.sink
         ),
+        DeliveryChange::SinkReturned(returned) if returned.is_unchanged => tracing::info!(
+            key = %name, rotation = %returned.rotation, sink = %returned.sink,
+            "{name}: sink {} is configured again, and its file is as rekeyd left it",
+            returned.sink
+        ),
         DeliveryChange::SinkReturned(returned) => tracing::info!(
             key = %name, rotation = %returned.rotation, sink = %returned.sink,
             "{name}: sink {} is configured again, and may still hold an earlier credential",

@@ -266,7 +266,8 @@ impl Worker {
                 self.read_state().await?;
             }
             Work::FlushUnrecorded => self.record(Vec::new()).await?,
-            Work::SyncSinks(changes) => {
+            Work::SyncSinks(mut changes) => {
+                self.recognize_files(&mut changes).await;
                 self.record(changes).await?;
                 self.needs_sink_sync = false;
             }

@@ -77,6 +77,47 @@ fn restarts_beside_a_failing_sink_make_no_further_credential() {
     assert!(windows.all(|window| window != secret.as_bytes()));
 }
 
+/// A key that leaves the configuration and returns keeps its credential where its file is
+/// the one that the delivery left.
+#[test]
+fn key_that_returns_to_its_own_file_makes_no_credential() {
+    type Change = fn(&Path);
+    let changes: [(&str, Change, usize); 3] = [
+        ("untouched", |_| {}, 1),
+        ("replaced by a copy", replace, 2),
+        ("gone", |path| fs::remove_file(path).unwrap(), 2),
+    ];
+    for (name, change, expected) in changes {
+        let world = TestEnv::start(&[]);
+        let billing = file_key_text("1h");
+        let other = billing.replace("key.billing", "key.other");
+        let other = other.replace("billing.key", "other.key");
+        world.configure(&billing);
+        let mut daemon = Daemon::start(&world);
+        daemon.wait_for("is the current credential key=billing");
+        world.configure(&other);
+        world.ok(&["reload"]);
+        daemon.wait_for("is no longer configured key=billing");
+        change(&world.path("billing.key"));
+        world.configure(&billing);
+        world.ok(&["reload"]);
+        daemon.wait_for("is configured again, and");
+        if expected > 1 {
+            daemon.wait_for("is the current credential key=billing");
+        }
+        daemon.stop();
+        let history = world.history();
+        let rotations = history.iter().filter(|row| row["key"] == "billing");
+        assert_eq!(rotations.count(), expected, "{name}: {history:?}");
+        assert_eq!(delivered(&world, "billing.key"), {
+            let newest = history
+                .iter()
+                .find(|row| row["phase"] == "current" && row["key"] == "billing");
+            world.secret_of(newest.unwrap()["credential_id"].as_str().unwrap())
+        });
+    }
+}
+
 /// Replaces a file by one with the same content.
 fn replace(path: &Path) {
     let copy = path.with_extension("copy");

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::Timestamp;
 use rekeyd::core::active_credential::{
     ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin,
 };
@@ -22,7 +22,7 @@ use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
-use rekeyd::core::state::CredentialMetadata;
+use rekeyd::core::state::{CredentialMetadata, FileNote};
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
 use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver, WriterLock};
@@ -559,6 +559,15 @@ impl Provider for FakeWorld {
     }
 }
 
+/// What identifies the files of sinks whose names begin with `noted`.
+const NOTE: FileNote = FileNote {
+    device: 1,
+    inode: 1,
+    size: 1,
+    modified_at: 1,
+    changed_at: 1,
+};
+
 /// A sink that accepts every delivery unless it is unavailable.
 struct FakeSink(Arc<FakeWorld>, SinkId);
 
@@ -624,6 +633,23 @@ impl Sink for FakeSink {
             world.looks.fetch_add(1, Ordering::SeqCst);
             world.content_of(&sink)
         }))
+    }
+
+    async fn deliver_with_note(
+        &self,
+        payload: &Payload,
+    ) -> Result<Option<FileNote>, DeliveryError> {
+        self.deliver(payload).await?;
+        Ok(self.1.name.starts_with("noted").then_some(NOTE))
+    }
+
+    /// Returns what the test says that the target holds, if it is a file with a note.
+    async fn read_noted(&self, note: FileNote) -> TargetContent {
+        if note == NOTE {
+            self.0.content_of(&self.1)
+        } else {
+            TargetContent::Unknown
+        }
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {

@@ -260,7 +260,12 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 removed_at: flag.then_some(time),
             }
             .into(),
-            4 => ReturnedSink { rotation, sink }.into(),
+            4 => ReturnedSink {
+                rotation,
+                sink,
+                is_unchanged: flag,
+            }
+            .into(),
             5 => SinkRequirement {
                 rotation,
                 sink,

@@ -48,7 +48,12 @@ pub(super) fn apply_change(
             let (rotation, sink) = (&returned.rotation, &returned.sink);
             let event = LedgerEventKind::SinkReturned;
             set(update, rotation, sink, event, |delivery| {
-                delivery.state = DeliveryState::Uncertain;
+                let is_accepted = returned.is_unchanged && delivery.accepted_at.is_some();
+                delivery.state = if is_accepted {
+                    DeliveryState::Accepted
+                } else {
+                    DeliveryState::Uncertain
+                };
                 delivery.removed_at = None;
             })
         }

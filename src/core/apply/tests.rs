@@ -341,16 +341,23 @@ fn added_removed_and_returned_sinks_keep_their_order() {
     assert_eq!(names, ["file", "b", "a"]);
     assert_eq!(deliveries[0].state, DeliveryState::Removed);
     assert!(deliveries[0].was_started(), "it held the secret");
-    let returned = ReturnedSink {
-        rotation: id(1),
-        sink: sink("file"),
-    };
-    let delivery = &apply_ok(&state, [returned.into()]).state.live[0].deliveries[0];
-    assert_eq!(delivery.state, DeliveryState::Uncertain);
-    assert_eq!(
-        (delivery.removed_at, delivery.accepted_at),
-        (None, Some(at()))
-    );
+    // A file that is the one that the delivery left needs no other.
+    for (is_unchanged, expected) in [
+        (false, DeliveryState::Uncertain),
+        (true, DeliveryState::Accepted),
+    ] {
+        let returned = ReturnedSink {
+            rotation: id(1),
+            sink: sink("file"),
+            is_unchanged,
+        };
+        let delivery = &apply_ok(&state, [returned.into()]).state.live[0].deliveries[0];
+        assert_eq!(delivery.state, expected);
+        assert_eq!(
+            (delivery.removed_at, delivery.accepted_at),
+            (None, Some(at()))
+        );
+    }
     let skipped = SkippedDelivery {
         rotation: id(1),
         sink: sink("b"),

@@ -140,6 +140,9 @@ pub struct ReturnedSink {
     pub rotation: RotationId,
     /// The sink.
     pub sink: SinkId,
+    /// Whether its file is the one that the delivery left, so that the recorded delivery
+    /// counts.
+    pub is_unchanged: bool,
 }
 
 /// Whether a rotation waits for a sink.

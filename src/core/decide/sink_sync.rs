@@ -70,6 +70,7 @@ fn existing_sink_change(
                 Change::from(ReturnedSink {
                     rotation: rotation.id.clone(),
                     sink: delivery.sink.clone(),
+                    is_unchanged: false,
                 })
             });
         }

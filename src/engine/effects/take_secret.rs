@@ -3,7 +3,7 @@
 //! added.
 
 use crate::core::active_credential::{CredentialUsage, SecretOrigin};
-use crate::core::change::{AddedSink, Change, RecoveredSecret};
+use crate::core::change::{AddedSink, Change, DeliveryChange, RecoveredSecret};
 use crate::core::decide::outcome;
 use crate::core::decide::secret_source::{added_sinks, noted_files};
 use crate::core::ids::{RotationId, SinkId};
@@ -144,6 +144,25 @@ impl Worker {
             ..InFlight::new(row.id.clone())
         });
         self.record(changes).await
+    }
+
+    /// Marks the sinks that are configured again, and whose files are those that the
+    /// deliveries of the current credential left.
+    pub(crate) async fn recognize_files(&self, changes: &mut [Change]) {
+        let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current()) else {
+            return;
+        };
+        for change in changes {
+            let Change::Delivery(DeliveryChange::SinkReturned(returned)) = change else {
+                continue;
+            };
+            let mut noted = noted_files(current);
+            let noted = noted.find(|(sink, _)| **sink == returned.sink);
+            if let Some((sink, note)) = noted.filter(|_| returned.rotation == current.id) {
+                let content = read_file(&managed, sink, note).await;
+                returned.is_unchanged = matches!(content, TargetContent::Keys(_));
+            }
+        }
     }
 
     fn added_sink_changes(&self, row: &Rotation, managed: &ManagedKey) -> Vec<Change> {
