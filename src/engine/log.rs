@@ -298,6 +298,10 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
             returned.sink
         ),
         DeliveryChange::SinkRequirementChanged(_) => {}
+        DeliveryChange::RepairWithdrawn(withdrawn) => tracing::info!(
+            key = %name, rotation = %withdrawn.rotation, sink = %withdrawn.sink,
+            "{name}: {} need not be written again yet", withdrawn.sink
+        ),
         DeliveryChange::SinkDrifted(drift) => tracing::warn!(
             key = %name, rotation = %drift.rotation, sink = %drift.sink,
             "{name}: {} must be written again: {}; rotating{}",

@@ -2,6 +2,7 @@
 //! duties that is due.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -12,16 +13,20 @@ use crate::core::decide::revocation::{
     RevocationReason, leak_reason, wants_successor, without_deferrals,
 };
 use crate::core::decide::secret_source::{added_sinks, sinks_in_delivery};
-use crate::core::decide::sightings::next_repair;
+use crate::core::decide::sightings::{may_withdraw_repair, next_repair};
 use crate::core::decide::sink_sync;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::schedule::timetable::Timetable;
 use crate::core::state::KeyState;
+use crate::core::time;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::rotation_request::RotationStart;
 use crate::engine::work::Work;
 use crate::engine::worker::Worker;
 use crate::platform::clock::ClockReading;
+
+/// For how long a check of the targets decides whether a repair is made.
+const REPAIR_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Returns the work that is due now. If none is, as for nearly every evaluated key,
@@ -134,6 +139,14 @@ impl Worker {
     /// start of a rotation; otherwise sets the time of the next evaluation.
     fn repair_or_start(&mut self, until: Option<Timestamp>, now: Timestamp) -> Option<Work> {
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
+        let permits = self.services.conditions.permits(&self.context.scope);
+        if !permits.can_trust_clock {
+            // No tolerance is over; the end of the condition wakes the key.
+            return self.start_if_due(until, now);
+        }
+        if self.has_doubtful_repair(now) {
+            return Some(Work::CheckDrift);
+        }
         let repair = next_repair(&self.state, policy, now);
         let is_unchecked = |at| self.drift_checked_at.is_none_or(|checked| checked < at);
         if repair.is_some_and(|at| at <= now && is_unchecked(at)) && !self.ends_leak() {
@@ -141,6 +154,22 @@ impl Worker {
         }
         let repair = repair.filter(|at| *at > now);
         self.start_if_due(until.into_iter().chain(repair).min(), now)
+    }
+
+    /// Returns whether the repair of a target must be decided again, because a clock that
+    /// was wrong may have recorded it. Once the target was checked by the clock as it is
+    /// now, its drift counts.
+    fn has_doubtful_repair(&self, now: Timestamp) -> bool {
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
+        let is_fresh = |at: Timestamp| at <= now && time::until(at, now) < REPAIR_RECHECK_INTERVAL;
+        let deliveries = self
+            .state
+            .current()
+            .into_iter()
+            .flat_map(|row| &row.deliveries);
+        !self.drift_checked_at.is_some_and(is_fresh) && { deliveries }
+            .into_iter()
+            .any(|delivery| may_withdraw_repair(&self.state, delivery, policy, now))
     }
 
     /// Returns the key's state, without the waits of deferred revocations that are decided

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rekeyd::core::active_credential::{
     ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin,
 };
@@ -163,7 +163,7 @@ struct FakeWorld {
     suspended_for: Mutex<Duration>,
     set_back_by: Mutex<Duration>,
     /// How far the provider's clock is ahead.
-    provider_clock_ahead: Mutex<Duration>,
+    provider_clock_ahead: Mutex<SignedDuration>,
     /// The fields of listed credentials with times that cannot be read.
     unreadable_times: Mutex<Vec<&'static str>>,
     /// The last use of each credential, by id.
@@ -1087,7 +1087,13 @@ impl Fakes {
 
     /// Sets how far the provider's clock is ahead.
     pub(crate) fn set_provider_clock_ahead(&self, by: Duration) {
-        *self.world.provider_clock_ahead.lock().unwrap() = by;
+        *self.world.provider_clock_ahead.lock().unwrap() = by.try_into().unwrap();
+    }
+
+    /// Sets how far the provider's clock is behind.
+    pub(crate) fn set_provider_clock_behind(&self, by: Duration) {
+        let by: SignedDuration = by.try_into().unwrap();
+        *self.world.provider_clock_ahead.lock().unwrap() = -by;
     }
 
     /// Records a use of a credential.

@@ -13,6 +13,7 @@ use crate::core::change::{
     PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest,
     RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent,
     ScheduleChange, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange, Transition,
+    WithdrawnRepair,
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
@@ -242,7 +243,7 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
 fn any_delivery_change() -> impl Strategy<Value = Change> {
     let sink = proptest::sample::select(vec![sink("file"), sink("webhook"), sink("command")]);
     let state = proptest::sample::select(DeliveryState::ALL.to_vec());
-    let subject = (any_number(), sink, 0_u8..11, state);
+    let subject = (any_number(), sink, 0_u8..12, state);
     (subject, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
         let rotation = rotation(number);
         match kind {
@@ -284,6 +285,7 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 required: flag,
             }
             .into(),
+            9 => WithdrawnRepair { rotation, sink }.into(),
             8 => EndedSighting {
                 rotation,
                 sink,

@@ -74,6 +74,14 @@ pub(super) fn apply_change(
             update.append_event(Some(&drift.rotation), LedgerEventKind::SinkDrifted, detail);
             Ok(())
         }
+        DeliveryChange::RepairWithdrawn(withdrawn) => {
+            update.update_delivery(&withdrawn.rotation, &withdrawn.sink, |delivery| {
+                if delivery.accepted_at.is_some() {
+                    delivery.state = DeliveryState::Accepted;
+                    (delivery.written_at, delivery.error) = (None, None);
+                }
+            })
+        }
         DeliveryChange::RetiredSeen(seen) => sighting::begin(update, seen),
         DeliveryChange::SightingEnded(ended) => {
             let (rotation, sink) = (&ended.rotation, &ended.sink);

@@ -15,7 +15,7 @@ use crate::core::change::{
     TimetableChange, Transition,
 };
 use crate::core::change::{
-    DowntimeReason, RemovedSink, RetiredSighting, ReturnedSink, SkippedDelivery,
+    DowntimeReason, RemovedSink, RetiredSighting, ReturnedSink, SkippedDelivery, WithdrawnRepair,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -378,6 +378,13 @@ fn a_sink_that_drifted_still_holds_the_secret() {
     assert_eq!(delivery.state, DeliveryState::Uncertain);
     assert!(delivery.maybe_accepted);
     assert_eq!(words(&applied), ["sink-drifted"]);
+    let withdrawn = WithdrawnRepair {
+        rotation: id(1),
+        sink: sink("file"),
+    };
+    let delivery = &apply_ok(&applied.state, [withdrawn.into()]).state.live[0].deliveries[0];
+    let found = (delivery.state, delivery.error.as_deref());
+    assert_eq!(found, (DeliveryState::Accepted, None));
 }
 
 #[test]

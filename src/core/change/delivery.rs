@@ -25,6 +25,8 @@ pub enum DeliveryChange {
     SinkRequirementChanged(SinkRequirement),
     /// A sink's content is no longer the secret that it accepted.
     SinkDrifted(SinkDrift),
+    /// A sink whose content drifted is not repaired yet after all.
+    RepairWithdrawn(WithdrawnRepair),
     /// A sink's target holds a retired credential again.
     RetiredSeen(RetiredSighting),
     /// A sink's target does not hold such a credential any more.
@@ -165,6 +167,16 @@ pub struct SinkDrift {
     pub sink: SinkId,
     /// How the content differs, as text for people.
     pub problem: String,
+}
+
+/// A sink whose recorded drift counts no longer: its target holds the current secret, or a
+/// retired credential that may stay for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithdrawnRepair {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
 }
 
 /// A retired credential that a sink's target holds again.

@@ -9,6 +9,7 @@ mod schedule;
 pub use delivery::{
     AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, EndedSighting, OnChangeState,
     RemovedSink, RetiredSighting, ReturnedSink, SinkDrift, SinkRequirement, SkippedDelivery,
+    WithdrawnRepair,
 };
 pub use operator::{
     Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
@@ -103,6 +104,7 @@ impl_from_struct!(Delivery: DeliveryChange {
     SinkReturned(ReturnedSink),
     SinkRequirementChanged(SinkRequirement),
     SinkDrifted(SinkDrift),
+    RepairWithdrawn(WithdrawnRepair),
     RetiredSeen(RetiredSighting),
     SightingEnded(EndedSighting),
 });

@@ -16,6 +16,8 @@ mod recheck;
 mod sharing;
 mod sighting;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 pub use self::candidate::{Candidate, OtherHolder};
@@ -44,6 +46,9 @@ use crate::core::policy::{KeyPolicy, MISSING_CHECK_INTERVAL};
 use crate::core::reported_time::ReportedTime;
 use crate::core::state::{DeliveryState, Rotation, Trigger};
 use crate::core::time;
+
+/// The precision of the header with the provider's time, and what an answer takes to arrive.
+const DATE_PRECISION: Duration = Duration::from_secs(2);
 
 /// The decision about a credential to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +182,7 @@ fn decide_without_files(
             decide_superseded(candidate, rotation, last_use, observation, now)
         }
         (RevocationReason::Eviction, Some(rotation)) => {
-            decide_eviction(candidate.policy, rotation, last_use)
+            decide_eviction(candidate.policy, rotation, last_use, observation, now)
         }
         // Another key's newest working credential must not end before its successor.
         (RevocationReason::Immediate | RevocationReason::Orphan, Some(_))
@@ -398,7 +403,7 @@ fn decide_superseded(
         return Revocation::Defer(deferral);
     }
     if let Some(deferral) =
-        policy.and_then(|policy| defer_recently_used(rotation, policy, last_use, now))
+        policy.and_then(|policy| defer_recently_used(rotation, policy, last_use, observation, now))
     {
         return Revocation::Defer(deferral);
     }
@@ -423,16 +428,22 @@ fn defer_recently_used(
     rotation: &Rotation,
     policy: &KeyPolicy,
     last_use: ReportedTime,
+    observation: &Observation,
     now: Timestamp,
 ) -> Option<Deferral> {
+    // The last use is a time of the provider's clock.
+    let provider_now = observation.server_time.unwrap_or(now);
     let last_used_at = match last_use {
         ReportedTime::None => return None,
         ReportedTime::At(at) => at,
-        ReportedTime::Unreadable => now,
+        ReportedTime::Unreadable => provider_now,
     };
     // A use before it became current was rekeyd's own verification.
-    let by_consumer = rotation.current_at.is_none_or(|at| last_used_at > at);
-    let is_recent = by_consumer && time::until(last_used_at, now) < policy.revoke_when_idle_for;
+    let by_consumer = rotation
+        .current_at
+        .is_none_or(|at| last_used_at > provider_time(at, provider_now, now));
+    let is_recent =
+        by_consumer && time::until(last_used_at, provider_now) < policy.revoke_when_idle_for;
     let revoked_at = time::after(rotation.revoke_after?, policy.max_revoke_delay);
     if !is_recent || now >= revoked_at {
         return None;
@@ -453,6 +464,15 @@ fn defer_recently_used(
     })
 }
 
+/// Returns the provider's time at the time `at` of this host, whose clock shows `now` when
+/// the provider's shows `provider_now`. Only a clock that is ahead counts: it must not make
+/// the use by a consumer that of rekeyd. The header with the provider's time has whole
+/// seconds.
+fn provider_time(at: Timestamp, provider_now: Timestamp, now: Timestamp) -> Timestamp {
+    let ahead = time::until(provider_now, now);
+    time::before(at, ahead.saturating_sub(DATE_PRECISION))
+}
+
 /// Blocks the eviction of a credential that a consumer used: a process whose last
 /// commits are not in this ledger may have delivered it. rekeyd itself uses a
 /// credential only until its verification ends or it is stranded.
@@ -460,6 +480,8 @@ fn decide_eviction(
     policy: Option<&KeyPolicy>,
     rotation: &Rotation,
     last_use: ReportedTime,
+    observation: &Observation,
+    now: Timestamp,
 ) -> Revocation {
     let verified_by = policy.map(|policy| {
         let longest = policy.verify_timeout + policy.verify_interval;
@@ -467,6 +489,8 @@ fn decide_eviction(
     });
     let stranded_at = rotation.stranded_at.unwrap_or(rotation.started_at);
     let own_use_until = verified_by.map_or(stranded_at, |at| at.min(stranded_at));
+    let provider_now = observation.server_time.unwrap_or(now);
+    let own_use_until = provider_time(own_use_until, provider_now, now);
     match last_use {
         ReportedTime::None => Revocation::Delete,
         ReportedTime::At(used) if used <= own_use_until => Revocation::Delete,

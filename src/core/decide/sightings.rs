@@ -76,6 +76,27 @@ pub fn next_repair(
     times.min()
 }
 
+/// Returns whether the drift of a delivery of the current credential may have been recorded
+/// by a clock that was wrong: its target holds a retired credential that may still stay.
+#[must_use]
+pub fn may_withdraw_repair(
+    key: &KeyState,
+    delivery: &Delivery,
+    policy: Option<&KeyPolicy>,
+    now: Timestamp,
+) -> bool {
+    let may_stay = |row: &Rotation| {
+        let at_sink = open_sightings(row).find(|sighted| sighted.sink == delivery.sink);
+        let since = at_sink.and_then(|sighted| sighted.sighting);
+        since.is_some_and(|sighting| repair_time(policy, sighting.since) > now)
+            && is_tolerated(row, now)
+    };
+    let has_drifted = delivery.state == DeliveryState::Uncertain
+        && delivery.accepted_at.is_some()
+        && delivery.written_at.is_none();
+    has_drifted && key.live.iter().any(may_stay)
+}
+
 /// Returns whether a retired credential that the target of a sink holds has ended between
 /// two states, or somebody asked for its end.
 #[must_use]

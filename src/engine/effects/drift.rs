@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::core::change::{Change, SinkDrift};
+use crate::core::change::{Change, SinkDrift, WithdrawnRepair};
+use crate::core::decide::sightings::may_withdraw_repair;
 use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Rotation};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
@@ -20,7 +21,13 @@ impl Worker {
             return Ok(());
         };
         let mut changes = Vec::new();
-        for (delivery, sink, credential) in accepted_deliveries(&managed, &current) {
+        let (policy, now) = (Some(managed.policy.as_ref()), self.now());
+        let state = self.state.clone();
+        let may_withdraw = |delivery: &Delivery| may_withdraw_repair(&state, delivery, policy, now);
+        let is_checked = |delivery: &Delivery| {
+            delivery.state == DeliveryState::Accepted || may_withdraw(delivery)
+        };
+        for (delivery, sink, credential) in deliveries_at_sinks(&managed, &current, is_checked) {
             let expected = self.services.provider.expected_secret(credential);
             let Some(drift) = self.attempt_at_sink(sink.check_drift(&expected)).await else {
                 self.needs_drift_check = true;
@@ -37,6 +44,15 @@ impl Worker {
                 .compare_sightings(delivery, drift.as_ref(), &content)
                 .await;
             changes.extend(sightings.changes);
+            if delivery.state != DeliveryState::Accepted {
+                let withdrawn = WithdrawnRepair {
+                    rotation: current.id.clone(),
+                    sink: delivery.sink.clone(),
+                };
+                let is_withdrawn = sightings.is_left_as_it_is;
+                changes.extend(is_withdrawn.then(|| Change::from(withdrawn)));
+                continue;
+            }
             if sightings.is_left_as_it_is {
                 continue;
             }
@@ -59,9 +75,18 @@ pub(crate) fn accepted_deliveries<'a>(
     managed: &'a ManagedKey,
     rotation: &'a Rotation,
 ) -> impl Iterator<Item = (&'a Delivery, &'a Arc<dyn Sink>, &'a CredentialMetadata)> {
+    let is_accepted = |delivery: &Delivery| delivery.state == DeliveryState::Accepted;
+    deliveries_at_sinks(managed, rotation, is_accepted)
+}
+
+fn deliveries_at_sinks<'a>(
+    managed: &'a ManagedKey,
+    rotation: &'a Rotation,
+    is_checked: impl Fn(&Delivery) -> bool,
+) -> impl Iterator<Item = (&'a Delivery, &'a Arc<dyn Sink>, &'a CredentialMetadata)> {
     let deliveries = rotation.deliveries.iter();
-    let accepted = deliveries.filter(|delivery| delivery.state == DeliveryState::Accepted);
-    accepted.filter_map(|delivery| {
+    let checked = deliveries.filter(move |delivery| is_checked(delivery));
+    checked.filter_map(|delivery| {
         let sink = managed.sink(&delivery.sink)?;
         Some((delivery, sink, rotation.credential.as_ref()?))
     })

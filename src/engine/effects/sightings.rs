@@ -3,6 +3,8 @@
 //! Deliberately not here: whether such a credential is revoked
 //! ([`crate::core::decide::revocation`]).
 
+use jiff::Timestamp;
+
 use crate::core::change::{Change, EndedSighting, RetiredSighting};
 use crate::core::decide::sightings::{is_tolerated, open_sightings, repair_time};
 use crate::core::ids::{RotationId, SinkId};
@@ -81,7 +83,8 @@ impl Worker {
         let mut found = Vec::new();
         for row in &self.state.live {
             let credential = row.credential.as_ref();
-            let Some(credential) = credential.filter(|_| is_tolerated(row, self.now())) else {
+            let Some(credential) = credential.filter(|_| is_tolerated(row, self.tolerance_time()))
+            else {
                 continue;
             };
             if !holds_credential(self.services.provider.as_ref(), content.keys(), credential) {
@@ -105,7 +108,7 @@ impl Worker {
         match self.retrieve(credential).await {
             Ok(answer) => answer.value.is_some_and(|listed| {
                 let expires_at = listed.metadata.expires_at;
-                expires_at.is_none_or(|at| at > self.now())
+                expires_at.is_none_or(|at| at > self.tolerance_time())
             }),
             Err(_) => true,
         }
@@ -114,12 +117,23 @@ impl Worker {
     /// Returns whether the target of a sink that holds a retired credential is not
     /// repaired yet.
     fn may_stay(&self, row: &Rotation, sink: &SinkId) -> bool {
-        let now = self.now();
+        let now = self.tolerance_time();
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         let sighted = open_sightings(row).find(|sighted| sighted.sink == *sink);
         let since = sighted.and_then(|sighted| sighted.sighting);
-        let since = since.map_or(now, |sighting| sighting.since);
+        let since = since.map_or_else(|| self.now(), |sighting| sighting.since);
         is_tolerated(row, now) && repair_time(policy, since) > now
+    }
+
+    /// Returns the time by which the tolerance of retired credentials ends. While the clock
+    /// is not trusted, none is over.
+    fn tolerance_time(&self) -> Timestamp {
+        let permits = self.services.conditions.permits(&self.context.scope);
+        if permits.can_trust_clock {
+            self.now()
+        } else {
+            Timestamp::MIN
+        }
     }
 
     fn end_of_sighting(&self, rotation: &RotationId, sink: &SinkId) -> Change {

@@ -10,6 +10,55 @@ use crate::engine::tests::{HOUR, rotation_request};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Returns an engine whose sink `a` was restored: it holds the retired credential, which
+/// may stay there for an hour.
+async fn restored_file(fakes: &Fakes) -> crate::engine::Engine {
+    fakes.write_ledger(Vec::new()).await;
+    let mut managed = fakes.key_with("@monthly", &[("a", true)]);
+    let policy = Arc::make_mut(&mut managed.policy);
+    policy.overlap = 12 * HOUR;
+    policy.max_revoke_delay = 2 * HOUR;
+    policy.revoke_when_idle_for = Duration::ZERO;
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    let label = fakes.query_rows("SELECT label FROM rotation");
+    let secret: String = label[0].chars().rev().collect();
+    assert!(engine.request_rotation(&key(), rotation_request()));
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.hold_key("a", &format!("sk-admin-{secret}"));
+    fakes.run_for(&mut engine, HOUR + 5 * MINUTE).await;
+    assert!(has_open_sighting(engine.state(&key()).unwrap()));
+    engine
+}
+
+/// A wrong clock ends no tolerance: neither while it is known to be wrong, nor by what was
+/// recorded before.
+#[tokio::test]
+async fn clock_that_jumps_ahead_for_a_while_ends_no_tolerance() {
+    for is_known_at_once in [false, true] {
+        let fakes = Fakes::new(&[]);
+        let mut engine = restored_file(&fakes).await;
+        let jump = 3 * HOUR;
+        if is_known_at_once {
+            fakes.set_provider_clock_behind(jump);
+            fakes.run_for(&mut engine, MINUTE).await;
+        }
+        fakes.advance_clock(jump);
+        fakes.set_provider_clock_behind(jump);
+        fakes.run_for(&mut engine, 5 * MINUTE).await;
+        fakes.set_clock_back(jump);
+        fakes.set_provider_clock_behind(Duration::ZERO);
+        fakes.run_for(&mut engine, 20 * MINUTE).await;
+        let state = engine.state(&key()).unwrap();
+        assert!(has_open_sighting(state), "{is_known_at_once}");
+        let accepted = "SELECT CAST(count(*) AS TEXT) FROM rotation";
+        assert_eq!(fakes.query_rows(accepted), ["2"], "{is_known_at_once}");
+        // By the right clock it ends as before.
+        fakes.run_for(&mut engine, 2 * HOUR).await;
+        assert_eq!(fakes.query_rows(accepted), ["3"], "{is_known_at_once}");
+    }
+}
+
 /// The provider shows no end of any secret: only what this process knows of the secrets
 /// that came to it tells which one a target holds.
 #[tokio::test]

@@ -501,6 +501,76 @@ fn use_by_own_verification_does_not_defer_revocation() {
     }
 }
 
+/// The provider's clock shows when the credential was used last: by it, the credential is
+/// idle, and the use is that of rekeyd before it became current.
+#[test]
+fn idle_time_is_that_of_the_providers_clock() {
+    let (rotation, key) = superseded();
+    let policy = policy();
+    let current_at = rotation.current_at.unwrap();
+    let idle = policy.revoke_when_idle_for;
+    let second = Duration::from_secs(1);
+    for (ahead, used_for, used_at, is_used) in [
+        // Idle for a second less, and a second more, than it must be.
+        (MINUTE * 4, Some(idle - second), None, true),
+        (MINUTE * 4, Some(idle + second), None, false),
+        (Duration::ZERO, Some(idle - second), None, true),
+        (Duration::ZERO, Some(idle + second), None, false),
+        // Used right after it became current, which is earlier by the provider's clock.
+        (
+            MINUTE * 4,
+            None,
+            Some(time::before(current_at, MINUTE * 3)),
+            true,
+        ),
+        (
+            MINUTE * 4,
+            None,
+            Some(time::before(current_at, MINUTE * 4)),
+            false,
+        ),
+        (
+            Duration::ZERO,
+            None,
+            Some(time::before(current_at, second)),
+            false,
+        ),
+        (
+            Duration::ZERO,
+            None,
+            Some(time::after(current_at, second)),
+            true,
+        ),
+    ] {
+        let mut policy = policy.clone();
+        if used_at.is_some() {
+            policy.revoke_when_idle_for = HOUR * 6;
+        }
+        let provider_now = time::before(now(), ahead);
+        let used_at = used_at.or(used_for.map(|span| time::before(provider_now, span)));
+        let last_use = ReportedTime::At(used_at.unwrap());
+        let observed = Observation {
+            credential: Some(RemoteAnswer::Live {
+                last_use,
+                identity: Identity::Confirmed,
+            }),
+            server_time: Some(provider_now),
+            ..observation(Remote::NeverUsed, ProviderTime::Same)
+        };
+        let decided = decide(&candidate(&rotation, &key, &policy), &observed, now());
+        let expected = if is_used {
+            Expected::DeferUsed
+        } else {
+            Expected::Delete
+        };
+        assert_eq!(
+            tag(&decided),
+            expected,
+            "{ahead:?} {used_for:?} {last_use:?}"
+        );
+    }
+}
+
 #[test]
 fn deferral_messages_state_the_reason() {
     let doubtful = Deferral::self_credential(CredentialUsage::MayBeInUse, now());
