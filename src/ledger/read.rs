@@ -9,7 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
-use crate::core::state::{KeyState, LastCurrent, Rotation, Trigger, phase_as_newest};
+use crate::core::state::{
+    CredentialMetadata, KeyState, LastCurrent, Rotation, Trigger, phase_as_newest,
+};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
@@ -290,26 +292,29 @@ pub(super) fn key_for_credential(
     Ok(found)
 }
 
-/// Returns whether this ledger has written a target, or an adopted credential of `key` was
-/// delivered to it manually.
-pub(super) fn has_written(
+/// Returns the credentials, of any key and also ended ones, that a target may hold because
+/// of what this ledger recorded. A redacted value that misleads is left out.
+pub(super) fn credentials_of_target(
     connection: &Connection,
     target: &str,
-    key: &KeyName,
-    counts_adoption: bool,
-) -> Result<bool, LedgerError> {
-    let found = connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM delivery d JOIN rotation r ON r.id = d.rotation_row
-                WHERE d.target = ?1 AND (r.\"trigger\" <> 'adopted' OR (?3 AND r.key = ?2))
-                  AND (d.accepted_at IS NOT NULL OR d.maybe_accepted = 1
-                       OR d.state IN ('uncertain', 'accepted')
-                       OR (r.\"trigger\" = 'adopted' AND d.state = 'missed')))",
-        )?
-        .query_row(params![target, key.as_str(), counts_adoption], |row| {
-            row.get(0)
-        })?;
-    Ok(found)
+) -> Result<Vec<CredentialMetadata>, LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT r.credential_id, CASE WHEN r.wrong_redaction = 0 THEN r.redacted_value END
+         FROM delivery d JOIN rotation r ON r.id = d.rotation_row
+         WHERE d.target = ?1 AND r.credential_id IS NOT NULL
+             AND (d.accepted_at IS NOT NULL OR d.maybe_accepted = 1 OR d.removed_at IS NOT NULL
+                  OR d.state IN ('uncertain', 'accepted')
+                  OR (r.\"trigger\" = 'adopted' AND d.state = 'missed'))",
+    )?;
+    let found = statement.query_map([target], |row| {
+        Ok(CredentialMetadata {
+            id: CredentialId::new(row.get::<_, String>(0)?),
+            redacted_value: row.get(1)?,
+            created_at: None,
+            expires_at: None,
+        })
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
 /// A create whose answer could not be true, and that no list explains.

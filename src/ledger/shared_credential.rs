@@ -226,6 +226,7 @@ fn adopt_into_holders(
                 LifecycleEvent::Adopted
             },
             hold_until: None,
+            seen_in: Vec::new(),
             sinks: holder.sinks.clone(),
             operator: leaked.operator.clone(),
         };

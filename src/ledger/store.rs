@@ -12,7 +12,7 @@ use crate::core::change::Change;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::os_error;
 use crate::core::scope::Scope;
-use crate::core::state::{KeyState, Rotation};
+use crate::core::state::{CredentialMetadata, KeyState, Rotation};
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::difference::Difference;
@@ -395,19 +395,17 @@ impl Ledger {
             .await
     }
 
-    /// Returns whether this ledger has written a target, or an adopted credential of `key`
-    /// was delivered to it manually. Reads every delivery if not.
+    /// Returns the credentials, of any key and also ended ones, that this ledger has
+    /// delivered to a target or adopted there. Reads every delivery.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn has_written(
+    pub async fn credentials_of_target(
         &self,
         target: &str,
-        key: &KeyName,
-        counts_adoption: bool,
-    ) -> Result<bool, LedgerError> {
-        let (target, key) = (target.to_owned(), key.clone());
-        self.submit(move |connection| read::has_written(connection, &target, &key, counts_adoption))
+    ) -> Result<Vec<CredentialMetadata>, LedgerError> {
+        let target = target.to_owned();
+        self.submit(move |connection| read::credentials_of_target(connection, &target))
             .await
     }
 

@@ -131,6 +131,134 @@ fn keys_are_listed_and_adopted_before_the_first_start() {
     }
 }
 
+/// What a file holds of two keys, one of which is adopted by its id: at its adoption, at the
+/// next rotation, and whether that is refused.
+#[test]
+fn adoption_covers_what_a_file_was_seen_to_hold() {
+    const DEAD: &str = "sk-admin-DEADDEADdeaddead0123456789abcdefghij\n";
+    let same = |content| (Some(content), Some(content));
+    for ((at_adoption, later), is_refused) in [
+        (same("<X>\n"), false),
+        (same("# by hand\nexport OPENAI_ADMIN_KEY='<X>'\n"), false),
+        ((Some("<X>\n"), None), false),
+        ((Some("<X>\n"), Some("")), false),
+        ((Some("<X>\n"), Some(DEAD)), false),
+        ((None, None), false),
+        // A person wrote another key there.
+        ((Some("<X>\n"), Some("<Y>\n")), true),
+        ((None, Some("<Y>\n")), true),
+        ((Some(""), Some("<Y>\n")), true),
+        // Nobody adopted the second key.
+        (same("A_KEY=<X>\nB_KEY=<Y>\n"), true),
+        ((Some("<X>\n"), Some("A_KEY=<X>\nB_KEY=<Y>\n")), true),
+        // It was never seen to hold what was adopted.
+        ((None, Some(DEAD)), true),
+    ] {
+        let world = TestEnv::start(&[]);
+        configure(&world, &["a"], "initial-rotation = \"scheduled\"\n");
+        let (adopted, x) = create_manually(&world, "X");
+        let (_, y) = create_manually(&world, "Y");
+        let put = |content: Option<&str>| match content {
+            Some(content) => write(
+                &world.path("a.key"),
+                &content.replace("<X>", &x).replace("<Y>", &y),
+            ),
+            None => drop(fs::remove_file(world.path("a.key"))),
+        };
+        put(at_adoption);
+        world.ok(&["adopt", "a", &adopted]);
+        put(later);
+        let before = fs::read_to_string(world.path("a.key")).ok();
+        let name = format!("{at_adoption:?} then {later:?}");
+        if is_refused {
+            let unknown = if later == Some(DEAD) { DEAD.trim() } else { &y };
+            let end = &unknown[unknown.len() - 3..];
+            let rotated = world.run(&["rotate", "a"]);
+            assert_eq!(rotated.status.code(), Some(1), "{name}");
+            assert_refused(&rotated, &["a.key", end, "neither wrote nor adopted"]);
+            assert_eq!(
+                fs::read_to_string(world.path("a.key")).ok(),
+                before,
+                "{name}"
+            );
+            world.ok(&["rotate", "a", "--replace"]);
+        } else {
+            world.ok(&["rotate", "a"]);
+        }
+        let current = world.history().remove(0);
+        let current = current["credential_id"].as_str().unwrap().to_owned();
+        assert_eq!(
+            file(&world, "a").trim(),
+            world.secret_of(&current),
+            "{name}"
+        );
+    }
+}
+
+/// A file that was seen to hold an adopted key is checked like one that rekeyd wrote.
+#[test]
+fn file_of_an_adopted_key_is_repaired() {
+    for (content, is_repaired) in [
+        (Some("<X>\n"), None),
+        (Some("# moved by hand\nexport ADMIN='<X>'\n"), None),
+        (None, Some(true)),
+        (Some(""), Some(true)),
+        (Some("to be filled in\n"), Some(true)),
+        (
+            Some("sk-admin-DEADDEADdeaddead0123456789abcdefghij\n"),
+            Some(true),
+        ),
+        (Some("<Z>\n"), Some(false)),
+    ] {
+        let world = TestEnv::start(&[]);
+        configure(&world, &["a"], "");
+        let (_, x) = create_manually(&world, "X");
+        let (other, z) = create_manually(&world, "Z");
+        write(&world.path("a.key"), &x);
+        world.ok(&["adopt", "--from-sinks", "--yes"]);
+        assert_eq!(world.history().len(), 1);
+        match content {
+            Some(content) => write(
+                &world.path("a.key"),
+                &content.replace("<X>", &x).replace("<Z>", &z),
+            ),
+            None => fs::remove_file(world.path("a.key")).unwrap(),
+        }
+        let checked = world.run(&["once"]);
+        let status = world.run(&["status"]);
+        let state = text(&status.stdout);
+        match is_repaired {
+            None => {
+                assert_eq!(world.history().len(), 1, "{content:?}");
+                assert!(state.contains("1 of 1"), "{content:?}: {state}");
+            }
+            Some(true) => {
+                assert!(checked.status.success(), "{content:?}");
+                let current = world.history().remove(0);
+                assert_eq!(current["trigger"], "repair", "{content:?}");
+                let current = current["credential_id"].as_str().unwrap().to_owned();
+                assert_eq!(file(&world, "a").trim(), world.secret_of(&current));
+            }
+            Some(false) => {
+                assert_eq!(file(&world, "a").trim(), z);
+                assert_eq!(world.history().len(), 1, "{content:?}");
+                assert_eq!(status.status.code(), Some(1), "{state}");
+                assert!(state.contains("adopt --from-sinks"), "{state}");
+                // Its adoption settles that: no credential is left alive and unknown.
+                world.ok(&["adopt", "--from-sinks", "--yes"]);
+                world.ok(&["rotate", "a"]);
+                assert_ne!(file(&world, "a").trim(), z);
+                assert!(
+                    world
+                        .history()
+                        .iter()
+                        .any(|row| row["credential_id"] == other)
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn first_write_over_a_key_waits_for_its_adoption() {
     for (format, content) in [
@@ -225,6 +353,54 @@ fn operator_replaces_a_key_once() {
         fs::read_to_string(world.path("moved.key")).unwrap().trim(),
         own
     );
+}
+
+/// Points the file sink of a key at another file.
+fn retarget(world: &TestEnv, from: &str, to: &str) {
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    write(&world.path("config.toml"), &config.replace(from, to));
+}
+
+/// What stands in a target that this ledger knows is compared when its sink returns.
+#[test]
+fn returning_target_is_compared() {
+    for is_ended in [false, true] {
+        let world = TestEnv::start(&[]);
+        configure(&world, &["a"], "");
+        world.ok(&["once"]);
+        let own = file(&world, "a");
+        let old = world.history().remove(0)["credential_id"].clone();
+        retarget(&world, "a.key", "moved.key");
+        world.ok(&["rotate", "a"]);
+        if is_ended {
+            world.ok(&["revoke", old.as_str().unwrap(), "--force"]);
+        }
+        let (_, secret) = create_manually(&world, "by hand");
+        write(&world.path("a.key"), &secret);
+        retarget(&world, "moved.key", "a.key");
+        let refused = world.run(&["rotate", "a"]);
+        assert_refused(&refused, &["a.key", "neither wrote nor adopted"]);
+        assert_eq!(file(&world, "a"), secret);
+        // Its own one, whether that is dead or alive, is in the ledger.
+        write(&world.path("a.key"), &own);
+        world.ok(&["rotate", "a"]);
+        assert_ne!(file(&world, "a"), own, "{is_ended}");
+    }
+}
+
+#[test]
+fn returning_target_with_an_ended_adopted_key_is_written() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "");
+    let (id, secret) = create_manually(&world, "by hand");
+    write(&world.path("a.key"), &secret);
+    world.ok(&["adopt", "--from-sinks", "--yes"]);
+    retarget(&world, "a.key", "moved.key");
+    world.ok(&["rotate", "a"]);
+    world.ok(&["revoke", &id, "--force"]);
+    retarget(&world, "moved.key", "a.key");
+    world.ok(&["rotate", "a"]);
+    assert_ne!(file(&world, "a"), secret);
 }
 
 #[test]

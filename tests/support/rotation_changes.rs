@@ -30,6 +30,7 @@ pub(crate) fn adopted(number: u64, scope: Scope) -> Change {
         name: Some("by hand".to_owned()),
         hold_until: None,
         event: LifecycleEvent::Adopted,
+        seen_in: Vec::new(),
         sinks: Vec::new(),
         operator: None,
     })

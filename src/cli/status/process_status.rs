@@ -60,7 +60,7 @@ impl ProcessStatus {
             let problem = report.problem.or(foreign_lock.flatten());
             return Self::Running { holder, problem };
         }
-        let recorded = Self::from_record(last_run);
+        let recorded = Self::from_record(settings, last_run);
         // A run whose start the ledger did not record, because its disk was full.
         let ended = WriterLock::ended_writer(&settings.ledger)
             .filter(|ended| ended.command == DAEMON_COMMAND)
@@ -71,7 +71,7 @@ impl ProcessStatus {
         })
     }
 
-    fn from_record(last_run: Option<(LastRun, Option<Timestamp>)>) -> Self {
+    fn from_record(settings: &Settings, last_run: Option<(LastRun, Option<Timestamp>)>) -> Self {
         match last_run {
             None => Self::NeverRan {
                 is_expected: settings.control.socket.is_some() && names_daemon(settings),
@@ -94,7 +94,7 @@ impl ProcessStatus {
         match self {
             Self::Stopped { since, .. } => Some(*since),
             Self::RanOnce(run) => Some(run.ended_at.unwrap_or(run.started_at)),
-            Self::Unknown | Self::Running { .. } | Self::NeverRan => None,
+            Self::Unknown | Self::Running { .. } | Self::NeverRan { .. } => None,
         }
     }
 

@@ -74,6 +74,7 @@ pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
         name: Some(format!("made-by-hand-{number}")),
         hold_until: None,
         event,
+        seen_in: Vec::new(),
         sinks: vec![(sink("file"), true)],
         operator: None,
     }

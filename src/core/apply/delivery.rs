@@ -55,6 +55,8 @@ pub(super) fn apply_change(
                     DeliveryState::Uncertain
                 };
                 delivery.removed_at = None;
+                // Nobody knows what came into the target meanwhile.
+                delivery.maybe_accepted &= delivery.accepted_at.is_none();
             })
         }
         DeliveryChange::SinkRequirementChanged(change) => {

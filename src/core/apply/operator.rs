@@ -143,8 +143,8 @@ fn set_deadline(update: &mut KeyUpdate, set: &DeadlineUpdate) -> Result<(), Appl
     Ok(())
 }
 
-/// Adds an adopted credential. Its deliveries are uncertain: any of the key's sinks
-/// may hold it, since rekeyd recorded none.
+/// Adds an adopted credential. Any of the key's sinks may hold it, since rekeyd recorded
+/// no delivery of it: only one that was seen to hold it has accepted it.
 fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> {
     let phase = lifecycle::next_phase(None, adoption.event)?;
     let mut rotation = Rotation::new(
@@ -165,6 +165,12 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
     rotation.current_at = (phase == Phase::Current).then_some(update.at);
     rotation.stranded_at = (phase == Phase::Stranded).then_some(update.at);
     rotation.add_deliveries(&adoption.sinks, DeliveryState::Uncertain);
+    for delivery in &mut rotation.deliveries {
+        if phase == Phase::Current && adoption.seen_in.contains(&delivery.sink) {
+            delivery.state = DeliveryState::Accepted;
+            delivery.accepted_at = Some(time::whole_seconds(update.at));
+        }
+    }
     update.start_rotation(rotation)?;
     let operator = adoption.operator.as_ref();
     let detail = json!({

@@ -127,6 +127,9 @@ pub struct Adoption {
     /// The key's sinks: any of them may hold it, since no delivery of it was
     /// recorded.
     pub sinks: Vec<(SinkId, bool)>,
+    /// The sinks whose targets were seen to hold it, and no key that is unknown. If it
+    /// becomes current, they count as having accepted it.
+    pub seen_in: Vec<SinkId>,
     /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }

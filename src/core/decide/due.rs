@@ -249,7 +249,8 @@ fn is_unsuccessful(newest: Phase) -> bool {
 }
 
 /// Returns whether the current credential needs a repair: a required sink has not
-/// accepted it, or a stranded credential waits for a newer one.
+/// accepted it or no longer holds it, or a stranded credential waits for a newer one. An
+/// adopted one needs none in a sink that was never seen to hold it.
 fn needs_repair(
     current: &Rotation,
     required: &[SinkId],
@@ -263,11 +264,16 @@ fn needs_repair(
             .any(|delivery| delivery.sink == *sink && delivery.state == DeliveryState::Accepted)
     };
     let adopted = current.trigger == Trigger::Adopted;
+    let has_lost = |sink: &SinkId| {
+        let mut deliveries = current.deliveries.iter();
+        deliveries.any(|delivery| delivery.sink == *sink && delivery.has_drifted())
+    };
     let mut stranded = state
         .live
         .iter()
         .filter(|rotation| rotation.phase == Phase::Stranded);
     (!adopted && !required.iter().all(accepted))
+        || required.iter().any(has_lost)
         || stranded.any(|stranded| {
             stranded.sequence > current.sequence
                 || is_holder_configured_sink(stranded, required, state, overlap)

@@ -75,6 +75,29 @@ impl Delivery {
         }
     }
 
+    /// Returns whether what the target holds is rekeyd's own, and a rotation repairs any
+    /// change of it: the secret was written while the sink was configured, and the sink
+    /// was not removed since. What came into the target meanwhile is unknown.
+    #[must_use]
+    pub const fn was_written_and_kept(&self) -> bool {
+        match self.state {
+            DeliveryState::Removed => false,
+            DeliveryState::Uncertain => self.accepted_at.is_none() || self.maybe_accepted,
+            DeliveryState::Pending
+            | DeliveryState::Accepted
+            | DeliveryState::Refused
+            | DeliveryState::Missed => self.was_written(),
+        }
+    }
+
+    /// Returns whether the target no longer holds the secret that the sink once accepted.
+    #[must_use]
+    pub const fn has_drifted(&self) -> bool {
+        matches!(self.state, DeliveryState::Uncertain)
+            && self.accepted_at.is_some()
+            && self.maybe_accepted
+    }
+
     /// Describes an error of the delivery. A file that is written lacks only the success of
     /// its `on-change` program.
     #[must_use]

@@ -295,6 +295,7 @@ impl Worker {
         } else {
             LifecycleEvent::Adopted
         };
+        let seen_in = self.sinks_seen_to_hold(&found.metadata, beside, held);
         // What several rows say of one credential is the same.
         let mut others = lock.others.iter();
         let recorded_name = others.find_map(|other| other.rotation.name.clone());
@@ -316,6 +317,7 @@ impl Worker {
             } else {
                 managed.all_sinks()
             },
+            seen_in,
             operator,
         };
         let rotation = adoption.rotation.clone();
@@ -465,6 +467,27 @@ impl Worker {
                 && keys.iter().all(is_other)
                 && !is_any_of(self.services.provider.as_ref(), keys, known())
         })
+    }
+
+    /// Returns the sinks whose targets were seen to hold `adopted`, and no key that is
+    /// neither one of those `beside` it nor a live one of this key.
+    fn sinks_seen_to_hold(
+        &self,
+        adopted: &CredentialMetadata,
+        beside: &[CredentialMetadata],
+        held: &[InspectedTarget],
+    ) -> Vec<SinkId> {
+        let provider = self.services.provider.as_ref();
+        let is_known = |secret: &Secret| {
+            let known = std::iter::once(adopted).chain(beside);
+            let known = known.chain(self.live_credentials());
+            is_any_of(provider, std::slice::from_ref(secret), known)
+        };
+        let seen = held.iter().filter(|(_, content)| {
+            holds_credential(provider, content.keys(), adopted)
+                && content.keys().iter().all(is_known)
+        });
+        seen.map(|(sink, _)| sink.clone()).collect()
     }
 
     /// Returns a required sink whose target holds no key, unless another one holds the

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use crate::core::change::{Change, SinkDrift, WithdrawnRepair};
 use crate::core::decide::sightings::may_withdraw_repair;
-use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Rotation};
+use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Rotation, Trigger};
+use crate::engine::effects::adopt::look_at;
+use crate::engine::effects::held_keys::{describe_keys, holds_credential};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::sink::Sink;
+use crate::sink::{Drift, Sink, TargetContent};
 
 impl Worker {
     /// Checks whether the sinks of the current credential still hold what they
@@ -24,10 +26,10 @@ impl Worker {
         let (policy, now) = (Some(managed.policy.as_ref()), self.now());
         let state = self.state.clone();
         let may_withdraw = |delivery: &Delivery| may_withdraw_repair(&state, delivery, policy, now);
-        let is_checked = |delivery: &Delivery| {
-            delivery.state == DeliveryState::Accepted || may_withdraw(delivery)
-        };
+        let is_checked =
+            |delivery: &Delivery| is_accepted(delivery, &current) || may_withdraw(delivery);
         for (delivery, sink, credential) in deliveries_at_sinks(&managed, &current, is_checked) {
+            let is_adopted = current.trigger == Trigger::Adopted;
             let expected = self.services.provider.expected_secret(credential);
             let Some(drift) = self.attempt_at_sink(sink.check_drift(&expected)).await else {
                 self.needs_drift_check = true;
@@ -36,15 +38,32 @@ impl Worker {
             if drift.is_none() && self.sighted_at(&delivery.sink).is_empty() {
                 continue;
             }
-            let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
+            let look = async {
+                if is_adopted {
+                    look_at(sink.as_ref()).await
+                } else {
+                    sink.inspect().await
+                }
+            };
+            let Some(content) = self.attempt_at_sink(look).await else {
                 self.needs_drift_check = true;
                 return Ok(());
             };
+            let drift = drift.and_then(|drift| {
+                if is_adopted {
+                    self.drift_from_adopted(drift, credential, &content)
+                } else {
+                    Some(drift)
+                }
+            });
+            if drift.is_none() && self.sighted_at(&delivery.sink).is_empty() {
+                continue;
+            }
             let sightings = self
                 .compare_sightings(delivery, drift.as_ref(), &content)
                 .await;
             changes.extend(sightings.changes);
-            if delivery.state != DeliveryState::Accepted {
+            if !is_accepted(delivery, &current) {
                 let withdrawn = WithdrawnRepair {
                     rotation: current.id.clone(),
                     sink: delivery.sink.clone(),
@@ -70,13 +89,59 @@ impl Worker {
     }
 }
 
-/// Returns the accepted deliveries of a rotation, with their sinks and its credential.
+impl Worker {
+    /// Returns how a target differs from what it held when `adopted` was adopted: a person
+    /// wrote it, in a form of their own. What cannot be read has no drift.
+    fn drift_from_adopted(
+        &self,
+        drift: Drift,
+        adopted: &CredentialMetadata,
+        content: &TargetContent,
+    ) -> Option<Drift> {
+        let keys = match content {
+            TargetContent::Unknown | TargetContent::Unseen(_) | TargetContent::Unreadable(_) => {
+                return None;
+            }
+            TargetContent::NoKey => {
+                let message = format!(
+                    "it holds no key, although {} was adopted from it",
+                    adopted.id
+                );
+                return Some(Drift { message, ..drift });
+            }
+            TargetContent::Keys(keys) => keys,
+        };
+        let is_held = holds_credential(self.services.provider.as_ref(), keys, adopted);
+        (!is_held).then(|| Drift {
+            message: format!(
+                "it holds {} instead of the adopted {}",
+                describe_keys(keys),
+                adopted.id
+            ),
+            ..drift
+        })
+    }
+}
+
+/// Returns the accepted deliveries of a rotation, with their sinks and its credential: those
+/// of an adopted one are the sinks that were seen to hold it.
 pub(crate) fn accepted_deliveries<'a>(
     managed: &'a ManagedKey,
     rotation: &'a Rotation,
 ) -> impl Iterator<Item = (&'a Delivery, &'a Arc<dyn Sink>, &'a CredentialMetadata)> {
-    let is_accepted = |delivery: &Delivery| delivery.state == DeliveryState::Accepted;
-    deliveries_at_sinks(managed, rotation, is_accepted)
+    deliveries_at_sinks(managed, rotation, |delivery| {
+        is_accepted(delivery, rotation)
+    })
+}
+
+/// Returns whether a sink accepted a rotation, or was seen to hold an adopted one. A sink
+/// that was removed and returned does not accept an adopted one again.
+fn is_accepted(delivery: &Delivery, rotation: &Rotation) -> bool {
+    let is_seen = rotation.trigger == Trigger::Adopted
+        && delivery.state == DeliveryState::Uncertain
+        && delivery.accepted_at.is_some()
+        && !delivery.has_drifted();
+    delivery.state == DeliveryState::Accepted || is_seen
 }
 
 fn deliveries_at_sinks<'a>(

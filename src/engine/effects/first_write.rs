@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use crate::core::ids::SinkId;
+use crate::core::lifecycle::Phase;
 use crate::core::secret::Secret;
-use crate::core::state::{Delivery, Rotation, Trigger};
-use crate::engine::effects::held_keys::{describe_keys, is_any_of, shows_other_end};
+use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Rotation, Trigger};
+use crate::engine::effects::held_keys::{describe_keys, holds_credential, is_any_of};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -33,7 +35,7 @@ impl Worker {
     }
 
     /// Returns why the first delivery to `sink` is refused: its target holds a key that
-    /// is none of this key's, and that this ledger did not write. An operator allows it
+    /// this ledger neither wrote there nor adopted, or cannot be read. An operator allows it
     /// by adopting that key, or with `rotate --replace`, also where an earlier ledger
     /// delivered it.
     pub(super) async fn first_write_problem(
@@ -43,7 +45,6 @@ impl Worker {
         if self.may_write(sink.as_ref()) {
             return Ok(None);
         }
-        let is_adopted = self.was_adopted_with(sink.as_ref());
         let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
             return Ok(None);
         };
@@ -51,19 +52,16 @@ impl Worker {
             TargetContent::Unknown | TargetContent::Unseen(_) | TargetContent::NoKey => {
                 return Ok(None);
             }
-            TargetContent::Unreadable(_) if is_adopted => return Ok(None),
             TargetContent::Unreadable(_) => "something unreadable, perhaps a key".to_owned(),
-            TargetContent::Keys(keys) if self.is_of_this_key(keys) => return Ok(None),
-            TargetContent::Keys(keys) if is_adopted && !self.are_all_others(keys) => {
-                return Ok(None);
+            TargetContent::Keys(keys) => {
+                let unknown = self.unknown_keys(sink.id(), keys).await?;
+                if unknown.is_empty() {
+                    return Ok(None);
+                }
+                describe_keys(&unknown)
             }
-            TargetContent::Keys(keys) => describe_keys(keys),
         };
-        let (key, target) = (&self.state.key, &sink.id().target);
-        let ledger = &self.services.ledger;
-        if ledger.has_written(target, key, !is_adopted).await? {
-            return Ok(None);
-        }
+        let key = &self.state.key;
         Ok(Some(format!(
             "sink {}: its target holds {found}, which rekeyd neither wrote nor adopted; hint: adopt \
              its credential with `rekeyd adopt --from-sinks`, or replace it with `rekeyd rotate \
@@ -78,44 +76,65 @@ impl Worker {
         if self.state.may_replace {
             return true;
         }
-        let mut own = self.deliveries_to(sink);
-        own.any(|(row, delivery)| delivery.was_written() && !is_adopted_alone(row, delivery))
+        let mut own = self.deliveries_to(sink.id());
+        own.any(|(row, delivery)| {
+            row.trigger != Trigger::Adopted && delivery.was_written_and_kept()
+        })
     }
 
-    /// Returns whether a live credential of the key was adopted while it had `sink`, perhaps
-    /// although the target held another key.
-    fn was_adopted_with(&self, sink: &dyn Sink) -> bool {
-        let mut own = self.deliveries_to(sink);
-        own.any(|(row, delivery)| delivery.was_written() && is_adopted_alone(row, delivery))
+    /// Returns those of `keys` that no row explains: neither a live one of this key, nor one
+    /// that this ledger delivered to that target or adopted there. Where the current
+    /// credential was adopted and is gone, a key that the provider refuses is no loss.
+    async fn unknown_keys(
+        &self,
+        sink: &SinkId,
+        keys: &[Secret],
+    ) -> Result<Vec<Secret>, LedgerError> {
+        let provider = self.services.provider.as_ref();
+        let live = self.state.live.iter().filter_map(Rotation::credential);
+        let live: Vec<_> = live.collect();
+        let is_unknown = |secret: &&Secret| {
+            let live = live.iter().copied();
+            !is_any_of(provider, std::slice::from_ref(*secret), live)
+        };
+        let mut unknown: Vec<_> = keys.iter().filter(is_unknown).cloned().collect();
+        if unknown.is_empty() {
+            return Ok(unknown);
+        }
+        let ledger = &self.services.ledger;
+        let recorded = ledger.credentials_of_target(&sink.target).await?;
+        unknown.retain(|secret| !recorded.iter().any(|row| self.explains(row, secret)));
+        let was_seen = |(row, delivery): (&Rotation, &Delivery)| {
+            row.phase == Phase::Current
+                && row.trigger == Trigger::Adopted
+                && (delivery.state == DeliveryState::Accepted || delivery.has_drifted())
+        };
+        if self.deliveries_to(sink).any(was_seen) {
+            let mut alive = Vec::new();
+            for secret in unknown {
+                if !self.is_dead(&secret).await {
+                    alive.push(secret);
+                }
+            }
+            unknown = alive;
+        }
+        Ok(unknown)
     }
 
-    fn deliveries_to(&self, sink: &dyn Sink) -> impl Iterator<Item = (&Rotation, &Delivery)> {
+    /// Returns whether a key in a target is that of a credential that this ledger has
+    /// delivered to it or adopted there. Without an end to compare, the record decides.
+    fn explains(&self, recorded: &CredentialMetadata, secret: &Secret) -> bool {
+        let provider = self.services.provider.as_ref();
+        recorded.redacted_value.is_none()
+            || holds_credential(provider, std::slice::from_ref(secret), recorded)
+    }
+
+    fn deliveries_to<'a>(
+        &'a self,
+        sink: &'a SinkId,
+    ) -> impl Iterator<Item = (&'a Rotation, &'a Delivery)> {
         let rows = self.state.live.iter();
         let all = rows.flat_map(|row| row.deliveries.iter().map(move |delivery| (row, delivery)));
-        all.filter(|(_, delivery)| delivery.sink == *sink.id())
+        all.filter(move |(_, delivery)| delivery.sink == *sink)
     }
-
-    /// Returns whether none of `keys` can be that of a live credential of this key.
-    fn are_all_others(&self, keys: &[Secret]) -> bool {
-        let is_other = |key: &Secret| {
-            let mut live = self.state.live.iter().filter_map(Rotation::credential);
-            live.all(|credential| shows_other_end(key, credential))
-        };
-        !keys.is_empty() && keys.iter().all(is_other)
-    }
-
-    /// Returns whether one of `keys` is that of a live credential of this key.
-    fn is_of_this_key(&self, keys: &[Secret]) -> bool {
-        is_any_of(
-            self.services.provider.as_ref(),
-            keys,
-            self.state.live.iter().filter_map(Rotation::credential),
-        )
-    }
-}
-
-/// Returns whether a sink is recorded as a holder of an adopted credential, and was sent
-/// nothing.
-fn is_adopted_alone(row: &Rotation, delivery: &Delivery) -> bool {
-    row.trigger == Trigger::Adopted && delivery.attempts == 0 && delivery.accepted_at.is_none()
 }

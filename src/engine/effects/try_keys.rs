@@ -58,6 +58,15 @@ impl Worker {
         Ok(doubt)
     }
 
+    /// Returns whether the provider says that a key from a target does not work any more. One
+    /// that may do less than an admin key is alive.
+    pub(super) async fn is_dead(&self, secret: &Secret) -> bool {
+        let answer = self.services.provider.verify(secret).await;
+        self.observe_response(&answer);
+        let kind = answer.err().map(|error| error.kind);
+        kind == Some(ErrorKind::CredentialRefused)
+    }
+
     /// Sends one harmless request with a key from a target.
     pub(super) async fn try_key(&self, secret: &Secret) -> KeyAnswer {
         let answer = self.services.provider.verify(secret).await;

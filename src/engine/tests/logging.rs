@@ -67,6 +67,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
         name: Some("label-1".to_owned()),
         hold_until: None,
         event: LifecycleEvent::Adopted,
+        seen_in: Vec::new(),
         sinks: Vec::new(),
         operator: None,
     });

@@ -374,6 +374,7 @@ async fn pause_warns_when_the_credential_expires_first() {
         name: Some("label-1".to_owned()),
         hold_until: None,
         event: LifecycleEvent::Adopted,
+        seen_in: Vec::new(),
         sinks: Vec::new(),
         operator: None,
     });

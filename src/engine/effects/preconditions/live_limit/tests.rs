@@ -49,6 +49,7 @@ async fn only_stranded_rotations_without_deliveries_are_evictable() {
         name: None,
         hold_until: None,
         event: LifecycleEvent::AdoptedAlongside,
+        seen_in: Vec::new(),
         sinks: vec![(sink_id(), true)],
         operator: None,
     });
