@@ -52,8 +52,9 @@ CREATE TABLE key_state (
     failed_before_create INTEGER NOT NULL DEFAULT 0 CHECK (failed_before_create IN (0, 1)),
     -- An operator wants every older credential revoked once a new one is current.
     revoke_previous INTEGER NOT NULL DEFAULT 0 CHECK (revoke_previous IN (0, 1)),
-    -- An operator lets a rotation replace keys that this ledger did not write.
-    may_replace     INTEGER NOT NULL DEFAULT 0 CHECK (may_replace IN (0, 1)),
+    -- The targets, a JSON array, in which an operator lets a rotation replace keys that
+    -- this ledger did not write.
+    replace_targets TEXT,
     -- The schedule as text: a changed one counts from the moment of the change.
     timetable       TEXT,
     -- Scheduled runs up to this moment are settled.
@@ -213,7 +214,8 @@ CREATE TABLE rotation_request (
     key             TEXT PRIMARY KEY CHECK (length(key) BETWEEN 1 AND 48),
     requested_at    TEXT NOT NULL CHECK (requested_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     revoke_previous INTEGER NOT NULL CHECK (revoke_previous IN (0, 1)),
-    may_replace     INTEGER NOT NULL CHECK (may_replace IN (0, 1)),
+    -- The targets, a JSON array, in which it may replace keys that this ledger did not write.
+    replace_targets TEXT,
     requested_by    TEXT,
     reason          TEXT
 ) STRICT, WITHOUT ROWID;

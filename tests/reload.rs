@@ -56,7 +56,7 @@ impl RunningEngine {
         let request = RotationRequest {
             operator: None,
             revoke_previous: false,
-            may_replace: false,
+            replacement: rekeyd::engine::Replacement::Refused,
         };
         assert!(self.engine.request_rotation(&key(), request));
         self.advance(MINUTE).await;

@@ -42,9 +42,9 @@ pub struct KeyState {
     /// Whether an operator requested the revocation of every older credential as soon
     /// as a new one is current.
     pub revoke_previous: bool,
-    /// Whether an operator allowed the newest rotation to replace keys that this ledger
-    /// did not write; also of the next ones, until one is current.
-    pub may_replace: bool,
+    /// The targets whose keys an operator allowed a rotation to replace, although this
+    /// ledger did not write them: the newest one, and the next ones until one is current.
+    pub replace_targets: Vec<String>,
     /// The timetable that its firings were last counted by, as text.
     pub timetable: Option<String>,
     /// The time up to which firings are settled: recorded as events, or before the
@@ -81,7 +81,7 @@ impl KeyState {
             last_error: None,
             failed_before_create: false,
             revoke_previous: false,
-            may_replace: false,
+            replace_targets: Vec::new(),
             timetable: None,
             counts_from: None,
             pending_run: None,

@@ -6,7 +6,7 @@ use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::time;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
-use crate::engine::rotation_request::RotationRequest;
+use crate::engine::rotation_request::{Replacement, RotationRequest};
 use crate::engine::scheduler::{Completion, Engine};
 use crate::ledger::{LedgerError, RecordedRequest};
 
@@ -21,6 +21,11 @@ impl Engine {
             return false;
         };
         entry.request_problem = None;
+        // A sink that the key gets later is none of the approved ones.
+        let request = RotationRequest {
+            replacement: request.replacement.named_by(entry.managed.as_deref()),
+            ..request
+        };
         entry.request = Some(match entry.request.take() {
             Some(earlier) => earlier.merge(request),
             None => request,
@@ -44,7 +49,13 @@ impl Engine {
             key: key.clone(),
             at,
             revoke_previous: request.revoke_previous,
-            may_replace: request.may_replace,
+            replace_targets: {
+                let managed = self
+                    .keys
+                    .get(key)
+                    .and_then(|entry| entry.managed.as_deref());
+                request.replacement.targets(managed)
+            },
             operator: request.operator.clone(),
         });
         let ledger = &self.services.ledger;
@@ -68,7 +79,11 @@ impl Engine {
             let request = RotationRequest {
                 operator: recorded.operator,
                 revoke_previous: recorded.revoke_previous,
-                may_replace: recorded.may_replace,
+                replacement: if recorded.replace_targets.is_empty() {
+                    Replacement::Refused
+                } else {
+                    Replacement::Targets(recorded.replace_targets)
+                },
             };
             if !self.request_rotation(&key, request) {
                 tracing::warn!(

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::core::change::{DowntimeReason, OperatorNote};
 use crate::core::state::Trigger;
+use crate::engine::managed_key::ManagedKey;
 
 /// An operator's request that a key rotates now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +14,43 @@ pub struct RotationRequest {
     /// Whether every older credential is revoked as soon as the new one is current;
     /// an open rotation is abandoned first.
     pub revoke_previous: bool,
-    /// Whether the rotation may replace keys that this ledger did not write.
-    pub may_replace: bool,
+    /// Which keys that this ledger did not write the rotation may replace.
+    pub replacement: Replacement,
+}
+
+/// Which keys that this ledger did not write a rotation may replace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replacement {
+    /// None.
+    Refused,
+    /// Those in the targets that the key's sinks have when the engine takes the request.
+    Approved,
+    /// Those in these targets.
+    Targets(Vec<String>),
+}
+
+impl Replacement {
+    /// Returns the targets, if it is allowed: `managed` has the sinks.
+    pub(crate) fn targets(&self, managed: Option<&ManagedKey>) -> Vec<String> {
+        match self {
+            Self::Refused => Vec::new(),
+            Self::Approved => {
+                let sinks = managed.into_iter().flat_map(|managed| &managed.sinks);
+                sinks.map(|(sink, _)| sink.id().target.clone()).collect()
+            }
+            Self::Targets(targets) => targets.clone(),
+        }
+    }
+
+    /// Names the targets of the key as `managed` has them.
+    pub(crate) fn named_by(self, managed: Option<&ManagedKey>) -> Self {
+        match self {
+            Self::Refused => Self::Refused,
+            allowed @ (Self::Approved | Self::Targets(_)) => {
+                Self::Targets(allowed.targets(managed))
+            }
+        }
+    }
 }
 
 impl RotationRequest {
@@ -22,13 +58,16 @@ impl RotationRequest {
     /// stays, even if the later one asks for less: the key may have leaked. So does an
     /// approval to replace keys.
     pub(crate) fn merge(self, later: Self) -> Self {
-        let may_replace = self.may_replace || later.may_replace;
+        let replacement = match (&self.replacement, &later.replacement) {
+            (earlier, Replacement::Refused) => earlier.clone(),
+            (_, later) => later.clone(),
+        };
         let merged = match (self.revoke_previous, later.revoke_previous) {
             (true, false) => self,
             (_, _) => later,
         };
         Self {
-            may_replace,
+            replacement,
             ..merged
         }
     }

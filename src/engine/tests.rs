@@ -70,7 +70,7 @@ fn rotation_request() -> RotationRequest {
     RotationRequest {
         operator: None,
         revoke_previous: false,
-        may_replace: false,
+        replacement: crate::engine::Replacement::Refused,
     }
 }
 

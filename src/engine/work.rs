@@ -364,8 +364,10 @@ impl Worker {
             rotation: open.clone(),
             operator: request.operator.clone(),
         })];
-        if request.may_replace {
+        let targets = request.replacement.targets(self.managed.as_deref());
+        if !targets.is_empty() {
             retry.push(Change::from(ReplacementApproval {
+                targets,
                 operator: request.operator.clone(),
             }));
         }

@@ -7,6 +7,7 @@ use crate::core::apply::{AppliedChanges, LedgerEvent, RotationUpdate};
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
+use crate::ledger::rows::targets_text;
 
 /// A column and its value.
 pub(crate) type Column = (&'static str, Value);
@@ -149,7 +150,10 @@ fn key_columns(state: &KeyState) -> [Column; 15] {
         ("last_error", optional_text(state.last_error.as_deref())),
         ("failed_before_create", boolean(state.failed_before_create)),
         ("revoke_previous", boolean(state.revoke_previous)),
-        ("may_replace", boolean(state.may_replace)),
+        (
+            "replace_targets",
+            optional_text(targets_text(&state.replace_targets).as_deref()),
+        ),
         ("timetable", optional_text(state.timetable.as_deref())),
         ("counts_from", timestamp(state.counts_from)),
         ("pending_run", timestamp(state.pending_run)),

@@ -21,8 +21,9 @@ pub struct RecordedRequest {
     pub at: Timestamp,
     /// Whether every older credential is revoked as soon as the new one is current.
     pub revoke_previous: bool,
-    /// Whether the rotation may replace keys that this ledger did not write.
-    pub may_replace: bool,
+    /// The targets whose keys the rotation may replace, although this ledger did not write
+    /// them.
+    pub replace_targets: Vec<String>,
     /// The operator of the latest request, and the reason.
     pub operator: Option<OperatorNote>,
 }
@@ -48,18 +49,18 @@ pub(super) fn insert(
     connection
         .prepare_cached(
             "INSERT INTO rotation_request
-                 (key, requested_at, revoke_previous, may_replace, requested_by, reason)
+                 (key, requested_at, revoke_previous, replace_targets, requested_by, reason)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (key) DO UPDATE SET
                  revoke_previous = max(revoke_previous, excluded.revoke_previous),
-                 may_replace = max(may_replace, excluded.may_replace),
+                 replace_targets = coalesce(excluded.replace_targets, replace_targets),
                  requested_by = excluded.requested_by, reason = excluded.reason",
         )?
         .execute(params![
             request.key.as_str(),
             SqlTimestamp(request.at),
             request.revoke_previous,
-            request.may_replace,
+            rows::targets_text(&request.replace_targets),
             by,
             reason
         ])?;
@@ -107,7 +108,7 @@ pub(super) fn remove_all(connection: &Connection) -> Result<Vec<KeyName>, Ledger
 /// Returns the requests that have not started, by key.
 pub(super) fn read(connection: &Connection) -> Result<Vec<RecordedRequest>, LedgerError> {
     let mut query = connection.prepare(
-        "SELECT key, requested_at, revoke_previous, may_replace, requested_by, reason
+        "SELECT key, requested_at, revoke_previous, replace_targets, requested_by, reason
          FROM rotation_request ORDER BY key",
     )?;
     let requests = query.query_map([], |row| {
@@ -117,7 +118,7 @@ pub(super) fn read(connection: &Connection) -> Result<Vec<RecordedRequest>, Ledg
             key: rows::key_column(row)?,
             at: row.get::<_, SqlTimestamp>("requested_at")?.0,
             revoke_previous: row.get("revoke_previous")?,
-            may_replace: row.get("may_replace")?,
+            replace_targets: rows::parse_targets(row.get("replace_targets")?),
             operator: by.map(|by| OperatorNote { by, reason }),
         })
     })?;

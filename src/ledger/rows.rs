@@ -111,7 +111,7 @@ pub(crate) fn earliest_creation_column(row: &Row<'_>) -> rusqlite::Result<Timest
 
 /// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
-    k.failed_before_create, k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.due_run,
+    k.failed_before_create, k.revoke_previous, k.replace_targets, k.timetable, k.counts_from, k.pending_run, k.due_run,
     k.dropped_run, k.dropped_runs, k.paused_from, k.paused_until";
 
 /// The columns of `rotation r`, in the order of [`read_rotation`].
@@ -191,6 +191,17 @@ impl<'a> RowReader<'a> {
     }
 }
 
+/// Returns the text in the ledger for targets whose keys a rotation may replace.
+pub(crate) fn targets_text(targets: &[String]) -> Option<String> {
+    (!targets.is_empty()).then(|| serde_json::json!(targets).to_string())
+}
+
+/// Parses the text that [`targets_text`] returns. What is no such text allows nothing.
+pub(crate) fn parse_targets(text: Option<String>) -> Vec<String> {
+    let targets = text.and_then(|text| serde_json::from_str(&text).ok());
+    targets.unwrap_or_default()
+}
+
 /// Reads a key without its rotations from the columns of [`KEY_STATE_COLUMNS`].
 pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyState> {
     Ok(KeyState {
@@ -203,7 +214,7 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         last_error: cells.get()?,
         failed_before_create: cells.get()?,
         revoke_previous: cells.get()?,
-        may_replace: cells.get()?,
+        replace_targets: parse_targets(cells.get()?),
         timetable: cells.get()?,
         counts_from: cells.timestamp()?,
         pending_run: cells.timestamp()?,

@@ -186,9 +186,8 @@ fn requests_in_a_backup_are_dropped_and_named() {
         let backup = world.path("copy.db");
         world.ok(&["backup", backup.to_str().unwrap()]);
         let copy = rusqlite::Connection::open(&backup).unwrap();
-        let request =
-            "INSERT INTO rotation_request (key, requested_at, revoke_previous, may_replace)
-             VALUES ('billing', '2026-01-01T00:00:00Z', ?1, 0)";
+        let request = "INSERT INTO rotation_request (key, requested_at, revoke_previous)
+             VALUES ('billing', '2026-01-01T00:00:00Z', ?1)";
         copy.execute(request, [revoke_previous]).unwrap();
         drop(copy);
         let named = if is_restored {

@@ -361,6 +361,49 @@ fn retarget(world: &TestEnv, from: &str, to: &str) {
     write(&world.path("config.toml"), &config.replace(from, to));
 }
 
+/// The approval of `--replace` is about the targets of its time, and ends with the rotation
+/// that it was given for.
+#[test]
+fn replacement_covers_no_later_target() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "");
+    retarget(
+        &world,
+        "type = \"file\"",
+        "name = \"main\"\ntype = \"file\"",
+    );
+    let (_, first) = create_manually(&world, "first");
+    let (_, second) = create_manually(&world, "second");
+    write(&world.path("a.key"), &first);
+    write(&world.path("moved.key"), &second);
+    // The rotation that was asked for fails, and its approval waits for a retry.
+    let restrict = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(world.dir.path(), mode).unwrap();
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        restrict(0o500);
+        world.run(&["rotate", "a", "--replace"]);
+        restrict(0o700);
+    }
+    retarget(&world, "a.key", "moved.key");
+    assert_refused(&world.run(&["rotate", "a"]), &["moved.key", "--replace"]);
+    retarget(&world, "moved.key", "a.key");
+    world.ok(&["rotate", "a", "--replace"]);
+    assert_ne!(file(&world, "a"), first);
+    // A sink that is added, before another rotation.
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    let dir = world.dir.path().display();
+    let added = format!(
+        "{config}[[key.a.sink]]\nname = \"added\"\ntype = \"file\"\npath = \
+         \"{dir}/moved.key\"\n"
+    );
+    write(&world.path("config.toml"), &added);
+    assert_refused(&world.run(&["rotate", "a"]), &["moved.key", "--replace"]);
+    assert_eq!(fs::read_to_string(world.path("moved.key")).unwrap(), second);
+}
+
 /// What stands in a target that this ledger knows is compared when its sink returns.
 #[test]
 fn returning_target_is_compared() {

@@ -34,7 +34,7 @@ pub(super) fn apply_change(
             Ok(())
         }
         OperatorChange::ReplacementAllowed(approval) => {
-            update.state.may_replace = true;
+            update.state.replace_targets.clone_from(&approval.targets);
             let operator = approval.operator.as_ref();
             let detail = json!({
                 "reason": operator_reason(operator), "by": operator_name(operator),

@@ -95,9 +95,9 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
     rotation.name = Some(intent.label.as_str().to_owned());
     rotation.maybe_created = true;
     rotation.add_deliveries(&intent.sinks, DeliveryState::Pending);
-    // The approval of an operator holds for retries, until a rotation is current.
-    let newest = update.state.newest_phase;
-    update.state.may_replace &= newest.is_some_and(|phase| phase != Phase::Current);
+    if update.state.newest_phase == Some(Phase::Current) {
+        update.state.replace_targets.clear();
+    }
     update.start_rotation(rotation)?;
     update.state.timetable = Some(intent.timetable.clone());
     update.state.pending_run = None;
@@ -159,6 +159,14 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
         (Some(error), _) => row.error = Some(error.clone()),
         (None, Phase::Created | Phase::Verified | Phase::Current) => row.error = None,
         (None, _) => {}
+    }
+    if to == Phase::Current {
+        // The approval of an operator holds for retries alone, and for the optional sinks
+        // that this rotation has yet to reach.
+        let outstanding = row.deliveries.iter().filter(|one| one.is_outstanding());
+        let outstanding: Vec<_> = outstanding.map(|one| &one.sink.target).collect();
+        let targets = &mut update.state.replace_targets;
+        targets.retain(|target| outstanding.contains(&target));
     }
     update.put_rotation(Some(before), row)?;
     if to == Phase::Current {

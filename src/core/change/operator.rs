@@ -70,6 +70,8 @@ pub struct PreviousRevocation {
 /// An operator's approval that a rotation replaces keys that this ledger did not write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplacementApproval {
+    /// The targets that the key's sinks had when it was given.
+    pub targets: Vec<String>,
     /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }

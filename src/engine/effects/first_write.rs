@@ -18,13 +18,15 @@ use crate::sink::{Sink, TargetContent};
 
 impl Worker {
     /// Returns why no rotation may start: a required sink's target holds a key that
-    /// this ledger did not write.
+    /// this ledger did not write, and the target is none of those that the rotation
+    /// `replaces`.
     pub(super) async fn required_first_write_problem(
         &mut self,
         managed: &ManagedKey,
+        replaces: &[String],
     ) -> Result<Option<String>, LedgerError> {
         for (sink, is_required) in &managed.sinks {
-            if !*is_required {
+            if !*is_required || replaces.contains(&sink.id().target) {
                 continue;
             }
             if let Some(problem) = self.first_write_problem(sink).await? {
@@ -73,7 +75,7 @@ impl Worker {
     /// Returns whether a delivery to `sink` needs no check of its target: a live rotation
     /// of the key was delivered to it, or an operator allowed it.
     pub(super) fn may_write(&self, sink: &dyn Sink) -> bool {
-        if self.state.may_replace {
+        if self.state.replace_targets.contains(&sink.id().target) {
             return true;
         }
         let mut own = self.deliveries_to(sink.id());

@@ -25,8 +25,10 @@ impl Worker {
             missed_run,
             request,
         } = start;
-        let may_replace = request.as_ref().is_some_and(|request| request.may_replace);
-        let readiness = self.check_preconditions(managed, trigger, may_replace);
+        let replaces = request.as_ref().map(|request| &request.replacement);
+        let replaces = replaces.map(|replaces| replaces.targets(Some(managed)));
+        let replaces = replaces.unwrap_or_default();
+        let readiness = self.check_preconditions(managed, trigger, &replaces);
         match readiness.await? {
             Readiness::Ready => {}
             Readiness::Deferred => {
@@ -74,8 +76,9 @@ impl Worker {
             })
         }));
         changes.push(Change::from(intent));
-        if may_replace {
+        if !replaces.is_empty() {
             changes.push(Change::from(ReplacementApproval {
+                targets: replaces,
                 operator: operator.clone(),
             }));
         }

@@ -23,7 +23,7 @@ use crate::core::time;
 use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::revoke::{ExpectedName, LEDGER_CHANGED, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
-use crate::engine::rotation_request::RotationRequest;
+use crate::engine::rotation_request::{Replacement, RotationRequest};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
@@ -61,7 +61,11 @@ impl Worker {
                 let request = RotationRequest {
                     operator,
                     revoke_previous: false,
-                    may_replace,
+                    replacement: if may_replace {
+                        Replacement::Approved.named_by(self.managed.as_deref())
+                    } else {
+                        Replacement::Refused
+                    },
                 };
                 self.end_present(within, force, &holders, request).await
             }

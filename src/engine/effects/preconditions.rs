@@ -41,7 +41,7 @@ impl Worker {
         &mut self,
         managed: &ManagedKey,
         trigger: Trigger,
-        may_replace: bool,
+        replaces: &[String],
     ) -> Result<Readiness, LedgerError> {
         if wants_successor(&self.state) {
             // A provider whose answers are not true would be asked again and again.
@@ -71,7 +71,8 @@ impl Worker {
             readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
         // It gives the place at the provider back; the next check takes it again.
-        if !may_replace && let Some(problem) = self.required_first_write_problem(managed).await? {
+        let problem = self.required_first_write_problem(managed, replaces);
+        if let Some(problem) = problem.await? {
             self.record_backoff(&problem, None).await?;
             return Ok(Readiness::Deferred);
         }

@@ -43,7 +43,7 @@ async fn only_orphans_are_revoked_at_shutdown() {
         RotationRequest {
             operator: None,
             revoke_previous: false,
-            may_replace: false,
+            replacement: crate::engine::Replacement::Refused,
         },
     );
     engine.stop().await;

@@ -80,7 +80,11 @@ fn rotate(engine: &mut Engine, key: &KeyName, revoke_previous: bool, may_replace
     let request = RotationRequest {
         operator: None,
         revoke_previous,
-        may_replace,
+        replacement: if may_replace {
+            crate::engine::Replacement::Approved
+        } else {
+            crate::engine::Replacement::Refused
+        },
     };
     assert!(engine.request_rotation(key, request));
 }

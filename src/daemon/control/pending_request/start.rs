@@ -11,7 +11,7 @@ use crate::daemon::control::pending_request::leak::LeakOrder;
 use crate::daemon::control::pending_request::submit::TargetKeys;
 use crate::daemon::control::protocol::ControlRequest;
 use crate::engine::operator_command::{OperatorCommand, SharedListing};
-use crate::engine::{Engine, RotationRequest};
+use crate::engine::{Engine, Replacement, RotationRequest};
 
 /// The operator name of root, as the control socket and the commands record it.
 const ROOT: &str = "uid 0";
@@ -70,7 +70,11 @@ impl PendingRequest {
                 let rotation_request = RotationRequest {
                     operator: operator(reason),
                     revoke_previous: revoke_previous_now,
-                    may_replace: replace,
+                    replacement: if replace {
+                        Replacement::Approved
+                    } else {
+                        Replacement::Refused
+                    },
                 };
                 let Some(keys) = self.parse_keys(&keys, all) else {
                     return;
