@@ -38,9 +38,9 @@ impl RestoreCommand {
         match &restored.changed_orders {
             Some(changed) => text.push_str(&changed_orders_text(changed)),
             None => text.push_str(
-                "note: the former ledger cannot be compared, so pauses, holds and the ends of \
-                 leaked credentials that were ordered after the backup are not known; order them \
-                 again before the next start\n",
+                "note: the former ledger cannot be compared, so pauses, holds, adoptions and the \
+                 ends of leaked credentials that were ordered after the backup are not known; order \
+                 them again before the next start\n",
             ),
         }
         for key in &restored.dropped_requests {
@@ -89,6 +89,11 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
                  start, run: {adopt}rekeyd hold {credential}{}{reason}\n",
                 until(end)
             ),
+            OrderKind::Adoption { credential } => format!(
+                "warning: {credential} is no longer adopted by {key}, whose consumers may use \
+                 it{origin}; before the next start, run: {adopt}{reason}\n",
+                adopt = format_args!("rekeyd adopt {key} {credential}")
+            ),
             OrderKind::Leak { credential } => format!(
                 "warning: {credential} of {key} may have leaked and no longer has a deadline{origin}; \
                  run: {adopt}rekeyd rotate {key} --revoke-previous-within 30s{reason}\n"
@@ -102,7 +107,9 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
                 "note: {key} is paused again, as when the backup was made{origin}; to end the pause, \
                  run: rekeyd resume {key}\n"
             ),
-            OrderKind::Hold { credential, .. } | OrderKind::Leak { credential } => format!(
+            OrderKind::Hold { credential, .. }
+            | OrderKind::Leak { credential }
+            | OrderKind::Adoption { credential } => format!(
                 "note: {credential} of {key} is on hold again, as when the backup was made{origin}; \
                  to end the hold, run: rekeyd release {credential}\n"
             ),
@@ -162,6 +169,9 @@ mod tests {
         let leak = || OrderKind::Leak {
             credential: credential(),
         };
+        let adoption = || OrderKind::Adoption {
+            credential: credential(),
+        };
         for (changed, expected) in [
             (
                 missing(order(pause(None), Some("uid 0"), Some("an audit")), false),
@@ -179,6 +189,12 @@ mod tests {
                 missing(order(leak(), None, None), false),
                 "warning: key_1 of billing may have leaked and no longer has a deadline (ordered at \
                  2026-11-24T03:00:00Z); run: rekeyd rotate billing --revoke-previous-within 30s\n",
+            ),
+            (
+                missing(order(adoption(), Some("uid 0"), Some("its own")), true),
+                "warning: key_1 is no longer adopted by billing, whose consumers may use it \
+                 (ordered by root (uid 0) at 2026-11-24T03:00:00Z: its own); before the next start, \
+                 run: rekeyd adopt billing key_1 --reason 'its own'\n",
             ),
             (
                 returned(order(pause(Some(at)), None, None)),

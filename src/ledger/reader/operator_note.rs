@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::ledger_event::LedgerEventKind;
+use crate::core::lifecycle::LifecycleEvent;
 use crate::ledger::error::LedgerError;
 use crate::ledger::reader::LedgerSnapshot;
 use crate::ledger::rows::SqlTimestamp;
@@ -30,7 +31,7 @@ impl LedgerSnapshot<'_> {
         key: &KeyName,
         rotation: &RotationId,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
-        self.latest_operator_event(key, Some(rotation), LedgerEventKind::HoldSet)
+        self.latest_operator_event(key, Some(rotation), LedgerEventKind::HoldSet.as_str())
     }
 
     /// Returns the latest pause of a key, or none.
@@ -38,7 +39,7 @@ impl LedgerSnapshot<'_> {
     /// # Errors
     /// The ledger cannot be read.
     pub fn latest_pause(&self, key: &KeyName) -> Result<Option<OperatorRecord>, LedgerError> {
-        self.latest_operator_event(key, None, LedgerEventKind::Paused)
+        self.latest_operator_event(key, None, LedgerEventKind::Paused.as_str())
     }
 
     /// Returns the latest order to end a rotation's credential that may have leaked, or none.
@@ -50,14 +51,33 @@ impl LedgerSnapshot<'_> {
         key: &KeyName,
         rotation: &RotationId,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
-        self.latest_operator_event(key, Some(rotation), LedgerEventKind::RevocationDeadlineSet)
+        let event = LedgerEventKind::RevocationDeadlineSet;
+        self.latest_operator_event(key, Some(rotation), event.as_str())
+    }
+
+    /// Returns the adoption of a rotation's credential, or none.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn latest_adoption(
+        &self,
+        key: &KeyName,
+        rotation: &RotationId,
+    ) -> Result<Option<OperatorRecord>, LedgerError> {
+        for event in [LifecycleEvent::Adopted, LifecycleEvent::AdoptedAlongside] {
+            let record = self.latest_operator_event(key, Some(rotation), event.as_str())?;
+            if record.is_some() {
+                return Ok(record);
+            }
+        }
+        Ok(None)
     }
 
     fn latest_operator_event(
         &self,
         key: &KeyName,
         rotation: Option<&RotationId>,
-        event: LedgerEventKind,
+        event: &str,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
         let mut query = self.transaction.prepare_cached(
             "SELECT at, detail ->> 'by', detail ->> 'reason' FROM events
@@ -65,7 +85,7 @@ impl LedgerSnapshot<'_> {
              ORDER BY seq DESC LIMIT 1",
         )?;
         let rotation = rotation.map(RotationId::as_str);
-        let parameters = params![key.as_str(), event.as_str(), rotation];
+        let parameters = params![key.as_str(), event, rotation];
         let record = query.query_row(parameters, |row| {
             Ok(OperatorRecord {
                 at: row.get::<_, SqlTimestamp>(0)?.0,

@@ -1,10 +1,10 @@
 //! What operators ordered, which a restored ledger does not have, or has again: pauses,
-//! holds, and the ends of credentials that leaked.
+//! holds, adoptions, and the ends of credentials that leaked.
 
 use jiff::Timestamp;
 
 use crate::core::ids::{CredentialId, KeyName};
-use crate::core::state::{KeyState, Rotation};
+use crate::core::state::{KeyState, Rotation, Trigger};
 use crate::ledger::error::LedgerError;
 use crate::ledger::reader::operator_note::OperatorRecord;
 use crate::ledger::reader::{LedgerReader, LedgerSnapshot};
@@ -40,6 +40,11 @@ pub enum OrderKind {
         /// The credential.
         credential: CredentialId,
     },
+    /// A key uses a credential that it did not create.
+    Adoption {
+        /// The credential.
+        credential: CredentialId,
+    },
 }
 
 impl OrderKind {
@@ -48,7 +53,9 @@ impl OrderKind {
     pub const fn credential(&self) -> Option<&CredentialId> {
         match self {
             Self::Pause { .. } => None,
-            Self::Hold { credential, .. } | Self::Leak { credential } => Some(credential),
+            Self::Hold { credential, .. }
+            | Self::Leak { credential }
+            | Self::Adoption { credential } => Some(credential),
         }
     }
 }
@@ -101,7 +108,20 @@ impl RecordedOrders {
             orders.any(|other| (&other.key, &other.kind) == (&one.key, &one.kind))
         };
         let missing = self.orders.iter();
-        let missing = missing.filter(|one| !is_in(&restored.orders, one));
+        let missing = missing.filter(|one| match &one.kind {
+            // Another order about the credential is repeated after its adoption.
+            OrderKind::Adoption { credential } => {
+                !restored.has_row(&one.key, credential)
+                    && !self.orders.iter().any(|other| {
+                        other.key == one.key
+                            && other.kind.credential() == Some(credential)
+                            && other.kind != one.kind
+                    })
+            }
+            OrderKind::Pause { .. } | OrderKind::Hold { .. } | OrderKind::Leak { .. } => {
+                !is_in(&restored.orders, one)
+            }
+        });
         let returned = restored.orders.iter();
         let returned = returned.filter(|one| {
             // What was ordered anew, with another end, is missing and said there.
@@ -110,21 +130,31 @@ impl RecordedOrders {
                     && other.kind.credential() == one.kind.credential()
                     && std::mem::discriminant(&other.kind) == std::mem::discriminant(&one.kind)
             };
-            // A leak that was settled needs nothing.
-            !matches!(one.kind, OrderKind::Leak { .. }) && !self.orders.iter().any(is_about_same)
+            // A leak that was settled needs nothing, and no credential that was adopted.
+            match one.kind {
+                OrderKind::Leak { .. } | OrderKind::Adoption { .. } => false,
+                OrderKind::Pause { .. } | OrderKind::Hold { .. } => {
+                    !self.orders.iter().any(is_about_same)
+                }
+            }
         });
         ChangedOrders {
             missing: missing
                 .map(|order| MissingOrder {
-                    is_without_row: order.kind.credential().is_some_and(|credential| {
-                        let row = (order.key.clone(), credential.clone());
-                        !restored.credentials.contains(&row)
-                    }),
+                    is_without_row: order
+                        .kind
+                        .credential()
+                        .is_some_and(|credential| !restored.has_row(&order.key, credential)),
                     order: order.clone(),
                 })
                 .collect(),
             returned: returned.cloned().collect(),
         }
+    }
+
+    fn has_row(&self, key: &KeyName, credential: &CredentialId) -> bool {
+        let mut rows = self.credentials.iter();
+        rows.any(|(of, id)| of == key && id == credential)
     }
 }
 
@@ -157,7 +187,12 @@ fn orders_of(
         }
         if row.deadline.is_some() {
             let record = snapshot.latest_deadline(key, &row.id)?;
+            let credential = credential.clone();
             add(OrderKind::Leak { credential }, record);
+        }
+        if row.trigger == Trigger::Adopted {
+            let record = snapshot.latest_adoption(key, &row.id)?;
+            add(OrderKind::Adoption { credential }, record);
         }
     }
     Ok(orders)
