@@ -308,12 +308,14 @@ fn lookalike_message(lookalikes: &[&AuditEntry]) -> String {
         let id = redact::sanitize_name(one.id.as_str());
         format!(
             "1 credential looks like one of rekeyd's but is not in this ledger; hint: adopt it with \
-             `rekeyd adopt {key} {id}`, or revoke it at the provider"
+             `rekeyd adopt {key} {id}`; consumers may use it, so revoke it at the provider only \
+             after {key} was rotated and the overlap is over"
         )
     } else {
         format!(
             "{} credentials look like rekeyd's but are not in this ledger; hint: adopt each with \
-             `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider",
+             `rekeyd adopt KEY CREDENTIAL_ID`; consumers may use them, so revoke one at the \
+             provider only after KEY was rotated and the overlap is over",
             lookalikes.len()
         )
     }

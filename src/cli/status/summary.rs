@@ -146,7 +146,8 @@ fn lookalike_line(status: &KeyStatus) -> Option<String> {
     };
     Some(format!(
         "{count} {looks} like its own but {is} not in this ledger ({ids}); hint: adopt each, such \
-         as with `rekeyd adopt {key} {newest}`, or revoke it at the provider",
+         as with `rekeyd adopt {key} {newest}`; consumers may use it, so revoke it at the provider only \
+         after {key} was rotated and the overlap is over",
         ids = join_few(&status.lookalikes),
         key = status.key,
     ))
