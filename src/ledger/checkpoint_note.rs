@@ -132,12 +132,33 @@ pub(super) fn log_origin(path: &Path) -> Result<LogOrigin, Error> {
     let journal = sibling_path(&ledger, "-journal");
     let found = stat(&ledger)?.map(|metadata| FileStamp::new(&metadata));
     let length = |file: &Path| Ok::<_, Error>(stat(file)?.map_or(0, |metadata| metadata.len()));
-    let has_log = length(&log)? > 0 || length(&journal)? > 0;
+    let is_first_start = found.is_none_or(|found| found.size == 0)
+        && length(&note_path(&ledger))? == 0
+        && is_of_new_file(&journal)?;
+    let has_journal = length(&journal)? > 0 && !is_first_start;
+    let has_log = length(&log)? > 0 || has_journal;
     let origin = compare(found, has_log, read_note(&ledger)?);
     if origin == LogOrigin::Unclear && is_note_missing(&ledger)? {
         return Ok(LogOrigin::Foreign(ForeignReason::NoNote));
     }
     Ok(origin)
+}
+
+/// Returns whether a rollback journal has nothing to restore, because the file beside it had
+/// no page when its transaction began: that of a ledger whose very first start was killed.
+fn is_of_new_file(journal: &Path) -> Result<bool, Error> {
+    const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let mut header = [0; 20];
+    match open_regular(journal).and_then(|file| file.read_exact_at(&mut header, 0)) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    }
+    // After its magic: the number of its records, a nonce, and the pages that the file had.
+    let (records, pages) = (&header[8..12], &header[16..20]);
+    Ok(header[..8] == MAGIC && records == [0; 4] && pages == [0; 4])
 }
 
 /// Returns whether the ledger at `ledger` should have a note, and has none. Since 0.2.0 a
@@ -366,6 +387,46 @@ mod tests {
         size: 8192,
         modified: (1_700_000_000, 5),
     };
+
+    /// A kill in the very first start leaves the header of a journal that restores nothing.
+    #[test]
+    fn journal_of_a_first_start_is_no_log() {
+        const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+        let header = |magic: [u8; 8], records: u8, pages: u8| {
+            let mut journal = vec![0; 512];
+            journal[..8].copy_from_slice(&magic);
+            (journal[11], journal[19]) = (records, pages);
+            journal
+        };
+        let first = header(MAGIC, 0, 0);
+        for (ledger, note, journal, is_foreign) in [
+            (Some(""), Some(""), first.clone(), false),
+            (Some(""), None, first.clone(), false),
+            (None, None, first.clone(), false),
+            (Some(""), Some("{}"), first.clone(), true),
+            (Some(""), Some(""), header(MAGIC, 1, 0), true),
+            (Some(""), Some(""), header(MAGIC, 0, 9), true),
+            (Some(""), Some(""), header([1; 8], 0, 0), true),
+            (Some(""), Some(""), vec![1; 9], true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ledger.db");
+            let files = [(path.clone(), ledger), (note_path(&path), note)];
+            for (file, content) in files {
+                if let Some(content) = content {
+                    std::fs::write(file, content).unwrap();
+                }
+            }
+            std::fs::write(sibling_path(&path, "-journal"), &journal).unwrap();
+            let origin = log_origin(&path).unwrap();
+            assert_eq!(
+                matches!(origin, LogOrigin::Foreign(_)),
+                is_foreign,
+                "{ledger:?} {note:?} {:?}",
+                &journal[..9]
+            );
+        }
+    }
 
     #[test]
     fn log_belongs_to_the_file_that_was_noted() {
