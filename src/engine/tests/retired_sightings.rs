@@ -7,6 +7,7 @@ use crate::core::decide::sightings::has_open_sighting;
 use crate::engine::RunMode;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::{HOUR, rotation_request};
+use crate::provider::ErrorKind;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -35,7 +36,9 @@ async fn restored_file(fakes: &Fakes) -> crate::engine::Engine {
 /// recorded before.
 #[tokio::test]
 async fn clock_that_jumps_ahead_for_a_while_ends_no_tolerance() {
-    for is_known_at_once in [false, true] {
+    // The provider's time shows the difference before, with the next answer, or later.
+    for (is_known_at_once, is_provider_away) in [(true, false), (false, false), (false, true)] {
+        let case = format!("{is_known_at_once} {is_provider_away}");
         let fakes = Fakes::new(&[]);
         let mut engine = restored_file(&fakes).await;
         let jump = 3 * HOUR;
@@ -43,19 +46,23 @@ async fn clock_that_jumps_ahead_for_a_while_ends_no_tolerance() {
             fakes.set_provider_clock_behind(jump);
             fakes.run_for(&mut engine, MINUTE).await;
         }
+        fakes.fail_provider(is_provider_away.then_some(ErrorKind::Unreachable));
         fakes.advance_clock(jump);
         fakes.set_provider_clock_behind(jump);
         fakes.run_for(&mut engine, 5 * MINUTE).await;
+        let drifts = fakes.journal_details("sink-drifted").len();
+        assert!(drifts > 0 || !is_provider_away, "{case}");
+        fakes.fail_provider(None);
         fakes.set_clock_back(jump);
         fakes.set_provider_clock_behind(Duration::ZERO);
         fakes.run_for(&mut engine, 20 * MINUTE).await;
         let state = engine.state(&key()).unwrap();
-        assert!(has_open_sighting(state), "{is_known_at_once}");
+        assert!(has_open_sighting(state), "{case}");
         let accepted = "SELECT CAST(count(*) AS TEXT) FROM rotation";
-        assert_eq!(fakes.query_rows(accepted), ["2"], "{is_known_at_once}");
+        assert_eq!(fakes.query_rows(accepted), ["2"], "{case}");
         // By the right clock it ends as before.
         fakes.run_for(&mut engine, 2 * HOUR).await;
-        assert_eq!(fakes.query_rows(accepted), ["3"], "{is_known_at_once}");
+        assert_eq!(fakes.query_rows(accepted), ["3"], "{case}");
     }
 }
 
