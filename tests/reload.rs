@@ -56,7 +56,7 @@ impl RunningEngine {
         let request = RotationRequest {
             operator: None,
             revoke_previous: false,
-            replacement: rekeyd::engine::Replacement::Refused,
+            replacement: rekeyd::engine::ReplaceApproval::Refused,
         };
         assert!(self.engine.request_rotation(&key(), request));
         self.advance(MINUTE).await;

@@ -42,7 +42,7 @@ mod work;
 mod worker;
 
 pub use managed_key::ManagedKey;
-pub use rotation_request::{Replacement, RotationRequest};
+pub use rotation_request::{ReplaceApproval, RotationRequest};
 pub use scheduler::Engine;
 pub use services::{RunMode, Services};
 pub use sharing_keys::SharingKey;

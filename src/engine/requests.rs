@@ -6,7 +6,7 @@ use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::time;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
-use crate::engine::rotation_request::{Replacement, RotationRequest};
+use crate::engine::rotation_request::{ReplaceApproval, RotationRequest};
 use crate::engine::scheduler::{Completion, Engine};
 use crate::ledger::{LedgerError, RecordedRequest};
 
@@ -80,9 +80,9 @@ impl Engine {
                 operator: recorded.operator,
                 revoke_previous: recorded.revoke_previous,
                 replacement: if recorded.replace_targets.is_empty() {
-                    Replacement::Refused
+                    ReplaceApproval::Refused
                 } else {
-                    Replacement::Targets(recorded.replace_targets)
+                    ReplaceApproval::Targets(recorded.replace_targets)
                 },
             };
             if !self.request_rotation(&key, request) {

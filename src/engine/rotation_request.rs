@@ -15,12 +15,12 @@ pub struct RotationRequest {
     /// an open rotation is abandoned first.
     pub revoke_previous: bool,
     /// Which keys that this ledger did not write the rotation may replace.
-    pub replacement: Replacement,
+    pub replacement: ReplaceApproval,
 }
 
 /// Which keys that this ledger did not write a rotation may replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replacement {
+pub enum ReplaceApproval {
     /// None.
     Refused,
     /// Those in the targets that the key's sinks have when the engine takes the request.
@@ -29,7 +29,7 @@ pub enum Replacement {
     Targets(Vec<String>),
 }
 
-impl Replacement {
+impl ReplaceApproval {
     /// Returns the targets, if it is allowed: `managed` has the sinks.
     pub(crate) fn targets(&self, managed: Option<&ManagedKey>) -> Vec<String> {
         match self {
@@ -59,7 +59,7 @@ impl RotationRequest {
     /// approval to replace keys.
     pub(crate) fn merge(self, later: Self) -> Self {
         let replacement = match (&self.replacement, &later.replacement) {
-            (earlier, Replacement::Refused) => earlier.clone(),
+            (earlier, ReplaceApproval::Refused) => earlier.clone(),
             (_, later) => later.clone(),
         };
         let merged = match (self.revoke_previous, later.revoke_previous) {

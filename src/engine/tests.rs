@@ -70,7 +70,7 @@ fn rotation_request() -> RotationRequest {
     RotationRequest {
         operator: None,
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::core::time;
 use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::revoke::{ExpectedName, LEDGER_CHANGED, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
-use crate::engine::rotation_request::{Replacement, RotationRequest};
+use crate::engine::rotation_request::{ReplaceApproval, RotationRequest};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
@@ -62,9 +62,9 @@ impl Worker {
                     operator,
                     revoke_previous: false,
                     replacement: if may_replace {
-                        Replacement::Approved.named_by(self.managed.as_deref())
+                        ReplaceApproval::Approved.named_by(self.managed.as_deref())
                     } else {
-                        Replacement::Refused
+                        ReplaceApproval::Refused
                     },
                 };
                 self.end_present(within, force, &holders, request).await

@@ -43,7 +43,7 @@ async fn only_orphans_are_revoked_at_shutdown() {
         RotationRequest {
             operator: None,
             revoke_previous: false,
-            replacement: crate::engine::Replacement::Refused,
+            replacement: crate::engine::ReplaceApproval::Refused,
         },
     );
     engine.stop().await;

@@ -120,7 +120,7 @@ async fn list_of_another_organization_is_a_condition() {
         let request = || RotationRequest {
             operator: None,
             revoke_previous: false,
-            replacement: crate::engine::Replacement::Refused,
+            replacement: crate::engine::ReplaceApproval::Refused,
         };
         engine.request_rotation(&key(), request());
         fakes.run_for(&mut engine, OVERLAP).await;
@@ -173,7 +173,7 @@ async fn first_create_with_an_admin_key_follows_a_list() {
         let request = RotationRequest {
             operator: None,
             revoke_previous: is_leak,
-            replacement: crate::engine::Replacement::Refused,
+            replacement: crate::engine::ReplaceApproval::Refused,
         };
         engine.request_rotation(&key(), request.clone());
         fakes.run_for(&mut engine, MINUTE).await;

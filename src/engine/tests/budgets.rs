@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const ROTATION_REQUEST: RotationRequest = RotationRequest {
     operator: None,
     revoke_previous: false,
-    replacement: crate::engine::Replacement::Refused,
+    replacement: crate::engine::ReplaceApproval::Refused,
 };
 
 async fn open(fakes: &Fakes, adapt: impl FnOnce(&mut KeyPolicy)) -> Engine {

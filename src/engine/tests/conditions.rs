@@ -150,7 +150,7 @@ async fn clock_disagreement_blocks_rotations_and_revocations() {
         RotationRequest {
             operator: None,
             revoke_previous: false,
-            replacement: crate::engine::Replacement::Refused,
+            replacement: crate::engine::ReplaceApproval::Refused,
         },
     );
     fakes.run_for(&mut engine, HOUR / 2).await;
@@ -193,7 +193,7 @@ async fn a_majority_of_missing_credentials_raises_the_organization_condition() {
     engine.request_all(&RotationRequest {
         operator: None,
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     });
     fakes.run_for(&mut engine, HOUR * 24 * 2).await;
     assert_eq!(active_conditions(&engine), []);

@@ -81,9 +81,9 @@ fn rotate(engine: &mut Engine, key: &KeyName, revoke_previous: bool, may_replace
         operator: None,
         revoke_previous,
         replacement: if may_replace {
-            crate::engine::Replacement::Approved
+            crate::engine::ReplaceApproval::Approved
         } else {
-            crate::engine::Replacement::Refused
+            crate::engine::ReplaceApproval::Refused
         },
     };
     assert!(engine.request_rotation(key, request));

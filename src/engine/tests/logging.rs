@@ -30,7 +30,7 @@ async fn a_rotation_logs_each_transition() {
     let request = RotationRequest {
         operator: None,
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, HOUR * 2).await;

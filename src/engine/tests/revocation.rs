@@ -25,7 +25,7 @@ pub(super) async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
     let request = RotationRequest {
         operator: None,
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, MINUTE).await;
@@ -204,7 +204,7 @@ async fn a_request_that_revokes_previous_deletes_within_the_overlap() {
     let request = RotationRequest {
         operator: None,
         revoke_previous: true,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, MINUTE).await;

@@ -21,7 +21,7 @@ fn rotation_request(revoke_previous: bool) -> RotationRequest {
     RotationRequest {
         operator: None,
         revoke_previous,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     }
 }
 
@@ -69,7 +69,7 @@ async fn the_operator_of_a_retry_request_is_recorded() {
     let request = RotationRequest {
         operator: Some(operator),
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, Duration::ZERO).await;
@@ -107,7 +107,7 @@ async fn of_two_requests_the_one_that_revokes_wins() {
                 by: by.to_owned(),
             }),
             revoke_previous,
-            replacement: crate::engine::Replacement::Refused,
+            replacement: crate::engine::ReplaceApproval::Refused,
         };
         let (first, second) = (by("uid 1", early), by("uid 2", !early));
         engine.request_rotation(&key(), first);

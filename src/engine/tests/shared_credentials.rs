@@ -69,7 +69,7 @@ fn rotate(engine: &mut Engine, key: &KeyName, revoke_previous: bool) {
     let request = RotationRequest {
         operator: None,
         revoke_previous,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     assert!(engine.request_rotation(key, request));
 }

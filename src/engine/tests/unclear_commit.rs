@@ -68,7 +68,7 @@ async fn a_commit_with_a_lost_reply_is_read_logged_and_not_repeated() {
     let request = RotationRequest {
         operator: None,
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     assert!(engine.request_rotation(&key(), request));
     fakes.run_for(&mut engine, HOUR * 2).await;

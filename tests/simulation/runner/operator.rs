@@ -137,7 +137,7 @@ fn rotation_request(revoke_previous: bool) -> RotationRequest {
     RotationRequest {
         operator: Some(operator),
         revoke_previous,
-        replacement: rekeyd::engine::Replacement::Refused,
+        replacement: rekeyd::engine::ReplaceApproval::Refused,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::pending_request::submit::{LEDGER_TIMEOUT, TargetKeys};
 use crate::daemon::control::protocol::RequestOutcome;
 use crate::engine::operator_command::{FileHolder, OperatorCommand, PendingCommand};
-use crate::engine::{Engine, Replacement, RotationRequest, SharingKey};
+use crate::engine::{Engine, ReplaceApproval, RotationRequest, SharingKey};
 
 /// How long revocations may take after their deadline.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -188,7 +188,7 @@ impl PendingRequest {
         let request = RotationRequest {
             operator: order.operator.clone(),
             revoke_previous: false,
-            replacement: Replacement::Refused,
+            replacement: ReplaceApproval::Refused,
         };
         let (reply, result) = oneshot::channel();
         let command = PendingCommand {

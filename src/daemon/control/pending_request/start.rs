@@ -11,7 +11,7 @@ use crate::daemon::control::pending_request::leak::LeakOrder;
 use crate::daemon::control::pending_request::submit::TargetKeys;
 use crate::daemon::control::protocol::ControlRequest;
 use crate::engine::operator_command::{OperatorCommand, SharedListing};
-use crate::engine::{Engine, Replacement, RotationRequest};
+use crate::engine::{Engine, ReplaceApproval, RotationRequest};
 
 /// The operator name of root, as the control socket and the commands record it.
 const ROOT: &str = "uid 0";
@@ -71,9 +71,9 @@ impl PendingRequest {
                     operator: operator(reason),
                     revoke_previous: revoke_previous_now,
                     replacement: if replace {
-                        Replacement::Approved
+                        ReplaceApproval::Approved
                     } else {
-                        Replacement::Refused
+                        ReplaceApproval::Refused
                     },
                 };
                 let Some(keys) = self.parse_keys(&keys, all) else {

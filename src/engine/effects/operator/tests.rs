@@ -85,7 +85,7 @@ async fn engine_with_two_credentials(fakes: &Fakes) -> Engine {
     let request = RotationRequest {
         operator: None,
         revoke_previous: false,
-        replacement: crate::engine::Replacement::Refused,
+        replacement: crate::engine::ReplaceApproval::Refused,
     };
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, Duration::ZERO).await;
