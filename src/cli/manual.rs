@@ -20,9 +20,9 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "Done."),
     (
         "1",
-        "Failed. `status`: a key is failing or overdue, something stops all rotations, credentials \
-         that are not in the ledger look like rekeyd's, or the daemon is not running and `rekeyd \
-         once` did not run last. `audit`: the ledger and the provider disagree, or there are such \
+        "Failed. `status`: a key is failing or overdue, there is a problem that concerns all keys, \
+         credentials that are not in the ledger look like rekeyd's, or the daemon is not running \
+         and `rekeyd once` did not run last. `audit`: the ledger and the provider disagree, or there are such \
          credentials.",
     ),
     ("2", "Wrong use of the command line."),

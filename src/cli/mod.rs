@@ -100,9 +100,9 @@ enum CliCommand {
     Audit(audit::AuditCommand),
     /// Show the state of each key
     ///
-    /// The exit code is 1 if a key is failing or overdue, if something stops all rotations, if
-    /// credentials that are not in the ledger look like rekeyd's, or if the daemon is not running
-    /// and `rekeyd once` did not run last.
+    /// The exit code is 1 if a key is failing or overdue, if there is a problem that concerns all
+    /// keys, if credentials that are not in the ledger look like rekeyd's, or if the daemon is not
+    /// running and `rekeyd once` did not run last.
     Status(status::StatusCommand),
     /// Show everything about one key: schedule, credentials, sinks and latest rotations
     Show(show::ShowCommand),

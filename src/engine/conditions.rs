@@ -376,6 +376,11 @@ impl Conditions {
         self.inner().ends_listed_with.replace(generation) != Some(generation)
     }
 
+    /// Records that this list failed, so that another one is read.
+    pub(crate) fn forget_list_of_ends(&self) {
+        self.inner().ends_listed_with = None;
+    }
+
     /// Records that the provider ends credentials earlier than its answer to their create said.
     pub(crate) fn observe_other_end(&self) {
         self.inner().shows_other_ends = true;

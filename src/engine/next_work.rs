@@ -296,8 +296,9 @@ impl Worker {
         match check_due(&managed.policy, &required, &state, downtime, now) {
             Due::Now {
                 scheduled_for: Some(firing),
+                missed_reason: None,
                 ..
-            } if state.due_run.is_none_or(|due| due < firing) => {
+            } if state.due_run.is_none_or(|due| due < firing || due > now) => {
                 Some(Change::from(DueRun { firing }))
             }
             Due::Now { .. } | Due::NotDue { .. } | Due::MissedRunSkipped { .. } => None,

@@ -105,7 +105,12 @@ impl SharingKey {
                 (true, false) => format!("{key} also has {id} in its overlap"),
                 (false, false) => format!("{id} is also used by {key}, which is not configured"),
             };
-            return vec![line];
+            // Its row does not tell of a file that holds another key beside it.
+            let beside = self.files.iter();
+            let beside = beside.filter(|file| file.sight == LeakSight::HoldsBeside);
+            return std::iter::once(line)
+                .chain(beside.map(LeakedFile::describe))
+                .collect();
         }
         self.files.iter().map(LeakedFile::describe).collect()
     }

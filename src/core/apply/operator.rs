@@ -172,6 +172,11 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
         }
     }
     update.start_rotation(rotation)?;
+    if phase == Phase::Current {
+        // The runs before it are settled.
+        update.state.due_run = None;
+        (update.state.dropped_run, update.state.dropped_runs) = (None, 0);
+    }
     let operator = adoption.operator.as_ref();
     let detail = json!({
         "to": phase.as_str(), "credential_id": adoption.credential.id,

@@ -173,9 +173,12 @@ fn schedule_candidate(
     now: Timestamp,
 ) -> DueCandidate {
     let first_by_age = first_run_by_age(policy, state);
-    if let Some(run) = first_by_age.filter(|run| *run > now && state.due_run.is_none()) {
+    // A clock that was ahead may have recorded one that is still to come.
+    let due_run = state.due_run.filter(|run| *run <= now);
+    if let Some(run) = first_by_age.filter(|run| *run > now && due_run.is_none()) {
         return DueCandidate::NotDue { next: Some(run) };
     }
+    let first_by_age = first_by_age.filter(|run| *run <= now);
     // The runs of a new key count from now on.
     let since = counted_from(state, downtime.to, now).unwrap_or(now);
     let firings = policy
@@ -184,8 +187,8 @@ fn schedule_candidate(
     let last = firings.last_between(since, now);
     let Some(firing) = last
         .max(first_by_age)
-        .or(state.pending_run)
-        .or(state.due_run)
+        .or(state.pending_run.filter(|run| *run <= now))
+        .or(due_run)
     else {
         let next = firings.next_after(since.max(now));
         return DueCandidate::NotDue { next };
@@ -195,7 +198,7 @@ fn schedule_candidate(
         && time::until(firing, until) > window
     {
         // One that was due while a process ran still is, whatever was missed since.
-        return match state.due_run {
+        return match due_run {
             Some(due) => DueCandidate::Triggered {
                 trigger: Trigger::Schedule,
                 firing: Some(DueFiring {
@@ -206,7 +209,7 @@ fn schedule_candidate(
             None => DueCandidate::MissedRunSkipped { firing, reason },
         };
     }
-    let missed = missed.filter(|_| state.due_run != Some(firing));
+    let missed = missed.filter(|_| due_run != Some(firing));
     let trigger = if missed.is_some() {
         Trigger::CatchUp
     } else {

@@ -91,10 +91,7 @@ pub fn may_withdraw_repair(
         since.is_some_and(|sighting| repair_time(policy, sighting.since) > now)
             && is_tolerated(row, now)
     };
-    let has_drifted = delivery.state == DeliveryState::Uncertain
-        && delivery.accepted_at.is_some()
-        && delivery.written_at.is_none();
-    has_drifted && key.live.iter().any(may_stay)
+    delivery.has_drifted() && delivery.written_at.is_none() && key.live.iter().any(may_stay)
 }
 
 /// Returns whether a retired credential that the target of a sink holds has ended between

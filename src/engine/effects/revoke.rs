@@ -17,6 +17,7 @@ use crate::core::decide::revocation::{
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::RetryClass;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, DeferralKind, Rotation};
 use crate::core::time;
 use crate::engine::conditions::{Conditions, clock_mismatch_message};
@@ -535,9 +536,12 @@ impl Worker {
             && self.services.conditions.wants_list_of_ends(generation)
         {
             // The list shows rekeyd's own credential, and so how the provider shows ends.
-            let listed = provider.list(&self.context.scope).await;
+            let listed = provider.list(&Scope::AdminKeys).await;
             self.observe_response(&listed);
-            listed?;
+            if let Err(error) = listed {
+                self.services.conditions.forget_list_of_ends();
+                return Err(error);
+            }
             return Ok(provider.usage(id, redacted));
         }
         Ok(usage)

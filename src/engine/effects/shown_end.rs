@@ -50,7 +50,8 @@ impl Worker {
         };
         let end = match self.judge_end_of(&row, shown) {
             EndJudgement::Keep => {
-                if shown != ShownEnd::Never {
+                // The same end may have been recorded since it was queued.
+                if readable(shown) != Some(credential.expires_at) {
                     let conditions = &self.services.conditions;
                     conditions.report_unreadable_times(&[EXPIRY_FIELD]);
                 }

@@ -72,6 +72,35 @@ async fn a_run_that_fell_due_while_a_process_ran_is_not_dropped_by_the_next_star
     }
 }
 
+/// Nothing is compared with the provider yet at a start, which blocks the run and makes it no
+/// run that fell due while a process ran.
+#[tokio::test]
+async fn a_run_that_was_missed_is_caught_up_and_said() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let start = || async {
+        let managed = fakes.managed_key(key(), |policy| {
+            policy.timetable = Schedule::parse("0 12 * * *", TimeZone::UTC).unwrap().into();
+            policy.overlap = HOUR;
+        });
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        engine
+    };
+    let mut engine = start().await;
+    fakes.run_for(&mut engine, HOUR * 24).await;
+    let before = fakes.query_rows("SELECT \"trigger\" FROM rotation").len();
+    engine.stop().await;
+    drop(engine);
+    fakes.advance_clock(HOUR * 24);
+    let engine = start().await;
+    let triggers = fakes.query_rows("SELECT \"trigger\" FROM rotation ORDER BY sequence");
+    assert_eq!(triggers[before..], ["catch-up"]);
+    assert_eq!(fakes.journal_details("run-missed").len(), 1);
+    assert_eq!(fakes.journal_details("run-due").len(), 0);
+    assert_eq!(state(&engine).due_run, None);
+}
+
 #[tokio::test]
 async fn a_second_dropped_run_makes_a_key_overdue_until_it_is_rotated() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
