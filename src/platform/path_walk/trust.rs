@@ -66,12 +66,11 @@ impl PathTrust<'_> {
         if !self.is_trusted(stat.st_uid) && !is_unmapped(stat.st_uid) {
             found.push(WeaknessKind::Owner(stat.st_uid));
         }
+        // With an access control list the bits of the group are its mask: without them nobody
+        // but the owner and others can write.
         if mode.contains(Mode::WOTH) {
             found.push(WeaknessKind::Others);
-        }
-        // With an access control list these bits are its mask: without them nobody but the
-        // owner and others can write.
-        if mode.contains(Mode::WGRP) {
+        } else if mode.contains(Mode::WGRP) {
             match read_list() {
                 AccessList::None => found.extend(self.inspect_group(stat.st_gid)),
                 AccessList::Entries(entries) => found.extend(self.inspect_list(stat, &entries)),
