@@ -26,7 +26,7 @@ use crate::core::secret_text::{self, SecretForm};
 use crate::core::{duration, time};
 use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message, condition_of_error};
 use crate::engine::probe::describe_credential_problem;
-use crate::ledger::{LedgerNotes, LedgerReader, PendingMigration, SchedulingCommand};
+use crate::ledger::{LastRun, LedgerNotes, LedgerReader, PendingMigration, SchedulingCommand};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
@@ -117,7 +117,7 @@ impl CheckCommand {
             let file_system = notes.network_file_system;
             found_notes.extend(file_system.map(|name| network_note(&settings, name)));
             found_notes.push(further_note(&settings, &notes.further_objects));
-            found_notes.extend(catch_up_notes(&settings));
+            found_notes.extend(catch_up_notes(&settings, notes.last_run));
             let text = success_text(&options.config, settings.keys.len(), &found_notes);
             output::print(text.as_bytes())?;
         }
@@ -226,11 +226,8 @@ const TIMER_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 /// Names the keys whose scheduled runs are dropped, because no `rekeyd once` follows them
 /// within their `catch-up-window`.
-fn catch_up_notes(settings: &Settings) -> Vec<String> {
-    let reader = LedgerReader::open_existing(&settings.ledger).ok().flatten();
-    let run = reader.and_then(|reader| reader.snapshot().ok()?.last_run().ok()?);
-    let run = run.map(|(run, _)| run);
-    let Some(run) = run.filter(|run| run.command == SchedulingCommand::Once) else {
+fn catch_up_notes(settings: &Settings, last_run: Option<LastRun>) -> Vec<String> {
+    let Some(run) = last_run.filter(|run| run.command == SchedulingCommand::Once) else {
         return Vec::new();
     };
     let since = time::until(run.started_at, SystemClock.now());

@@ -14,6 +14,7 @@ use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages};
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::FreeSpace;
 use crate::ledger::identity::{self, ConfigurationIdentity, LedgerIdentity};
+use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::ledger_file::{IS_DIRECTORY_REASON, READ_ONLY_REASON, network_file_system_at};
 use crate::ledger::lock::{WriterLock, unusable_lock_file};
 use crate::ledger::open::into_open_error;
@@ -39,6 +40,8 @@ pub struct LedgerNotes {
     pub network_file_system: Option<&'static str>,
     /// The tables and indexes that other programs have added.
     pub further_objects: Vec<String>,
+    /// The latest process that rotated by schedule.
+    pub last_run: Option<LastRun>,
 }
 
 /// Checks the ledger at `path` and the files and folder that it needs. `host` is this
@@ -180,5 +183,10 @@ fn check_content(
         pending_migration,
         network_file_system: None,
         further_objects: foreign_schema::further_objects(&connection, version)?,
+        last_run: if version == LedgerVersion::CURRENT {
+            last_run::read(&connection)?
+        } else {
+            None
+        },
     })
 }
