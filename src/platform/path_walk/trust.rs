@@ -48,19 +48,6 @@ impl TrustedPaths {
 impl PathTrust<'_> {
     /// Returns what is weak about a folder or file that was opened.
     pub(super) fn inspect_opened(&self, stat: &Stat, opened: &OwnedFd) -> Vec<WeaknessKind> {
-        self.inspect(stat, || read_access_list(opened))
-    }
-
-    /// Returns what is weak about a link with this owner.
-    pub(super) fn inspect_link(&self, owner: u32) -> Option<WeaknessKind> {
-        (is_foreign(owner) && !is_unmapped(owner)).then_some(WeaknessKind::Link(owner))
-    }
-
-    pub(super) fn is_allowed(&self, path: &Path) -> bool {
-        self.allowed.iter().any(|allowed| allowed == path)
-    }
-
-    fn inspect(&self, stat: &Stat, read_list: impl FnOnce() -> AccessList) -> Vec<WeaknessKind> {
         let mode = Mode::from_raw_mode(stat.st_mode);
         let mut found = Vec::new();
         if !self.is_trusted(stat.st_uid) && !is_unmapped(stat.st_uid) {
@@ -71,13 +58,22 @@ impl PathTrust<'_> {
         if mode.contains(Mode::WOTH) {
             found.push(WeaknessKind::Others);
         } else if mode.contains(Mode::WGRP) {
-            match read_list() {
+            match read_access_list(opened) {
                 AccessList::None => found.extend(self.inspect_group(stat.st_gid)),
                 AccessList::Entries(entries) => found.extend(self.inspect_list(stat, &entries)),
                 AccessList::Unreadable => found.push(WeaknessKind::UnreadableList),
             }
         }
         found
+    }
+
+    /// Returns what is weak about a link with this owner.
+    pub(super) fn inspect_link(&self, owner: u32) -> Option<WeaknessKind> {
+        (is_foreign(owner) && !is_unmapped(owner)).then_some(WeaknessKind::Link(owner))
+    }
+
+    pub(super) fn is_allowed(&self, path: &Path) -> bool {
+        self.allowed.iter().any(|allowed| allowed == path)
     }
 
     fn inspect_list(&self, stat: &Stat, entries: &[AccessEntry]) -> Vec<WeaknessKind> {
