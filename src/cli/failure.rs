@@ -125,6 +125,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Emptied { .. }
         | LedgerError::FolderMissing { .. }
         | LedgerError::Open { .. }
+        | LedgerError::Exposed { .. }
         | LedgerError::ForeignLog { .. }
         | LedgerError::ForeignObject { .. }
         | LedgerError::Damaged { .. }

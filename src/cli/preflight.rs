@@ -18,7 +18,7 @@ use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::service_unit::{ServiceUnit, WriteProblem};
-use crate::platform::{machine, run_blocking};
+use crate::platform::{machine, run_blocking, secret_file};
 use crate::sink::Sink;
 use crate::sink::target::SinkSettings;
 
@@ -71,7 +71,14 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
     let (path, identity) = (settings.ledger.clone(), runtime::ledger_identity(settings));
     let configuration = runtime::configuration_identity(settings);
     let host = machine::id();
-    let check = move || ledger::check_usable(&path, &identity, &configuration, host.as_deref());
+    let trusted_paths = settings.trusted_paths().clone();
+    let check = move || {
+        // Another user than the writer would miss himself among those who are trusted.
+        if !secret_file::is_onlooker() {
+            ledger::check_exposure(&path, &trusted_paths)?;
+        }
+        ledger::check_usable(&path, &identity, &configuration, host.as_deref())
+    };
     let describe = || format!("checking {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, check).await {
         Ok(Ok(notes)) => return Ok(notes),

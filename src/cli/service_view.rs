@@ -109,10 +109,12 @@ fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
     use std::os::unix::fs::MetadataExt as _;
     let folder = ledger.parent().unwrap_or(Path::new("/")).metadata().ok()?;
     // A service also has the folder of its ledger.
-    let is_services = ledger
-        .metadata()
-        .is_ok_and(|ledger| ledger.uid() == folder.uid());
-    let is_new = !ledger.exists();
+    // The owner of the folder can make a link to any file of root's.
+    let found = ledger.symlink_metadata();
+    let is_new = found
+        .as_ref()
+        .is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let is_services = found.is_ok_and(|ledger| ledger.uid() == folder.uid());
     (folder.uid() != 0 && (is_services || is_new))
         .then(|| (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid())))
 }

@@ -100,7 +100,7 @@ pub async fn start(
         );
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let lock = WriterLock::acquire(&settings.ledger, command)?;
+    let lock = acquire_lock(settings, command)?;
     let ledger = open_ledger(lock, settings, run_mode, clock.now())?;
     let context = ProcessContext {
         ledger,
@@ -232,7 +232,7 @@ impl ProcessContext {
 /// cannot be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
     explain_refusal(refuse_root(settings), settings)?;
-    let lock = WriterLock::acquire(&settings.ledger, command)?;
+    let lock = acquire_lock(settings, command)?;
     let options = ledger_options(settings, true);
     Ok(ledger::prepare(lock, &options, SystemClock.now())?)
 }
@@ -244,7 +244,7 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
 /// cannot be used.
 pub fn restore(settings: &Settings, source: &Path) -> Result<RestoredLedger, ServiceError> {
     explain_refusal(refuse_root_restore(settings, source), settings)?;
-    let lock = WriterLock::acquire(&settings.ledger, "rekeyd restore")?;
+    let lock = acquire_lock(settings, "rekeyd restore")?;
     let (identity, host) = (ledger_identity(settings), machine::id());
     let now = SystemClock.now();
     Ok(ledger::restore(
@@ -266,6 +266,11 @@ fn explain_refusal(
         WriterLock::check_free(&settings.ledger)?;
         Err(refusal.into())
     })
+}
+
+fn acquire_lock(settings: &Settings, command: &str) -> Result<WriterLock, LedgerError> {
+    ledger::check_exposure(&settings.ledger, settings.trusted_paths())?;
+    WriterLock::acquire(&settings.ledger, command)
 }
 
 fn open_ledger(

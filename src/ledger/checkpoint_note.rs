@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::shell;
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{
-    READ_ONLY_REASON, cannot_open, open_or_create_regular, open_regular,
+    READ_ONLY_REASON, cannot_open, open_beside, open_or_create_beside, open_regular,
 };
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
 use crate::ledger::version::APPLICATION_ID;
@@ -277,7 +277,7 @@ fn note_path(ledger: &Path) -> PathBuf {
 
 /// Reads the note. One that was being written when the host lost its power counts as none.
 fn read_note(ledger: &Path) -> Result<Option<NotedState>, Error> {
-    let file = match open_regular(&note_path(ledger)) {
+    let file = match open_beside(&note_path(ledger)) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -319,7 +319,7 @@ impl CheckpointNote {
         let is_read_only = |error: &Error| {
             [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
         };
-        let file = open_or_create_regular(&note).map_err(|error| {
+        let file = open_or_create_beside(&note).map_err(|error| {
             if is_read_only(&error) {
                 cannot_open(path, &Error::other(READ_ONLY_REASON))
             } else {

@@ -12,6 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
+use rustix::io::Errno;
 
 use crate::core::os_error;
 use crate::ledger::error::LedgerError;
@@ -34,6 +35,9 @@ pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; hint: use the path
 /// The reason why a device, a pipe or a socket cannot be used.
 const NO_REGULAR_FILE_REASON: &str = "it is not a regular file";
 
+/// The reason why a link cannot be used.
+const LINK_REASON: &str = "it is a symbolic link; hint: remove the link";
+
 /// The file systems on which `flock` locks the whole file as `fcntl` does (`flock(2)`):
 /// NFS, SMB in its three versions, and 9p.
 const WHOLE_FILE_LOCK_SYSTEMS: [(u64, &str); 5] = [
@@ -44,40 +48,68 @@ const WHOLE_FILE_LOCK_SYSTEMS: [(u64, &str); 5] = [
     (0x0102_1997, "9p"),
 ];
 
-/// Opens a file for reading, and returns at once if it is a pipe that nobody writes to.
+/// Opens a ledger for reading, and returns at once if it is a pipe that nobody writes to.
 ///
 /// # Errors
 /// It cannot be opened, or is no regular file.
 pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
-    open_with(OpenOptions::new().read(true), path)
+    open_with(OpenOptions::new().read(true), OFlags::empty(), path)
 }
 
-/// Opens or creates a file for reading and writing, as [`open_regular`] does.
+/// Opens a file beside a ledger for reading, as [`open_regular`] does. It is never a link:
+/// rekeyd alone makes it.
+///
+/// # Errors
+/// As [`open_regular`], or it is a link.
+pub(super) fn open_beside(path: &Path) -> Result<File, Error> {
+    open_with(OpenOptions::new().read(true), OFlags::NOFOLLOW, path)
+}
+
+/// Opens or creates a ledger for reading and writing, as [`open_regular`] does.
 ///
 /// # Errors
 /// As [`open_regular`].
-pub(super) fn open_or_create_regular(path: &Path) -> Result<File, Error> {
+fn open_or_create_regular(path: &Path) -> Result<File, Error> {
+    open_or_create(OFlags::empty(), path)
+}
+
+/// Opens or creates a file beside a ledger for reading and writing, as [`open_beside`] does.
+///
+/// # Errors
+/// As [`open_beside`].
+pub(super) fn open_or_create_beside(path: &Path) -> Result<File, Error> {
+    open_or_create(OFlags::NOFOLLOW, path)
+}
+
+fn open_or_create(flags: OFlags, path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
-    match open_with(options.clone().create_new(true), path) {
+    match open_with(options.clone().create_new(true), flags, path) {
         Ok(file) => {
             // The umask has taken rights from the mode.
             file.set_permissions(Permissions::from_mode(LEDGER_FILE_MODE))?;
             Ok(file)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            open_with(options.create(true).truncate(false), path)
+            open_with(options.create(true).truncate(false), flags, path)
         }
         Err(error) => Err(error),
     }
 }
 
-fn open_with(options: &mut OpenOptions, path: &Path) -> Result<File, Error> {
-    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = options
+fn open_with(options: &mut OpenOptions, flags: OFlags, path: &Path) -> Result<File, Error> {
+    let flags = i32::try_from((flags | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let opened = options
         .mode(LEDGER_FILE_MODE)
-        .custom_flags(no_wait)
-        .open(path)?;
+        .custom_flags(flags)
+        .open(path);
+    let file = opened.map_err(|error| {
+        if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+            Error::other(LINK_REASON)
+        } else {
+            error
+        }
+    })?;
     let kind = file.metadata()?.file_type();
     if kind.is_dir() {
         return Err(ErrorKind::IsADirectory.into());
@@ -226,6 +258,12 @@ mod tests {
         let file = dir.path().join("file");
         open_or_create_regular(&file).unwrap();
         open_regular(&file).unwrap();
+        let link = dir.path().join("ledger.db");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        open_regular(&link).unwrap();
+        for opened in [open_beside(&link), open_or_create_beside(&link)] {
+            assert!(opened.unwrap_err().to_string().contains("symbolic link"));
+        }
         check_regular(&file).unwrap();
         check_regular(&dir.path().join("missing")).unwrap();
     }

@@ -19,7 +19,7 @@ use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::is_disk_full;
 use crate::ledger::ledger_file::{
-    cannot_open, create_if_missing, network_file_system, open_or_create_regular, open_regular,
+    cannot_open, create_if_missing, network_file_system, open_beside, open_or_create_beside, open_regular,
 };
 use crate::ledger::paths::{lock_path, missing_directory_error};
 
@@ -35,6 +35,9 @@ const MAX_REPLACEMENTS: u32 = 3;
 
 /// What the line with a writer's end begins with.
 const END_MARK: &str = "ended ";
+
+/// What follows the command in each record of a holder.
+const HOLDER_MARK: &str = " (process ";
 
 /// The record of a writer whose lock file was removed.
 const UNKNOWN_HOLDER: &str = "another process";
@@ -145,7 +148,7 @@ impl WriterLock {
     /// ledger.
     #[must_use]
     pub fn holder(ledger: &Path) -> Option<String> {
-        if let Ok(mut file) = open_regular(&lock_path(ledger))
+        if let Ok(mut file) = open_beside(&lock_path(ledger))
             && is_locked(&file)
         {
             return Some(read_holder(&mut file));
@@ -167,13 +170,13 @@ impl WriterLock {
     /// writes now. The writer itself must not call it.
     #[must_use]
     pub fn ended_writer(ledger: &Path) -> Option<EndedWriter> {
-        let mut file = open_regular(&lock_path(ledger)).ok()?;
+        let mut file = open_beside(&lock_path(ledger)).ok()?;
         if is_locked(&file) {
             return None;
         }
         let text = read_record(&mut file);
         let (holder, end) = text.split_once('\n')?;
-        let (command, _) = holder.split_once(" (process ")?;
+        let (command, _) = holder.split_once(HOLDER_MARK)?;
         let at = time::from_text(end.strip_prefix(END_MARK)?.trim_end()).ok()?;
         let command = command.to_owned();
         Some(EndedWriter { command, at })
@@ -184,7 +187,7 @@ impl WriterLock {
     /// itself must not call it.
     #[must_use]
     pub fn has_unrecorded_holder(ledger: &Path) -> bool {
-        let is_recorded = open_regular(&lock_path(ledger)).is_ok_and(|file| is_locked(&file));
+        let is_recorded = open_beside(&lock_path(ledger)).is_ok_and(|file| is_locked(&file));
         !is_recorded && is_inode_held(ledger)
     }
 }
@@ -199,7 +202,7 @@ fn acquire_lock_file(ledger: &Path) -> Result<File, LedgerError> {
     let path = lock_path(ledger);
     let cannot = |error: Error| lock_file_error(ledger, &error);
     for _ in 0..MAX_REPLACEMENTS {
-        let mut file = open_or_create_regular(&path).map_err(cannot)?;
+        let mut file = open_or_create_beside(&path).map_err(cannot)?;
         match try_acquire(&file, || std::thread::sleep(RETRY_INTERVAL))
             .map_err(|error| lock_error(&path, &error))?
         {
@@ -309,7 +312,12 @@ fn is_locked(file: &File) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
+/// Replaces the record of a lock file, but not the content of any other file.
 fn write_holder(file: &mut File, command: &str) -> Result<(), Error> {
+    let record = read_record(file);
+    if !record.is_empty() && !record.contains(HOLDER_MARK) {
+        return Err(Error::other("it is no lock file of rekeyd's"));
+    }
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(format!("{command} (process {})\n", std::process::id()).as_bytes())
@@ -486,7 +494,7 @@ mod tests {
         let mut writer = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
         std::fs::remove_file(lock_path(&ledger)).unwrap();
         // An earlier release locks nothing but its lock file.
-        let mut former = open_or_create_regular(&lock_path(&ledger)).unwrap();
+        let mut former = open_or_create_beside(&lock_path(&ledger)).unwrap();
         former.try_lock().unwrap();
         write_holder(&mut former, "rekeyd run").unwrap();
         let error = writer.check().unwrap_err();

@@ -50,7 +50,7 @@ impl PathTrust<'_> {
     pub(super) fn inspect_opened(&self, stat: &Stat, opened: &OwnedFd) -> Vec<WeaknessKind> {
         let mode = Mode::from_raw_mode(stat.st_mode);
         let mut found = Vec::new();
-        if !self.is_trusted(stat.st_uid) && !is_unmapped(stat.st_uid) {
+        if self.is_foreign_owner(stat.st_uid) {
             found.push(WeaknessKind::Owner(stat.st_uid));
         }
         // With an access control list the bits of the group are its mask: without them nobody
@@ -72,8 +72,16 @@ impl PathTrust<'_> {
         (is_foreign(owner) && !is_unmapped(owner)).then_some(WeaknessKind::Link(owner))
     }
 
-    pub(super) fn is_allowed(&self, path: &Path) -> bool {
+    /// Whether an administrator allows a part as it is.
+    #[must_use]
+    pub fn is_allowed(&self, path: &Path) -> bool {
         self.allowed.iter().any(|allowed| allowed == path)
+    }
+
+    /// Whether what this user owns may not be trusted.
+    #[must_use]
+    pub fn is_foreign_owner(&self, user: u32) -> bool {
+        !self.is_trusted(user) && !is_unmapped(user)
     }
 
     fn inspect_list(&self, stat: &Stat, entries: &[AccessEntry]) -> Vec<WeaknessKind> {
