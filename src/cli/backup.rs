@@ -1,6 +1,5 @@
 //! `rekeyd backup`: copies the ledger, also while rekeyd runs.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use crate::cli::context::GlobalOptions;
@@ -8,7 +7,9 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::ledger;
+use crate::cli::passed_file::{self, passed_file};
+use crate::cli::service_view;
+use crate::ledger::{self, NewCopy};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupCommand {
@@ -29,20 +30,32 @@ impl BackupCommand {
                 settings.ledger.display()
             )));
         }
-        ledger::back_up(&settings.ledger, &path)?;
-        give_to_owner_of(&settings.ledger, &path)?;
+        if let Some(file) = passed_file() {
+            return Ok(ledger::write_copy(&settings.ledger, file, &path)?);
+        }
+        self.back_up(&settings.ledger, &path)?;
         let (ledger, target) = (settings.ledger.display(), self.path.display());
         output::print(format!("backed up the ledger {ledger} to {target}\n").as_bytes())
     }
-}
 
-/// Gives the copy that root made to the user of the ledger, who restores it.
-fn give_to_owner_of(ledger: &Path, copy: &Path) -> Result<(), Failure> {
-    if rustix::process::geteuid().is_root() {
-        let found = ledger.metadata()?;
-        chown(copy, Some(found.uid()), Some(found.gid()))?;
+    /// Copies the ledger. Root copies it as its owner, who may not be able to write to the
+    /// folder of the copy.
+    fn back_up(&self, ledger: &Path, path: &Path) -> Result<(), Failure> {
+        if !passed_file::is_roots_path(path) {
+            service_view::enter_as_owner(ledger)?;
+            return Ok(ledger::back_up(ledger, path)?);
+        }
+        let mut copy = None;
+        let create = || {
+            let created = copy.insert(NewCopy::create(ledger, path)?);
+            Ok(created.clone_file()?)
+        };
+        match (service_view::run_with_file(ledger, create)?, copy) {
+            (Some(true), Some(copy)) => Ok(copy.finish()?),
+            (None, _) => Ok(ledger::back_up(ledger, path)?),
+            (Some(_), _) => Err(Failure::Reported),
+        }
     }
-    Ok(())
 }
 
 /// Returns the path from the root, as SQLite's URLs need it.

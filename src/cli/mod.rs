@@ -20,6 +20,7 @@ pub mod manual;
 mod notes;
 mod once;
 mod output;
+mod passed_file;
 mod passed_key;
 mod pause;
 mod preflight;

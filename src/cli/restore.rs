@@ -8,9 +8,11 @@ use crate::cli::backup::absolute;
 use crate::cli::context::GlobalOptions;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::passed_file::{self, passed_file};
+use crate::cli::service_view;
 use crate::core::{shell, time};
 use crate::daemon::runtime;
-use crate::ledger::{ChangedOrders, OperatorOrder, OperatorRecord, OrderKind};
+use crate::ledger::{ChangedOrders, OperatorOrder, OperatorRecord, OrderKind, RestoreSource};
 use crate::platform::users;
 
 #[derive(Debug, clap::Args)]
@@ -21,8 +23,14 @@ pub(crate) struct RestoreCommand {
 
 impl RestoreCommand {
     pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let path = absolute(&self.path)?;
+        service_view::enter_with_file(options, || passed_file::open_roots_file(&path))?;
         let settings = options.load_settings()?;
-        let restored = runtime::restore(&settings, &absolute(&self.path)?)?;
+        let source = RestoreSource {
+            path,
+            file: passed_file(),
+        };
+        let restored = runtime::restore(&settings, &source)?;
         let (ledger, source) = (settings.ledger.display(), self.path.display());
         let mut text = format!("restored the ledger {ledger} from {source}\n");
         if let Some(previous) = &restored.previous {

@@ -8,6 +8,7 @@
 //! file, argument or environment.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::failure::Failure;
+use crate::cli::passed_file::FILE_VARIABLE;
 use crate::cli::passed_key::KEY_VARIABLE;
 use crate::config;
 use crate::config::settings::Settings;
@@ -41,6 +43,17 @@ struct Service {
     unit: Option<ServiceUnit>,
 }
 
+impl Service {
+    /// Returns the service of a ledger's owner, of which no unit is known.
+    fn of_owner(user: Uid, group: Gid) -> Self {
+        Self {
+            description: format!("{}, the owner of the ledger", user_text(user)),
+            identity: ProcessIdentity::of_user(user, group),
+            unit: None,
+        }
+    }
+}
+
 /// Returns whose view this process has, if it is another user's than the
 /// invoker's.
 pub(super) fn description() -> Option<String> {
@@ -50,26 +63,100 @@ pub(super) fn description() -> Option<String> {
 /// Executes this command again as the service, if root runs it and the service has another
 /// user. Returns if the command continues as it is.
 pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Failure> {
-    if as_invoker || !rustix::process::geteuid().is_root() || description().is_some() {
+    if as_invoker || !is_root() {
+        return Ok(());
+    }
+    match find_service(options)? {
+        Some(service) => Err(cannot_run(&service, &execute_as(&service))),
+        None => Ok(()),
+    }
+}
+
+/// As [`enter_to_work`], and passes a file of root's on to the command.
+pub(super) fn enter_with_file(
+    options: &GlobalOptions,
+    open: impl FnOnce() -> Option<File>,
+) -> Result<(), Failure> {
+    make_state_folders(options)?;
+    if !is_root() {
         return Ok(());
     }
     let Some(service) = find_service(options)? else {
         return Ok(());
     };
-    let error = execute_as(&service);
-    Err(Failure::Other(format!(
+    let mut command = command_as(&service)?;
+    if let Some(file) = open() {
+        command.env(FILE_VARIABLE, "1").stdin(Stdio::from(file));
+    }
+    let error = match service.identity.assume() {
+        Ok(()) => command.exec(),
+        Err(error) => error,
+    };
+    Err(cannot_run(&service, &error))
+}
+
+/// Executes this command again as the owner of `ledger` with a file of root's, if root runs it
+/// and the ledger has another owner. Returns whether it succeeded; none if the command
+/// continues as it is.
+pub(super) fn run_with_file(
+    ledger: &Path,
+    open: impl FnOnce() -> Result<File, Failure>,
+) -> Result<Option<bool>, Failure> {
+    let Some((user, group)) = ledger_owner(ledger).filter(|_| is_root()) else {
+        return Ok(None);
+    };
+    let service = Service::of_owner(user, group);
+    let mut command = command_as(&service)?;
+    command.env(FILE_VARIABLE, "1").stdin(Stdio::from(open()?));
+    // The identity is that of one thread, and ends with it.
+    let work = || {
+        service.identity.assume()?;
+        command.status()
+    };
+    let status = std::thread::scope(|scope| scope.spawn(work).join());
+    let status = status.map_err(|_| std::io::Error::other("its thread ended early"));
+    let status = status.and_then(|status| status);
+    let status = status.map_err(|error| cannot_run(&service, &error))?;
+    Ok(Some(status.success()))
+}
+
+/// Executes this command again as the owner of `ledger`, if root runs it and the ledger has
+/// another owner. Returns if the command continues as it is.
+pub(super) fn enter_as_owner(ledger: &Path) -> Result<(), Failure> {
+    match ledger_owner(ledger).filter(|_| is_root()) {
+        Some((user, group)) => {
+            let service = Service::of_owner(user, group);
+            Err(cannot_run(&service, &execute_as(&service)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether root runs this command, and not yet as another user.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root() && description().is_none()
+}
+
+fn cannot_run(service: &Service, error: &std::io::Error) -> Failure {
+    Failure::Other(format!(
         "cannot run as {}: {}; hint: install rekeyd where that user can run it",
         service.description,
-        os_error::describe(&error)
-    )))
+        os_error::describe(error)
+    ))
 }
 
 /// As [`enter`], for a command that may be the first to write the ledger of a unit that has
 /// never run. As root, it first makes the folder of the ledger, as the service manager does
 /// when the unit starts.
 pub(super) fn enter_to_work(options: &GlobalOptions) -> Result<(), Failure> {
-    let is_root = rustix::process::geteuid().is_root() && description().is_none();
-    if is_root && let Some(unit) = config::find_unit(&options.config) {
+    make_state_folders(options)?;
+    enter(options, false)
+}
+
+fn make_state_folders(options: &GlobalOptions) -> Result<(), Failure> {
+    if is_root()
+        && let Some(unit) = config::find_unit(&options.config)
+    {
         let identity = unit_identity(&unit)?;
         let owner = identity.map(|identity| (identity.user, identity.group));
         unit.make_state_folders(owner).map_err(|error| {
@@ -77,7 +164,7 @@ pub(super) fn enter_to_work(options: &GlobalOptions) -> Result<(), Failure> {
             Failure::Other(format!("cannot make the folder of {unit}'s state: {error}"))
         })?;
     }
-    enter(options, false)
+    Ok(())
 }
 
 fn unit_identity(unit: &ServiceUnit) -> Result<Option<ProcessIdentity>, Failure> {
@@ -96,11 +183,7 @@ fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
     // Without a unit the ledger shows who works with it.
     let settings = config::load_lenient(&options.config, &read_environment());
     let owner = settings.and_then(|settings| ledger_owner(&settings.ledger));
-    Ok(owner.map(|(user, group)| Service {
-        description: format!("{}, the owner of the ledger", user_text(user)),
-        identity: ProcessIdentity::of_user(user, group),
-        unit: None,
-    }))
+    Ok(owner.map(|(user, group)| Service::of_owner(user, group)))
 }
 
 /// Returns the user and the group of a ledger and its folder; none if one of
@@ -171,19 +254,10 @@ fn user_text(user: Uid) -> String {
 
 /// Executes this process again as `service`. Returns only why it cannot.
 fn execute_as(service: &Service) -> std::io::Error {
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
+    let mut command = match command_as(service) {
+        Ok(command) => command,
         Err(error) => return error,
     };
-    let mut command = Command::new(program);
-    let mut arguments = std::env::args_os();
-    command
-        .arg0(arguments.next().unwrap_or_default())
-        .args(arguments)
-        .env_clear()
-        .envs(service_environment(service))
-        .env(VIEW_VARIABLE, &service.description)
-        .stdin(Stdio::null());
     let credential = service.unit.as_ref();
     let credential = credential.and_then(|unit| unit.stored_credential(ADMIN_CREDENTIAL_NAME));
     // Without it the command reports that there is none.
@@ -196,6 +270,20 @@ fn execute_as(service: &Service) -> std::io::Error {
         Ok(()) => command.exec(),
         Err(error) => error,
     }
+}
+
+/// Returns the command line of this process in the environment of `service`.
+fn command_as(service: &Service) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut arguments = std::env::args_os();
+    command
+        .arg0(arguments.next().unwrap_or_default())
+        .args(arguments)
+        .env_clear()
+        .envs(service_environment(service))
+        .env(VIEW_VARIABLE, &service.description)
+        .stdin(Stdio::null());
+    Ok(command)
 }
 
 /// Returns the environment that the service manager gives the service, with
@@ -240,9 +328,9 @@ fn read_stored(credential: &StoredCredential) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// Returns a file without a name that holds the key.
-fn memory_file(key: &[u8]) -> std::io::Result<std::fs::File> {
+fn memory_file(key: &[u8]) -> std::io::Result<File> {
     let file = rustix::fs::memfd_create("admin-key", MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(file);
+    let mut file = File::from(file);
     file.write_all(key)?;
     rustix::fs::seek(&file, SeekFrom::Start(0))?;
     Ok(file)

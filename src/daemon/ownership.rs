@@ -14,7 +14,6 @@ use rustix::process::geteuid;
 use crate::config;
 use crate::config::settings::Settings;
 use crate::core::shell;
-use crate::platform::file_access::may_read;
 use crate::platform::users;
 
 /// The ledger belongs to another user, and the process is root's.
@@ -44,20 +43,6 @@ pub enum Replacement {
         /// The command line of this process.
         arguments: Vec<OsString>,
     },
-    /// The same command line as the ledger's owner, with a copy of a file that this user
-    /// may not read.
-    WithCopy(Box<CopiedFile>),
-}
-
-/// A file that the ledger's owner gets a copy of.
-#[derive(Debug)]
-pub struct CopiedFile {
-    /// The file.
-    source: PathBuf,
-    /// The copy.
-    copy: PathBuf,
-    /// The command line of this process, with the copy in place of the file.
-    arguments: Vec<OsString>,
 }
 
 impl fmt::Display for LedgerOwnerError {
@@ -85,14 +70,6 @@ impl fmt::Display for LedgerOwnerError {
             Replacement::SameCommand { arguments } => {
                 write!(formatter, "run: {program} {}", join(arguments))
             }
-            Replacement::WithCopy(copied) => write!(
-                formatter,
-                "run: install -o {} -m 0600 {} {copy} && {program} {} && rm {copy}",
-                self.owner_name.clone().unwrap_or(self.owner.to_string()),
-                quote(copied.source.as_os_str()),
-                join(&copied.arguments),
-                copy = quote(copied.copy.as_os_str()),
-            ),
         }
     }
 }
@@ -121,44 +98,6 @@ pub(super) fn refuse_root_worker(settings: &Settings) -> Result<(), LedgerOwnerE
 /// user.
 pub(super) fn refuse_root(settings: &Settings) -> Result<(), LedgerOwnerError> {
     refuse(&settings.ledger, same_command)
-}
-
-/// Refuses a restore of root's to the ledger of another user.
-///
-/// # Errors
-/// If the ledger has another owner; the error has a command line that works for that user,
-/// who may not be able to read the backup at `source`.
-pub(super) fn refuse_root_restore(
-    settings: &Settings,
-    source: &Path,
-) -> Result<(), LedgerOwnerError> {
-    refuse(&settings.ledger, same_command).map_err(|error| {
-        let name = error.owner_name.as_deref();
-        let account = name.and_then(|name| users::find_account(name).ok());
-        let group = account.map_or(0, |account| account.group.as_raw());
-        if may_read(error.owner, group, source) {
-            return error;
-        }
-        let copy = settings.ledger.with_file_name("backup-to-restore.db");
-        LedgerOwnerError {
-            replacement: with_copy(std::env::args_os().collect(), source, copy),
-            ..error
-        }
-    })
-}
-
-/// Replaces `source` in a command line by its copy.
-fn with_copy(mut arguments: Vec<OsString>, source: &Path, copy: PathBuf) -> Replacement {
-    let mut words = arguments.iter_mut().rev();
-    let is_source = |word: &OsString| std::path::absolute(word).is_ok_and(|path| path == source);
-    if let Some(word) = words.find(|word| is_source(word)) {
-        *word = copy.clone().into_os_string();
-    }
-    Replacement::WithCopy(Box::new(CopiedFile {
-        source: source.to_owned(),
-        copy,
-        arguments,
-    }))
 }
 
 fn same_command() -> Replacement {
@@ -214,18 +153,6 @@ mod tests {
             assert_eq!(
                 message(owner_name, Replacement::SameCommand { arguments }),
                 format!("{prefix}{program} rekeyd once 'a b'")
-            );
-            // Only root may enter the folder of the backup.
-            let backup = Path::new("/root/kept/it's one");
-            let arguments = vec!["rekeyd".into(), "restore".into(), backup.into()];
-            let copy = "/var/lib/rekeyd/backup-to-restore.db";
-            let name = owner_name.unwrap_or("4711");
-            assert_eq!(
-                message(owner_name, with_copy(arguments, backup, copy.into())),
-                format!(
-                    "{prefix}install -o {name} -m 0600 '/root/kept/it'\\''s one' {copy} && \
-                     {program} rekeyd restore {copy} && rm {copy}"
-                )
             );
             let unit = "rekeyd@acme.service".to_owned();
             assert_eq!(

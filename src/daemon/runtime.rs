@@ -1,7 +1,6 @@
 //! The start of a process that writes the ledger, from the configuration to a
 //! ready engine.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,14 @@ use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
-use crate::daemon::ownership::{
-    LedgerOwnerError, refuse_root, refuse_root_restore, refuse_root_worker,
-};
+use crate::daemon::ownership::{LedgerOwnerError, refuse_root, refuse_root_worker};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
     self, ConfigurationIdentity, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions,
-    RestoredLedger, WriterDriver, WriterLock,
+    RestoreSource, RestoredLedger, WriterDriver, WriterLock,
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
@@ -237,13 +234,16 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
     Ok(ledger::prepare(lock, &options, SystemClock.now())?)
 }
 
-/// Replaces the ledger by a copy of the one at `source`.
+/// Replaces the ledger by a copy of `source`.
 ///
 /// # Errors
 /// If the ledger belongs to another user or is locked by another process, or if `source`
 /// cannot be used.
-pub fn restore(settings: &Settings, source: &Path) -> Result<RestoredLedger, ServiceError> {
-    explain_refusal(refuse_root_restore(settings, source), settings)?;
+pub fn restore(
+    settings: &Settings,
+    source: &RestoreSource,
+) -> Result<RestoredLedger, ServiceError> {
+    explain_refusal(refuse_root(settings), settings)?;
     let lock = acquire_lock(settings, "rekeyd restore")?;
     let (identity, host) = (ledger_identity(settings), machine::id());
     let now = SystemClock.now();

@@ -1,8 +1,8 @@
 //! Copies a ledger as it is at one moment, also beside its writer.
 
 use std::fs::{self, File};
-use std::io::{Error, ErrorKind};
-use std::path::Path;
+use std::io::{Error, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::Backup;
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::core::os_error;
 use crate::ledger::absence::emptiness_error;
 use crate::ledger::checkpoint::check_integrity;
+use crate::ledger::copy_in_memory;
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
 use crate::ledger::kept_file::create_private;
@@ -29,19 +30,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// # Errors
 /// There is no ledger, it cannot be read, `target` exists, or it cannot be written.
 pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
-    if target.symlink_metadata().is_ok() {
-        return Err(cannot_write(target, &ErrorKind::AlreadyExists.into()));
-    }
-    if is_beside(path, target) {
-        let reason =
-            "SQLite and rekeyd would treat it as a file of the ledger; hint: use another path";
-        return Err(cannot_write(target, &Error::other(reason)));
-    }
-    read_only::check_exists(path)?;
-    let (source, version) = read_only::open_any_version(path)?;
-    if version == LedgerVersion::Empty {
-        return Err(emptiness_error(path));
-    }
+    check_target(path, target)?;
+    let source = open_to_copy(path)?;
     let unfinished = sibling_path(target, ".unfinished");
     let copied = copy_database(&source, &unfinished)
         .and_then(|()| rename_to_new(&unfinished, target).map_err(|e| cannot_write(target, &e)));
@@ -52,13 +42,103 @@ pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
     copied
 }
 
+/// A copy of a ledger that its owner writes into a file of root's.
+#[derive(Debug)]
+pub struct NewCopy {
+    target: PathBuf,
+    unfinished: PathBuf,
+    file: File,
+    is_finished: bool,
+}
+
+impl NewCopy {
+    /// Creates the file in which a copy of `ledger` is made, beside `target`. It replaces what
+    /// an interrupted attempt left.
+    ///
+    /// # Errors
+    /// `target` exists, or the file cannot be created.
+    pub fn create(ledger: &Path, target: &Path) -> Result<Self, LedgerError> {
+        check_target(ledger, target)?;
+        let unfinished = sibling_path(target, ".unfinished");
+        let file = create_private(&unfinished).map_err(|error| cannot_write(target, &error))?;
+        Ok(Self {
+            target: target.to_owned(),
+            unfinished,
+            file,
+            is_finished: false,
+        })
+    }
+
+    /// Returns another descriptor of the file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn clone_file(&self) -> std::io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Gives the written copy its name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn finish(mut self) -> Result<(), LedgerError> {
+        let renamed = rename_to_new(&self.unfinished, &self.target);
+        renamed.map_err(|error| cannot_write(&self.target, &error))?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewCopy {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // The disk may be full.
+            let _ = fs::remove_file(&self.unfinished);
+        }
+    }
+}
+
+/// Writes a checked copy of the ledger at `path` into `file`, which is to be `target`, and
+/// returns when it is on disk.
+///
+/// # Errors
+/// There is no ledger, it cannot be read or is damaged, or the file cannot be written.
+pub fn write_copy(path: &Path, mut file: File, target: &Path) -> Result<(), LedgerError> {
+    let mut source = open_to_copy(path)?;
+    let content = copy_in_memory::serialize(&mut source)?;
+    drop(source);
+    check_integrity(&copy_in_memory::open_copy(&content)?)?;
+    let written = file.write_all(&content).and_then(|()| file.sync_all());
+    written.map_err(|error| cannot_write(target, &error))
+}
+
+fn check_target(ledger: &Path, target: &Path) -> Result<(), LedgerError> {
+    if target.symlink_metadata().is_ok() {
+        return Err(cannot_write(target, &ErrorKind::AlreadyExists.into()));
+    }
+    if is_beside(ledger, target) {
+        let reason =
+            "SQLite and rekeyd would treat it as a file of the ledger; hint: use another path";
+        return Err(cannot_write(target, &Error::other(reason)));
+    }
+    Ok(())
+}
+
+fn open_to_copy(path: &Path) -> Result<Connection, LedgerError> {
+    read_only::check_exists(path)?;
+    match read_only::open_any_version(path)? {
+        (_, LedgerVersion::Empty) => Err(emptiness_error(path)),
+        (source, LedgerVersion::FirstRelease(_) | LedgerVersion::Supported(_)) => Ok(source),
+    }
+}
+
 /// Copies a database into the new file `target`, whose mode is 0600, and checks the copy.
 /// Replaces what an interrupted attempt left.
 ///
 /// # Errors
 /// The copy cannot be written, or is damaged because the source is.
 pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), LedgerError> {
-    create_private(target).map_err(|error| cannot_write(target, &error))?;
+    drop(create_private(target).map_err(|error| cannot_write(target, &error))?);
     let mut copy = Connection::open(target)?;
     Backup::new(source, &mut copy)?.run_to_completion(i32::MAX, RETRY_INTERVAL, None)?;
     // Without a log, the copy is one file.

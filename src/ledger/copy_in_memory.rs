@@ -33,6 +33,14 @@ pub(super) fn copy_to_memory(connection: &mut Connection) -> Result<Vec<u8>, Led
                 .to_owned(),
         });
     }
+    serialize(connection)
+}
+
+/// As [`copy_to_memory`], of any connection and of any size.
+///
+/// # Errors
+/// It cannot be read, or SQLite refuses its size, two gigabytes.
+pub(super) fn serialize(connection: &mut Connection) -> Result<Vec<u8>, LedgerError> {
     let mut content = connection.serialize(MAIN_DB)?.to_vec();
     if let Some(versions) = content.get_mut(VERSION_BYTES) {
         versions.copy_from_slice(&WITHOUT_LOG);

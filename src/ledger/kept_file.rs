@@ -73,7 +73,7 @@ pub(super) fn keep(
 }
 
 fn write_copy(connection: &Connection, target: &Path) -> Result<(), LedgerError> {
-    create_private(target).map_err(|error| io_error(target, &error))?;
+    drop(create_private(target).map_err(|error| io_error(target, &error))?);
     let name = target
         .to_str()
         .ok_or_else(|| io_error(target, &io::Error::other("its path is not valid UTF-8")))?;
@@ -87,13 +87,13 @@ fn write_copy(connection: &Connection, target: &Path) -> Result<(), LedgerError>
 
 /// Creates an empty file that only its owner can read, in place of a file that an
 /// interrupted attempt left.
-pub(super) fn create_private(target: &Path) -> io::Result<()> {
+pub(super) fn create_private(target: &Path) -> io::Result<File> {
     match fs::remove_file(target) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    claim(target).map(drop)
+    claim(target)
 }
 
 /// Creates a file that only its owner can read; fails if the path exists.

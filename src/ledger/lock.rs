@@ -19,7 +19,8 @@ use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::is_disk_full;
 use crate::ledger::ledger_file::{
-    cannot_open, create_if_missing, network_file_system, open_beside, open_or_create_beside, open_regular,
+    cannot_open, create_if_missing, network_file_system, open_beside, open_or_create_beside,
+    open_regular,
 };
 use crate::ledger::paths::{lock_path, missing_directory_error};
 

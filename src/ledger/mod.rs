@@ -53,7 +53,7 @@ mod write;
 mod writer;
 mod writer_message;
 
-pub use backup::back_up;
+pub use backup::{NewCopy, back_up, write_copy};
 pub use changed_names::ChangedNames;
 pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
@@ -75,7 +75,7 @@ pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
 pub use restore::operator_orders::{ChangedOrders, MissingOrder, OperatorOrder, OrderKind};
-pub use restore::{RestoredLedger, restore};
+pub use restore::{RestoreSource, RestoredLedger, restore};
 pub use rotation_request::RecordedRequest;
 pub use store::{Ledger, WriterDriver};
 pub use version::SCHEMA_VERSION;

@@ -56,7 +56,15 @@ pub(super) fn open_any_version(path: &Path) -> Result<(Connection, LedgerVersion
 /// Opens a ledger without `-wal` and `-shm` as [`open_any_version`] does, and creates
 /// neither.
 pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
-    open_named(path, Path::new(&sqlite_url(path, "immutable=1")?))
+    open_immutable_copy(path, path)
+}
+
+/// As [`open_immutable`], of a copy of the one at `path`, which errors name.
+pub(super) fn open_immutable_copy(
+    path: &Path,
+    copy: &Path,
+) -> Result<(Connection, LedgerVersion), LedgerError> {
+    open_named(path, Path::new(&sqlite_url(copy, "immutable=1")?))
 }
 
 /// Checks that the log beside the ledger belongs to it, unless a writer has opened both,

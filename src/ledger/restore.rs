@@ -2,7 +2,7 @@
 
 pub(super) mod operator_orders;
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use crate::ledger::checkpoint_note::{LogOrigin, free_name, log_origin};
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
 use crate::ledger::identity::{self, LedgerIdentity};
+use crate::ledger::kept_file::create_private;
 use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::ledger_file::{LEDGER_FILE_MODE, cannot_open, check_regular, open_regular};
 use crate::ledger::lock::WriterLock;
@@ -41,7 +42,35 @@ pub struct RestoredLedger {
     pub changed_orders: Option<ChangedOrders>,
 }
 
-/// Replaces the ledger of `lock` by a copy of the one at `source`. The former ledger is
+/// The backup that is restored.
+#[derive(Debug)]
+pub struct RestoreSource {
+    /// Its path.
+    pub path: PathBuf,
+    /// The opened file, if this process may not be able to open it.
+    pub file: Option<File>,
+}
+
+/// A copy of a file that this process may not be able to open by its path, beside the ledger.
+struct ReceivedFile(PathBuf);
+
+impl ReceivedFile {
+    fn receive(ledger: &Path, mut file: &File) -> std::io::Result<Self> {
+        let received = Self(sibling_path(ledger, ".received"));
+        let mut copy = create_private(&received.0)?;
+        std::io::copy(&mut file, &mut copy)?;
+        Ok(received)
+    }
+}
+
+impl Drop for ReceivedFile {
+    fn drop(&mut self) {
+        // A later restore replaces it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Replaces the ledger of `lock` by a copy of `source`. The former ledger is
 /// kept beside it with its log, and its log is never applied to the copy. After a kill at
 /// any point the next start either finds the former ledger, or the copy, or refuses to
 /// apply the former log to it. The next writer compares the copy with the provider before
@@ -53,7 +82,7 @@ pub struct RestoredLedger {
 /// former ledger is in its place.
 pub fn restore(
     lock: &WriterLock,
-    source: &Path,
+    source: &RestoreSource,
     configured: &LedgerIdentity,
     host: Option<&str>,
     now: Timestamp,
@@ -153,17 +182,27 @@ fn prepare_copy(new: &Path, former: Option<LastRun>) -> Result<Vec<KeyName>, Led
 
 /// Copies and checks the ledger at `source`. Returns whether another host wrote it last.
 fn copy_source(
-    source: &Path,
+    source: &RestoreSource,
     ledger: &Path,
     new: &Path,
     configured: &LedgerIdentity,
     host: Option<&str>,
 ) -> Result<bool, LedgerError> {
-    let unusable = |error: &Error| cannot_open(source, error);
-    let found = source.metadata().map_err(|error| unusable(&error))?;
-    check_regular(source).map_err(|error| unusable(&error))?;
+    let unusable = |error: &Error| cannot_open(&source.path, error);
+    let found = match &source.file {
+        Some(file) => file.metadata(),
+        None => source.path.metadata(),
+    };
+    let found = found.map_err(|error| unusable(&error))?;
+    let received = source.file.as_ref();
+    let received = received.map(|file| ReceivedFile::receive(ledger, file));
+    let received = received.transpose().map_err(|error| unusable(&error))?;
+    let file = received
+        .as_ref()
+        .map_or(&source.path, |received| &received.0);
+    check_regular(file).map_err(|error| unusable(&error))?;
     // SQLite does not say why it cannot open a file.
-    if let Err(error) = open_regular(source) {
+    if let Err(error) = open_regular(file) {
         let advice = if error.kind() == ErrorKind::PermissionDenied {
             "; hint: let the user who restores it read it"
         } else {
@@ -178,7 +217,10 @@ fn copy_source(
         let error = Error::other("it is the ledger itself; hint: use the path of a backup");
         return Err(unusable(&error));
     }
-    let (connection, version) = open_source(source)?;
+    let (connection, version) = match &received {
+        Some(received) => read_only::open_immutable_copy(&source.path, &received.0)?,
+        None => open_source(&source.path)?,
+    };
     if version == LedgerVersion::Empty {
         return Err(unusable(&Error::other("it contains no ledger")));
     }
@@ -190,8 +232,8 @@ fn copy_source(
             error
         }
     })?;
-    identity::check_identity(&connection, source, version, configured)?;
-    let is_of_other_host = identity::check_host(&connection, source, version, host).is_err();
+    identity::check_identity(&connection, &source.path, version, configured)?;
+    let is_of_other_host = identity::check_host(&connection, &source.path, version, host).is_err();
     let mode = Permissions::from_mode(LEDGER_FILE_MODE);
     fs::set_permissions(new, mode).map_err(|error| cannot_write(new, &error))?;
     Ok(is_of_other_host)

@@ -49,14 +49,7 @@ fn documented_commands_restore_the_ledger() {
         match words[..] {
             ["systemctl", "stop", "rekeyd"] => drop(daemon.take().unwrap().stop()),
             ["systemctl", "start", "rekeyd"] => daemon = Some(Daemon::start(&world)),
-            [
-                "runuser",
-                "-u",
-                "rekeyd",
-                "--",
-                "rekeyd",
-                ref arguments @ ..,
-            ] => {
+            ["sudo", "rekeyd", ref arguments @ ..] => {
                 world.ok(arguments);
                 if arguments[0] == "restore" {
                     // Before the start, which may repair a file that holds a later key.

@@ -73,7 +73,8 @@ fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
     assert!(bound.run(&["once"]).status.success());
     let copy = bound.env.path("copy.db");
     let copy_text = copy.to_str().unwrap();
-    bound.env.ok(&["backup", copy_text]);
+    let made = bound.run_as_invoker(&["backup", copy_text]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
     let owner = bound.env.path("ledger.db").metadata().unwrap().uid();
     let found = copy.metadata().unwrap();
     assert_eq!((found.uid(), found.mode() & 0o7777), (owner, 0o600));
@@ -86,6 +87,89 @@ fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
         refused.contains("let the user who restores it read it"),
         "{refused}"
     );
+}
+
+#[test]
+fn root_keeps_and_restores_copies_where_only_root_may_enter() {
+    if !is_root() {
+        return;
+    }
+    let mut world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.keep_configuration_apart();
+    let bound = UnprivilegedEnv::new(world, &[]);
+    assert!(bound.run(&["once"]).status.success());
+    let owner = bound.env.path("ledger.db").metadata().unwrap().uid();
+    assert_ne!(owner, 0);
+    let own = tempfile::tempdir().unwrap();
+    let copy = own.path().join("copy.db");
+    let copy_text = copy.to_str().unwrap();
+    let made = bound.run_as_invoker(&["backup", copy_text]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let found = copy.metadata().unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o7777), (0, 0o600));
+    assert_eq!(fs::read_dir(own.path()).unwrap().count(), 1);
+    let refused = bound.run_as_invoker(&["backup", copy_text]);
+    assert!(text(&refused.stderr).contains("already exists"));
+    let restored = bound.run_as_invoker(&["restore", copy_text]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let restored = text(&restored.stdout);
+    assert!(
+        restored.contains(&format!("from {copy_text}")),
+        "{restored}"
+    );
+    for entry in fs::read_dir(bound.env.path("")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("ledger.db") {
+            assert_eq!(entry.metadata().unwrap().uid(), owner, "{name}");
+            assert!(!name.ends_with(".received"), "{name}");
+        }
+    }
+    fs::write(&copy, "no ledger").unwrap();
+    let refused = text(&bound.run_as_invoker(&["restore", copy_text]).stderr);
+    assert!(refused.contains(copy_text), "{refused}");
+}
+
+/// Root's commands follow no link that the owner of the ledger made.
+#[test]
+fn owner_of_the_ledger_leads_root_to_no_other_file() {
+    if !is_root() {
+        return;
+    }
+    for name in [
+        "ledger.db",
+        "ledger.db.lock",
+        "ledger.db-wal",
+        "ledger.db.checkpoint",
+    ] {
+        let mut world = TestEnv::start(&[]);
+        world.configure(&file_key_text("24h"));
+        world.keep_configuration_apart();
+        let bound = UnprivilegedEnv::new(world, &[]);
+        let own = tempfile::tempdir().unwrap();
+        let precious = own.path().join("precious");
+        fs::write(&precious, "precious\n").unwrap();
+        std::os::unix::fs::symlink(&precious, bound.env.path(name)).unwrap();
+        let owner = bound.env.path("").metadata().unwrap().uid();
+        std::os::unix::fs::lchown(bound.env.path(name), Some(owner), None).unwrap();
+        let copy = own.path().join("copy.db");
+        for arguments in [
+            &["rotate", "deploy"][..],
+            &["once"],
+            &["adopt", "deploy", "key_1"],
+            &["backup", copy.to_str().unwrap()],
+            &["restore", precious.to_str().unwrap()],
+        ] {
+            let refused = bound.run_as_invoker(arguments);
+            assert!(!refused.status.success(), "{name} {arguments:?}");
+            assert_eq!(
+                fs::read_to_string(&precious).unwrap(),
+                "precious\n",
+                "{name} {arguments:?}"
+            );
+        }
+    }
 }
 
 /// Members of the socket's group see everything, and can lock nothing.

@@ -43,15 +43,25 @@ impl UnprivilegedEnv {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        if is_root() {
+            command.uid(NOBODY_UID).gid(NOBODY_UID);
+        }
+        command.output().unwrap()
+    }
+
+    /// Runs a command as the user of the test, with a program that both users can run.
+    pub fn run_as_invoker(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .arg("--config")
             .arg(self.env.config_path())
             .args(arguments)
             .env_clear();
-        if is_root() {
-            command.uid(NOBODY_UID).gid(NOBODY_UID);
-        }
-        command.output().unwrap()
+        command
     }
 }
