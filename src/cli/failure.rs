@@ -98,6 +98,7 @@ impl Failure {
                 ServiceError::Scheduler(_)
                 | ServiceError::Signals(_)
                 | ServiceError::Metrics(_)
+                | ServiceError::ExposedLedger(_)
                 | ServiceError::WrongLedgerOwner(_),
             )
             | Self::Other(_)
@@ -106,7 +107,7 @@ impl Failure {
     }
 }
 
-pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
+fn ledger_exit_code(error: &LedgerError) -> u8 {
     match error {
         LedgerError::Locked { .. } => exit_code::TRY_AGAIN,
         LedgerError::IdentityMismatch { .. }
@@ -125,7 +126,6 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Emptied { .. }
         | LedgerError::FolderMissing { .. }
         | LedgerError::Open { .. }
-        | LedgerError::Exposed { .. }
         | LedgerError::ForeignLog { .. }
         | LedgerError::ForeignObject { .. }
         | LedgerError::Damaged { .. }

@@ -10,10 +10,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::alerting::channel::target::ClockFn;
-use crate::cli::failure::{exit_code, ledger_exit_code};
+use crate::cli::failure::{Failure, exit_code};
 use crate::config::settings::Settings;
 use crate::config::{self, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
+use crate::daemon::error::ServiceError;
+use crate::daemon::exposure::check_exposure;
 use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
@@ -73,11 +75,12 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
     let host = machine::id();
     let trusted_paths = settings.trusted_paths().clone();
     let check = move || {
+        let used = ledger::check_usable(&path, &identity, &configuration, host.as_deref())?;
         // Another user than the writer would miss himself among those who are trusted.
         if !secret_file::is_onlooker() {
-            ledger::check_exposure(&path, &trusted_paths)?;
+            check_exposure(&path, &trusted_paths)?;
         }
-        ledger::check_usable(&path, &identity, &configuration, host.as_deref())
+        Ok::<_, ServiceError>(used)
     };
     let describe = || format!("checking {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, check).await {
@@ -92,7 +95,7 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
         }
     };
     let mut problem = Problem::for_host(&settings.file, location, error.to_string());
-    if ledger_exit_code(&error) == exit_code::CONFIGURATION {
+    if Failure::Service(error).exit_code() == exit_code::CONFIGURATION {
         problem.kind = ProblemKind::Configuration;
     }
     Err(problem)

@@ -1,6 +1,7 @@
 //! The errors of a process that works on keys.
 
 use crate::core::os_error;
+use crate::daemon::exposure::ExposedLedger;
 use crate::daemon::ownership::LedgerOwnerError;
 use crate::ledger::LedgerError;
 
@@ -19,6 +20,9 @@ pub enum ServiceError {
     /// The ledger belongs to another user.
     #[error(transparent)]
     WrongLedgerOwner(#[from] LedgerOwnerError),
+    /// Another user could exchange the ledger.
+    #[error(transparent)]
+    ExposedLedger(#[from] ExposedLedger),
     /// Signal handlers cannot be installed.
     #[error("cannot listen for signals: {}", os_error::describe(.0))]
     Signals(#[from] std::io::Error),

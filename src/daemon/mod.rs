@@ -3,6 +3,7 @@
 pub mod control;
 pub mod error;
 pub mod event_loop;
+pub mod exposure;
 pub mod hardening;
 mod inbox;
 mod listeners;

@@ -11,6 +11,7 @@ use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
+use crate::daemon::exposure::check_exposure;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
 use crate::daemon::ownership::{LedgerOwnerError, refuse_root, refuse_root_worker};
@@ -268,9 +269,9 @@ fn explain_refusal(
     })
 }
 
-fn acquire_lock(settings: &Settings, command: &str) -> Result<WriterLock, LedgerError> {
-    ledger::check_exposure(&settings.ledger, settings.trusted_paths())?;
-    WriterLock::acquire(&settings.ledger, command)
+fn acquire_lock(settings: &Settings, command: &str) -> Result<WriterLock, ServiceError> {
+    check_exposure(&settings.ledger, settings.trusted_paths())?;
+    Ok(WriterLock::acquire(&settings.ledger, command)?)
 }
 
 fn open_ledger(

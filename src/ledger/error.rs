@@ -166,14 +166,6 @@ pub enum LedgerError {
         /// The error of SQLite or of the system.
         reason: String,
     },
-    /// Another user could put another file in the place of the ledger or its lock file.
-    #[error("cannot trust the ledger {}: {reason}", .path.display())]
-    Exposed {
-        /// The ledger.
-        path: PathBuf,
-        /// Who could, and the hint.
-        reason: String,
-    },
     /// The log beside the ledger may belong to another file.
     #[error("the log beside the ledger {} may not belong to it: {reason}; do not remove the log, \
              because it may hold the only record of a live credential; hint: if somebody copied a \
@@ -268,7 +260,6 @@ impl LedgerError {
             | Self::Emptied { .. }
             | Self::FolderMissing { .. }
             | Self::Open { .. }
-            | Self::Exposed { .. }
             | Self::ForeignLog { .. }
             | Self::ForeignObject { .. }
             | Self::Damaged { .. }

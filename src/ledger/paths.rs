@@ -27,7 +27,8 @@ pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
 }
 
 /// Returns the path of the lock file of the ledger at `ledger`.
-pub(super) fn lock_path(ledger: &Path) -> PathBuf {
+#[must_use]
+pub fn lock_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".lock")
 }
 

@@ -131,47 +131,6 @@ fn root_keeps_and_restores_copies_where_only_root_may_enter() {
     assert!(refused.contains(copy_text), "{refused}");
 }
 
-/// Root's commands follow no link that the owner of the ledger made.
-#[test]
-fn owner_of_the_ledger_leads_root_to_no_other_file() {
-    if !is_root() {
-        return;
-    }
-    for name in [
-        "ledger.db",
-        "ledger.db.lock",
-        "ledger.db-wal",
-        "ledger.db.checkpoint",
-    ] {
-        let mut world = TestEnv::start(&[]);
-        world.configure(&file_key_text("24h"));
-        world.keep_configuration_apart();
-        let bound = UnprivilegedEnv::new(world, &[]);
-        let own = tempfile::tempdir().unwrap();
-        let precious = own.path().join("precious");
-        fs::write(&precious, "precious\n").unwrap();
-        std::os::unix::fs::symlink(&precious, bound.env.path(name)).unwrap();
-        let owner = bound.env.path("").metadata().unwrap().uid();
-        std::os::unix::fs::lchown(bound.env.path(name), Some(owner), None).unwrap();
-        let copy = own.path().join("copy.db");
-        for arguments in [
-            &["rotate", "deploy"][..],
-            &["once"],
-            &["adopt", "deploy", "key_1"],
-            &["backup", copy.to_str().unwrap()],
-            &["restore", precious.to_str().unwrap()],
-        ] {
-            let refused = bound.run_as_invoker(arguments);
-            assert!(!refused.status.success(), "{name} {arguments:?}");
-            assert_eq!(
-                fs::read_to_string(&precious).unwrap(),
-                "precious\n",
-                "{name} {arguments:?}"
-            );
-        }
-    }
-}
-
 /// Members of the socket's group see everything, and can lock nothing.
 #[test]
 fn group_of_the_socket_looks_through_the_daemon() {

@@ -1,27 +1,38 @@
 //! Whether another user could put another ledger or lock file in the place of this one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::ledger::error::LedgerError;
-use crate::ledger::paths::lock_path;
+use crate::ledger;
 use crate::platform::path_walk::{self, TrustedPaths, Weakness, WeaknessKind};
+
+/// Another user could put another file in the place of the ledger or its lock file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot trust the ledger {}: {weakness}, so another user could exchange it; hint: {}",
+        .ledger.display(), hint(.weakness))]
+pub struct ExposedLedger {
+    /// The ledger.
+    pub ledger: PathBuf,
+    /// The part of a path that the other user has.
+    pub weakness: Weakness,
+}
 
 /// Checks that only root and the user of this process can exchange the ledger at `ledger` and
 /// its lock file. The modes of both do not count, since a writer narrows them. Blocks.
 ///
 /// # Errors
-/// [`LedgerError::Exposed`]. What cannot be reached is left to those who open it.
-pub fn check_exposure(ledger: &Path, trusted_paths: &TrustedPaths) -> Result<(), LedgerError> {
-    for path in [ledger, &lock_path(ledger)] {
-        if let Some(weakness) = find_weakness(path, trusted_paths) {
-            let hint = hint(&weakness);
-            return Err(LedgerError::Exposed {
-                path: ledger.to_owned(),
-                reason: format!("{weakness}, so another user could exchange it; hint: {hint}"),
-            });
-        }
+/// Another user can. What cannot be reached is left to those who open it.
+pub fn check_exposure(ledger: &Path, trusted_paths: &TrustedPaths) -> Result<(), ExposedLedger> {
+    let files = [ledger.to_owned(), ledger::lock_path(ledger)];
+    let mut weaknesses = files
+        .iter()
+        .filter_map(|path| find_weakness(path, trusted_paths));
+    match weaknesses.next() {
+        Some(weakness) => Err(ExposedLedger {
+            ledger: ledger.to_owned(),
+            weakness,
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn find_weakness(path: &Path, trusted_paths: &TrustedPaths) -> Option<Weakness> {

@@ -1,0 +1,74 @@
+//! Paths of sinks, programs and certificates that another user could lead elsewhere.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+
+use crate::support::{TestEnv, file_key_text, text};
+use crate::users::OTHER;
+
+const KEY: &str = "[key.billing]\nevery = \"30d\"\nverify-interval = \"0s\"\n";
+
+fn make_folder(path: &Path, mode: u32, owner: u32) {
+    fs::create_dir(path).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    chown(path, Some(owner), None).unwrap();
+}
+
+fn make_program(path: &Path, owner: u32) {
+    fs::write(path, "#!/bin/sh\ncat >/dev/null\n").unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    chown(path, Some(owner), None).unwrap();
+}
+
+/// `check` and a rotation name `part`, and the provider gets no create.
+fn assert_refused(env: &TestEnv, part: &str) {
+    for arguments in [&["check"][..], &["once"]] {
+        let output = env.run(arguments);
+        let printed = text(&output.stdout) + &text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}: {printed}");
+        assert!(printed.contains(part), "{arguments:?}: {printed}");
+    }
+    assert_eq!(env.live_ids(), [""; 0]);
+}
+
+/// A folder on the way to a sink's file, and a list that gives each new file away.
+pub fn owner_of_a_folder_gets_no_secret() {
+    let env = TestEnv::start(&[]);
+    env.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/theirs/ours/billing.key"));
+    make_folder(&env.path("theirs"), 0o755, OTHER);
+    make_folder(&env.path("theirs/ours"), 0o700, 0);
+    assert_refused(&env, &format!("theirs belongs to uid {OTHER}"));
+    // It is the sink's own folder, and everybody can write to it.
+    env.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/open/billing.key"));
+    make_folder(&env.path("open"), 0o1777, 0);
+    assert_refused(&env, "open is world-writable");
+}
+
+pub fn program_of_another_user_is_not_run() {
+    let env = TestEnv::start(&[]);
+    make_program(&env.path("deliver"), OTHER);
+    let sink = "[[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/deliver\"]\n";
+    env.configure(&format!("{KEY}{sink}"));
+    assert_refused(&env, &format!("deliver belongs to uid {OTHER}"));
+    let on_change = "on-change = [\"DIR/deliver\"]\n";
+    env.configure(&format!("{}{on_change}", file_key_text("24h")));
+    assert_refused(&env, &format!("deliver belongs to uid {OTHER}"));
+    // An interpreter of somebody else's.
+    make_program(&env.path("script"), 0);
+    let script = format!("#!{}\n", env.path("deliver").display());
+    fs::write(env.path("script"), script).unwrap();
+    env.configure(&format!("{KEY}{}", sink.replace("deliver", "script")));
+    assert_refused(&env, &format!("deliver belongs to uid {OTHER}"));
+}
+
+pub fn certificates_of_another_user_prove_nothing() {
+    let env = TestEnv::start(&[]);
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(env.path("ca.pem"), certificate.cert.pem()).unwrap();
+    chown(env.path("ca.pem"), Some(OTHER), None).unwrap();
+    let sink = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://localhost:1/\"\n\
+                ca-file = \"DIR/ca.pem\"\n";
+    env.configure(&format!("{KEY}{sink}"));
+    assert_refused(&env, &format!("ca.pem belongs to uid {OTHER}"));
+}

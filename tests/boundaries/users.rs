@@ -1,0 +1,70 @@
+//! The users of the attacks.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+
+use crate::support::{TestEnv, copy_binary, file_key_text};
+
+/// A member of the group of the control socket, who may only look.
+pub const LOOKER: u32 = 4_711;
+
+/// A user who has nothing to do with rekeyd.
+pub const OTHER: u32 = 4_712;
+
+/// The group of the control socket.
+pub const SOCKET_GROUP: u32 = 4_713;
+
+/// Runs `work` on a thread of a user with this group.
+pub fn run_as<T: Send + 'static>(
+    user: u32,
+    group: u32,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let thread = std::thread::spawn(move || {
+        set_thread_groups(&[]).unwrap();
+        set_thread_gid(Gid::from_raw(group)).unwrap();
+        set_thread_uid(Uid::from_raw(user)).unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
+/// An environment of root's whose socket and program other users may reach.
+pub struct SharedHost {
+    pub env: TestEnv,
+    program: PathBuf,
+}
+
+impl SharedHost {
+    /// Makes an environment with one key, whose ledger is in a folder of its own.
+    pub fn new() -> Self {
+        let env = TestEnv::start(&[]);
+        let keys = file_key_text("24h").replace("schedule = \"@monthly\"", "every = \"30d\"");
+        env.configure(&keys);
+        let program = env.path("rekeyd");
+        copy_binary(&program);
+        for (name, mode) in [("", 0o755), ("config.toml", 0o644), ("rekeyd", 0o755)] {
+            std::fs::set_permissions(env.path(name), Permissions::from_mode(mode)).unwrap();
+        }
+        Self { env, program }
+    }
+
+    /// Runs a command as a user with this group.
+    pub fn run_as(&self, user: u32, group: u32, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--config")
+            .arg(self.env.config_path())
+            .args(arguments)
+            .env_clear()
+            .uid(user)
+            .gid(group);
+        command.output().unwrap()
+    }
+}
