@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
-use crate::support::{TestEnv, file_key_text, text};
+use crate::support::{TestEnv, file_key_text, text, write};
 use crate::users::OTHER;
 
 const KEY: &str = "[key.billing]\nevery = \"30d\"\nverify-interval = \"0s\"\n";
@@ -40,6 +40,7 @@ pub fn owner_of_a_folder_gets_no_secret() {
     make_folder(&env.path("theirs/ours"), 0o700, 0);
     assert_refused(&env, &format!("theirs belongs to uid {OTHER}"));
     // It is the sink's own folder, and everybody can write to it.
+    let env = TestEnv::start(&[]);
     env.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/open/billing.key"));
     make_folder(&env.path("open"), 0o1777, 0);
     assert_refused(&env, "open is world-writable");
@@ -66,9 +67,10 @@ pub fn certificates_of_another_user_prove_nothing() {
     let env = TestEnv::start(&[]);
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(env.path("ca.pem"), certificate.cert.pem()).unwrap();
+    write(&env.path("secret"), "whsec_cmVrZXlkIHNpZ25zIHdpdGggdGhpcyBzZWNyZXQ=");
     chown(env.path("ca.pem"), Some(OTHER), None).unwrap();
     let sink = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://localhost:1/\"\n\
-                ca-file = \"DIR/ca.pem\"\n";
+                ca-file = \"DIR/ca.pem\"\nsigning-secret-file = \"DIR/secret\"\n";
     env.configure(&format!("{KEY}{sink}"));
     assert_refused(&env, &format!("ca.pem belongs to uid {OTHER}"));
 }
