@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::core::apply::{AppliedChanges, apply};
 use crate::core::change::{
     Adoption, Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate,
-    OperatorChange, OperatorNote, RotationChange, Transition, UnadoptedHolder,
+    OperatorChange, OperatorNote, RotationChange, SharedHold, Transition, UnadoptedHolder,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -77,6 +77,8 @@ struct LeakedCredential {
     credential: CredentialMetadata,
     name: Option<String>,
     scope: Scope,
+    /// The end of an operator's hold on it.
+    hold_until: Option<Timestamp>,
 }
 
 /// Returns the changes that also concern the rows of other keys.
@@ -159,6 +161,7 @@ fn leaked_credential(set: &DeadlineUpdate, applied: &AppliedChanges) -> Option<S
             credential,
             name: row.name.clone(),
             scope: row.scope.clone(),
+            hold_until: row.hold_until,
         })),
     })
 }
@@ -207,6 +210,13 @@ fn adopt_into_holders(
         return Ok(());
     }
     let adopted = read::keys_of_credential(connection, &leaked.credential.id)?;
+    let hold = match leaked.hold_until {
+        Some(until) => Some(Box::new(SharedHold {
+            until,
+            operator: hold_operator(connection, &leaked.credential.id)?,
+        })),
+        None => None,
+    };
     for holder in &leaked.holders {
         if adopted.contains(&holder.key) {
             continue;
@@ -225,7 +235,7 @@ fn adopt_into_holders(
             } else {
                 LifecycleEvent::Adopted
             },
-            hold_until: None,
+            hold: hold.clone(),
             seen_in: Vec::new(),
             sinks: holder.sinks.clone(),
             operator: leaked.operator.clone(),
@@ -266,6 +276,26 @@ pub(super) fn live_rows(
         Ok((rows::key_column(row)?, RotationId::from_recorded(rotation)))
     })?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Returns the operator of the latest hold on a credential that is alive, of any key.
+pub(super) fn hold_operator(
+    connection: &Connection,
+    credential: &CredentialId,
+) -> Result<Option<OperatorNote>, LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.detail ->> 'by', e.detail ->> 'reason'
+         FROM event_log e JOIN rotation r ON r.id = e.rotation_row
+         WHERE r.credential_id = ?1 AND r.is_held AND r.phase NOT IN ('revoked', 'failed')
+             AND e.event = 'hold-set'
+         ORDER BY e.seq DESC LIMIT 1",
+    )?;
+    let found = statement.query_row(params![credential.as_str()], |row| {
+        let by: Option<String> = row.get(0)?;
+        let reason = row.get(1)?;
+        Ok(by.map(|by| OperatorNote { reason, by }))
+    });
+    Ok(found.optional()?.flatten())
 }
 
 fn change_of_row(key: &KeyState, rotation: &RotationId, kind: &SharedChangeKind) -> Change {

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::apply::apply;
-use crate::core::change::Change;
+use crate::core::change::{Change, OperatorNote};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::os_error;
 use crate::core::scope::Scope;
@@ -27,7 +27,9 @@ use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
 use crate::ledger::rotation_request::{self, RecordedRequest};
-use crate::ledger::shared_credential::{StaleKeys, live_rows, shared_changes, write_shared};
+use crate::ledger::shared_credential::{
+    StaleKeys, hold_operator, live_rows, shared_changes, write_shared,
+};
 use crate::ledger::writer::{Mailbox, run_as_task, run_on_thread, run_with_faults};
 use crate::ledger::writer_message::WriterMessage;
 use crate::ledger::{open, read, write};
@@ -221,6 +223,19 @@ impl Ledger {
                 .collect()
         })
         .await
+    }
+
+    /// Returns the operator of the latest hold on a credential that is alive, of any key.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub(crate) async fn hold_operator(
+        &self,
+        credential: &CredentialId,
+    ) -> Result<Option<OperatorNote>, LedgerError> {
+        let credential = credential.clone();
+        self.submit(move |connection| hold_operator(connection, &credential))
+            .await
     }
 
     /// Returns the keys that have or had a row of a credential.

@@ -28,7 +28,7 @@ pub(crate) fn adopted(number: u64, scope: Scope) -> Change {
             expires_at: None,
         },
         name: Some("by hand".to_owned()),
-        hold_until: None,
+        hold: None,
         event: LifecycleEvent::Adopted,
         seen_in: Vec::new(),
         sinks: Vec::new(),

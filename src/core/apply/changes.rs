@@ -72,7 +72,7 @@ pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
         sequence: number.into(),
         credential: credential(number),
         name: Some(format!("made-by-hand-{number}")),
-        hold_until: None,
+        hold: None,
         event,
         seen_in: Vec::new(),
         sinks: vec![(sink("file"), true)],

@@ -1,12 +1,14 @@
 //! Applies changes that an operator requested.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
 use crate::core::change::{
-    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, PauseUpdate,
-    RetryRequest,
+    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
+    PauseUpdate, RetryRequest,
 };
+use crate::core::ids::CredentialId;
 use crate::core::ledger_event::LedgerEventKind;
 use crate::core::lifecycle::{self, Phase};
 use crate::core::state::{
@@ -84,14 +86,22 @@ fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyEr
     } else {
         LedgerEventKind::HoldReleased
     };
-    let operator = hold.operator.as_ref();
-    let detail = json!({
-        "credential_id": held.map(|credential| credential.id),
-        "until": hold.until.and_then(visible_hold_end).map(time::to_text),
-        "reason": operator_reason(operator), "by": operator_name(operator),
-    });
+    let held = held.as_ref().map(|credential| &credential.id);
+    let detail = hold_detail(held, hold.until, hold.operator.as_ref());
     update.append_event(Some(&hold.rotation), event, detail);
     Ok(())
+}
+
+fn hold_detail(
+    credential: Option<&CredentialId>,
+    until: Option<Timestamp>,
+    operator: Option<&OperatorNote>,
+) -> serde_json::Value {
+    json!({
+        "credential_id": credential,
+        "until": until.and_then(visible_hold_end).map(time::to_text),
+        "reason": operator_reason(operator), "by": operator_name(operator),
+    })
 }
 
 fn set_immediate_revocation(
@@ -161,7 +171,7 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
         ..adoption.credential.clone()
     });
     rotation.name = adoption.name.clone();
-    rotation.hold_until = adoption.hold_until;
+    rotation.hold_until = adoption.hold.as_ref().map(|hold| hold.until);
     rotation.current_at = (phase == Phase::Current).then_some(update.at);
     rotation.stranded_at = (phase == Phase::Stranded).then_some(update.at);
     rotation.add_deliveries(&adoption.sinks, DeliveryState::Uncertain);
@@ -183,6 +193,15 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
         "reason": operator_reason(operator), "by": operator_name(operator),
     });
     update.append_event(Some(&adoption.rotation), adoption.event, detail);
+    // Each row says who holds its credential.
+    if let Some(hold) = &adoption.hold {
+        let detail = hold_detail(
+            Some(&adoption.credential.id),
+            Some(hold.until),
+            hold.operator.as_ref(),
+        );
+        update.append_event(Some(&adoption.rotation), LedgerEventKind::HoldSet, detail);
+    }
     Ok(())
 }
 

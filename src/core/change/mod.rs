@@ -13,7 +13,8 @@ pub use delivery::{
 };
 pub use operator::{
     Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
-    PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest, UnadoptedHolder,
+    PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest, SharedHold,
+    UnadoptedHolder,
 };
 pub use rotation::{
     CredentialName, CredentialUpdate, FoundCredential, MissingCredential, OverlapExtension,

@@ -124,8 +124,8 @@ pub struct Adoption {
     pub name: Option<String>,
     /// [`LifecycleEvent::Adopted`] or [`LifecycleEvent::AdoptedAlongside`].
     pub event: LifecycleEvent,
-    /// The end of an operator's hold on the credential, of another key that has it.
-    pub hold_until: Option<Timestamp>,
+    /// An operator's hold on the credential, of another key that has it.
+    pub hold: Option<Box<SharedHold>>,
     /// The key's sinks: any of them may hold it, since no delivery of it was
     /// recorded.
     pub sinks: Vec<(SinkId, bool)>,
@@ -133,6 +133,15 @@ pub struct Adoption {
     /// becomes current, they count as having accepted it.
     pub seen_in: Vec<SinkId>,
     /// The operator of the request, and the reason.
+    pub operator: Option<OperatorNote>,
+}
+
+/// An operator's hold on a credential, as another key's row has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedHold {
+    /// The end of the hold, as the row has it.
+    pub until: Timestamp,
+    /// The operator who holds it, and the reason.
     pub operator: Option<OperatorNote>,
 }
 

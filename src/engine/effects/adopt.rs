@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::active_credential::CredentialUsage;
-use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange, Transition};
+use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange, SharedHold, Transition};
 use crate::core::decide::revocation::OtherHolder;
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
@@ -306,11 +306,7 @@ impl Worker {
             sequence: self.state.next_sequence(self.now()),
             credential: found.metadata.completed_by(recorded),
             name: found.name.or(recorded_name),
-            hold_until: lock
-                .others
-                .iter()
-                .filter_map(|other| other.rotation.hold_until)
-                .max(),
+            hold: self.shared_hold(credential, &lock.others).await?,
             event,
             sinks: if is_passed_over {
                 Vec::new()
@@ -386,6 +382,20 @@ impl Worker {
             self.state.key,
             time::to_text(ends_at)
         ))
+    }
+
+    /// Returns an operator's hold on the credential, of another key that has it.
+    async fn shared_hold(
+        &self,
+        credential: &CredentialId,
+        others: &[OtherHolder],
+    ) -> Result<Option<Box<SharedHold>>, CommandError> {
+        let holds = others.iter().filter_map(|other| other.rotation.hold_until);
+        let Some(until) = holds.max() else {
+            return Ok(None);
+        };
+        let operator = self.services.ledger.hold_operator(credential).await?;
+        Ok(Some(Box::new(SharedHold { until, operator })))
     }
 
     /// Checks that no row of the credential prevents its adoption: one of this key, or one

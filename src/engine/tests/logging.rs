@@ -65,7 +65,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
             expires_at: Some(time::after(at(), HOUR)),
         },
         name: Some("label-1".to_owned()),
-        hold_until: None,
+        hold: None,
         event: LifecycleEvent::Adopted,
         seen_in: Vec::new(),
         sinks: Vec::new(),

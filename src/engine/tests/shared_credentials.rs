@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use crate::core::change::{Change, OperatorChange, OperatorNote};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
+use crate::core::state::HELD_UNTIL_RELEASED;
 use crate::core::time;
-use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::operator_command::{CommandError, FileHolder, OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, at, key, sink_named};
 use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode};
@@ -255,6 +256,77 @@ async fn hold_of_a_shared_credential_is_one_for_all_keys() {
     reply.await.unwrap().unwrap();
     assert!(!is_alive(&fakes));
     assert_eq!(phases(&fakes), ["billing revoked", "reports revoked"]);
+}
+
+/// A key that gets a row of a held credential, by an adoption or because its file holds what
+/// may have leaked, shows who holds it, why and until when.
+#[tokio::test]
+async fn row_of_another_key_shows_who_holds_the_credential() {
+    let end = time::after(at(), HOUR * 100);
+    for is_leaked in [false, true] {
+        for until in [end, HELD_UNTIL_RELEASED] {
+            let fakes = Fakes::new(&[("key_1", "by hand")]);
+            let mut engine = engine_of(&fakes, false).await;
+            let note = |by: &str, reason: &str| OperatorNote {
+                by: by.to_owned(),
+                reason: Some(reason.to_owned()),
+            };
+            for (by, reason) in [("uid 7", "a mistake"), ("uid 8", "an audit")] {
+                let hold = OperatorCommand::Hold {
+                    credential: Some(CredentialId::new("key_1".to_owned())),
+                    until: Some(until),
+                    operator: Some(note(by, reason)),
+                };
+                let reply = submit(&mut engine, &key(), hold);
+                fakes.run_for(&mut engine, MINUTE).await;
+                reply.await.unwrap().unwrap();
+            }
+            let (target, command) = if is_leaked {
+                let holder = FileHolder {
+                    key: other(),
+                    credential: CredentialId::new("key_1".to_owned()),
+                    sinks: vec![(sink_named("second"), true)],
+                };
+                let command = OperatorCommand::EndPresent {
+                    within: HOUR * 50,
+                    force: true,
+                    may_replace: false,
+                    holders: vec![holder],
+                    operator: Some(note("uid 9", "a leak")),
+                };
+                (key(), command)
+            } else {
+                let command = OperatorCommand::Adopt {
+                    credential: CredentialId::new("key_1".to_owned()),
+                    force: false,
+                    operator: Some(note("uid 9", "moving in")),
+                };
+                (other(), command)
+            };
+            let reply = submit(&mut engine, &target, command);
+            fakes.run_for(&mut engine, MINUTE).await;
+            reply.await.unwrap().unwrap();
+            let shown = if until == end {
+                "2026-11-28T07:00:00Z"
+            } else {
+                "until released"
+            };
+            let holds = fakes.query_rows(
+                "SELECT key || ' ' || held || ' ' || coalesce(holder, '') || ' ' || coalesce(hold_reason, '') || ' '
+                     || coalesce(hold_until, 'until released')
+                 FROM history WHERE credential_id = 'key_1' ORDER BY key",
+            );
+            let expected =
+                ["billing", "reports"].map(|key| format!("{key} 1 uid 8 an audit {shown}"));
+            assert_eq!(holds, expected, "{is_leaked} {until:?}");
+            // The log of the other key has the hold once.
+            let details = fakes.query_rows(
+                "SELECT detail ->> 'credential_id' FROM events
+                 WHERE key = 'reports' AND event = 'hold-set'",
+            );
+            assert_eq!(details, ["key_1"], "{is_leaked} {until:?}");
+        }
+    }
 }
 
 /// The credential was renamed since the first key adopted it, or is another one by now.

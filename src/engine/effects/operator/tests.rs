@@ -372,7 +372,7 @@ async fn pause_warns_when_the_credential_expires_first() {
             expires_at: Some(time::after(at(), OVERLAP * 8)),
         },
         name: Some("label-1".to_owned()),
-        hold_until: None,
+        hold: None,
         event: LifecycleEvent::Adopted,
         seen_in: Vec::new(),
         sinks: Vec::new(),

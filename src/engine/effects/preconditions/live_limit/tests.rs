@@ -47,7 +47,7 @@ async fn only_stranded_rotations_without_deliveries_are_evictable() {
             expires_at: None,
         },
         name: None,
-        hold_until: None,
+        hold: None,
         event: LifecycleEvent::AdoptedAlongside,
         seen_in: Vec::new(),
         sinks: vec![(sink_id(), true)],
