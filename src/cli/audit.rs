@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::open_ledger;
+use crate::cli::dispatch::{self, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
@@ -125,7 +125,7 @@ impl AuditStatus {
 impl AuditCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
-        let settings = self.daemon.settings(options).await?;
+        let settings = dispatch::running_settings(&self.daemon, options).await?;
         output::report_note(&service_view::note_onlooker(&settings).unwrap_or_default());
         let reader = open_ledger(&self.daemon, &settings).await?;
         match &reader {

@@ -23,7 +23,7 @@ impl BackupCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let path = absolute(&self.path)?;
-        let daemon = dispatch::ask_configured(&settings).await;
+        let daemon = dispatch::ask_writer(&settings).await;
         if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
             return Err(Failure::Other(format!(
                 "cannot back up the ledger {}, because it is damaged: {damage}",

@@ -146,7 +146,10 @@ impl DaemonOptions {
     }
 
     /// Returns the configuration that a daemon has loaded, and its ledger.
-    async fn loaded_settings(&self, daemon: &DaemonClient) -> Result<Arc<Settings>, Failure> {
+    pub(super) async fn loaded_settings(
+        &self,
+        daemon: &DaemonClient,
+    ) -> Result<Arc<Settings>, Failure> {
         let (file, text) = daemon.configuration().await?;
         // This host may have changed since: what the daemon runs with is not judged again.
         let loaded = config::parse_loaded(Path::new(&file), &text, &read_environment());
@@ -226,14 +229,19 @@ impl DaemonOptions {
         if let Some(socket) = &self.socket {
             return vec![socket.clone()];
         }
-        // What can be read of the file, the default, and that of a template's
-        // unit.
+        // What can be read of the file, the default, that of a template's unit, and that
+        // which the ledger's lock file names.
         let readable = settings.and_then(|settings| settings.control.socket.clone());
         let instance = file.file_stem().unwrap_or_default().to_string_lossy();
         let instance = PathBuf::from(format!("/run/rekeyd-{instance}/control.sock"));
+        // The daemon may listen where an earlier version of the file said.
+        let ledger = settings.map(|settings| settings.ledger.as_path());
+        let recorded = self.ledger.as_deref().or(ledger);
+        let recorded = recorded.and_then(WriterLock::recorded_socket);
         let mut sockets: Vec<_> = readable
             .into_iter()
             .chain([PathBuf::from(DEFAULT_SOCKET), instance])
+            .chain(recorded)
             .collect();
         sockets.dedup();
         sockets

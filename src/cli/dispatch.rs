@@ -2,6 +2,7 @@
 //! its control socket, or without one to this process, under the ledger's lock.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, WriterLock};
 use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
@@ -152,10 +153,10 @@ pub(super) async fn find_daemon(
     options: &DaemonOptions,
     settings: &Settings,
 ) -> Result<Option<DaemonClient>, Failure> {
-    let daemon = connect_configured(settings).await?;
+    let daemon = connect_configured(settings).await;
     if let Some(socket) = &options.socket {
         let none = || Failure::Other(format!("no rekeyd is running at {}", socket.display()));
-        return daemon.ok_or_else(none).map(Some);
+        return daemon?.ok_or_else(none).map(Some);
     }
     let is_named = options.ledger.is_some() || names_daemon(settings);
     let is_meant = |daemon: &DaemonClient| {
@@ -165,7 +166,60 @@ pub(super) async fn find_daemon(
         // Else the socket is that of another daemon.
         options.ledger.is_none() && daemon.uses_earlier_ledger(settings)
     };
-    Ok(daemon.filter(is_meant))
+    or_recorded(daemon, is_meant, settings, options.ledger.is_some()).await
+}
+
+/// Returns the daemon at the configured socket if it is meant, or else the one that writes
+/// the ledger and named its socket in the lock file: the file may name another one since the
+/// daemon loaded it.
+async fn or_recorded(
+    configured: Result<Option<DaemonClient>, Failure>,
+    is_meant: impl Fn(&DaemonClient) -> bool,
+    settings: &Settings,
+    is_ledger_named: bool,
+) -> Result<Option<DaemonClient>, Failure> {
+    let configured = configured.map(|daemon| daemon.filter(is_meant));
+    if let Ok(Some(_)) = configured {
+        return configured;
+    }
+    match connect_recorded(settings, is_ledger_named).await {
+        Some(daemon) => Ok(Some(daemon)),
+        None => configured,
+    }
+}
+
+/// Connects to the daemon at the socket that the ledger's lock file names. It counts if it
+/// runs with this very file, or if the command names its ledger.
+async fn connect_recorded(settings: &Settings, is_ledger_named: bool) -> Option<DaemonClient> {
+    let socket = WriterLock::recorded_socket(&settings.ledger)?;
+    let connecting = connect(DaemonAddress {
+        socket: &socket,
+        ledger: Some(&settings.ledger),
+        trusts_folder: false,
+    });
+    let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
+    let daemon = connecting.ok()?.ok()??;
+    let is_meant = is_ledger_named || is_same_file(daemon.configuration_file(), &settings.file);
+    (is_meant && daemon.writes_ledger(&settings.ledger)).then_some(daemon)
+}
+
+/// Returns the configuration that the daemon which writes the ledger has loaded; without one,
+/// that in the file. Warns if the two differ.
+pub(super) async fn running_settings(
+    daemon_options: &DaemonOptions,
+    options: &GlobalOptions,
+) -> Result<Arc<Settings>, Failure> {
+    let settings = daemon_options.settings(options).await?;
+    let finding = find_daemon(daemon_options, &settings);
+    let found = tokio::time::timeout(ANSWER_TIMEOUT, finding).await;
+    let Ok(Ok(Some(daemon))) = found else {
+        return Ok(settings);
+    };
+    daemon.warn_if_config_is_stale(&settings);
+    if daemon.has_loaded(&settings) {
+        return Ok(settings);
+    }
+    daemon_options.loaded_settings(&daemon).await
 }
 
 /// Returns the daemon at the control socket of `settings`, whichever ledger it writes; none
@@ -173,6 +227,14 @@ pub(super) async fn find_daemon(
 pub(super) async fn ask_configured(settings: &Settings) -> Option<DaemonClient> {
     let asked = tokio::time::timeout(ANSWER_TIMEOUT, connect_configured(settings)).await;
     asked.ok()?.ok()?
+}
+
+/// As [`ask_configured`], or the daemon that writes the ledger of `settings` at another socket.
+pub(super) async fn ask_writer(settings: &Settings) -> Option<DaemonClient> {
+    let is_writer = |daemon: &DaemonClient| daemon.writes_ledger(&settings.ledger);
+    let configured = ask_configured(settings).await;
+    let asked = or_recorded(Ok(configured), is_writer, settings, false).await;
+    asked.ok()?
 }
 
 /// Warns if the running daemon has loaded the configuration of `settings` in another form:
@@ -224,13 +286,13 @@ pub(super) async fn open_ledger(
 pub(crate) async fn find_daemon_to_reload(
     settings: &Settings,
 ) -> Result<Option<DaemonClient>, Failure> {
-    let daemon = connect_configured(settings).await?;
+    let daemon = connect_configured(settings).await;
     let is_affected = |daemon: &DaemonClient| {
         let file = daemon.configuration_file();
         (names_daemon(settings) && daemon.writes_ledger(&settings.ledger))
             || is_same_file(file, &settings.file)
     };
-    Ok(daemon.filter(is_affected))
+    or_recorded(daemon, is_affected, settings, false).await
 }
 
 /// Returns whether the ledger and the socket of `settings` are those of its own daemon. The

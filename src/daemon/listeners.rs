@@ -5,6 +5,7 @@
 //! former place until the new place is taken.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -28,6 +29,8 @@ pub(crate) struct Listeners {
     pages: mpsc::UnboundedSender<PageRequest>,
     metrics: Option<MetricsServer>,
     problems: BTreeMap<ListenerProblem, String>,
+    /// The control socket that the lock file names.
+    recorded_socket: Option<PathBuf>,
     /// What the ledger has of the problems; none before the first record.
     recorded: Option<BTreeMap<ListenerProblem, String>>,
     checked_at: Option<Instant>,
@@ -45,6 +48,7 @@ impl Listeners {
             pages,
             metrics: None,
             problems: BTreeMap::new(),
+            recorded_socket: None,
             recorded: None,
             checked_at: None,
         }
@@ -71,6 +75,7 @@ impl Listeners {
         config: fn(&Runtime) -> ControlConfig,
     ) {
         self.listen_control(runtime, config).await;
+        self.record_socket(runtime);
         self.listen_metrics(runtime).await;
         self.checked_at = Some(Instant::now());
         if self.recorded.as_ref() != Some(&self.problems) {
@@ -145,6 +150,17 @@ impl Listeners {
     pub(crate) fn set_config(&self, config: ControlConfig) {
         if let Some(server) = &self.control {
             server.set_config(config);
+        }
+    }
+
+    /// Records in the lock file where commands reach this process, whatever the file names
+    /// since.
+    fn record_socket(&mut self, runtime: &Runtime) {
+        let path = self.control.as_ref().map(ControlServer::path);
+        let path = path.and_then(|path| std::path::absolute(path).ok());
+        if self.recorded_socket != path {
+            self.recorded_socket.clone_from(&path);
+            runtime.context.ledger().record_socket(path);
         }
     }
 

@@ -1,11 +1,11 @@
 //! The lock of the ledger's one writer.
 //!
 //! A writer locks the ledger's own inode, which no removal of a lock file takes from it,
-//! and the lock file beside it, which earlier releases check. It records its command and
-//! process id in the lock file, so that a second process can report them.
+//! and the lock file beside it, which earlier releases check. It records its command,
+//! process id and socket in the lock file, so that a second process can report and ask it.
 
 use std::fs::{File, TryLockError};
-use std::io::{Error, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +14,14 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 
 use crate::core::os_error;
-use crate::core::redact::sanitize_bytes;
-use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::is_disk_full;
 use crate::ledger::ledger_file::{
     cannot_open, create_if_missing, network_file_system, open_beside, open_or_create_beside,
     open_regular,
+};
+use crate::ledger::lock_record::{
+    EndedWriter, LockRecord, UNKNOWN_HOLDER, append_end, write_holder,
 };
 use crate::ledger::paths::{lock_path, missing_directory_error};
 
@@ -34,23 +35,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// The number of times that the ledger may be replaced while it is locked.
 const MAX_REPLACEMENTS: u32 = 3;
 
-/// What the line with a writer's end begins with.
-const END_MARK: &str = "ended ";
-
-/// What follows the command in each record of a holder.
-const HOLDER_MARK: &str = " (process ";
-
-/// The record of a writer whose lock file was removed.
-const UNKNOWN_HOLDER: &str = "another process";
-
-/// What the lock file says of the last writer, where none holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndedWriter {
-    /// Its command, such as `rekeyd run`.
-    pub command: String,
-    /// When it ended in order.
-    pub at: Timestamp,
-}
+/// The permissions by which other users may write a file.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The right to write one ledger. The connection to the ledger must be opened after and
 /// closed before it, because closing its descriptor drops SQLite's own locks. The system
@@ -59,6 +45,8 @@ pub struct EndedWriter {
 pub struct WriterLock {
     ledger: PathBuf,
     command: String,
+    /// The socket at which this process answers.
+    socket: Option<PathBuf>,
     lock_file: File,
     ledger_file: File,
     /// Whether the ledger's inode is locked: not on a network file system.
@@ -76,10 +64,12 @@ impl WriterLock {
     pub fn acquire(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
         let mut lock_file = acquire_lock_file(ledger)?;
         let (ledger_file, is_inode_locked) = acquire_inode(ledger)?;
-        write_holder(&mut lock_file, command).map_err(|error| lock_file_error(ledger, &error))?;
+        write_holder(&mut lock_file, command, None)
+            .map_err(|error| lock_file_error(ledger, &error))?;
         Ok(Self {
             ledger: ledger.to_owned(),
             command: command.to_owned(),
+            socket: None,
             lock_file,
             ledger_file,
             is_inode_locked,
@@ -122,7 +112,7 @@ impl WriterLock {
             return Ok(());
         }
         let mut lock_file = acquire_lock_file(&self.ledger)?;
-        write_holder(&mut lock_file, &self.command)
+        write_holder(&mut lock_file, &self.command, self.socket.as_deref())
             .map_err(|error| lock_file_error(&self.ledger, &error))?;
         self.lock_file = lock_file;
         tracing::warn!(
@@ -152,17 +142,39 @@ impl WriterLock {
         if let Ok(mut file) = open_beside(&lock_path(ledger))
             && is_locked(&file)
         {
-            return Some(read_holder(&mut file));
+            return Some(LockRecord::read(&mut file).holder());
         }
         is_inode_held(ledger).then(|| format!("{UNKNOWN_HOLDER} (its lock file was removed)"))
+    }
+
+    /// Records in the lock file at which socket this process answers.
+    pub(super) fn record_socket(&mut self, socket: Option<PathBuf>) {
+        self.socket = socket;
+        let recorded = write_holder(&mut self.lock_file, &self.command, self.socket.as_deref());
+        if let Err(error) = recorded {
+            tracing::debug!(%error, "cannot record the control socket in the lock file");
+        }
+    }
+
+    /// Returns the socket at which the writer of the ledger at `ledger` answers, as it
+    /// recorded it; none without a writer. Only the lock file of the ledger's owner or of
+    /// root counts, which nobody else can write.
+    #[must_use]
+    pub fn recorded_socket(ledger: &Path) -> Option<PathBuf> {
+        let mut file = open_beside(&lock_path(ledger)).ok()?;
+        let (found, owner) = (file.metadata().ok()?, ledger.metadata().ok()?.uid());
+        let is_trusted =
+            [0, owner].contains(&found.uid()) && found.mode() & WRITABLE_BY_OTHERS == 0;
+        if !is_trusted || !is_locked(&file) {
+            return None;
+        }
+        LockRecord::read(&mut file).socket()
     }
 
     /// Records in the lock file that the writer ends: even a full disk takes these bytes, as
     /// a rule, in the block that the file has.
     pub(super) fn record_end(&mut self, at: Timestamp) {
-        let end = format!("{END_MARK}{}\n", time::to_text(at));
-        let recorded = self.lock_file.seek(SeekFrom::End(0));
-        if let Err(error) = recorded.and_then(|_| self.lock_file.write_all(end.as_bytes())) {
+        if let Err(error) = append_end(&mut self.lock_file, at) {
             tracing::debug!(%error, "cannot record the end of this process in the lock file");
         }
     }
@@ -175,12 +187,7 @@ impl WriterLock {
         if is_locked(&file) {
             return None;
         }
-        let text = read_record(&mut file);
-        let (holder, end) = text.split_once('\n')?;
-        let (command, _) = holder.split_once(HOLDER_MARK)?;
-        let at = time::from_text(end.strip_prefix(END_MARK)?.trim_end()).ok()?;
-        let command = command.to_owned();
-        Some(EndedWriter { command, at })
+        LockRecord::read(&mut file).ended_writer()
     }
 
     /// Returns whether a process holds the ledger's inode and no process its lock file: a
@@ -208,7 +215,9 @@ fn acquire_lock_file(ledger: &Path) -> Result<File, LedgerError> {
             .map_err(|error| lock_error(&path, &error))?
         {
             LockContention::Uncontended => {}
-            LockContention::Writer => return Err(locked(ledger, read_holder(&mut file))),
+            LockContention::Writer => {
+                return Err(locked(ledger, LockRecord::read(&mut file).holder()));
+            }
             // The record in the file is that of an earlier writer.
             LockContention::Reader => {
                 let holder = format!("a process that only reads {}", path.display());
@@ -313,17 +322,6 @@ fn is_locked(file: &File) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Replaces the record of a lock file, but not the content of any other file.
-fn write_holder(file: &mut File, command: &str) -> Result<(), Error> {
-    let record = read_record(file);
-    if !record.is_empty() && !record.contains(HOLDER_MARK) {
-        return Err(Error::other("it is no lock file of rekeyd's"));
-    }
-    file.set_len(0)?;
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(format!("{command} (process {})\n", std::process::id()).as_bytes())
-}
-
 /// The result of an attempt to become the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LockContention {
@@ -353,25 +351,6 @@ fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockCont
         pause();
     }
     Ok(LockContention::Reader)
-}
-
-/// Returns the start of a lock file, empty if it cannot be read.
-fn read_record(file: &mut File) -> String {
-    let mut text = Vec::new();
-    // The lock counts, even if its record cannot be read.
-    let _ = file.take(200).read_to_end(&mut text);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-fn read_holder(file: &mut File) -> String {
-    let text = read_record(file);
-    let holder = text.split('\n').next().unwrap_or_default();
-    let text = sanitize_bytes(holder.as_bytes(), &[]);
-    if text.is_empty() {
-        UNKNOWN_HOLDER.to_owned()
-    } else {
-        text
-    }
 }
 
 #[cfg(test)]
@@ -412,6 +391,51 @@ mod tests {
         // A killed one records no end.
         drop(WriterLock::acquire(&ledger, "rekeyd run").unwrap());
         assert_eq!(WriterLock::ended_writer(&ledger), None);
+    }
+
+    /// A lock file that was made again names the socket again; that of an ended writer none.
+    #[test]
+    fn socket_of_a_writer_is_in_the_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        assert_eq!(WriterLock::recorded_socket(&ledger), None);
+        let mut lock = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
+        assert_eq!(WriterLock::recorded_socket(&ledger), None);
+        for path in ["/run/rekeyd/a-long-name.sock", "/run/rekeyd/s"] {
+            lock.record_socket(Some(PathBuf::from(path)));
+            let recorded = WriterLock::recorded_socket(&ledger);
+            assert_eq!(recorded.as_deref(), Some(Path::new(path)));
+        }
+        std::fs::remove_file(lock_path(&ledger)).unwrap();
+        lock.check().unwrap();
+        let recorded = WriterLock::recorded_socket(&ledger);
+        assert_eq!(recorded.as_deref(), Some(Path::new("/run/rekeyd/s")));
+        let holder = format!("rekeyd run (process {})", std::process::id());
+        assert_eq!(WriterLock::holder(&ledger), Some(holder));
+        drop(lock);
+        assert_eq!(WriterLock::recorded_socket(&ledger), None);
+    }
+
+    #[test]
+    fn lock_file_that_others_can_write_names_no_socket() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let mut lock = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
+        lock.record_socket(Some(PathBuf::from("/run/s")));
+        for (mode, is_trusted) in [
+            (0o600, true),
+            (0o640, true),
+            (0o620, false),
+            (0o602, false),
+            (0o666, false),
+        ] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(lock_path(&ledger), permissions).unwrap();
+            let recorded = WriterLock::recorded_socket(&ledger);
+            assert_eq!(recorded.is_some(), is_trusted, "{mode:o}");
+        }
     }
 
     #[test]
@@ -497,7 +521,7 @@ mod tests {
         // An earlier release locks nothing but its lock file.
         let mut former = open_or_create_beside(&lock_path(&ledger)).unwrap();
         former.try_lock().unwrap();
-        write_holder(&mut former, "rekeyd run").unwrap();
+        write_holder(&mut former, "rekeyd run", None).unwrap();
         let error = writer.check().unwrap_err();
         assert!(error.to_string().contains("rekeyd run (process"), "{error}");
         drop(former);

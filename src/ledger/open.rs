@@ -1,6 +1,6 @@
 //! Opens the ledger for writing: settings, migrations and identity.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -223,6 +223,13 @@ impl OpenLedger {
             Ok(_) => {}
             // The next check reports it.
             Err(found) => drop(watch.mark(LedgerDamage::Malformed(found))),
+        }
+    }
+
+    /// Records in the lock file at which socket this process answers.
+    pub(super) fn record_socket(&mut self, socket: Option<PathBuf>) {
+        if let Some(lock) = &mut self.lock {
+            lock.record_socket(socket);
         }
     }
 

@@ -201,6 +201,7 @@ mod tests {
                 | WriterMessage::CheckRoom(_)
                 | WriterMessage::Copy(_)
                 | WriterMessage::MarkDamaged(_)
+                | WriterMessage::RecordSocket(_)
                 | WriterMessage::Close(..) => panic!("a check sends its result alone"),
             }
         }

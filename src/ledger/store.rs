@@ -1,6 +1,6 @@
 //! The handle of the ledger's writer, and the drivers that run its operations.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
@@ -526,6 +526,13 @@ impl Ledger {
             .send(WriterMessage::CheckRoom(sender))
             .map_err(|_| LedgerError::WriterStopped)?;
         reply.await.unwrap_or(Err(LedgerError::WriterStopped))
+    }
+
+    /// Records in the lock file at which socket this process answers. Commands find it there
+    /// if their configuration names another one.
+    pub fn record_socket(&self, socket: Option<PathBuf>) {
+        // A writer that has stopped answers nobody.
+        let _ = self.messages.send(WriterMessage::RecordSocket(socket));
     }
 
     /// Copies the log into the ledger, and closes it and its lock. Every later operation

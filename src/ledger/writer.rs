@@ -1,5 +1,6 @@
 //! Runs the operations of the ledger's writer: on a thread, or as a task of a simulation.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -29,6 +30,7 @@ enum WriterTask {
     Copy(oneshot::Sender<Result<Vec<u8>, LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
     MarkDamaged(LedgerDamage),
+    RecordSocket(Option<PathBuf>),
     Close(oneshot::Sender<()>, Option<Timestamp>),
 }
 
@@ -67,6 +69,7 @@ impl Mailbox {
             WriterMessage::Copy(reply) => return WriterTask::Copy(reply),
             WriterMessage::PagesChecked(found) => return WriterTask::PagesChecked(found),
             WriterMessage::MarkDamaged(damage) => return WriterTask::MarkDamaged(damage),
+            WriterMessage::RecordSocket(socket) => return WriterTask::RecordSocket(socket),
             WriterMessage::Close(reply, at) => return WriterTask::Close(reply, at),
         };
         while operations.len() < MAX_BATCH_SIZE
@@ -79,6 +82,7 @@ impl Mailbox {
                 | WriterMessage::Copy(_)
                 | WriterMessage::PagesChecked(_)
                 | WriterMessage::MarkDamaged(_)
+                | WriterMessage::RecordSocket(_)
                 | WriterMessage::Close(..) => {
                     self.postponed = Some(message);
                     break;
@@ -118,6 +122,7 @@ fn execute(mut ledger: OpenLedger, task: WriterTask) -> Option<OpenLedger> {
         WriterTask::Copy(reply) => reply_copy(&mut ledger, reply),
         WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
         WriterTask::MarkDamaged(damage) => ledger.mark_damaged(damage),
+        WriterTask::RecordSocket(socket) => ledger.record_socket(socket),
         WriterTask::Close(reply, ended_at) => {
             close(ledger, reply, ended_at);
             return None;
@@ -150,7 +155,9 @@ pub(super) async fn run_with_faults(
                 reply_copy(ledger, reply);
                 continue;
             }
-            WriterTask::PagesChecked(_) | WriterTask::MarkDamaged(_) => continue,
+            WriterTask::PagesChecked(_)
+            | WriterTask::MarkDamaged(_)
+            | WriterTask::RecordSocket(_) => continue,
             WriterTask::Close(reply, ended_at) => {
                 let ledger = kept.ledger.take();
                 return ledger.map_or((), |ledger| close(ledger, reply, ended_at));

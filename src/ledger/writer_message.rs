@@ -1,5 +1,7 @@
 //! The messages to the ledger's writer.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -23,6 +25,8 @@ pub(super) enum WriterMessage {
     PagesChecked(Result<Option<FileStamp>, String>),
     /// The ledger's content is damaged.
     MarkDamaged(LedgerDamage),
+    /// Record at which socket this process answers.
+    RecordSocket(Option<PathBuf>),
     /// Close the ledger, and reply when it is closed. A process that rotates by schedule
     /// records when it ended.
     Close(oneshot::Sender<()>, Option<Timestamp>),

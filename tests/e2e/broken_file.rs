@@ -234,3 +234,119 @@ fn commands_work_after_a_change_of_the_host() {
     check(&second, "is another name of");
     daemon.stop();
 }
+
+/// Edits the file, in which the daemon finds another socket, and perhaps a mistake.
+fn name_other_socket(world: &TestEnv, socket: &str, mistake: &str) {
+    let file = world.path("config.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let own = format!("socket = \"{}\"", world.path("control.sock").display());
+    assert!(good.contains(&own), "{good}");
+    let edited = good.replace(&own, &format!("socket = \"{socket}\""));
+    write(
+        &file,
+        &edited.replace("[key.billing]", &format!("[key.billing]{mistake}")),
+    );
+}
+
+/// The lock file names the socket at which the daemon answers, whatever the file names.
+#[test]
+fn commands_find_the_daemon_at_the_socket_that_it_uses() {
+    for mistake in ["", "\noverlapp = \"1h\""] {
+        for socket in ["DIR/other.sock", ""] {
+            let world = TestEnv::start(&[]);
+            world.configure(&file_key_text("24h"));
+            let mut daemon = Daemon::start(&world);
+            daemon.wait_for("is the current credential");
+            let dir = world.dir.path().display().to_string();
+            let socket = socket.replace("DIR", &dir);
+            name_other_socket(&world, &socket, mistake);
+            let id = world.live_ids()[0].clone();
+            for (command, expected) in [
+                (vec!["status"], "running: rekeyd run"),
+                (vec!["history"], "current"),
+                (vec!["audit"], "\nlive "),
+                (vec!["rotate", "billing"], "billing: rotated"),
+                (vec!["hold", &id, "--until", "7d"], "holding"),
+                (vec!["release", &id], "released"),
+            ] {
+                let output = world.run(&command);
+                let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+                assert!(output.status.success(), "{command:?}: {stderr}");
+                assert!(stdout.contains(expected), "{command:?}: {stdout}");
+                let is_reported = stderr.contains("changed since the running rekeyd loaded it")
+                    || stderr.contains("the configuration has mistakes");
+                assert!(
+                    is_reported || command[0] == "history",
+                    "{command:?}: {stderr}"
+                );
+                assert!(!stderr.contains("no rekeyd is running"), "{stderr}");
+            }
+            let reloaded = world.run(&["reload"]);
+            let stderr = text(&reloaded.stderr);
+            if mistake.is_empty() {
+                assert!(reloaded.status.success(), "{stderr}");
+                assert_eq!(world.path("other.sock").exists(), !socket.is_empty());
+            } else {
+                assert!(stderr.contains(MISTAKE), "{stderr}");
+            }
+            let stopped = daemon.stop();
+            assert!(!stopped.contains("another process"), "{stopped}");
+        }
+    }
+}
+
+/// The daemon of another file that writes the same ledger is not meant.
+#[test]
+fn socket_in_the_lock_file_counts_for_its_own_configuration_alone() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    name_other_socket(
+        &world,
+        &format!("{}/other.sock", world.dir.path().display()),
+        "",
+    );
+    let copy = world.path("copy.toml");
+    std::fs::copy(world.path("config.toml"), &copy).unwrap();
+    let ledger = world.path("ledger.db");
+    let rotate = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        command
+            .arg("--config")
+            .arg(&copy)
+            .args(["rotate", "billing"]);
+        command.args(arguments).env_remove("OPENAI_ADMIN_KEY");
+        command.output().unwrap()
+    };
+    let refused = rotate(&[]);
+    assert_eq!(refused.status.code(), Some(75), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("is in use by rekeyd run"));
+    // The command names the ledger.
+    let named = rotate(&["--ledger", ledger.to_str().unwrap()]);
+    assert!(named.status.success(), "{}", text(&named.stderr));
+    daemon.stop();
+}
+
+/// The audit compares the provider that the daemon works with, or says that it does not.
+#[test]
+fn audit_answers_for_the_configuration_of_the_running_daemon() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let own = format!("base-url = \"{}\"", world.base_url);
+    assert!(good.contains(&own), "{good}");
+    let elsewhere = good.replace(&own, "base-url = \"http://127.0.0.1:1/v1\"");
+    write(&world.path("config.toml"), &elsewhere);
+    let output = world.run(&["audit"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    assert!(stdout.contains("\nlive "), "{stdout}");
+    assert!(
+        stderr.contains("changed since the running rekeyd loaded it"),
+        "{stderr}"
+    );
+    daemon.stop();
+}

@@ -193,7 +193,11 @@ fn record_daemon(scenario: &mut Scenario) {
     scenario.record_command(FILE, "reload of a mistake", &["reload"]);
     scenario.configure(&configuration::without_control_socket());
     let rotate = ["rotate", "billing"];
-    scenario.record_command(FILE, "rotate beside a daemon that cannot be asked", &rotate);
+    scenario.record_command(
+        FILE,
+        "rotate by a daemon whose socket the file no longer names",
+        &rotate,
+    );
     scenario.configure(&configuration::good());
     if rustix::process::geteuid().is_root() {
         record_another_user(scenario);
