@@ -12,7 +12,9 @@ use crate::cli::passed_file::{self, passed_file};
 use crate::cli::service_view;
 use crate::core::{shell, time};
 use crate::daemon::runtime;
-use crate::ledger::{ChangedOrders, OperatorOrder, OperatorRecord, OrderKind, RestoreSource};
+use crate::ledger::{
+    ChangedOrders, KeptLedger, OperatorOrder, OperatorRecord, OrderKind, RestoreSource,
+};
 use crate::platform::users;
 
 #[derive(Debug, clap::Args)]
@@ -33,11 +35,15 @@ impl RestoreCommand {
         let restored = runtime::restore(&settings, &source)?;
         let (ledger, source) = (settings.ledger.display(), self.path.display());
         let mut text = format!("restored the ledger {ledger} from {source}\n");
-        if let Some(previous) = &restored.previous {
-            text.push_str(&format!(
-                "kept the previous ledger as {}\n",
-                previous.display()
-            ));
+        match &restored.previous {
+            Some(KeptLedger::Whole(kept)) => {
+                text.push_str(&format!("kept the previous ledger as {}\n", kept.display()));
+            }
+            Some(KeptLedger::LogAlone(kept)) => text.push_str(&format!(
+                "the previous ledger was gone or empty; kept its log as {}\n",
+                kept.display()
+            )),
+            None => {}
         }
         text.push_str(
             "at its next start, rekeyd compares it with the provider first, and reports credentials \

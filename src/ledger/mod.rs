@@ -76,7 +76,7 @@ pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
 pub use restore::operator_orders::{ChangedOrders, MissingOrder, OperatorOrder, OrderKind};
-pub use restore::{RestoreSource, RestoredLedger, restore};
+pub use restore::{KeptLedger, RestoreSource, RestoredLedger, restore};
 pub use rotation_request::RecordedRequest;
 pub use store::{Ledger, WriterDriver};
 pub use version::SCHEMA_VERSION;

@@ -28,11 +28,20 @@ use crate::ledger::restore::operator_orders::{ChangedOrders, RecordedOrders};
 use crate::ledger::rotation_request;
 use crate::ledger::version::LedgerVersion;
 
+/// What a restore has kept of the former ledger, by its present path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeptLedger {
+    /// The ledger.
+    Whole(PathBuf),
+    /// The log or the journal of a ledger that was gone or empty.
+    LogAlone(PathBuf),
+}
+
 /// The result of a restore.
 #[derive(Debug)]
 pub struct RestoredLedger {
-    /// The path of the ledger before; none if there was none.
-    pub previous: Option<PathBuf>,
+    /// What was kept of the ledger before; none if there was none.
+    pub previous: Option<KeptLedger>,
     /// Whether another host wrote the copy last: the next start needs `--take-over`.
     pub is_of_other_host: bool,
     /// The keys whose requested rotations were in the copy, and are dropped.
@@ -252,23 +261,45 @@ fn open_source(source: &Path) -> Result<(Connection, LedgerVersion), LedgerError
 /// Puts the copy at `new` in place of the ledger, and the former files aside. Until the
 /// former log has moved, it lies beside a file that is not its own, which every start
 /// refuses.
-fn replace(ledger: &Path, new: &Path) -> Result<Option<PathBuf>, Error> {
+fn replace(ledger: &Path, new: &Path) -> Result<Option<KeptLedger>, Error> {
     let others = ["-wal", "-shm", "-journal"].map(|ending| (ending, sibling_path(ledger, ending)));
-    let has_content = |file: &Path| file.metadata().is_ok_and(|found| found.len() > 0);
-    let is_new = !has_content(ledger) && !others.iter().any(|(_, file)| has_content(file));
     let former = free_name(ledger, "before-restore");
     // A log is not left beside an empty file: SQLite would remove it.
-    if has_content(ledger) && fs::hard_link(ledger, &former).is_err() {
+    let is_kept = has_content(ledger);
+    let is_linked = is_kept && fs::hard_link(ledger, &former).is_ok();
+    let is_moved = is_kept && !is_linked;
+    if is_moved {
         // The file system has no hard links.
         fs::rename(ledger, &former)?;
     }
-    fs::rename(new, ledger)?;
+    if let Err(error) = fs::rename(new, ledger) {
+        // The former ledger stays in its place.
+        if is_moved {
+            fs::rename(&former, ledger)?;
+        } else if is_linked {
+            fs::remove_file(&former)?;
+        }
+        return Err(error);
+    }
     sync_folder_of(ledger)?;
+    let mut rest = None;
     for (ending, file) in others {
         if file.symlink_metadata().is_ok() {
-            fs::rename(&file, sibling_path(&former, ending))?;
+            let kept_path = sibling_path(&former, ending);
+            // The shared memory is made again from the log.
+            let is_log = ending != "-shm" && has_content(&file);
+            fs::rename(&file, &kept_path)?;
+            rest = rest.or(is_log.then_some(kept_path));
         }
     }
     sync_folder_of(ledger)?;
-    Ok((!is_new).then_some(former))
+    Ok(if is_kept {
+        Some(KeptLedger::Whole(former))
+    } else {
+        rest.map(KeptLedger::LogAlone)
+    })
+}
+
+fn has_content(file: &Path) -> bool {
+    file.metadata().is_ok_and(|found| found.len() > 0)
 }

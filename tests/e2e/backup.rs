@@ -389,3 +389,41 @@ fn ledger_with_another_header_is_restored_from_a_backup() {
         world.ok(&["once"]);
     }
 }
+
+/// The message names files that exist, with what was kept of a ledger that was gone or empty.
+#[test]
+fn restore_names_what_it_has_kept() {
+    for (ledger, log, kept) in [
+        ("whole", "", Some("before-restore")),
+        ("whole", "some", Some("before-restore")),
+        ("gone", "some", Some("before-restore-wal")),
+        ("empty", "some", Some("before-restore-wal")),
+        ("gone", "", None),
+        ("empty", "", None),
+    ] {
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("24h"));
+        world.ok(&["once"]);
+        let copy = world.path("copy.db");
+        world.ok(&["backup", copy.to_str().unwrap()]);
+        let path = world.path("ledger.db");
+        match ledger {
+            "gone" => fs::remove_file(&path).unwrap(),
+            "empty" => fs::write(&path, "").unwrap(),
+            _ => {}
+        }
+        fs::write(world.path("ledger.db-wal"), log).unwrap();
+        let printed = world.ok(&["restore", copy.to_str().unwrap()]);
+        let named = printed.split_whitespace();
+        let named: Vec<_> = named
+            .filter(|word| word.contains("before-restore"))
+            .collect();
+        let expected = kept.map(|ending| world.path(&format!("ledger.db.{ending}")));
+        let expected: Vec<_> = expected.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(named, expected, "{ledger} {log}: {printed}");
+        for path in named {
+            assert!(fs::metadata(path).is_ok(), "{ledger} {log}: {printed}");
+        }
+        assert!(world.ok(&["history"]).contains("current"));
+    }
+}
