@@ -1,5 +1,6 @@
 //! Sends a create, once, and resolves one whose outcome is unknown.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use crate::core::creation_time::existed_before;
 use crate::core::decide::create_answer::check_origin;
 use crate::core::decide::created_times::remove_impossible_times;
 use crate::core::decide::revocation::{DeferReason, RevocationReason};
-use crate::core::ids::{CredentialId, Label, RotationId};
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
@@ -24,8 +25,36 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
 
-/// The ids of credentials that existed before a create, and those that it made.
-type SplitCredentials = (Vec<CredentialId>, Vec<ListedCredential>);
+/// The credentials that a create did not make, and those that it made.
+type SplitCredentials = (Vec<ExistingCredential>, Vec<ListedCredential>);
+
+/// A credential with the label of a create that did not make it.
+struct ExistingCredential {
+    id: CredentialId,
+    evidence: ExistenceEvidence,
+}
+
+/// What shows that a create did not make a credential.
+enum ExistenceEvidence {
+    /// A key of this ledger has it.
+    BelongsTo(KeyName),
+    /// A list showed it under another name.
+    HadOtherName,
+    /// It was created before.
+    IsOlder,
+}
+
+impl Display for ExistingCredential {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { id, evidence } = self;
+        write!(f, "{id} has its label, but ")?;
+        match evidence {
+            ExistenceEvidence::BelongsTo(key) => write!(f, "belongs to {key} in this ledger"),
+            ExistenceEvidence::HadOtherName => write!(f, "had another name before"),
+            ExistenceEvidence::IsOlder => write!(f, "is older"),
+        }
+    }
+}
 
 impl Worker {
     fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
@@ -282,7 +311,7 @@ impl Worker {
             ),
         };
         let reason = match existing.first() {
-            Some(id) => format!("{reason}: {id} has its label, but is older"),
+            Some(existing) => format!("{reason}: {existing}"),
             None => reason.to_owned(),
         };
         let reason = match self.create_problem(rotation) {
@@ -381,8 +410,12 @@ impl Worker {
             let listed_as = ledger.name_without_row(scope, &id).await?;
             let had_other_name =
                 listed_as.is_some_and(|name| !name.as_ref().is_some_and(is_same_name));
-            if had_other_name || ledger.key_for_credential(&id).await?.is_some() {
-                existing.push(id);
+            let evidence = match ledger.key_for_credential(&id).await? {
+                Some(key) => Some(ExistenceEvidence::BelongsTo(key)),
+                None => had_other_name.then_some(ExistenceEvidence::HadOtherName),
+            };
+            if let Some(evidence) = evidence {
+                existing.push(ExistingCredential { id, evidence });
                 continue;
             }
             if existed_before(credential.metadata.created_at, earliest) {
@@ -390,7 +423,8 @@ impl Worker {
                     Ok(answer) => {
                         let name = answer.value.and_then(|shown| shown.name);
                         if name.as_deref() != Some(label.as_str()) {
-                            existing.push(id);
+                            let evidence = ExistenceEvidence::IsOlder;
+                            existing.push(ExistingCredential { id, evidence });
                             continue;
                         }
                     }
