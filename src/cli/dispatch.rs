@@ -53,13 +53,29 @@ pub(crate) async fn send(
             let command = format!("rekeyd {}", request.verb());
             refuse_unknown_keys(&request, &settings)?;
             let sources = credential_sources(&settings);
-            let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;
+            let runtime = runtime::start(&settings, sources, &command, run_mode(&request)).await?;
             output::report_note(&own_work_note(&request, &settings.ledger));
             let request = without_no_wait(request);
             let mut notes = WaitNotes::start();
             let reporter = Box::new(move |waits: Vec<Wait>| notes.show(&waits, ""));
             Ok(event_loop::run_request(runtime, request, current_operator(), reporter).await?)
         }
+    }
+}
+
+/// Returns how the engine executes a request without a daemon.
+const fn run_mode(request: &ControlRequest) -> RunMode {
+    match request {
+        ControlRequest::AdoptFromSinks { apply: false, .. } => RunMode::Proposal,
+        ControlRequest::AdoptFromSinks { apply: true, .. }
+        | ControlRequest::Rotate { .. }
+        | ControlRequest::Pause { .. }
+        | ControlRequest::Resume { .. }
+        | ControlRequest::Revoke { .. }
+        | ControlRequest::Hold { .. }
+        | ControlRequest::Release { .. }
+        | ControlRequest::Adopt { .. }
+        | ControlRequest::Reload => RunMode::Command,
     }
 }
 

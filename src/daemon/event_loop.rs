@@ -19,7 +19,7 @@ use crate::daemon::inbox::{Inbox, InboxEvent};
 use crate::daemon::reload::ConfigReader;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::ticker::Ticker;
-use crate::engine::{Engine, RunMode};
+use crate::engine::Engine;
 use crate::platform::signals::SignalAction;
 
 /// The backoff of a key whose rotation was abandoned at the end of a command:
@@ -259,7 +259,7 @@ async fn run_until(
     } else {
         stop_command(engine).await;
     }
-    if runtime.run_mode != RunMode::Command {
+    if !runtime.run_mode.is_command() {
         engine.record_end().await;
     }
     let unanswered = match exit_reason {

@@ -83,7 +83,7 @@ pub async fn start(
 ) -> Result<Runtime, ServiceError> {
     let permission = match run_mode {
         RunMode::Daemon | RunMode::Once => refuse_root_worker(settings),
-        RunMode::Command => refuse_root(settings),
+        RunMode::Command | RunMode::Proposal => refuse_root(settings),
     };
     explain_refusal(permission, settings)?;
     let signal_actions = signals::listen()?;
@@ -109,11 +109,11 @@ pub async fn start(
         // Nothing reads the metrics of a short-lived process.
         metrics: match run_mode {
             RunMode::Daemon => Some(Arc::new(Metrics::new()?)),
-            RunMode::Once | RunMode::Command => None,
+            RunMode::Once | RunMode::Command | RunMode::Proposal => None,
         },
         can_notify: match run_mode {
             RunMode::Daemon | RunMode::Once => true,
-            RunMode::Command => false,
+            RunMode::Command | RunMode::Proposal => false,
         },
     };
     let (services, _) = context.build_services(settings, sources);
@@ -121,11 +121,16 @@ pub async fn start(
     let managed_keys = context.managed_keys(settings);
     let opening = Engine::open(services, managed_keys, run_mode);
     let deadline = CleanupDeadline::starting_now();
-    let cleanup = temp_cleanup::remove_stale_temps(settings, None, deadline);
-    let (opened, ()) = tokio::join!(opening, cleanup);
-    let engine = opened?;
-    let removed = engine.unconfigured_sinks();
-    temp_cleanup::remove_stale_temps_of_removed_sinks(settings, removed, deadline).await;
+    let engine = if run_mode == RunMode::Proposal {
+        opening.await?
+    } else {
+        let cleanup = temp_cleanup::remove_stale_temps(settings, None, deadline);
+        let (opened, ()) = tokio::join!(opening, cleanup);
+        let engine = opened?;
+        let removed = engine.unconfigured_sinks();
+        temp_cleanup::remove_stale_temps_of_removed_sinks(settings, removed, deadline).await;
+        engine
+    };
     let outbox = engine.subscribe_outbox();
     Ok(Runtime {
         dispatcher: NotificationDispatcher::new(context.ledger.clone(), Arc::clone(&clock), outbox),
@@ -284,7 +289,7 @@ fn open_ledger(
     options.checks_pages = run_mode == RunMode::Daemon;
     options.wal_pages = match run_mode {
         RunMode::Daemon => None,
-        RunMode::Once | RunMode::Command => Some(ledger::SHORT_WAL_PAGES),
+        RunMode::Once | RunMode::Command | RunMode::Proposal => Some(ledger::SHORT_WAL_PAGES),
     };
     Ledger::open(lock, &options, now, WriterDriver::Thread)
 }

@@ -41,7 +41,7 @@ impl Ticker {
     ) -> Result<Self, JobSchedulerError> {
         Ok(match run_mode {
             RunMode::Daemon => Self::Cron(CronTicker::start(clock).await?),
-            RunMode::Once | RunMode::Command => Self::Interval,
+            RunMode::Once | RunMode::Command | RunMode::Proposal => Self::Interval,
         })
     }
 

@@ -74,7 +74,7 @@ impl MaintenanceSchedule {
             scopes: schedules,
             drift_check_at: match run_mode {
                 RunMode::Daemon | RunMode::Once => now,
-                RunMode::Command => time::after(now, DRIFT_CHECK_INTERVAL),
+                RunMode::Command | RunMode::Proposal => time::after(now, DRIFT_CHECK_INTERVAL),
             },
         })
     }

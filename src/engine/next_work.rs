@@ -32,6 +32,10 @@ impl Worker {
     /// Returns the work that is due now. If none is, as for nearly every evaluated key,
     /// sets the time of the next evaluation.
     pub(crate) fn next_work(&mut self) -> Option<Work> {
+        if self.context.only_proposes {
+            self.wake_at = None;
+            return self.commands.pop_front().map(Work::Execute);
+        }
         if self.unclear_commit.is_some() {
             return Some(Work::ReadState);
         }

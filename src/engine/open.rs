@@ -54,7 +54,7 @@ impl Engine {
                     .retain_channels(services.subscriptions.channel_ids())
                     .await?
             }
-            RunMode::Command => BTreeMap::new(),
+            RunMode::Command | RunMode::Proposal => BTreeMap::new(),
         };
         let previous_run = begin_run(&services, mode, now).await;
         let mut live = states.iter().flat_map(|state| &state.live);
@@ -98,10 +98,11 @@ impl Engine {
             awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
             last_reading: reading,
-            is_scheduling: mode != RunMode::Command,
+            is_scheduling: !mode.is_command(),
             is_checking_ledger: false,
             has_reported_rotations: false,
-            is_command: mode == RunMode::Command,
+            is_command: mode.is_command(),
+            only_proposes: mode == RunMode::Proposal,
             listener_problems: None,
             configuration_problem: None,
             rechecks: PendingRechecks::at_start(),
@@ -112,7 +113,7 @@ impl Engine {
         engine.load_failing_since().await?;
         engine.load_deadlines(now).await?;
         // A command answers its own request alone.
-        if mode != RunMode::Command {
+        if !mode.is_command() {
             engine.load_requests().await?;
         }
         if mode == RunMode::Daemon && previous_run.is_some_and(is_stopped_daemon) {
@@ -224,7 +225,7 @@ async fn begin_run(services: &Services, mode: RunMode, now: Timestamp) -> Option
     let command = match mode {
         RunMode::Daemon => SchedulingCommand::Run,
         RunMode::Once => SchedulingCommand::Once,
-        RunMode::Command => return None,
+        RunMode::Command | RunMode::Proposal => return None,
     };
     match services.ledger.begin_run(command, now).await {
         Ok(previous) => previous,

@@ -87,6 +87,8 @@ pub struct Engine {
     pub(super) has_reported_rotations: bool,
     /// Whether this process executes one command of an operator.
     pub(super) is_command: bool,
+    /// Whether the command only shows what it would do.
+    pub(super) only_proposes: bool,
     /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
     /// Why the last reload was rejected, if it was.
@@ -303,6 +305,7 @@ impl Engine {
             deliveries_dropped: self.deliveries_dropped.subscribe(),
             places: self.places.clone(),
             is_scheduling: self.is_scheduling,
+            only_proposes: self.only_proposes,
             downtime: self.downtime,
             locks: self.credential_locks.clone(),
             configured: Arc::clone(&self.configured),

@@ -49,4 +49,17 @@ pub enum RunMode {
     Once,
     /// An operator's command: only requests start rotations.
     Command,
+    /// An operator's command that only shows what it would do: nothing else is done.
+    Proposal,
+}
+
+impl RunMode {
+    /// Returns whether the process executes one command of an operator.
+    #[must_use]
+    pub const fn is_command(self) -> bool {
+        match self {
+            Self::Daemon | Self::Once => false,
+            Self::Command | Self::Proposal => true,
+        }
+    }
 }

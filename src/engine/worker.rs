@@ -46,6 +46,8 @@ pub(crate) struct RunContext {
     pub(crate) places: PlacePool,
     /// Whether the schedule starts rotations.
     pub(crate) is_scheduling: bool,
+    /// Whether the process only shows what a command would do.
+    pub(crate) only_proposes: bool,
     /// The latest time in which no process could start a scheduled run.
     pub(crate) downtime: Downtime,
     /// The reading of the clocks that determined the downtime.

@@ -78,6 +78,7 @@ impl ReconciliationSchedule {
         let is_needed = match run_mode {
             RunMode::Daemon => true,
             RunMode::Once | RunMode::Command => !is_recent,
+            RunMode::Proposal => false,
         };
         let mut schedule = Self {
             regular_at: is_needed.then_some(now),
@@ -85,7 +86,7 @@ impl ReconciliationSchedule {
             last_reconciliation,
             ..Self::default()
         };
-        if has_unclear_create {
+        if has_unclear_create && run_mode != RunMode::Proposal {
             schedule.schedule_follow_ups(now);
         }
         Ok(schedule)

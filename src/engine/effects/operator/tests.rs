@@ -12,6 +12,7 @@ use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, KeyState, Trigger};
+use crate::engine::operator_command::SharedListing;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
 use crate::engine::{Engine, RotationRequest, RunMode};
@@ -511,5 +512,32 @@ async fn a_credential_with_an_unreadable_end_is_adopted_only_by_force() {
         };
         let reply = run_command(&fakes, &mut engine, command).await;
         assert_eq!(reply.is_ok(), is_adopted, "{fields:?} {force}: {reply:?}");
+    }
+}
+
+/// What is due waits for a daemon: a command that only shows what it would adopt carries out
+/// nothing of it, and leaves the ledger as it is.
+#[tokio::test]
+async fn proposal_carries_out_nothing_that_is_due() {
+    for (mode, is_unchanged) in [(RunMode::Proposal, true), (RunMode::Command, false)] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut orphaned = created(1);
+        orphaned.push(transitioned(1, LifecycleEvent::Abandoned));
+        fakes.write_ledger(vec![(key(), orphaned)]).await;
+        let before = fakes.query_rows("SELECT event FROM events ORDER BY seq");
+        let managed = fakes.managed_key(key(), |_| {});
+        let mut engine = fakes.open_engine(vec![managed], mode).await;
+        let command = OperatorCommand::AdoptFromSinks {
+            apply: false,
+            listing: SharedListing::default(),
+            operator: None,
+        };
+        let reply = run_command(&fakes, &mut engine, command).await;
+        let nothing = "billing: no sink holds a key to adopt";
+        assert_eq!(reply, Ok(nothing.to_owned()), "{mode:?}");
+        fakes.run_for(&mut engine, OVERLAP).await;
+        let after = fakes.query_rows("SELECT event FROM events ORDER BY seq");
+        assert_eq!(after == before, is_unchanged, "{mode:?}: {after:?}");
+        assert_eq!(fakes.live_ids().len() == 1, is_unchanged, "{mode:?}");
     }
 }
