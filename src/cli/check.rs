@@ -303,7 +303,9 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
 /// Returns whether the list may be another organization's than that of the ledger.
 fn is_foreign(settings: &Settings, listed: &[ListedCredential]) -> bool {
     let ids: Vec<_> = listed.iter().map(|one| one.metadata.id.clone()).collect();
-    let reader = LedgerReader::open_existing(&settings.ledger).ok().flatten();
+    let reader = LedgerReader::open_untouched(&settings.ledger)
+        .ok()
+        .flatten();
     let found = reader.and_then(|reader| {
         let snapshot = reader.snapshot().ok()?;
         snapshot.is_foreign_list(&Scope::AdminKeys, &ids).ok()

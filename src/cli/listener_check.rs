@@ -113,7 +113,7 @@ fn check_metrics(
 
 /// Returns the problem that the running daemon has recorded, if this user can read it.
 fn recorded_problem(settings: &Settings, listener: ListenerProblem) -> Option<String> {
-    let reader = LedgerReader::open_existing(&settings.ledger).ok()??;
+    let reader = LedgerReader::open_untouched(&settings.ledger).ok()??;
     let snapshot = reader.snapshot().ok()?;
     snapshot.listener_problem(listener).ok()?
 }

@@ -144,15 +144,8 @@ fn check_content(
     // A running writer checks the pages itself. Looked up before the connection, whose locks
     // this would drop.
     let must_check = WriterLock::holder(path).is_none();
-    let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
-    let log = sibling_path(path, "-wal").metadata();
-    let log = log.ok().map(|found| found.len());
-    let index = sibling_path(path, "-shm").exists();
-    let (connection, version) = match (can_read, log, index) {
-        (true, Some(_), true) => read_only::open_any_version(path)?,
-        // A plain connection would make SQLite create the files that are missing.
-        (true, None | Some(0), _) => read_only::open_immutable(path)?,
-        _ => return Ok(LedgerNotes::default()),
+    let Some((connection, version)) = read_only::open_untouched(path)? else {
+        return Ok(LedgerNotes::default());
     };
     if must_check && let Err(error) = check_integrity(&connection) {
         return Err(if origin == LogOrigin::Unclear {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::ledger::absence::{absence_error, emptiness_error};
 use crate::ledger::checkpoint_note::{ForeignReason, LogOrigin, foreign_log, log_origin};
@@ -65,6 +66,22 @@ pub(super) fn open_immutable_copy(
     copy: &Path,
 ) -> Result<(Connection, LedgerVersion), LedgerError> {
     open_named(path, Path::new(&sqlite_url(copy, "immutable=1")?))
+}
+
+/// Opens a ledger as [`open_any_version`] does, and creates no file beside it; none if this
+/// process may not read it, or could only read it with a log of its own.
+pub(super) fn open_untouched(
+    path: &Path,
+) -> Result<Option<(Connection, LedgerVersion)>, LedgerError> {
+    let [_, log, index] = files_of_sqlite(path);
+    let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
+    let log = log.metadata().ok().map(|found| found.len());
+    match (can_read, log, index.exists()) {
+        (true, Some(_), true) => open_any_version(path).map(Some),
+        // A plain connection would make SQLite create the files that are missing.
+        (true, None | Some(0), _) => open_immutable(path).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Checks that the log beside the ledger belongs to it, unless a writer has opened both,

@@ -66,10 +66,7 @@ impl LedgerReader {
     pub(super) fn open_whole(path: &Path) -> Result<Self, LedgerError> {
         let (connection, version) = read_only::open_immutable(path)?;
         if version != LedgerVersion::CURRENT {
-            return Err(LedgerError::Open {
-                path: path.to_owned(),
-                reason: "it is of another version".to_owned(),
-            });
+            return Err(of_other_version(path));
         }
         Ok(Self {
             connection,
@@ -89,6 +86,27 @@ impl LedgerReader {
         }
     }
 
+    /// Opens the ledger at `path` without creating a file beside it; none if the first start
+    /// has yet to make it, or if it cannot be read so.
+    ///
+    /// # Errors
+    /// The ledger is gone or of another version, or cannot be read.
+    pub fn open_untouched(path: &Path) -> Result<Option<Self>, LedgerError> {
+        match read_only::check_exists(path) {
+            Ok(()) => {}
+            Err(LedgerError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        match read_only::open_untouched(path)? {
+            Some((connection, LedgerVersion::CURRENT)) => Ok(Some(Self {
+                connection,
+                path: path.to_owned(),
+            })),
+            Some(_) => Err(of_other_version(path)),
+            None => Ok(None),
+        }
+    }
+
     /// Returns a snapshot, whose reads all show the ledger at one moment, whatever the
     /// daemon writes meanwhile. During its lifetime, SQLite cannot copy the whole
     /// write-ahead log into the ledger.
@@ -100,6 +118,13 @@ impl LedgerReader {
             transaction: self.connection.unchecked_transaction()?,
             path: &self.path,
         })
+    }
+}
+
+fn of_other_version(path: &Path) -> LedgerError {
+    LedgerError::Open {
+        path: path.to_owned(),
+        reason: "it is of another version".to_owned(),
     }
 }
 

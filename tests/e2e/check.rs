@@ -2,9 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Stdio;
 
+use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{ChildGuard, TestEnv, has_machine_id, text, write, write_ledger};
 
 const KEY: &str = "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\n\
@@ -259,6 +260,44 @@ fn unreachable_provider_is_a_host_problem() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);
     assert!(stderr.contains("config.toml: provider: "), "{stderr}");
+}
+
+/// A user who checks leaves no file beside the ledger, neither in an ordered state nor after
+/// a kill: the service could not use it.
+#[test]
+fn check_creates_no_file_beside_the_ledger() {
+    let mut world = TestEnv::start(&[]);
+    world.configure(KEY);
+    world.keep_configuration_apart();
+    let bound = UnprivilegedEnv::new(world, &[]);
+    let ran = bound.run(&["once"]);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let world = &bound.env;
+    let log = world.path("ledger.db-wal");
+    for state in ["as it was left", "without a log", "with an empty log"] {
+        match state {
+            "without a log" => drop(fs::remove_file(&log)),
+            "with an empty log" => {
+                fs::write(&log, "").unwrap();
+                let owner = world.path("ledger.db").metadata().unwrap();
+                std::os::unix::fs::chown(&log, Some(owner.uid()), Some(owner.gid())).unwrap();
+            }
+            _ => {}
+        }
+        let before = files(world);
+        for check in [
+            &["check"][..],
+            &["check", "--online"],
+            &["check", "--online", "--as-invoker"],
+        ] {
+            // The user of the tests, who may be root, and the owner.
+            world.run(check);
+            assert_eq!(files(world), before, "{check:?} {state}");
+            bound.run(check);
+            assert_eq!(files(world), before, "{check:?} {state}, the owner");
+        }
+    }
+    assert!(bound.run(&["once"]).status.success());
 }
 
 /// An admin key that the provider accepts may be another organization's, and one that it
