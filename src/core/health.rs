@@ -118,7 +118,7 @@ fn other_name_error(state: &KeyState) -> Option<String> {
 fn lost_secret_error(state: &KeyState) -> Option<String> {
     let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
     let lost = state.live.iter().any(is_stranded) && state.current().is_none();
-    lost.then(|| "the secret of its credential was lost; rotating again".to_owned())
+    lost.then(|| "the secret of its credential was lost; another rotation is due".to_owned())
 }
 
 #[cfg(test)]

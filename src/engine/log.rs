@@ -180,8 +180,8 @@ fn log_transition(
         }
         LifecycleEvent::Interrupted | LifecycleEvent::LabelFoundAfterRestart => log!(
             warn,
-            "{name}: {credential} is stranded, because its secret was lost in a restart; rotating \
-             again"
+            "{name}: {credential} is stranded, because its secret was lost in a restart; \
+             another rotation is due"
         ),
         LifecycleEvent::SecretLost | LifecycleEvent::LabelFound => log!(
             warn,
@@ -193,7 +193,8 @@ fn log_transition(
         ),
         LifecycleEvent::VerificationFailed => log!(
             warn,
-            "{name}: {credential} failed verification: {reason}; revoking it and rotating again"
+            "{name}: {credential} failed verification: {reason}; revoking it; another rotation \
+             is due"
         ),
         LifecycleEvent::Abandoned | LifecycleEvent::AbandonedDuringDelivery => {
             log!(warn, "{name}: abandoned {credential}: {reason}");
@@ -304,11 +305,11 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
         ),
         DeliveryChange::SinkDrifted(drift) => tracing::warn!(
             key = %name, rotation = %drift.rotation, sink = %drift.sink,
-            "{name}: {} must be written again: {}; rotating{}",
+            "{name}: {} must be written again: {}; a rotation is due {}",
             drift.sink, drift.problem,
             match key.pause.filter(|pause| pause.is_active(now)) {
-                Some(pause) => format!(" when {}", pause_end(name, pause)),
-                None => String::new(),
+                Some(pause) => format!("when {}", pause_end(name, pause)),
+                None => "now".to_owned(),
             }
         ),
         DeliveryChange::RetiredSeen(seen) => log_retired_seen(before, key, seen),

@@ -67,7 +67,7 @@ fn state(problem: Option<&str>, live: Vec<Rotation>) -> KeyState {
     state
 }
 
-const LOST_SECRET_ERROR: &str = "the secret of its credential was lost; rotating again";
+const LOST_SECRET_ERROR: &str = "the secret of its credential was lost; another rotation is due";
 
 /// The file holds the secret already: only the program that tells its readers failed.
 #[test]
