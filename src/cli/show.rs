@@ -173,7 +173,7 @@ fn credential_rows(
 fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
     // What the open rotation did here is newer than what the current one did.
     let open = sink.open_delivery.as_ref();
-    let open = open.filter(|open| open.attempts > 0 || open.was_started());
+    let open = open.filter(|open| open.attempts > 0 || open.may_have_received());
     let delivery = open.or(sink.delivery.as_ref());
     let is_written = delivery.is_some_and(|delivery| delivery.written_at.is_some());
     let (text, tone) = match delivery.map(|delivery| delivery.state) {

@@ -158,12 +158,12 @@ pub fn is_optional_delivery(rotation: &Rotation, sink: &SinkId) -> bool {
     rotation.phase == Phase::Current && !is_required
 }
 
-/// Returns whether no delivery of an orphan ever started, so that no overlap counts
+/// Returns whether no sink can have received an orphan, so that no overlap counts
 /// for it.
 fn is_undelivered_orphan(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Orphaned && {
         let mut deliveries = rotation.deliveries.iter();
-        deliveries.all(|delivery| !delivery.was_started())
+        deliveries.all(|delivery| !delivery.may_have_received())
     }
 }
 

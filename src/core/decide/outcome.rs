@@ -202,7 +202,7 @@ pub fn retire(
 /// Abandons a rotation in the process that holds its secret.
 #[must_use]
 pub fn abandon(rotation: &Rotation, reason: &str) -> Vec<Change> {
-    let event = if rotation.deliveries.iter().any(Delivery::was_started) {
+    let event = if rotation.deliveries.iter().any(Delivery::may_have_received) {
         LifecycleEvent::AbandonedDuringDelivery
     } else {
         LifecycleEvent::Abandoned

@@ -49,17 +49,17 @@ impl Delivery {
         }
     }
 
-    /// Returns whether the sink may ever have received the secret.
+    /// Returns whether the sink may ever have received the secret: one that certainly
+    /// refused each attempt has not.
     #[must_use]
-    pub const fn was_started(&self) -> bool {
+    pub const fn may_have_received(&self) -> bool {
         match self.state {
-            DeliveryState::Pending => false,
+            DeliveryState::Pending | DeliveryState::Refused => {
+                self.maybe_accepted || self.accepted_at.is_some()
+            }
             // A sink without the secret was removed without a time.
             DeliveryState::Removed => self.removed_at.is_some(),
-            DeliveryState::Uncertain
-            | DeliveryState::Accepted
-            | DeliveryState::Refused
-            | DeliveryState::Missed => true,
+            DeliveryState::Uncertain | DeliveryState::Accepted | DeliveryState::Missed => true,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::core::lifecycle::LifecycleEvent;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
 use crate::engine::{RotationRequest, RunMode};
+use crate::sink::Acceptance;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -67,4 +68,45 @@ async fn abandoned_rotations_back_off() {
     assert_eq!(state.attempt, 1);
     assert_eq!(state.retry_at, Some(time::after(fakes.now(), HOUR)));
     assert_eq!(state.last_error.as_deref(), Some("the time is over"));
+}
+
+/// A sink that certainly refused the secret does not hold it: nothing waits for a newer one.
+#[tokio::test]
+async fn refused_credential_of_a_stopped_command_is_revoked() {
+    for (acceptances, phase) in [
+        (&[Acceptance::Rejected][..], Phase::Revoked),
+        (&[Acceptance::NotAccepted], Phase::Revoked),
+        (&[Acceptance::Uncertain], Phase::Stranded),
+        // A later refusal does not undo what may have been accepted.
+        (
+            &[Acceptance::Uncertain, Acceptance::Rejected],
+            Phase::Stranded,
+        ),
+    ] {
+        let fakes = Fakes::new(&[]);
+        fakes.write_ledger(Vec::new()).await;
+        let managed = fakes.managed_key(key(), |_| {});
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+        engine.request_rotation(
+            &key(),
+            RotationRequest {
+                operator: None,
+                revoke_previous: false,
+                replacement: crate::engine::ReplaceApproval::Refused,
+            },
+        );
+        for acceptance in acceptances {
+            fakes.fail_deliveries(Some(*acceptance));
+            fakes.run_for(&mut engine, HOUR).await;
+        }
+        engine
+            .abandon_open_rotations("a signal stopped the command", HOUR)
+            .await
+            .unwrap();
+        engine.revoke_orphans(HOUR).await;
+        let is_revoked = phase == Phase::Revoked;
+        assert_eq!(fakes.live_ids().is_empty(), is_revoked, "{acceptances:?}");
+        let phases = fakes.query_rows("SELECT phase FROM history");
+        assert_eq!(phases, [phase.as_str()], "{acceptances:?}");
+    }
 }

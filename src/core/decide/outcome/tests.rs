@@ -295,22 +295,29 @@ fn retired_credential_lives_until_its_last_sink_hold_ends() {
 }
 
 #[test]
-fn abandoned_rotation_is_orphaned_only_if_no_delivery_started() {
-    let states = [PENDING, UNCERTAIN, ACCEPTED, DeliveryState::Refused];
-    let events = states.map(|state| {
-        let rotation = rotation(1, Phase::Verified, &[PENDING, state]);
-        summarize(&abandon(&rotation, "why")).remove(0)
-    });
-    let during_delivery = "abandoned-during-delivery 1";
-    assert_eq!(
-        events,
-        [
-            "abandoned 1",
-            during_delivery,
-            during_delivery,
-            during_delivery
-        ]
-    );
+fn abandoned_rotation_is_orphaned_only_if_no_sink_can_have_received_it() {
+    let refused = DeliveryState::Refused;
+    for (state, was_uncertain, is_orphaned) in [
+        (PENDING, false, true),
+        (UNCERTAIN, false, false),
+        (ACCEPTED, false, false),
+        (DeliveryState::Missed, false, false),
+        // Each attempt certainly failed.
+        (refused, false, true),
+        // A later refusal does not undo an attempt that may have been accepted.
+        (refused, true, false),
+        (PENDING, true, false),
+    ] {
+        let mut rotation = rotation(1, Phase::Verified, &[PENDING, state]);
+        rotation.deliveries[1].maybe_accepted = was_uncertain;
+        let event = summarize(&abandon(&rotation, "why")).remove(0);
+        let expected = if is_orphaned {
+            "abandoned 1"
+        } else {
+            "abandoned-during-delivery 1"
+        };
+        assert_eq!(event, expected, "{state:?} {was_uncertain}");
+    }
 }
 
 /// A start beside the same failing sink does not create at once again.
