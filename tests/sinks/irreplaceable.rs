@@ -375,6 +375,70 @@ async fn child_writes_file_of_another_group_in_place() {
     place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
 }
 
+/// The mask of a file that belongs to somebody else stays as it is, whatever the mode says.
+#[tokio::test]
+async fn masked_reader_of_a_foreign_file_in_place_is_refused() {
+    let place = FileFixture::new();
+    let path = place.target.path.clone();
+    fs::write(&path, "old").unwrap();
+    if !is_root() || !set_attribute(&path, ACL, &access_list(4, 6, 2)) {
+        note_missing("masked_in_place", "root, and a file system with ACLs");
+        return;
+    }
+    chown(&path, Some(4713), Some(1)).unwrap();
+    set_mode(place.folder(), 0o755);
+    let user = ["setpriv", "--reuid=4711", "--regid=4711", "--groups=1"];
+    for (mask, child) in [
+        (2, "irreplaceable::child_finds_a_masked_reader"),
+        (6, "irreplaceable::child_finds_no_masked_reader"),
+    ] {
+        assert!(set_attribute(&path, ACL, &access_list(4, 6, mask)));
+        let Some(output) = run_child(&user, place.folder(), child) else {
+            note_missing(
+                "masked_in_place",
+                "setpriv(1), and a binary that other users reach",
+            );
+            return;
+        };
+        assert_passed(&output);
+    }
+    assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+}
+
+/// Returns the fixture of a child of the test above; none if that does not run it.
+fn foreign_file_in_place() -> Option<FileFixture> {
+    let mut place = FileFixture::in_folder(std::env::var_os(CHILD_FOLDER)?.into());
+    place.target.write = WriteMode::InPlace;
+    place.target.mode = 0o660;
+    Some(place)
+}
+
+#[tokio::test]
+async fn child_finds_a_masked_reader() {
+    let Some(place) = foreign_file_in_place() else {
+        return;
+    };
+    let problems = place.sink().check().await;
+    let path = place.target.path.display();
+    for expected in [
+        "lets user 4712 read, but its mask allows no reading".to_owned(),
+        format!("run `setfacl -m u:4712:r {path}`"),
+    ] {
+        assert!(problems[0].message.contains(&expected), "{problems:?}");
+    }
+    place.assert_delivery_refused("its mask").await;
+}
+
+#[tokio::test]
+async fn child_finds_no_masked_reader() {
+    let Some(place) = foreign_file_in_place() else {
+        return;
+    };
+    let problems = place.sink().check().await;
+    assert!(problems.is_empty(), "{problems:?}");
+    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+}
+
 /// A process without privileges cannot set the attributes of a security module.
 #[tokio::test]
 async fn attribute_that_would_be_lost_is_refused() {

@@ -127,6 +127,19 @@ impl KeptAttributes {
         acl::masked_reader(&list, (own.0.as_raw(), own.1.as_raw()))
     }
 
+    /// Whether this process may change the mode and the list of the present file.
+    pub(super) fn can_change_mode(&self) -> bool {
+        self.has_own_owner || rustix::process::geteuid().is_root()
+    }
+
+    /// Returns a user or group that an entry of the present access control list lets read,
+    /// and that cannot read the file as it is.
+    pub(super) fn present_masked_reader(&self) -> Option<AccessEntry> {
+        let list = access_list::parse(self.access_list.as_deref()?)?;
+        let own = (rustix::process::geteuid(), rustix::process::getegid());
+        acl::masked_reader(&list, (own.0.as_raw(), own.1.as_raw()))
+    }
+
     /// Returns the entries of the list that the new file gets, before its mode counts: those
     /// of the present file, or without a file those of the folder's default. The outer value
     /// is `None` for a list that cannot be read.

@@ -159,11 +159,7 @@ pub(super) fn describe_masked(
 ) -> String {
     let path = location.path().display();
     let folder = location.folder().display();
-    let (kind, letter, name) = if entry.tag == NAMED_USER {
-        ("user", 'u', user_name(Uid::from_raw(entry.id)))
-    } else {
-        ("group", 'g', group_name(Gid::from_raw(entry.id)))
-    };
+    let (kind, letter, name) = named(entry);
     let mode = location.mode().as_raw_mode();
     let wider_mode = location.mode().union(Mode::RGRP).as_raw_mode();
     let (cause, removal) = if has_file {
@@ -181,6 +177,28 @@ pub(super) fn describe_masked(
         "{cause} lets {kind} {name} read, but with mode {mode:04o} that has no effect; hint: set \
          mode = \"{wider_mode:04o}\"; if {name} does not need the file, run `{removal}`"
     )
+}
+
+/// Describes that the access control list of a file that stays, and whose mode rekeyd cannot
+/// change, has an entry that lets a user or group read and that has no effect.
+pub(super) fn describe_masked_in_place(entry: AccessEntry, location: &TargetLocation) -> String {
+    let path = location.path().display();
+    let (kind, letter, name) = named(entry);
+    format!(
+        "cannot write {path}: its access control list lets {kind} {name} read, but its mask allows \
+         no reading, and only the owner of the file can change that; hint: as the owner or root, \
+         run `setfacl -m {letter}:{name}:r {path}`; if {name} does not need the file, run `setfacl \
+         -x {letter}:{name} {path}`"
+    )
+}
+
+/// Returns what the entry names: the kind, its letter for setfacl, and the name.
+fn named(entry: AccessEntry) -> (&'static str, char, String) {
+    if entry.tag == NAMED_USER {
+        ("user", 'u', user_name(Uid::from_raw(entry.id)))
+    } else {
+        ("group", 'g', group_name(Gid::from_raw(entry.id)))
+    }
 }
 
 fn user_name(user: Uid) -> String {

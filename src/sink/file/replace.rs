@@ -260,7 +260,12 @@ fn masked_reader(location: &TargetLocation, kept: &KeptAttributes) -> Option<Str
 
 /// Returns the problem of the access that a file that is written in place would have.
 pub(super) fn access_problem_in_place(location: &TargetLocation) -> Option<String> {
-    masked_reader(location, &KeptAttributes::read(location.path()).ok()?)
+    let kept = KeptAttributes::read(location.path()).ok()?;
+    if kept.can_change_mode() {
+        return masked_reader(location, &kept);
+    }
+    let entry = kept.present_masked_reader()?;
+    Some(readers::describe_masked_in_place(entry, location))
 }
 
 /// Returns the problem of the access that a new file would get: an attribute of
