@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustix::fs::{self, Mode};
 
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::quote_path;
 use crate::config_reader::report::ProblemReport;
 use crate::core::path;
 use crate::platform::file_identity::{
@@ -230,24 +229,19 @@ fn is_in_foreign_folder(path: &Path) -> bool {
 }
 
 impl PathClaim {
-    /// Returns the normal form of the path, for messages.
-    fn shown_path(&self) -> PathBuf {
+    /// Returns the normal form of the path.
+    fn normal_path(&self) -> PathBuf {
         let mut path = path::normalize(&self.file.path).into_os_string();
         path.push(self.file.suffix);
         path.into()
     }
 
     fn conflict_with(&self, owner: &Self) -> String {
-        let (own_path, other_path) = (self.shown_path(), owner.shown_path());
-        if own_path == other_path {
-            format!("{} is {}", quote_path(&own_path), owner.owner)
+        // The paths are text of the file, which messages do not repeat.
+        if self.normal_path() == owner.normal_path() {
+            format!("the file is {}", owner.owner)
         } else {
-            format!(
-                "{} is another name of {}, which is {}",
-                quote_path(&own_path),
-                quote_path(&other_path),
-                owner.owner
-            )
+            format!("under another name, the file is {}", owner.owner)
         }
     }
 }

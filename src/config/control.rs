@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::settings::ControlSettings;
 use super::top_table::TOP;
-use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, Section, ValueType};
@@ -99,9 +98,8 @@ pub(super) fn read_metrics_address(
     let text = value.text(report)?;
     let address = text.parse();
     if address.is_err() {
-        let message = format!("{} is not a valid address", quoted(text));
         let hint = value.expected("an IP address and a port");
-        report.add_problem(&value.location, message, hint);
+        report.add_problem(&value.location, "not a valid address", hint);
     }
     address.ok()
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::DefaultValue::{Described, RequiredUnless};
@@ -320,8 +319,7 @@ fn read_time_zone(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option
             value.expected("an IANA name")
         ),
     };
-    let message = format!("unknown time zone {}", quoted(text));
-    report.add_problem(&value.location, message, hint);
+    report.add_problem(&value.location, "unknown time zone", hint);
     None
 }
 

@@ -14,7 +14,6 @@ use super::policy::PolicyBuilder;
 use super::settings::KeySettings;
 use super::sinks::{self, ParsedSinks};
 use super::top_table::TOP;
-use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::KeyName;
@@ -107,7 +106,7 @@ impl KeyReader<'_, '_> {
     fn read_key(&mut self, name: &str, value: &ConfigValue<'_>) -> Option<ParsedKey> {
         let key_name = KeyName::new(name);
         if let Err(error) = &key_name {
-            let message = format!("{} is not a valid name for a key", quoted(name));
+            let message = "not a valid name for a key";
             self.report
                 .add_problem(&value.location, message, error.to_string());
         }

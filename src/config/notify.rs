@@ -8,7 +8,7 @@ use super::top_table::TOP;
 use crate::alerting::channel::CHANNEL_TYPES;
 use crate::alerting::channel::target::{COMMON_OPTIONS, ChannelTarget, NotifySettings, channel_id};
 use crate::config_reader::files::NamedFiles;
-use crate::config_reader::quote::{expected_one_of, may_be_secret, quoted};
+use crate::config_reader::quote::{expected_one_of, may_be_secret};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::suggestion::closest_match;
@@ -95,8 +95,11 @@ fn read_target(
         .iter()
         .find(|channel_type| channel_type.name == type_name)
     else {
-        let message = format!("unknown type of notification channel {}", quoted(type_name));
-        report.add_problem(&type_value.location, message, expected_types());
+        report.add_problem(
+            &type_value.location,
+            "unknown type of notification channel",
+            expected_types(),
+        );
         return None;
     };
     table.reject_unknown(&[COMMON_OPTIONS, channel_type.options], report);
@@ -132,8 +135,7 @@ fn read_event_kinds(
             Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
             None => expected_one_of(EventKind::NAMES.into_iter()),
         };
-        let message = format!("unknown event {}", quoted(text));
-        report.add_problem(&item.location, message, hint);
+        report.add_problem(&item.location, "unknown event", hint);
     }
     if report.count() > problem_count {
         return None;
@@ -178,11 +180,7 @@ fn read_key_filter(
                     Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
                     None => "use the name of a [key.NAME] in this file".to_owned(),
                 };
-                report.add_problem(
-                    &item.location,
-                    format!("unknown key {}", quoted(text)),
-                    hint,
-                );
+                report.add_problem(&item.location, "unknown key", hint);
             }
         }
     }

@@ -14,7 +14,6 @@ use super::environment::Environment;
 use super::key_options::KeyOptions;
 use super::key_options::{DEFAULTS, KEY};
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::{may_be_secret, quoted};
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
@@ -22,8 +21,8 @@ use crate::core::duration::to_text;
 use crate::core::ids::KeyName;
 use crate::core::plural::counted;
 use crate::core::policy::KeyPolicy;
+use crate::core::schedule::Schedule;
 use crate::core::schedule::timetable::Timetable;
-use crate::core::schedule::{SYNTAX_HELP, Schedule};
 use crate::core::time;
 
 /// The number of firings that a message lists.
@@ -146,10 +145,7 @@ impl<'e> PolicyBuilder<'e> {
         }
         let schedule = parse_expression(text, location, report)?.in_zone(zone.clone());
         if schedule.next_after(self.environment.now).is_none() {
-            let message = format!(
-                "{} never fires: the clock of its time zone skips that hour",
-                quoted(text)
-            );
+            let message = "never fires: the clock of its time zone skips that hour";
             let hint = "use another hour, or a minute and an hour without `*`";
             report.add_problem(location, message, hint);
             return None;
@@ -179,15 +175,8 @@ fn parse_expression(
     let problem = match Schedule::parse(text, TimeZone::UTC) {
         Ok(schedule) if schedule.can_fire() => return Some(schedule),
         Ok(_) => {
-            let message = format!(
-                "{} never fires: no date has its day and month",
-                quoted(text)
-            );
+            let message = "never fires: no date has its day and month".to_owned();
             (message, "use a day that the month has")
-        }
-        Err(_) if may_be_secret(text) => {
-            let message = format!("{} is not a valid cron expression", quoted(text));
-            (message, SYNTAX_HELP)
         }
         Err(error) => (error.to_string(), error.help.unwrap_or_default()),
     };
@@ -219,12 +208,7 @@ impl PolicyCheck<'_> {
         if *jitter < gap {
             return gap - *jitter;
         }
-        self.report_too_long(
-            *jitter,
-            gap,
-            &self.option_location("jitter", location),
-            report,
-        );
+        self.report_too_long(gap, &self.option_location("jitter", location), report);
         gap
     }
 
@@ -234,12 +218,7 @@ impl PolicyCheck<'_> {
             return default.min(limit / 2);
         };
         if *overlap >= limit {
-            self.report_too_long(
-                *overlap,
-                limit,
-                &self.option_location("overlap", location),
-                report,
-            );
+            self.report_too_long(limit, &self.option_location("overlap", location), report);
         }
         *overlap
     }
@@ -250,24 +229,15 @@ impl PolicyCheck<'_> {
         location.reported_at(&self.table.location.option(name))
     }
 
-    fn report_too_long(
-        &self,
-        span: Duration,
-        limit: Duration,
-        location: &Location,
-        report: &mut ProblemReport,
-    ) {
+    fn report_too_long(&self, limit: Duration, location: &Location, report: &mut ProblemReport) {
         let suffix = if self.jitter().is_zero() || location.is_option("jitter") {
             ""
         } else {
             " after jitter"
         };
         let limit = to_text(limit);
-        let message = format!(
-            "\"{}\" is too long: firings of {} can be as little as {limit} apart{suffix}",
-            to_text(span),
-            quoted(&self.measured.timetable.to_string())
-        );
+        let message =
+            format!("too long: the firings of the key can be as little as {limit} apart{suffix}");
         let hint = format!("use less than {limit}; {}", self.next_runs_text());
         report.add_problem(location, message, hint);
     }
@@ -285,8 +255,7 @@ impl PolicyCheck<'_> {
             return;
         }
         let message = format!(
-            "{limit} is too low for {}, which fires up to {} a day",
-            quoted(&timetable.to_string()),
+            "{limit} is too low for a key that fires up to {} a day",
             counted(runs, "time")
         );
         let hint = format!(
@@ -312,11 +281,7 @@ impl PolicyCheck<'_> {
         if *lifetime >= minimum {
             return;
         }
-        let message = format!(
-            "\"{}\" is too short for {}",
-            to_text(*lifetime),
-            quoted(&timetable.to_string())
-        );
+        let message = "too short for the firings of the key";
         let hint = format!(
             "use at least {}: 1.5 times the longest gap, and the overlap and the jitter; {}",
             to_text(round_up(minimum)),

@@ -8,7 +8,6 @@ use url::Url;
 use super::environment::Environment;
 use super::top_table::TOP;
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
@@ -211,8 +210,7 @@ fn read_organization(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Opt
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is not a valid organization id", quoted(text));
     let hint = value.expected("the id of an organization");
-    report.add_problem(&value.location, message, hint);
+    report.add_problem(&value.location, "not a valid organization id", hint);
     None
 }

@@ -7,7 +7,7 @@ use super::claims::{PathClaims, PathOwner};
 use super::key_options::KEY;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
-use crate::config_reader::quote::{expected_one_of, quoted};
+use crate::config_reader::quote::expected_one_of;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values::{self, DEFAULT_TIMEOUT};
@@ -150,12 +150,12 @@ impl SinkNames {
             None => type_name,
         };
         if !is_valid_name(name) {
-            let message = format!("{} is not a valid name for a sink", quoted(name));
+            let message = "not a valid name for a sink";
             report.add_problem(location, message, NameError::InvalidForm.to_string());
             return None;
         }
         if let Some(other) = self.used.get(name) {
-            let message = format!("{} is already the name of {other}", quoted(name));
+            let message = format!("already the name of {other}");
             report.add_problem(
                 location,
                 message,
@@ -227,8 +227,11 @@ fn read_target(
         .iter()
         .find(|sink_type| sink_type.name == type_name)
     else {
-        let message = format!("unknown type of sink {}", quoted(type_name));
-        report.add_problem(&type_value.location, message, expected_types());
+        report.add_problem(
+            &type_value.location,
+            "unknown type of sink",
+            expected_types(),
+        );
         return None;
     };
     table.reject_unknown(&[COMMON_OPTIONS, sink_type.options], report);

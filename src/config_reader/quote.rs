@@ -1,7 +1,5 @@
 //! Quotations of the configuration file in messages.
 
-use std::path::Path;
-
 /// The longest part of the file's text that a message quotes, in characters.
 const MAX_QUOTED_LENGTH: usize = 60;
 
@@ -36,7 +34,7 @@ pub(crate) fn quote_segment(name: &str) -> String {
 
 /// Quotes text of the file for a message: shortened, without control
 /// characters, and not at all where it may be a secret.
-pub(crate) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     if may_be_secret(text) {
         return REDACTED.to_owned();
     }
@@ -55,11 +53,6 @@ pub(crate) fn expected_one_of<'n>(names: impl Iterator<Item = &'n str>) -> Strin
     } else {
         format!("expected {} or {last}", names.join(", "))
     }
-}
-
-/// Quotes a path for a message, without quotation marks.
-pub(crate) fn quote_path(path: &Path) -> String {
-    redact_if_secret(path.display().to_string())
 }
 
 /// Returns a message of another library, such as the parser's, unless it may
@@ -164,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(quoted(text), REDACTED, "{text}");
             assert_eq!(quote_segment(text), REDACTED_SEGMENT, "{text}");
-            assert_eq!(quote_path(Path::new(text)), REDACTED, "{text}");
+            assert_eq!(redact_if_secret(text.to_owned()), REDACTED, "{text}");
         }
     }
 
@@ -217,7 +210,7 @@ mod tests {
     fn word_containing_sk_is_not_redacted() {
         for text in ["task-queue", "/mnt/disk-2/risk-engine.key", "desk", "sk"] {
             assert_eq!(quoted(text), format!("{text:?}"));
-            assert_eq!(quote_path(Path::new(text)), text);
+            assert_eq!(redact_if_secret(text.to_owned()), text);
         }
         assert_eq!(quote_segment("task-queue"), "task-queue");
         assert_eq!(quote_segment("a b"), "\"a b\"");

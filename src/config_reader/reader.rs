@@ -7,7 +7,6 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::location::{Location, OptionScope};
-use super::quote::quoted;
 use super::report::ProblemReport;
 use super::section::{ConfigOption, Section, ValueType};
 use super::source::{SourceSpan, ValueKind};
@@ -198,9 +197,7 @@ impl<'t> ConfigValue<'t> {
         let value = usize::from_str_radix(number.as_str(), number.radix()).ok();
         let valid = value.filter(|value| (minimum..=maximum).contains(value));
         if valid.is_none() {
-            let number_text = quoted(&number.to_string());
-            let message = format!("{} is out of range", number_text.trim_matches('"'));
-            report.add_problem(&self.location, message, self.expected(&expected));
+            report.add_problem(&self.location, "out of range", self.expected(&expected));
         }
         valid
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::quote::{expected_one_of, is_secret_like, quote_path, quoted};
+use super::quote::{expected_one_of, is_secret_like};
 use super::reader::ConfigValue;
 use super::report::ProblemReport;
 use super::section::{ConfigOption, ValueType};
+use super::suggestion::closest_match;
 use crate::core::path::is_normalized;
 use crate::core::{duration, loopback};
 
@@ -56,14 +57,12 @@ pub(crate) fn read_duration(
     match duration::parse(text) {
         Ok(span) if (minimum..=maximum).contains(&span) => Some(span),
         Ok(_) | Err(duration::DurationError::TooLong) => {
-            let message = format!("{} is out of range", quoted(text));
-            report.add_problem(&value.location, message, range());
+            report.add_problem(&value.location, "out of range", range());
             None
         }
         Err(duration::DurationError::InvalidSyntax) => {
-            let message = format!("{} is not a valid duration", quoted(text));
             let hint = value.expected("a whole number and one unit (s, m, h or d)");
-            report.add_problem(&value.location, message, hint);
+            report.add_problem(&value.location, "not a valid duration", hint);
             None
         }
     }
@@ -81,9 +80,11 @@ pub(crate) fn read_choice(
     let text = value.text(report)?;
     let word = words.iter().copied().find(|word| *word == text);
     if word.is_none() {
-        let message = format!("unknown value {}", quoted(text));
-        let hint = expected_one_of(words.iter().copied());
-        report.add_problem(&value.location, message, hint);
+        let hint = match closest_match(text, words) {
+            Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
+            None => expected_one_of(words.iter().copied()),
+        };
+        report.add_problem(&value.location, "unknown value", hint);
     }
     word
 }
@@ -120,7 +121,7 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
         let message = "contains a control character".to_owned();
         (message, "remove it from the path".to_owned())
     } else {
-        let message = format!("{} is a directory", quote_path(path));
+        let message = "the path is that of a directory".to_owned();
         (message, value.expected("the path of a file"))
     };
     report.add_problem(&value.location, message, hint);

@@ -29,7 +29,7 @@ use self::cache::FiringCache;
 use crate::core::time;
 
 /// The accepted syntax, for every message about a schedule.
-pub const SYNTAX_HELP: &str = "expected 5 fields (minute hour day month weekday), 6 fields (second first), or @hourly, @daily, @weekly, @monthly or @yearly, such as schedule = \"0 3 * * Mon\"";
+const SYNTAX_HELP: &str = "expected 5 fields (minute hour day month weekday), 6 fields (second first), or @hourly, @daily, @weekly, @monthly or @yearly, such as schedule = \"0 3 * * Mon\"";
 
 /// The short names and their fields.
 const NICKNAMES: [(&str, &str); 5] = [
@@ -83,7 +83,7 @@ impl Schedule {
         let fields = split_fields(expression)?;
         let match_both_days = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
         let cron = parse_cron(&fields.text, match_both_days)
-            .map_err(|error| invalid_expression(expression, &describe_error(&error)))?;
+            .map_err(|_| invalid_expression("a field is not valid"))?;
         let can_fire = dates::can_fire(&cron);
         let parsed = ParsedExpression {
             expression: expression.to_owned(),
@@ -196,7 +196,7 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
             .into_iter()
             .find(|(name, _)| trimmed.eq_ignore_ascii_case(name))
             .map(|(_, text)| text)
-            .ok_or_else(|| invalid_expression(expression, "unknown short name"))?
+            .ok_or_else(|| invalid_expression("unknown short name"))?
     } else {
         trimmed
     };
@@ -206,15 +206,12 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
         6 => &parts[1..],
         count => {
             let plural = if count == 1 { "field" } else { "fields" };
-            return Err(invalid_expression(
-                expression,
-                &format!("it has {count} {plural}"),
-            ));
+            return Err(invalid_expression(&format!("it has {count} {plural}")));
         }
     };
     grammar::check(&parts).map_err(|reason| ScheduleError {
         help: None,
-        ..invalid_expression(expression, &reason)
+        ..invalid_expression(&reason)
     })?;
     Ok(ExpressionFields {
         text: text.to_owned(),
@@ -240,27 +237,10 @@ fn starts_with_star(field: &str) -> bool {
     field.starts_with(['*', '?'])
 }
 
-/// Returns croner's reason, without its general introduction.
-fn describe_error(error: &CronError) -> String {
-    use CronError as E;
-    match error {
-        E::EmptyPattern => "it is empty".to_owned(),
-        E::InvalidPattern(text) | E::IllegalCharacters(text) | E::ComponentError(text) => {
-            text.trim_end_matches('.').to_owned()
-        }
-        E::InvalidDate | E::InvalidTime | E::TimeSearchLimitExceeded => error.to_string(),
-    }
-}
-
-/// Returns the error of an expression, which is truncated: its text may be of any
-/// length.
-fn invalid_expression(expression: &str, reason: &str) -> ScheduleError {
-    let mut excerpt: String = expression.chars().take(60).collect();
-    if excerpt.len() < expression.len() {
-        excerpt.push('…');
-    }
+/// Returns the error of an expression, which it does not repeat: the text may be anything.
+fn invalid_expression(reason: &str) -> ScheduleError {
     ScheduleError {
-        message: format!("{excerpt:?} is not a valid cron expression: {reason}"),
+        message: format!("not a valid cron expression: {reason}"),
         help: Some(SYNTAX_HELP),
     }
 }

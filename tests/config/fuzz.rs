@@ -169,6 +169,83 @@ fn config_text() -> impl Strategy<Value = String> {
     prop::collection::vec(line, 0..24).prop_map(|lines| lines.join("\n"))
 }
 
+/// Every option, with a word in each form that a value may have.
+#[test]
+fn no_option_repeats_its_value() {
+    let sections = rekeyd::config::options::all_sections().into_iter();
+    let names: std::collections::BTreeSet<_> =
+        sections.flat_map(|section| section.names()).collect();
+    let headers = [
+        "",
+        "[provider]",
+        "[ledger]",
+        "[control]",
+        "[metrics]",
+        "[security]",
+        "[defaults]",
+        "[key.a]",
+        "[[key.a.sink]]\ntype = \"file\"",
+        "[[key.a.sink]]\ntype = \"webhook\"",
+        "[[key.a.sink]]\ntype = \"command\"",
+        "[[key.a.sink]]\ntype = \"self\"",
+        "[[key.a.sink]]\n",
+        "[[notify]]\ntype = \"file\"",
+        "[[notify]]\ntype = \"webhook\"",
+        "[[notify]]\ntype = \"command\"",
+        "[[notify]]\ntype = \"sendmail\"",
+        "[[notify]]\n",
+    ];
+    let forms = [
+        "W",
+        "W ",
+        "-W",
+        "12W",
+        "/W",
+        "/W/",
+        "/W\\u0007",
+        "W/../x",
+        "0 3 * * W",
+        "*/W * * * *",
+        "5/W * * * *",
+        "1-W * * * *",
+        "0 3 * * 1#W",
+        "0 3 W * * 7 8",
+        "@W",
+        "W@",
+        "W,x@y",
+        "https://W/",
+        "http://W/",
+        "https://W:x/",
+        "W://h/",
+        "https://h/?W",
+        "https://W@h/",
+        "0W",
+        "Europe/W",
+        "127.0.0.1:W",
+        "W:9464",
+        "30 W",
+        "1W",
+    ];
+    for (header, form) in headers
+        .iter()
+        .flat_map(|header| forms.map(|form| (header, form)))
+    {
+        let value = form.replace('W', "Hqzvw");
+        for value in [
+            format!("\"{value}\""),
+            format!("[\"{value}\", \"{value}\"]"),
+        ] {
+            let mut text = format!("{header}\n");
+            for name in names.iter().filter(|name| !header.contains(*name)) {
+                text.push_str(&format!("{name} = {value}\n"));
+            }
+            for message in problem_messages(&text) {
+                assert!(!message.contains("Hqzvw"), "{text}\n{message}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -201,6 +278,23 @@ proptest! {
         for problem in find_problems(&text) {
             let snippet = problem.snippet.map(|snippet| snippet.text).unwrap_or_default();
             prop_assert!(!snippet.contains(word), "{}\n{}", text, snippet);
+        }
+    }
+
+    /// Not even a short word, which nothing but its place tells from a name.
+    #[test]
+    fn a_word_in_a_value_is_not_in_a_message(
+        (text, token) in text_with_token(),
+        word in "[QXZ][a-z]{3}[QXZ]",
+    ) {
+        let is_name = |line: &str| {
+            let (before, value) = line.split_once('=').unwrap_or((line, ""));
+            before.contains(&token) || value.contains(&format!("{token} ="))
+        };
+        let lines: Vec<&str> = text.lines().filter(|line| !is_name(line)).collect();
+        let text = lines.join("\n").replace(&token, &word);
+        for message in problem_messages(&text) {
+            prop_assert!(!message.contains(&word), "{}\n{}", text, message);
         }
     }
 

@@ -57,17 +57,17 @@ fn invalid_types_events_and_keys_are_reported() {
         (
             &with_command_channel("").replace("\"command\"", "\"slack\""),
             &[
-                "2: notify[0].type: unknown type of notification channel \"slack\"; expected \"webhook\", \"command\" or \"sendmail\"",
+                "2: notify[0].type: unknown type of notification channel; expected \"webhook\", \"command\" or \"sendmail\"",
             ],
         ),
         (
             &with_command_channel("on = [\"failures\"]"),
-            &["4: notify[0].on[0]: unknown event \"failures\"; did you mean \"failure\"?"],
+            &["4: notify[0].on[0]: unknown event; did you mean \"failure\"?"],
         ),
         (
             &with_command_channel("on = [\"failure\", \"everything\"]"),
             &[
-                "4: notify[0].on[1]: unknown event \"everything\"; expected \"failure\", \"recovered\", \"overdue\", \"expiring\", \"rotated\", \"orphan\", \"lookalike\", \"clock\" or \"hold\"",
+                "4: notify[0].on[1]: unknown event; expected \"failure\", \"recovered\", \"overdue\", \"expiring\", \"rotated\", \"orphan\", \"lookalike\", \"clock\" or \"hold\"",
             ],
         ),
         (
@@ -84,11 +84,11 @@ fn invalid_types_events_and_keys_are_reported() {
         ),
         (
             &with_command_channel("keys = [\"b\"]").replace("key.a", "key.billing"),
-            &["4: notify[0].keys[0]: unknown key \"b\"; use the name of a [key.NAME] in this file"],
+            &["4: notify[0].keys[0]: unknown key; use the name of a [key.NAME] in this file"],
         ),
         (
             &with_command_channel("keys = [\"biling\"]").replace("key.a", "key.billing"),
-            &["4: notify[0].keys[0]: unknown key \"biling\"; did you mean \"billing\"?"],
+            &["4: notify[0].keys[0]: unknown key; did you mean \"billing\"?"],
         ),
         (
             &with_command_channel("keys = []"),
@@ -135,19 +135,19 @@ fn invalid_channel_targets_are_reported() {
         (
             &only("type = \"sendmail\"\nto = \"-oQ/tmp\""),
             &[
-                "3: notify[0].to: \"-oQ/tmp\" is not a valid mail address; use a user of this host or NAME@HOST, each in its own quotes",
+                "3: notify[0].to: not a valid mail address; use a user of this host or NAME@HOST, each in its own quotes",
             ],
         ),
         (
             &only("type = \"sendmail\"\nto = [\"a@b\", \"a@b, c@d\"]"),
             &[
-                "3: notify[0].to[1]: \"a@b, c@d\" is not a valid mail address; use a user of this host or NAME@HOST, each in its own quotes",
+                "3: notify[0].to[1]: not a valid mail address; use a user of this host or NAME@HOST, each in its own quotes",
             ],
         ),
         // A sink would overwrite this file.
         (
             &only("type = \"command\"\nargv = [\"/k/a\"]"),
-            &["8: key.a.sink[0].path: /k/a is the argv of notify[0]; use another file"],
+            &["8: key.a.sink[0].path: the file is the argv of notify[0]; use another file"],
         ),
     ]);
 }

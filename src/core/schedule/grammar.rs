@@ -103,12 +103,11 @@ impl Field {
             self.check_range(start, end)?;
         } else if !is_all {
             self.value(values)?;
-            if step.is_some() {
+            if let Some(step) = step {
+                self.check_step(step)?;
                 return Err(format!(
-                    "a step follows * or a range; write the {} as {values}-{}{}",
-                    self.name,
-                    self.last,
-                    &item[values.len()..]
+                    "a step follows * or a range; write the {} as {values}-{}/{step}",
+                    self.name, self.last
                 ));
             }
         }
@@ -140,10 +139,7 @@ impl Field {
         let count = self.last - self.first + u16::from(self.name != WEEKDAY);
         match number(step) {
             Some(number) if (1..=count).contains(&number) => Ok(()),
-            Some(_) | None => Err(format!(
-                "invalid {} step {step:?}; use 1 to {count}",
-                self.name
-            )),
+            Some(_) | None => Err(format!("invalid {} step; use 1 to {count}", self.name)),
         }
     }
 
@@ -164,7 +160,7 @@ impl Field {
             self.value(day)?;
             return match number(nth) {
                 Some(1..=5) => Ok(true),
-                Some(_) | None => Err(format!("invalid weekday {item:?}; write #1 to #5")),
+                Some(_) | None => Err("invalid weekday; write #1 to #5".to_owned()),
             };
         }
         match upper.strip_suffix('L') {
@@ -184,11 +180,7 @@ impl Field {
         }
         match number(text) {
             Some(value) if (self.first..=self.last).contains(&value) => Ok(value),
-            Some(_) | None => Err(format!(
-                "invalid {} {text:?}; {}",
-                self.name,
-                self.hint(text)
-            )),
+            Some(_) | None => Err(format!("invalid {}; {}", self.name, self.hint(text))),
         }
     }
 
@@ -264,7 +256,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused_with_its_field() {
         for (expression, reason) in [
-            ("60 3 * * *", "invalid minute \"60\"; use 0 to 59"),
+            ("60 3 * * *", "invalid minute; use 0 to 59"),
             ("0 24 * * *", "invalid hour"),
             ("0 3 0 * *", "invalid day"),
             ("0 3 32 * *", "invalid day"),

@@ -267,18 +267,12 @@ fn longest_gap_includes_days_without_firings() {
 #[test]
 fn invalid_expressions_are_explained() {
     for (text, message) in [
-        ("", "\"\" is not a valid cron expression: it has 0 fields"),
-        (
-            "daily",
-            "\"daily\" is not a valid cron expression: it has 1 field",
-        ),
-        (
-            "@reboot",
-            "\"@reboot\" is not a valid cron expression: unknown short name",
-        ),
+        ("", "not a valid cron expression: it has 0 fields"),
+        ("daily", "not a valid cron expression: it has 1 field"),
+        ("@reboot", "not a valid cron expression: unknown short name"),
         (
             "0 0 0 1 1 * 2030",
-            "\"0 0 0 1 1 * 2030\" is not a valid cron expression: it has 7 fields",
+            "not a valid cron expression: it has 7 fields",
         ),
     ] {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
@@ -286,13 +280,13 @@ fn invalid_expressions_are_explained() {
     }
     // The message names the invalid field, with the parser's reason.
     for (text, field) in [
-        ("60 * * * *", "invalid minute \"60\"; "),
-        ("* 24 * * *", "invalid hour \"24\"; "),
-        ("* * 0 * *", "invalid day \"0\"; "),
-        ("* * * 13 *", "invalid month \"13\"; "),
-        ("* * * * 8", "invalid weekday \"8\"; "),
-        ("a * * * *", "invalid minute \"a\"; "),
-        ("61 * * * * *", "invalid second \"61\"; "),
+        ("60 * * * *", "invalid minute; "),
+        ("* 24 * * *", "invalid hour; "),
+        ("* * 0 * *", "invalid day; "),
+        ("* * * 13 *", "invalid month; "),
+        ("* * * * 8", "invalid weekday; "),
+        ("a * * * *", "invalid minute; "),
+        ("61 * * * * *", "invalid second; "),
     ] {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
         let error = error.to_string();
@@ -304,31 +298,19 @@ fn invalid_expressions_are_explained() {
 #[test]
 fn names_of_months_and_weekdays_are_whole_and_short() {
     for (text, message) in [
-        ("0 3 * * Monday", "invalid weekday \"Monday\"; write Mon"),
-        ("0 3 * * mon-Thurs", "invalid weekday \"Thurs\"; write Thu"),
-        ("0 3 * * 1,sunday", "invalid weekday \"sunday\"; write Sun"),
-        ("0 3 * * SunMon", "invalid weekday \"SunMon\"; write Sun"),
-        (
-            "0 0 * * Foo",
-            "invalid weekday \"Foo\"; use Sun to Sat, or 0 to 7",
-        ),
-        (
-            "0 0 * * Mo",
-            "invalid weekday \"Mo\"; use Sun to Sat, or 0 to 7",
-        ),
-        ("0 0 1 January *", "invalid month \"January\"; write Jan"),
-        (
-            "0 0 1 Mai *",
-            "invalid month \"Mai\"; use Jan to Dec, or 1 to 12",
-        ),
-        (
-            "0 0 1 Mon *",
-            "invalid month \"Mon\"; use Jan to Dec, or 1 to 12",
-        ),
-        ("0 0 3 * * Montag", "invalid weekday \"Montag\"; write Mon"),
+        ("0 3 * * Monday", "invalid weekday; write Mon"),
+        ("0 3 * * mon-Thurs", "invalid weekday; write Thu"),
+        ("0 3 * * 1,sunday", "invalid weekday; write Sun"),
+        ("0 3 * * SunMon", "invalid weekday; write Sun"),
+        ("0 0 * * Foo", "invalid weekday; use Sun to Sat, or 0 to 7"),
+        ("0 0 * * Mo", "invalid weekday; use Sun to Sat, or 0 to 7"),
+        ("0 0 1 January *", "invalid month; write Jan"),
+        ("0 0 1 Mai *", "invalid month; use Jan to Dec, or 1 to 12"),
+        ("0 0 1 Mon *", "invalid month; use Jan to Dec, or 1 to 12"),
+        ("0 0 3 * * Montag", "invalid weekday; write Mon"),
     ] {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
-        let expected = format!("{text:?} is not a valid cron expression: {message}");
+        let expected = format!("not a valid cron expression: {message}");
         assert_eq!(error.to_string(), expected);
     }
     for text in [
@@ -347,18 +329,18 @@ fn names_of_months_and_weekdays_are_whole_and_short() {
 }
 
 #[test]
-fn long_expression_is_truncated_in_errors() {
-    let sixty = "ä".repeat(60);
-    let error = Schedule::parse(&sixty, TimeZone::UTC).unwrap_err();
-    assert!(
-        error.to_string().starts_with(&format!("\"{sixty}\" is")),
-        "{error}"
-    );
-    let error = Schedule::parse(&format!("{sixty}ä"), TimeZone::UTC).unwrap_err();
-    assert!(
-        error.to_string().starts_with(&format!("\"{sixty}…\" is")),
-        "{error}"
-    );
+fn error_does_not_repeat_the_expression() {
+    for text in [
+        "Zq",
+        "@Zq",
+        "Zq * * * *",
+        "*/Zq * * * *",
+        "5/Zq * * * *",
+        "0 3 * * 1#Zq",
+    ] {
+        let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
+        assert!(!error.to_string().contains("Zq"), "{error}");
+    }
 }
 
 #[test]

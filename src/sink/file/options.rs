@@ -6,7 +6,6 @@ use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange, WriteMode}
 use super::temp_name;
 use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
-use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
@@ -256,7 +255,7 @@ fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Op
     if is_variable_name(text) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is not a valid variable name", quoted(text));
+    let message = "not a valid variable name";
     let hint = "use letters, digits and `_`, and do not begin with a digit";
     report.add_problem(&value.location, message, hint);
     None
@@ -268,9 +267,8 @@ fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32>
     let bits = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
     let problem = match bits {
         None => {
-            let message = format!("{} is not a valid mode", quoted(text));
             let hint = value.expected("an octal mode");
-            report.add_problem(&value.location, message, hint);
+            report.add_problem(&value.location, "not a valid mode", hint);
             return None;
         }
         Some(bits) if bits & 0o7000 != 0 => "sets a setuid, setgid or sticky bit",
@@ -281,7 +279,7 @@ fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32>
         Some(bits) => return Some(bits),
     };
     let hint = "use mode = \"0640\" or mode = \"0600\"";
-    report.add_problem(&value.location, format!("{} {problem}", quoted(text)), hint);
+    report.add_problem(&value.location, problem, hint);
     None
 }
 
@@ -294,8 +292,7 @@ fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<S
     if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
         return Some(text.to_owned());
     }
-    let message = format!("{} is not a valid user or group", quoted(text));
     let hint = value.expected("a name or a number");
-    report.add_problem(&value.location, message, hint);
+    report.add_problem(&value.location, "not a valid user or group", hint);
     None
 }

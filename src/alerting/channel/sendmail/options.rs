@@ -1,6 +1,5 @@
 //! Reads the options of `[[notify]]` with `type = "sendmail"`.
 
-use crate::config_reader::quote::quoted;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, Section, ValueType};
@@ -64,8 +63,7 @@ fn read_recipient(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option
     if is_plain && is_whole && text.matches('@').count() <= 1 {
         return Some(text.to_owned());
     }
-    let message = format!("{} is not a valid mail address", quoted(text));
     let hint = "use a user of this host or NAME@HOST, each in its own quotes";
-    report.add_problem(&value.location, message, hint);
+    report.add_problem(&value.location, "not a valid mail address", hint);
     None
 }
