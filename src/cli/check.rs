@@ -12,6 +12,7 @@ use crate::cli::listener_check;
 use crate::cli::output;
 use crate::cli::passed_key::passed_admin_key;
 use crate::cli::preflight::{self, CheckLevel, UnitProblem};
+use crate::cli::screen::Screen;
 use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
@@ -118,7 +119,8 @@ impl CheckCommand {
             found_notes.extend(file_system.map(|name| network_note(&settings, name)));
             found_notes.push(further_note(&settings, &notes.further_objects));
             found_notes.extend(catch_up_notes(&settings, notes.last_run));
-            let text = success_text(&options.config, settings.keys.len(), &found_notes);
+            let screen = Screen::of_output(false);
+            let text = success_text(&options.config, settings.keys.len(), &found_notes, screen);
             output::print(text.as_bytes())?;
         }
         Ok(())
@@ -132,7 +134,7 @@ fn is_explained(found: &Problem, of_units: &[UnitProblem]) -> bool {
 }
 
 /// Returns what a check without problems prints. Empty notes are left out.
-fn success_text(file: &Path, keys: usize, notes: &[String]) -> String {
+fn success_text(file: &Path, keys: usize, notes: &[String], screen: Screen) -> String {
     let mut text = format!(
         "{}: no problems found ({})\n",
         file.display(),
@@ -142,7 +144,8 @@ fn success_text(file: &Path, keys: usize, notes: &[String]) -> String {
     let no_keys = (keys == 0).then_some(no_keys);
     let notes = notes.iter().map(String::as_str).chain(no_keys);
     for note in notes.filter(|note| !note.is_empty()) {
-        text.push_str(&format!("note: {note}\n"));
+        let line = screen.wrap(&format!("note: {note}"), 2);
+        text.push_str(&format!("{line}\n"));
     }
     text
 }
@@ -316,7 +319,7 @@ fn is_foreign(settings: &Settings, listed: &[ListedCredential]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::golden::{assert_golden, now, settings};
+    use crate::cli::golden::{TERMINAL, assert_golden, now, settings};
     use crate::config::{Environment, render_problems};
 
     const MISTAKES: &str = r#"
@@ -363,7 +366,7 @@ mode = 640
             network_note(&settings, "NFS"),
             catch_up_note(&settings.keys[0].name, Duration::from_secs(5 * 60)),
         ];
-        let success = |keys, notes: &[String]| success_text(file, keys, notes);
+        let success = |keys, notes: &[String]| success_text(file, keys, notes, Screen::FILE);
         let environment = Environment::empty(now());
         let problems = config::parse(file, MISTAKES, &environment).unwrap_err();
         let short: Vec<_> = problems
@@ -374,6 +377,7 @@ mode = 640
             ("no problems", success(3, &[])),
             ("no keys", success(0, &[])),
             ("notes", success(1, &notes)),
+            ("notes, terminal", success_text(file, 1, &notes, TERMINAL)),
             ("mistakes, no terminal", short.concat()),
             ("mistakes, terminal", render_problems(&problems, false)),
         ];

@@ -35,13 +35,13 @@ pub(crate) fn pause_line(
         Some(until) => format!("the pause ends {}", screen.moment(until, now)),
         None => format!("`rekeyd resume {key}` ends the pause"),
     };
-    let from = screen.moment(pause.from, now);
+    let from = screen.past_moment(pause.from, now);
     format!("paused {from}{}; {end}", origin(record))
 }
 
 /// Describes a requested rotation that has not started: since when, by whom and why.
 pub(crate) fn request_line(request: &RecordedRequest, screen: &Screen, now: Timestamp) -> String {
-    let at = screen.moment(request.at, now);
+    let at = screen.past_moment(request.at, now);
     let record = request.operator.as_ref().map(|note| OperatorRecord {
         at: request.at,
         by: Some(note.by.clone()),

@@ -36,12 +36,20 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Wraps a line at blanks to the width of the terminal; further lines are indented. What
+    /// Wraps lines at blanks to the width of the terminal; what continues one is indented. What
     /// stands in backquotes is copied as a whole, so it is never cut.
-    pub(crate) fn wrap(&self, line: &str, indent: usize) -> String {
+    pub(crate) fn wrap(&self, text: &str, indent: usize) -> String {
         let Some(width) = self.width else {
-            return line.to_owned();
+            return text.to_owned();
         };
+        let lines = text.split('\n');
+        let lines: Vec<_> = lines
+            .map(|line| Self::wrap_line(line, indent, width))
+            .collect();
+        lines.join("\n")
+    }
+
+    fn wrap_line(line: &str, indent: usize, width: usize) -> String {
         let mut wrapped = String::new();
         let mut column = 0;
         for word in words(line) {
@@ -82,23 +90,31 @@ impl Screen {
         times: TimeStyle::Exact,
     };
 
-    /// Writes a time as a part of a sentence: `5 min ago`, or `at 2026-11-30T03:00:00Z`.
+    /// Writes a time as a part of a sentence: `in 5 min`, or `at 2026-11-30T03:00:00Z`.
     pub(crate) fn moment(&self, at: Timestamp, now: Timestamp) -> String {
-        let time = self.time(at, now);
+        self.as_part(self.time(at, now))
+    }
+
+    /// Writes a past time as a part of a sentence: `5 min ago`, or `at 2026-11-30T03:00:00Z`.
+    pub(crate) fn past_moment(&self, at: Timestamp, now: Timestamp) -> String {
+        self.as_part(self.past_time(at, now))
+    }
+
+    fn as_part(&self, time: String) -> String {
         match self.times {
             TimeStyle::Relative => time,
             TimeStyle::Exact | TimeStyle::Both => format!("at {time}"),
         }
     }
 
-    /// Writes a time in parentheses, behind a sentence that it belongs to.
+    /// Writes a past time in parentheses, behind a sentence that it belongs to.
     pub(crate) fn parenthesis(&self, at: Timestamp, now: Timestamp) -> String {
         match self.times {
-            TimeStyle::Relative | TimeStyle::Exact => format!("({})", self.moment(at, now)),
+            TimeStyle::Relative | TimeStyle::Exact => format!("({})", self.past_moment(at, now)),
             TimeStyle::Both => {
                 let style = |times| Self { times, ..*self };
-                let exact = style(TimeStyle::Exact).moment(at, now);
-                let relative = style(TimeStyle::Relative).moment(at, now);
+                let exact = style(TimeStyle::Exact).past_moment(at, now);
+                let relative = style(TimeStyle::Relative).past_moment(at, now);
                 format!("({exact}, {relative})")
             }
         }
@@ -106,13 +122,22 @@ impl Screen {
 
     /// Writes a time.
     pub(crate) fn time(&self, at: Timestamp, now: Timestamp) -> String {
-        let relative = if at > now {
+        if at > now {
             let wait = duration::to_human_text(time::until(now, at));
-            format!("in {wait}")
+            self.with_relative(at, format!("in {wait}"))
         } else {
-            let age = duration::to_human_text(time::until(at, now));
-            format!("{age} ago")
-        };
+            self.past_time(at, now)
+        }
+    }
+
+    /// Writes the time of what has happened. The provider's clock may be ahead of this host's,
+    /// and a stored time may be rounded up.
+    pub(crate) fn past_time(&self, at: Timestamp, now: Timestamp) -> String {
+        let age = duration::to_human_text(time::until(at.min(now), now));
+        self.with_relative(at, format!("{age} ago"))
+    }
+
+    fn with_relative(&self, at: Timestamp, relative: String) -> String {
         match self.times {
             TimeStyle::Relative => relative,
             TimeStyle::Exact => time::to_text(at),
@@ -134,12 +159,12 @@ fn terminal_width() -> usize {
 }
 
 /// Returns the words of a line, each with the blanks after it; a command in backquotes is one
-/// word.
+/// word, and so are a number and its unit.
 fn words(line: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let (mut start, mut is_quoted, mut is_blank) = (0, false, false);
     for (index, letter) in line.char_indices() {
-        if is_blank && letter != ' ' {
+        if is_blank && letter != ' ' && !ends_duration(&line[..index], &line[index..]) {
             words.push(&line[start..index]);
             start = index;
         }
@@ -150,9 +175,37 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
+/// Returns whether `rest` begins with the unit of the number that `before` ends with.
+fn ends_duration(before: &str, rest: &str) -> bool {
+    let is_number = before
+        .trim_end()
+        .ends_with(|letter: char| letter.is_ascii_digit());
+    let unit = rest
+        .split(|letter: char| !letter.is_ascii_alphabetic())
+        .next();
+    is_number && unit.is_some_and(|unit| ["s", "min", "h", "d"].contains(&unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_happened_is_never_in_the_future() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let later = time::after(now, std::time::Duration::from_millis(700));
+        for (times, expected) in [
+            (TimeStyle::Relative, "0 s ago"),
+            (TimeStyle::Both, "2026-11-24T12:00:00Z (0 s ago)"),
+            (TimeStyle::Exact, "2026-11-24T12:00:00Z"),
+        ] {
+            let screen = Screen {
+                times,
+                ..Screen::FILE
+            };
+            assert_eq!(screen.past_time(later, now), expected);
+        }
+    }
 
     #[test]
     fn lines_are_wrapped_at_blanks_outside_of_commands() {
@@ -167,6 +220,16 @@ mod tests {
              the hold"
         );
         assert_eq!(Screen::FILE.wrap(line, 2), line);
+        let pause = "reports: paused 2 h 30 min ago; it ends in 29 d 12 h";
+        assert_eq!(
+            screen.wrap(pause, 2),
+            "reports: paused 2 h 30 min ago; it ends\n  in 29 d 12 h"
+        );
+        let both = format!("{line}\na b");
+        assert_eq!(
+            screen.wrap(&both, 2),
+            format!("{}\na b", screen.wrap(line, 2))
+        );
         let long = format!("note            {}", "x".repeat(60));
         assert_eq!(screen.wrap(&long, 16), long, "a word is never cut");
     }

@@ -30,7 +30,7 @@ pub(crate) struct ShowCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also show exact times
+    /// Also show exact times, and every column
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
     #[command(flatten)]
@@ -78,8 +78,8 @@ impl ShowCommand {
 /// The columns of the list of sinks.
 const SINK_COLUMNS: [Column; 4] = [
     ("SINK", Fit::Stays),
-    ("STATE", Fit::Stays),
-    ("TARGET", Fit::Folds),
+    ("STATE", Fit::Folds(1)),
+    ("TARGET", Fit::Folds(2)),
     ("ERROR", Fit::Below),
 ];
 
@@ -89,7 +89,7 @@ fn key_text(
     screen: &Screen,
     now: Timestamp,
 ) -> String {
-    let mut text = fields(&rows(status, configured, screen, now));
+    let mut text = fields(&rows(status, configured, screen, now), screen);
     let has_problem = status.problem.is_some();
     for (index, line) in note_lines(status, screen, now).into_iter().enumerate() {
         let title = if index == 0 && has_problem {
@@ -115,10 +115,10 @@ fn key_text(
 /// The width of the titles of fields.
 const WIDTH: usize = 16;
 
-fn fields(rows: &[(&str, String)]) -> String {
+fn fields(rows: &[(&str, String)], screen: &Screen) -> String {
     rows.iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(title, value)| format!("{title:<WIDTH$}{value}\n"))
+        .map(|(title, value)| screen.wrap(&format!("{title:<WIDTH$}{value}"), WIDTH) + "\n")
         .collect()
 }
 
@@ -155,6 +155,10 @@ fn credential_rows(
     now: Timestamp,
 ) -> Vec<(&'static str, String)> {
     let time = |at: Option<Timestamp>| at.map(|at| screen.time(at, now)).unwrap_or_default();
+    let past = |at: Option<Timestamp>| {
+        let text = at.map(|at| screen.past_time(at, now));
+        text.unwrap_or_default()
+    };
     let Some(credential) = &current.credential else {
         return Vec::new();
     };
@@ -163,8 +167,8 @@ fn credential_rows(
         ("credential", credential.id.to_string()),
         ("name", current.name.clone().unwrap_or_default()),
         ("redacted value", redacted),
-        ("created", time(credential.created_at)),
-        ("current since", time(current.current_at)),
+        ("created", past(credential.created_at)),
+        ("current since", past(current.current_at)),
         ("expires", time(credential.expires_at)),
         ("sequence", current.sequence.to_string()),
     ]
@@ -181,8 +185,8 @@ fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
             ("written".to_owned(), Tone::Warning)
         }
         Some(DeliveryState::Accepted) => {
-            let at = delivery.and_then(|delivery| delivery.accepted_at);
-            let at = at.map(|at| format!(" {}", screen.time(at, now)));
+            let at = delivery.and_then(|delivery| delivery.delivered_at(now));
+            let at = at.map(|at| format!(" {}", screen.past_time(at, now)));
             (format!("delivered{}", at.unwrap_or_default()), Tone::Good)
         }
         Some(DeliveryState::Pending) => ("pending".to_owned(), Tone::Warning),
@@ -251,15 +255,19 @@ fn key_json<'a>(
     ShowJson {
         status: to_json(status, now),
         configuration_loaded: None,
-        sinks: status.sinks.iter().map(sink_json).collect(),
+        sinks: status
+            .sinks
+            .iter()
+            .map(|sink| sink_json(sink, now))
+            .collect(),
         schedule: configured.map(|key| key.policy.timetable.to_string()),
         overlap_seconds: configured.map(|key| key.policy.overlap.as_secs()),
     }
 }
 
-fn sink_json(sink: &SinkStatus) -> SinkJson<'_> {
+fn sink_json(sink: &SinkStatus, now: Timestamp) -> SinkJson<'_> {
     let delivery = sink.delivery.as_ref();
-    let accepted_at = delivery.and_then(|delivery| delivery.accepted_at);
+    let accepted_at = delivery.and_then(|delivery| delivery.delivered_at(now));
     SinkJson {
         name: &sink.id.name,
         target: &sink.id.target,
@@ -273,7 +281,7 @@ fn sink_json(sink: &SinkStatus) -> SinkJson<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::golden::{assert_golden, now, on_each_screen, settings};
+    use crate::cli::golden::{TERMINAL, assert_fits, assert_golden, now, on_each_screen, settings};
     use crate::cli::status::tests::{rotated, state, statuses};
 
     #[test]
@@ -294,10 +302,39 @@ mod tests {
             let mut configured = configured.filter(|key| key.name == statuses[0].key);
             let configured = configured.next();
             all.push_str(&on_each_screen(title, |screen| {
-                key_text(&statuses[0], configured, &screen, now())
+                let text = key_text(&statuses[0], configured, &screen, now());
+                assert_fits(&text, screen);
+                text
             }));
         }
         assert_golden("show", &all);
+    }
+
+    /// The ledger rounds the time up, and takes the provider's if that is ahead.
+    #[test]
+    fn delivery_is_neither_in_the_future_nor_after_its_end() {
+        let second = std::time::Duration::from_secs(1);
+        let (before, after) = (time::before(now(), second), time::after(now(), second));
+        for (accepted_at, ended_at, expected) in [
+            (after, Some(now()), "0 s ago"),
+            (after, None, "0 s ago"),
+            (now(), Some(before), "1 s ago"),
+            // A repair that was withdrawn ended later.
+            (before, Some(now()), "1 s ago"),
+        ] {
+            let mut state = rotated();
+            let delivery = &mut state.live[1].deliveries[0];
+            (delivery.accepted_at, delivery.last_attempt_at) = (Some(accepted_at), ended_at);
+            let statuses = statuses(vec![state]);
+            let row = sink_row(&statuses[0].sinks[0], &TERMINAL, now());
+            let expected = format!("● delivered {expected}");
+            assert_eq!(
+                row[1],
+                Cell::with_symbol(&expected[4..], Tone::Good, &TERMINAL)
+            );
+            let json = sink_json(&statuses[0].sinks[0], now()).accepted_at.unwrap();
+            assert!(json <= time::to_text(now()), "{json}");
+        }
     }
 
     #[test]

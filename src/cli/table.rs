@@ -2,23 +2,31 @@
 //!
 //! Where a table is wider than the terminal, its columns give way in the order that they
 //! name: some are left out, and one that must stay whole, such as an id, moves to a line of
-//! its own below its row. In a file or a pipe nothing gives way.
+//! its own below its row. With `--verbose` no column is left out: each moves to such a line.
+//! In a file or a pipe nothing gives way.
 
-use crate::cli::screen::Screen;
+use crate::cli::screen::{Screen, TimeStyle};
+
+/// The cell of what is not known. On a line of its own it would say nothing.
+pub(crate) const NOTHING: &str = "-";
 
 /// The space between two columns.
 const GAP: usize = 2;
 
-/// What a column does where the table is too wide.
+/// The space before a line below a row, and before what continues it.
+const INDENTS: (&str, usize) = ("  ", 4);
+
+/// What a column does where the table is too wide. The greatest gives way first, and of those
+/// with one number the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fit {
-    /// It stays.
+    /// It stays: the first column, which names the row.
     Stays,
     /// It moves to a line of its own below each row, once no column can be left out.
-    Folds,
+    Folds(u8),
     /// It stands on a line of its own below each row of a terminal: sentences.
     Below,
-    /// It is left out; the ones with the largest number first.
+    /// It is left out, or folds with `--verbose`.
     LeftOut(u8),
 }
 
@@ -145,12 +153,16 @@ impl<'c> Table<'c> {
         let layout = self.layout();
         let mut text = self.line(row, &layout.shown);
         for index in layout.folded {
-            if !row[index].text.is_empty() {
-                let title = self.columns[index].0.to_lowercase();
-                for line in row[index].text.lines() {
-                    let cell = self.colored(&row[index], line.to_owned());
-                    text.push_str(&format!("  {title}: {cell}\n"));
-                }
+            let title = self.columns[index].0.to_lowercase();
+            let (space, indent) = INDENTS;
+            let text_below = Some(row[index].text.as_str()).filter(|text| *text != NOTHING);
+            for line in text_below.unwrap_or_default().lines() {
+                let start = format!("{space}{title}: ");
+                let line = self.screen.wrap(&format!("{start}{line}"), indent);
+                // A long word begins on the next line.
+                let start = line.strip_prefix(&start).map_or("", |_| start.as_str());
+                let cell = self.colored(&row[index], line[start.len()..].to_owned());
+                text.push_str(&format!("{start}{cell}\n"));
             }
         }
         text
@@ -198,10 +210,12 @@ impl<'c> Table<'c> {
                 break;
             };
             layout.shown.retain(|shown| *shown != index);
-            if fit == Fit::Folds {
-                layout.folded.insert(0, index);
+            let is_verbose = self.screen.times == TimeStyle::Both;
+            if is_verbose || matches!(fit, Fit::Folds(_)) {
+                layout.folded.push(index);
             }
         }
+        layout.folded.sort_unstable();
         layout
     }
 
@@ -247,13 +261,13 @@ impl<'c> Table<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::screen::TimeStyle;
+    use crate::cli::golden::assert_fits;
 
     const COLUMNS: [Column; 5] = [
         ("KEY", Fit::Stays),
         ("STATE", Fit::Stays),
         ("AGE", Fit::LeftOut(1)),
-        ("CREDENTIAL", Fit::Folds),
+        ("CREDENTIAL", Fit::Folds(1)),
         ("ERROR", Fit::Below),
     ];
 
@@ -290,12 +304,12 @@ mod tests {
                 "KEY      STATE    CREDENTIAL\nbilling  healthy  key_0123456789\näöü\n  error: a b\n",
             ),
             (
-                Some(20),
+                Some(28),
                 "KEY      STATE\nbilling  healthy\n  credential: key_0123456789\näöü\n  error: a b\n",
             ),
             (
-                Some(4),
-                "KEY      STATE\nbilling  healthy\n  credential: key_0123456789\näöü\n  error: a b\n",
+                Some(20),
+                "KEY      STATE\nbilling  healthy\n  credential:\n    key_0123456789\näöü\n  error: a b\n",
             ),
         ] {
             assert_eq!(
@@ -303,6 +317,43 @@ mod tests {
                 expected,
                 "{width:?}"
             );
+        }
+    }
+
+    /// At any width: with `--verbose` all is shown that is shown without it, no line is too
+    /// wide, and no word is cut.
+    #[test]
+    fn verbose_table_leaves_nothing_out() {
+        const COLUMNS: [Column; 5] = [
+            ("KEY", Fit::Stays),
+            ("STATE", Fit::Folds(1)),
+            ("CREDENTIAL", Fit::Folds(2)),
+            ("CREATED", Fit::LeftOut(1)),
+            ("OWNER", Fit::LeftOut(2)),
+        ];
+        for name in [1, 16, 48] {
+            let name = "k".repeat(name);
+            let created = "2026-11-23T02:00:00Z (1 d 10 h ago)";
+            let cells = [
+                &name,
+                "● healthy",
+                "key_AbCdEfGhIjKlMnOpQrStUv01",
+                created,
+                "Ops",
+            ];
+            let rows = vec![cells.map(Cell::from).to_vec()];
+            for width in 40..200 {
+                let screen = Screen {
+                    times: TimeStyle::Both,
+                    ..screen(Some(width))
+                };
+                let text = Table::format(&COLUMNS, &rows, screen);
+                assert_fits(&text, screen);
+                for word in cells.iter().flat_map(|cell| cell.split(' ')) {
+                    let mut words = text.split_whitespace();
+                    assert!(words.any(|shown| shown == word), "{width} {word}: {text}");
+                }
+            }
         }
     }
 

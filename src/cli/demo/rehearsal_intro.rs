@@ -17,15 +17,15 @@ use crate::sandbox::demo::replacements::ReplacedSink;
 /// What stands in the place of each target.
 const TARGET_COLUMNS: [Column; 3] = [
     ("TARGET", Fit::Stays),
-    ("CONFIGURED", Fit::Stays),
-    ("REPLACED BY", Fit::Folds),
+    ("CONFIGURED", Fit::Folds(1)),
+    ("REPLACED BY", Fit::Folds(2)),
 ];
 
 /// When each key rotates.
 const RUN_COLUMNS: [Column; 3] = [
     ("KEY", Fit::Stays),
-    ("SCHEDULE", Fit::Stays),
-    ("NEXT ROTATION", Fit::Folds),
+    ("SCHEDULE", Fit::Folds(1)),
+    ("NEXT ROTATION", Fit::Folds(2)),
 ];
 
 /// Returns the introduction to a rehearsal of `real` in `folder`.

@@ -134,7 +134,7 @@ impl ProcessStatus {
 
     /// Describes it in one line.
     pub(super) fn line(&self, screen: &Screen, now: Timestamp) -> String {
-        let moment = |at: &Timestamp| screen.moment(*at, now);
+        let moment = |at: &Timestamp| screen.past_moment(*at, now);
         match self {
             Self::Unknown => "the state that the ledger records; rekeyd may be running".to_owned(),
             Self::Running { holder, .. } => format!("running: {holder}"),

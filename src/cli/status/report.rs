@@ -119,10 +119,11 @@ impl StatusReport {
     /// Returns the lines before the keys: problems, and whether rekeyd runs.
     pub(crate) fn head(&self, screen: &Screen, now: Timestamp) -> String {
         let problems = self.problems.iter();
-        let problems: String = problems
-            .map(|problem| format!("problem: {problem}\n"))
-            .collect();
-        format!("{problems}{}\n", self.process.line(screen, now))
+        let problems = problems.map(|problem| format!("problem: {problem}"));
+        let lines = problems.chain([self.process.line(screen, now)]);
+        lines
+            .map(|line| format!("{}\n", screen.wrap(&line, 2)))
+            .collect()
     }
 }
 
@@ -150,7 +151,9 @@ async fn report_unreadable(
     if !source.is_offline && !source.is_json {
         let process = ProcessStatus::observe(settings, source.daemon, None).await;
         if let Some(problem) = process.problem() {
-            output::print(format!("problem: {problem}\n").as_bytes())?;
+            let screen = Screen::of_output(false);
+            let line = screen.wrap(&format!("problem: {problem}"), 2);
+            output::print(format!("{line}\n").as_bytes())?;
         }
     }
     Ok(error)

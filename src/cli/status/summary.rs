@@ -9,16 +9,16 @@ use crate::cli::table::{Cell, Column, Fit, Table, Tone};
 use crate::core::first_few::join_few;
 use crate::core::plural::counted;
 use crate::core::state::{DeferralKind, DeliveryState, Rotation};
-use crate::core::{duration, time};
+use crate::core::time;
 
 /// The columns of the table.
 const COLUMNS: [Column; 7] = [
     ("KEY", Fit::Stays),
-    ("STATE", Fit::Stays),
-    ("CREDENTIAL", Fit::Folds),
-    ("AGE", Fit::LeftOut(3)),
-    ("NEXT ROTATION", Fit::Folds),
-    ("SINKS", Fit::LeftOut(2)),
+    ("STATE", Fit::Folds(1)),
+    ("CREDENTIAL", Fit::Folds(3)),
+    ("CREATED", Fit::LeftOut(1)),
+    ("NEXT ROTATION", Fit::Folds(4)),
+    ("SINKS", Fit::Folds(2)),
     ("IN OVERLAP", Fit::Below),
 ];
 
@@ -48,14 +48,14 @@ fn row(status: &KeyStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
         .as_ref()
         .and_then(|current| current.credential.as_ref());
     let created_at = credential.and_then(|credential| credential.created_at);
-    let age = created_at.map(|at| duration::to_human_text(time::until(at, now)));
+    let created = created_at.map(|at| screen.past_time(at, now));
     vec![
         status.key.to_string().into(),
         state_cell(status, screen),
         credential
             .map_or("none".to_owned(), |credential| credential.id.to_string())
             .into(),
-        age.unwrap_or_default().into(),
+        created.unwrap_or_default().into(),
         next_rotation_text(status, screen, now).into(),
         sinks_text(status).into(),
         overlap_text(status, screen, now).into(),

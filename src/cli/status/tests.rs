@@ -6,10 +6,11 @@ use super::recorded_status::RecordedStatus;
 use super::report::StatusReport;
 use super::summary::{revocation_text, summary};
 use crate::cli::golden::{
-    TERMINAL, assert_fits, assert_golden, at, credential_id, delivery, now, on_each_screen,
-    rotation, settings,
+    assert_fits, assert_golden, at, credential_id, delivery, now, on_each_screen, rotation,
+    settings,
 };
 use crate::cli::screen::Screen;
+use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{
@@ -103,22 +104,12 @@ fn running() -> ProcessStatus {
 }
 
 fn rendered(title: &str, report: &StatusReport) -> String {
-    assert_fits(&table_of(report));
     on_each_screen(title, |screen| {
         let table = summary(&report.keys, screen, now());
-        format!("{}{table}", report.head(&screen, now()))
+        let text = format!("{}{table}", report.head(&screen, now()));
+        assert_fits(&text, screen);
+        text
     })
-}
-
-/// Returns the table without the sentences below it.
-fn table_of(report: &StatusReport) -> String {
-    let text = summary(&report.keys, TERMINAL, now());
-    let is_note = |line: &&str| {
-        let mut keys = report.keys.iter();
-        keys.any(|status| line.starts_with(&format!("{}: ", status.key)))
-    };
-    let lines: Vec<_> = text.lines().take_while(|line| !is_note(line)).collect();
-    lines.join("\n")
 }
 
 #[test]

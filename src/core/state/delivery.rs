@@ -90,6 +90,17 @@ impl Delivery {
         }
     }
 
+    /// Returns when the sink accepted the secret, for people. [`Self::accepted_at`] may be up
+    /// to a second later, or by the provider's clock, so that no overlap is too short.
+    #[must_use]
+    pub fn delivered_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let accepted_at = self.accepted_at?.min(now);
+        Some(
+            self.last_attempt_at
+                .map_or(accepted_at, |at| accepted_at.min(at)),
+        )
+    }
+
     /// Returns whether the target no longer holds the secret that the sink once accepted.
     #[must_use]
     pub const fn has_drifted(&self) -> bool {
