@@ -152,12 +152,15 @@ pub(crate) fn describe_credential_problem(error: &ProviderError, advice: &str) -
 /// Describes a condition, and what the operator can do about it.
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
-        Condition::Provider => format!("the provider is unavailable: {error}"),
         Condition::Ledger => format!("{error}; hint: {}", disk_advice()),
         Condition::Reconciliation => format!(
             "cannot compare the ledger with the provider's list: {error}; hint: check base-url, \
              and any proxy in front of it"
         ),
-        Condition::Credential | Condition::Organization | Condition::Clock => error.to_owned(),
+        // Each error of the provider says that it is one.
+        Condition::Provider
+        | Condition::Credential
+        | Condition::Organization
+        | Condition::Clock => error.to_owned(),
     }
 }

@@ -17,11 +17,24 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The failure to find the addresses of a name.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot resolve the host name: {}", os_error::describe(.0).trim_start_matches(LOOKUP_PREFIX))]
+#[error("{}", describe_lookup(.0))]
 struct LookupError(io::Error);
 
 /// What the standard library puts before the resolver's words.
 const LOOKUP_PREFIX: &str = "failed to lookup address information: ";
+
+/// Describes the failure of a lookup as one cause. The standard library keeps only the words
+/// of the resolver, which name the service that rekeyd does not look up.
+fn describe_lookup(error: &io::Error) -> String {
+    let text = os_error::describe(error);
+    match text.trim_start_matches(LOOKUP_PREFIX) {
+        "Name or service not known"
+        | "No address associated with hostname"
+        | "Name does not resolve" => "host name not found".to_owned(),
+        "Temporary failure in name resolution" | "Try again" => "no answer from DNS".to_owned(),
+        other => format!("cannot resolve the host name: {other}"),
+    }
+}
 
 /// Returns the addresses of a name or of an address in text. Names of the loopback are not
 /// looked up: a host that answers for them would get what is sent in plain http.
@@ -120,6 +133,22 @@ fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 mod tests {
     use super::*;
     use tokio::time::Instant;
+
+    #[test]
+    fn failed_lookup_has_one_cause() {
+        for (words, expected) in [
+            ("Name or service not known", "host name not found"),
+            ("No address associated with hostname", "host name not found"),
+            ("Temporary failure in name resolution", "no answer from DNS"),
+            (
+                "Non-recoverable failure in name resolution",
+                "cannot resolve the host name: Non-recoverable failure in name resolution",
+            ),
+        ] {
+            let error = io::Error::other(format!("{LOOKUP_PREFIX}{words}"));
+            assert_eq!(LookupError(error).to_string(), expected);
+        }
+    }
 
     #[tokio::test]
     async fn names_of_the_loopback_are_not_looked_up() {

@@ -162,7 +162,7 @@ fn unreachable_provider_starts_no_rotation() {
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("the provider is unavailable"), "{stderr}");
+    assert!(stderr.contains("cannot reach the provider at"), "{stderr}");
     let history = world.history();
     assert_eq!(history.len(), 1, "nothing was begun");
     assert_eq!(history[0]["phase"], "current");

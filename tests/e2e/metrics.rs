@@ -153,7 +153,7 @@ fn metrics_agree_with_the_ledger() {
     assert_eq!(get(&address, "/healthz").0, 200);
     let (status, _, body) = get(&address, "/readyz");
     assert_eq!(status, 503);
-    assert!(body.contains("the provider is unavailable"), "{body}");
+    assert!(body.contains("cannot reach the provider at"), "{body}");
     let (_, _, page) = get(&address, "/metrics");
     let away = "rekeyd_provider_requests_total{operation=\"check\",outcome=\"unreachable\"}";
     assert!(value(&page, away) >= 1.0);

@@ -16,6 +16,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::state::{
     DeliveryState, KeyState, LastCurrent, Pause, RevocationDeadline, Rotation,
 };
+use crate::engine::probe::describe_problem;
 use crate::ledger::{LastRun, OperatorRecord, SchedulingCommand};
 
 /// Returns the state of a key with these live rotations, of which the last is the newest.
@@ -163,7 +164,8 @@ fn tables_match_the_golden_file() {
         started_at: at("2026-11-24T11:00:00Z"),
         ended_at: Some(at("2026-11-24T11:00:07Z")),
     });
-    let problem = "cannot reach the provider at api.openai.com: host name not found";
+    let unreachable = "cannot reach the provider at api.openai.com: host name not found";
+    let problem = describe_problem(Condition::Provider, unreachable);
     let all = [
         rendered(
             "healthy",
@@ -208,7 +210,7 @@ fn tables_match_the_golden_file() {
         rendered("new", &report(ran_once, None, statuses(vec![new]))),
         rendered(
             "condition",
-            &report(running(), Some(problem), statuses(vec![rotated()])),
+            &report(running(), Some(&problem), statuses(vec![rotated()])),
         ),
         rendered(
             "stopped",

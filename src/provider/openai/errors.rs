@@ -114,18 +114,19 @@ impl ResponseHead {
     fn unexpected_body_error(&self, operation: &str, body: &[u8], sent: &[&str]) -> ProviderError {
         let status = self.status.as_u16();
         let intermediary_hint = "; hint: check base-url and any proxy in between";
-        let (kind, description, hint) = if is_ambiguous(self.status) {
-            (ErrorKind::ServerError, "", "")
+        let (kind, answer, hint) = if is_ambiguous(self.status) {
+            let answer = format!("the provider answered {status}");
+            (ErrorKind::ServerError, answer, "")
         } else if self.status.is_redirection() {
             (
                 ErrorKind::BadAnswer,
-                " (rekeyd does not follow redirects)",
+                format!("HTTP {status} (rekeyd does not follow redirects)"),
                 intermediary_hint,
             )
         } else {
             (
                 ErrorKind::BadAnswer,
-                ", but not from the provider",
+                format!("HTTP {status}, but not from the provider"),
                 intermediary_hint,
             )
         };
@@ -138,7 +139,7 @@ impl ResponseHead {
         self.error(
             operation,
             (kind, Effect::Unknown, RetryAdvice::Later(self.retry_after)),
-            format!("HTTP {status}{description}: {excerpt}{hint}"),
+            format!("{answer}: {excerpt}{hint}"),
         )
     }
 
