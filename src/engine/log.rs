@@ -18,6 +18,9 @@ use crate::core::policy::CHECKS_UNTIL_GONE;
 use crate::core::state::{DeferralKind, DeliveryState, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
+/// What a message says of a rotation without a credential.
+const NO_CREDENTIAL: &str = "no credential";
+
 /// Logs `changes`, which led from `before` to `after`.
 pub(crate) fn log_changes(before: &KeyState, after: &KeyState, changes: &[Change], now: Timestamp) {
     log_expiring(after, changes, now);
@@ -95,7 +98,7 @@ fn log_rotation_change(
         RotationChange::CredentialMissing(MissingCredential { rotation, missing }) => {
             let credential = credential_name(after, rotation);
             tracing::warn!(
-                key = %name, %rotation, credential, looks = missing.checks,
+                key = %name, %rotation, credential = credential_id(after, rotation), looks = missing.checks,
                 "{name}: the provider does not show {credential}; it counts as deleted after \
                  {CHECKS_UNTIL_GONE} such responses over 15 min"
             );
@@ -103,7 +106,8 @@ fn log_rotation_change(
         RotationChange::CredentialFound(found) => {
             let (rotation, credential) = (&found.rotation, credential_name(after, &found.rotation));
             tracing::info!(
-                key = %name, %rotation, credential, "{name}: the provider shows {credential} again"
+                key = %name, %rotation, credential = credential_id(after, rotation),
+                "{name}: the provider shows {credential} again"
             );
         }
         RotationChange::SecretRecovered(recovered) => tracing::info!(
@@ -130,11 +134,15 @@ fn retry_in(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Returns the id of a rotation's credential, or a phrase if it has none.
+/// Returns the id of a rotation's credential: a field that is left out if it has none.
+fn credential_id<'a>(key: &'a KeyState, rotation: &RotationId) -> Option<&'a str> {
+    let credential = key.rotation(rotation)?.credential.as_ref()?;
+    Some(credential.id.as_str())
+}
+
+/// Returns the id of a rotation's credential for a message, or a phrase if it has none.
 fn credential_name<'a>(key: &'a KeyState, rotation: &RotationId) -> &'a str {
-    let rotation = key.rotation(rotation);
-    let credential = rotation.and_then(|rotation| rotation.credential.as_ref());
-    credential.map_or("no credential", |credential| credential.id.as_str())
+    credential_id(key, rotation).unwrap_or(NO_CREDENTIAL)
 }
 
 fn log_transition(
@@ -145,9 +153,8 @@ fn log_transition(
 ) {
     let new = transition.credential.as_ref();
     let recorded = rotation.and_then(|rotation| rotation.credential.as_ref());
-    let credential = new
-        .or(recorded)
-        .map_or("no credential", |credential| credential.id.as_str());
+    let credential_id = new.or(recorded).map(|credential| credential.id.as_str());
+    let credential = credential_id.unwrap_or(NO_CREDENTIAL);
     let reason = transition.error.as_deref().unwrap_or_default();
     let deadline = rotation.and_then(|rotation| rotation.deadline);
     let ends = transition.revoke_after.into_iter();
@@ -157,7 +164,8 @@ fn log_transition(
     macro_rules! log {
         ($level:ident, $($text:tt)*) => {
             tracing::$level!(
-                key = %name, rotation = %id, credential, event = %transition.event, $($text)*
+                key = %name, rotation = %id, credential = credential_id,
+                event = %transition.event, $($text)*
             )
         };
     }
@@ -231,38 +239,41 @@ fn log_transition(
 /// last day.
 fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &RevocationDeferral) {
     let (name, rotation, reason) = (&after.key, &deferral.rotation, &deferral.reason);
-    let credential = credential_name(after, rotation);
+    let (id, credential) = (
+        credential_id(after, rotation),
+        credential_name(after, rotation),
+    );
     let previous = before.rotation(rotation);
     let was_warned = previous.is_some_and(|previous| previous.final_warning);
     let is_new = previous.is_none_or(|previous| previous.deferral != Some(deferral.kind));
     let needs_person = is_new && deferral.kind.is_by_files();
     if deferral.final_warning && !was_warned && !needs_person {
         tracing::warn!(
-            key = %name, %rotation, credential, alarm = "hold",
+            key = %name, %rotation, credential = id, alarm = "hold",
             "{name}: {credential} is not revoked yet: {reason}"
         );
     } else if !is_new {
-        tracing::trace!(key = %name, %rotation, credential,
+        tracing::trace!(key = %name, %rotation, credential = id,
             "{name}: {credential} is still not revoked: {reason}");
     } else if deferral.kind == DeferralKind::OtherName {
         tracing::error!(
-            key = %name, %rotation, credential, alarm = "other-name",
+            key = %name, %rotation, credential = id, alarm = "other-name",
             "{name}: {credential} is not revoked: {reason}"
         );
     } else if deferral.kind.is_by_files() {
         tracing::error!(
-            key = %name, %rotation, credential, alarm = "held-elsewhere",
+            key = %name, %rotation, credential = id, alarm = "held-elsewhere",
             "{name}: {credential} is not revoked yet: {reason}"
         );
     } else if deferral.kind == DeferralKind::MayBeInUse {
         tracing::warn!(
-            key = %name, %rotation, credential, alarm = "may-be-in-use",
+            key = %name, %rotation, credential = id, alarm = "may-be-in-use",
             "{name}: {credential} is not revoked yet: {reason}; hint: if it is another one, run \
              `rekeyd revoke {credential} --force`"
         );
     } else {
         tracing::info!(
-            key = %name, %rotation, credential,
+            key = %name, %rotation, credential = id,
             "{name}: {credential} is not revoked yet: {reason}"
         );
     }
