@@ -35,10 +35,38 @@ pub(crate) enum CommandTarget {
     Daemon(DaemonClient),
 }
 
+/// When the mistakes of a configuration are reported that the daemon has not loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MistakeReport {
+    /// Always.
+    Always,
+    /// Unless the daemon reports them as its problem, which the command prints.
+    UnlessProblem,
+}
+
+impl MistakeReport {
+    /// Returns what `status` and `show` do: JSON has one problem alone.
+    pub(crate) const fn of_status(is_json: bool) -> Self {
+        if is_json {
+            Self::Always
+        } else {
+            Self::UnlessProblem
+        }
+    }
+}
+
 impl DaemonOptions {
     /// Returns the configuration in the file, or else the daemon that runs with
     /// an earlier version of it. Reports the mistake then.
     pub(super) async fn target(&self, options: &GlobalOptions) -> Result<CommandTarget, Failure> {
+        self.target_reporting(options, MistakeReport::Always).await
+    }
+
+    async fn target_reporting(
+        &self,
+        options: &GlobalOptions,
+        report: MistakeReport,
+    ) -> Result<CommandTarget, Failure> {
         let mistake = match options.load_settings() {
             Ok(settings) => return Ok(CommandTarget::File(self.apply(settings))),
             Err(mistake) => mistake,
@@ -47,6 +75,10 @@ impl DaemonOptions {
             self.report_other_way(&options.config);
             return Err(mistake);
         };
+        let problem = daemon.problem().unwrap_or_default();
+        if report == MistakeReport::UnlessProblem && problem.contains(&mistake.to_string()) {
+            return Ok(CommandTarget::Daemon(daemon));
+        }
         let is_unchanged = config::load_lenient(&options.config, &read_environment())
             .is_some_and(|settings| daemon.has_loaded(&settings));
         output::report_warning(&if is_unchanged {
@@ -79,7 +111,18 @@ impl DaemonOptions {
     /// Returns the configuration in the file, or else the one that the daemon
     /// has loaded. Refuses a ledger that may be that of another organization.
     pub(super) async fn settings(&self, options: &GlobalOptions) -> Result<Arc<Settings>, Failure> {
-        match self.target(options).await? {
+        self.settings_reporting(options, MistakeReport::Always)
+            .await
+    }
+
+    /// Returns the configuration as [`Self::settings`] does, and leaves the report of its
+    /// mistakes to `report`.
+    pub(super) async fn settings_reporting(
+        &self,
+        options: &GlobalOptions,
+        report: MistakeReport,
+    ) -> Result<Arc<Settings>, Failure> {
+        match self.target_reporting(options, report).await? {
             CommandTarget::File(settings) => match self.find_named_daemon(&settings).await? {
                 Some(daemon) => {
                     daemon.warn_if_config_is_stale(&settings);

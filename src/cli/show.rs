@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::context::GlobalOptions;
-use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::daemon_options::{DaemonOptions, MistakeReport};
 use crate::cli::dispatch::warn_if_not_loaded;
 use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
@@ -39,7 +39,8 @@ pub(crate) struct ShowCommand {
 
 impl ShowCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let settings = self.daemon.settings(options).await?;
+        let report = MistakeReport::of_status(self.json);
+        let settings = self.daemon.settings_reporting(options, report).await?;
         let now = SystemClock.now();
         let source = ReportSource {
             daemon: &self.daemon,

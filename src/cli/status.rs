@@ -16,7 +16,7 @@ pub(super) use self::key_status::{KeyStatus, SinkStatus};
 pub(super) use self::report::{ReportSource, StatusReport};
 pub(super) use self::summary::{next_rotation_text, note_lines, revocation_text, state_cell};
 use crate::cli::context::GlobalOptions;
-use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::daemon_options::{DaemonOptions, MistakeReport};
 use crate::cli::dispatch::warn_if_not_loaded;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -71,7 +71,8 @@ impl StatusCommand {
 
     /// Prints the status once, behind these characters.
     async fn print(&self, options: &GlobalOptions, start: &str) -> Result<(), Failure> {
-        let settings = self.daemon.settings(options).await?;
+        let report = MistakeReport::of_status(self.json);
+        let settings = self.daemon.settings_reporting(options, report).await?;
         let now = SystemClock.now();
         let source = ReportSource {
             daemon: &self.daemon,

@@ -65,6 +65,12 @@ fn commands_work_with_what_the_daemon_has_loaded() {
         assert_eq!(output.status.code(), Some(78), "{command:?}");
         assert!(text(&output.stderr).contains(MISTAKE), "{command:?}");
     }
+    // The daemon has rejected it, and says so: one mistake is printed once.
+    for command in [&["status"][..], &["show", "billing"]] {
+        let output = world.run(command);
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(all.matches(MISTAKE).count(), 1, "{command:?}: {all}");
+    }
     // A file that is gone or no TOML names no socket any more.
     let socket = world.path("control.sock");
     let socket = socket.to_str().unwrap();
