@@ -127,7 +127,7 @@ pub(crate) async fn reconcile(
     let recorded = services.ledger.record_reconciliation(scope, now, unknown);
     let new = watch_ledger(services, recorded).await;
     let new = new.map_err(|error| ledger_failure(services, &error))?;
-    log_unknown_credentials(scope, &new);
+    log_unknown_credentials(scope, &new, &keys);
     Ok(ReconciliationReport {
         listed: ids.into_iter().collect(),
         discrepancies,
@@ -208,17 +208,19 @@ pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCre
     listed.collect()
 }
 
-fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential]) {
+fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential], keys: &[KeyName]) {
     let lookalikes = new.iter().filter(|unknown| unknown.is_lookalike);
     match lookalikes.clone().collect::<Vec<_>>()[..] {
         [] => {}
         [only] => {
             let name = only.name.as_deref().unwrap_or_default();
+            let key = matching_key(keys, name).map_or("KEY", KeyName::as_str);
             tracing::warn!(
                 credential = %only.id,
-                "{} has the name {name}, which looks like a label of this configuration, but is \
-                 not in this ledger; rekeyd leaves it alone; hint: `rekeyd audit` shows more",
-                only.id
+                "{id} has the name {name}, which looks like a label of this configuration, but is \
+                 not in this ledger; rekeyd leaves it alone; hint: `rekeyd adopt {key} {id}` takes \
+                 it over",
+                id = only.id
             );
         }
         ref all => tracing::warn!(

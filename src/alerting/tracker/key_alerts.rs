@@ -187,10 +187,10 @@ fn lookalike_alert(lookalike: &Lookalike) -> Alert {
 fn describe_lookalikes(key: Option<&KeyName>, found: &[&Lookalike]) -> String {
     if let ([only], Some(key)) = (found, key) {
         return format!(
-            "{} has the name {}, which looks like a label of {key}, but is not in this ledger; \
-             rekeyd leaves it alone; hint: `rekeyd audit` shows more",
-            only.id,
-            redact::sanitize_name(&only.name)
+            "{id} has the name {}, which looks like a label of {key}, but is not in this ledger; \
+             rekeyd leaves it alone; hint: `rekeyd adopt {key} {id}` takes it over",
+            redact::sanitize_name(&only.name),
+            id = only.id
         );
     }
     let labels = match key {
