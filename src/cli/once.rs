@@ -80,8 +80,10 @@ impl OnceCommand {
                 false
             }
             ExitReason::TimedOut => {
-                // Where a condition blocks everything, more time changes nothing.
-                let hint = if engine.active_conditions().is_empty() {
+                // More time changes neither a condition nor what fails.
+                let is_slow = engine.active_conditions().is_empty()
+                    && event_loop::failing_keys(engine).next().is_none();
+                let hint = if is_slow {
                     "; hint: allow more time with --for"
                 } else {
                     ""

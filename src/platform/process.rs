@@ -112,7 +112,11 @@ impl ProcessExit {
         let lines = outputs.into_iter().find(|lines| !lines.is_empty());
         match lines.map(Vec::as_slice) {
             None | Some([]) => String::new(),
-            Some([first, second]) => format!(": {first}; {second}"),
+            Some([first, second]) => {
+                let is_whole = first.ends_with(['.', '!', '?', ':', ';', ',']);
+                let gap = if is_whole { " " } else { "; " };
+                format!(": {first}{gap}{second}")
+            }
             Some([.., last]) => format!(": {last}"),
         }
     }
@@ -234,6 +238,11 @@ mod tests {
             (&["done"], &[], ": done"),
             (&["done"], &["denied"], ": denied"),
             (&[], &["denied", "see the log"], ": denied; see the log"),
+            (
+                &[],
+                &["A password is required.", "See the log."],
+                ": A password is required. See the log.",
+            ),
             (
                 &[],
                 &["Traceback", "line 1", "KeyError: 'x'"],

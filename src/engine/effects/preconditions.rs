@@ -210,8 +210,8 @@ impl Worker {
         let problem = format!(
             "this ledger has no record of {key}, but the provider has live credentials that look \
              like its own ({ids}); hint: if the ledger was lost, restore a backup; to take over \
-             one of them, run `rekeyd adopt {key} {}`; to start anew beside them, run `rekeyd \
-             rotate {key}`",
+             one of them, run `rekeyd adopt {key} {}`; to create a new credential and leave these \
+             as they are, run `rekeyd rotate {key}`",
             proposed.as_str()
         );
         self.record_backoff(&problem, None).await?;
