@@ -159,12 +159,12 @@ fn terminal_width() -> usize {
 }
 
 /// Returns the words of a line, each with the blanks after it; a command in backquotes is one
-/// word, and so are a number and its unit.
+/// word, and so is a duration.
 fn words(line: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let (mut start, mut is_quoted, mut is_blank) = (0, false, false);
     for (index, letter) in line.char_indices() {
-        if is_blank && letter != ' ' && !ends_duration(&line[..index], &line[index..]) {
+        if is_blank && letter != ' ' && !is_in_duration(&line[..index], &line[index..]) {
             words.push(&line[start..index]);
             start = index;
         }
@@ -175,15 +175,20 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// Returns whether `rest` begins with the unit of the number that `before` ends with.
-fn ends_duration(before: &str, rest: &str) -> bool {
-    let is_number = before
-        .trim_end()
-        .ends_with(|letter: char| letter.is_ascii_digit());
-    let unit = rest
-        .split(|letter: char| !letter.is_ascii_alphabetic())
-        .next();
-    is_number && unit.is_some_and(|unit| ["s", "min", "h", "d"].contains(&unit))
+/// Returns whether a duration, such as `29 d 12 h`, continues in `rest`.
+fn is_in_duration(before: &str, rest: &str) -> bool {
+    let is_unit = |word: &str| ["s", "min", "h", "d"].contains(&word);
+    let ends_with_digit = |word: &str| word.ends_with(|letter: char| letter.is_ascii_digit());
+    let next = rest.split([' ', ')', ',', ';', '.']).next();
+    let next = next.unwrap_or_default();
+    let mut words = before.trim_end().rsplit(' ');
+    match (words.next(), words.next()) {
+        (Some(last), _) if ends_with_digit(last) => is_unit(next),
+        (Some(last), Some(number)) => {
+            is_unit(last) && ends_with_digit(number) && ends_with_digit(next)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -220,10 +225,10 @@ mod tests {
              the hold"
         );
         assert_eq!(Screen::FILE.wrap(line, 2), line);
-        let pause = "reports: paused 2 h 30 min ago; it ends in 29 d 12 h";
+        let pause = "reports: paused 2 h 30 min ago; ends in 29 d 12 h";
         assert_eq!(
             screen.wrap(pause, 2),
-            "reports: paused 2 h 30 min ago; it ends\n  in 29 d 12 h"
+            "reports: paused 2 h 30 min ago; ends in\n  29 d 12 h"
         );
         let both = format!("{line}\na b");
         assert_eq!(
