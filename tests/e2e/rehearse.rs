@@ -221,6 +221,8 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     assert_eq!(other.len(), 1);
 
     let commands = lines(&host.path("rehearsal/commands/reports.command.jsonl"));
+    let shown = "delivered to command (record:commands/reports.command.jsonl)";
+    assert!(rehearsal.out.contains(shown), "{}", rehearsal.out);
     assert_eq!(commands.len(), 1);
     let program = host.path("host/put-secret").display().to_string();
     assert_eq!(commands[0]["argv"], serde_json::json!([program, "a b"]));

@@ -13,12 +13,19 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::cli::screen::Screen;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::{duration, time};
 use crate::engine::Engine;
 
 /// How long nothing happens before the next step is named.
 const QUIET_TIME: Duration = Duration::from_millis(700);
+
+/// The wait from which tenths of a second say nothing.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
+/// The columns before the text of a line: its time.
+const TIME_WIDTH: usize = 9;
 
 /// Escape sequences of a terminal.
 const DIM: &str = "\u{1b}[2m";
@@ -31,6 +38,8 @@ const PLAIN: &str = "\u{1b}[0m";
 #[derive(Debug, Clone)]
 pub(crate) struct Narration {
     started_at: Instant,
+    /// What the lines are folded to.
+    screen: Screen,
     /// When the last line was printed, in milliseconds since the start.
     last_line: Arc<AtomicU64>,
     /// When the last line that names the next step was printed.
@@ -42,6 +51,7 @@ impl Narration {
     pub(crate) fn start() -> Self {
         Self {
             started_at: Instant::now(),
+            screen: Screen::of_output(false),
             last_line: Arc::default(),
             last_preview: Arc::default(),
         }
@@ -88,9 +98,21 @@ fn next_step(engine: &Engine) -> Option<String> {
     let mut steps: Vec<(Timestamp, String)> = revocations.chain(rotation).collect();
     steps.sort();
     let (at, text) = steps.into_iter().next()?;
-    let wait = time::until(now, at);
-    let is_soon = wait < Duration::from_secs(1);
-    (!is_soon).then(|| format!("{text} in {}", duration::to_human_text(wait)))
+    Some(format!("{text} {}", wait_text(time::until(now, at))))
+}
+
+/// Writes how long something takes, as precisely as the times of the lines while a person
+/// can wait for it.
+fn wait_text(wait: Duration) -> String {
+    if wait.is_zero() {
+        "now".to_owned()
+    } else if wait < LONG_WAIT {
+        format!("in {:.1} s", wait.as_secs_f64().max(0.1))
+    } else {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let wait = duration::to_human_text(Duration::from_secs(seconds));
+        format!("in {wait}")
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for Narration
@@ -113,12 +135,14 @@ where
         let seconds = self.started_at.elapsed().as_secs_f64();
         let time = format!("{seconds:>6.1}s");
         let color = line.color(*event.metadata().level());
+        let folded = self
+            .screen
+            .wrap(&format!("{time}  {}", line.message), TIME_WIDTH);
+        let message = folded.get(time.len()..).unwrap_or_default();
         match color.filter(|_| writer.has_ansi_escapes()) {
-            Some(color) => writeln!(writer, "{DIM}{time}{PLAIN}  {color}{}{PLAIN}", line.message),
-            None if writer.has_ansi_escapes() => {
-                writeln!(writer, "{DIM}{time}{PLAIN}  {}", line.message)
-            }
-            None => writeln!(writer, "{time}  {}", line.message),
+            Some(color) => writeln!(writer, "{DIM}{time}{PLAIN}{color}{message}{PLAIN}"),
+            None if writer.has_ansi_escapes() => writeln!(writer, "{DIM}{time}{PLAIN}{message}"),
+            None => writeln!(writer, "{time}{message}"),
         }
     }
 }
@@ -158,5 +182,26 @@ impl Visit for Line {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.is_preview |= field.name() == "preview" && value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_is_neither_too_short_nor_hidden() {
+        for (millis, expected) in [
+            (0, "now"),
+            (40, "in 0.1 s"),
+            (999, "in 1.0 s"),
+            (1_990, "in 2.0 s"),
+            (59_400, "in 59.4 s"),
+            (60_000, "in 1 min"),
+            (60_001, "in 1 min 1 s"),
+            (7_260_000, "in 2 h 1 min"),
+        ] {
+            assert_eq!(wait_text(Duration::from_millis(millis)), expected);
+        }
     }
 }

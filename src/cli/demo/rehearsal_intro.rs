@@ -36,20 +36,22 @@ pub(super) fn rehearsal_intro(
     limit: Option<Duration>,
     now: Timestamp,
 ) -> String {
-    let mut intro = format!(
-        "Rehearsing {}. rekeyd contacts no other host, and writes only to\n{}:\n\n",
+    let screen = Screen::of_output(false);
+    let first = format!(
+        "Rehearsing {}. rekeyd contacts no other host, and writes only to {}:",
         real.file.display(),
         folder.display()
     );
-    let screen = Screen::of_output(false);
+    let mut intro = screen.wrap(&first, 0) + "\n\n";
     intro.push_str(&replacement_table(real, sinks, screen));
     for sink in sinks.iter().filter(|sink| !sink.ignored_options.is_empty()) {
-        intro.push_str(&format!(
-            "{}, {}: ignored in a rehearsal: {}\n",
+        let line = format!(
+            "{}, {}: ignored in a rehearsal: {}",
             sink.key,
             sink.name,
             sink.ignored_options.join(", ")
-        ));
+        );
+        intro.push_str(&format!("{}\n", screen.wrap(&line, 2)));
     }
     let end_text = match limit {
         Some(limit) => format!("for {}", duration::to_text(limit)),

@@ -8,6 +8,7 @@ use crate::cli::demo::follow_up;
 use crate::cli::demo::narration::Narration;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::screen::Screen;
 use crate::config::Environment;
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::sandbox::demo::environment::{self, DemoEnvironment};
@@ -34,7 +35,8 @@ pub(super) async fn run_standalone(
     let demo = DemoEnvironment::start(&folder, Box::new(|_| Ok(()))).await?;
     let text = demo_configuration(dir, demo.provider_url.as_str(), demo.receiver_url.as_str());
     let file = folder.write_new(CONFIG_FILE, &text)?;
-    output::print(intro(dir).as_bytes())?;
+    let screen = Screen::of_output(false);
+    output::print(intro(dir, &screen).as_bytes())?;
 
     let settings = load_configuration(&file, &Environment::empty(SystemClock.now()))?;
     demo.run(&settings, limit, |engine| {
@@ -47,7 +49,7 @@ pub(super) async fn run_standalone(
     let sequence = received.map(|received| received.sequence);
     let delivered = std::fs::read_to_string(dir.join(DELIVERED_FILE)).unwrap_or_default();
     let is_working = demo.accepts(delivered.trim());
-    output::print(outro(&file, sequence, is_working).as_bytes())?;
+    output::print(outro(&file, sequence, is_working, &screen).as_bytes())?;
     if is_working {
         Ok(())
     } else {
@@ -55,16 +57,18 @@ pub(super) async fn run_standalone(
     }
 }
 
-fn intro(dir: &Path) -> String {
-    format!(
-        "rekeyd rotates the admin key \"demo\" every 5 seconds. The provider is a sandbox on this\n\
-         host. Each new secret goes to a file and to a webhook receiver. The previous key is\n\
-         revoked 2 seconds later. All files are in {}\n\n",
+fn intro(dir: &Path, screen: &Screen) -> String {
+    let text = format!(
+        "rekeyd rotates the admin key \"demo\" every 5 seconds. The provider is a sandbox\n\
+         on this host. Each new secret goes to a file and to a webhook receiver. The\n\
+         previous key is revoked 2 seconds later.\n\
+         All files are in {}",
         dir.display()
-    )
+    );
+    screen.wrap(&text, 0) + "\n\n"
 }
 
-fn outro(file: &Path, accepted: Option<u64>, is_working: bool) -> String {
+fn outro(file: &Path, accepted: Option<u64>, is_working: bool, screen: &Screen) -> String {
     let folder = file.parent().unwrap_or(Path::new("/"));
     let delivered = folder.join(DELIVERED_FILE);
     let state = if is_working { "works" } else { "DOES NOT WORK" };
@@ -73,9 +77,9 @@ fn outro(file: &Path, accepted: Option<u64>, is_working: bool) -> String {
         None => "The receiver has accepted nothing.".to_owned(),
     };
     let config = file.to_string_lossy();
+    let works = screen.wrap(&format!("The key in {} {state}.", delivered.display()), 0);
     format!(
-        "\nThe key in {} {state}.\n{received}\nTry next:\n{}{}",
-        delivered.display(),
+        "\n{works}\n{received}\nTry next:\n{}{}",
         follow_up::command_lines(&[
             &["--config", &config, "status", "--offline"],
             &["--config", &config, "history"],

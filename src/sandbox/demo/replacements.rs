@@ -206,16 +206,23 @@ fn replace_sink(
     } = sink;
     let name = &id.name;
     let rehearsal = target.rehearsal(&targets.sink_paths());
-    let (target, replaced_by, folder): (Arc<dyn SinkTarget>, _, _) = match rehearsal.substitute {
+    type Replacement = (Arc<dyn SinkTarget>, String, String, Option<PathBuf>);
+    let (target, target_text, replaced_by, folder): Replacement = match rehearsal.substitute {
         Substitute::Target {
             target,
             display,
             folder,
-        } => (target, display.display().to_string(), folder),
+        } => {
+            let text = target_text(&*target);
+            (target, text, display.display().to_string(), folder)
+        }
         Substitute::Record(recorder) => {
             let record = recording::record_path(recorder.folder, key, name);
-            let replaced_by = format!("recorded in {}", record.display());
-            (receiver_target(key, name, targets), replaced_by, None)
+            let record = record.display();
+            // The receiver that writes it is no target of the configuration.
+            let text = format!("record:{record}");
+            let replaced_by = format!("recorded in {record}");
+            (receiver_target(key, name, targets), text, replaced_by, None)
         }
     };
     SinkReplacement {
@@ -229,7 +236,7 @@ fn replace_sink(
         settings: Arc::new(SinkSettings {
             id: SinkId {
                 name: name.clone(),
-                target: target_text(&*target),
+                target: target_text,
             },
             required: *required,
             timeout: *timeout,
