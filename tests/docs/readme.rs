@@ -78,7 +78,7 @@ fn commands() -> Vec<Vec<String>> {
     let in_text = code_spans_of(README);
     let in_text = in_text
         .iter()
-        .filter(|span| span.starts_with("cargo "))
+        .filter(|span| span.starts_with("cargo ") || span.starts_with("rekeyd "))
         .flat_map(|span| crate::command_lines::commands(span));
     let all = in_blocks.chain(in_text);
     all.map(
@@ -214,6 +214,12 @@ fn every_command_line_parses() {
             parse_command_line(&words).unwrap();
         }
     }
+    let spans = code_spans_of("Run `rekeyd rotat KEY`.");
+    assert_eq!(
+        spans,
+        ["rekeyd rotat KEY"],
+        "a command in a sentence is one"
+    );
     for (wrong, reason) in [
         ("rekeyd rotat KEY", "a command"),
         ("rekeyd check [--onlin]", "an option"),

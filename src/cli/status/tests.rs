@@ -6,8 +6,8 @@ use super::recorded_status::RecordedStatus;
 use super::report::StatusReport;
 use super::summary::{revocation_text, summary};
 use crate::cli::golden::{
-    assert_fits, assert_golden, at, credential_id, delivery, now, on_each_screen, rotation,
-    settings,
+    TERMINAL, assert_fits, assert_golden, at, credential_id, delivery, now, on_each_screen,
+    rotation, settings,
 };
 use crate::cli::screen::Screen;
 use crate::core::condition::Condition;
@@ -121,11 +121,8 @@ fn tables_match_the_golden_file() {
     };
     let mut failing = state("deploy", Vec::new());
     failing.attempt = 2;
-    failing.last_error = Some(
-        "sink file: cannot write /etc/deploy: read-only file system; hint: add it to the unit's \
-         ReadWritePaths="
-            .to_owned(),
-    );
+    failing.last_error =
+        Some("sink file: folder /etc/deploy does not exist; hint: create it".to_owned());
     failing.retry_at = Some(at("2026-11-24T12:05:00Z"));
     let failed_at = [(failing.key.clone(), at("2026-11-24T11:59:20Z"))];
     let failures = RecordedStatus {
@@ -158,6 +155,18 @@ fn tables_match_the_golden_file() {
         lookalikes: numbers.iter().map(|number| lookalike(*number)).collect(),
         ..RecordedStatus::default()
     };
+    // What the README shows.
+    let every = RecordedStatus {
+        failed_at: failures.failed_at.clone(),
+        pauses: pauses.pauses.clone(),
+        ..RecordedStatus::default()
+    };
+    let three = vec![rotated(), failing.clone(), paused.clone()];
+    let three = report(running(), None, statuses_with(three, &every));
+    let table = summary(&three.keys, TERMINAL, now());
+    let shown = format!("```text\n{}{table}```", three.head(&TERMINAL, now()));
+    let readme = include_str!("../../../README.md");
+    assert!(readme.contains(&shown), "README.md lacks:\n{shown}");
     let new = state("reports", Vec::new());
     let ran_once = ProcessStatus::RanOnce(LastRun {
         command: SchedulingCommand::Once,
