@@ -214,6 +214,8 @@ fn every_control_request_of_the_book_parses() {
 fn every_command_is_described() {
     let page = include_str!("../../docs/commands.md");
     check_every_command_is_described(&code_spans_of(page));
+    // `reference` compares the table with the options.
+    assert!(page.contains("<!-- options: commands -->"));
 }
 
 #[test]

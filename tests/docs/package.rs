@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::json_schema::{from_toml, problems, schema};
+use crate::reference::tables::{commands, options_of};
 use rekeyd::cli::manual::EXAMPLES;
 use rekeyd::config::settings::Settings;
 use rekeyd::config::{Environment, parse};
@@ -68,6 +69,18 @@ fn every_command_has_a_man_page() {
         }
     }
     let page = String::from_utf8(man(&[]).stdout).unwrap();
+    for command in commands() {
+        let name = command.get_name();
+        assert!(
+            page.contains(&format!("rekeyd\\-{name}(1)")),
+            "{name}: {page}"
+        );
+        let own = String::from_utf8(man(&[name]).stdout).unwrap();
+        for option in options_of(&command).filter_map(clap::Arg::get_long) {
+            let option = option.replace('-', "\\-");
+            assert!(own.contains(&format!("\\-\\-{option}")), "{name}: {option}");
+        }
+    }
     for section in ["ENVIRONMENT", "FILES", "EXAMPLES"] {
         assert!(page.contains(&format!(".SH \"{section}\"")), "{page}");
     }

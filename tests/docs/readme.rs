@@ -254,7 +254,14 @@ pub(crate) fn check_every_command_is_described(spans: &[String]) {
             }
             None => span.clone(),
         };
-        for line in crate::command_lines::lines_of(&span) {
+        // Two words may be the name of a command, without its arguments.
+        let is_name = span.split_whitespace().count() == 2;
+        let usage = if is_name {
+            format!("{span} --help")
+        } else {
+            span.clone()
+        };
+        for line in crate::command_lines::lines_of(&usage) {
             described.extend(line.get(1).cloned());
             parse_command_line(&line).unwrap();
         }

@@ -8,7 +8,7 @@ mod config_schema;
 mod example;
 mod man_page;
 mod markup;
-mod tables;
+pub(crate) mod tables;
 
 use std::path::Path;
 
