@@ -60,7 +60,7 @@ pub const ENVIRONMENT: [(&str, &str); 6] = [
 ];
 
 /// The files, each with its meaning in Markdown.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("/etc/rekeyd/config.toml", "The configuration."),
     (
         "/var/lib/rekeyd/ledger.db",
@@ -75,6 +75,10 @@ const FILES: [(&str, &str); 6] = [
         "/usr/share/rekeyd/schemas",
         "JSON Schemas of the configuration, of notifications, of webhooks and of the output of \
          commands.",
+    ),
+    (
+        "/usr/share/doc/rekeyd/docs",
+        "The documentation: a book whose contents are in `SUMMARY.md`.",
     ),
     (
         "/usr/share/doc/rekeyd/examples",

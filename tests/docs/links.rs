@@ -49,7 +49,7 @@ fn prose(text: &str) -> Vec<String> {
 }
 
 /// Returns the targets of the links of a page.
-fn links(text: &str) -> Vec<String> {
+pub(crate) fn links(text: &str) -> Vec<String> {
     let lines = prose(text);
     let of_line = |line: &String| -> Vec<String> {
         let rest = line.split("](").skip(1);
@@ -83,7 +83,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 /// Returns the path without `.` and `..`; none if it leaves the project.
-fn normalized(path: &Path) -> Option<PathBuf> {
+pub(crate) fn normalized(path: &Path) -> Option<PathBuf> {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {

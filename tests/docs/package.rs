@@ -1,9 +1,11 @@
 //! The files of the package beside the program: units, manual pages and the installed
 //! configuration.
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::json_schema::{from_toml, problems, schema};
+use crate::links::{links, normalized};
 use crate::reference::tables::{commands, options_of};
 use rekeyd::cli::manual::EXAMPLES;
 use rekeyd::config::settings::Settings;
@@ -48,6 +50,62 @@ fn installed_configuration_has_no_keys_and_valid_examples() {
     let schema = schema("config");
     for text in [INSTALLED_CONFIG, &enabled] {
         assert_eq!(problems(&schema, &from_toml(text)), [""; 0]);
+    }
+}
+
+/// Returns the files below a folder of the sources.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let files = paths.flat_map(|path| match path.is_dir() {
+        true => files_below(&path),
+        false => vec![path],
+    });
+    files.collect()
+}
+
+/// Returns where the package has the files of the sources that it documents itself with, and
+/// each file.
+fn shipped_documents() -> BTreeMap<PathBuf, PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let mut shipped = BTreeMap::new();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array();
+    for asset in assets.unwrap() {
+        let (source, target) = (asset[0].as_str().unwrap(), asset[1].as_str().unwrap());
+        let Some(folder) = target.strip_prefix("usr/share/doc/rekeyd/") else {
+            continue;
+        };
+        let (below, files) = match source.strip_suffix("/**/*") {
+            Some(below) => (root.join(below), files_below(&root.join(below))),
+            None if source.contains('*') => continue,
+            None => (root.to_owned(), vec![root.join(source)]),
+        };
+        for file in files {
+            let name = file.strip_prefix(&below).unwrap();
+            shipped.insert(Path::new(folder).join(name), file);
+        }
+    }
+    shipped
+}
+
+/// Whoever reads the installed pages has no sources.
+#[test]
+fn every_link_of_the_installed_pages_leads_somewhere() {
+    let shipped = shipped_documents();
+    assert!(shipped.contains_key(Path::new("README.md")));
+    assert!(shipped.contains_key(Path::new("docs/sinks/webhook.md")));
+    let is_page = |path: &Path| path.extension().is_some_and(|kind| kind == "md");
+    for (path, file) in shipped.iter().filter(|(path, _)| is_page(path)) {
+        for link in links(&std::fs::read_to_string(file).unwrap()) {
+            let (target, _) = link.split_once('#').unwrap_or((&link, ""));
+            if link.contains("://") || target.is_empty() {
+                continue;
+            }
+            let target = normalized(&path.with_file_name("").join(target)).unwrap();
+            assert!(shipped.contains_key(&target), "{}: {link}", path.display());
+        }
     }
 }
 
