@@ -18,11 +18,10 @@ pub(crate) struct RevokeCommand {
     /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Revoke it even if a sink may hold it, which leaves its consumers with a dead key
+    /// Revoke the credential even if a sink may hold it, whose consumers then have a dead key
     #[arg(long)]
     force: bool,
-    /// With --force, as root: revoke it even if the provider shows it under this name instead
-    /// of the recorded one
+    /// With --force, as root: the name that the provider shows, if it is not the recorded one
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -74,7 +73,7 @@ pub(crate) struct AdoptCommand {
     /// Adopt what --from-sinks finds
     #[arg(long, requires = "from_sinks")]
     yes: bool,
-    /// Adopt it even if a sink holds another secret
+    /// Adopt the credential even if a sink holds another secret
     #[arg(long)]
     force: bool,
     /// Reason, for the event log

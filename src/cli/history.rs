@@ -32,8 +32,9 @@ use crate::platform::clock::{Clock as _, SystemClock};
 pub(crate) struct HistoryCommand {
     /// Only rotations of this key
     key: Option<String>,
-    /// Only rotations that started within this duration (7d), or since this time or date
-    #[arg(long, value_name = "DURATION", value_parser = time_argument::parse_past)]
+    /// Only rotations that started since a time (2026-11-01T00:00:00Z) or a date, or within a
+    /// duration (7d)
+    #[arg(long, value_name = "TIME", value_parser = time_argument::parse_past)]
     since: Option<Timestamp>,
     /// Maximum number of rotations
     #[arg(long, value_name = "N")]

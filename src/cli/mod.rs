@@ -111,7 +111,7 @@ enum CliCommand {
     History(history::HistoryCommand),
     /// List the next scheduled rotations, in UTC and in the time zone of each key
     Schedule(schedule::ScheduleCommand),
-    /// Back up the ledger to a new file, also while rekeyd is running
+    /// Back up the ledger to a new file, even while rekeyd is running
     Backup(backup::BackupCommand),
     /// Restore the ledger from a backup, and keep the previous one beside it
     Restore(restore::RestoreCommand),
@@ -123,12 +123,12 @@ enum CliCommand {
     Demo(demo::DemoCommand),
     /// Print shell completions
     Completions {
-        /// Shell
+        /// Shell that completes commands
         shell: clap_complete::Shell,
     },
     /// Print the manual page of rekeyd or of a command
     Man {
-        /// Command
+        /// Command whose page is printed, instead of that of rekeyd
         #[arg(value_name = "SUBCOMMAND")]
         command: Option<String>,
     },

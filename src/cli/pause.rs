@@ -38,7 +38,7 @@ pub(crate) struct ResumeCommand {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct KeySelection {
-    /// Key
+    /// Key whose scheduled rotations are paused or resumed
     #[arg(value_name = "KEY")]
     key: Option<String>,
     /// All configured keys

@@ -25,7 +25,7 @@ const ROTATIONS: u32 = 5;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowCommand {
-    /// Key
+    /// Key to show
     key: String,
     /// Print JSON
     #[arg(long)]
