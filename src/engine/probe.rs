@@ -68,7 +68,7 @@ pub(crate) fn raise_condition_of(services: &Services, error: &ProviderError) {
         | Condition::Ledger
         | Condition::Reconciliation
         | Condition::Organization
-        | Condition::Clock => describe_problem(condition, &error.to_string()),
+        | Condition::Clock => describe_problem(condition, &error.cause()),
     };
     services.conditions.raise(condition, &problem);
 }
@@ -89,7 +89,7 @@ pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError
     let pause = requested_pause(error).unwrap_or_default();
     if pause > SHORT_PAUSE {
         pause_requests(services, error);
-        let problem = describe_problem(Condition::Provider, &error.to_string());
+        let problem = describe_problem(Condition::Provider, &error.cause());
         conditions.raise(Condition::Provider, &problem);
         return false;
     }
@@ -139,13 +139,24 @@ fn pause_requests(services: &Services, error: &ProviderError) {
     }
 }
 
+/// Adds what to do to a message, which has one hint, however many things that are.
+fn with_hint(problem: &str, hint: &str) -> String {
+    let has_hint = problem.contains("; hint: ");
+    let separator = if has_hint { "; " } else { "; hint: " };
+    format!("{problem}{separator}{hint}")
+}
+
 /// Describes why rekeyd has no admin key that works. If it found none, the places say what is
 /// wrong with each; if the provider refuses one, `advice` says how to replace it.
 pub(crate) fn describe_credential_problem(error: &ProviderError, advice: &str) -> String {
     if error.kind == ErrorKind::NoCredential {
         format!("rekeyd has no usable admin key: {}", error.message)
     } else {
-        format!("rekeyd has no admin key that the provider accepts: {error}; hint: {advice}")
+        let problem = format!(
+            "rekeyd has no admin key that the provider accepts: {}",
+            error.cause()
+        );
+        with_hint(&problem, advice)
     }
 }
 
@@ -153,14 +164,62 @@ pub(crate) fn describe_credential_problem(error: &ProviderError, advice: &str) -
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Ledger => format!("{error}; hint: {}", disk_advice()),
-        Condition::Reconciliation => format!(
-            "cannot compare the ledger with the provider's list: {error}; hint: check base-url, \
-             and any proxy in front of it"
-        ),
+        Condition::Reconciliation => {
+            format!("cannot compare the ledger with the provider's list: {error}")
+        }
         // Each error of the provider says that it is one.
         Condition::Provider
         | Condition::Credential
         | Condition::Organization
         | Condition::Clock => error.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Effect;
+
+    fn error(kind: ErrorKind, message: &str) -> ProviderError {
+        ProviderError {
+            operation: "list credentials".to_owned(),
+            effect: Effect::NotApplied,
+            retry: RetryAdvice::Never,
+            kind,
+            message: message.to_owned(),
+            request_id: Some("req_1".to_owned()),
+            server_time: None,
+        }
+    }
+
+    #[test]
+    fn condition_has_one_cause_and_one_hint() {
+        let refused = error(
+            ErrorKind::Forbidden,
+            "the provider answered 401: no; hint: be an owner",
+        );
+        assert_eq!(
+            refused.to_string(),
+            "cannot list credentials: the provider answered 401: no (x-request-id req_1); hint: be \
+             an owner"
+        );
+        assert_eq!(
+            describe_credential_problem(&refused, "store another one in /a"),
+            "rekeyd has no admin key that the provider accepts: the provider answered 401: no \
+             (x-request-id req_1); hint: be an owner; store another one in /a"
+        );
+        let limited = error(ErrorKind::RateLimited, "the provider answered 429: slowly");
+        assert_eq!(
+            describe_problem(Condition::Reconciliation, &limited.cause()),
+            "cannot compare the ledger with the provider's list: the provider answered 429: slowly \
+             (x-request-id req_1)"
+        );
+        let away = error(
+            ErrorKind::Unreachable,
+            "cannot reach the provider at a.example: host name not found",
+        );
+        for condition in [Condition::Provider, Condition::Clock] {
+            assert_eq!(describe_problem(condition, &away.cause()), away.cause());
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::engine::services::Services;
 use crate::ledger::{
     Discrepancy, LedgerError, Reconciliation, RemoteCredential, UnknownCredential,
 };
-use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
+use crate::provider::{ErrorKind, ListedCredential, ProviderError, ProviderResponse};
 
 /// The discrepancies of a reconciliation, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
@@ -52,6 +52,9 @@ pub(crate) enum ReconciliationFailure {
 /// How long the first list of a scope may take before people see that no rotation of its
 /// keys can start.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to do about a provider that answers, but not with a list.
+const LIST_HINT: &str = "check base-url and any proxy in between";
 
 /// Lists the credentials of a scope, compares them with the ledger, and logs those
 /// without a row. `keys` are the keys whose labels count as lookalikes. No rotation of
@@ -148,7 +151,7 @@ async fn list(
     }
     if is_first {
         let problem = format!(
-            "the list did not end within {}",
+            "the list did not end within {}; hint: {LIST_HINT}",
             duration::to_text(LIST_PATIENCE)
         );
         raise(services, scope, &problem);
@@ -168,15 +171,40 @@ async fn diagnose(
     if pause.is_none() && is_global_failure(services, error).await {
         return ReconciliationFailure::Condition;
     }
-    let problem = error.to_string();
+    let problem = error.cause();
     if is_first {
-        raise(services, scope, &problem);
+        raise(services, scope, &describe_list_error(error));
     } else {
         tracing::warn!(
             "cannot compare the ledger with the provider's list: {problem}; retrying soon"
         );
     }
     ReconciliationFailure::List { problem, pause }
+}
+
+/// Returns the cause of a failed list, and what to do where something other than the provider
+/// may have answered.
+fn describe_list_error(error: &ProviderError) -> String {
+    let cause = error.cause();
+    match error.kind {
+        // What does not come from the provider says so itself.
+        ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::BadAnswer
+            if !cause.contains("; hint: ") =>
+        {
+            format!("{cause}; hint: {LIST_HINT}")
+        }
+        ErrorKind::NotFound
+        | ErrorKind::Refused
+        | ErrorKind::BadAnswer
+        | ErrorKind::NoCredential
+        | ErrorKind::CredentialRefused
+        | ErrorKind::Forbidden
+        | ErrorKind::RateLimited
+        | ErrorKind::QuotaExhausted
+        | ErrorKind::Unreachable
+        | ErrorKind::NoAnswer
+        | ErrorKind::ServerError => cause,
+    }
 }
 
 fn raise(services: &Services, scope: &Scope, problem: &str) {

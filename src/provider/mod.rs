@@ -286,11 +286,7 @@ impl ErrorKind {
 
 /// The failure of an operation of the provider.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error(
-    "{}{message}{}",
-    .kind.prefix(operation),
-    .request_id.as_deref().map(|id| format!(" (x-request-id {id})")).unwrap_or_default()
-)]
+#[error("{}{}", .kind.prefix(operation), self.cause())]
 pub struct ProviderError {
     /// The operation, for people: `create credential billing-…`.
     pub operation: String,
@@ -306,4 +302,19 @@ pub struct ProviderError {
     pub request_id: Option<String>,
     /// The `Date` header of the response, if there was one.
     pub server_time: Option<Timestamp>,
+}
+
+impl ProviderError {
+    /// Returns the reason with the request's id, and without the operation: for a problem of
+    /// all operations, or after words that name it.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let id = self.request_id.as_deref();
+        let id = id.map(|id| format!(" (x-request-id {id})"));
+        let id = id.unwrap_or_default();
+        match self.message.split_once("; hint: ") {
+            Some((reason, hint)) => format!("{reason}{id}; hint: {hint}"),
+            None => format!("{}{id}", self.message),
+        }
+    }
 }
