@@ -67,7 +67,10 @@ pub fn certificates_of_another_user_prove_nothing() {
     let env = TestEnv::start(&[]);
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(env.path("ca.pem"), certificate.cert.pem()).unwrap();
-    write(&env.path("secret"), "whsec_cmVrZXlkIHNpZ25zIHdpdGggdGhpcyBzZWNyZXQ=");
+    write(
+        &env.path("secret"),
+        "whsec_cmVrZXlkIHNpZ25zIHdpdGggdGhpcyBzZWNyZXQ=",
+    );
     chown(env.path("ca.pem"), Some(OTHER), None).unwrap();
     let sink = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://localhost:1/\"\n\
                 ca-file = \"DIR/ca.pem\"\nsigning-secret-file = \"DIR/secret\"\n";
