@@ -517,6 +517,15 @@ async fn a_credential_that_is_older_than_the_create_is_left_alone() {
         fakes.run_for(&mut engine, MINUTE * 5).await;
         let calls = fakes.take_calls();
         assert!(!calls.contains(&"deliver".to_owned()), "{lie:?}: {calls:?}");
+        let claimed = "SELECT phase FROM history WHERE credential_id = 'key_foreign'";
+        if !lie.is_upsert {
+            assert_eq!(fakes.query_rows(claimed), [""; 0], "{lie:?}");
+        }
+        let errors = fakes
+            .query_rows("SELECT coalesce(error, '') FROM history")
+            .concat();
+        let is_named_older = errors.contains("key_foreign has its label, but is older");
+        assert_eq!(is_named_older, lie.is_found_by_label, "{lie:?}: {errors}");
         fakes.create_nothing(false);
         fakes.lie_in_creates(LyingAnswer::default());
         request(&mut engine);
