@@ -35,22 +35,18 @@ pub(crate) enum CommandTarget {
     Daemon(DaemonClient),
 }
 
-/// When the mistakes of a configuration are reported that the daemon has not loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MistakeReport {
-    /// Always.
-    Always,
-    /// Unless the daemon reports them as its problem, which the command prints.
-    UnlessProblem,
+/// The mistakes of a configuration of which the daemon still uses an earlier version.
+pub(crate) struct UnloadedMistakes {
+    mistakes: String,
+    warning: String,
 }
 
-impl MistakeReport {
-    /// Returns what `status` and `show` do: JSON has one problem alone.
-    pub(crate) const fn of_status(is_json: bool) -> Self {
-        if is_json {
-            Self::Always
-        } else {
-            Self::UnlessProblem
+impl UnloadedMistakes {
+    /// Reports them, unless a problem that the command prints has the same text.
+    pub(crate) fn report_unless_in(&self, problems: &[String]) {
+        let mut problems = problems.iter();
+        if !problems.any(|problem| problem.contains(&self.mistakes)) {
+            output::report_warning(&self.warning);
         }
     }
 }
@@ -59,29 +55,28 @@ impl DaemonOptions {
     /// Returns the configuration in the file, or else the daemon that runs with
     /// an earlier version of it. Reports the mistake then.
     pub(super) async fn target(&self, options: &GlobalOptions) -> Result<CommandTarget, Failure> {
-        self.target_reporting(options, MistakeReport::Always).await
+        let (target, mistakes) = self.find_target(options).await?;
+        if let Some(mistakes) = mistakes {
+            mistakes.report_unless_in(&[]);
+        }
+        Ok(target)
     }
 
-    async fn target_reporting(
+    async fn find_target(
         &self,
         options: &GlobalOptions,
-        report: MistakeReport,
-    ) -> Result<CommandTarget, Failure> {
+    ) -> Result<(CommandTarget, Option<UnloadedMistakes>), Failure> {
         let mistake = match options.load_settings() {
-            Ok(settings) => return Ok(CommandTarget::File(self.apply(settings))),
+            Ok(settings) => return Ok((CommandTarget::File(self.apply(settings)), None)),
             Err(mistake) => mistake,
         };
         let Some(daemon) = self.find_daemon_of(&options.config).await? else {
             self.report_other_way(&options.config);
             return Err(mistake);
         };
-        let problem = daemon.problem().unwrap_or_default();
-        if report == MistakeReport::UnlessProblem && problem.contains(&mistake.to_string()) {
-            return Ok(CommandTarget::Daemon(daemon));
-        }
         let is_unchanged = config::load_lenient(&options.config, &read_environment())
             .is_some_and(|settings| daemon.has_loaded(&settings));
-        output::report_warning(&if is_unchanged {
+        let warning = if is_unchanged {
             format!(
                 "this host has changed since the running rekeyd loaded its configuration; rekeyd \
                  still uses what it loaded (a time zone that no longer exists is shown as UTC \
@@ -92,8 +87,12 @@ impl DaemonOptions {
                 "the configuration has mistakes; the running rekeyd still uses the version that it \
                  loaded before:\n{mistake}"
             )
-        });
-        Ok(CommandTarget::Daemon(daemon))
+        };
+        let mistakes = UnloadedMistakes {
+            mistakes: mistake.to_string(),
+            warning,
+        };
+        Ok((CommandTarget::Daemon(daemon), Some(mistakes)))
     }
 
     /// Describes how to reach a daemon whose file cannot be read at all, and so names no
@@ -111,30 +110,34 @@ impl DaemonOptions {
     /// Returns the configuration in the file, or else the one that the daemon
     /// has loaded. Refuses a ledger that may be that of another organization.
     pub(super) async fn settings(&self, options: &GlobalOptions) -> Result<Arc<Settings>, Failure> {
-        self.settings_reporting(options, MistakeReport::Always)
-            .await
+        let (settings, mistakes) = self.settings_and_mistakes(options).await?;
+        if let Some(mistakes) = mistakes {
+            mistakes.report_unless_in(&[]);
+        }
+        Ok(settings)
     }
 
-    /// Returns the configuration as [`Self::settings`] does, and leaves the report of its
-    /// mistakes to `report`.
-    pub(super) async fn settings_reporting(
+    /// Returns the configuration as [`Self::settings`] does, with the mistakes that the caller
+    /// reports.
+    pub(super) async fn settings_and_mistakes(
         &self,
         options: &GlobalOptions,
-        report: MistakeReport,
-    ) -> Result<Arc<Settings>, Failure> {
-        match self.target_reporting(options, report).await? {
+    ) -> Result<(Arc<Settings>, Option<UnloadedMistakes>), Failure> {
+        let (target, mistakes) = self.find_target(options).await?;
+        let settings = match target {
             CommandTarget::File(settings) => match self.find_named_daemon(&settings).await? {
                 Some(daemon) => {
                     daemon.warn_if_config_is_stale(&settings);
-                    self.loaded_settings(&daemon).await
+                    self.loaded_settings(&daemon).await?
                 }
                 None => {
                     Self::check_ledger_is_meant(&settings)?;
-                    Ok(settings)
+                    settings
                 }
             },
-            CommandTarget::Daemon(daemon) => self.loaded_settings(&daemon).await,
-        }
+            CommandTarget::Daemon(daemon) => self.loaded_settings(&daemon).await?,
+        };
+        Ok((settings, mistakes))
     }
 
     /// Returns the daemon at the socket that the command names, if it has loaded another

@@ -81,8 +81,7 @@ impl OnceCommand {
             }
             ExitReason::TimedOut => {
                 // More time changes neither a condition nor what fails.
-                let is_slow = engine.active_conditions().is_empty()
-                    && event_loop::failing_keys(engine).next().is_none();
+                let is_slow = engine.active_conditions().is_empty() && !retries_delivery(engine);
                 let hint = if is_slow {
                     "; hint: allow more time with --for"
                 } else {
@@ -96,4 +95,12 @@ impl OnceCommand {
             }
         }
     }
+}
+
+/// Whether a delivery has failed and is tried again.
+fn retries_delivery(engine: &Engine) -> bool {
+    let states = engine.configured_states();
+    let open = states.filter_map(|(_, state)| state?.open_rotation());
+    let mut deliveries = open.flat_map(|rotation| &rotation.deliveries);
+    deliveries.any(|delivery| delivery.is_outstanding() && delivery.error.is_some())
 }

@@ -185,7 +185,7 @@ fn is_in_duration(before: &str, rest: &str) -> bool {
     match (words.next(), words.next()) {
         (Some(last), _) if ends_with_digit(last) => is_unit(next),
         (Some(last), Some(number)) => {
-            is_unit(last) && ends_with_digit(number) && ends_with_digit(next)
+            is_unit(last) && ends_with_digit(number) && (ends_with_digit(next) || next == "ago")
         }
         _ => false,
     }

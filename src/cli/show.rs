@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::context::GlobalOptions;
-use crate::cli::daemon_options::{DaemonOptions, MistakeReport};
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::warn_if_not_loaded;
 use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
@@ -39,8 +39,7 @@ pub(crate) struct ShowCommand {
 
 impl ShowCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let report = MistakeReport::of_status(self.json);
-        let settings = self.daemon.settings_reporting(options, report).await?;
+        let (settings, mistakes) = self.daemon.settings_and_mistakes(options).await?;
         let now = SystemClock.now();
         let source = ReportSource {
             daemon: &self.daemon,
@@ -48,6 +47,9 @@ impl ShowCommand {
             is_json: self.json,
         };
         let report = StatusReport::read(&settings, source, Some(&self.key), now).await?;
+        if let Some(mistakes) = mistakes {
+            mistakes.report_unless_in(report.shown_problems(self.json));
+        }
         let configured = settings
             .keys
             .iter()

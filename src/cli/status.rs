@@ -16,7 +16,7 @@ pub(super) use self::key_status::{KeyStatus, SinkStatus};
 pub(super) use self::report::{ReportSource, StatusReport};
 pub(super) use self::summary::{next_rotation_text, note_lines, revocation_text, state_cell};
 use crate::cli::context::GlobalOptions;
-use crate::cli::daemon_options::{DaemonOptions, MistakeReport};
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::warn_if_not_loaded;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -71,8 +71,7 @@ impl StatusCommand {
 
     /// Prints the status once, behind these characters.
     async fn print(&self, options: &GlobalOptions, start: &str) -> Result<(), Failure> {
-        let report = MistakeReport::of_status(self.json);
-        let settings = self.daemon.settings_reporting(options, report).await?;
+        let (settings, mistakes) = self.daemon.settings_and_mistakes(options).await?;
         let now = SystemClock.now();
         let source = ReportSource {
             daemon: &self.daemon,
@@ -80,6 +79,9 @@ impl StatusCommand {
             is_json: self.json,
         };
         let report = StatusReport::read(&settings, source, self.key.as_deref(), now).await?;
+        if let Some(mistakes) = mistakes {
+            mistakes.report_unless_in(report.shown_problems(self.json));
+        }
         if !start.is_empty() {
             output::print(start.as_bytes())?;
         }

@@ -237,7 +237,7 @@ fn commands_work_after_a_change_of_the_host() {
     // The files of both keys are one now.
     std::fs::rename(world.path("own"), world.path("former")).unwrap();
     std::os::unix::fs::symlink(world.dir.path(), world.path("own")).unwrap();
-    check(&second, "is another name of");
+    check(&second, "under another name, the file is");
     daemon.stop();
 }
 

@@ -165,7 +165,13 @@ fn once_leaves_failed_on_change_to_the_next_run() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let output = world.run(&["once", "--for", "5s"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("not everything due was done within 5s"),
+        "{log}"
+    );
+    assert!(!log.contains("--for"), "more time repairs nothing: {log}");
     let status = world.run(&["status", "billing"]);
     let stdout = text(&status.stdout);
     assert!(stdout.contains("not ready"), "{stdout}");

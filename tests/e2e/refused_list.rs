@@ -69,14 +69,14 @@ const LISTS: [RefusedList; 9] = [
         name: "an empty page that is not the last",
         status: 200,
         body: r#"{"object":"list","data":[],"has_more":true,"last_id":"key_1"}"#,
-        expected: "list credentials: ",
+        expected: "it is empty although",
     },
     RefusedList {
         name: "a page that comes again and again",
         status: 200,
         body: r#"{"object":"list","data":[{"id":"key_1","name":"a","created_at":1}],
                   "has_more":true,"last_id":"key_1"}"#,
-        expected: "list credentials: ",
+        expected: "it repeats an earlier page",
     },
     RefusedList {
         name: "a credential without an id",

@@ -116,6 +116,11 @@ impl StatusReport {
             || keys.any(|status| !status.is_healthy() || status.is_overdue)
     }
 
+    /// Returns the problems that are printed for people.
+    pub(crate) fn shown_problems(&self, is_json: bool) -> &[String] {
+        if is_json { &[] } else { &self.problems }
+    }
+
     /// Returns the lines before the keys: problems, and whether rekeyd runs.
     pub(crate) fn head(&self, screen: &Screen, now: Timestamp) -> String {
         let problems = self.problems.iter();
