@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::settings::ControlSettings;
 use super::top_table::TOP;
-use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::values;
@@ -52,9 +52,6 @@ pub const METRICS: Section = Section {
 /// The default path of the control socket.
 pub const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
 
-/// The longest path of a socket on Linux, see unix(7).
-const MAX_SOCKET_PATH_BYTES: usize = 107;
-
 /// Reads `[control]`.
 pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ControlSettings {
     let table = top.subtable(TOP, "control", report);
@@ -64,7 +61,7 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
     let socket = match socket {
         None => Some(PathBuf::from(DEFAULT_SOCKET)),
         Some(value) if value.as_text() == Some("") => None,
-        Some(value) => read_socket_path(&value, report),
+        Some(value) => values::read_socket_path(&value, report),
     };
     let admins = table.get(CONTROL, "admins");
     ControlSettings {
@@ -72,19 +69,6 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
         is_named,
     }
-}
-
-/// Reads the path of a socket, which the kernel limits.
-fn read_socket_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
-    let path = values::read_path(value, report)?;
-    let length = path.as_os_str().len();
-    if length <= MAX_SOCKET_PATH_BYTES {
-        return Some(path);
-    }
-    let message = format!("the path of a socket cannot be {length} bytes long");
-    let hint = format!("use a path of at most {MAX_SOCKET_PATH_BYTES} bytes");
-    report.add_problem(&value.location, message, hint);
-    None
 }
 
 /// Reads `[metrics] listen`.

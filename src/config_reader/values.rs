@@ -22,6 +22,15 @@ pub(crate) const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The default timeout of one attempt of a sink or of its program.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The name or the number of a user or group.
+pub(crate) const ACCOUNT: ValueType = ValueType::Text("^[!-.0-9;-~][!-.0-9;-~]*$");
+
+/// The longest path of a socket on Linux, see unix(7).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// What the URL of a Unix socket begins with.
+const SOCKET_SCHEME: &str = "unix:";
+
 /// Returns the option for the timeout of one attempt of a sink or of its program.
 pub(crate) const fn timeout_option(name: &'static str, meaning: &'static str) -> ConfigOption {
     let range = ValueType::Duration(MIN_TIMEOUT, MAX_TIMEOUT);
@@ -225,4 +234,74 @@ pub(crate) fn read_url(
         );
     }
     (report.count() == problem_count).then_some(url)
+}
+
+/// Reads a user or group, by name or number. Whether the account exists is a question to the
+/// host.
+pub(crate) fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
+    let text = value.text(report)?;
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
+    if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
+        return Some(text.to_owned());
+    }
+    let hint = value.expected("a name or a number");
+    report.add_problem(&value.location, "not a valid user or group", hint);
+    None
+}
+
+/// Whether a text is the URL of a Unix socket.
+pub(crate) fn is_socket_url(text: &str) -> bool {
+    text.starts_with(SOCKET_SCHEME)
+}
+
+/// Reads a URL such as `unix:/run/app.sock:/hook`: the path of a socket, and the URL whose
+/// path and query are those of the request, `/` if there are none. Messages do not quote it,
+/// since the query may be a secret.
+pub(crate) fn read_socket_url(
+    value: &ConfigValue<'_>,
+    report: &mut ProblemReport,
+) -> Option<(PathBuf, Url)> {
+    let text = value.text(report)?.strip_prefix(SOCKET_SCHEME)?;
+    let (socket, request) = match text.split_once(":/") {
+        Some((socket, request)) => (socket, format!("/{request}")),
+        None => (text, "/".to_owned()),
+    };
+    let expected = || value.expected("unix:/PATH of a socket, or unix:/PATH:/PATH-OF-THE-REQUEST");
+    let path = Path::new(socket);
+    let is_foreign = |letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\';
+    let url = Url::parse(&format!("http://localhost{request}")).ok();
+    let has_file_name = path.file_name().is_some() && !socket.ends_with(['/', '.']);
+    let is_valid = path.is_absolute()
+        && has_file_name
+        && !has_parent_component(path)
+        && !text.contains(is_foreign)
+        // A colon elsewhere is one that was meant to end the path.
+        && !socket.contains([':', '?', '#'])
+        && url.as_ref().is_some_and(|url| url.fragment().is_none());
+    let Some(url) = url.filter(|_| is_valid) else {
+        report.add_problem(&value.location, "not a valid Unix socket", expected());
+        return None;
+    };
+    let path: PathBuf = path.components().collect();
+    is_short_enough(&path, value, report).then_some((path, url))
+}
+
+/// Reads the path of a socket, which the kernel limits.
+pub(crate) fn read_socket_path(
+    value: &ConfigValue<'_>,
+    report: &mut ProblemReport,
+) -> Option<PathBuf> {
+    let path = read_path(value, report)?;
+    is_short_enough(&path, value, report).then_some(path)
+}
+
+fn is_short_enough(path: &Path, value: &ConfigValue<'_>, report: &mut ProblemReport) -> bool {
+    let length = path.as_os_str().len();
+    if length <= MAX_SOCKET_PATH_BYTES {
+        return true;
+    }
+    let message = format!("the path of a socket cannot be {length} bytes long");
+    let hint = format!("use a path of at most {MAX_SOCKET_PATH_BYTES} bytes");
+    report.add_problem(&value.location, message, hint);
+    false
 }

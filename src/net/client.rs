@@ -21,6 +21,9 @@ use crate::net::tls::{self, TlsError};
 /// of one family, so that a dead one does not use it up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The `User-Agent` of all requests.
+pub(crate) const USER_AGENT_TEXT: &str = concat!("rekeyd/", env!("CARGO_PKG_VERSION"));
+
 /// The reason why a client cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -109,7 +112,7 @@ fn client_builder(
     tls: ClientConfig,
 ) -> Result<ClientBuilder, ClientError> {
     let builder = base_builder(tls)
-        .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT_TEXT)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(options.timeout)
         .referer(false)

@@ -233,7 +233,7 @@ async fn connect(
 
 /// Returns the error that says most of why no address of a host answers: one
 /// of a host rather than one of this host's network, which may lack a family.
-fn most_telling(errors: Vec<io::Error>) -> io::Error {
+pub(super) fn most_telling(errors: Vec<io::Error>) -> io::Error {
     let is_local = |error: &io::Error| {
         use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, Unsupported};
         matches!(

@@ -7,7 +7,9 @@
 //! that a server asks for ([`retry_after`]), URLs without secrets ([`target`]),
 //! proxies of the environment ([`proxy`]), the roots that it trusts ([`tls`],
 //! [`ca_file`]), a client of the control socket (`unix_client`), addresses of names (`address`), whether a request opened its
-//! connection (`connection_use`), and errors without URLs ([`error_text`]).
+//! connection (`connection_use`), connections to receivers whose user is known
+//! (`receiver_connection`, from the kernel's `tcp_table`), and errors without URLs
+//! ([`error_text`]).
 
 mod address;
 pub mod body;
@@ -19,8 +21,10 @@ pub mod error_text;
 pub(crate) mod http_server;
 pub mod proxy;
 mod proxy_tunnel;
+pub(crate) mod receiver_connection;
 pub mod retry_after;
 pub mod signature;
 pub mod target;
+pub(crate) mod tcp_table;
 pub mod tls;
 pub(crate) mod unix_client;

@@ -170,10 +170,133 @@ fn invalid_sinks_are_reported() {
         (
             &webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"\npath = \"/k\""),
             &[
-                "7: key.a.sink[0].path: unknown option; expected one of type, name, required, timeout, url, signing-secret-file, ca-file, bearer-token-file",
+                "7: key.a.sink[0].path: unknown option; expected one of type, name, required, timeout, url, owner, unauthenticated-receiver, signing-secret-file, ca-file, bearer-token-file",
             ],
         ),
     ]);
+}
+
+/// What says whose a receiver is must have an effect.
+#[test]
+fn contradictions_about_the_receiver_are_reported() {
+    let at = "7: key.a.sink[0]";
+    let with = |url: &str, lines: &str| {
+        webhook_key_text(&format!(
+            "url = \"{url}\"\nsigning-secret-file = \"/s\"\n{lines}"
+        ))
+    };
+    let (https, http, socket) = ("https://h/", "http://localhost:1/", "unix:/run/app.sock");
+    for url in [https, http, socket] {
+        assert!(parse_text(&with(url, "unauthenticated-receiver = false")).is_ok());
+    }
+    for (url, line) in [
+        (http, ""),
+        (socket, ""),
+        (http, "owner = \"billing\""),
+        (socket, "owner = \"1000\""),
+        (http, "unauthenticated-receiver = true"),
+        (http, "owner = \"0\"\nunauthenticated-receiver = false"),
+    ] {
+        assert!(parse_text(&with(url, line)).is_ok(), "{url} {line}");
+    }
+    for (url, line, expected) in [
+        (
+            https,
+            "owner = \"billing\"",
+            ".owner: has no effect with https: the certificate names the receiver; remove it",
+        ),
+        (
+            https,
+            "unauthenticated-receiver = true",
+            ".unauthenticated-receiver: has no effect with https; remove it",
+        ),
+        (
+            socket,
+            "unauthenticated-receiver = true",
+            ".unauthenticated-receiver: has no effect with a Unix socket, which shows the receiver's user; remove it, or set `owner`",
+        ),
+        (
+            http,
+            "owner = \"\"",
+            ".owner: \"\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
+        ),
+        (
+            http,
+            "owner = \"-x\"",
+            ".owner: \"-x\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
+        ),
+        (
+            http,
+            "owner = \"a:b\"",
+            ".owner: \"a:b\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
+        ),
+        (
+            http,
+            "owner = 1000",
+            ".owner: expected a quoted string, such as owner = \"billing\"",
+        ),
+        (
+            http,
+            "unauthenticated-receiver = 1",
+            ".unauthenticated-receiver: expected true or false, such as unauthenticated-receiver = true",
+        ),
+    ] {
+        expect_problems(&[(&with(url, line), &[&format!("{at}{expected}")])]);
+    }
+    let both = "unauthenticated-receiver = true\nowner = \"billing\"";
+    expect_problems(&[(
+        &with(http, both),
+        &[
+            "7: key.a.sink[0].unauthenticated-receiver: cannot be combined with `owner`; remove one of them",
+        ],
+    )]);
+}
+
+#[test]
+fn sockets_are_identified_by_their_path_and_that_of_the_request() {
+    for (url, expected) in [
+        ("unix:/run/app.sock", "unix:/run/app.sock:/"),
+        ("unix:/run/app.sock:/", "unix:/run/app.sock:/"),
+        (
+            "unix:///run//./app.sock:/a/b?token=1",
+            "unix:/run/app.sock:/a/b",
+        ),
+    ] {
+        let lines = format!("url = \"{url}\"\nsigning-secret-file = \"/s\"");
+        let settings = parse_text(&webhook_key_text(&lines)).unwrap();
+        let id = settings.keys[0].sinks[0].id.to_string();
+        assert_eq!(id, format!("webhook (webhook:{expected})"), "{url}");
+    }
+    let too_long = format!("unix:/{}", "s".repeat(107));
+    let invalid = "not a valid Unix socket; expected unix:/PATH of a socket, or unix:/PATH:/PATH-OF-THE-REQUEST, such as url = \"https://billing.example.com/openai-key\"";
+    for (url, expected) in [
+        ("unix:run/app.sock", invalid),
+        ("unix:", invalid),
+        ("unix:/", invalid),
+        ("unix:/run/", invalid),
+        ("unix:@abstract", invalid),
+        ("unix:/run/../app.sock", invalid),
+        ("unix:/run/app.sock:hook", invalid),
+        ("unix:/run/app.sock?token=1", invalid),
+        ("unix:/run/app.sock:/hook#part", invalid),
+        ("unix:/run/app sock", invalid),
+        (
+            &*too_long,
+            "the path of a socket cannot be 108 bytes long; use a path of at most 107 bytes",
+        ),
+    ] {
+        let lines = format!("url = \"{url}\"\nsigning-secret-file = \"/s\"");
+        let expected = format!("5: key.a.sink[0].url: {expected}");
+        expect_problems(&[(&webhook_key_text(&lines), &[&expected])]);
+    }
+    // A socket is a file of which no other sink makes anything else.
+    let lines = "url = \"unix:/k/a\"\nsigning-secret-file = \"/s\"";
+    let both = format!(
+        "{}[key.b]\nschedule = \"@daily\"\n[[key.b.sink]]\ntype = \"webhook\"\n{lines}\n",
+        file_key_text("")
+    );
+    assert_eq!(parse_text(&both).unwrap_err().len(), 1);
+    expect_problems(&[]);
 }
 
 #[test]

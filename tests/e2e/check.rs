@@ -339,7 +339,8 @@ fn credentials_directory_is_exempt_from_permission_checks() {
     let mut world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
-         url = \"http://127.0.0.1:9/\"\nsigning-secret-file = \"DIR/given/hook\"\n",
+         url = \"http://127.0.0.1:9/\"\nowner = \"OWN-USER\"\n\
+         signing-secret-file = \"DIR/given/hook\"\n",
     );
     let given = world.path("given");
     fs::create_dir(&given).unwrap();

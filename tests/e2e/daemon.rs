@@ -73,7 +73,7 @@ fn killed_rotation_goes_on_with_the_secret_in_its_file() {
     let port = receiver.local_addr().unwrap().port();
     let webhook = format!(
         "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
-         signing-secret-file = \"DIR/webhook-secret\"\n"
+         owner = \"OWN-USER\"\nsigning-secret-file = \"DIR/webhook-secret\"\n"
     );
     crate::support::write(
         &world.path("webhook-secret"),

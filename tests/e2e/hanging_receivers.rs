@@ -25,7 +25,8 @@ fn configure(world: &TestEnv, port: u16, metrics: &str) {
         keys += &format!(
             "[key.hanging{number}]\nschedule = \"@daily\"\n[[key.hanging{number}.sink]]\n\
              type = \"webhook\"\nurl = \"http://127.0.0.1:{port}/{number}\"\n\
-             signing-secret-file = \"DIR/webhook-secret\"\n"
+             signing-secret-file = \"DIR/webhook-secret\"\n\
+             unauthenticated-receiver = true\n"
         );
     }
     for number in 0..3 {
@@ -99,7 +100,8 @@ fn world_with_hanging_receiver() -> (TestEnv, TcpListener) {
     write(&world.path("webhook-secret"), secret);
     world.configure(&format!(
         "[key.billing]\nschedule = \"@daily\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
-         url = \"http://127.0.0.1:{port}/\"\nsigning-secret-file = \"DIR/webhook-secret\"\n"
+         url = \"http://127.0.0.1:{port}/\"\nsigning-secret-file = \"DIR/webhook-secret\"\n\
+         unauthenticated-receiver = true\n"
     ));
     (world, receiver)
 }

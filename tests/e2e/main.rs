@@ -28,6 +28,7 @@ mod file_readers;
 mod folded_case;
 mod full_disk;
 mod hanging_receivers;
+mod known_receivers;
 mod leak;
 mod leak_in_files;
 mod ledger_unwritable;

@@ -22,7 +22,8 @@ fn world_with_silent_webhook(sinks: &str) -> (TestEnv, TcpListener) {
     world.configure(&format!(
         "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
          {sinks}[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
-         signing-secret-file = \"DIR/webhook-secret\"\ntimeout = \"1s\"\n"
+         signing-secret-file = \"DIR/webhook-secret\"\ntimeout = \"1s\"\n\
+         unauthenticated-receiver = true\n"
     ));
     (world, silent)
 }

@@ -134,7 +134,7 @@ fn check_receiver(interpreter: &str, example: &str) {
     world.configure(&format!(
         "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"webhook\"\nurl = \"{}/key\"\n\
-         signing-secret-file = \"DIR/signing\"\n",
+         owner = \"OWN-USER\"\nsigning-secret-file = \"DIR/signing\"\n",
         receiver.relay
     ));
     world.ok(&["once"]);

@@ -254,7 +254,7 @@ impl Echoing {
         std::fs::create_dir(world.path("tmp")).unwrap();
         world.configure(&format!(
             "{}[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"{receiver}/hook?token={QUERY}\"\n\
-             signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n\
+             owner = \"OWN-USER\"\nsigning-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n\
              [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\", \"DIR\"]\n",
             file_key_text("1s")
         ));

@@ -121,6 +121,7 @@ format = "json"
 [[key.billing.sink]]
 type = "webhook"
 url = "RECEIVER/hook?token=hidden"
+owner = "OWN-USER"
 signing-secret-file = "DIR/signing-secret"
 bearer-token-file = "DIR/bearer-token"
 [[key.billing.sink]]
@@ -204,6 +205,7 @@ schedule = "YEARLY"
 [[key.delivering.sink]]
 type = "webhook"
 url = "RECEIVER/silent"
+owner = "OWN-USER"
 signing-secret-file = "DIR/signing-secret"
 timeout = "3s"
 "#;
@@ -239,6 +241,7 @@ schedule = "YEARLY"
 [[key.{name}.sink]]
 type = "webhook"
 url = "RECEIVER/{name}"
+owner = "OWN-USER"
 signing-secret-file = "DIR/signing-secret"
 [[key.{name}.sink]]
 type = "file"
@@ -266,6 +269,7 @@ path = "DIR/optional.key"
 [[key.optional.sink]]
 type = "webhook"
 url = "RECEIVER/optional"
+owner = "OWN-USER"
 signing-secret-file = "DIR/signing-secret"
 required = false
 "#;

@@ -106,10 +106,12 @@ impl Scenario {
     /// Writes the configuration with its placeholders replaced.
     pub(crate) fn configure(&self, configuration: &str) {
         let dir = self.env.dir.path().display().to_string();
+        let own_user = rustix::process::geteuid().as_raw().to_string();
         let text = configuration
             .replace("DIR", &dir)
             .replace("PROVIDER", &self.env.base_url)
             .replace("RECEIVER", &self.receiver.url)
+            .replace("OWN-USER", &own_user)
             .replace("METRICS", &self.metrics);
         let text = with_schedules(&text);
         write(&self.path("config.toml"), &text);

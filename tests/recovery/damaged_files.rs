@@ -702,7 +702,7 @@ fn a_rotation_under_way_is_answered_when_the_ledger_is_damaged() {
     world.configure(&format!(
         "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
          url = \"http://{address}/\"\nsigning-secret-file = \"DIR/webhook-secret\"\n\
-         timeout = \"5m\"\n"
+         timeout = \"5m\"\nunauthenticated-receiver = true\n"
     ));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("verified");

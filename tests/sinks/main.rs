@@ -19,6 +19,7 @@ mod command;
 mod exchanged_folder;
 mod file;
 mod irreplaceable;
+mod known_receiver;
 mod receiver;
 mod webhook;
 mod webhook_errors;

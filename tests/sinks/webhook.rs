@@ -264,6 +264,8 @@ async fn timeout_is_uncertain_only_after_sending() {
         ("https", Acceptance::NotAccepted),
     ] {
         let mut hook = WebhookFixture::new(&format!("{scheme}://{address}/"));
+        hook.target.owner = None;
+        hook.target.unauthenticated_receiver = scheme == "http";
         hook.settings.timeout = Duration::from_secs(1);
         let error = hook.deliver().await.unwrap_err();
         assert_eq!(error.acceptance, expected, "{scheme}: {error}");

@@ -188,7 +188,9 @@ impl TestEnv {
     /// in which `DIR` stands for its folder.
     pub fn configure(&self, keys: &str) {
         let dir = self.dir.path().display();
+        let own_user = rustix::process::geteuid().as_raw().to_string();
         let keys = keys.replace("DIR", &dir.to_string());
+        let keys = keys.replace("OWN-USER", &own_user);
         write(
             &self.config_path(),
             &format!(

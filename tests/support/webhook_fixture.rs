@@ -39,6 +39,9 @@ impl WebhookFixture {
         let folder = tempfile::tempdir().unwrap();
         let target = WebhookTarget {
             url: url.parse().unwrap(),
+            socket: None,
+            owner: (!url.starts_with("https")).then(own_user),
+            unauthenticated_receiver: false,
             signing_secret_file: folder.path().join("signing"),
             bearer_token_file: None,
             ca_file: None,
@@ -89,6 +92,11 @@ impl WebhookFixture {
     pub(crate) async fn deliver(&self) -> Result<(), DeliveryError> {
         self.sink().deliver(&payload()).await
     }
+}
+
+/// Returns the number of this process's user.
+pub(crate) fn own_user() -> String {
+    rustix::process::geteuid().as_raw().to_string()
 }
 
 pub(crate) fn payload() -> Payload {

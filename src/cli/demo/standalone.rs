@@ -96,6 +96,8 @@ fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
         path_literal("demo.key"),
         path_literal("webhook-secret"),
     );
+    // The receiver is part of the demo.
+    let owner = rustix::process::geteuid().as_raw();
     format!(
         "[provider]\n\
          base-url = \"{base_url}\"\n\
@@ -113,6 +115,7 @@ fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
          [[key.demo.sink]]\n\
          type = \"webhook\"\n\
          url = \"{receiver}\"\n\
+         owner = \"{owner}\"\n\
          signing-secret-file = {secret}\n"
     )
 }

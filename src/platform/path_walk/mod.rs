@@ -19,7 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-pub use self::trust::{PathTrust, TrustedPaths, is_foreign};
+pub use self::trust::{PathTrust, TrustedPaths, is_foreign, is_unmapped};
 pub use self::weakness::{ForeignLink, GroupMember, Weakness, WeaknessKind};
 
 /// The number of symbolic links that the kernel follows in one path.

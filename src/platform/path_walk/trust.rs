@@ -144,7 +144,8 @@ fn read_access_list(opened: &OwnedFd) -> AccessList {
 
 /// Whether a user is one that this user namespace has no number for: the mode alone tells
 /// then who can write.
-fn is_unmapped(user: u32) -> bool {
+#[must_use]
+pub fn is_unmapped(user: u32) -> bool {
     *UNMAPPED_USER == Some(user)
 }
 

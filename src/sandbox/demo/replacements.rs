@@ -257,6 +257,10 @@ fn receiver_target(
     url.set_path(&recording::receiver_path(key, sink));
     Arc::new(WebhookTarget {
         url,
+        socket: None,
+        // The receiver is this process.
+        owner: Some(rustix::process::geteuid().as_raw().to_string()),
+        unauthenticated_receiver: false,
         signing_secret_file: targets.signing_secret_file.to_owned(),
         bearer_token_file: None,
         ca_file: None,

@@ -83,7 +83,7 @@ pub(super) const OPTIONS: Section = Section {
         .or(r#""0600""#),
         ConfigOption::new(
             "owner",
-            ACCOUNT,
+            values::ACCOUNT,
             r#""billing""#,
             "The user that owns the file, by name or number. Setting it needs privileges. Without \
              this option, rekeyd does not replace a file whose owner would lose access to it, and \
@@ -93,7 +93,7 @@ pub(super) const OPTIONS: Section = Section {
         .with_details("Under systemd the drop-in `owner.conf` grants the privileges."),
         ConfigOption::new(
             "group",
-            ACCOUNT,
+            values::ACCOUNT,
             r#""billing""#,
             "The group of the file, by name or number. Setting it needs privileges, except for a \
              group that rekeyd's user is in; a folder with the setgid bit passes on its group \
@@ -114,9 +114,6 @@ pub(super) const OPTIONS: Section = Section {
             .only_with("on-change", None),
     ],
 };
-
-/// The name or the number of a user or group.
-const ACCOUNT: ValueType = ValueType::Text("^[!-.0-9;-~][!-.0-9;-~]*$");
 
 /// The default variable of `format = "env"`.
 const DEFAULT_VARIABLE: &str = "OPENAI_ADMIN_KEY";
@@ -174,8 +171,8 @@ fn read_target(
         Some(value) => read_mode(&value, report),
         None => Some(DEFAULT_MODE),
     };
-    let owner = get("owner").and_then(|value| read_account(&value, report));
-    let group = get("group").and_then(|value| read_account(&value, report));
+    let owner = get("owner").and_then(|value| values::read_account(&value, report));
+    let group = get("group").and_then(|value| values::read_account(&value, report));
     let on_change = read_on_change(table, report);
     Some(FileTarget {
         path: path?,
@@ -280,19 +277,5 @@ fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32>
     };
     let hint = "use mode = \"0640\" or mode = \"0600\"";
     report.add_problem(&value.location, problem, hint);
-    None
-}
-
-/// Reads a user or group, by name or number.
-/// [`Sink::check`](crate::sink::Sink::check) checks whether the account
-/// exists.
-fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
-    let text = value.text(report)?;
-    let is_allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
-    if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
-        return Some(text.to_owned());
-    }
-    let hint = value.expected("a name or a number");
-    report.add_problem(&value.location, "not a valid user or group", hint);
     None
 }

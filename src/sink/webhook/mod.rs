@@ -7,36 +7,34 @@
 
 mod body;
 mod options;
+mod receiver;
 mod rehearsal;
+mod request;
 mod response;
+mod secrets;
 mod send_tracker;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::SinkId;
-use crate::core::secret::Secret;
-use crate::core::secret_text::SecretForm;
 use crate::net::ca_file;
-use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
 use crate::net::proxy::check_proxy;
-use crate::net::signature::SigningKeys;
-use crate::net::target::{query_secrets, sanitized_url};
 use crate::platform::path_walk::{self, TrustedPaths};
-use crate::platform::{run_blocking, secret_file};
+use crate::platform::run_blocking;
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SigningClock, SinkServices, SinkSettings, SinkTarget,
     SinkType, Substitute,
 };
-use crate::sink::webhook::send_tracker::{SendTracker, TrackedBody};
+use crate::sink::webhook::receiver::Transport;
+use crate::sink::webhook::request::PreparedRequest;
+use crate::sink::webhook::secrets::{WebhookSecrets, read_secrets};
 use crate::sink::{
     DeliveryError, Destination, Payload, Sink, SinkError, SinkProblem, SinkProblemKind,
 };
@@ -65,26 +63,32 @@ impl SinkTarget for WebhookTarget {
         &TYPE
     }
 
-    /// Returns the URL without its query, which may hold a token.
+    /// Returns the URL without its query, which may hold a token. Who receives there does
+    /// not make it another target.
     fn identity(&self) -> String {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        url.set_fragment(None);
-        url.into()
+        self.redacted_url()
     }
 
     fn rehearsal(&self, _: &RehearsalPaths<'_>) -> Rehearsal {
         let Self {
             url: _,
+            socket: _,
+            owner,
+            unauthenticated_receiver,
             signing_secret_file: _,
             bearer_token_file,
             ca_file: _,
         } = self;
         let url = self.identity();
-        let token_file = bearer_token_file.iter();
+        let ignored = [
+            (bearer_token_file.is_some(), "bearer-token-file"),
+            (owner.is_some(), "owner"),
+            (*unauthenticated_receiver, "unauthenticated-receiver"),
+        ];
+        let ignored = ignored.into_iter().filter(|(is_set, _)| *is_set);
         Rehearsal {
             original: url.clone(),
-            ignored_options: token_file.map(|_| "bearer-token-file".to_owned()).collect(),
+            ignored_options: ignored.map(|(_, option)| option.to_owned()).collect(),
             substitute: Substitute::Record(rehearsal::recorder(url)),
         }
     }
@@ -118,26 +122,6 @@ impl std::fmt::Debug for WebhookSink {
     }
 }
 
-/// A request that is ready to be sent.
-struct PreparedRequest {
-    request: reqwest::RequestBuilder,
-    /// Tracks whether the client has started to send the body.
-    send_tracker: SendTracker,
-    /// Kept until the response is classified: only secrets that are alive are
-    /// masked in it, and a receiver may echo them.
-    _secrets: WebhookSecrets,
-    /// Kept likewise: the query may hold a token.
-    _query_secrets: Vec<Secret>,
-}
-
-/// The content of the files with secrets.
-struct WebhookSecrets {
-    signing_keys: SigningKeys,
-    /// The `Authorization` header, with its token so that the token is masked
-    /// while the header is in use.
-    bearer_token: Option<(HeaderValue, Secret)>,
-}
-
 impl WebhookSink {
     /// Returns a sink for `target`, without reading a file or connecting.
     /// `clock` returns the time that each attempt is signed with.
@@ -152,22 +136,26 @@ impl WebhookSink {
             id: settings.id.clone(),
             timeout: settings.timeout,
             target: target.clone(),
-            redacted_url: sanitized_url(&target.url),
+            redacted_url: target.redacted_url(),
             clock,
             trusted_paths: trusted_paths.clone(),
         }
     }
 
-    /// Reads the files with secrets, off the event loop's thread. Refuses them with a file
-    /// of roots that another user could exchange, who could then read what is sent.
-    async fn load_secrets(&self) -> Result<WebhookSecrets, SinkError> {
+    /// Reads the files with secrets and how the receiver is known, off the event loop's
+    /// thread. Refuses them with a file of roots that another user could exchange, who could
+    /// then read what is sent.
+    async fn load_secrets(&self) -> Result<(WebhookSecrets, Transport), SinkError> {
         let target = self.target.clone();
         let describe = || format!("reading {}", self.target.signing_secret_file.display());
         let trusted_paths = self.trusted_paths.clone();
         let secrets = run_blocking(describe, self.timeout, move || {
             match ca_file_exchange(&target, &trusted_paths) {
                 Some(problem) => Err(problem.into()),
-                None => read_secrets(&target, &trusted_paths),
+                None => {
+                    let transport = receiver::choose_transport(&target, &trusted_paths)?;
+                    Ok((read_secrets(&target, &trusted_paths)?, transport))
+                }
             }
         });
         secrets.await.map_err(SinkProblem::from)?
@@ -176,18 +164,10 @@ impl WebhookSink {
     /// Does everything that can fail before a byte of the request is sent.
     async fn prepare(&self, payload: &Payload) -> Result<PreparedRequest, String> {
         let deadline = Instant::now() + self.timeout;
-        let credentials = self
+        let (secrets, transport) = self
             .load_secrets()
             .await
             .map_err(|error| error.to_string())?;
-        let url = &self.target.url;
-        let options = ClientOptions {
-            url,
-            timeout: deadline.saturating_duration_since(Instant::now()),
-            ca_file: self.target.ca_file.as_deref(),
-        };
-        let client = build_client(&options)
-            .map_err(|error| format!("cannot post to {}: {error}", self.redacted_url))?;
         let body = body::render_body(payload).map_err(|error| {
             format!(
                 "cannot prepare the request to {}: {error}",
@@ -196,31 +176,26 @@ impl WebhookSink {
         })?;
         let id = body::message_id(&payload.rotation, &self.id);
         let timestamp = (self.clock)().as_second();
-        let signature = credentials.signing_keys.sign(&id, timestamp, &body);
-        let (body, send_tracker) = TrackedBody::new(body);
-        let mut request = client
-            .post(url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
-            .body(reqwest::Body::wrap(body));
-        if let Some((bearer, _token)) = &credentials.bearer_token {
-            request = request.header(AUTHORIZATION, bearer.clone());
-        }
-        Ok(PreparedRequest {
-            request,
-            send_tracker,
-            _secrets: credentials,
-            _query_secrets: query_secrets(url),
-        })
+        let signature = secrets.signing_keys.sign(&id, timestamp, &body);
+        let bearer = secrets.bearer_token.as_ref().map(|(header, _)| header);
+        let headers = request::headers(&id, timestamp, &signature, bearer)
+            .map_err(|error| format!("cannot post to {}: {error}", self.redacted_url))?;
+        Ok(PreparedRequest::new(request::RequestParts {
+            target: self.target.clone(),
+            redacted_url: self.redacted_url.clone(),
+            transport,
+            headers,
+            body,
+            deadline,
+            secrets,
+        }))
     }
 }
 
 #[async_trait]
 impl Sink for WebhookSink {
     fn destination(&self) -> Destination {
-        Destination::from_url(&self.target.url)
+        self.target.destination()
     }
 
     fn id(&self) -> &SinkId {
@@ -240,6 +215,7 @@ impl Sink for WebhookSink {
             problems.extend(ca_file.map(|error| SinkProblem::host(error.to_string())));
             problems.extend(ca_file_exchange(&target, &trusted_paths));
             problems.extend(proxy.map(|error| SinkProblem::host(error.to_string())));
+            problems.extend(receiver::choose_transport(&target, &trusted_paths).err());
             problems
         };
         run_blocking(describe, self.timeout, check)
@@ -249,17 +225,19 @@ impl Sink for WebhookSink {
 
     async fn preflight(&self) -> Result<(), SinkError> {
         SinkError::if_any(self.check().await)?;
-        check_connection(
-            &self.target.url,
-            self.target.ca_file.as_deref(),
-            self.timeout,
-        )
-        .await
-        .map_err(|error| {
-            let kind = SinkProblemKind::Unreachable;
-            let message = error.to_string();
-            SinkProblem { kind, message }.into()
-        })
+        let (_, transport) = self.load_secrets().await?;
+        let connected = match transport {
+            Transport::HttpClient => {
+                let (url, ca_file) = (&self.target.url, self.target.ca_file.as_deref());
+                let checked = check_connection(url, ca_file, self.timeout).await;
+                checked.map_err(|error| SinkProblem {
+                    kind: SinkProblemKind::Unreachable,
+                    message: error.to_string(),
+                })
+            }
+            Transport::KnownUser(known) => known.check(self.timeout).await,
+        };
+        connected.map_err(SinkError::from)
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
@@ -267,75 +245,16 @@ impl Sink for WebhookSink {
             .prepare(payload)
             .await
             .map_err(DeliveryError::not_accepted)?;
-        match prepared.request.send().await {
-            Ok(response) => {
-                let sent = [
-                    payload.label.as_str(),
-                    payload.credential.id.as_str(),
-                    payload.rotation.as_str(),
-                ];
-                response::classify(response, &sent).await
-            }
-            Err(error) => {
-                let is_unsent = prepared.send_tracker.cancel_if_unsent();
-                Err(response::send_error(&self.redacted_url, error, is_unsent))
-            }
-        }
+        let sent = [
+            payload.label.as_str(),
+            payload.credential.id.as_str(),
+            payload.rotation.as_str(),
+        ];
+        prepared.send(&sent).await
     }
 }
 
 fn ca_file_exchange(target: &WebhookTarget, trusted_paths: &TrustedPaths) -> Option<SinkProblem> {
     let problem = path_walk::describe_exchange(target.ca_file.as_deref()?, trusted_paths);
     problem.map(SinkProblem::host)
-}
-
-/// Reads the files with secrets, and reports the problems of all of them.
-fn read_secrets(
-    target: &WebhookTarget,
-    trusted_paths: &TrustedPaths,
-) -> Result<WebhookSecrets, SinkError> {
-    let keys = read_signing_keys(&target.signing_secret_file, trusted_paths);
-    let bearer = target
-        .bearer_token_file
-        .as_deref()
-        .map(|path| read_bearer_token(path, trusted_paths))
-        .transpose();
-    match (keys, bearer) {
-        (Ok(keys), Ok(bearer)) => Ok(WebhookSecrets {
-            signing_keys: keys,
-            bearer_token: bearer,
-        }),
-        (keys, bearer) => {
-            let problems = [keys.err(), bearer.err()].into_iter().flatten();
-            Err(SinkError {
-                problems: problems.map(SinkProblem::host).collect(),
-            })
-        }
-    }
-}
-
-fn read_signing_keys(path: &Path, trusted_paths: &TrustedPaths) -> Result<SigningKeys, String> {
-    let text = secret_file::read_configured(path, SecretForm::Lines, trusted_paths)
-        .map_err(|error| error.to_string())?;
-    SigningKeys::parse(text.expose())
-        .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
-}
-
-fn read_bearer_token(
-    path: &Path,
-    trusted_paths: &TrustedPaths,
-) -> Result<(HeaderValue, Secret), String> {
-    let token = secret_file::read_configured(path, SecretForm::Token, trusted_paths)
-        .map_err(|error| error.to_string())?;
-    // The parser's own error may hold the value.
-    let mut header =
-        HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-            format!(
-                "the token in {} is not valid in a header; hint: write only the token there, on \
-                 one line",
-                path.display()
-            )
-        })?;
-    header.set_sensitive(true);
-    Ok((header, token))
 }

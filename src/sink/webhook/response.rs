@@ -1,6 +1,8 @@
 //! The meaning of a receiver's response, or of its absence, for the secret.
 
 use reqwest::{Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use crate::core::redact::{MAX_INPUT_BYTES, sanitize_bytes};
 use crate::net::retry_after::requested_pause;
@@ -9,9 +11,14 @@ use crate::sink::{Acceptance, DeliveryError};
 
 /// Classifies a response by its status alone; the body is only quoted, and may itself
 /// quote the values that were `sent`.
-pub(super) async fn classify(response: Response, sent: &[&str]) -> Result<(), DeliveryError> {
+pub(super) async fn classify(
+    response: Response,
+    url: &Url,
+    deadline: Instant,
+    sent: &[&str],
+) -> Result<(), DeliveryError> {
     let status = response.status();
-    let parts = target::quotable_parts(response.url());
+    let parts = target::quotable_parts(url);
     let sent: Vec<&str> = parts
         .iter()
         .map(String::as_str)
@@ -21,7 +28,8 @@ pub(super) async fn classify(response: Response, sent: &[&str]) -> Result<(), De
         return Ok(());
     };
     let retry_after = requested_pause(response.headers());
-    let quoted_body = match read_body(response).await {
+    let body = timeout_at(deadline, read_body(response)).await;
+    let quoted_body = match body.ok().flatten() {
         Some(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body, &sent)),
         Some(_) | None => String::new(),
     };
@@ -58,32 +66,37 @@ fn classify_status(status: StatusCode) -> Option<(Acceptance, &'static str)> {
     })
 }
 
-/// Returns the error of a request without a response; `is_unsent` if no byte of
-/// its body was sent.
-pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> DeliveryError {
-    let error = error.without_url();
-    let reason = error_text::explain_causes(&error);
-    // Connecting includes the TLS handshake, which precedes the request.
-    let (acceptance, message) = if error.is_builder() {
-        (
-            Acceptance::NotAccepted,
-            format!("cannot post to {url}: {reason}"),
-        )
-    } else if error.is_connect() || is_unsent {
-        (
-            Acceptance::NotAccepted,
-            format!("cannot connect to {url}: {reason}"),
-        )
-    } else {
-        (
-            Acceptance::Uncertain,
-            format!(
+/// The failure of a request without a response.
+pub(super) struct SendFailure {
+    /// The cause, masked.
+    pub(super) reason: String,
+    /// Whether no byte of its body was sent.
+    pub(super) is_unsent: bool,
+}
+
+impl SendFailure {
+    /// Returns the failure of the HTTP client's request.
+    pub(super) fn new(error: reqwest::Error, is_unsent: bool) -> Self {
+        let error = error.without_url();
+        Self {
+            reason: error_text::explain_causes(&error),
+            // Connecting includes the TLS handshake, which precedes the request.
+            is_unsent: is_unsent || error.is_builder() || error.is_connect(),
+        }
+    }
+
+    /// Returns it as that of a delivery to `url`.
+    pub(super) fn at(self, url: &str) -> DeliveryError {
+        let reason = self.reason;
+        if self.is_unsent {
+            DeliveryError::not_accepted(format!("cannot connect to {url}: {reason}"))
+        } else {
+            DeliveryError::uncertain(format!(
                 "no response from {url}: {reason}; it may have stored the secret; hint: see the \
                  receiver's log"
-            ),
-        )
-    };
-    DeliveryError::new(acceptance, message)
+            ))
+        }
+    }
 }
 
 /// Reads as much of the body as is worth quoting. Returns `None` if it breaks

@@ -24,6 +24,7 @@ type BodyBytes = <String as Body>::Data;
 
 /// A body that records that the client polled it. Its buffer is wiped when the
 /// client drops it.
+#[derive(Default)]
 pub(super) struct TrackedBody {
     bytes: Option<Zeroizing<Vec<u8>>>,
     state: Arc<AtomicU8>,

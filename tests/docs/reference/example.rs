@@ -37,6 +37,11 @@ const OWN_KEY: &str = "rekeyd";
 /// The type of the sink of rekeyd's own credential, which needs a key of its own.
 const OWN_TYPE: &str = "self";
 
+/// The type and the option that has no effect with https, and the URL that it is shown with.
+const LOCAL_TYPE: &str = "webhook";
+const LOCAL_OPTION: &str = "owner";
+const LOCAL_URL: &str = "url = \"http://127.0.0.1:9465/openai-key\"";
+
 /// Optional options that the example needs.
 const NEEDED: [&str; 1] = ["credential-file"];
 
@@ -116,7 +121,12 @@ fn push_key(text: &mut String) {
             let option = SINK_OPTIONS.find("name").unwrap();
             text.push_str(&format!("{}name = \"{name}\"\n", explanation(option)));
         }
-        push_options(text, section, &[]);
+        let left_out: &[&str] = if name == LOCAL_TYPE {
+            &[LOCAL_OPTION]
+        } else {
+            &[]
+        };
+        push_options(text, section, left_out);
         if is_first && further.is_empty() {
             push_options(text, SINK_OPTIONS, &["type"]);
         } else if is_first {
@@ -160,6 +170,19 @@ fn further_sinks(header: &str, type_name: &str, section: Section) -> String {
         for option in section.options.iter().filter(is_of_it) {
             push_option(&mut text, option);
         }
+    }
+    if let Some(option) = section
+        .find(LOCAL_OPTION)
+        .filter(|_| type_name == LOCAL_TYPE)
+    {
+        text.push_str(&format!(
+            "\n{}{header}type = \"{type_name}\"\nname = \"local\"\n{LOCAL_URL}\n",
+            comment("Another sink, whose receiver runs on this host.")
+        ));
+        text.push_str(&explanation(option));
+        text.push_str(&format!("{} = {}\n", option.name, option.example));
+        let secret = section.find("signing-secret-file").unwrap();
+        text.push_str(&format!("{} = {}\n", secret.name, secret.example));
     }
     text
 }
