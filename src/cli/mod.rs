@@ -51,9 +51,9 @@ use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
 use crate::cli::logging::LogWriting;
 use crate::daemon::hardening;
-use crate::platform::log_queue;
 use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
+use crate::platform::{log_queue, passed_sockets};
 
 /// Rotate OpenAI organization admin keys on a schedule, without losing one.
 #[derive(Debug, Parser)]
@@ -152,6 +152,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         output::report_error(&format!("cannot disable core dumps: {error}"));
         return ExitCode::from(exit_code::FAILED);
     }
+    passed_sockets::take();
     end_programs_on_panic();
     if let Some(problem) = secret_argument::find_problem(&arguments) {
         output::report_error(&problem);

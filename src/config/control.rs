@@ -1,9 +1,8 @@
 //! `[control]` and `[metrics]`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::settings::ControlSettings;
+use super::settings::{ControlSettings, FROM_SERVICE_MANAGER, MetricsAddress};
 use super::top_table::TOP;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -44,8 +43,9 @@ pub const METRICS: Section = Section {
         "listen",
         ValueType::Text("^.+$"),
         r#""127.0.0.1:9464""#,
-        "The IP address and the port to listen on. Anybody who can reach this address can read the \
-         metrics.",
+        "The IP address and the port to listen on, `unix:/PATH` for a Unix socket, or `systemd` \
+         for the socket of a systemd unit. Anybody who can reach an address can read the metrics; \
+         a Unix socket has the mode and the group of the control socket.",
     )],
 };
 
@@ -75,15 +75,21 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
 pub(super) fn read_metrics_address(
     top: &ConfigTable<'_>,
     report: &mut ProblemReport,
-) -> Option<SocketAddr> {
+) -> Option<MetricsAddress> {
     let table = top.subtable(TOP, "metrics", report);
     table.reject_unknown(&[METRICS], report);
     let value = table.get(METRICS, "listen")?;
     let text = value.text(report)?;
+    if text == FROM_SERVICE_MANAGER {
+        return Some(MetricsAddress::ServiceManager);
+    }
+    if values::is_socket_url(text) {
+        return values::read_socket_address(&value, report).map(MetricsAddress::Socket);
+    }
     let address = text.parse();
     if address.is_err() {
         let hint = value.expected("an IP address and a port");
         report.add_problem(&value.location, "not a valid address", hint);
     }
-    address.ok()
+    address.ok().map(MetricsAddress::Tcp)
 }

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::claims::PathClaims;
 use super::environment::Environment;
 use super::keys::UnreadKeys;
-use super::settings::{ConfigText, Settings};
+use super::settings::{ConfigText, MetricsAddress, Settings};
 use super::{control, keys, notify, options, provider, security, source_file};
 use crate::config_reader::problem::Problem;
 use crate::config_reader::reader::ConfigTable;
@@ -107,6 +107,9 @@ fn check_configuration(
     claims.reserve(path, "this configuration file");
     if let Some(socket) = &control.socket {
         claims.reserve(socket, "the control socket");
+    }
+    if let Some(MetricsAddress::Socket(socket)) = &metrics {
+        claims.reserve(socket, "the socket of the metrics");
     }
     for ending in [""].into_iter().chain(LEDGER_FILE_ENDINGS) {
         let owner = if ending.is_empty() {

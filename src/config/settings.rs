@@ -15,6 +15,30 @@ use crate::provider::settings::ProviderSettings;
 use crate::sink::protected_files::ProtectedFiles;
 use crate::sink::target::SinkSettings;
 
+/// The value of `[metrics] listen` for the socket that the service manager passes.
+pub(super) const FROM_SERVICE_MANAGER: &str = "systemd";
+
+/// Where the metrics are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// At an IP address and a port.
+    Tcp(SocketAddr),
+    /// On a Unix socket.
+    Socket(PathBuf),
+    /// On the socket that the service manager passes.
+    ServiceManager,
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Socket(path) => write!(formatter, "unix:{}", path.display()),
+            Self::ServiceManager => formatter.write_str(FROM_SERVICE_MANAGER),
+        }
+    }
+}
+
 /// The checked content of the configuration file.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -34,7 +58,7 @@ pub struct Settings {
     /// `[control]`.
     pub control: ControlSettings,
     /// `[metrics] listen`.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<MetricsAddress>,
     /// `[[notify]]`: the notification channels.
     pub notify: Vec<NotifySettings>,
     /// The keys, in the order of their names.

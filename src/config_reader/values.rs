@@ -286,6 +286,24 @@ pub(crate) fn read_socket_url(
     is_short_enough(&path, value, report).then_some((path, url))
 }
 
+/// Reads an address such as `unix:/run/app/metrics.sock`.
+pub(crate) fn read_socket_address(
+    value: &ConfigValue<'_>,
+    report: &mut ProblemReport,
+) -> Option<PathBuf> {
+    let (path, url) = read_socket_url(value, report)?;
+    if url.path() == "/" && url.query().is_none() {
+        return Some(path);
+    }
+    let message = "the address of a socket has no path of a request";
+    report.add_problem(
+        &value.location,
+        message,
+        "remove the second colon and what follows",
+    );
+    None
+}
+
 /// Reads the path of a socket, which the kernel limits.
 pub(crate) fn read_socket_path(
     value: &ConfigValue<'_>,

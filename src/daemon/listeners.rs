@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::config::settings::MetricsAddress;
 use crate::core::condition::ListenerProblem;
 use crate::daemon::control::protocol::Wait;
 use crate::daemon::control::server::{ControlConfig, ControlServer, DaemonProgress};
-use crate::daemon::control::socket_file::SocketOwner;
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequest};
 use crate::daemon::runtime::Runtime;
+use crate::daemon::socket_file::{SocketOwner, SocketPlace};
 use crate::engine::Engine;
+
+/// The option that names the control socket, for people.
+pub(crate) const CONTROL_OPTION: &str = "[control] socket";
 
 /// The interval at which the places are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,8 +111,9 @@ impl Listeners {
             self.control = None;
             return self.set_problem(ListenerProblem::ControlSocket, None);
         };
-        if let Some(server) = self.control.as_ref().filter(|server| server.path() == path) {
-            match server.owner() {
+        let is_at = |server: &&ControlServer| server.socket().path() == path;
+        if let Some(server) = self.control.as_ref().filter(is_at) {
+            match server.socket().owner() {
                 SocketOwner::ThisServer => {
                     return self.set_problem(ListenerProblem::ControlSocket, None);
                 }
@@ -129,16 +134,25 @@ impl Listeners {
         let (requests, ledger) = (self.requests.clone(), runtime.context.ledger());
         let metrics = runtime.context.metrics.as_ref();
         let refused = metrics.map(|metrics| metrics.control_refusals());
-        match ControlServer::listen(path, requests, ledger, config(runtime), refused).await {
+        let place = SocketPlace {
+            path: path.to_owned(),
+            option: CONTROL_OPTION,
+        };
+        match ControlServer::listen(&place, requests, ledger, config(runtime), refused).await {
             Ok(server) => {
                 self.control = Some(server);
                 self.set_problem(ListenerProblem::ControlSocket, None);
             }
             Err(error) => {
-                let former = self.control.as_ref().filter(|server| server.path() != path);
+                let former = self.control.as_ref().filter(|server| !is_at(server));
                 let instead = former.map_or_else(
                     || "no command can reach this daemon".to_owned(),
-                    |server| format!("rekeyd still listens on {}", server.path().display()),
+                    |server| {
+                        format!(
+                            "rekeyd still listens on {}",
+                            server.socket().path().display()
+                        )
+                    },
                 );
                 let problem = format!("{error}; until then, {instead}");
                 self.set_problem(ListenerProblem::ControlSocket, Some(problem));
@@ -165,8 +179,10 @@ impl Listeners {
     }
 
     async fn listen_metrics(&mut self, runtime: &Runtime) {
-        let configured = runtime.settings.metrics;
-        if self.metrics.as_ref().map(MetricsServer::address) == configured {
+        let configured = runtime.settings.metrics.as_ref();
+        let is_served =
+            |server: &MetricsServer| configured == Some(server.address()) && server.is_reachable();
+        if self.metrics.as_ref().is_some_and(is_served) {
             return self.set_problem(ListenerProblem::Metrics, None);
         }
         let Some(address) = configured else {
@@ -178,10 +194,10 @@ impl Listeners {
         match self.replace_metrics(address).await {
             Ok(()) => self.set_problem(ListenerProblem::Metrics, None),
             Err(error) => {
-                let former = self.metrics.as_ref().map(MetricsServer::address);
+                let former = self.metrics.as_ref().filter(|server| server.is_reachable());
                 let instead = former.map_or_else(
                     || "running without metrics".to_owned(),
-                    |address| format!("still serving metrics at {address}"),
+                    |server| format!("still serving metrics at {}", server.address()),
                 );
                 self.set_problem(
                     ListenerProblem::Metrics,
@@ -194,10 +210,10 @@ impl Listeners {
     /// Listens on `address` in the place of the former one, which may overlap it.
     async fn replace_metrics(
         &mut self,
-        address: std::net::SocketAddr,
+        address: &MetricsAddress,
     ) -> Result<(), MetricsListenError> {
-        let former = self.metrics.as_ref().map(MetricsServer::address);
-        match MetricsServer::listen(address, self.pages.clone()) {
+        let former = self.metrics.as_ref().map(MetricsServer::address).cloned();
+        match MetricsServer::listen(address, self.pages.clone()).await {
             Ok(server) => {
                 if let Some(former) = self.metrics.replace(server) {
                     former.shut_down().await;
@@ -205,20 +221,21 @@ impl Listeners {
                 Ok(())
             }
             Err(error) => {
-                let Some(former) = former.filter(|former| former.port() == address.port()) else {
+                let Some(former) = former.filter(|former| overlaps(former, address)) else {
                     return Err(error);
                 };
                 if let Some(server) = self.metrics.take() {
                     server.shut_down().await;
                 }
-                let listened = MetricsServer::listen(address, self.pages.clone());
+                let listened = MetricsServer::listen(address, self.pages.clone()).await;
                 match listened {
                     Ok(server) => {
                         self.metrics = Some(server);
                         Ok(())
                     }
                     Err(error) => {
-                        self.metrics = MetricsServer::listen(former, self.pages.clone()).ok();
+                        let again = MetricsServer::listen(&former, self.pages.clone()).await;
+                        self.metrics = again.ok();
                         Err(error)
                     }
                 }
@@ -248,7 +265,8 @@ impl Listeners {
     ) {
         if let Some(server) = &self.control {
             let problem = problem.or_else(|| self.problems().next().map(str::to_owned));
-            let metrics = self.metrics.as_ref().map(MetricsServer::address);
+            let metrics = self.metrics.as_ref().filter(|server| server.is_reachable());
+            let metrics = metrics.map(MetricsServer::address);
             server.set_progress(DaemonProgress {
                 problem,
                 ledger_damage,
@@ -267,5 +285,15 @@ impl Listeners {
             server.shut_down().await;
         }
         self.metrics = None;
+    }
+}
+
+/// Whether a server at `former` may keep one from `address`.
+fn overlaps(former: &MetricsAddress, address: &MetricsAddress) -> bool {
+    match (former, address) {
+        (MetricsAddress::Tcp(former), MetricsAddress::Tcp(address)) => {
+            former.port() == address.port()
+        }
+        _ => false,
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod folder_sync;
 pub(crate) mod json_schema;
 pub mod log_queue;
 pub mod machine;
+pub mod passed_sockets;
 pub mod path_walk;
 pub mod process;
 pub mod process_identity;

@@ -35,6 +35,7 @@ mod ledger_unwritable;
 mod log;
 mod memory;
 mod metrics;
+mod metrics_sockets;
 mod migration;
 mod missing_ledger;
 mod moving_in;

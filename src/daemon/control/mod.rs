@@ -7,5 +7,4 @@ mod pending_request;
 pub mod protocol;
 mod refusals;
 pub(crate) mod server;
-pub(crate) mod socket_file;
 pub mod tracker;

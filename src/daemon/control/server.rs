@@ -6,7 +6,6 @@
 //! admins` may change anything; the system identifies the peer. No route
 //! returns or accepts a secret.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,10 +28,8 @@ use crate::core::first_few::join_few;
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::refusals::Refusals;
-use crate::daemon::control::socket_file::{
-    ControlListenError, SocketOwner, bind, remove_stale_socket, socket_identity,
-};
 use crate::daemon::control::tracker::IncomingRequest;
+use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketPlace};
 use crate::ledger::Ledger;
 use crate::net::http_server::{
     self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, UserPlaces,
@@ -59,9 +56,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// The server of the control socket, which stops on drop.
 pub(crate) struct ControlServer {
-    path: PathBuf,
-    /// The device and inode of the socket.
-    identity: (u64, u64),
+    socket: BoundSocket,
     state: Arc<ControlState>,
     shutdown: watch::Sender<bool>,
     server_task: Option<JoinHandle<()>>,
@@ -160,19 +155,18 @@ impl PeerCredentials {
 }
 
 impl ControlServer {
-    /// Listens on `path`, sends requests to `requests`, and counts those that it `refused`.
+    /// Listens on `place`, sends requests to `requests`, and counts those that it `refused`.
     ///
     /// # Errors
     /// If the socket cannot be created, or another process listens on it.
     pub(crate) async fn listen(
-        path: &Path,
+        place: &SocketPlace,
         requests: mpsc::UnboundedSender<IncomingRequest>,
         ledger: Ledger,
         config: ControlConfig,
         refused: Option<IntCounter>,
-    ) -> Result<Self, ControlListenError> {
-        remove_stale_socket(path).await?;
-        let (listener, identity) = bind(path)?;
+    ) -> Result<Self, SocketListenError> {
+        let (listener, socket) = socket_file::listen(place).await?;
         let refusals = Refusals::new(refused);
         let state = Arc::new(ControlState {
             requests,
@@ -190,8 +184,7 @@ impl ControlServer {
             stopped,
         );
         Ok(Self {
-            path: path.to_owned(),
-            identity,
+            socket,
             state,
             shutdown,
             server_task: Some(tokio::spawn(server_run)),
@@ -206,20 +199,9 @@ impl ControlServer {
         }
     }
 
-    /// Returns the path of the socket.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns whose socket is at the path. A socket that cannot be checked counts as this
-    /// server's.
-    pub(crate) fn owner(&self) -> SocketOwner {
-        match socket_identity(&self.path) {
-            Ok(found) if found == self.identity => SocketOwner::ThisServer,
-            Ok(_) => SocketOwner::Other,
-            Err(error) if error.kind() == ErrorKind::NotFound => SocketOwner::Absent,
-            Err(_) => SocketOwner::ThisServer,
-        }
+    /// Returns its socket.
+    pub(crate) const fn socket(&self) -> &BoundSocket {
+        &self.socket
     }
 
     /// Replaces the configuration.
@@ -240,10 +222,6 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         let _ = self.shutdown.send(true);
-        // Later commands must find that no daemon listens. Another rekeyd's socket stays.
-        if socket_identity(&self.path).is_ok_and(|found| found == self.identity) {
-            let _ = std::fs::remove_file(&self.path);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The monitoring pages over HTTP.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,18 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::config::settings::MetricsAddress;
 use crate::core::os_error;
+use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketOwner, SocketPlace};
 use crate::net::http_server::{self, ConnectionLimits};
+use crate::platform::passed_sockets::{self, PassedSocket};
+
+/// The option that names the address, for people.
+pub(crate) const METRICS_OPTION: &str = "[metrics] listen";
 
 /// The limit of connections: more than monitoring needs, and few compared with
 /// the file descriptors of a process.
@@ -43,19 +50,37 @@ pub(crate) struct PageRequest {
     pub(crate) reply: oneshot::Sender<Result<String, String>>,
 }
 
-/// The error of an address that the server cannot listen on.
+/// The reason why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve metrics at {address}: {}", os_error::describe(source))]
-pub(crate) struct MetricsListenError {
-    /// The address.
-    pub(crate) address: SocketAddr,
-    /// The error of the system.
-    pub(crate) source: std::io::Error,
+pub(crate) enum MetricsListenError {
+    /// The address is not free, or none of this host.
+    #[error("cannot serve metrics at {address}: {}", os_error::describe(source))]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The Unix socket cannot be created.
+    #[error("cannot serve metrics: {0}")]
+    Socket(#[from] SocketListenError),
+    /// The service manager has passed no socket.
+    #[error(
+        "cannot serve metrics: the service manager passed no socket that listens; hint: start \
+         rekeyd-metrics.socket (see systemd/examples) and restart rekeyd, or set [metrics] listen \
+         to an address"
+    )]
+    NoPassedSocket,
+    /// The socket that the service manager has passed cannot be used.
+    #[error("cannot serve metrics on the socket of the service manager: {}", os_error::describe(.0))]
+    PassedSocket(io::Error),
 }
 
 /// The server of the pages, which stops on drop.
 pub(crate) struct MetricsServer {
-    address: SocketAddr,
+    address: MetricsAddress,
+    /// The Unix socket at which it listens.
+    socket: Option<BoundSocket>,
     shutdown: watch::Sender<bool>,
     server_task: JoinHandle<()>,
 }
@@ -68,15 +93,12 @@ impl MetricsServer {
     /// Listens on `address`, and sends requests to `requests`.
     ///
     /// # Errors
-    /// If the address cannot be bound.
-    pub(crate) fn listen(
-        address: SocketAddr,
+    /// If the address cannot be bound, or the service manager has passed no socket.
+    pub(crate) async fn listen(
+        address: &MetricsAddress,
         requests: mpsc::UnboundedSender<PageRequest>,
     ) -> Result<Self, MetricsListenError> {
-        let listen_error = |source| MetricsListenError { address, source };
-        let listener = std::net::TcpListener::bind(address).map_err(listen_error)?;
-        listener.set_nonblocking(true).map_err(listen_error)?;
-        let listener = TcpListener::from_std(listener).map_err(listen_error)?;
+        let (listener, socket) = bind(address).await?;
         let (shutdown, stopped) = watch::channel(false);
         let router = Router::new()
             .route("/metrics", get(metrics))
@@ -84,11 +106,19 @@ impl MetricsServer {
             .route("/readyz", get(readiness))
             .with_state(Arc::new(requests));
         let limits = ConnectionLimits::new(MAX_CONNECTIONS);
-        let server_run = http_server::serve(listener, limits, router, (), stopped);
+        let server_task = match listener {
+            PageListener::Tcp(listener) => {
+                tokio::spawn(http_server::serve(listener, limits, router, (), stopped))
+            }
+            PageListener::Unix(listener) => {
+                tokio::spawn(http_server::serve(listener, limits, router, (), stopped))
+            }
+        };
         Ok(Self {
-            address,
+            address: address.clone(),
+            socket,
             shutdown,
-            server_task: tokio::spawn(server_run),
+            server_task,
         })
     }
 
@@ -99,8 +129,15 @@ impl MetricsServer {
     }
 
     /// Returns the address of the server.
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) const fn address(&self) -> &MetricsAddress {
+        &self.address
+    }
+
+    /// Whether clients of the address reach this server: the file of a Unix socket may have
+    /// been removed or replaced.
+    pub(crate) fn is_reachable(&self) -> bool {
+        let socket = self.socket.as_ref().map(BoundSocket::owner);
+        socket.is_none_or(|owner| owner == SocketOwner::ThisServer)
     }
 }
 
@@ -108,6 +145,53 @@ impl Drop for MetricsServer {
     fn drop(&mut self) {
         let _ = self.shutdown.send(true);
     }
+}
+
+/// A socket that listens.
+enum PageListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+async fn bind(
+    address: &MetricsAddress,
+) -> Result<(PageListener, Option<BoundSocket>), MetricsListenError> {
+    match address {
+        MetricsAddress::Tcp(address) => {
+            let failed = |source| MetricsListenError::Address {
+                address: *address,
+                source,
+            };
+            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+            let listener = to_tokio(listener).map_err(failed)?;
+            Ok((listener, None))
+        }
+        MetricsAddress::Socket(path) => {
+            let place = SocketPlace {
+                path: path.clone(),
+                option: METRICS_OPTION,
+            };
+            let (listener, socket) = socket_file::listen(&place).await?;
+            Ok((PageListener::Unix(listener), Some(socket)))
+        }
+        MetricsAddress::ServiceManager => {
+            let passed = passed_sockets::first().ok_or(MetricsListenError::NoPassedSocket)?;
+            let listener = passed.and_then(|passed| match passed {
+                PassedSocket::Tcp(listener) => to_tokio(listener),
+                PassedSocket::Unix(listener) => {
+                    listener.set_nonblocking(true)?;
+                    UnixListener::from_std(listener).map(PageListener::Unix)
+                }
+            });
+            let listener = listener.map_err(MetricsListenError::PassedSocket)?;
+            Ok((listener, None))
+        }
+    }
+}
+
+fn to_tokio(listener: std::net::TcpListener) -> io::Result<PageListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener).map(PageListener::Tcp)
 }
 
 type PageRequestSender = State<Arc<mpsc::UnboundedSender<PageRequest>>>;
