@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::core::os_error;
@@ -30,6 +30,10 @@ const FIRST_BYTES: &[u8] = b"POST ";
 
 /// The delay before the table of connections is read again: the first one, and the longest.
 const POLL_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// How long a check waits before it sends the first bytes: most receivers accept without
+/// them, and see no request that is cut off.
+const SILENT_TIME: Duration = Duration::from_secs(2);
 
 /// What is connected to.
 #[derive(Debug, Clone)]
@@ -95,11 +99,11 @@ impl ReceiverEndpoint {
         trusted: &[u32],
         deadline: Instant,
     ) -> Result<ReceiverConnection, ReceiverError> {
-        self.open(trusted, deadline, true).await
+        self.open(trusted, deadline, Duration::ZERO).await
     }
 
-    /// Connects, and checks who accepts the connection, without sending a byte. A receiver
-    /// that has accepted none until `deadline` counts as the right one.
+    /// Connects, and checks who accepts the connection. Only a receiver that accepts none
+    /// for some time gets the method of a request.
     ///
     /// # Errors
     /// See [`ReceiverError`].
@@ -108,21 +112,18 @@ impl ReceiverEndpoint {
         trusted: &[u32],
         deadline: Instant,
     ) -> Result<(), ReceiverError> {
-        match self.open(trusted, deadline, false).await {
-            Ok(_) | Err(ReceiverError::NotSeen { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.open(trusted, deadline, SILENT_TIME).await.map(drop)
     }
 
     async fn open(
         &self,
         trusted: &[u32],
         deadline: Instant,
-        begins: bool,
+        silent_time: Duration,
     ) -> Result<ReceiverConnection, ReceiverError> {
         match self {
             Self::Socket(path) => connect_socket(path, trusted, deadline).await,
-            Self::Loopback(url) => connect_loopback(url, trusted, deadline, begins).await,
+            Self::Loopback(url) => connect_loopback(url, trusted, deadline, silent_time).await,
         }
     }
 }
@@ -134,12 +135,12 @@ async fn connect_socket(
     deadline: Instant,
 ) -> Result<ReceiverConnection, ReceiverError> {
     let place = path.display().to_string();
-    let connected = tokio::time::timeout_at(deadline, UnixStream::connect(path)).await;
+    let connected = timeout_at(deadline, UnixStream::connect(path)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let opened = connected.and_then(|stream| Ok((stream.peer_cred()?.uid(), stream)));
     match opened {
         Ok((user, stream)) if trusted.contains(&user) => Ok(ReceiverConnection {
-            stream: BegunStream::new(stream, 0),
+            stream: BegunStream::new(stream),
         }),
         Ok((user, _)) => Err(ReceiverError::OtherUser { place, user }),
         Err(source) => Err(ReceiverError::Unreachable { place, source }),
@@ -150,7 +151,7 @@ async fn connect_loopback(
     url: &Url,
     trusted: &[u32],
     deadline: Instant,
-    begins: bool,
+    silent_time: Duration,
 ) -> Result<ReceiverConnection, ReceiverError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
@@ -163,7 +164,7 @@ async fn connect_loopback(
         .await
         .map_err(unreachable)?;
     // Another user may listen on one address of a name, and the receiver on the other one.
-    let attempt = |address| open_loopback(address, trusted.to_vec(), deadline, begins);
+    let attempt = |address| open_loopback(address, trusted.to_vec(), deadline, silent_time);
     let opened = address::try_each(addresses, attempt).await;
     opened.map_err(|errors| {
         // Those that were not seen in time are the last ones.
@@ -184,16 +185,23 @@ async fn open_loopback(
     address: SocketAddr,
     trusted: Vec<u32>,
     deadline: Instant,
-    begins: bool,
+    silent_time: Duration,
 ) -> Result<ReceiverConnection, ReceiverError> {
     let place = address.to_string();
-    let opened = tokio::time::timeout_at(deadline, begin(address, begins)).await;
-    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let (stream, client) = opened.map_err(|source| ReceiverError::Unreachable {
+    let connected = timeout_at(deadline, connect_tcp(address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let unreachable = |source| ReceiverError::Unreachable {
         place: place.clone(),
         source,
-    })?;
-    let seen = tokio::time::timeout_at(deadline, wait_for_user(client, address)).await;
+    };
+    let (mut stream, client) = connected.map_err(unreachable)?;
+    let silent_until = deadline.min(Instant::now() + silent_time);
+    let mut seen = timeout_at(silent_until, wait_for_user(client, address)).await;
+    if seen.is_err() {
+        let begun = timeout_at(deadline, stream.begin()).await;
+        begun.unwrap_or(Ok(())).map_err(unreachable)?;
+        seen = timeout_at(deadline, wait_for_user(client, address)).await;
+    }
     match seen {
         Ok(Ok(user)) if trusted.contains(&user) => Ok(ReceiverConnection { stream }),
         Ok(Ok(user)) => Err(ReceiverError::OtherUser { place, user }),
@@ -202,18 +210,15 @@ async fn open_loopback(
     }
 }
 
-/// Connects, and sends the first bytes if the request `begins`. Returns the own address,
-/// too.
-async fn begin(address: SocketAddr, begins: bool) -> io::Result<(BegunStream, SocketAddr)> {
-    let mut stream = TcpStream::connect(address).await?;
+/// Connects, and returns the own address, too.
+async fn connect_tcp(address: SocketAddr) -> io::Result<(BegunStream, SocketAddr)> {
+    let stream = TcpStream::connect(address).await?;
     let client = stream.local_addr()?;
     if client == address {
         // Nobody listens: a port that the kernel chooses may be the one that it looks for.
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    let first = if begins { FIRST_BYTES } else { &[] };
-    stream.write_all(first).await?;
-    Ok((BegunStream::new(stream, first.len()), client))
+    Ok((BegunStream::new(stream), client))
 }
 
 /// Waits until the connection was accepted, and returns by which user.
@@ -270,9 +275,16 @@ struct BegunStream {
 }
 
 impl BegunStream {
-    fn new(stream: impl Stream + 'static, sent: usize) -> Self {
+    fn new(stream: impl Stream + 'static) -> Self {
         let stream = Box::new(stream);
-        Self { stream, sent }
+        Self { stream, sent: 0 }
+    }
+
+    /// Sends the first bytes, once.
+    async fn begin(&mut self) -> io::Result<()> {
+        self.stream.write_all(FIRST_BYTES).await?;
+        self.sent = FIRST_BYTES.len();
+        Ok(())
     }
 
     /// Returns how many of these bytes were sent already, if any.

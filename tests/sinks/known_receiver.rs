@@ -195,14 +195,20 @@ async fn receiver_that_is_not_seen_in_time_is_not_delivered_to() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut hook = WebhookFixture::new(&format!("http://{}/", listener.local_addr().unwrap()));
     hook.settings.timeout = Duration::from_secs(1);
-    // It may only accept what has begun.
-    hook.sink().preflight().await.unwrap();
-    assert_not_delivered(
-        hook.deliver().await,
-        "no process accepted the connection to ",
-    );
-    assert_eq!(read_all(listener.accept().unwrap().0), "");
-    assert_eq!(read_all(listener.accept().unwrap().0), "POST ");
+    let expected = "no process accepted the connection to ";
+    let problem = hook
+        .sink()
+        .preflight()
+        .await
+        .unwrap_err()
+        .problems
+        .remove(0);
+    assert_eq!(problem.kind, SinkProblemKind::Unreachable);
+    assert!(problem.message.starts_with(expected), "{problem}");
+    assert_not_delivered(hook.deliver().await, expected);
+    for _ in ["the check", "the delivery"] {
+        assert_eq!(read_all(listener.accept().unwrap().0), "POST ");
+    }
 }
 
 #[tokio::test]

@@ -25,10 +25,6 @@ use crate::platform::path_walk::{self, TrustedPaths};
 use crate::platform::users;
 use crate::sink::{Destination, SinkProblem, SinkProblemKind};
 
-/// How long a receiver may take to accept a connection before a rotation starts. One that
-/// accepts only requests accepts none without one.
-const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How a request reaches its receiver.
 #[derive(Debug)]
 pub(super) enum Transport {
@@ -198,7 +194,7 @@ impl KnownReceiver {
     /// # Errors
     /// Why nothing would be delivered.
     pub(super) async fn check(&self, timeout: Duration) -> Result<(), SinkProblem> {
-        let deadline = Instant::now() + timeout.min(ACCEPT_TIMEOUT);
+        let deadline = Instant::now() + timeout;
         let checked = self.endpoint.check(&self.users, deadline).await;
         checked.map_err(|error| self.explain(&error))
     }
