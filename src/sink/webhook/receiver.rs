@@ -256,6 +256,15 @@ impl fmt::Display for Explanation<'_> {
             {
                 write!(formatter, "{}; hint: start the receiver", self.error)
             }
+            ReceiverError::Unreachable { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                write!(
+                    formatter,
+                    "{}; hint: let rekeyd's user enter the folder and write to the socket",
+                    self.error
+                )
+            }
             ReceiverError::Unreachable { .. } | ReceiverError::Unreadable { .. } => {
                 write!(formatter, "{}", self.error)
             }
