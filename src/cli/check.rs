@@ -111,6 +111,7 @@ impl CheckCommand {
         if !self.quiet {
             let mut found_notes = vec![note];
             found_notes.extend(stale_copy_note(&settings));
+            found_notes.extend(admins_note(&settings));
             let folders = preflight::group_writable_folders(&settings).await;
             found_notes.extend(folders.iter().map(|folder| group_note(folder)));
             let migration = notes.pending_migration;
@@ -197,6 +198,24 @@ fn differs(copy: &Path, passed: &Secret) -> bool {
         let copied = secret_text::parse(&copied, SecretForm::AdminKey);
         copied.map_or(true, |copied| !copied.same_as(passed))
     })
+}
+
+/// Says what the groups of a configuration of the first release may no longer do, which does
+/// not say who may do it.
+fn admins_note(settings: &Settings) -> Option<String> {
+    let control = &settings.control;
+    if control.admins.is_empty() || control.super_admins.is_some() {
+        return None;
+    }
+    let named = control.admins.iter().map(|group| format!("{group:?}"));
+    let named: Vec<_> = named.collect();
+    Some(format!(
+        "members of the groups in [control] admins may no longer adopt credentials, revoke a current \
+         or adopted one, or use `revoke --force` and `rotate --revoke-previous-within`; hint: \
+         root may, and so may they with this line in [control]: super-admins = [{}]; without \
+         groups in it, the line ends this note",
+        named.join(", ")
+    ))
 }
 
 /// Says that the ledger is protected by its lock file alone.

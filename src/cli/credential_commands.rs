@@ -1,12 +1,16 @@
 //! `rekeyd revoke`, `hold`, `release` and `adopt`: an operator's decisions
 //! about one credential.
 
+use std::io::IsTerminal as _;
+
 use jiff::Timestamp;
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::execute;
+use crate::cli::dispatch::{execute, report_results, send};
 use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::question::ask;
 use crate::cli::time_argument;
 use crate::daemon::control::protocol::ControlRequest;
 
@@ -70,8 +74,11 @@ pub(crate) struct AdoptCommand {
     /// Find out for every key which credential its sinks hold, and show what would be adopted
     #[arg(long, conflicts_with_all = ["key", "credential", "force"])]
     from_sinks: bool,
-    /// Adopt what --from-sinks finds
-    #[arg(long, requires = "from_sinks")]
+    /// Name that the provider shows of a credential that nothing shows to be the key's
+    #[arg(long, value_name = "NAME", conflicts_with = "from_sinks")]
+    name: Option<String>,
+    /// Adopt what --from-sinks finds, or the credential with --name, without a question
+    #[arg(long)]
     yes: bool,
     /// Adopt the credential even if a sink holds another secret
     #[arg(long)]
@@ -121,13 +128,30 @@ impl AdoptCommand {
         let (Some(key), Some(credential)) = (&self.key, &self.credential) else {
             return self.adopt_from_sinks(options).await;
         };
-        let request = ControlRequest::Adopt {
+        let request = |name| ControlRequest::Adopt {
             key: key.clone(),
             credential_id: credential.clone(),
+            name,
             force: self.force,
             reason: self.reason.clone(),
         };
-        execute(options, &self.daemon, request).await
+        let given = self.name.clone().filter(|_| self.yes);
+        let response = send(options, &self.daemon, request(given)).await?;
+        let mut outcomes = response.outcomes.iter();
+        let Some((message, name)) =
+            outcomes.find_map(|outcome| Some((&outcome.message, outcome.name.as_ref()?)))
+        else {
+            return report_results(&response);
+        };
+        if self.yes || !std::io::stdin().is_terminal() {
+            return report_results(&response);
+        }
+        output::report_warning(message);
+        let answer = ask(&format!("To adopt it, type its name, {name:?}:"))?;
+        if answer != *name {
+            return Err(Failure::Other("cancelled; nothing was adopted".to_owned()));
+        }
+        execute(options, &self.daemon, request(Some(answer))).await
     }
 
     async fn adopt_from_sinks(&self, options: &GlobalOptions) -> Result<(), Failure> {

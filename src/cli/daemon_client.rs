@@ -3,14 +3,18 @@
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use axum::http::HeaderName;
+use zeroize::Zeroizing;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::core::os_error;
+use crate::daemon::control::cookie::{COOKIE_HEADER, read_cookie};
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::ledger::{LedgerReader, WriterLock};
 use crate::net::unix_client::{UnixClient, UnixClientError, UnixResponse};
@@ -101,7 +105,7 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
         Ok(Some(problem)) => return Err(Failure::Other(problem)),
         Err(error) => return no_daemon(socket, &error),
     }
-    let client = Box::new(UnixClient::new(socket, address.trusted_users()));
+    let mut client = Box::new(UnixClient::new(socket, address.trusted_users()));
     let info = match client.get("/daemon").await {
         Ok(response) => response.body,
         Err(UnixClientError::Connect(error)) => return no_daemon(socket, &error),
@@ -118,7 +122,23 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
     };
     let info: DaemonInfo = serde_json::from_slice(&info)
         .map_err(|error| connect_error(socket, &unexpected(&error)))?;
+    // The owner of the ledger shows it, whom programs of the daemon's could imitate otherwise.
+    if let Some(cookie) = find_cookie(&client, Path::new(&info.ledger)).await {
+        client.prove_with(HeaderName::from_static(COOKIE_HEADER), &cookie);
+    }
     Ok(Some(DaemonClient { client, info }))
+}
+
+/// Returns the cookie of a daemon with this ledger, if this process's user owns it. The daemon
+/// may have other mounts, as in a container, into which root can look.
+async fn find_cookie(client: &UnixClient, ledger: &Path) -> Option<Zeroizing<String>> {
+    let cookie = read_cookie(ledger);
+    if cookie.is_some() || !rustix::process::geteuid().is_root() {
+        return cookie;
+    }
+    let process = client.server_process().await?;
+    let root = PathBuf::from(format!("/proc/{process}/root"));
+    read_cookie(&root.join(ledger.strip_prefix("/").ok()?))
 }
 
 /// Returns whether the error of a connection means that there is no daemon.

@@ -24,6 +24,7 @@ mod passed_file;
 mod passed_key;
 mod pause;
 mod preflight;
+mod question;
 mod reload;
 mod restore;
 mod rotate;

@@ -1,7 +1,7 @@
 //! `rekeyd rotate`: a rotation on an operator's request.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use crate::cli::context::GlobalOptions;
@@ -9,9 +9,9 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::{execute, report_results, send};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::question::confirm;
 use crate::core::duration;
 use crate::core::first_few::join_few;
-use crate::core::os_error;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -103,42 +103,4 @@ impl RotateCommand {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(|error| error.to_string())
-}
-
-/// Asks a person at the terminal.
-fn confirm(question: &str) -> Result<bool, Failure> {
-    let failed = |error: std::io::Error| {
-        let reason = os_error::describe(&error);
-        Failure::Other(format!("cannot ask for confirmation: {reason}"))
-    };
-    let mut terminal = std::io::stderr();
-    write!(terminal, "{question} [y/N] ").map_err(failed)?;
-    terminal.flush().map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(is_yes(&answer))
-}
-
-/// Returns whether an answer agrees. An empty one, as at the end of the input, does not.
-fn is_yes(answer: &str) -> bool {
-    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_yes_agrees() {
-        for (answer, expected) in [
-            ("y\n", true),
-            ("Yes\r\n", true),
-            ("", false),
-            ("\n", false),
-            ("n\n", false),
-            ("yesterday\n", false),
-        ] {
-            assert_eq!(is_yes(answer), expected, "{answer:?}");
-        }
-    }
 }

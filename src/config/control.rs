@@ -27,11 +27,24 @@ pub const CONTROL: Section = Section {
             "admins",
             ValueType::Texts(""),
             r#"["ops"]"#,
-            "Groups whose members may use commands that change something, such as `rotate`. Root \
-             and the user that rekeyd runs as always may.",
+            "Groups whose members may rotate, pause, hold and reload, and revoke what rekeyd made \
+             and has replaced. Root and the owner of the ledger always may.",
         )
         .or("[]")
         .with_details("They must also be able to connect to the socket."),
+        ConfigOption::new(
+            "super-admins",
+            ValueType::Texts(""),
+            r#"["security"]"#,
+            "Groups whose members may do what `admins` may, and also adopt credentials, revoke \
+             current and adopted ones, and use `revoke --force` and `rotate \
+             --revoke-previous-within`.",
+        )
+        .or("[]")
+        .with_details(
+            "A credential that neither its name nor a sink's file shows to be a key's is adopted by \
+             root or the owner of the ledger alone.",
+        ),
     ],
 };
 
@@ -64,9 +77,11 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
         Some(value) => values::read_socket_path(&value, report),
     };
     let admins = table.get(CONTROL, "admins");
+    let super_admins = table.get(CONTROL, "super-admins");
     ControlSettings {
         socket,
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
+        super_admins: super_admins.map(|value| value.text_list(report)),
         is_named,
     }
 }

@@ -30,9 +30,12 @@ pub fn host_problems(settings: &Settings, environment: &Environment) -> Vec<Prob
     for (option, message) in settings.provider.connection_problems() {
         check.add_problem(format!("provider.{option}"), message);
     }
-    for group in &settings.control.admins {
+    let control = &settings.control;
+    let super_admins = control.super_admins.iter().flatten();
+    let groups = control.admins.iter().map(|group| ("admins", group));
+    for (option, group) in groups.chain(super_admins.map(|group| ("super-admins", group))) {
         if let Some(error) = users::check_group(group) {
-            check.add_problem("control.admins".to_owned(), error.to_string());
+            check.add_problem(format!("control.{option}"), error.to_string());
         }
     }
     check.problems

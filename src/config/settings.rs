@@ -91,8 +91,10 @@ impl fmt::Debug for ConfigText {
 pub struct ControlSettings {
     /// The path of the socket, if the daemon has one.
     pub socket: Option<PathBuf>,
-    /// Groups that may change things, besides root and the daemon's user.
+    /// Groups that may operate rekeyd, besides root and the owner of the ledger.
     pub admins: Vec<String>,
+    /// Groups that may also destroy; none if the file does not say.
+    pub super_admins: Option<Vec<String>>,
     /// Whether the file names the socket or the ledger: a daemon of another file may use
     /// the default ones.
     pub is_named: bool,

@@ -482,7 +482,10 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {
             format!("no sink holds the retired {credential} of {key} any more{current}")
         }
-        AlertKind::Rotated | AlertKind::Lookalike => format!("{credential} of {key}"),
+        AlertKind::Rotated
+        | AlertKind::Lookalike
+        | AlertKind::Adopted
+        | AlertKind::RevokedManually => format!("{credential} of {key}"),
     }
 }
 

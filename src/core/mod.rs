@@ -7,6 +7,7 @@
 pub mod active_credential;
 pub mod alert;
 pub mod apply;
+pub mod authority;
 pub mod backoff;
 pub mod change;
 pub mod command;

@@ -38,11 +38,13 @@ pub enum EventKind {
     Clock,
     /// The hold or delay that keeps a credential alive ends soon.
     Hold,
+    /// An operator adopted a credential, or had one revoked.
+    Operator,
 }
 
 impl EventKind {
     /// Every event.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Failure,
         Self::Recovered,
         Self::Overdue,
@@ -52,6 +54,7 @@ impl EventKind {
         Self::Lookalike,
         Self::Clock,
         Self::Hold,
+        Self::Operator,
     ];
 
     /// The word of every event, in the same order.
@@ -66,12 +69,13 @@ impl EventKind {
     };
 
     /// The events of a channel without `on`.
-    pub const DEFAULT: [Self; 5] = [
+    pub const DEFAULT: [Self; 6] = [
         Self::Failure,
         Self::Recovered,
         Self::Overdue,
         Self::Expiring,
         Self::Lookalike,
+        Self::Operator,
     ];
 
     /// Returns the event's word in the configuration and in the JSON.
@@ -87,6 +91,7 @@ impl EventKind {
             Self::Lookalike => "lookalike",
             Self::Clock => "clock",
             Self::Hold => "hold",
+            Self::Operator => "operator",
         }
     }
 
@@ -142,11 +147,15 @@ pub enum AlertKind {
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
     Lookalike,
+    /// An operator adopted a credential.
+    Adopted,
+    /// An operator revoked a credential, or ordered the end of a key's.
+    RevokedManually,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -168,6 +177,8 @@ impl AlertKind {
         Self::HeldElsewhereEnds,
         Self::Rotated,
         Self::Lookalike,
+        Self::Adopted,
+        Self::RevokedManually,
     ];
 
     /// Returns the kind's word in the ledger and in the JSON.
@@ -195,6 +206,8 @@ impl AlertKind {
             Self::HeldElsewhereEnds => "held-elsewhere-ends",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
+            Self::Adopted => "adopted",
+            Self::RevokedManually => "revoked-manually",
         }
     }
 
@@ -229,6 +242,7 @@ impl AlertKind {
             Self::Hold => EventKind::Hold,
             Self::Rotated => EventKind::Rotated,
             Self::Lookalike => EventKind::Lookalike,
+            Self::Adopted | Self::RevokedManually => EventKind::Operator,
         }
     }
 
@@ -239,12 +253,18 @@ impl AlertKind {
         matches!(self, Self::ControlSocket | Self::MetricsAddress)
     }
 
+    /// Returns whether the alert reports what an operator did: each such event is news.
+    #[must_use]
+    pub const fn is_about_operator(self) -> bool {
+        matches!(self, Self::Adopted | Self::RevokedManually)
+    }
+
     /// Returns whether the alert reports an event, and not a state that lasts until
     /// it is resolved.
     #[must_use]
     pub const fn is_one_time(self) -> bool {
         match self {
-            Self::Rotated | Self::Lookalike => true,
+            Self::Rotated | Self::Lookalike | Self::Adopted | Self::RevokedManually => true,
             Self::Ledger
             | Self::Credential
             | Self::Organization

@@ -4,12 +4,14 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// The endings of the files that SQLite and rekeyd find beside a ledger by their names.
-pub const LEDGER_FILE_ENDINGS: [&str; 8] = [
+pub const LEDGER_FILE_ENDINGS: [&str; 10] = [
     "-wal",
     "-shm",
     "-journal",
     ".lock",
     ".checkpoint",
+    ".cookie",
+    ".cookie.new",
     ".restoring",
     ".room",
     ".room-check",

@@ -38,6 +38,20 @@ impl Subscriptions {
         Self(subscriptions)
     }
 
+    /// Returns the same channels with subscriptions to this event alone.
+    #[must_use]
+    pub fn only(self, event: EventKind) -> Self {
+        let only = |subscription: Subscription| Subscription {
+            on: subscription
+                .on
+                .into_iter()
+                .filter(|on| *on == event)
+                .collect(),
+            ..subscription
+        };
+        Self(self.0.into_iter().map(only).collect())
+    }
+
     /// Returns whether no channel is configured.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::core::alert::FAILURE_GRACE_PERIOD;
+use crate::core::authority::Authority;
 use crate::core::duration;
 use crate::core::health::most_urgent_error;
 use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::daemon::control::authorization::VerifiedPeer;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::error::ServiceError;
@@ -186,7 +188,11 @@ pub async fn run_request(
     let mut inbox = Inbox::for_command(wait_reporter);
     let incoming = IncomingRequest {
         request,
-        requested_by,
+        // Whoever opened the ledger could write it as well.
+        author: VerifiedPeer {
+            name: requested_by,
+            authority: Authority::Full,
+        },
         reply,
     };
     inbox.tracker.submit(incoming, &mut runtime.engine).await;

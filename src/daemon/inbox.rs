@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
+use crate::daemon::control::authorization::ControlGroups;
 use crate::daemon::control::protocol::{
     CONFIGURATION, ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome, Wait,
 };
@@ -176,6 +177,7 @@ impl Inbox {
             message,
             shared_with: Vec::new(),
             consequences: Vec::new(),
+            name: None,
         };
         let mut outcomes = vec![outcome(CONFIGURATION, is_taken, message)];
         if let Some(problem) = credential_problem.filter(|_| is_taken) {
@@ -337,7 +339,10 @@ async fn recv_or_pending<T>(incoming: &mut Option<mpsc::UnboundedReceiver<T>>) -
 fn control_config(runtime: &Runtime) -> ControlConfig {
     let settings = &runtime.settings;
     ControlConfig {
-        admins: settings.control.admins.clone(),
+        groups: ControlGroups {
+            admins: settings.control.admins.clone(),
+            super_admins: settings.control.super_admins.clone().unwrap_or_default(),
+        },
         info: DaemonInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),

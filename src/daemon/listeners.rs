@@ -5,13 +5,16 @@
 //! former place until the new place is taken.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::config::settings::MetricsAddress;
 use crate::core::condition::ListenerProblem;
+use crate::core::os_error;
+use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::protocol::Wait;
 use crate::daemon::control::server::{ControlConfig, ControlServer, DaemonProgress};
 use crate::daemon::control::tracker::IncomingRequest;
@@ -19,6 +22,7 @@ use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequ
 use crate::daemon::runtime::Runtime;
 use crate::daemon::socket_file::{SocketOwner, SocketPlace};
 use crate::engine::Engine;
+use crate::platform::entropy::SystemEntropy;
 
 /// The option that names the control socket, for people.
 pub(crate) const CONTROL_OPTION: &str = "[control] socket";
@@ -30,6 +34,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Listeners {
     requests: mpsc::UnboundedSender<IncomingRequest>,
     control: Option<ControlServer>,
+    /// The cookie of the ledger's owner, once there is a control socket.
+    cookie: Option<Arc<OwnerCookie>>,
+    /// Whether the problem of the cookie was logged.
+    has_cookie_problem: bool,
     pages: mpsc::UnboundedSender<PageRequest>,
     metrics: Option<MetricsServer>,
     problems: BTreeMap<ListenerProblem, String>,
@@ -49,6 +57,8 @@ impl Listeners {
         Self {
             requests,
             control: None,
+            cookie: None,
+            has_cookie_problem: false,
             pages,
             metrics: None,
             problems: BTreeMap::new(),
@@ -111,6 +121,8 @@ impl Listeners {
             self.control = None;
             return self.set_problem(ListenerProblem::ControlSocket, None);
         };
+        // Before anybody can connect.
+        self.keep_cookie(&runtime.settings.ledger);
         let is_at = |server: &&ControlServer| server.socket().path() == path;
         if let Some(server) = self.control.as_ref().filter(is_at) {
             match server.socket().owner() {
@@ -140,6 +152,7 @@ impl Listeners {
         };
         match ControlServer::listen(&place, requests, ledger, config(runtime), refused).await {
             Ok(server) => {
+                server.set_cookie(self.cookie.clone());
                 self.control = Some(server);
                 self.set_problem(ListenerProblem::ControlSocket, None);
             }
@@ -157,6 +170,36 @@ impl Listeners {
                 let problem = format!("{error}; until then, {instead}");
                 self.set_problem(ListenerProblem::ControlSocket, Some(problem));
             }
+        }
+    }
+
+    /// Writes the cookie of the ledger's owner, unless it is in its place. Without it, root
+    /// and the groups can still use the socket.
+    fn keep_cookie(&mut self, ledger: &Path) {
+        let is_in_place = |cookie: &Arc<OwnerCookie>| cookie.is_in_place();
+        if self.cookie.as_ref().is_some_and(is_in_place) {
+            return;
+        }
+        // The former one is taken from the server before another file has its name.
+        self.cookie = None;
+        match OwnerCookie::create(ledger, &SystemEntropy::new()) {
+            Ok(cookie) => {
+                self.cookie = Some(Arc::new(cookie));
+                self.has_cookie_problem = false;
+            }
+            Err(error) if !self.has_cookie_problem => {
+                self.has_cookie_problem = true;
+                tracing::warn!(
+                    "cannot write the cookie {}.cookie: {}; until then, the owner of the ledger may \
+                     only look on the control socket",
+                    ledger.display(),
+                    os_error::describe(&error)
+                );
+            }
+            Err(_) => {}
+        }
+        if let Some(server) = &self.control {
+            server.set_cookie(self.cookie.clone());
         }
     }
 
@@ -284,6 +327,7 @@ impl Listeners {
         if let Some(server) = self.control.take() {
             server.shut_down().await;
         }
+        self.cookie = None;
         self.metrics = None;
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
+use crate::core::notification::EventKind;
 use crate::daemon::error::ServiceError;
 use crate::daemon::exposure::check_exposure;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
@@ -59,7 +60,7 @@ pub(crate) struct ProcessContext {
     conditions: Arc<Conditions>,
     active_credential: ActiveCredential,
     pub(crate) metrics: Option<Arc<Metrics>>,
-    /// Whether alerts are sent. A command reports to the person who runs it.
+    /// Whether alerts are raised and sent. A command reports to the person who runs it.
     can_notify: bool,
 }
 
@@ -201,11 +202,12 @@ impl ProcessContext {
                 Some(metrics) => Arc::clone(metrics) as Arc<dyn ChangeObserver>,
                 None => Arc::new(()),
             },
-            subscriptions: if self.can_notify {
-                Arc::new(settings.subscriptions())
+            // What a person did is news to others; the next `run` or `once` sends it.
+            subscriptions: Arc::new(if self.can_notify {
+                settings.subscriptions()
             } else {
-                Arc::default()
-            },
+                settings.subscriptions().only(EventKind::Operator)
+            }),
             find_zone: zones::find,
         };
         (services, provider)

@@ -10,9 +10,11 @@ use crate::alerting::outbox::{OutboxSignal, WriteOutcome};
 use crate::core::alert::AlertContext;
 use crate::core::condition::Condition;
 use crate::core::ids::KeyName;
+use crate::core::notification::Alert;
 use crate::core::state::Lookalike;
 use crate::core::subscriptions::Subscriptions;
 use crate::engine::ledger_condition::raise_ledger_condition;
+use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::scheduler::{Completion, Engine};
 
 impl Engine {
@@ -68,6 +70,28 @@ impl Engine {
         self.alert_tracker.update_conditions(&active, entropy, now);
         if let Some(problems) = &self.listener_problems {
             self.alert_tracker.update_listeners(problems, entropy, now);
+        }
+        self.record_notifications();
+    }
+
+    /// Notifies people of what operators did to credentials of a key.
+    pub(super) fn notify_of_operators(
+        &mut self,
+        key: &KeyName,
+        notices: Vec<OperatorNotice>,
+        now: Timestamp,
+    ) {
+        if notices.is_empty() {
+            return;
+        }
+        let entropy = self.services.entropy.as_ref();
+        for notice in notices {
+            let alert = Alert {
+                credential: notice.credential,
+                ..Alert::for_key(key, notice.kind)
+            };
+            self.alert_tracker
+                .notify_of_operator(alert, notice.text, entropy, now);
         }
         self.record_notifications();
     }

@@ -88,9 +88,10 @@ impl Engine {
     }
 
     /// Takes a key back from its worker, and queues its next evaluation.
-    pub(super) fn park(&mut self, worker: Worker) {
+    pub(super) fn park(&mut self, mut worker: Worker) {
         let now = self.services.clock.now();
         let key = worker.state.key.clone();
+        self.notify_of_operators(&key, std::mem::take(&mut worker.notices), now);
         // Its commits may have changed rows of other keys, which read them again.
         let has_leaked = worker.state.live.iter().any(|row| row.deadline.is_some());
         for stale in self.services.ledger.stale_keys() {

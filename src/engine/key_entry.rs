@@ -181,6 +181,7 @@ impl KeyEntry {
             needs_evaluation: false,
             ignores_backoff: std::mem::take(&mut self.ignores_backoff),
             commands: std::mem::take(&mut self.commands),
+            notices: Vec::new(),
             discrepancies: std::mem::take(&mut self.discrepancies),
             observed_ends: ObservedEnds::default(),
             rechecks: std::mem::take(&mut self.rechecks),

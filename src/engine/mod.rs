@@ -23,6 +23,7 @@ mod next_work;
 pub mod observer;
 mod open;
 pub mod operator_command;
+mod operator_notice;
 mod pending_rechecks;
 mod places;
 mod presence;

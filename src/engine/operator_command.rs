@@ -1,6 +1,7 @@
 //! Commands of an operator about a key or one of its credentials.
 //! `effects/operator.rs` executes them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,8 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, oneshot};
 
+use crate::core::authority::Authority;
 use crate::core::change::OperatorNote;
+use crate::core::duration;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
+use crate::core::reported_time::ReportedTime;
+use crate::core::shell;
+use crate::core::time;
 use crate::ledger::LedgerError;
 use crate::provider::{ListedCredential, ProviderError};
 
@@ -27,6 +33,65 @@ pub struct FileHolder {
     pub sinks: Vec<(SinkId, bool)>,
 }
 
+/// What becomes of a credential that neither its name nor a sink's file shows to be one of
+/// the key that is to adopt it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unrecognized {
+    /// It is not adopted.
+    Refused,
+    /// It is adopted if this is the name that the provider shows, and held until a person
+    /// releases it.
+    Named(Option<String>),
+    /// It is adopted like any other, for a caller that knows whose it is.
+    Adopted,
+}
+
+/// A credential that a person has to confirm before a key adopts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnrecognizedCredential {
+    /// The key.
+    pub key: KeyName,
+    /// The credential.
+    pub credential: CredentialId,
+    /// The name that the provider shows, empty if there is none.
+    pub name: String,
+    /// Its owner, as the provider shows it.
+    pub owner: Option<String>,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// When it was used last.
+    pub last_used: ReportedTime,
+    /// The present time.
+    pub now: Timestamp,
+}
+
+impl fmt::Display for UnrecognizedCredential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, credential, name) = (&self.key, &self.credential, &self.name);
+        let ago = |at: Timestamp| {
+            let age = duration::to_human_text(time::until(at, self.now));
+            format!("at {} ({age} ago)", time::to_text(at))
+        };
+        let owner = self.owner.as_deref().unwrap_or("nobody that it names");
+        let created = self.created_at.map(ago);
+        let created = created.as_deref().unwrap_or("at an unknown time");
+        let used = match self.last_used {
+            ReportedTime::At(at) => format!("last used {}", ago(at)),
+            ReportedTime::None => "never used".to_owned(),
+            ReportedTime::Unreadable => "last used at an unknown time".to_owned(),
+        };
+        write!(
+            formatter,
+            "{credential} was not adopted: its name {name:?} does not look like a label of {key}, \
+             and no file of its sinks ends as it does; the provider shows that it belongs to \
+             {owner}, was created {created}, and was {used}; hint: if rekeyd is to revoke it one \
+             day, run `rekeyd adopt {key} {credential} --name {} --yes`; it is held until \
+             `rekeyd release {credential}`",
+            shell::quote(name)
+        )
+    }
+}
+
 /// A command about a key or one of its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperatorCommand {
@@ -39,6 +104,8 @@ pub enum OperatorCommand {
         /// The name that root has confirmed of a credential that the provider shows under
         /// another name than the recorded one.
         name: Option<String>,
+        /// What the operator may do.
+        authority: Authority,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
@@ -87,6 +154,8 @@ pub enum OperatorCommand {
         credential: CredentialId,
         /// Whether to adopt it although a sink's target holds another key.
         force: bool,
+        /// What becomes of it if nothing shows that it is a key's own.
+        unrecognized: Unrecognized,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
@@ -120,6 +189,9 @@ pub enum CommandError {
     /// The state of the key or the credential does not allow it.
     #[error("{0}")]
     Rejected(String),
+    /// A person has to confirm the credential first.
+    #[error("{0}")]
+    Unrecognized(Box<UnrecognizedCredential>),
     /// The provider failed.
     #[error("{0}; hint: try again")]
     Provider(#[from] ProviderError),

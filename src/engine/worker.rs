@@ -28,6 +28,7 @@ use crate::engine::file_search::FileSearch;
 use crate::engine::log;
 use crate::engine::managed_key::{ConfiguredKeys, ManagedKey};
 use crate::engine::operator_command::PendingCommand;
+use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::places::{Place, PlacePool, ProviderPlace};
 use crate::engine::probe;
 use crate::engine::rotation_request::RotationRequest;
@@ -102,6 +103,8 @@ pub(crate) struct Worker {
     /// problem may have been repaired.
     pub(crate) ignores_backoff: bool,
     pub(crate) commands: VecDeque<PendingCommand>,
+    /// What operators did since this worker was dispatched.
+    pub(crate) notices: Vec<OperatorNotice>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
     /// The ends that this worker's retrieves showed and the ledger does not have.
     pub(crate) observed_ends: ObservedEnds,

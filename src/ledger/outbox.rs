@@ -227,6 +227,9 @@ fn update_active_alerts(
     connection: &Connection,
     notification: &Notification,
 ) -> Result<(), LedgerError> {
+    if notification.alert.kind.is_about_operator() {
+        return Ok(());
+    }
     let (key, kind, scope, credential) = alert_columns(&notification.alert);
     let filter = if notification.state == NotificationState::Resolved {
         Some("credential_id = ?4")

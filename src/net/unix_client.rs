@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,8 @@ pub(crate) struct UnixClient {
     socket: PathBuf,
     /// The users that the server may be.
     trusted: Vec<u32>,
+    /// A header of each POST.
+    proof: Option<(HeaderName, HeaderValue)>,
 }
 
 /// A whole response.
@@ -57,6 +59,21 @@ impl UnixClient {
         Self {
             socket: socket.to_owned(),
             trusted,
+            proof: None,
+        }
+    }
+
+    /// Returns the process that listens at the socket, as this process sees it.
+    pub(crate) async fn server_process(&self) -> Option<i32> {
+        let stream = self.connect().await.ok()?;
+        stream.peer_cred().ok()?.pid()
+    }
+
+    /// Sends a header with each POST from now on. It is not shown.
+    pub(crate) fn prove_with(&mut self, name: HeaderName, value: &str) {
+        if let Ok(mut value) = HeaderValue::from_str(value) {
+            value.set_sensitive(true);
+            self.proof = Some((name, value));
         }
     }
 
@@ -86,11 +103,14 @@ impl UnixClient {
         path: &str,
         body: String,
     ) -> Result<UnixResponse, UnixClientError> {
-        let request = Request::builder()
-            .method(method)
+        let mut request = Request::builder()
+            .method(&method)
             .uri(path)
             .header(header::HOST, "rekeyd")
             .body(body)?;
+        if let Some((name, value)) = self.proof.clone().filter(|_| method == Method::POST) {
+            request.headers_mut().insert(name, value);
+        }
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let reply = async {

@@ -67,7 +67,7 @@ fn invalid_types_events_and_keys_are_reported() {
         (
             &with_command_channel("on = [\"failure\", \"everything\"]"),
             &[
-                "4: notify[0].on[1]: unknown event; expected \"failure\", \"recovered\", \"overdue\", \"expiring\", \"rotated\", \"orphan\", \"lookalike\", \"clock\" or \"hold\"",
+                "4: notify[0].on[1]: unknown event; expected \"failure\", \"recovered\", \"overdue\", \"expiring\", \"rotated\", \"orphan\", \"lookalike\", \"clock\", \"hold\" or \"operator\"",
             ],
         ),
         (

@@ -53,6 +53,7 @@ fn full_requests() -> Vec<ControlRequest> {
         ControlRequest::Adopt {
             key: text(),
             credential_id: text(),
+            name: Some(text()),
             force: true,
             reason: reason.clone(),
         },

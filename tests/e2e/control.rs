@@ -30,10 +30,13 @@ fn world() -> TestEnv {
 fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
     let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
     let length = body.len();
+    let cookie = std::fs::read_to_string(world.path("ledger.db.cookie")).unwrap();
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nhost: rekeyd\r\ncontent-length: {length}\r\n\
-         connection: close\r\n\r\n{body}"
+         rekeyd-cookie: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        cookie.trim()
     )
     .unwrap();
     let mut answer = String::new();
@@ -191,8 +194,14 @@ fn group_can_read_and_only_admins_can_change() {
     let output = as_nobody(&["pause", "billing"]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("has read-only access"), "{stderr}");
-    assert!(stderr.contains("[control] admins"), "{stderr}");
+    assert!(
+        stderr.contains("may only look; hint: use `sudo rekeyd pause`"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("admins = [\"GROUP\"] to [control]"),
+        "{stderr}"
+    );
     daemon.stop();
     // The user's group is allowed.
     let group = "nogroup";
@@ -595,9 +604,11 @@ fn silent_control_connections_delay_no_command() {
     assert!(started.elapsed() < Duration::from_secs(15));
     // A connection with a request head alone is closed soon.
     let mut half = UnixStream::connect(world.path("control.sock")).unwrap();
+    let cookie = std::fs::read_to_string(world.path("ledger.db.cookie")).unwrap();
     write!(
         half,
-        "POST /rotate HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{"
+        "POST /rotate HTTP/1.1\r\nhost: x\r\nrekeyd-cookie: {}\r\ncontent-length: 9\r\n\r\n{{",
+        cookie.trim()
     )
     .unwrap();
     let mut answer = String::new();

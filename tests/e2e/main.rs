@@ -51,6 +51,7 @@ mod refused_list;
 mod rehearse;
 mod renamed_options;
 mod repair;
+mod rights;
 mod sandbox_command;
 mod schedule_command;
 mod secret_from_file;

@@ -47,6 +47,15 @@ fn file(world: &TestEnv, key: &str) -> String {
     fs::read_to_string(world.path(&format!("{key}.key"))).unwrap()
 }
 
+/// Adopts a credential that nothing shows to be the key's, as root does, and releases it.
+fn adopt_by_name(world: &TestEnv, key: &str, id: &str, name: &str) -> String {
+    let adopted = world.ok(&["adopt", key, id, "--name", name, "--yes"]);
+    let held = format!("on hold until `rekeyd release {id}`");
+    assert!(adopted.contains(&held), "{adopted}");
+    world.ok(&["release", id]);
+    adopted
+}
+
 fn assert_refused(output: &Output, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let message = text(&output.stderr);
@@ -73,15 +82,19 @@ fn adoption_that_a_file_contradicts_is_refused() {
     world.ok(&["adopt", "a", &of_a]);
     // Without a file there is nothing to compare, and a person may know better.
     fs::remove_file(world.path("b.key")).unwrap();
-    world.ok(&["adopt", "b", &of_b]);
+    adopt_by_name(&world, "b", &of_b, "made for b");
     let (other, _) = create_manually(&world, "another");
     assert_refused(&world.run(&["adopt", "a", &of_a]), &["in this ledger"]);
     // The file holds the current credential of the key: another one may exist beside it.
-    world.ok(&["adopt", "a", &other]);
+    adopt_by_name(&world, "a", &other, "another");
     write(&world.path("b.key"), &secret_a);
     let (last, _) = create_manually(&world, "the last");
     assert_refused(&world.run(&["adopt", "b", &last]), &["b.key"]);
-    world.ok(&["adopt", "b", &last, "--force"]);
+    let forced = [
+        "adopt", "b", &last, "--force", "--name", "the last", "--yes",
+    ];
+    world.ok(&forced);
+    world.ok(&["release", &last]);
     // The word of a person about the credential is none about what the file holds.
     let before = world.live_ids().len();
     assert_refused(
@@ -166,7 +179,11 @@ fn adoption_covers_what_a_file_was_seen_to_hold() {
             None => drop(fs::remove_file(world.path("a.key"))),
         };
         put(at_adoption);
-        world.ok(&["adopt", "a", &adopted]);
+        if at_adoption.is_some_and(|content| content.contains("<X>")) {
+            world.ok(&["adopt", "a", &adopted]);
+        } else {
+            adopt_by_name(&world, "a", &adopted, "X");
+        }
         put(later);
         let before = fs::read_to_string(world.path("a.key")).ok();
         let name = format!("{at_adoption:?} then {later:?}");
@@ -784,8 +801,8 @@ fn adopted_beside_a_delivered_credential_is_retired() {
     let ids: Vec<_> = (0..3)
         .map(|number| create_manually(&world, &format!("by hand {number}")).0)
         .collect();
-    for id in &ids {
-        let adopted = world.ok(&["adopt", "a", id]);
+    for (number, id) in ids.iter().enumerate() {
+        let adopted = adopt_by_name(&world, "a", id, &format!("by hand {number}"));
         assert!(
             adopted.contains("every sink holds the current credential"),
             "{adopted}"
@@ -831,7 +848,9 @@ fn adoption_for_an_empty_file_says_when_it_is_delivered() {
             write(&world.path("a.key"), content);
         }
         let force: &[&str] = if force { &["--force"] } else { &[] };
-        let adopted = world.ok(&[&["adopt", "a", &id], force].concat());
+        let adopt = ["adopt", "a", &id, "--name", "by hand", "--yes"];
+        let adopted = world.ok(&[&adopt, force].concat());
+        world.ok(&["release", &id]);
         let promise = if is_delivered {
             "a is rotated now"
         } else {

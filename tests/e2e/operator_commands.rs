@@ -120,7 +120,25 @@ fn hold_and_release_are_recorded_and_shown() {
 fn manually_created_credential_is_adopted_once() {
     let world = rotated(1);
     let created = create_manually(&world, "somebody");
-    let adopted = world.ok(&["adopt", "billing", &created]);
+    let asked = world.run(&["adopt", "billing", &created]);
+    assert_eq!(asked.status.code(), Some(1));
+    let message = stderr(&asked);
+    for part in [
+        "\"somebody\" does not look like a label of billing",
+        "no file of its sinks ends as it does",
+        "belongs to",
+        "was created at 2",
+        "never used",
+        "--name somebody --yes",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let named = |name| ["adopt", "billing", &created, "--name", name, "--yes"];
+    let wrong = world.run(&named("somebody else"));
+    assert!(stderr(&wrong).contains("not as \"somebody else\""));
+    assert_eq!(world.history().len(), 1);
+    let adopted = world.ok(&named("somebody"));
+    assert!(adopted.contains(&format!("on hold until `rekeyd release {created}`")));
     let start = format!("billing: adopted {created}; every sink holds");
     assert!(adopted.starts_with(&start), "{adopted}");
     assert_eq!(phase(&world, 0), "retired");

@@ -240,7 +240,14 @@ impl Scenario {
     /// Sends a request on the control socket.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<Response> {
         let stream = UnixStream::connect(self.path("control.sock")).ok()?;
-        http::send(stream, method, path, &[], body)
+        let cookie = std::fs::read_to_string(self.path("ledger.db.cookie")).ok()?;
+        http::send(
+            stream,
+            method,
+            path,
+            &[("rekeyd-cookie", cookie.trim())],
+            body,
+        )
     }
 
     /// Returns the rows of a query; none while the ledger does not exist.

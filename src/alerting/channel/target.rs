@@ -35,9 +35,9 @@ pub const COMMON_OPTIONS: Section = Section {
             ValueType::Choices(&EventKind::NAMES),
             r#"["failure", "recovered"]"#,
             "The events to send: `failure`, `recovered`, `overdue`, `expiring`, `rotated`, \
-             `orphan`, `lookalike`, `clock` and `hold`.",
+             `orphan`, `lookalike`, `clock`, `hold` and `operator`.",
         )
-        .or(r#"["failure", "recovered", "overdue", "expiring", "lookalike"]"#),
+        .or(r#"["failure", "recovered", "overdue", "expiring", "lookalike", "operator"]"#),
         ConfigOption::new(
             "keys",
             ValueType::Texts(""),

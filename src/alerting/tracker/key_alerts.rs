@@ -12,6 +12,7 @@ use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{Alert, AlertKind, EventKind, NotificationState};
 use crate::core::redact;
 use crate::core::state::{KeyState, Lookalike, Rotation, Trigger};
+use crate::core::time;
 use crate::platform::entropy::Entropy;
 
 /// The number of keys up to which the lookalikes of each are a notice of their own.
@@ -137,6 +138,21 @@ impl AlertTracker {
             credential.id
         );
         self.raise(alert, NotificationState::OneTime, since, text, entropy, now);
+    }
+
+    /// Queues the notification of what an operator did. Each is news, and none an alert that
+    /// lasts.
+    pub(crate) fn notify_of_operator(
+        &mut self,
+        alert: Alert,
+        text: String,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
+        if self.subscriptions.matches(&alert) {
+            let (state, since) = (NotificationState::OneTime, time::whole_seconds(now));
+            self.enqueue_notification(alert, state, since, text, entropy, now);
+        }
     }
 
     /// Queues notifications of credentials at the provider whose names look like labels of

@@ -7,16 +7,39 @@ use crate::core::time;
 use crate::engine::operator_command::CommandError;
 use crate::engine::{Engine, PendingRotation};
 
+/// Why a command was not carried out.
+pub(super) struct CommandFailure {
+    pub(super) message: String,
+    /// The name of a credential that a person has to confirm before it is adopted.
+    pub(super) name_to_confirm: Option<String>,
+}
+
+impl From<CommandError> for CommandFailure {
+    fn from(error: CommandError) -> Self {
+        Self {
+            message: error.to_string(),
+            name_to_confirm: match error {
+                CommandError::Unrecognized(credential) => Some(credential.name),
+                CommandError::Rejected(_)
+                | CommandError::Provider(_)
+                | CommandError::Ledger(_)
+                | CommandError::LedgerCondition(_) => None,
+            },
+        }
+    }
+}
+
 /// Returns the result of a command, if it is there.
 pub(super) fn receive(
     result: &mut oneshot::Receiver<Result<String, CommandError>>,
-) -> Option<Result<String, String>> {
+) -> Option<Result<String, CommandFailure>> {
     match result.try_recv() {
-        Ok(outcome) => Some(outcome.map_err(|error| error.to_string())),
+        Ok(outcome) => Some(outcome.map_err(CommandFailure::from)),
         Err(oneshot::error::TryRecvError::Empty) => None,
-        Err(oneshot::error::TryRecvError::Closed) => Some(Err(
-            "the engine dropped the command; hint: report this bug".to_owned(),
-        )),
+        Err(oneshot::error::TryRecvError::Closed) => Some(Err(CommandFailure {
+            message: "the engine dropped the command; hint: report this bug".to_owned(),
+            name_to_confirm: None,
+        })),
     }
 }
 

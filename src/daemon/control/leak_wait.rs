@@ -94,7 +94,7 @@ impl LeakWait {
     /// Returns the result, if it is known.
     pub(super) fn poll(&mut self, engine: &Engine) -> Option<Result<String, String>> {
         if let Some(command) = &mut self.command {
-            let result = receive(command)?;
+            let result = receive(command)?.map_err(|failure| failure.message);
             self.command = None;
             let message = match result {
                 Ok(message) => message,

@@ -1,6 +1,8 @@
 //! Requests of operators to a running daemon, and the socket that carries them.
 
+pub(crate) mod authorization;
 mod command_outcome;
+pub(crate) mod cookie;
 mod leak_wait;
 mod pending_item;
 mod pending_request;

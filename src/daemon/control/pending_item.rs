@@ -22,6 +22,8 @@ pub(super) struct PendingItem {
     pub(super) awaiting: WaitCondition,
     deadline: Instant,
     timeout: Duration,
+    /// The name of a credential that a person has to confirm before it is adopted.
+    pub(super) name_to_confirm: Option<String>,
     /// Since when the ledger is known to have a problem.
     ledger_failed_at: Option<Instant>,
 }
@@ -56,6 +58,7 @@ impl PendingItem {
             awaiting,
             deadline: Instant::now() + timeout,
             timeout,
+            name_to_confirm: None,
             ledger_failed_at: None,
         }
     }
@@ -76,7 +79,12 @@ impl PendingItem {
                 previous_sequence,
             } => rotation_result(engine, key, *previous_sequence),
             WaitCondition::Leak(leak) => leak.poll(engine),
-            WaitCondition::Command { result, .. } => receive(result),
+            WaitCondition::Command { result, .. } => receive(result).map(|received| {
+                received.map_err(|failure| {
+                    self.name_to_confirm = failure.name_to_confirm;
+                    failure.message
+                })
+            }),
         };
         if outcome.is_some() {
             return outcome;

@@ -43,6 +43,7 @@ impl PendingRequest {
             message,
             shared_with: Vec::new(),
             consequences: Vec::new(),
+            name: None,
         });
     }
 
@@ -59,6 +60,9 @@ impl PendingRequest {
                 Some(Ok(message)) => self.push_outcome(&item.subject, true, message),
                 Some(Err(message)) => {
                     self.push_outcome(&item.subject, false, message);
+                    if let Some(outcome) = self.outcomes.last_mut() {
+                        outcome.name = item.name_to_confirm.take();
+                    }
                     if let WaitCondition::Rotation { key, .. } = item.awaiting {
                         given_up.push(key);
                     }

@@ -5,6 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::core::authority::Authority;
 use crate::core::json;
 
 /// The member of a request that its path stands for.
@@ -88,6 +89,10 @@ pub enum ControlRequest {
         key: String,
         /// The credential.
         credential_id: String,
+        /// The name that the provider shows, which root confirms of a credential that nothing
+        /// shows to be the key's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// Whether to adopt it although a sink's target holds another key.
         #[serde(default)]
         force: bool,
@@ -183,6 +188,9 @@ pub struct RequestOutcome {
     /// What the request means for those keys, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consequences: Vec<String>,
+    /// The name of the credential, if there was none because a person has to confirm it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// The state of a daemon: `GET /daemon`.
@@ -246,6 +254,71 @@ impl ControlRequest {
             Self::Release { .. } => "release",
             Self::Adopt { .. } => "adopt",
             Self::AdoptFromSinks { .. } => "adopt-from-sinks",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Reload => "reload",
+        }
+    }
+
+    /// Returns what a caller must be allowed at least for a request to `verb`, whatever its
+    /// body asks for, and the command of the verb.
+    #[must_use]
+    pub fn least_authority(verb: &str) -> (Authority, &'static str) {
+        match verb {
+            "adopt" => (Authority::Destroy, "adopt"),
+            "adopt-from-sinks" => (Authority::Operate, "adopt --from-sinks"),
+            "hold" => (Authority::Operate, "hold"),
+            "pause" => (Authority::Operate, "pause"),
+            "release" => (Authority::Operate, "release"),
+            "reload" => (Authority::Operate, "reload"),
+            "resume" => (Authority::Operate, "resume"),
+            "revoke" => (Authority::Operate, "revoke"),
+            "rotate" => (Authority::Operate, "rotate"),
+            // Who may operate learns that there is no such verb.
+            _ => (Authority::Operate, "help"),
+        }
+    }
+
+    /// Returns what a caller must be allowed for this request. Whether one may revoke a
+    /// credential without force also depends on the credential.
+    #[must_use]
+    pub const fn authority(&self) -> Authority {
+        match self {
+            Self::Rotate {
+                revoke_previous_within: Some(_),
+                ..
+            }
+            | Self::Revoke { force: true, .. }
+            | Self::Revoke { name: Some(_), .. }
+            | Self::Adopt { .. }
+            | Self::AdoptFromSinks { apply: true, .. } => Authority::Destroy,
+            Self::Rotate { .. }
+            | Self::Revoke { .. }
+            | Self::Hold { .. }
+            | Self::Release { .. }
+            | Self::AdoptFromSinks { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Reload => Authority::Operate,
+        }
+    }
+
+    /// Returns the command of the request, with what it needs its authority for.
+    #[must_use]
+    pub const fn command(&self) -> &'static str {
+        match self {
+            Self::Rotate {
+                revoke_previous_within: Some(_),
+                ..
+            } => "rotate --revoke-previous-within",
+            Self::Rotate { .. } => "rotate",
+            Self::Revoke { force: true, .. } => "revoke --force",
+            Self::Revoke { .. } => "revoke",
+            Self::Hold { .. } => "hold",
+            Self::Release { .. } => "release",
+            Self::Adopt { .. } => "adopt",
+            Self::AdoptFromSinks { apply: true, .. } => "adopt --from-sinks --yes",
+            Self::AdoptFromSinks { .. } => "adopt --from-sinks",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Reload => "reload",

@@ -1,10 +1,10 @@
 //! The control socket: HTTP with JSON on a Unix socket, which also works with
 //! `curl --unix-socket`.
 //!
-//! The mode of the socket lets its owner and its group connect, and read. Only
-//! root, the user that rekeyd runs as, and members of the groups in `[control]
-//! admins` may change anything; the system identifies the peer. No route
-//! returns or accepts a secret.
+//! The mode of the socket lets its owner and its group connect, and look. What
+//! else a user may do depends on the user, whom the system identifies, and on
+//! the groups in `[control]` (`authorization.rs`). No route returns or accepts
+//! a secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +24,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use crate::config::settings::ConfigText;
+use crate::core::authority::Authority;
 use crate::core::first_few::join_few;
 use crate::core::redact;
+use crate::daemon::control::authorization::{
+    ControlGroups, CookieCheck, PeerCredentials, VerifiedPeer, authorize, own_user,
+};
+use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::refusals::Refusals;
 use crate::daemon::control::tracker::IncomingRequest;
@@ -34,7 +39,7 @@ use crate::ledger::Ledger;
 use crate::net::http_server::{
     self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, UserPlaces,
 };
-use crate::platform::users::{self, describe_author, describe_user};
+use crate::platform::users::{describe_author, describe_user};
 use crate::platform::{descriptor_limit, file_access};
 
 /// The largest body of a request, in bytes: a rotation of more than a thousand keys.
@@ -65,8 +70,10 @@ pub(crate) struct ControlServer {
 /// The state that the handlers share.
 struct ControlState {
     requests: mpsc::UnboundedSender<IncomingRequest>,
-    /// The groups that may change anything, and the response of `GET /daemon`.
+    /// The groups, and the response of `GET /daemon`.
     config: Mutex<ControlConfig>,
+    /// None if it could not be written yet.
+    cookie: Mutex<Option<Arc<OwnerCookie>>>,
     ledger: Ledger,
     refusals: Arc<Refusals>,
     /// Held while the ledger is copied.
@@ -76,7 +83,7 @@ struct ControlState {
 /// The settings of the server that the configuration determines.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlConfig {
-    pub(crate) admins: Vec<String>,
+    pub(crate) groups: ControlGroups,
     pub(crate) info: DaemonInfo,
     /// The text of the configuration.
     pub(crate) text: ConfigText,
@@ -92,10 +99,6 @@ pub(crate) struct DaemonProgress {
     /// What callers wait for.
     pub(crate) waits: Vec<Wait>,
 }
-
-/// The user and group of the peer, if the system knows them.
-#[derive(Debug, Clone, Copy)]
-struct PeerCredentials(Option<(u32, u32)>);
 
 /// The users at the socket.
 struct ControlPeers(Arc<Refusals>);
@@ -126,10 +129,6 @@ impl Peers<UnixStream> for ControlPeers {
     }
 }
 
-fn own_user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 /// Returns the limits of connections: three quarters of them for users, and a quarter for
 /// one user.
 fn connection_limits() -> ConnectionLimits {
@@ -140,18 +139,12 @@ fn connection_limits() -> ConnectionLimits {
     })
 }
 
-impl PeerCredentials {
-    fn user(self) -> Option<u32> {
-        self.0.map(|(user, _)| user)
-    }
-
-    /// Whether the permissions of a file and of its folders let this peer read it.
-    fn may_read(self, file: &Path) -> bool {
-        let Some((user, group)) = self.0 else {
-            return false;
-        };
-        user == 0 || user == own_user() || file_access::may_read(user, group, file)
-    }
+/// Whether the permissions of a file and of its folders let a peer read it.
+fn may_read(peer: PeerCredentials, file: &Path) -> bool {
+    let Some((user, group)) = peer.0 else {
+        return false;
+    };
+    user == 0 || user == own_user() || file_access::may_read(user, group, file)
 }
 
 impl ControlServer {
@@ -171,6 +164,7 @@ impl ControlServer {
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
+            cookie: Mutex::default(),
             ledger,
             refusals: Arc::clone(&refusals),
             copying: tokio::sync::Mutex::default(),
@@ -209,6 +203,11 @@ impl ControlServer {
         *self.state.lock_config() = config;
     }
 
+    /// Sets the cookie of the ledger's owner.
+    pub(crate) fn set_cookie(&self, cookie: Option<Arc<OwnerCookie>>) {
+        *self.state.lock_cookie() = cookie;
+    }
+
     /// Sets what `GET /daemon` reports of the daemon's progress.
     pub(crate) fn set_progress(&self, progress: DaemonProgress) {
         let mut config = self.state.lock_config();
@@ -228,6 +227,30 @@ impl Drop for ControlServer {
 impl ControlState {
     fn lock_config(&self) -> std::sync::MutexGuard<'_, ControlConfig> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_cookie(&self) -> std::sync::MutexGuard<'_, Option<Arc<OwnerCookie>>> {
+        self.cookie.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the peer as the author of a request that needs `needed`. A refusal is counted,
+    /// and logged.
+    fn authorize(
+        &self,
+        peer: PeerCredentials,
+        headers: &HeaderMap,
+        needed: Authority,
+        command: &str,
+    ) -> Result<VerifiedPeer, Box<Response>> {
+        let groups = self.lock_config().groups.clone();
+        let cookie = self.lock_cookie().clone();
+        let cookie = CookieCheck::of(headers, cookie.as_deref());
+        authorize(peer, &groups, &cookie, needed, command).map_err(|reason| {
+            self.refusals.note(peer.user(), || {
+                format!("refused {command} on the control socket: {reason}")
+            });
+            Box::new(error_response(StatusCode::FORBIDDEN, reason))
+        })
     }
 }
 
@@ -264,7 +287,7 @@ async fn configuration_text(
         let file = PathBuf::from(&config.info.configuration.file);
         (file, Arc::clone(&config.text.0))
     };
-    if peer.may_read(&file) {
+    if may_read(peer, &file) {
         return text.to_string().into_response();
     }
     let reason = format!("you have no permission to read {}", file.display());
@@ -291,17 +314,11 @@ async fn handle_request(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let admins = state.lock_config().admins.clone();
-    let requested_by = match authorize(peer, &admins) {
-        Ok(requested_by) => requested_by,
-        Err(reason) => {
-            state.refusals.note(peer.user(), || {
-                let verb = redact::sanitize(&verb);
-                format!("refused {verb} on the control socket: {reason}")
-            });
-            return error_response(StatusCode::FORBIDDEN, reason);
-        }
-    };
+    let (needed, command) = ControlRequest::least_authority(&verb);
+    // Before a byte of the body is read.
+    if let Err(refusal) = state.authorize(peer, &headers, needed, command) {
+        return *refusal;
+    }
     let body = match read_body(&headers, body, deadline).await {
         Ok(body) => body,
         Err((status, reason)) => return error_response(status, reason.to_owned()),
@@ -310,17 +327,22 @@ async fn handle_request(
         Ok(request) => request,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, error.to_string()),
     };
+    let author = state.authorize(peer, &headers, request.authority(), request.command());
+    let author = match author {
+        Ok(author) => author,
+        Err(refusal) => return *refusal,
+    };
     tracing::info!(
-        by = requested_by,
+        by = author.name,
         verb = request.verb(),
         "{} requested: {}",
-        describe_author(&requested_by),
+        describe_author(&author.name),
         request_text(&request)
     );
     let (reply, response) = oneshot::channel();
     let incoming = IncomingRequest {
         request,
-        requested_by,
+        author,
         reply,
     };
     let stopping_response = || {
@@ -379,31 +401,6 @@ fn request_text(request: &ControlRequest) -> String {
 
 fn error_response(status: StatusCode, error: String) -> Response {
     (status, Json(ErrorBody { error })).into_response()
-}
-
-/// Returns the name of the peer for the ledger, or why it may not change
-/// anything.
-fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String> {
-    let Some((user, group)) = peer.0 else {
-        return Err("the kernel does not identify the calling user".to_owned());
-    };
-    let own_uid = own_user();
-    let is_admin = || {
-        let mut admins = admins.iter();
-        admins.any(|admins| users::is_member(user, group, admins))
-    };
-    if user == 0 || user == own_uid || is_admin() {
-        return Ok(format!("uid {user}"));
-    }
-    let own = match own_uid {
-        0 => describe_user(0),
-        own_uid => format!("{} or {}", describe_user(0), describe_user(own_uid)),
-    };
-    Err(format!(
-        "{} has read-only access; hint: run the command as {own}, or have one of your groups \
-         added to [control] admins",
-        describe_user(user)
-    ))
 }
 
 #[cfg(test)]

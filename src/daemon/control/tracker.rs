@@ -4,6 +4,7 @@
 
 use tokio::sync::oneshot;
 
+use crate::daemon::control::authorization::VerifiedPeer;
 use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::engine::Engine;
@@ -12,8 +13,8 @@ use crate::engine::Engine;
 pub struct IncomingRequest {
     /// The request.
     pub request: ControlRequest,
-    /// Its author, for the event log.
-    pub requested_by: String,
+    /// Its author.
+    pub author: VerifiedPeer,
     /// The channel for the response.
     pub reply: oneshot::Sender<ControlResponse>,
 }
@@ -34,11 +35,11 @@ impl RequestTracker {
     pub(crate) async fn submit(&mut self, incoming: IncomingRequest, engine: &mut Engine) {
         let IncomingRequest {
             request,
-            requested_by,
+            author,
             reply,
         } = incoming;
         let mut pending = PendingRequest::new(reply);
-        pending.start(request, requested_by, engine).await;
+        pending.start(request, author, engine).await;
         self.pending.push(pending);
         self.reply_finished(engine);
     }

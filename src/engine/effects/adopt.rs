@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::active_credential::CredentialUsage;
-use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange, SharedHold, Transition};
+use crate::core::change::{
+    Adoption, Change, CredentialHold, OperatorNote, ScheduleChange, SharedHold, Transition,
+};
 use crate::core::decide::revocation::OtherHolder;
 use crate::core::first_few::join_few;
-use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::notification::AlertKind;
 use crate::core::policy::InitialRotation;
 use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::secret::Secret;
-use crate::core::state::{CredentialMetadata, Rotation};
+use crate::core::state::{CredentialMetadata, HELD_UNTIL_RELEASED, Rotation};
 use crate::core::time;
 use crate::engine::effects::held_keys::{
     describe_keys, holds_credential, is_any_of, shows_other_end,
@@ -21,7 +24,10 @@ use crate::engine::effects::held_keys::{
 use crate::engine::effects::leak::ROOT;
 use crate::engine::effects::try_keys::{KeyAnswer, UNPROVEN, describe_refused};
 use crate::engine::managed_key::ManagedKey;
-use crate::engine::operator_command::{CommandError, SharedListing};
+use crate::engine::operator_command::{
+    CommandError, SharedListing, Unrecognized, UnrecognizedCredential,
+};
+use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::worker::Worker;
 use crate::provider::ListedCredential;
 use crate::sink::inspection::inspect_batch;
@@ -37,6 +43,7 @@ struct AdoptionRequest<'a> {
     /// was asked about each such key. None if the operator named the credential.
     proposed: Option<&'a [CredentialMetadata]>,
     force: bool,
+    unrecognized: Unrecognized,
     operator: Option<OperatorNote>,
 }
 
@@ -63,6 +70,7 @@ impl Worker {
         &mut self,
         credential: &CredentialId,
         force: bool,
+        unrecognized: Unrecognized,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
         let managed = self.configured()?;
@@ -71,6 +79,7 @@ impl Worker {
             credential,
             proposed: None,
             force,
+            unrecognized,
             operator,
         };
         self.adopt_requested(&managed, &held, request).await
@@ -103,6 +112,8 @@ impl Worker {
                     credential: &adoption.found.metadata.id,
                     proposed: Some(&all),
                     force: false,
+                    // A sink holds it.
+                    unrecognized: Unrecognized::Refused,
                     operator: operator.clone(),
                 };
                 let adopted = self.adopt_requested(&managed, &held, request).await?;
@@ -238,6 +249,7 @@ impl Worker {
             credential,
             proposed,
             force,
+            unrecognized,
             operator,
         } = request;
         let beside = proposed.unwrap_or_default();
@@ -245,6 +257,10 @@ impl Worker {
         let lock = self.lock_credential(credential).await?;
         self.check_adoptable(credential, &lock.others).await?;
         let found = self.retrieve_to_adopt(managed, credential, held).await?;
+        let is_recognized = proposed.is_some() || self.is_recognized(managed, &found, held);
+        if !is_recognized && unrecognized == Unrecognized::Refused {
+            return Err(CommandError::Rejected(self.refuse_unrecognized(&found)));
+        }
         let contradiction = self.find_contradiction(&found.metadata, beside, held);
         if let Some((sink, keys)) = contradiction.filter(|_| !force) {
             return Err(CommandError::Rejected(format!(
@@ -278,6 +294,7 @@ impl Worker {
                 other.rotation.name.as_deref().unwrap_or_default()
             )));
         }
+        let is_held = !is_recognized && self.must_hold(&found, &unrecognized)?;
         // An open rotation will become current, so the adopted one must not.
         let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
         let is_passed_over = self.is_passed_over(&found.metadata, held);
@@ -317,14 +334,27 @@ impl Worker {
             operator,
         };
         let rotation = adoption.rotation.clone();
+        let notice = self.adoption_notice(&adoption, is_held);
+        let hold = is_held.then(|| {
+            Change::from(CredentialHold {
+                rotation: rotation.clone(),
+                until: Some(HELD_UNTIL_RELEASED),
+                operator: adoption.operator.clone(),
+            })
+        });
         // The trouble that asked for the adoption is over: the key has a credential.
         let recovered = (!has_other).then_some(Change::Schedule(ScheduleChange::Recovered));
-        let changes = [Change::from(adoption)].into_iter().chain(recovered);
-        self.record(changes.collect()).await?;
+        let changes = [Change::from(adoption)].into_iter().chain(hold);
+        self.record(changes.chain(recovered).collect()).await?;
+        self.notices.push(notice);
+        let until_released = if is_held {
+            format!("; it is on hold until `rekeyd release {credential}`")
+        } else {
+            String::new()
+        };
         if is_passed_over {
-            return self
-                .retire_passed_over(managed, &rotation, credential)
-                .await;
+            let retired = self.retire_passed_over(managed, &rotation, credential);
+            return Ok(format!("{}{until_released}", retired.await?));
         }
         let key = &self.state.key;
         let adopted = format!("{key}: adopted {credential}");
@@ -342,7 +372,81 @@ impl Worker {
             }
             None => format!("{adopted} as its current credential"),
         };
-        Ok(format!("{adopted}{doubt}"))
+        Ok(format!("{adopted}{until_released}{doubt}"))
+    }
+
+    /// Returns whether something shows that a credential is one of the key: its name, or the
+    /// end of what a sink's file holds.
+    fn is_recognized(
+        &self,
+        managed: &ManagedKey,
+        found: &ListedCredential,
+        held: &[InspectedTarget],
+    ) -> bool {
+        let provider = self.services.provider.as_ref();
+        let mut contents = held.iter().map(|(_, content)| content.keys());
+        let name = found.name.as_deref();
+        name.is_some_and(|name| Label::matches_format(name, &managed.name))
+            || contents.any(|keys| holds_credential(provider, keys, &found.metadata))
+    }
+
+    fn refuse_unrecognized(&self, found: &ListedCredential) -> String {
+        let (key, id) = (&self.state.key, &found.metadata.id);
+        format!(
+            "{id} was not adopted: its name {:?} does not look like a label of {key}, and no file \
+             of its sinks ends as it does, so only root or the owner of the ledger may adopt it; \
+             hint: use `sudo rekeyd adopt {key} {id}`",
+            found.name.as_deref().unwrap_or_default()
+        )
+    }
+
+    /// Returns whether a credential that is not recognized is held once it is adopted.
+    ///
+    /// # Errors
+    /// A person has to confirm its name first, or gave another one.
+    fn must_hold(
+        &self,
+        found: &ListedCredential,
+        unrecognized: &Unrecognized,
+    ) -> Result<bool, CommandError> {
+        let shown = found.name.as_deref().unwrap_or_default();
+        match unrecognized {
+            Unrecognized::Adopted => Ok(false),
+            Unrecognized::Refused => Err(CommandError::Rejected(self.refuse_unrecognized(found))),
+            Unrecognized::Named(Some(name)) if name == shown => Ok(true),
+            Unrecognized::Named(Some(name)) => Err(CommandError::Rejected(format!(
+                "{} was not adopted: the provider shows it as {shown:?}, not as {name:?}; hint: \
+                 compare the id",
+                found.metadata.id
+            ))),
+            Unrecognized::Named(None) => Err(CommandError::Unrecognized(Box::new(
+                UnrecognizedCredential {
+                    key: self.state.key.clone(),
+                    credential: found.metadata.id.clone(),
+                    name: shown.to_owned(),
+                    owner: found.owner.clone(),
+                    created_at: found.metadata.created_at,
+                    last_used: found.last_use(),
+                    now: self.now(),
+                },
+            ))),
+        }
+    }
+
+    fn adoption_notice(&self, adoption: &Adoption, is_held: bool) -> OperatorNotice {
+        let (key, id) = (&self.state.key, &adoption.credential.id);
+        let name = adoption.name.as_deref().unwrap_or("unnamed");
+        let held = if is_held {
+            "; it is on hold until a person releases it"
+        } else {
+            ""
+        };
+        OperatorNotice::new(
+            AlertKind::Adopted,
+            Some(id.clone()),
+            adoption.operator.as_ref(),
+            format!("adopted {id} ({name}) into {key}{held}"),
+        )
     }
 
     /// Returns whether every sink is seen to hold the current credential, and none the

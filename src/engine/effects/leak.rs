@@ -9,11 +9,13 @@ use crate::core::change::{Change, CredentialName, DeadlineUpdate, UnadoptedHolde
 use crate::core::decide::revocation::Identity;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::Phase;
+use crate::core::notification::AlertKind;
 use crate::core::state::{RevocationDeadline, Rotation};
 use crate::core::time;
 use crate::engine::effects::redacted_value_of;
 use crate::engine::effects::revoke::{ExpectedName, identify};
 use crate::engine::operator_command::{CommandError, FileHolder};
+use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -76,7 +78,18 @@ impl Worker {
                 operator: request.operator.clone(),
             }));
         }
+        let notice = OperatorNotice::new(
+            AlertKind::RevokedManually,
+            None,
+            request.operator.as_ref(),
+            format!(
+                "ordered the end of every present credential of {key} at {}, because they may have \
+                 leaked",
+                time::to_text(deadline.at)
+            ),
+        );
         self.record(changes).await?;
+        self.notices.push(notice);
         self.request = Some(match self.request.take() {
             Some(earlier) => earlier.merge(request),
             None => request,

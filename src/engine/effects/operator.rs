@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
+use crate::core::authority::Authority;
 use crate::core::change::{
     Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
 };
@@ -13,16 +14,18 @@ use crate::core::decide::revocation::{
     holding_sinks,
 };
 use crate::core::first_few::join_few;
-use crate::core::ids::{CredentialId, SinkId};
+use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::notification::AlertKind;
 use crate::core::policy::{SinkHold, overlap_or_default, sink_hold};
 use crate::core::state::{
-    CredentialMetadata, HELD_UNTIL_RELEASED, KeyState, Pause, Rotation, visible_hold_end,
+    CredentialMetadata, HELD_UNTIL_RELEASED, KeyState, Pause, Rotation, Trigger, visible_hold_end,
 };
 use crate::core::time;
 use crate::engine::credential_locks::LockedCredential;
 use crate::engine::effects::revoke::{ExpectedName, LEDGER_CHANGED, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::rotation_request::{ReplaceApproval, RotationRequest};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -45,11 +48,16 @@ impl Worker {
                 credential,
                 force,
                 name,
+                authority,
                 operator,
             } => {
-                let name = name.as_deref();
-                self.revoke_manually(&credential, force, name, operator)
-                    .await
+                let order = RevocationOrder {
+                    credential,
+                    force,
+                    confirmed: name,
+                    authority,
+                };
+                self.revoke_manually(order, operator).await
             }
             OperatorCommand::EndPresent {
                 within,
@@ -79,8 +87,9 @@ impl Worker {
             OperatorCommand::Adopt {
                 credential,
                 force,
+                unrecognized,
                 operator,
-            } => self.adopt(&credential, force, operator).await,
+            } => self.adopt(&credential, force, unrecognized, operator).await,
             OperatorCommand::AdoptFromSinks {
                 apply,
                 listing,
@@ -92,6 +101,7 @@ impl Worker {
             Ok(_)
             | Err(
                 CommandError::Rejected(_)
+                | CommandError::Unrecognized(_)
                 | CommandError::Provider(_)
                 | CommandError::LedgerCondition(_),
             ) => Ok(()),
@@ -110,11 +120,16 @@ impl Worker {
 
     async fn revoke_manually(
         &mut self,
-        credential: &CredentialId,
-        force: bool,
-        confirmed: Option<&str>,
+        order: RevocationOrder,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
+        let RevocationOrder {
+            credential,
+            force,
+            confirmed,
+            authority,
+        } = &order;
+        let (force, confirmed) = (*force, confirmed.as_deref());
         let lock = self.lock_credential(credential).await?;
         let Some(rotation) = self.live_rotation(credential).cloned() else {
             return Err(CommandError::Rejected(format!(
@@ -127,6 +142,15 @@ impl Worker {
                 "the rotation of {credential} has no credential yet"
             )));
         };
+        if *authority < Authority::Destroy
+            && let Some(why) = beyond_operating(&self.state.key, &rotation, &lock.others)
+        {
+            return Err(CommandError::Rejected(format!(
+                "{credential} was not revoked: {why}, which an operator may not revoke; hint: use \
+                 `sudo rekeyd revoke {credential}`, or have one of your groups added to \
+                 super-admins in [control]"
+            )));
+        }
         let Some(rotation) = self.record_missing_name(rotation).await? else {
             return Err(CommandError::Rejected(format!(
                 "the provider does not respond about {credential}; hint: try again"
@@ -209,6 +233,12 @@ impl Worker {
             | Phase::Revoked
             | Phase::Failed => LifecycleEvent::RevokedManually,
         };
+        let notice = OperatorNotice::new(
+            AlertKind::RevokedManually,
+            Some(credential.clone()),
+            operator.as_ref(),
+            format!("revoked {credential} of {}", self.state.key),
+        );
         let transition = Transition {
             operator,
             ..Transition::new(&rotation.id, event)
@@ -221,6 +251,7 @@ impl Worker {
             }));
         }
         self.record(changes).await?;
+        self.notices.push(notice);
         Ok(format!("revoked {credential}"))
     }
 
@@ -441,6 +472,30 @@ impl Worker {
             format!("{key}: resumed, but it is not configured, so nothing rotates it")
         })
     }
+}
+
+/// What an operator orders to be revoked.
+struct RevocationOrder {
+    credential: CredentialId,
+    force: bool,
+    /// The name that root has confirmed.
+    confirmed: Option<String>,
+    authority: Authority,
+}
+
+/// Returns what a credential is that an operator may not revoke: one that a person made, or
+/// that a key uses now.
+fn beyond_operating(key: &KeyName, rotation: &Rotation, others: &[OtherHolder]) -> Option<String> {
+    let is_current = |rotation: &Rotation| rotation.phase == Phase::Current;
+    let mut others = others.iter();
+    if rotation.trigger == Trigger::Adopted {
+        return Some("it was adopted".to_owned());
+    }
+    if is_current(rotation) {
+        return Some(format!("it is the current credential of {key}"));
+    }
+    let other = others.find(|other| is_current(&other.rotation))?;
+    Some(format!("it is the current credential of {}", other.key.key))
 }
 
 /// Returns what to do before a credential that sinks may hold is revoked: if a rotation is

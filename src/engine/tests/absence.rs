@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::core::authority::Authority;
 use crate::core::condition::Condition;
 use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
@@ -24,6 +25,7 @@ async fn revoke(fakes: &Fakes, engine: &mut Engine, force: bool) -> Result<Strin
         operator: None,
         force,
         name: None,
+        authority: Authority::Full,
     };
     let pending = PendingCommand {
         command,

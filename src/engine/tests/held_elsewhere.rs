@@ -6,11 +6,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::core::active_credential::CredentialUsage;
+use crate::core::authority::Authority;
 use crate::core::change::{Change, OperatorChange};
 use crate::core::decide::sightings::has_open_sighting;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
-use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use crate::engine::operator_command::{
+    CommandError, OperatorCommand, PendingCommand, Unrecognized,
+};
 use crate::engine::tests::fake::{Fakes, key, sink_named};
 use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode};
@@ -114,6 +117,7 @@ fn adopt() -> OperatorCommand {
     OperatorCommand::Adopt {
         credential: id(),
         force: false,
+        unrecognized: Unrecognized::Adopted,
         operator: None,
     }
 }
@@ -123,6 +127,7 @@ fn revoke(force: bool) -> OperatorCommand {
         credential: id(),
         force,
         name: None,
+        authority: Authority::Full,
         operator: None,
     }
 }
@@ -372,6 +377,7 @@ async fn deferral_ends_although_its_worker_was_at_work_when_its_reason_did() {
         let adopt = OperatorCommand::Adopt {
             credential: CredentialId::new("key_2".to_owned()),
             force: true,
+            unrecognized: Unrecognized::Adopted,
             operator: None,
         };
         run(&fakes, &mut engine, &key(), adopt).await.unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::core::active_credential::CredentialUsage;
+use crate::core::authority::Authority;
 use crate::core::change::{Change, OperatorNote};
 use crate::core::ids::CredentialId;
 use crate::core::time;
@@ -228,6 +229,7 @@ async fn texts_about_a_leaked_credential_name_its_deadline() {
             credential: CredentialId::new("key_1".to_owned()),
             force: false,
             name: None,
+            authority: Authority::Full,
             operator: None,
         };
         let refused = submit(&mut engine, revoke);

@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use crate::core::authority::Authority;
+use crate::core::change::OperatorNote;
 use crate::core::condition::ListenerProblem;
-use crate::core::ids::KeyName;
+use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::scope::Scope;
 use crate::core::subscriptions::{Subscription, Subscriptions};
+use crate::engine::operator_command::{OperatorCommand, PendingCommand, Unrecognized};
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::provider::ErrorKind;
 use crate::sink::Acceptance;
@@ -151,6 +156,67 @@ async fn each_rotation_is_notified_to_its_subscribers() {
     let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Rotated]).await;
     fakes.run_for(&mut engine, 60 * SECOND).await;
     assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), twice);
+}
+
+/// Each adoption and each manual revocation is one notification, and no alert.
+#[tokio::test]
+async fn what_an_operator_does_is_notified_once() {
+    for mode in [RunMode::Daemon, RunMode::Command] {
+        let fakes = Fakes::new(&[("key_x", "by hand")]);
+        fakes.write_ledger(Vec::new()).await;
+        let services = Services {
+            subscriptions: Arc::new(subscriptions(&[EventKind::Operator])),
+            ..fakes.services()
+        };
+        let managed = vec![hourly(&fakes)];
+        let mut engine = Engine::open(services, managed, mode).await.unwrap();
+        let operator = || {
+            Some(OperatorNote {
+                reason: Some("it is theirs".to_owned()),
+                by: "uid 1000".to_owned(),
+            })
+        };
+        let id = || CredentialId::new("key_x".to_owned());
+        let commands = [
+            OperatorCommand::Adopt {
+                credential: id(),
+                force: false,
+                unrecognized: Unrecognized::Named(Some("by hand".to_owned())),
+                operator: operator(),
+            },
+            OperatorCommand::Revoke {
+                credential: id(),
+                force: true,
+                name: None,
+                authority: Authority::Full,
+                operator: operator(),
+            },
+        ];
+        for command in commands {
+            let (reply, done) = oneshot::channel();
+            let pending = PendingCommand {
+                command,
+                started: Arc::default(),
+                reply,
+            };
+            assert!(engine.submit_command(&key(), pending));
+            fakes.run_for(&mut engine, SECOND).await;
+            done.await.unwrap().unwrap();
+        }
+        let notified = fakes.query_rows("SELECT text FROM notification ORDER BY id");
+        assert_eq!(
+            notified,
+            [
+                "uid 1000 adopted key_x (by hand) into billing; it is on hold until a person \
+                 releases it (reason: it is theirs)",
+                "uid 1000 revoked key_x of billing (reason: it is theirs)",
+            ]
+        );
+        let kinds = ["billing adopted once", "billing revoked-manually once"];
+        assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), kinds);
+        assert_eq!(fakes.query_rows("SELECT kind FROM alert"), [""; 0]);
+        engine.stop().await;
+    }
 }
 
 #[tokio::test]

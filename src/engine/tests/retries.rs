@@ -152,7 +152,7 @@ async fn a_retry_of_an_open_rotation_on_request_does_not_delay_the_next() {
 #[tokio::test]
 async fn an_adoption_ends_the_trouble_that_asked_for_it() {
     use crate::core::ids::CredentialId;
-    use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+    use crate::engine::operator_command::{OperatorCommand, PendingCommand, Unrecognized};
     let older = "billing-20261120T030000Z-5f3a9c";
     let newest = "billing-20261123T030000Z-5f3a9c";
     let fakes = Fakes::new(&[("key_b", older), ("key_a", newest)]);
@@ -170,6 +170,7 @@ async fn an_adoption_ends_the_trouble_that_asked_for_it() {
         credential: CredentialId::new("key_a".to_owned()),
         operator: None,
         force: false,
+        unrecognized: Unrecognized::Adopted,
     };
     let pending = PendingCommand {
         command,

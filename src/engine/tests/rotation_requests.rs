@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::core::authority::Authority;
 use crate::core::change::OperatorNote;
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::Phase;
@@ -217,6 +218,7 @@ async fn a_command_without_a_waiting_caller_is_not_executed() {
         credential: CredentialId::new("key_1".to_owned()),
         force: true,
         name: None,
+        authority: Authority::Full,
         operator: None,
     };
     for waits in [false, true] {

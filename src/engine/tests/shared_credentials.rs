@@ -6,12 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::core::authority::Authority;
 use crate::core::change::{Change, OperatorChange, OperatorNote};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::state::HELD_UNTIL_RELEASED;
 use crate::core::time;
-use crate::engine::operator_command::{CommandError, FileHolder, OperatorCommand, PendingCommand};
+use crate::engine::operator_command::{
+    CommandError, FileHolder, OperatorCommand, PendingCommand, Unrecognized,
+};
 use crate::engine::tests::fake::{Fakes, at, key, sink_named};
 use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode};
@@ -95,6 +98,7 @@ fn revoke(force: bool) -> OperatorCommand {
         credential: CredentialId::new("key_1".to_owned()),
         force,
         name: None,
+        authority: Authority::Full,
         operator: None,
     }
 }
@@ -177,6 +181,7 @@ async fn adoption_and_revocation_exclude_each_other() {
             let adopt = OperatorCommand::Adopt {
                 credential: CredentialId::new("key_1".to_owned()),
                 force: false,
+                unrecognized: Unrecognized::Adopted,
                 operator: None,
             };
             // The deletion has so many requests, the first of which may be unanswered.
@@ -299,6 +304,7 @@ async fn row_of_another_key_shows_who_holds_the_credential() {
                 let command = OperatorCommand::Adopt {
                     credential: CredentialId::new("key_1".to_owned()),
                     force: false,
+                    unrecognized: Unrecognized::Adopted,
                     operator: Some(note("uid 9", "moving in")),
                 };
                 (other(), command)
@@ -345,6 +351,7 @@ async fn adoption_under_another_name_needs_root_and_renames_all_rows() {
         let adopt = OperatorCommand::Adopt {
             credential: CredentialId::new("key_1".to_owned()),
             force,
+            unrecognized: Unrecognized::Adopted,
             operator: by.map(|by| OperatorNote {
                 by: by.to_owned(),
                 reason: None,
@@ -413,6 +420,7 @@ async fn all_rows_of_a_credential_have_what_the_provider_shows_at_an_adoption() 
         let adopt = OperatorCommand::Adopt {
             credential: CredentialId::new("key_1".to_owned()),
             force: false,
+            unrecognized: Unrecognized::Adopted,
             operator: None,
         };
         let reply = submit(&mut engine, &other(), adopt);

@@ -136,6 +136,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         control: ControlSettings {
             socket: None,
             admins: Vec::new(),
+            super_admins: None,
             is_named: false,
         },
         metrics: None,

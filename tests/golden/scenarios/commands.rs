@@ -53,11 +53,15 @@ pub(crate) fn run() -> Recording {
     scenario.ok(&["resume", "by-age"]);
 
     let first = scenario.create_by_hand("made-by-hand");
-    scenario.ok(&["adopt", "scheduled", &first]);
+    let name = ["--name", "made-by-hand", "--yes"];
+    scenario.ok(&[&["adopt", "scheduled", &first][..], &name].concat());
+    scenario.ok(&["release", &first]);
     let second = scenario.create_by_hand("made-by-hand-too");
     // Nothing shows that the file holds the current credential.
     fs::remove_file(scenario.path("billing.key")).unwrap();
-    scenario.ok(&["adopt", "billing", &second]);
+    let name = ["--name", "made-by-hand-too", "--yes"];
+    scenario.ok(&[&["adopt", "billing", &second][..], &name].concat());
+    scenario.ok(&["release", &second]);
     let adopted = "adopted as current and as stranded";
     record(&mut scenario, &["status", "history", "audit"], adopted);
 

@@ -64,7 +64,9 @@ pub(crate) fn run_keys() -> Recording {
         key["created_at"] = json!(now - 900_000);
         key["expires_at"] = json!(now + 300_000);
     });
-    scenario.ok(&["adopt", "expiring", &made, "--force"]);
+    let named = ["--force", "--name", "made-by-hand", "--yes"];
+    scenario.ok(&[&["adopt", "expiring", &made][..], &named].concat());
+    scenario.ok(&["release", &made]);
     notified(&mut scenario, Some("expiring"), "expiring", "begun");
     make_folder(&scenario);
     scenario.ok(&["rotate", "failing", "expiring"]);

@@ -178,7 +178,12 @@ fn record_control(scenario: &mut Scenario) {
         (
             "adopt",
             "/adopt",
-            json!({"key": "other", "credential_id": made}).to_string(),
+            json!({"key": "other", "credential_id": made, "name": "made-by-hand"}).to_string(),
+        ),
+        (
+            "release the adopted one",
+            "/release",
+            json!({"what": made}).to_string(),
         ),
         ("reload", "/reload", String::new()),
     ] {

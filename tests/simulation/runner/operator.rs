@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rekeyd::core::authority::Authority;
 use rekeyd::core::change::OperatorNote;
 use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName};
 use rekeyd::core::lifecycle::Phase;
 use rekeyd::core::time;
-use rekeyd::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use rekeyd::engine::operator_command::{
+    CommandError, OperatorCommand, PendingCommand, Unrecognized,
+};
 use rekeyd::engine::{Engine, RotationRequest};
 use rekeyd::platform::clock::Clock as _;
 use tokio::sync::oneshot;
@@ -188,6 +191,7 @@ fn perform_action(
                 credential,
                 force,
                 name: None,
+                authority: Authority::Full,
                 operator: None,
             }
         }
@@ -207,6 +211,7 @@ fn perform_action(
             world.request_deletion(&id);
             OperatorCommand::Adopt {
                 force: false,
+                unrecognized: Unrecognized::Adopted,
                 credential: CredentialId::new(id),
                 operator: None,
             }
@@ -250,6 +255,7 @@ fn adopt_shared(world: &SimWorld, engine: &mut Engine, first: &KeyName) -> Optio
     let command = OperatorCommand::Adopt {
         credential: credential.clone(),
         force: false,
+        unrecognized: Unrecognized::Adopted,
         operator: None,
     };
     let mut pending = submit_command(world, engine, &second, command);

@@ -183,7 +183,11 @@ fn open_ledger(world: &Arc<SimWorld>, number: u64) -> Ledger {
 
 /// Returns a subscription to every lasting problem.
 fn subscriptions() -> Subscriptions {
-    let once = [EventKind::Rotated, EventKind::Lookalike];
+    let once = [
+        EventKind::Rotated,
+        EventKind::Lookalike,
+        EventKind::Operator,
+    ];
     let mut on = BTreeSet::from(EventKind::ALL);
     on.retain(|kind| !once.contains(kind));
     Subscriptions::new(vec![Subscription {

@@ -169,6 +169,7 @@ impl PendingRequest {
             message: format!("{key}: not rotated: {}; {step}", consequences.join("; ")),
             shared_with: unnamed.iter().map(|one| one.key.to_string()).collect(),
             consequences,
+            name: None,
         });
         true
     }

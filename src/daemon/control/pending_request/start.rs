@@ -2,19 +2,18 @@
 
 use jiff::Timestamp;
 
+use crate::core::authority::Authority;
 use crate::core::change::OperatorNote;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::HELD_UNTIL_RELEASED;
 use crate::core::{redact, time};
+use crate::daemon::control::authorization::VerifiedPeer;
 use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::pending_request::leak::LeakOrder;
 use crate::daemon::control::pending_request::submit::TargetKeys;
 use crate::daemon::control::protocol::ControlRequest;
-use crate::engine::operator_command::{OperatorCommand, SharedListing};
+use crate::engine::operator_command::{OperatorCommand, SharedListing, Unrecognized};
 use crate::engine::{Engine, ReplaceApproval, RotationRequest};
-
-/// The operator name of root, as the control socket and the commands record it.
-const ROOT: &str = "uid 0";
 
 impl PendingRequest {
     /// Submits the request's commands and rotations to the engine. Records an
@@ -22,15 +21,16 @@ impl PendingRequest {
     pub(in crate::daemon::control) async fn start(
         &mut self,
         request: ControlRequest,
-        requested_by: String,
+        author: VerifiedPeer,
         engine: &mut Engine,
     ) {
+        let authority = author.authority;
         // The ledger keeps the reason, and a person may have pasted a secret.
         let operator = |reason: Option<String>| {
             let reason = reason.map(|reason| redact::sanitize(&reason));
             Some(OperatorNote {
                 reason,
-                by: requested_by,
+                by: author.name,
             })
         };
         // Nothing that is refused now is done later.
@@ -100,8 +100,21 @@ impl PendingRequest {
                 name,
                 reason,
             } => {
-                let operator = operator(reason);
-                self.revoke(credential_id, force, name, operator, engine)
+                let credential = CredentialId::new(credential_id);
+                if name.is_some() && authority < Authority::Full {
+                    let problem = "only root or the owner of the ledger can confirm a name that \
+                                   differs from the recorded one";
+                    self.refuse(credential.as_str(), problem);
+                    return;
+                }
+                let command = OperatorCommand::Revoke {
+                    credential: credential.clone(),
+                    force,
+                    name,
+                    authority,
+                    operator: operator(reason),
+                };
+                self.submit_for_credential(&credential, command, engine)
                     .await;
             }
             ControlRequest::Hold {
@@ -115,6 +128,7 @@ impl PendingRequest {
             ControlRequest::Adopt {
                 key,
                 credential_id,
+                name,
                 force,
                 reason,
             } => {
@@ -128,6 +142,11 @@ impl PendingRequest {
                 let command = OperatorCommand::Adopt {
                     credential: CredentialId::new(credential_id),
                     force,
+                    unrecognized: if authority == Authority::Full {
+                        Unrecognized::Named(name)
+                    } else {
+                        Unrecognized::Refused
+                    },
                     operator: operator(reason),
                 };
                 if let Some(keys) = self.parse_keys(&[key], false) {
@@ -173,33 +192,6 @@ impl PendingRequest {
         if let Some(keys) = self.parse_keys(keys, all) {
             self.submit_for_keys(keys, &OperatorCommand::Resume { operator }, engine);
         }
-    }
-
-    async fn revoke(
-        &mut self,
-        credential_id: String,
-        force: bool,
-        name: Option<String>,
-        operator: Option<OperatorNote>,
-        engine: &mut Engine,
-    ) {
-        let is_root = operator
-            .as_ref()
-            .is_some_and(|operator| operator.by == ROOT);
-        if name.is_some() && !is_root {
-            let problem = "only root can confirm a name that differs from the recorded one";
-            self.refuse(&credential_id, problem);
-            return;
-        }
-        let credential = CredentialId::new(credential_id);
-        let command = OperatorCommand::Revoke {
-            credential: credential.clone(),
-            force,
-            name,
-            operator,
-        };
-        self.submit_for_credential(&credential, command, engine)
-            .await;
     }
 
     async fn hold(

@@ -7,12 +7,13 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::core::active_credential::CredentialUsage;
+use crate::core::authority::Authority;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};
 use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, KeyState, Trigger};
-use crate::engine::operator_command::SharedListing;
+use crate::engine::operator_command::{SharedListing, Unrecognized};
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
 use crate::engine::{Engine, RotationRequest, RunMode};
@@ -35,6 +36,7 @@ fn revoke(credential: &str, force: bool) -> OperatorCommand {
         credential: id(credential),
         force,
         name: None,
+        authority: Authority::Full,
         operator: operator(),
     }
 }
@@ -51,6 +53,7 @@ fn adopt(credential: &str) -> OperatorCommand {
     OperatorCommand::Adopt {
         credential: id(credential),
         force: false,
+        unrecognized: Unrecognized::Adopted,
         operator: operator(),
     }
 }
@@ -493,6 +496,116 @@ fn advice_about_a_held_credential_suits_the_open_rotation() {
     }
 }
 
+/// Which credential an operator may revoke, without force: what rekeyd made, and no key uses.
+#[tokio::test]
+async fn operator_revokes_only_what_rekeyd_made_and_replaced() {
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_9", "by hand")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+        replacement: crate::engine::ReplaceApproval::Refused,
+    };
+    engine.request_rotation(&key(), request);
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let newest = current_credential(&engine);
+    for (authority, credential, refusal) in [
+        (
+            Authority::Operate,
+            &*newest,
+            Some("it is the current credential of billing"),
+        ),
+        (Authority::Operate, "key_1", None),
+        // The adoption is what the next rows are about.
+        (Authority::Operate, "key_9", Some("it was adopted")),
+        (Authority::Destroy, "key_9", None),
+        (Authority::Full, &*newest, None),
+    ] {
+        if refusal == Some("it was adopted") {
+            let adopted = run_command(&fakes, &mut engine, adopt("key_9")).await;
+            adopted.unwrap();
+        }
+        let command = OperatorCommand::Revoke {
+            credential: id(credential),
+            force: false,
+            name: None,
+            authority,
+            operator: operator(),
+        };
+        let reply = run_command(&fakes, &mut engine, command).await;
+        match refusal {
+            Some(refusal) => {
+                assert_rejected(reply.clone(), refusal);
+                assert_rejected(reply, "super-admins");
+            }
+            // What its sinks hold may still prevent it.
+            None => assert!(!reply.unwrap_or_else(|error| error).contains("super-admins")),
+        }
+    }
+}
+
+/// What shows that a credential is the key's, and what a person has to confirm otherwise.
+#[tokio::test]
+async fn unrecognized_credential_is_adopted_by_its_name_alone_and_held() {
+    let label = "billing-20261123T030000Z-5f3a9c";
+    let other = "exporter-20261123T030000Z-5f3a9c";
+    let named = |name: &str| Unrecognized::Named(Some(name.to_owned()));
+    for (name, unrecognized, refusal, is_held) in [
+        (label, Unrecognized::Refused, None, false),
+        (label, Unrecognized::Named(None), None, false),
+        (
+            other,
+            Unrecognized::Refused,
+            Some("only root or the owner"),
+            false,
+        ),
+        (
+            other,
+            Unrecognized::Named(None),
+            Some("does not look like a label of billing"),
+            false,
+        ),
+        (other, named("exporter"), Some("not as \"exporter\""), false),
+        (other, named(""), Some("not as \"\""), false),
+        (other, named(other), None, true),
+        (
+            "by hand",
+            Unrecognized::Refused,
+            Some("sudo rekeyd adopt billing key_9"),
+            false,
+        ),
+        ("by hand", named("by hand"), None, true),
+        ("by hand", Unrecognized::Adopted, None, false),
+    ] {
+        let fakes = Fakes::new(&[("key_9", name)]);
+        let managed = fakes.managed_key(key(), |_| {});
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+        let command = OperatorCommand::Adopt {
+            credential: id("key_9"),
+            force: false,
+            unrecognized: unrecognized.clone(),
+            operator: operator(),
+        };
+        let reply = run_command(&fakes, &mut engine, command).await;
+        let case = format!("{name} {unrecognized:?}: {reply:?}");
+        match refusal {
+            Some(refusal) => assert_rejected(reply, refusal),
+            None => {
+                let reply = reply.expect(&case);
+                assert_eq!(reply.contains("rekeyd release key_9"), is_held, "{case}");
+            }
+        }
+        let live = engine
+            .state(&key())
+            .map(|state| state.live.clone())
+            .unwrap_or_default();
+        let row = live.first();
+        assert_eq!(row.is_some(), refusal.is_none(), "{case}");
+        let held = row.is_some_and(|row| row.hold_until == Some(HELD_UNTIL_RELEASED));
+        assert_eq!(held, is_held, "{case}");
+    }
+}
+
 /// An end that cannot be read is not taken for none.
 #[tokio::test]
 async fn a_credential_with_an_unreadable_end_is_adopted_only_by_force() {
@@ -508,6 +621,7 @@ async fn a_credential_with_an_unreadable_end_is_adopted_only_by_force() {
         let command = OperatorCommand::Adopt {
             credential: id("key_9"),
             force,
+            unrecognized: Unrecognized::Adopted,
             operator: operator(),
         };
         let reply = run_command(&fakes, &mut engine, command).await;

@@ -1,0 +1,255 @@
+//! What each user at the control socket may do, by the user that the kernel reports and by
+//! the cookie of the ledger's owner.
+//!
+//! A request is decided before its body is read, and once more by what the body asks for.
+
+use std::path::PathBuf;
+
+use axum::http::HeaderMap;
+
+use crate::core::authority::Authority;
+use crate::daemon::control::cookie::{COOKIE_HEADER, OwnerCookie};
+use crate::platform::users::{self, describe_user};
+
+/// The groups of `[control]`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ControlGroups {
+    pub(crate) admins: Vec<String>,
+    pub(crate) super_admins: Vec<String>,
+}
+
+/// The user and group of the peer, if the system knows them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerCredentials(pub(super) Option<(u32, u32)>);
+
+/// The author of a request, and what this user may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPeer {
+    /// The name for the event log.
+    pub name: String,
+    /// What the caller may do.
+    pub authority: Authority,
+}
+
+/// The place of the cookie, and whether a request bears it.
+pub(super) struct CookieCheck {
+    pub(super) path: Option<PathBuf>,
+    pub(super) is_shown: bool,
+}
+
+impl CookieCheck {
+    pub(super) fn of(headers: &HeaderMap, cookie: Option<&OwnerCookie>) -> Self {
+        let shown = headers.get(COOKIE_HEADER);
+        Self {
+            path: cookie.map(|cookie| cookie.path().to_owned()),
+            is_shown: shown
+                .zip(cookie)
+                .is_some_and(|(shown, cookie)| cookie.is(shown.as_bytes())),
+        }
+    }
+}
+
+impl PeerCredentials {
+    pub(super) fn user(self) -> Option<u32> {
+        self.0.map(|(user, _)| user)
+    }
+}
+
+pub(super) fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Returns the peer as the author of a request that needs at least `needed`, or why it may
+/// not do that. `command` is the command of the request, without `rekeyd`.
+pub(super) fn authorize(
+    peer: PeerCredentials,
+    groups: &ControlGroups,
+    cookie: &CookieCheck,
+    needed: Authority,
+    command: &str,
+) -> Result<VerifiedPeer, String> {
+    let Some((user, group)) = peer.0 else {
+        return Err("the kernel does not identify the calling user".to_owned());
+    };
+    let is_member = |names: &[String]| {
+        let mut names = names.iter();
+        names.any(|name| users::is_member(user, group, name))
+    };
+    let authority = authority_of(user, own_user(), cookie.is_shown, || {
+        (is_member(&groups.admins), is_member(&groups.super_admins))
+    });
+    if authority >= needed {
+        return Ok(VerifiedPeer {
+            name: format!("uid {user}"),
+            authority,
+        });
+    }
+    Err(refusal(user, authority, needed, command, groups, cookie))
+}
+
+/// Returns what a user may do, in one or both kinds of groups. A process of the daemon's own
+/// user may be a program that the daemon runs, and only the cookie tells it from a person.
+fn authority_of(
+    user: u32,
+    own: u32,
+    shows_cookie: bool,
+    memberships: impl FnOnce() -> (bool, bool),
+) -> Authority {
+    if user == own {
+        return if shows_cookie {
+            Authority::Full
+        } else {
+            Authority::Observe
+        };
+    }
+    if user == 0 {
+        return Authority::Full;
+    }
+    match memberships() {
+        (_, true) => Authority::Destroy,
+        (true, false) => Authority::Operate,
+        (false, false) => Authority::Observe,
+    }
+}
+
+/// Says what the user may do instead, who may do this, and how.
+fn refusal(
+    user: u32,
+    authority: Authority,
+    needed: Authority,
+    command: &str,
+    groups: &ControlGroups,
+    cookie: &CookieCheck,
+) -> String {
+    let user_text = describe_user(user);
+    if user == own_user() {
+        let place = cookie.path.as_ref().map_or_else(
+            || "cookie of this rekeyd, which it could not write".to_owned(),
+            |path| format!("cookie in {}", path.display()),
+        );
+        return format!(
+            "{user_text}, the user of rekeyd, may only look without the {place}; hint: use `sudo \
+             rekeyd {command}`"
+        );
+    }
+    let (option, configured) = match needed {
+        Authority::Observe | Authority::Operate => ("admins", &groups.admins),
+        Authority::Destroy | Authority::Full => ("super-admins", &groups.super_admins),
+    };
+    let others = match configured.as_slice() {
+        [] => format!("add {option} = [\"GROUP\"] to [control]"),
+        _ => format!("have one of your groups added to {option} in [control]"),
+    };
+    format!(
+        "{user_text} {}; hint: use `sudo rekeyd {command}`, or {others}",
+        authority.permits()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Authority::{Destroy, Full, Observe, Operate};
+
+    const OWN: u32 = 998;
+
+    /// Who may do what: each kind of caller, also of a daemon that runs as root.
+    #[test]
+    fn authority_follows_the_user_the_groups_and_the_cookie() {
+        for (user, own, shows_cookie, groups, expected) in [
+            // Root, whatever it shows, beside a daemon of another user.
+            (0, OWN, false, (false, false), Full),
+            (0, OWN, true, (true, true), Full),
+            // The owner of the ledger, and a program that rekeyd runs.
+            (OWN, OWN, true, (false, false), Full),
+            (OWN, OWN, false, (false, false), Observe),
+            (OWN, OWN, false, (true, true), Observe),
+            (0, 0, true, (false, false), Full),
+            (0, 0, false, (false, false), Observe),
+            // Members of groups. Only the owner can read the cookie, so it gives others nothing.
+            (1000, OWN, false, (false, false), Observe),
+            (1000, OWN, true, (false, false), Observe),
+            (1000, OWN, false, (true, false), Operate),
+            (1000, OWN, true, (true, false), Operate),
+            (1000, OWN, false, (false, true), Destroy),
+            (1000, OWN, false, (true, true), Destroy),
+            (u32::MAX, OWN, true, (false, false), Observe),
+        ] {
+            assert_eq!(
+                authority_of(user, own, shows_cookie, || groups),
+                expected,
+                "{user} {own} {shows_cookie} {groups:?}"
+            );
+        }
+        assert!(Observe < Operate && Operate < Destroy && Destroy < Full);
+    }
+
+    /// A refusal names what the caller may do, who may do this, and how.
+    #[test]
+    fn refusal_says_who_may_and_how() {
+        let groups = |admins: &[&str], super_admins: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            ControlGroups {
+                admins: owned(admins),
+                super_admins: owned(super_admins),
+            }
+        };
+        let cookie = CookieCheck {
+            path: Some("/var/lib/rekeyd/ledger.db.cookie".into()),
+            is_shown: false,
+        };
+        let (other, own) = (4_000_000_011, own_user());
+        for (user, needed, command, groups, expected) in [
+            (
+                other,
+                Operate,
+                "rotate",
+                groups(&[], &[]),
+                "uid 4000000011 may only look; hint: use `sudo rekeyd rotate`, or add admins = \
+                 [\"GROUP\"] to [control]"
+                    .to_owned(),
+            ),
+            (
+                other,
+                Operate,
+                "rotate",
+                groups(&["4000000012"], &[]),
+                "uid 4000000011 may only look; hint: use `sudo rekeyd rotate`, or have one of your \
+                 groups added to admins in [control]"
+                    .to_owned(),
+            ),
+            (
+                other,
+                Destroy,
+                "adopt",
+                groups(&["4000000011"], &[]),
+                "uid 4000000011 may rotate, pause, hold and reload; hint: use `sudo rekeyd adopt`, \
+                 or add super-admins = [\"GROUP\"] to [control]"
+                    .to_owned(),
+            ),
+            (
+                own,
+                Operate,
+                "reload",
+                groups(&[], &[]),
+                format!(
+                    "{}, the user of rekeyd, may only look without the cookie in \
+                     /var/lib/rekeyd/ledger.db.cookie; hint: use `sudo rekeyd reload`",
+                    describe_user(own)
+                ),
+            ),
+        ] {
+            let peer = PeerCredentials(Some((user, user)));
+            let refused = authorize(peer, &groups, &cookie, needed, command);
+            assert_eq!(refused, Err(expected));
+        }
+        let unknown = authorize(
+            PeerCredentials(None),
+            &groups(&[], &[]),
+            &cookie,
+            Observe,
+            "x",
+        );
+        assert!(unknown.is_err());
+    }
+}

@@ -1,0 +1,32 @@
+//! What an operator did to a credential, for the people who are notified.
+
+use crate::core::change::OperatorNote;
+use crate::core::ids::CredentialId;
+use crate::core::notification::AlertKind;
+use crate::core::redact;
+
+/// What an operator did.
+pub(crate) struct OperatorNotice {
+    pub(crate) kind: AlertKind,
+    pub(crate) credential: Option<CredentialId>,
+    pub(crate) text: String,
+}
+
+impl OperatorNotice {
+    /// Returns a notice of what `operator` did.
+    pub(crate) fn new(
+        kind: AlertKind,
+        credential: Option<CredentialId>,
+        operator: Option<&OperatorNote>,
+        done: String,
+    ) -> Self {
+        let by = operator.map_or("an operator", |operator| operator.by.as_str());
+        let reason = operator.and_then(|operator| operator.reason.as_deref());
+        let reason = reason.map(|reason| format!(" (reason: {reason})"));
+        Self {
+            kind,
+            credential,
+            text: redact::sanitize(&format!("{by} {done}{}", reason.unwrap_or_default())),
+        }
+    }
+}
