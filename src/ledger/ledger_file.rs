@@ -7,11 +7,11 @@
 
 use std::fs::{File, OpenOptions, Permissions, set_permissions};
 use std::io::{Error, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
+use rustix::fs::{FileType, Mode, OFlags, StatFs, fstat, fstatfs, statfs};
 use rustix::io::Errno;
 
 use crate::core::os_error;
@@ -140,13 +140,8 @@ pub(super) fn narrow_modes(path: &Path) {
     let own = ["lock", "checkpoint"].map(|ending| sibling_path(path, &format!(".{ending}")));
     let mut narrowed = Vec::new();
     for file in files.chain(own) {
-        let Ok(found) = file.symlink_metadata() else {
-            continue;
-        };
-        let mode = found.permissions().mode();
-        let is_wide = found.is_file() && mode & OTHERS != 0;
         // Only the owner may, and another's file is opened as it is.
-        if is_wide && set_permissions(&file, Permissions::from_mode(mode & !OTHERS)).is_ok() {
+        if narrow_mode(&file).is_ok_and(|is_changed| is_changed) {
             narrowed.push(file.display().to_string());
         }
     }
@@ -157,6 +152,22 @@ pub(super) fn narrow_modes(path: &Path) {
             narrowed.join(", ")
         );
     }
+}
+
+/// Takes the rights of others from a regular file. Returns whether it had any. What is changed
+/// is what was looked at: nobody can put a link in its place meanwhile. The descriptor
+/// cannot read, so that closing it drops no lock.
+fn narrow_mode(path: &Path) -> Result<bool, Error> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let found = fstat(&opened)?;
+    let mode = found.st_mode & 0o7777;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || mode & OTHERS == 0 {
+        return Ok(false);
+    }
+    let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    set_permissions(opened, Permissions::from_mode(mode & !OTHERS))?;
+    Ok(true)
 }
 
 /// Checks that SQLite can open `path` without waiting: it is a regular file, or missing.
@@ -233,6 +244,29 @@ mod tests {
             None,
             "tests run on a local disk"
         );
+    }
+
+    #[test]
+    fn files_are_narrowed_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let at = |ending: &str| dir.path().join(format!("ledger.db{ending}"));
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        let make = |path: &Path| {
+            File::create(path).unwrap();
+            set_permissions(path, Permissions::from_mode(0o664)).unwrap();
+        };
+        for ending in ["", "-wal", "-shm", ".lock"] {
+            make(&at(ending));
+        }
+        let other = dir.path().join("other");
+        make(&other);
+        std::os::unix::fs::symlink(&other, at(".checkpoint")).unwrap();
+        narrow_modes(&ledger);
+        for ending in ["", "-wal", "-shm", ".lock"] {
+            assert_eq!(mode(&at(ending)), 0o600, "{ending}");
+        }
+        assert_eq!(mode(&other), 0o664);
     }
 
     #[test]
