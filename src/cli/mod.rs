@@ -14,6 +14,7 @@ mod failure;
 #[cfg(test)]
 mod golden;
 mod history;
+mod ledger_locks;
 mod listener_check;
 pub mod logging;
 pub mod manual;
@@ -116,6 +117,8 @@ enum CliCommand {
     Backup(backup::BackupCommand),
     /// Restore the ledger from a backup, and keep the previous one beside it
     Restore(restore::RestoreCommand),
+    /// Look into the files of the ledger
+    Ledger(ledger_locks::LedgerCommand),
     /// Serve a local Admin API that behaves like the real one, for rehearsals
     #[cfg(feature = "demo")]
     Sandbox(sandbox::SandboxCommand),
@@ -233,6 +236,7 @@ impl Cli {
             CliCommand::History(command) => block_on(command.run(&self.options)),
             CliCommand::Backup(command) => block_on(command.run(&self.options)),
             CliCommand::Restore(command) => command.run(&self.options),
+            CliCommand::Ledger(command) => block_on(command.run(&self.options)),
             #[cfg(feature = "demo")]
             CliCommand::Sandbox(command) => self.run_with_logging(command.run()),
             #[cfg(feature = "demo")]

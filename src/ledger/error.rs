@@ -12,7 +12,7 @@ use crate::ledger::foreign_object::ForeignObject;
 pub enum LedgerError {
     /// Another process is the writer.
     #[error("the ledger {} is in use by {holder}; hint: stop that process first, or let it do \
-             this", .path.display())]
+             this; `sudo rekeyd ledger locks` names each process with a lock", .path.display())]
     Locked {
         /// The ledger.
         path: PathBuf,

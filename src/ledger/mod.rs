@@ -67,7 +67,7 @@ pub use lock::WriterLock;
 pub use lock_record::EndedWriter;
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
 pub use outbox::{OutboxEntry, PendingNotification};
-pub use paths::lock_path;
+pub use paths::{lock_path, lockable_files};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
 pub use reader::operator_note::OperatorRecord;

@@ -32,6 +32,13 @@ pub fn lock_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".lock")
 }
 
+/// Returns the files of the ledger at `ledger` that rekeyd or SQLite locks.
+#[must_use]
+pub fn lockable_files(ledger: &Path) -> Vec<PathBuf> {
+    let [file, log, index] = files_of_sqlite(ledger);
+    vec![file, log, index, lock_path(ledger)]
+}
+
 /// Returns whether a file at `path`, which need not exist, is taken for one of those
 /// beside the ledger at `ledger`.
 pub(super) fn is_beside(ledger: &Path, path: &Path) -> bool {

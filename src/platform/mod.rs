@@ -8,6 +8,7 @@ pub mod descriptor_limit;
 pub mod entropy;
 pub mod file_access;
 pub mod file_identity;
+pub mod file_locks;
 pub(crate) mod folder_sync;
 #[cfg(test)]
 pub(crate) mod json_schema;
