@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::{self, open_ledger};
+use crate::cli::dispatch::{self, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
@@ -130,6 +130,7 @@ impl AuditCommand {
         let reader = open_ledger(&self.daemon, &settings).await?;
         match &reader {
             Some(reader) => {
+                note_as_of(reader, &settings);
                 let identity = ledger_identity(&settings);
                 reader.snapshot()?.check_identity(&identity)?;
             }

@@ -234,6 +234,8 @@ impl DaemonOptions {
         if let Some(ledger) = &self.ledger {
             changed.ledger = absolute(ledger);
             changed.is_ledger_named = true;
+            // It is that of the configured ledger.
+            changed.snapshot = None;
         }
         Arc::new(changed)
     }

@@ -16,10 +16,11 @@ use crate::cli::service_view;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::DEFAULT_FILE;
 use crate::config::settings::Settings;
+use crate::core::time;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
-use crate::ledger::{LedgerReader, WriterLock};
+use crate::ledger::{LedgerError, LedgerReader, WriterLock};
 use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
@@ -273,7 +274,8 @@ pub(super) fn ledger_damage(daemon: Option<&DaemonClient>, settings: &Settings) 
 }
 
 /// Opens the ledger of `settings` for reading; none if there is none. A user who may not
-/// read the file gets a copy from the running daemon.
+/// read the file gets a copy from the running daemon, or else the snapshot that the last one
+/// left.
 pub(super) async fn open_ledger(
     options: &DaemonOptions,
     settings: &Settings,
@@ -288,12 +290,38 @@ pub(super) async fn open_ledger(
     }
     match find_daemon(options, settings).await {
         Ok(Some(daemon)) => daemon.ledger_copy().await.map(Some),
-        Ok(None) => Err(Failure::Other(format!(
-            "{error}; hint: run this as root or as the owner of the ledger, or start rekeyd, which \
-             shows it to the group of its socket"
-        ))),
+        Ok(None) => open_snapshot(settings).map(Some).ok_or_else(|| {
+            Failure::Other(format!(
+                "{error}; hint: run this as root or as the owner of the ledger, or start rekeyd, \
+                 which shows it to the group of its socket"
+            ))
+        }),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the snapshot of the ledger of `settings`, if there is one that this user may read.
+fn open_snapshot(settings: &Settings) -> Option<LedgerReader> {
+    let snapshot = settings.snapshot.as_ref()?;
+    let opened = LedgerReader::open_snapshot(&snapshot.path);
+    let failed = |error: &LedgerError| tracing::debug!(%error, "cannot read the snapshot");
+    opened.inspect_err(failed).ok()
+}
+
+/// Returns the line that says of when a ledger is, if it is a snapshot.
+pub(super) fn as_of_line(reader: &LedgerReader, settings: &Settings) -> Option<String> {
+    let at = time::to_text(reader.as_of()?);
+    let why = match settings.control.socket {
+        Some(_) => "rekeyd is not running",
+        None => "rekeyd has no control socket",
+    };
+    Some(format!("as of {at} (snapshot; {why})"))
+}
+
+/// Says of when a ledger is, if it is a snapshot: where the output is data, and not text for
+/// people.
+pub(super) fn note_as_of(reader: &LedgerReader, settings: &Settings) {
+    output::report_note(&as_of_line(reader, settings).unwrap_or_default());
 }
 
 /// Returns the daemon that writes the ledger of `settings`, or that has loaded

@@ -12,7 +12,7 @@ use serde_json::Value;
 use self::json::to_json;
 use crate::cli::context::{GlobalOptions, unknown_key};
 use crate::cli::daemon_options::{DaemonOptions, report_mistakes};
-use crate::cli::dispatch::open_ledger;
+use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::notes;
 use crate::cli::output::{self, PrintError};
@@ -66,6 +66,11 @@ impl HistoryCommand {
             return Err(LedgerError::NotFound { path }.into());
         };
         self.check_key(&settings, &reader)?;
+        if self.json || self.csv {
+            note_as_of(&reader, &settings);
+        } else if let Some(line) = as_of_line(&reader, &settings) {
+            output::print(format!("{line}\n").as_bytes())?;
+        }
         self.print(&reader)
     }
 

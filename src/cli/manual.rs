@@ -66,6 +66,10 @@ const FILES: [(&str, &str); 7] = [
         "/var/lib/rekeyd/ledger.db",
         "The ledger: one SQLite file, which any SQLite tool can read.",
     ),
+    (
+        "/var/cache/rekeyd/ledger.db",
+        "A copy of the ledger for the group `rekeyd`, which reads it while no rekeyd runs.",
+    ),
     ("/run/rekeyd/control.sock", "The control socket."),
     (
         "/etc/credstore/openai-admin-key",

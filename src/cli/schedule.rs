@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::{open_ledger, warn_if_not_loaded};
+use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger, warn_if_not_loaded};
 use crate::cli::failure::Failure;
 use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::table::{Cell, Column, Fit, Table};
@@ -117,7 +117,14 @@ impl ScheduleCommand {
     ) -> Result<RecordedKeys, Failure> {
         let read = async {
             match open_ledger(&self.daemon, settings).await? {
-                Some(reader) => RecordedKeys::read(&reader),
+                Some(reader) => {
+                    if self.json {
+                        note_as_of(&reader, settings);
+                    } else if let Some(line) = as_of_line(&reader, settings) {
+                        output::print(format!("{line}\n").as_bytes())?;
+                    }
+                    RecordedKeys::read(&reader)
+                }
                 None => Ok(RecordedKeys::Read(BTreeMap::new())),
             }
         };

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::claims::PathClaims;
 use super::environment::Environment;
 use super::keys::UnreadKeys;
+use super::provider::LedgerSection;
 use super::settings::{ConfigText, MetricsAddress, Settings};
 use super::{control, keys, notify, options, provider, security, source_file};
 use crate::config_reader::problem::Problem;
@@ -97,8 +98,12 @@ fn check_configuration(
     top.reject_unknown(&[options::TOP], report);
     let trusted_paths: TrustedPaths = security::read_trusted_paths(top, report).into();
     let provider = provider::read_provider(top, &trusted_paths, report);
-    let (ledger, ledger_location, is_ledger_named) =
-        provider::read_ledger_path(top, environment, report);
+    let LedgerSection {
+        path: ledger,
+        location: ledger_location,
+        is_named: is_ledger_named,
+        snapshot,
+    } = provider::read_ledger(top, environment, report);
     let mut control = control::read_control(top, report);
     control.is_named |= is_ledger_named;
     let metrics = control::read_metrics_address(top, report);
@@ -110,6 +115,9 @@ fn check_configuration(
     }
     if let Some(MetricsAddress::Socket(socket)) = &metrics {
         claims.reserve(socket, "the socket of the metrics");
+    }
+    if let Some(snapshot) = &snapshot {
+        claims.reserve(&snapshot.path, "the snapshot of the ledger");
     }
     for ending in [""].into_iter().chain(LEDGER_FILE_ENDINGS) {
         let owner = if ending.is_empty() {
@@ -145,6 +153,7 @@ fn check_configuration(
         text: ConfigText::default(),
         is_ledger_named: is_ledger_named || environment.state_directory.is_some(),
         ledger,
+        snapshot,
         control,
         metrics,
         notify,

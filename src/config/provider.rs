@@ -1,11 +1,12 @@
 //! `[provider]` and `[ledger]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
 
 use super::environment::Environment;
+use super::settings::SnapshotSettings;
 use super::top_table::TOP;
 use crate::config_reader::location::Location;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
@@ -95,7 +96,8 @@ pub const PROVIDER: Section = Section {
 pub const LEDGER: Section = Section {
     name: "ledger",
     about: "The ledger: one SQLite file, which any SQLite tool can read.",
-    options: &[ConfigOption::new(
+    options: &[
+        ConfigOption::new(
         "path",
         ValueType::Path,
         r#""/var/lib/rekeyd/ledger.db""#,
@@ -109,11 +111,30 @@ pub const LEDGER: Section = Section {
         "rekeyd creates it, and the files beside it, with mode 0600. Members of the group of the \
          control socket see its content through the running daemon. Copy it with `rekeyd backup`, \
          and restore a copy with `rekeyd restore`.",
-    )],
+    ),
+        ConfigOption::new(
+            "snapshot",
+            ValueType::Text("^(/.*[^/])?$"),
+            r#""/var/cache/rekeyd/ledger.db""#,
+            "A copy of the ledger for members of the group of its folder, who read it while no \
+             rekeyd runs; `\"\"` for none. rekeyd writes it at most once a minute, and when it ends.",
+        )
+        .with_default(DefaultValue::Described(
+            "`/var/cache/rekeyd/ledger.db` for the default ledger, if the service manager made its \
+             folder; otherwise none",
+        ))
+        .with_details(
+            "Nothing else may be in its folder, which rekeyd makes with mode 0750 if it is missing. \
+             The file has mode 0640 and the group of the folder.",
+        ),
+    ],
 };
 
 /// The base URL of OpenAI's API.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
+
+/// The snapshot of the default ledger, in the folder that the service manager makes.
+const DEFAULT_SNAPSHOT: &str = "/var/cache/rekeyd/ledger.db";
 
 /// The default path of the ledger.
 const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
@@ -177,12 +198,21 @@ pub(super) fn read_provider(
     }
 }
 
-/// Reads `[ledger] path`. Returns its location as well, and whether the file names it.
-pub(super) fn read_ledger_path(
+/// The parsed `[ledger]`.
+pub(super) struct LedgerSection {
+    pub(super) path: PathBuf,
+    pub(super) location: Location,
+    /// Whether the file names the path.
+    pub(super) is_named: bool,
+    pub(super) snapshot: Option<SnapshotSettings>,
+}
+
+/// Reads `[ledger]`.
+pub(super) fn read_ledger(
     top: &ConfigTable<'_>,
     environment: &Environment,
     report: &mut ProblemReport,
-) -> (PathBuf, Location, bool) {
+) -> LedgerSection {
     let table = top.subtable(TOP, "ledger", report);
     table.reject_unknown(&[LEDGER], report);
     let path = table.get(LEDGER, "path");
@@ -193,7 +223,23 @@ pub(super) fn read_ledger_path(
             Some(folder) => folder.join("ledger.db"),
             None => PathBuf::from(DEFAULT_LEDGER),
         });
-    (path, table.location_of(LEDGER, "path"), is_named)
+    let snapshot = match table.get(LEDGER, "snapshot") {
+        None => (path == Path::new(DEFAULT_LEDGER)).then(|| SnapshotSettings {
+            path: DEFAULT_SNAPSHOT.into(),
+            is_named: false,
+        }),
+        Some(value) if value.as_text() == Some("") => None,
+        Some(value) => values::read_path(&value, report).map(|path| SnapshotSettings {
+            path,
+            is_named: true,
+        }),
+    };
+    LedgerSection {
+        path,
+        location: table.location_of(LEDGER, "path"),
+        is_named,
+        snapshot,
+    }
 }
 
 fn read_base_url(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<Url> {

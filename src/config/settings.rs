@@ -55,6 +55,8 @@ pub struct Settings {
     /// Whether the file or the service manager names the ledger: that of another
     /// organization may be at the default path.
     pub is_ledger_named: bool,
+    /// `[ledger] snapshot`.
+    pub snapshot: Option<SnapshotSettings>,
     /// `[control]`.
     pub control: ControlSettings,
     /// `[metrics] listen`.
@@ -84,6 +86,15 @@ impl fmt::Debug for ConfigText {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("ConfigText(…)")
     }
+}
+
+/// `[ledger] snapshot`: the copy for users who may not open the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether the file names it.
+    pub is_named: bool,
 }
 
 /// `[control]`: the socket that commands reach a running daemon by.

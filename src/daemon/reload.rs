@@ -206,6 +206,7 @@ const LEDGER_PATH: &str = "[ledger] path";
 fn check_fixed_options(old: &Settings, new: &Settings) -> Result<(), ReloadError> {
     let options = [
         (LEDGER_PATH, old.ledger != new.ledger),
+        ("[ledger] snapshot", old.snapshot != new.snapshot),
         (
             "[provider] base-url",
             old.provider.base_url != new.provider.base_url,

@@ -22,10 +22,11 @@ use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
     self, ConfigurationIdentity, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions,
-    RestoreSource, RestoredLedger, WriterDriver, WriterLock,
+    RestoreSource, RestoredLedger, SnapshotTarget, WriterDriver, WriterLock,
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
+use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::signals::{self, SignalAction};
 use crate::platform::{descriptor_limit, machine, zones};
 use crate::provider::Provider;
@@ -64,8 +65,17 @@ pub(crate) struct ProcessContext {
     can_notify: bool,
 }
 
-/// How long the ledger's disk may take to close it.
+/// How long the ledger's disk may take to close it, without the last snapshot.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns how long a process waits for the last snapshot of the ledger: a timer's for that
+/// of a million rotations, and one that somebody stops or waits for not as long.
+const fn snapshot_timeout(run_mode: RunMode) -> Duration {
+    match run_mode {
+        RunMode::Once => Duration::from_secs(30),
+        RunMode::Daemon | RunMode::Command | RunMode::Proposal => Duration::from_secs(3),
+    }
+}
 
 /// The provider, with failover between credentials and with metrics.
 pub(crate) type ProviderStack = Arc<FailoverProvider<InstrumentedProvider<OpenAiProvider>>>;
@@ -152,11 +162,13 @@ impl Runtime {
             engine,
             dispatcher,
             context,
+            run_mode,
             ..
         } = self;
+        let timeout = CLOSE_TIMEOUT + snapshot_timeout(run_mode);
         // Its workers read the outbox.
         drop(dispatcher);
-        if tokio::time::timeout(CLOSE_TIMEOUT, context.ledger.close())
+        if tokio::time::timeout(timeout, context.ledger.close())
             .await
             .is_err()
         {
@@ -289,6 +301,19 @@ fn open_ledger(
 ) -> Result<Ledger, LedgerError> {
     let mut options = ledger_options(settings, false);
     options.checks_pages = run_mode == RunMode::Daemon;
+    // A proposal changes nothing.
+    let snapshot = settings.snapshot.as_ref();
+    let snapshot = snapshot.filter(|_| run_mode != RunMode::Proposal);
+    options.snapshot = snapshot.map(|snapshot| SnapshotTarget {
+        path: snapshot.path.clone(),
+        makes_folder: snapshot.is_named,
+        close_timeout: snapshot_timeout(run_mode),
+        now: || SystemClock.now(),
+        find_weakness: |folder| {
+            let walked = path_walk::walk_to_folder(folder, &PathTrust::default())?;
+            Ok(walked.weaknesses.first().map(ToString::to_string))
+        },
+    });
     options.wal_pages = match run_mode {
         RunMode::Daemon => None,
         RunMode::Once | RunMode::Command | RunMode::Proposal => Some(ledger::SHORT_WAL_PAGES),

@@ -91,6 +91,15 @@ impl WriterLock {
         cloned.map_err(|error| cannot_open(&self.ledger, &error))
     }
 
+    /// Returns the device and inode of the ledger. Closes no descriptor.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn identity(&self) -> Result<(u64, u64), Error> {
+        let found = self.ledger_file.metadata()?;
+        Ok((found.dev(), found.ino()))
+    }
+
     /// Checks that this process still holds both locks. Takes the lock file again if it
     /// was removed or replaced.
     ///

@@ -46,6 +46,7 @@ mod restore;
 mod rotation_request;
 mod rows;
 mod shared_credential;
+mod snapshot_file;
 mod store;
 mod version;
 mod watch;
@@ -78,5 +79,6 @@ pub use reconciliation::{
 pub use restore::operator_orders::{ChangedOrders, MissingOrder, OperatorOrder, OrderKind};
 pub use restore::{KeptLedger, RestoreSource, RestoredLedger, restore};
 pub use rotation_request::RecordedRequest;
+pub use snapshot_file::SnapshotTarget;
 pub use store::{Ledger, WriterDriver};
 pub use version::SCHEMA_VERSION;

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::core::first_few::join_few;
+use crate::core::os_error;
 use crate::ledger::checkpoint::{Checkpoints, check_integrity};
 use crate::ledger::checkpoint_note::{
     CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin, log_that_damages,
@@ -28,6 +29,7 @@ use crate::ledger::lock::WriterLock;
 use crate::ledger::page_check::PageCheck;
 use crate::ledger::paths::files_of_sqlite;
 use crate::ledger::rotation_request;
+use crate::ledger::snapshot_file::{SnapshotFile, SnapshotTarget};
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
 use crate::ledger::watch::{FileActivity, FileWatch};
 
@@ -53,6 +55,8 @@ pub struct LedgerOptions {
     pub wal_pages: Option<u32>,
     /// Whether the pages are checked beside the work, after reconciliations and reloads.
     pub checks_pages: bool,
+    /// Where users who may not open the ledger read it while no daemon runs, if anywhere.
+    pub snapshot: Option<SnapshotTarget>,
     /// Whether each commit is synced to the disk. Only simulations and benchmarks turn
     /// this off, whose ledgers need not survive a power failure.
     pub is_synced: bool,
@@ -68,6 +72,7 @@ impl LedgerOptions {
             configuration: ConfigurationIdentity::default(),
             wal_pages: None,
             checks_pages: false,
+            snapshot: None,
             is_synced: true,
         }
     }
@@ -75,6 +80,10 @@ impl LedgerOptions {
 
 /// The writer's connection to a ledger.
 pub(super) struct OpenLedger {
+    // Its connection is closed first.
+    snapshot: Option<SnapshotFile>,
+    /// The number of rows that were changed when a snapshot became due last.
+    changes: u64,
     // Closed before the lock's descriptors are.
     pub(super) connection: Connection,
     checkpoints: Checkpoints,
@@ -89,6 +98,8 @@ impl OpenLedger {
     /// Returns a ledger in memory, for tests.
     pub(super) fn in_memory(connection: Connection) -> Self {
         Self {
+            snapshot: None,
+            changes: 0,
             connection,
             checkpoints: Checkpoints::new(None, None, None),
             watch: None,
@@ -190,6 +201,17 @@ impl OpenLedger {
         Ok(copied)
     }
 
+    /// Notes that a snapshot is due, if the last transaction changed anything.
+    pub(super) fn note_change(&mut self) {
+        let changes = self.connection.total_changes();
+        if let Some(snapshot) = &self.snapshot
+            && changes != self.changes
+        {
+            snapshot.note_change();
+        }
+        self.changes = changes;
+    }
+
     /// Notes that the content is damaged, which the next check reports.
     pub(super) fn checkpoint_if_long(&mut self) {
         let copied = self.checkpoints.after_commit(&self.connection);
@@ -241,7 +263,11 @@ impl OpenLedger {
         if let Some(pages) = &self.pages {
             pages.stop();
         }
+        let snapshot = self.snapshot.take();
         if self.check_watched().is_ok() {
+            if let Some(snapshot) = snapshot {
+                snapshot.close();
+            }
             self.checkpoints.close(&self.connection);
         }
     }
@@ -315,7 +341,10 @@ pub(super) fn open(
     let watch = lock
         .as_ref()
         .map(|lock| FileWatch::new(path, &connection, lock.clone_descriptor()?));
+    let snapshot = lock.as_ref().zip(options.snapshot.clone());
     Ok(OpenLedger {
+        snapshot: snapshot.and_then(|(lock, target)| start_snapshots(lock, target)),
+        changes: connection.total_changes(),
         watch: watch.transpose()?,
         space: lock.as_ref().map(|_| FreeSpace::new(path)),
         pages: None,
@@ -323,6 +352,18 @@ pub(super) fn open(
         checkpoints,
         lock,
     })
+}
+
+/// Starts to write snapshots. Keys rotate without them.
+fn start_snapshots(lock: &WriterLock, target: SnapshotTarget) -> Option<SnapshotFile> {
+    let identity = lock.identity();
+    let started = identity.and_then(|of| SnapshotFile::start(lock.ledger(), of, target));
+    started
+        .inspect_err(|error| {
+            let reason = os_error::describe(error);
+            tracing::warn!("cannot write snapshots of the ledger: {reason}");
+        })
+        .ok()
 }
 
 /// Prepares the connection to the ledger of `lock`, whose log has this origin.

@@ -13,11 +13,13 @@ use crate::core::condition::{Condition, ListenerProblem};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
+use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{
     ConfigurationIdentity, LedgerIdentity, check_configuration, check_identity,
 };
 use crate::ledger::last_run::{self, LastRun};
+use crate::ledger::ledger_file::cannot_open;
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
 use crate::ledger::rotation_request::{self, RecordedRequest};
 use crate::ledger::version::LedgerVersion;
@@ -27,6 +29,8 @@ use crate::ledger::{copy_in_memory, read, read_only};
 pub struct LedgerReader {
     connection: Connection,
     path: PathBuf,
+    /// When the ledger was as this shows it, if that is a snapshot of an earlier time.
+    as_of: Option<Timestamp>,
 }
 
 impl LedgerReader {
@@ -38,6 +42,7 @@ impl LedgerReader {
         Ok(Self {
             connection: read_only::open(path)?,
             path: path.to_owned(),
+            as_of: None,
         })
     }
 
@@ -56,7 +61,28 @@ impl LedgerReader {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            as_of: None,
         })
+    }
+
+    /// Opens the snapshot at `path` that a writer left.
+    ///
+    /// # Errors
+    /// There is none, it cannot be read, or is of another version.
+    pub fn open_snapshot(path: &Path) -> Result<Self, LedgerError> {
+        let failed = |error: std::io::Error| cannot_open(path, &error);
+        let taken_at = path.metadata().and_then(|found| found.modified());
+        Ok(Self {
+            as_of: Some(time::from_system(taken_at.map_err(failed)?)),
+            ..Self::open_whole(path)?
+        })
+    }
+
+    /// Returns when the ledger was as this shows it, if that is a snapshot of an earlier
+    /// time.
+    #[must_use]
+    pub const fn as_of(&self) -> Option<Timestamp> {
+        self.as_of
     }
 
     /// Opens a copy of a ledger that has no log, and creates none beside it.
@@ -71,6 +97,7 @@ impl LedgerReader {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            as_of: None,
         })
     }
 

@@ -185,6 +185,7 @@ fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>)
     let is_committed = outcome.is_ok();
     reply_all(operations, &outcome);
     if is_committed {
+        ledger.note_change();
         // The callers need not wait for it.
         ledger.checkpoint_if_long();
     }

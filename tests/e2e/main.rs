@@ -58,6 +58,7 @@ mod secret_from_file;
 mod secrets;
 mod self_credential;
 mod signals;
+mod snapshot;
 mod status;
 mod system_errors;
 mod two_organizations;

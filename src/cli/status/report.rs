@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::cli::context::unknown_key;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::open_ledger;
+use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
@@ -28,6 +28,8 @@ pub(crate) struct ReportSource<'a> {
 
 /// The state of everything.
 pub(crate) struct StatusReport {
+    /// Of when the ledger is, if it is a snapshot.
+    pub(super) as_of: Option<String>,
     /// The running process.
     pub(super) process: ProcessStatus,
     /// The problems that affect all keys, worst first.
@@ -90,6 +92,12 @@ impl StatusReport {
                 .filter(|state| !state.live.is_empty())
                 .map(|state| unmanaged_key_status(state, &recorded, now)),
         );
+        let as_of = ledger
+            .as_ref()
+            .and_then(|ledger| as_of_line(ledger, settings));
+        if let (Some(ledger), true) = (&ledger, source.is_json) {
+            note_as_of(ledger, settings);
+        }
         if let Some(name) = key {
             keys.retain(|status| status.key.as_str() == name);
             if keys.is_empty() {
@@ -101,6 +109,7 @@ impl StatusReport {
             keys.iter_mut().for_each(|status| status.is_stopped = true);
         }
         Ok(Self {
+            as_of,
             process,
             problems,
             keys,
@@ -125,7 +134,8 @@ impl StatusReport {
     pub(crate) fn head(&self, screen: &Screen, now: Timestamp) -> String {
         let problems = self.problems.iter();
         let problems = problems.map(|problem| format!("problem: {problem}"));
-        let lines = problems.chain([self.process.line(screen, now)]);
+        let lines = self.as_of.iter().cloned().chain(problems);
+        let lines = lines.chain([self.process.line(screen, now)]);
         lines
             .map(|line| format!("{}\n", screen.wrap(&line, 2)))
             .collect()

@@ -90,6 +90,7 @@ fn statuses_with(states: Vec<KeyState>, recorded: &RecordedStatus) -> Vec<KeySta
 
 fn report(process: ProcessStatus, problem: Option<&str>, keys: Vec<KeyStatus>) -> StatusReport {
     StatusReport {
+        as_of: None,
         process,
         problems: problem.map(str::to_owned).into_iter().collect(),
         keys,

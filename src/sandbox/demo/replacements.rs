@@ -87,6 +87,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         provider,
         ledger: _,
         is_ledger_named: _,
+        snapshot: _,
         control: _,
         metrics: _,
         notify,
@@ -132,6 +133,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         provider: replace_provider(provider, targets),
         ledger: targets.ledger.clone(),
         is_ledger_named: true,
+        snapshot: None,
         // A rehearsal serves no requests.
         control: ControlSettings {
             socket: None,
