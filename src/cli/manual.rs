@@ -60,7 +60,7 @@ pub const ENVIRONMENT: [(&str, &str); 6] = [
 ];
 
 /// The files, each with its meaning in Markdown.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("/etc/rekeyd/config.toml", "The configuration."),
     (
         "/var/lib/rekeyd/ledger.db",

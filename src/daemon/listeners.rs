@@ -213,7 +213,8 @@ impl Listeners {
     /// Records in the lock file where commands reach this process, whatever the file names
     /// since.
     fn record_socket(&mut self, runtime: &Runtime) {
-        let path = self.control.as_ref().map(ControlServer::path);
+        let control = self.control.as_ref();
+        let path = control.map(|control| control.socket().path());
         let path = path.and_then(|path| std::path::absolute(path).ok());
         if self.recorded_socket != path {
             self.recorded_socket.clone_from(&path);

@@ -128,6 +128,7 @@ impl LedgerReader {
             Some((connection, LedgerVersion::CURRENT)) => Ok(Some(Self {
                 connection,
                 path: path.to_owned(),
+                as_of: None,
             })),
             Some(_) => Err(of_other_version(path)),
             None => Ok(None),
