@@ -51,9 +51,8 @@ impl BackupCommand {
             Ok(created.clone_file()?)
         };
         match (service_view::run_with_file(ledger, create)?, copy) {
-            (Some(true), Some(copy)) => Ok(copy.finish()?),
-            (None, _) => Ok(ledger::back_up(ledger, path)?),
-            (Some(_), _) => Err(Failure::Reported),
+            (true, Some(copy)) => Ok(copy.finish()?),
+            _ => Ok(ledger::back_up(ledger, path)?),
         }
     }
 }

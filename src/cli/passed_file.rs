@@ -24,10 +24,15 @@ pub(super) fn is_roots_path(path: &Path) -> bool {
     walk_as_root(path).is_some()
 }
 
-/// Opens a file for reading that root alone can exchange; none if others can, or if it cannot
-/// be opened: the service's own attempt reports why.
-pub(super) fn open_roots_file(path: &Path) -> Option<File> {
+/// Opens a database for reading that root alone can exchange; none if others can, if it has a
+/// log beside it, or if it cannot be opened: the service's own attempt reports why.
+pub(super) fn open_roots_database(path: &Path) -> Option<File> {
     let walked = walk_as_root(path)?;
+    let mut log = walked.path.clone().into_os_string();
+    log.push("-wal");
+    if std::fs::metadata(log).is_ok_and(|found| found.len() > 0) {
+        return None;
+    }
     let file = File::from(walked.open(OFlags::RDONLY | OFlags::NONBLOCK).ok()?);
     let is_regular = file.metadata().is_ok_and(|found| found.is_file());
     is_regular.then_some(file)

@@ -26,7 +26,7 @@ pub(crate) struct RestoreCommand {
 impl RestoreCommand {
     pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let path = absolute(&self.path)?;
-        service_view::enter_with_file(options, || passed_file::open_roots_file(&path))?;
+        service_view::enter_with_file(options, || passed_file::open_roots_database(&path))?;
         let settings = options.load_settings()?;
         let source = RestoreSource {
             path,

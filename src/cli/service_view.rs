@@ -10,11 +10,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{Gid, MemfdFlags, SeekFrom, Uid};
+use rustix::fs::{Access, AtFlags, CWD, Gid, MemfdFlags, SeekFrom, Uid, accessat};
 use secrecy::zeroize::Zeroizing;
 
 use crate::cli::context::{GlobalOptions, read_environment};
@@ -96,14 +96,16 @@ pub(super) fn enter_with_file(
 }
 
 /// Executes this command again as the owner of `ledger` with a file of root's, if root runs it
-/// and the ledger has another owner. Returns whether it succeeded; none if the command
-/// continues as it is.
+/// and the ledger has another owner. Returns whether it did so.
+///
+/// # Errors
+/// That of `open`; [`Failure::Reported`] if the command failed.
 pub(super) fn run_with_file(
     ledger: &Path,
     open: impl FnOnce() -> Result<File, Failure>,
-) -> Result<Option<bool>, Failure> {
+) -> Result<bool, Failure> {
     let Some((user, group)) = ledger_owner(ledger).filter(|_| is_root()) else {
-        return Ok(None);
+        return Ok(false);
     };
     let service = Service::of_owner(user, group);
     let mut command = command_as(&service)?;
@@ -117,7 +119,14 @@ pub(super) fn run_with_file(
     let status = status.map_err(|_| std::io::Error::other("its thread ended early"));
     let status = status.and_then(|status| status);
     let status = status.map_err(|error| cannot_run(&service, &error))?;
-    Ok(Some(status.success()))
+    match (status.success(), status.signal()) {
+        (true, _) => Ok(true),
+        (false, None) => Err(Failure::Reported),
+        (false, Some(signal)) => {
+            let error = std::io::Error::other(format!("signal {signal} ended it"));
+            Err(cannot_run(&service, &error))
+        }
+    }
 }
 
 /// Executes this command again as the owner of `ledger`, if root runs it and the ledger has
@@ -215,7 +224,12 @@ pub(super) fn note_onlooker(settings: &Settings) -> Option<String> {
         let identity = ProcessIdentity::of_unit(&unit).ok()?;
         Some(identity.map_or(Uid::ROOT, |identity| identity.user))
     });
-    let user = of_unit.or_else(|| ledger_user(&settings.ledger))?;
+    let user = match of_unit {
+        Some(user) => user,
+        // Whoever can write it may run rekeyd: a container's folder may belong to root.
+        None if may_write(&settings.ledger) => return None,
+        None => ledger_user(&settings.ledger)?,
+    };
     (user != own).then(|| {
         secret_file::note_onlooker();
         let service = if of_unit.is_some() || !user.is_root() {
@@ -230,6 +244,16 @@ pub(super) fn note_onlooker(settings: &Settings) -> Option<String> {
 
 fn onlooker_note(own: &str, service: &str) -> String {
     format!("running as {own}, not as {service}; hint: run it with sudo")
+}
+
+/// Whether this process may write a ledger, or create it.
+fn may_write(ledger: &Path) -> bool {
+    let folder = ledger.parent().unwrap_or(Path::new("/"));
+    let (path, access) = match ledger.symlink_metadata() {
+        Ok(_) => (ledger, Access::WRITE_OK),
+        Err(_) => (folder, Access::WRITE_OK | Access::EXEC_OK),
+    };
+    accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
 }
 
 /// Returns the user of a ledger, or of its folder; root if this process may not enter the

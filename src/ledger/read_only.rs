@@ -51,7 +51,7 @@ pub(super) fn check_exists(path: &Path) -> Result<(), LedgerError> {
 /// Opens a ledger of any version that this rekeyd can write or migrate, and
 /// returns its version.
 pub(super) fn open_any_version(path: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
-    open_named(path, path)
+    open_named(path, path, path)
 }
 
 /// Opens a ledger without `-wal` and `-shm` as [`open_any_version`] does, and creates
@@ -65,7 +65,7 @@ pub(super) fn open_immutable_copy(
     path: &Path,
     copy: &Path,
 ) -> Result<(Connection, LedgerVersion), LedgerError> {
-    open_named(path, Path::new(&sqlite_url(copy, "immutable=1")?))
+    open_named(path, copy, Path::new(&sqlite_url(copy, "immutable=1")?))
 }
 
 /// Opens a ledger as [`open_any_version`] does, and creates no file beside it; none if this
@@ -106,12 +106,16 @@ pub(super) fn check_log(path: &Path) -> Result<LogOrigin, LedgerError> {
     Ok(origin)
 }
 
-/// Opens the ledger at `path` by `name`, a path or a `file:` URL.
-fn open_named(path: &Path, name: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
-    for file in files_of_sqlite(path) {
+/// Opens the ledger in `file` by `name`, a path or a `file:` URL. Errors name `path`.
+fn open_named(
+    path: &Path,
+    file: &Path,
+    name: &Path,
+) -> Result<(Connection, LedgerVersion), LedgerError> {
+    for file in files_of_sqlite(file) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
     }
-    check_log(path)?;
+    check_log(file)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;

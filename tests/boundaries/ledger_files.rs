@@ -1,19 +1,17 @@
 //! The files of the ledger, beside other users and beside their owner.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, chown, lchown, symlink};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 
-use crate::support::daemon::Daemon;
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, file_key_text};
-use crate::users::{LOOKER, SOCKET_GROUP, SharedHost, run_as};
+use crate::support::{TestEnv, file_key_text, text};
+use crate::users::{LOOKER, OTHER, SOCKET_GROUP, SharedHost, run_as};
 
 /// Whoever can open a file can lock it.
 pub fn looker_keeps_no_writer_out() {
     let host = SharedHost::new();
-    let mut daemon = Daemon::start(&host.env);
+    let mut daemon = host.start();
     daemon.wait_for("is the current credential key=billing");
-    chown(host.env.path("control.sock"), None, Some(SOCKET_GROUP)).unwrap();
     for name in [
         "ledger.db",
         "ledger.db-wal",
@@ -28,6 +26,31 @@ pub fn looker_keeps_no_writer_out() {
     let looked = host.run_as(LOOKER, SOCKET_GROUP, &["status"]);
     assert!(looked.status.success());
     assert_eq!(host.env.ok(&["rotate", "billing"]), "billing: rotated\n");
+}
+
+/// As in a container, whose folders belong to root: `check` finds what `run` refuses.
+pub fn user_of_a_folder_of_roots_learns_that_others_can_write_it() {
+    let host = SharedHost::new();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    fs::write(
+        host.env.config_path(),
+        config.replace("/ledger.db", "/open/ledger.db"),
+    )
+    .unwrap();
+    fs::create_dir(host.env.path("open")).unwrap();
+    fs::set_permissions(host.env.path("open"), Permissions::from_mode(0o777)).unwrap();
+    for name in ["", "admin-key"] {
+        chown(host.env.path(name), Some(OTHER), Some(OTHER)).unwrap();
+    }
+    for command in ["check", "once"] {
+        let refused = host.run_as(OTHER, OTHER, &[command]);
+        let printed = text(&refused.stderr);
+        assert!(!refused.status.success(), "{command}: {printed}");
+        assert!(
+            printed.contains("open is world-writable"),
+            "{command}: {printed}"
+        );
+    }
 }
 
 /// The owner puts links in the place of the ledger's files, and root runs commands.

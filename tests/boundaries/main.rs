@@ -9,37 +9,40 @@
     clippy::print_stderr
 )]
 
+mod control;
 mod ledger_files;
+mod listeners;
+mod memory;
 mod paths;
 mod users;
 
 #[path = "../support/mod.rs"]
 mod support;
 
+/// Returns functions with their names.
+macro_rules! attacks {
+    ($($module:ident :: $attack:ident),* $(,)?) => {
+        &[$((stringify!($attack), $module::$attack)),*]
+    };
+}
+
 use libtest_mimic::{Arguments, Trial};
 
-/// The attacks, each with what holds.
-const ATTACKS: &[(&str, fn())] = &[
-    (
-        "looker_keeps_no_writer_out",
-        ledger_files::looker_keeps_no_writer_out,
-    ),
-    (
-        "ledger_owner_leads_root_to_no_other_file",
-        ledger_files::owner_leads_root_to_no_other_file,
-    ),
-    (
-        "owner_of_a_folder_gets_no_secret",
-        paths::owner_of_a_folder_gets_no_secret,
-    ),
-    (
-        "program_of_another_user_is_not_run",
-        paths::program_of_another_user_is_not_run,
-    ),
-    (
-        "certificates_of_another_user_prove_nothing",
-        paths::certificates_of_another_user_prove_nothing,
-    ),
+/// The attacks, each by the name of its function.
+const ATTACKS: &[(&str, fn())] = attacks![
+    ledger_files::looker_keeps_no_writer_out,
+    control::looker_keeps_nobody_from_the_socket,
+    ledger_files::owner_leads_root_to_no_other_file,
+    paths::owner_of_a_folder_gets_no_secret,
+    paths::program_of_another_user_is_not_run,
+    paths::certificates_of_another_user_prove_nothing,
+    control::operator_deletes_no_admin_key_of_others,
+    listeners::impostor_of_a_receiver_gets_no_secret,
+    control::command_sends_nothing_to_another_user,
+    listeners::taken_metrics_address_is_shown_and_tried_again,
+    memory::freed_memory_holds_no_secret,
+    paths::occupied_temporary_name_stops_no_delivery,
+    ledger_files::user_of_a_folder_of_roots_learns_that_others_can_write_it,
 ];
 
 fn main() {

@@ -77,3 +77,22 @@ pub fn certificates_of_another_user_prove_nothing() {
     env.configure(&format!("{KEY}{sink}"));
     assert_refused(&env, &format!("ca.pem belongs to uid {OTHER}"));
 }
+
+/// The owner of a sink's folder occupies names that rekeyd could use beside the file.
+pub fn occupied_temporary_name_stops_no_delivery() {
+    let env = TestEnv::start(&[]);
+    let owner = format!("owner = \"{OTHER}\"\n");
+    let keys = file_key_text("24h").replace("DIR/billing.key", "DIR/theirs/billing.key");
+    make_folder(&env.path("theirs"), 0o755, OTHER);
+    env.configure(&format!("{keys}{owner}"));
+    for name in [
+        ".billing.key.rekeyd",
+        ".billing.key.0123456789abcdef.rekeyd",
+    ] {
+        make_folder(&env.path("theirs").join(name), 0o700, OTHER);
+    }
+    env.ok(&["once"]);
+    let file = env.path("theirs/billing.key");
+    let id = &env.live_ids()[0];
+    assert_eq!(fs::read_to_string(file).unwrap().trim(), env.secret_of(id));
+}

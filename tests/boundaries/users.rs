@@ -1,7 +1,7 @@
 //! The users of the attacks.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
+use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, copy_binary, file_key_text};
 
 /// A member of the group of the control socket, who may only look.
@@ -19,6 +20,12 @@ pub const OTHER: u32 = 4_712;
 
 /// The group of the control socket.
 pub const SOCKET_GROUP: u32 = 4_713;
+
+/// A user, and a group, of `[control] admins`.
+pub const OPERATOR: u32 = 4_714;
+
+/// A user, and a group, of `[control] super-admins`.
+pub const SUPER_OPERATOR: u32 = 4_715;
 
 /// Runs `work` on a thread of a user with this group.
 pub fn run_as<T: Send + 'static>(
@@ -53,6 +60,14 @@ impl SharedHost {
             std::fs::set_permissions(env.path(name), Permissions::from_mode(mode)).unwrap();
         }
         Self { env, program }
+    }
+
+    /// Starts the daemon, and gives its socket to the group.
+    pub fn start(&self) -> Daemon {
+        let mut daemon = Daemon::start(&self.env);
+        daemon.wait_for("started with");
+        chown(self.env.path("control.sock"), None, Some(SOCKET_GROUP)).unwrap();
+        daemon
     }
 
     /// Runs a command as a user with this group.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::daemon::Daemon;
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, copy_binary, file_key_text, text};
+use crate::support::{TestEnv, copy_binary, file_key_text, scratch_dir, text};
 
 /// A user who is neither root nor the owner of the ledger.
 const STRANGER: u32 = 4_711;
@@ -101,7 +101,7 @@ fn root_keeps_and_restores_copies_where_only_root_may_enter() {
     assert!(bound.run(&["once"]).status.success());
     let owner = bound.env.path("ledger.db").metadata().unwrap().uid();
     assert_ne!(owner, 0);
-    let own = tempfile::tempdir().unwrap();
+    let own = scratch_dir();
     let copy = own.path().join("copy.db");
     let copy_text = copy.to_str().unwrap();
     let made = bound.run_as_invoker(&["backup", copy_text]);

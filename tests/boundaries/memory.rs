@@ -44,11 +44,7 @@ fn assert_copies(daemon: &Daemon, secret: &str, expected: usize) {
     assert_eq!(count, expected);
 }
 
-#[test]
-fn freed_memory_holds_no_secret() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+pub fn freed_memory_holds_no_secret() {
     let world = TestEnv::start(&[]);
     let command = "[[key.billing.sink]]\ntype = \"command\"\n\
                    argv = [\"/bin/sh\", \"-c\", \"cat >/dev/null; test -e DIR/open\"]\n";

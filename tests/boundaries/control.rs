@@ -1,0 +1,139 @@
+//! The control socket: no user keeps root or another user from it, and a command trusts only the
+//! daemon's user.
+
+use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::daemon::Daemon;
+use crate::support::text;
+use crate::users::{LOOKER, OPERATOR, OTHER, SOCKET_GROUP, SUPER_OPERATOR, SharedHost, run_as};
+
+/// Sends a whole head, whose body does not come.
+fn send_head(socket: &Path, head: &str) -> Option<UnixStream> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    // The daemon may have refused the connection already.
+    let _ = write!(stream, "{head}\r\nhost: x\r\ncontent-length: 1000\r\n\r\n");
+    Some(stream)
+}
+
+fn status(mut stream: UnixStream) -> String {
+    let mut answer = [0; 12];
+    match stream.read_exact(&mut answer) {
+        Ok(()) => String::from_utf8_lossy(&answer[9..]).into_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub fn looker_keeps_nobody_from_the_socket() {
+    let host = SharedHost::new();
+    let mut daemon = host.start();
+    daemon.wait_for("is the current credential key=billing");
+    let socket = host.env.path("control.sock");
+    let (path, silent) = (socket.clone(), socket.clone());
+    // Refused before the body is read, each time.
+    let refused = run_as(LOOKER, SOCKET_GROUP, move || {
+        let streams = (0..200).map(|_| send_head(&path, "POST /rotate HTTP/1.1").unwrap());
+        streams.map(status).collect::<Vec<_>>()
+    });
+    assert!(refused.iter().all(|status| status == "403"), "{refused:?}");
+    // Heads without an end, far more than there are places.
+    let held = run_as(LOOKER, SOCKET_GROUP, move || {
+        let connect = |_| {
+            let mut stream = UnixStream::connect(&silent).ok()?;
+            let _ = stream.write_all(b"GET /daemon HTTP/1.1\r\n");
+            Some(stream)
+        };
+        (0..300).filter_map(connect).collect::<Vec<_>>()
+    });
+    let started = Instant::now();
+    assert_eq!(host.env.ok(&["rotate", "billing"]), "billing: rotated\n");
+    let looked = host.run_as(OTHER, SOCKET_GROUP, &["status"]);
+    assert!(looked.status.success(), "{}", text(&looked.stderr));
+    assert!(started.elapsed() < Duration::from_secs(8));
+    drop(held);
+    let log = daemon.stop();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("refused"))
+        .collect();
+    // Where this takes longer than a minute, the number of the others is logged, too.
+    assert!((1..=3).contains(&lines.len()), "{lines:?}");
+    assert!(lines[0].contains("uid 4711 may only look"), "{}", lines[0]);
+}
+
+/// Adopted, any admin key of the organization would end with the overlap of a rotation.
+pub fn operator_deletes_no_admin_key_of_others() {
+    let host = SharedHost::new();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let groups = format!("admins = [\"{OPERATOR}\"]\nsuper-admins = [\"{SUPER_OPERATOR}\"]\n");
+    let config = config.replace("[control]\n", &format!("[control]\n{groups}"));
+    fs::write(host.env.config_path(), config).unwrap();
+    let mut daemon = host.start();
+    daemon.wait_for("is the current credential key=billing");
+    let of_others = host.env.keys();
+    let of_others = of_others
+        .iter()
+        .find(|key| key["name"] == "sandbox-owner")
+        .unwrap();
+    let id = of_others["id"].as_str().unwrap();
+    for group in [OPERATOR, SUPER_OPERATOR] {
+        chown(host.env.path("control.sock"), None, Some(group)).unwrap();
+        for arguments in [
+            &["adopt", "billing", id][..],
+            &["revoke", id],
+            &["revoke", id, "--force"],
+            &["revoke", id, "--force", "--name", "sandbox-owner"],
+        ] {
+            let refused = host.run_as(group, group, arguments);
+            assert!(!refused.status.success(), "{group} {arguments:?}");
+        }
+        let rotated = host.run_as(group, group, &["rotate", "billing"]);
+        assert!(rotated.status.success(), "{}", text(&rotated.stderr));
+    }
+    let keys = host.env.keys();
+    let found = keys.iter().find(|key| key["id"] == id).unwrap();
+    assert!(found["deleted_at"].is_null(), "{found}");
+}
+
+/// Another user's process answers in the place of the daemon.
+pub fn command_sends_nothing_to_another_user() {
+    let mut host = SharedHost::new();
+    let socket = host.env.path("control.sock");
+    let path = socket.clone();
+    host.env.keep_configuration_apart();
+    let set_mode =
+        |mode| fs::set_permissions(host.env.path(""), Permissions::from_mode(mode)).unwrap();
+    set_mode(0o777);
+    let listener = run_as(OTHER, OTHER, move || UnixListener::bind(path).unwrap());
+    let output_of = |arguments: &[&str]| {
+        let output = host.env.run(arguments);
+        (output.status.code(), text(&output.stderr))
+    };
+    let revoke = || output_of(&["revoke", "key_none", "--force"]);
+    for (code, message) in [revoke(), output_of(&["check"])] {
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("is world-writable"), "{message}");
+    }
+    // A folder that nobody else can write to any more.
+    set_mode(0o755);
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut read = Vec::new();
+        let _ = stream.read_to_end(&mut read);
+        read
+    });
+    let (code, message) = revoke();
+    assert_eq!(code, Some(1), "{message}");
+    assert!(
+        message.contains(&format!("it belongs to uid {OTHER}")),
+        "{message}"
+    );
+    assert_eq!(server.join().unwrap(), b"");
+}
