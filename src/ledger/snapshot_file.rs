@@ -30,6 +30,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval between two snapshots at least.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// That interval for a large ledger, as a multiple of the last copy's duration.
+const REST: u32 = 20;
+
 /// The mode of the file: its group may read it.
 const SNAPSHOT_MODE: u32 = 0o640;
 
@@ -206,11 +209,14 @@ impl Shared {
     }
 
     fn run(&self) {
-        let mut last_start = None;
+        let mut last_start: Option<Instant> = None;
+        let mut interval = INTERVAL;
         let mut reported = None;
-        while self.wait(last_start) {
-            last_start = Some(Instant::now());
+        while self.wait(last_start, interval) {
+            let start = Instant::now();
+            last_start = Some(start);
             let written = self.write();
+            interval = INTERVAL.max(start.elapsed() * REST);
             self.lock().interrupt = None;
             match written {
                 Ok(()) | Err(SnapshotError::GivenUp) => reported = None,
@@ -231,12 +237,11 @@ impl Shared {
     }
 
     /// Waits until a snapshot is due. Returns false at the end.
-    fn wait(&self, last_start: Option<Instant>) -> bool {
+    fn wait(&self, last_start: Option<Instant>, interval: Duration) -> bool {
         let mut state = self.lock();
         loop {
-            let rest = last_start.map_or(Duration::ZERO, |at: Instant| {
-                INTERVAL.saturating_sub(at.elapsed())
-            });
+            let rest =
+                last_start.map_or(Duration::ZERO, |at| interval.saturating_sub(at.elapsed()));
             if state.is_due && (state.is_closing || rest.is_zero()) {
                 state.is_due = false;
                 return true;
