@@ -12,22 +12,28 @@ use crate::users::{OTHER, run_as};
 
 /// Listens as another user, and sends on what each connection brought within a second.
 fn listen_as_other(address: String) -> Receiver<Vec<u8>> {
-    let listener = run_as(OTHER, OTHER, move || TcpListener::bind(address).unwrap());
     let (sender, received) = channel();
+    let (ready, is_ready) = channel();
+    // The user who accepts a connection is the one that it has.
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_secs(1)))
-                .unwrap();
-            let mut read = Vec::new();
-            let _ = stream.read_to_end(&mut read);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-            if sender.send(read).is_err() {
-                break;
+        run_as(OTHER, OTHER, move || {
+            let listener = TcpListener::bind(address).unwrap();
+            ready.send(()).unwrap();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(1)))
+                    .unwrap();
+                let mut read = Vec::new();
+                let _ = stream.read_to_end(&mut read);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                if sender.send(read).is_err() {
+                    break;
+                }
             }
-        }
+        });
     });
+    is_ready.recv().unwrap();
     received
 }
 

@@ -218,17 +218,17 @@ fn contradictions_about_the_receiver_are_reported() {
         (
             http,
             "owner = \"\"",
-            ".owner: \"\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
+            ".owner: not a valid user or group; expected a name or a number, such as owner = \"billing\"",
         ),
         (
             http,
             "owner = \"-x\"",
-            ".owner: \"-x\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
+            ".owner: not a valid user or group; expected a name or a number, such as owner = \"billing\"",
         ),
         (
             http,
             "owner = \"a:b\"",
-            ".owner: \"a:b\" is not a valid user or group; expected a name or a number, such as owner = \"billing\"",
+            ".owner: not a valid user or group; expected a name or a number, such as owner = \"billing\"",
         ),
         (
             http,
