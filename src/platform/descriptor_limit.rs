@@ -3,7 +3,7 @@
 //! A program may close every descriptor that it could have, or look at them with `select`,
 //! and so gets the limit that this process started with.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -11,39 +11,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// receivers and programs need together.
 const WANTED: u64 = 4096;
 
-/// The limits of a process that raised its own.
-struct RaisedLimit {
-    at_start: Rlimit,
-    raised: Rlimit,
-    /// The number of programs that are being started.
-    starting: usize,
-}
-
-/// None until the limit is raised.
-static RAISED: Mutex<Option<RaisedLimit>> = Mutex::new(None);
-
-/// The time in which a program is started, with the limit that this process started with.
-/// What this process opens meanwhile has to fit into that limit, too.
-pub(super) struct ProgramLimit(());
+/// The limit before it was raised.
+static AT_START: OnceLock<u64> = OnceLock::new();
 
 /// Raises the limit of this process, as far as the system lets it.
 pub fn raise() {
     let at_start = getrlimit(Resource::Nofile);
     let wanted = at_start.maximum.map_or(WANTED, |most| most.min(WANTED));
-    if at_start.current.is_none_or(|current| current >= wanted) {
+    let Some(current) = at_start.current.filter(|current| *current < wanted) else {
         return;
-    }
-    let raised = Rlimit {
-        current: Some(wanted),
-        ..at_start
     };
-    match setrlimit(Resource::Nofile, raised) {
+    match set(wanted) {
         Ok(()) => {
-            *lock() = Some(RaisedLimit {
-                at_start,
-                raised,
-                starting: 0,
-            });
+            // A process raises it once.
+            let _ = AT_START.set(current);
         }
         Err(error) => tracing::debug!(%error, "cannot raise the limit of open files"),
     }
@@ -56,28 +37,21 @@ pub fn present() -> usize {
     usize::try_from(most.min(WANTED)).unwrap_or(usize::MAX)
 }
 
-impl ProgramLimit {
-    /// Sets the limit for a program.
-    pub(super) fn set() -> Self {
-        if let Some(limit) = lock().as_mut() {
-            limit.starting += 1;
-            let _ = setrlimit(Resource::Nofile, limit.at_start);
-        }
-        Self(())
-    }
+/// Returns the limit that this process started with, if it has another one now.
+pub(super) fn at_start() -> Option<u64> {
+    AT_START.get().copied()
 }
 
-impl Drop for ProgramLimit {
-    fn drop(&mut self) {
-        if let Some(limit) = lock().as_mut() {
-            limit.starting = limit.starting.saturating_sub(1);
-            if limit.starting == 0 {
-                let _ = setrlimit(Resource::Nofile, limit.raised);
-            }
-        }
-    }
+/// Gives this process the limit that the one before it started with.
+pub(super) fn restore(limit: u64) {
+    // A limit can always be lowered, but a filter of system calls may refuse it.
+    let _ = set(limit);
 }
 
-fn lock() -> MutexGuard<'static, Option<RaisedLimit>> {
-    RAISED.lock().unwrap_or_else(PoisonError::into_inner)
+fn set(current: u64) -> rustix::io::Result<()> {
+    let limits = Rlimit {
+        current: Some(current),
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, limits)
 }

@@ -6,6 +6,7 @@
 
 mod capture;
 mod executable;
+mod launcher;
 mod process_group;
 mod running_groups;
 
@@ -24,6 +25,7 @@ pub use self::capture::CapturedOutput;
 use self::capture::OutputCapture;
 pub use self::executable::check_executable;
 use self::executable::exchangeable_part;
+pub use self::launcher::{launch_through, launch_through_own_file, run_internal_command};
 pub use self::process_group::{LANG, PATH};
 use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
 pub use self::running_groups::kill_all as kill_running_groups;
@@ -191,10 +193,8 @@ async fn spawn(invocation: &Invocation<'_>) -> Result<ProcessGroup, String> {
         invocation.timeout,
         move || match exchangeable_part(command.path(), &trusted_paths) {
             Some(problem) => Err(problem),
-            None => ProcessGroup::start(&command, environment).map_err(|error| {
-                let reason = os_error::describe(&error);
-                format!("cannot start {}: {reason}", command.program)
-            }),
+            None => ProcessGroup::start(&command, environment)
+                .map_err(|error| format!("cannot start {}: {error}", command.program)),
         },
     );
     match started.await {

@@ -45,6 +45,7 @@ mod once;
 mod one_writer;
 mod onlooker;
 mod operator_commands;
+mod programs;
 mod receivers;
 mod refused_list;
 mod rehearse;

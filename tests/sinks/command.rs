@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use crate::captured_log::CapturedLog;
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, read_ledger, text, write};
+use crate::support::{TestEnv, binary, read_ledger, text, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rekeyd::core::command::CommandLine;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
 use rekeyd::platform::path_walk::TrustedPaths;
-use rekeyd::platform::process::{LANG, PATH};
+use rekeyd::platform::process::{LANG, PATH, launch_through};
 use rekeyd::sink::command::CommandSink;
 use rekeyd::sink::command::CommandTarget;
 use rekeyd::sink::target::SinkSettings;
@@ -91,6 +91,7 @@ impl Script {
 }
 
 fn sink(program: &str, arguments: Vec<String>, timeout: Duration) -> CommandSink {
+    launch_through(binary());
     let target = CommandTarget {
         argv: CommandLine {
             program: program.to_owned(),
@@ -171,6 +172,8 @@ async fn exits_are_classified_as_documented() {
         ("exit 1", Some(Uncertain), "exited with code 1;"),
         ("exit 74", Some(Uncertain), "exited with code 74;"),
         ("exit 126", Some(Uncertain), "exited with code 126;"),
+        // The code of a launcher that cannot execute the program.
+        ("exit 127", Some(Uncertain), "exited with code 127;"),
         ("exit 255", Some(Uncertain), "exited with code 255;"),
         ("kill -9 $$", Some(Uncertain), "was killed by signal 9;"),
         ("kill -15 $$", Some(Uncertain), "was killed by signal 15;"),
@@ -224,6 +227,30 @@ async fn program_that_cannot_start_is_not_accepted() {
     fs::set_permissions(&file, Permissions::from_mode(0o700)).unwrap();
     let sink = sink(file.to_str().unwrap(), Vec::new(), TIMEOUT);
     assert_eq!(sink.preflight().await, Ok(()));
+}
+
+/// The errors are those of the program, although rekeyd starts its own file first.
+#[tokio::test]
+async fn start_that_fails_has_the_reason_of_the_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "no program").unwrap();
+    let by_plain = format!("#!{}\n", plain.display());
+    for (content, mode, expected) in [
+        (&b"#!/nowhere/sh\n"[..], 0o755, "no such file or directory"),
+        (by_plain.as_bytes(), 0o755, "permission denied"),
+        (b"\x00\x01\x02", 0o755, "exec format error"),
+        (b"#!/bin/sh\n", 0o644, "permission denied"),
+    ] {
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let sink = sink(file.to_str().unwrap(), Vec::new(), TIMEOUT);
+        let error = sink.deliver(&payload()).await.unwrap_err();
+        assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
+        let expected = format!("cannot start {}: {expected}", file.display());
+        assert!(error.message.starts_with(&expected), "{error}");
+    }
 }
 
 #[tokio::test]

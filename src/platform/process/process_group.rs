@@ -5,11 +5,11 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Pid;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::timeout;
 
 use crate::core::command::CommandLine;
-use crate::platform::descriptor_limit::ProgramLimit;
+use crate::platform::process::launcher::{self, StartError};
 use crate::platform::process::running_groups;
 
 /// The `PATH` of programs. rekeyd does not pass on its own, so that a program
@@ -31,14 +31,13 @@ pub(super) struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// Starts the program. MUST be called on a runtime.
+    /// Starts the program. MUST be called on a runtime. Blocks until the program is executed.
     pub(super) fn start(
         command: &CommandLine,
         environment: Vec<(&'static str, String)>,
-    ) -> io::Result<Self> {
-        let mut program = Command::new(&command.program);
+    ) -> Result<Self, StartError> {
+        let (mut program, status) = launcher::prepare(command).map_err(StartError::Launcher)?;
         program
-            .args(&command.arguments)
             .env_clear()
             .envs([("PATH", PATH), ("LANG", LANG)])
             .envs(environment)
@@ -47,14 +46,23 @@ impl ProcessGroup {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        running_groups::start(|| {
-            let limit = ProgramLimit::set();
+        let started = running_groups::start(|| {
+            if let Some(status) = &status {
+                status.share()?;
+            }
             let leader = program.spawn()?;
-            drop(limit);
             let id = leader.id().and_then(|id| i32::try_from(id).ok());
             let id = id.and_then(Pid::from_raw);
             Ok((Self { leader, id }, id))
-        })
+        });
+        match status {
+            Some(status) => {
+                let group = started.map_err(StartError::Launcher)?;
+                status.wait()?;
+                Ok(group)
+            }
+            None => started.map_err(StartError::Program),
+        }
     }
 
     /// Returns the other ends of its standard input, output and error.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{SIGCHLD, SIGHUP};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGPIPE};
 use signal_hook::{flag, low_level};
 
 /// Whether a SIGHUP came since [`prepare`], or since [`take_hangup`] was called last.
@@ -27,6 +27,12 @@ pub fn prepare() {
     // A handler, since programs would inherit that it is ignored.
     let _ = flag::register(Signal::SIGXFSZ as i32, Arc::default());
     let _ = SigSet::empty().thread_set_mask();
+}
+
+/// Handles SIGPIPE, which the standard library ignores: a program that this process executes
+/// would inherit that, but no handler.
+pub fn handle_broken_pipe() {
+    let _ = flag::register(SIGPIPE, Arc::default());
 }
 
 /// Lets SIGHUP end the process, now if one has come: the terminal of a command is gone.
