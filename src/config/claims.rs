@@ -30,6 +30,8 @@ pub(super) struct PathClaims {
     claims: Vec<PathClaim>,
     /// The number of the claims before those of sinks.
     own_count: Option<usize>,
+    /// The files that hold secrets of rekeyd's own.
+    secrets: Vec<PathBuf>,
 }
 
 struct PathClaim {
@@ -91,12 +93,18 @@ impl PathClaims {
         Self {
             claims: Vec::new(),
             own_count: None,
+            secrets: Vec::new(),
         }
     }
 
     /// Begins the claims of sinks.
     pub(super) fn begin_sinks(&mut self) {
         self.own_count = Some(self.claims.len());
+    }
+
+    /// Records files that hold secrets of rekeyd's own.
+    pub(super) fn add_secrets(&mut self, files: &[PathBuf]) {
+        self.secrets.extend_from_slice(files);
     }
 
     /// Claims a file that is replaced through a temporary file beside it, and
@@ -200,7 +208,7 @@ impl PathClaims {
             });
             files.collect()
         };
-        ProtectedFiles::new(protect(own), protect(of_sinks), found)
+        ProtectedFiles::new(protect(own), protect(of_sinks), found).with_secrets(self.secrets)
     }
 }
 

@@ -133,6 +133,7 @@ fn check_configuration(
             "the temporary file of the credential file",
         ];
         claims.claim_replaced(file, owners[0], owners[1], location);
+        claims.add_secrets(std::slice::from_ref(file));
     }
     for file in environment.stored_admin_keys(path) {
         claims.reserve(&file, "the admin key that the service manager passes");

@@ -105,6 +105,7 @@ fn read_target(
     table.reject_unknown(&[COMMON_OPTIONS, channel_type.options], report);
     let mut files = NamedFiles::default();
     let target = (channel_type.read)(table, &mut files, report);
+    claims.add_secrets(&files.secrets);
     for (option, file) in &files.read_only {
         let owner = PathOwner::new(format!("the {option} of"), &table.location);
         claims.reserve(file, owner);

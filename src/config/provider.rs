@@ -137,7 +137,7 @@ const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 const DEFAULT_SNAPSHOT: &str = "/var/cache/rekeyd/ledger.db";
 
 /// The default path of the ledger.
-const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
+pub(super) const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
 
 /// The default time limit of one request.
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

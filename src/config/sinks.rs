@@ -31,6 +31,7 @@ impl ParsedSinks {
     /// Claims the files that are only read.
     pub(super) fn reserve_files(&self, claims: &mut PathClaims) {
         for sink in &self.0 {
+            claims.add_secrets(&sink.files.secrets);
             for (option, file) in &sink.files.read_only {
                 claims.reserve(
                     file,

@@ -13,4 +13,14 @@ pub struct NamedFiles {
     pub(crate) written: Option<(PathBuf, Location)>,
     /// Files that are only read or executed, each with its option.
     pub(crate) read_only: Vec<(&'static str, PathBuf)>,
+    /// Those of them that hold a secret.
+    pub(crate) secrets: Vec<PathBuf>,
+}
+
+impl NamedFiles {
+    /// Adds a file with a secret, which is only read.
+    pub(crate) fn add_secret(&mut self, option: &'static str, path: PathBuf) {
+        self.secrets.push(path.clone());
+        self.read_only.push((option, path));
+    }
 }

@@ -12,7 +12,7 @@ use crate::config::Problem;
 use crate::config::settings::Settings;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
-use crate::daemon::runtime::Runtime;
+use crate::daemon::runtime::{Runtime, hide_private_paths};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::platform::{BlockingError, run_blocking, zones};
 use crate::provider::failover::{AdminCredentialSources, CredentialSource as _};
@@ -161,6 +161,7 @@ impl Runtime {
         self.engine
             .reconfigure(services, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);
+        hide_private_paths(&settings);
         self.settings = settings;
         if self.engine.can_send_requests() {
             // The source of the admin key may hold another one now.

@@ -1,6 +1,7 @@
 //! The start of a process that writes the ledger, from the configuration to a
 //! ready engine.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::alerting::dispatcher::NotificationDispatcher;
+use crate::config;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::notification::EventKind;
@@ -28,7 +30,7 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::signals::{self, SignalAction};
-use crate::platform::{descriptor_limit, machine, zones};
+use crate::platform::{descriptor_limit, machine, process, zones};
 use crate::provider::Provider;
 use crate::provider::failover::{AdminCredentialSources, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -101,6 +103,7 @@ pub async fn start(
     if run_mode == RunMode::Daemon {
         descriptor_limit::raise();
     }
+    hide_private_paths(settings);
     if run_mode == RunMode::Daemon && machine::id().is_none() {
         tracing::warn!(
             "this host has no machine id, so rekeyd cannot notice another host that writes a copy \
@@ -152,6 +155,14 @@ pub async fn start(
         settings: Arc::clone(settings),
         context,
     })
+}
+
+/// Hides rekeyd's state and secrets from the programs that this process starts.
+pub(super) fn hide_private_paths(settings: &Settings) {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let credentials = credentials.filter(|folder| folder.is_absolute());
+    let paths = config::private_paths(settings, credentials.as_deref());
+    process::hide_from_programs(paths);
 }
 
 impl Runtime {

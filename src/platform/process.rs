@@ -4,7 +4,9 @@
 //! Processes that the program leaves in its group are killed when it ends:
 //! later they could replace a newer secret with an older one.
 
+mod allowed_paths;
 mod capture;
+mod confinement;
 mod executable;
 mod launcher;
 mod process_group;
@@ -23,6 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::capture::CapturedOutput;
 use self::capture::OutputCapture;
+pub use self::confinement::{Unconfined, find_kernel_obstacle, find_obstacle, hide_from_programs};
 pub use self::executable::check_executable;
 use self::executable::exchangeable_part;
 pub use self::launcher::{launch_through, launch_through_own_file, run_internal_command};

@@ -26,6 +26,8 @@ pub struct ProtectedFiles {
     folders: HashMap<PathBuf, FolderNote>,
     /// The parts of paths that may belong to others.
     trusted_paths: TrustedPaths,
+    /// The files with secrets of rekeyd's own, such as the admin key and signing secrets.
+    secrets: Vec<PathBuf>,
 }
 
 /// One of these files.
@@ -83,6 +85,7 @@ impl ProtectedFiles {
             of_sinks: by_name,
             folders,
             trusted_paths: TrustedPaths::default(),
+            secrets: Vec::new(),
         }
     }
 
@@ -99,6 +102,18 @@ impl ProtectedFiles {
     #[must_use]
     pub const fn trusted_paths(&self) -> &TrustedPaths {
         &self.trusted_paths
+    }
+
+    /// Records the files with secrets of rekeyd's own.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Vec<PathBuf>) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// Returns the files with secrets of rekeyd's own.
+    #[must_use]
+    pub fn secrets(&self) -> &[PathBuf] {
+        &self.secrets
     }
 
     /// Returns the folder at `path` as it was when the configuration was read.

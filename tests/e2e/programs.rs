@@ -1,6 +1,7 @@
-//! What programs are started with.
+//! What programs are started with, and what is kept from them.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
@@ -70,4 +71,79 @@ fn program_starts_after_the_file_of_rekeyd_was_replaced() {
     world.ok(&["rotate", "billing"]);
     assert!(world.path("secret").exists());
     daemon.stop();
+}
+
+/// Returns whether this kernel confines programs.
+fn is_supported() -> bool {
+    let obstacle = rekeyd::platform::process::find_kernel_obstacle();
+    if let Some(obstacle) = &obstacle {
+        eprintln!("left out: {obstacle}");
+    }
+    obstacle.is_none()
+}
+
+/// Tries to read and write each file that is named, and lists what succeeded.
+const TRY_ALL: &str = "cat >/dev/null\n\
+    tell() { echo \"$1\" >>\"$folder/elsewhere/done\"; }\n\
+    folder=$1\n\
+    for file in ledger.db ledger.db-wal admin-key elsewhere/file; do\n\
+    cat \"$folder/$file\" >/dev/null && tell \"read $file\"\n\
+    dd if=/dev/null of=\"$folder/$file\" conv=notrunc,nocreat && tell \"wrote $file\"\n\
+    done\n\
+    touch \"$folder/new\" && tell made\n\
+    mv \"$folder/elsewhere/file\" \"$folder/other/file\" && tell moved\n\
+    head -c 0 /proc/$PPID/mem && tell memory\n\
+    ls / >/dev/null && tell listed\n\
+    exit 0";
+
+#[test]
+fn program_without_new_privileges_cannot_reach_the_state() {
+    let mut world = TestEnv::start(&[]);
+    configure(&world, TRY_ALL, "");
+    world.keep_configuration_apart();
+    let folders = |world: &TestEnv| {
+        for folder in ["elsewhere", "other"] {
+            let _ = fs::create_dir(world.path(folder));
+        }
+        write(&world.path("elsewhere/file"), "x");
+        for file in ["elsewhere/done", "new"] {
+            let _ = fs::remove_file(world.path(file));
+        }
+    };
+    let done = |world: &TestEnv| {
+        let text = fs::read_to_string(world.path("elsewhere/done")).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The folder of the ledger is not rekeyd's alone, so its files are hidden and not all of it.
+    fs::set_permissions(world.dir.path(), Permissions::from_mode(0o755)).unwrap();
+    folders(&world);
+    let output = world.run(&["once"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(done(&world).contains(&"read admin-key".to_owned()));
+    let log = text(&output.stderr);
+    assert!(log.contains("programs are not confined"), "{log}");
+    if !is_supported() {
+        return;
+    }
+    folders(&world);
+    let mut command = Command::new("setpriv");
+    let rotate = world.command(&["rotate", "billing"]);
+    command
+        .arg("--no-new-privs")
+        .arg(rotate.get_program())
+        .args(rotate.get_args());
+    let output = command.output().unwrap();
+    let log = text(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert!(!log.contains("programs are not confined"), "{log}");
+    assert_eq!(
+        done(&world),
+        [
+            "read elsewhere/file",
+            "wrote elsewhere/file",
+            "moved",
+            "listed"
+        ],
+        "{log}"
+    );
 }

@@ -3,14 +3,14 @@
 //!
 //! Between the fork and the exec of a child, only unsafe code can run. So rekeyd starts its
 //! own file with an internal command. That process has one thread; it lowers the limit of open
-//! files, keeps the descriptors 0 to 2 only, and then executes the program.
+//! files, keeps the descriptors 0 to 2 only, hides paths, and then executes the program.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -19,6 +19,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::process::Command;
 
+use super::confinement::{self, Unconfined};
 use crate::core::command::CommandLine;
 use crate::core::os_error;
 use crate::platform::descriptor_limit;
@@ -93,6 +94,7 @@ pub(super) fn prepare(program: &CommandLine) -> io::Result<(Command, Option<Laun
         .arg(COMMAND)
         .arg(sender.as_raw_fd().to_string())
         .arg(descriptor_limit::at_start().map_or(UNCHANGED.to_owned(), |limit| limit.to_string()))
+        .args(confinement::paths_to_hide())
         .arg("--")
         .args(program.argv());
     Ok((command, Some(LaunchStatus { receiver, sender })))
@@ -123,6 +125,9 @@ impl LaunchStatus {
             .map_err(StartError::Launcher)?;
         for report in reports.chunks(REPORT_BYTES) {
             match LaunchReport::from_bytes(report) {
+                Some(LaunchReport::Unconfined(error)) => {
+                    confinement::log_once(&Unconfined::Refused(error));
+                }
                 Some(LaunchReport::NotExecuted(error)) => {
                     return Err(StartError::Program(error));
                 }
@@ -138,6 +143,8 @@ const REPORT_BYTES: usize = 5;
 
 /// A report of a launcher.
 enum LaunchReport {
+    /// The program is executed without confinement.
+    Unconfined(io::Error),
     /// The program cannot be executed.
     NotExecuted(io::Error),
 }
@@ -145,6 +152,7 @@ enum LaunchReport {
 impl LaunchReport {
     fn to_bytes(&self) -> [u8; REPORT_BYTES] {
         let (kind, error) = match self {
+            Self::Unconfined(error) => (b'u', error),
             Self::NotExecuted(error) => (b'x', error),
         };
         let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
@@ -155,6 +163,7 @@ impl LaunchReport {
         let (kind, number) = bytes.split_first()?;
         let error = io::Error::from_raw_os_error(i32::from_le_bytes(number.try_into().ok()?));
         match kind {
+            b'u' => Some(Self::Unconfined(error)),
             b'x' => Some(Self::NotExecuted(error)),
             _ => None,
         }
@@ -168,6 +177,8 @@ struct LaunchRequest {
     status: u32,
     /// The limit of open files that the program gets.
     file_limit: Option<u64>,
+    /// What the program may not read or write.
+    hidden: Vec<PathBuf>,
     /// The program and its arguments.
     argv: Vec<OsString>,
 }
@@ -183,12 +194,18 @@ pub fn run_internal_command(arguments: impl IntoIterator<Item = OsString>) -> Op
         return Some(ExitCode::from(EXIT_NOT_EXECUTED));
     };
     close_fds::set_fds_cloexec(FIRST_CLOSED, &[]);
+    let mut report = |report: LaunchReport| {
+        // Nobody waits for a program whose time is over.
+        let _ = status.write_all(&report.to_bytes());
+    };
+    let program = Path::new(request.argv.first()?);
+    if let Err(error) = confinement::hide(&request.hidden, program) {
+        report(LaunchReport::Unconfined(error));
+    }
     if let Some(limit) = request.file_limit {
         descriptor_limit::restore(limit);
     }
-    let report = LaunchReport::NotExecuted(execute(&request.argv));
-    // Nobody waits for a program whose time is over.
-    let _ = status.write_all(&report.to_bytes());
+    report(LaunchReport::NotExecuted(execute(&request.argv)));
     Some(ExitCode::from(EXIT_NOT_EXECUTED))
 }
 
@@ -225,13 +242,19 @@ impl LaunchRequest {
             UNCHANGED => None,
             number => Some(number.parse().ok()?),
         };
-        if arguments.next()? != OsStr::new("--") {
-            return None;
+        let mut hidden = Vec::new();
+        loop {
+            let argument = arguments.next()?;
+            if argument == OsStr::new("--") {
+                break;
+            }
+            hidden.push(PathBuf::from(argument));
         }
         let argv: Vec<_> = arguments.collect();
         (!argv.is_empty()).then_some(Self {
             status,
             file_limit,
+            hidden,
             argv,
         })
     }
@@ -247,15 +270,16 @@ mod tests {
 
     #[test]
     fn internal_command_is_read() {
-        let read = parse("rekeyd internal-launch 7 1024 -- /bin/put -- -x").unwrap();
+        let read = parse("rekeyd internal-launch 7 1024 /var/lib/a /b -- /bin/put -- -x").unwrap();
         let expected = LaunchRequest {
             status: 7,
             file_limit: Some(1024),
+            hidden: vec!["/var/lib/a".into(), "/b".into()],
             argv: ["/bin/put", "--", "-x"].map(OsString::from).into(),
         };
         assert_eq!(read, expected);
         let read = parse("rekeyd internal-launch 7 - -- /bin/put").unwrap();
-        assert_eq!(read.file_limit, None);
+        assert_eq!((read.file_limit, read.hidden.len()), (None, 0));
     }
 
     #[test]
@@ -283,6 +307,9 @@ mod tests {
         assert!(
             matches!(read, Some(LaunchReport::NotExecuted(error)) if error.raw_os_error() == Some(13))
         );
+        let bytes = LaunchReport::Unconfined(denied()).to_bytes();
+        let read = LaunchReport::from_bytes(&bytes);
+        assert!(matches!(read, Some(LaunchReport::Unconfined(_))));
         assert!(LaunchReport::from_bytes(&bytes[..4]).is_none());
         assert!(LaunchReport::from_bytes(b"zabcd").is_none());
     }

@@ -107,14 +107,18 @@ pub(super) fn read(
     if let Some((_, Some(socket))) = &url {
         files.read_only.push(("url", socket.clone()));
     }
-    let mut read_file = |name| {
-        let path = get(name).and_then(|value| values::read_path(&value, report))?;
-        files.read_only.push((name, path.clone()));
+    let mut read_file = |name| get(name).and_then(|value| values::read_path(&value, report));
+    let mut read_secret = |name| {
+        let path = read_file(name)?;
+        files.add_secret(name, path.clone());
         Some(path)
     };
-    let signing_secret_file = read_file("signing-secret-file");
-    let bearer_token_file = read_file("bearer-token-file");
+    let signing_secret_file = read_secret("signing-secret-file");
+    let bearer_token_file = read_secret("bearer-token-file");
     let ca_file = read_file("ca-file");
+    files
+        .read_only
+        .extend(ca_file.clone().map(|file| ("ca-file", file)));
     let ((url, socket), (owner, unauthenticated_receiver)) = (url?, identity?);
     Some(WebhookTarget {
         url,

@@ -65,7 +65,7 @@ pub(super) fn read(
         }
     };
     if let Some(file) = &file {
-        files.read_only.push(("signing-secret-file", file.clone()));
+        files.add_secret("signing-secret-file", file.clone());
     }
     Some(WebhookChannelTarget {
         url: url?,

@@ -1,0 +1,113 @@
+//! The paths that programs must not reach: rekeyd's state and its secrets.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::provider::DEFAULT_LEDGER;
+use super::settings::Settings;
+use crate::core::path::LEDGER_FILE_ENDINGS;
+
+/// The folder in which the service manager keeps the credentials of every unit.
+const CREDENTIALS_OF_UNITS: &str = "/run/credentials";
+
+/// The bits of a mode that give access to others than the owner.
+const ACCESS_OF_OTHERS: u32 = 0o077;
+
+/// Returns the paths that programs must not reach. `credentials` is `$CREDENTIALS_DIRECTORY`.
+///
+/// The default state folder and the credentials of other units are among them, since several
+/// instances may share one user.
+#[must_use]
+pub fn private_paths(settings: &Settings, credentials: Option<&Path>) -> Vec<PathBuf> {
+    let mut paths = state_paths(&settings.ledger);
+    paths.extend(Path::new(DEFAULT_LEDGER).parent().map(PathBuf::from));
+    paths.extend(
+        credentials.map(|folder| match folder.starts_with(CREDENTIALS_OF_UNITS) {
+            true => CREDENTIALS_OF_UNITS.into(),
+            false => folder.to_owned(),
+        }),
+    );
+    paths.extend_from_slice(settings.protected_files.secrets());
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// Returns the folder of the ledger; if it is not rekeyd's alone, only the ledger's files,
+/// since the folder may be the home of programs, too.
+fn state_paths(ledger: &Path) -> Vec<PathBuf> {
+    let folder = ledger.parent().unwrap_or(Path::new("/"));
+    let is_private = folder.metadata().is_ok_and(|folder| {
+        let own = rustix::process::geteuid().as_raw();
+        folder.uid() == own && folder.mode() & ACCESS_OF_OTHERS == 0
+    });
+    if is_private {
+        return vec![folder.to_owned()];
+    }
+    let endings = [""].into_iter().chain(LEDGER_FILE_ENDINGS);
+    let files = endings.map(|ending| {
+        let mut file = OsString::from(ledger);
+        file.push(ending);
+        file.into()
+    });
+    files.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    #[test]
+    fn state_and_secrets_are_private() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().display();
+        let text = format!(
+            "[provider]\ncredential-file = \"{folder}/secrets/admin-key\"\n\
+             [ledger]\npath = \"{folder}/ledger.db\"\n\
+             [[notify]]\ntype = \"webhook\"\nurl = \"https://example.com\"\n\
+             signing-secret-file = \"/etc/rekeyd/hook.secret\"\n\
+             [key.billing]\nschedule = \"@monthly\"\noverlap = \"24h\"\n\
+             [[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://example.com/x\"\n\
+             signing-secret-file = \"/etc/rekeyd/billing.secret\"\n\
+             bearer-token-file = \"/etc/rekeyd/billing.token\"\nca-file = \"/etc/rekeyd/ca.pem\"\n"
+        );
+        let environment = Environment::empty(Timestamp::UNIX_EPOCH);
+        let settings = parse(Path::new("/etc/rekeyd/config.toml"), &text, &environment).unwrap();
+        let shown = |credentials: Option<&str>| {
+            let paths = private_paths(&settings, credentials.map(Path::new));
+            let paths = paths.iter().map(|path| path.display().to_string());
+            paths
+                .map(|path| path.replace(&folder.to_string(), "DIR"))
+                .collect::<Vec<_>>()
+        };
+        let mode = |mode| fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
+        mode(0o700);
+        let of_unit = shown(Some("/run/credentials/rekeyd@acme.service"));
+        let mut expected = vec![
+            "/etc/rekeyd/billing.secret",
+            "/etc/rekeyd/billing.token",
+            "/etc/rekeyd/hook.secret",
+            "/run/credentials",
+            "DIR",
+            "DIR/secrets/admin-key",
+            "/var/lib/rekeyd",
+        ];
+        assert_eq!(of_unit, expected);
+        expected.remove(3);
+        assert_eq!(shown(None), expected);
+        // Others may have files there.
+        mode(0o750);
+        let shared = shown(Some("/secrets"));
+        assert!(!shared.contains(&"DIR".to_owned()), "{shared:?}");
+        for file in ["DIR/ledger.db", "DIR/ledger.db-wal", "/secrets"] {
+            assert!(shared.contains(&file.to_owned()), "{file} {shared:?}");
+        }
+    }
+}
