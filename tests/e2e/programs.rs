@@ -147,3 +147,23 @@ fn program_without_new_privileges_cannot_reach_the_state() {
         "{log}"
     );
 }
+
+/// rekeyd starts its own file first, by its name in /proc.
+#[test]
+fn host_without_proc_starts_no_program_and_creates_nothing() {
+    let world = TestEnv::start(&[]);
+    configure(&world, "cat >/dev/null", "");
+    let once = world.command(&["once"]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "/bin/sh", "-c"]);
+    command.arg("umount -l /proc || exit 200; exec \"$0\" \"$@\"");
+    command.arg(once.get_program()).args(once.get_args());
+    let output = command.output().unwrap();
+    let messages = text(&output.stderr);
+    if output.status.code() == Some(200) || messages.contains("unshare: ") {
+        eprintln!("left out: this host lets the test mount nothing");
+        return;
+    }
+    assert!(messages.contains("hint: mount /proc"), "{messages}");
+    assert_eq!(world.live_ids(), [""; 0], "{messages}");
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Access, AtFlags, CWD, StatVfsMountFlags};
 
+use super::launcher;
 use super::process_group::PATH;
 use crate::core::os_error;
 use crate::core::redact::sanitize;
@@ -40,7 +41,9 @@ const LOADER_ENTRY: u32 = 3;
 /// running it. Blocks.
 #[must_use]
 pub fn check_executable(program: &Path, trusted_paths: &TrustedPaths) -> Option<String> {
-    check_program(program, MAX_INTERPRETERS).or_else(|| exchangeable_part(program, trusted_paths))
+    check_program(program, MAX_INTERPRETERS)
+        .or_else(|| exchangeable_part(program, trusted_paths))
+        .or_else(launcher::find_problem)
 }
 
 /// Returns how another user could exchange a program or its interpreter, which would then

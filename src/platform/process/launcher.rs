@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use nix::unistd::execve;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::process::Command;
@@ -79,6 +80,14 @@ pub fn launch_through_own_file() {
 pub fn launch_through(launcher: PathBuf) {
     // The first one counts.
     let _ = LAUNCHER.set(launcher);
+}
+
+/// Returns the reason why no program can be started, if there is one. Blocks.
+pub(super) fn find_problem() -> Option<String> {
+    let launcher = LAUNCHER.get()?;
+    let access = accessat(CWD, launcher.as_path(), Access::EXEC_OK, AtFlags::EACCESS);
+    let error = access.err()?;
+    Some(StartError::Launcher(error.into()).to_string())
 }
 
 /// Returns the command that starts a program, and where its launcher reports why it did not.
