@@ -12,6 +12,7 @@ use crate::cli::listener_check;
 use crate::cli::output;
 use crate::cli::passed_key::passed_admin_key;
 use crate::cli::preflight::{self, CheckLevel, UnitProblem};
+use crate::cli::program_check;
 use crate::cli::screen::Screen;
 use crate::cli::service_view;
 use crate::config::settings::Settings;
@@ -63,7 +64,9 @@ impl CheckCommand {
     }
 
     async fn check(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        service_view::enter(options, self.as_invoker)?;
+        let try_runtimes = || program_check::try_runtimes(options);
+        let variable = program_check::TRIALS_VARIABLE;
+        service_view::enter_with(options, self.as_invoker, variable, try_runtimes)?;
         let settings = options.load_settings()?;
         output::report_note(&service_view::note_onlooker(&settings).unwrap_or_default());
         let view = service_view::description();
@@ -95,6 +98,8 @@ impl CheckCommand {
         problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);
         problems.extend(of_units.into_iter().map(|found| found.problem));
         problems.extend(preflight::check_channels(&settings, level).await);
+        let of_programs = program_check::check_programs(&settings).await;
+        problems.extend(of_programs.problems);
         let (secrets, _) = credential_sources(&settings).read_all().await;
         if self.online && !secrets.is_empty() {
             problems.extend(check_provider(&settings).await);
@@ -118,6 +123,7 @@ impl CheckCommand {
             found_notes.extend(migration.map(|migration| migration_note(&settings, &migration)));
             let file_system = notes.network_file_system;
             found_notes.extend(file_system.map(|name| network_note(&settings, name)));
+            found_notes.extend(of_programs.notes);
             found_notes.push(further_note(&settings, &notes.further_objects));
             found_notes.extend(catch_up_notes(&settings, notes.last_run));
             let screen = Screen::of_output(false);

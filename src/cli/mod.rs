@@ -25,6 +25,7 @@ mod passed_file;
 mod passed_key;
 mod pause;
 mod preflight;
+mod program_check;
 mod question;
 mod reload;
 mod restore;

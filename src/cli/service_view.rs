@@ -63,13 +63,25 @@ pub(super) fn description() -> Option<String> {
 /// Executes this command again as the service, if root runs it and the service has another
 /// user. Returns if the command continues as it is.
 pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Failure> {
+    enter_with(options, as_invoker, "", || None)
+}
+
+/// As [`enter`], and passes on what only root can find out: the value of `variable`, which
+/// `find` returns.
+pub(super) fn enter_with(
+    options: &GlobalOptions,
+    as_invoker: bool,
+    variable: &str,
+    find: impl FnOnce() -> Option<OsString>,
+) -> Result<(), Failure> {
     if as_invoker || !is_root() {
         return Ok(());
     }
-    match find_service(options)? {
-        Some(service) => Err(cannot_run(&service, &execute_as(&service))),
-        None => Ok(()),
-    }
+    let Some(service) = find_service(options)? else {
+        return Ok(());
+    };
+    let found = find().map(|value| (variable, value));
+    Err(cannot_run(&service, &execute_as(&service, found)))
 }
 
 /// As [`enter_to_work`], and passes a file of root's on to the command.
@@ -135,7 +147,7 @@ pub(super) fn enter_as_owner(ledger: &Path) -> Result<(), Failure> {
     match ledger_owner(ledger).filter(|_| is_root()) {
         Some((user, group)) => {
             let service = Service::of_owner(user, group);
-            Err(cannot_run(&service, &execute_as(&service)))
+            Err(cannot_run(&service, &execute_as(&service, None)))
         }
         None => Ok(()),
     }

@@ -32,6 +32,8 @@ pub(super) struct PathClaims {
     own_count: Option<usize>,
     /// The files that hold secrets of rekeyd's own.
     secrets: Vec<PathBuf>,
+    /// The programs, with the locations of their sinks and channels.
+    programs: Vec<(String, PathBuf)>,
 }
 
 struct PathClaim {
@@ -94,6 +96,7 @@ impl PathClaims {
             claims: Vec::new(),
             own_count: None,
             secrets: Vec::new(),
+            programs: Vec::new(),
         }
     }
 
@@ -105,6 +108,13 @@ impl PathClaims {
     /// Records files that hold secrets of rekeyd's own.
     pub(super) fn add_secrets(&mut self, files: &[PathBuf]) {
         self.secrets.extend_from_slice(files);
+    }
+
+    /// Records the programs of the sink or the channel at `location`.
+    pub(super) fn add_programs(&mut self, location: &Location, programs: &[PathBuf]) {
+        let programs = programs.iter();
+        self.programs
+            .extend(programs.map(|program| (location.to_string(), program.clone())));
     }
 
     /// Claims a file that is replaced through a temporary file beside it, and
@@ -208,7 +218,9 @@ impl PathClaims {
             });
             files.collect()
         };
-        ProtectedFiles::new(protect(own), protect(of_sinks), found).with_secrets(self.secrets)
+        ProtectedFiles::new(protect(own), protect(of_sinks), found)
+            .with_secrets(self.secrets)
+            .with_programs(self.programs)
     }
 }
 

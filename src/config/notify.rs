@@ -106,6 +106,7 @@ fn read_target(
     let mut files = NamedFiles::default();
     let target = (channel_type.read)(table, &mut files, report);
     claims.add_secrets(&files.secrets);
+    claims.add_programs(&table.location, &files.programs);
     for (option, file) in &files.read_only {
         let owner = PathOwner::new(format!("the {option} of"), &table.location);
         claims.reserve(file, owner);

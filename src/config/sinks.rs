@@ -32,6 +32,7 @@ impl ParsedSinks {
     pub(super) fn reserve_files(&self, claims: &mut PathClaims) {
         for sink in &self.0 {
             claims.add_secrets(&sink.files.secrets);
+            claims.add_programs(&sink.location, &sink.files.programs);
             for (option, file) in &sink.files.read_only {
                 claims.reserve(
                     file,

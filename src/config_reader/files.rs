@@ -15,9 +15,17 @@ pub struct NamedFiles {
     pub(crate) read_only: Vec<(&'static str, PathBuf)>,
     /// Those of them that hold a secret.
     pub(crate) secrets: Vec<PathBuf>,
+    /// Those of them that are run.
+    pub(crate) programs: Vec<PathBuf>,
 }
 
 impl NamedFiles {
+    /// Adds a program.
+    pub(crate) fn add_program(&mut self, option: &'static str, path: PathBuf) {
+        self.programs.push(path.clone());
+        self.read_only.push((option, path));
+    }
+
     /// Adds a file with a secret, which is only read.
     pub(crate) fn add_secret(&mut self, option: &'static str, path: PathBuf) {
         self.secrets.push(path.clone());

@@ -11,6 +11,7 @@ mod executable;
 mod launcher;
 mod process_group;
 mod running_groups;
+mod runtime;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -32,6 +33,7 @@ pub use self::launcher::{launch_through, launch_through_own_file, run_internal_c
 pub use self::process_group::{LANG, PATH};
 use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
 pub use self::running_groups::kill_all as kill_running_groups;
+pub use self::runtime::CompilingRuntime;
 use crate::core::command::CommandLine;
 use crate::core::duration;
 use crate::core::os_error;

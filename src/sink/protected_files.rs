@@ -28,6 +28,8 @@ pub struct ProtectedFiles {
     trusted_paths: TrustedPaths,
     /// The files with secrets of rekeyd's own, such as the admin key and signing secrets.
     secrets: Vec<PathBuf>,
+    /// The programs, with the locations of their sinks and channels.
+    programs: Vec<(String, PathBuf)>,
 }
 
 /// One of these files.
@@ -86,6 +88,7 @@ impl ProtectedFiles {
             folders,
             trusted_paths: TrustedPaths::default(),
             secrets: Vec::new(),
+            programs: Vec::new(),
         }
     }
 
@@ -114,6 +117,18 @@ impl ProtectedFiles {
     #[must_use]
     pub fn secrets(&self) -> &[PathBuf] {
         &self.secrets
+    }
+
+    /// Records the programs, with the locations of their sinks and channels.
+    #[must_use]
+    pub fn with_programs(self, programs: Vec<(String, PathBuf)>) -> Self {
+        Self { programs, ..self }
+    }
+
+    /// Returns the programs, with the locations of their sinks and channels.
+    #[must_use]
+    pub fn programs(&self) -> &[(String, PathBuf)] {
+        &self.programs
     }
 
     /// Returns the folder at `path` as it was when the configuration was read.

@@ -49,8 +49,7 @@ pub fn check_executable(program: &Path, trusted_paths: &TrustedPaths) -> Option<
 /// Returns how another user could exchange a program or its interpreter, which would then
 /// run as rekeyd's user. Blocks.
 pub(super) fn exchangeable_part(program: &Path, trusted_paths: &TrustedPaths) -> Option<String> {
-    let mut part = program.to_owned();
-    for _ in 0..=MAX_INTERPRETERS {
+    for part in parts(program) {
         // What is missing cannot be started, which says more.
         let found = path_walk::find_weaknesses(&part, &trusted_paths.and_users(&[])).ok()?;
         if let Some(weakness) = found.first() {
@@ -60,9 +59,14 @@ pub(super) fn exchangeable_part(program: &Path, trusted_paths: &TrustedPaths) ->
                 weakness.hint()
             ));
         }
-        part = interpreter(&part)?;
     }
     None
+}
+
+/// Returns a program, its interpreter, the interpreter of that, and so on. Blocks.
+pub(super) fn parts(program: &Path) -> impl Iterator<Item = PathBuf> {
+    std::iter::successors(Some(program.to_owned()), |part| interpreter(part))
+        .take(MAX_INTERPRETERS + 1)
 }
 
 /// Returns the interpreter of a script, or the program that env(1) runs for it.

@@ -464,3 +464,50 @@ fn service_manager_makes_the_folders_of_a_unit_that_never_ran() {
         assert_eq!(is_made, expected, "{folder}");
     }
 }
+
+#[test]
+fn restrictions_are_those_of_the_unit_and_its_drop_ins() {
+    let forbidden = |files: &[(&str, &str)]| -> Vec<_> {
+        let unit = find(&root(files), "/etc/rekeyd/config.toml").unwrap();
+        let restrictions = unit.restrictions().into_iter();
+        restrictions.map(|one| one.drop_in).collect()
+    };
+    let all = ["executable-memory.conf", "netlink.conf", "proc.conf"];
+    assert_eq!(forbidden(&[]), all);
+    // Each example loosens its own restriction and no other.
+    for (name, text) in [
+        (
+            all[0],
+            include_str!("../../../systemd/examples/executable-memory.conf"),
+        ),
+        (
+            all[1],
+            include_str!("../../../systemd/examples/netlink.conf"),
+        ),
+        (all[2], include_str!("../../../systemd/examples/proc.conf")),
+    ] {
+        let expected: Vec<_> = all.into_iter().filter(|other| *other != name).collect();
+        assert_eq!(forbidden(&[(DROP_IN, text)]), expected, "{name}");
+    }
+    let inverted = "[Service]\nRestrictAddressFamilies=\nRestrictAddressFamilies=~AF_PACKET\n";
+    assert!(!forbidden(&[(DROP_IN, inverted)]).contains(&all[1]));
+}
+
+#[test]
+fn sandbox_has_the_lines_of_the_unit() {
+    let home = "[Service]\nProtectHome=read-only\nExecStartPre=/bin/true\n";
+    let unit = find(&root(&[(DROP_IN, home)]), "/etc/rekeyd/config.toml").unwrap();
+    assert!(unit.has_no_new_privileges());
+    let lines = unit.sandbox_lines();
+    for line in [
+        "User=rekeyd",
+        "CapabilityBoundingSet=",
+        "MemoryDenyWriteExecute=yes",
+        "ProtectHome=read-only",
+        "SystemCallFilter=~@privileged @resources",
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{line}: {lines:?}");
+    }
+    let is_other = |line: &String| line.starts_with("Exec") || line.starts_with("Type");
+    assert!(!lines.iter().any(is_other), "{lines:?}");
+}

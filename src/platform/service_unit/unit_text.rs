@@ -88,6 +88,11 @@ impl UnitText {
         values.filter(|value| !value.is_empty()).collect()
     }
 
+    /// Returns the values of an option from the last empty one on, which resets it.
+    pub(super) fn all_values(&self, option: &str) -> &[String] {
+        self.options.get(option).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns the words of all values of an option.
     pub(super) fn words(&self, option: &str) -> Vec<String> {
         self.split_values(option, false)

@@ -131,7 +131,7 @@ pub(super) fn read(
     let target = read_target(table, path, report)?;
     if let Some(on_change) = &target.on_change {
         let program = on_change.argv.path().to_owned();
-        files.read_only.push(("on-change", program));
+        files.add_program("on-change", program);
     }
     Some(target)
 }

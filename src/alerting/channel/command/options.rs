@@ -40,6 +40,6 @@ pub(super) fn read(
     };
     let argv = read_command_line(&value, report)?;
     // A file sink that replaced the program would have its secret executed.
-    files.read_only.push(("argv", argv.path().to_owned()));
+    files.add_program("argv", argv.path().to_owned());
     Some(CommandChannelTarget { argv })
 }
