@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::context::{GlobalOptions, read_environment};
 use crate::config::settings::Settings;
-use crate::config::{self, Problem};
+use crate::config::{self, DEFAULT_FILE, Problem};
 use crate::core::first_few::join_few;
 use crate::core::redact::sanitize_lines;
 use crate::platform::process::{
@@ -178,6 +178,10 @@ fn find_all(settings: &Settings) -> ProgramFindings {
         findings.notes.extend(confinement_note(unit));
         findings.notes.extend(hidden_notes(settings));
     }
+    let shared = units
+        .iter()
+        .filter_map(|unit| shared_user_note(settings, unit));
+    findings.notes.extend(shared);
     findings
 }
 
@@ -272,11 +276,65 @@ fn hidden_notes(settings: &Settings) -> Vec<String> {
     notes.collect()
 }
 
+/// Names the other units with the user of `unit`, with the commands that give `unit` a user of
+/// its own.
+fn shared_user_note(settings: &Settings, unit: &ServiceUnit) -> Option<String> {
+    let user = unit.user()?;
+    let others = unit.units_of_same_user(Path::new(DEFAULT_FILE));
+    if others.is_empty() {
+        return None;
+    }
+    let names = join_few(others.iter().map(|other| &other.name));
+    let name = &unit.name;
+    let advice = match unit.instance() {
+        Some(instance) => {
+            let commands = own_user_commands(settings, instance);
+            format!(
+                "to give {name} a user of its own, run:\n  {}",
+                commands.join("\n  ")
+            )
+        }
+        None => "check the configuration of an instance: `rekeyd --config /etc/rekeyd/NAME.toml \
+                 check` prints the commands that give it a user of its own"
+            .to_owned(),
+    };
+    Some(format!(
+        "{name} shares the user {user} with {names}, so a program of one can change the files of \
+         the other's sinks; hint: {advice}"
+    ))
+}
+
+/// Returns the commands that give an instance a user of its own.
+fn own_user_commands(settings: &Settings, instance: &str) -> Vec<String> {
+    let user = format!("rekeyd-{instance}");
+    let file = settings.file.display();
+    let folder = settings.ledger.parent().unwrap_or(Path::new("/"));
+    let (folder, new_folder) = (folder.display(), format!("/var/lib/{user}"));
+    vec![
+        format!("systemctl stop rekeyd@{instance}"),
+        format!("useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {user}"),
+        format!(
+            "install -D -m 0644 {EXAMPLES}/own-user.conf \
+             /etc/systemd/system/rekeyd@{instance}.service.d/own-user.conf"
+        ),
+        format!("mv {folder} {new_folder}"),
+        format!("chown -R --no-dereference {user}:{user} {new_folder}"),
+        format!("sed -i s,{folder}/,{new_folder}/,g {file}"),
+        format!("chgrp {user} {file}"),
+        "systemctl daemon-reload".to_owned(),
+        format!("rekeyd --config {file} check"),
+        format!("systemctl start rekeyd@{instance}"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::config::Environment;
 
     fn output(status: i32, stderr: &str) -> Output {
         Output {
@@ -342,6 +400,20 @@ mod tests {
                 "-e",
                 "0",
             ]
+        );
+    }
+
+    #[test]
+    fn commands_for_a_user_of_its_own_are_those_of_the_book() {
+        let page = include_str!("../../docs/operations/organizations.md");
+        let text = "[ledger]\npath = \"/var/lib/rekeyd/acme/ledger.db\"\n";
+        let environment = Environment::empty(Timestamp::UNIX_EPOCH);
+        let file = Path::new("/etc/rekeyd/acme.toml");
+        let settings = config::parse(file, text, &environment).unwrap();
+        let commands = own_user_commands(&settings, "acme").join("\n");
+        assert!(
+            page.contains(&format!("```sh\n{commands}\n```")),
+            "{commands}"
         );
     }
 }

@@ -289,11 +289,14 @@ fn user_text(user: Uid) -> String {
 }
 
 /// Executes this process again as `service`. Returns only why it cannot.
-fn execute_as(service: &Service) -> std::io::Error {
+fn execute_as(service: &Service, found: Option<(&str, OsString)>) -> std::io::Error {
     let mut command = match command_as(service) {
         Ok(command) => command,
         Err(error) => return error,
     };
+    if let Some((variable, value)) = found {
+        command.env(variable, value);
+    }
     let credential = service.unit.as_ref();
     let credential = credential.and_then(|unit| unit.stored_credential(ADMIN_CREDENTIAL_NAME));
     // Without it the command reports that there is none.

@@ -5,6 +5,7 @@
 //! `systemctl daemon-reload` is the one that the administrator asks about.
 
 mod environment_file;
+mod instances;
 pub mod sandbox;
 mod state_folders;
 mod unit_text;

@@ -13,11 +13,12 @@ use crate::support::{TestEnv, file_key_text, read_ledger};
 use rekeyd::daemon::control::protocol::ControlRequest;
 
 /// Commands of the host, without arguments that these tests could check.
-const HOST_COMMANDS: [&str; 25] = [
+const HOST_COMMANDS: [&str; 29] = [
     ".ci/run",
     "apt",
     "base64",
     "cargo",
+    "chgrp",
     "chown",
     "cp",
     "curl",
@@ -29,16 +30,19 @@ const HOST_COMMANDS: [&str; 25] = [
     "journalctl",
     "jq",
     "mdbook",
+    "mv",
     "node",
     "openssl",
     "printf",
     "promtool",
     "python3",
     "rustup",
+    "sed",
     "systemctl",
     "systemd-creds",
     "tests/mutants/run",
     "tests/systemd/run",
+    "useradd",
 ];
 
 /// Languages of blocks that are shown and not run.

@@ -511,3 +511,35 @@ fn sandbox_has_the_lines_of_the_unit() {
     let is_other = |line: &String| line.starts_with("Exec") || line.starts_with("Type");
     assert!(!lines.iter().any(is_other), "{lines:?}");
 }
+
+#[test]
+fn units_with_one_user_are_those_in_use() {
+    let default_file = Path::new("/etc/rekeyd/config.toml");
+    let wanted = |name: &str| format!("etc/systemd/system/multi-user.target.wants/{name}");
+    let (acme, beta) = (wanted("rekeyd@acme.service"), wanted("rekeyd@beta.service"));
+    let own_user = include_str!("../../../systemd/examples/own-user.conf");
+    let names = |files: &[(&str, &str)], file: &str| -> Vec<_> {
+        let root = root(files);
+        let unit = find(&root, file).unwrap();
+        let others = unit.units_of_same_user(default_file).into_iter();
+        others.map(|other| other.name).collect()
+    };
+    let both = [
+        (acme.as_str(), ""),
+        (beta.as_str(), ""),
+        ("run/systemd/units/invocation:rekeyd.service", ""),
+    ];
+    assert_eq!(names(&[], "/etc/rekeyd/acme.toml"), [""; 0]);
+    assert_eq!(
+        names(&both, "/etc/rekeyd/acme.toml"),
+        ["rekeyd.service", "rekeyd@beta.service"]
+    );
+    let moved = "etc/systemd/system/rekeyd@acme.service.d/own-user.conf";
+    let moved = [&both[..], &[(moved, own_user)]].concat();
+    assert_eq!(names(&moved, "/etc/rekeyd/acme.toml"), [""; 0]);
+    assert_eq!(names(&moved, "/etc/rekeyd/beta.toml"), ["rekeyd.service"]);
+    let unit = find(&root(&moved), "/etc/rekeyd/acme.toml").unwrap();
+    assert_eq!(unit.user(), Some("rekeyd-acme"));
+    assert!(unit.makes_at_start(Path::new("/var/lib/rekeyd-acme")));
+    assert!(!unit.makes_at_start(Path::new("/var/lib/rekeyd/acme")));
+}
