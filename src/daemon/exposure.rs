@@ -51,18 +51,10 @@ fn find_weakness(path: &Path, trusted_paths: &TrustedPaths) -> Option<Weakness> 
 
 fn hint(weakness: &Weakness) -> String {
     let path = weakness.path.display();
-    match weakness.kind {
-        WeaknessKind::Owner(_) if weakness.is_file => weakness.hint(),
-        WeaknessKind::Owner(_)
-        | WeaknessKind::Link(_)
-        | WeaknessKind::Others
-        | WeaknessKind::Group(..)
-        | WeaknessKind::ListedUser(_)
-        | WeaknessKind::UnreadableList => format!(
-            "run it as the user that owns the ledger, move the ledger to a folder in which only \
-             that user can write, or allow it with trusted-paths = [\"{path}\"] in [security]"
-        ),
-    }
+    format!(
+        "run it as the user that owns the ledger, move the ledger to a folder in which only that \
+         user can write, or allow it with trusted-paths = [\"{path}\"] in [security]"
+    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The start of a process that writes the ledger, from the configuration to a
 //! ready engine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Error, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -87,7 +88,7 @@ impl LockRecord {
 /// this one.
 ///
 /// # Errors
-/// The system's, or the file has anything but the record of a writer.
+/// The system's, or the file has another name, too, and no record of a writer.
 pub(super) fn write_holder(
     file: &mut File,
     command: &str,
@@ -96,7 +97,10 @@ pub(super) fn write_holder(
     file.seek(SeekFrom::Start(0))?;
     let LockRecord(former) = LockRecord::read(file);
     let former = String::from_utf8_lossy(&former);
-    if !former.is_empty() && !former.contains(HOLDER_MARK) {
+    // A record may be torn, or zeros after a power failure. Nobody else makes a file here, but
+    // one with another name may be somebody's.
+    let is_shared = file.metadata()?.nlink() > 1;
+    if is_shared && !former.is_empty() && !former.contains(HOLDER_MARK) {
         return Err(Error::other("it is no lock file of rekeyd's"));
     }
     let mut record = format!("{command}{HOLDER_MARK}{})\n", std::process::id()).into_bytes();
@@ -158,25 +162,32 @@ mod tests {
     }
 
     #[test]
-    fn file_without_a_record_is_left_alone() {
-        for (text, is_replaced) in [
-            ("", true),
-            ("rekeyd run (process 1)\n", true),
+    fn only_a_file_with_another_name_and_no_record_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("ledger.db.lock"), dir.path().join("other"));
+        for (text, is_shared, is_replaced) in [
+            ("", true, true),
+            ("rekeyd run (process 1)\n", true, true),
             (
                 "rekeyd once (process 1)\nended 2026-11-24T12:00:00Z\n",
                 true,
+                true,
             ),
-            ("notes\n", false),
-            ("\0", false),
+            ("notes\n", true, false),
+            ("\0", true, false),
+            ("\0\0", false, true),
+            ("rekeyd ru", false, true),
         ] {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(text.as_bytes()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            if is_shared {
+                std::fs::hard_link(&path, &other).unwrap();
+            }
+            let mut file = File::options().read(true).write(true).open(&path).unwrap();
             let written = write_holder(&mut file, "rekeyd run", None);
             assert_eq!(written.is_ok(), is_replaced, "{text:?}");
-            let mut found = String::new();
-            file.rewind().unwrap();
-            file.read_to_string(&mut found).unwrap();
+            let found = std::fs::read_to_string(&path).unwrap();
             assert_eq!(found == text, !is_replaced, "{text:?}");
+            let _ = std::fs::remove_file(&other);
         }
     }
 

@@ -8,7 +8,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::daemon::Daemon;
 use crate::support::text;
 use crate::users::{LOOKER, OPERATOR, OTHER, SOCKET_GROUP, SUPER_OPERATOR, SharedHost, run_as};
 

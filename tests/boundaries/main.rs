@@ -14,6 +14,7 @@ mod ledger_files;
 mod listeners;
 mod memory;
 mod paths;
+mod programs;
 mod users;
 
 #[path = "../support/mod.rs"]
@@ -38,6 +39,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     paths::certificates_of_another_user_prove_nothing,
     control::operator_deletes_no_admin_key_of_others,
     listeners::impostor_of_a_receiver_gets_no_secret,
+    programs::program_reads_no_state_and_commands_nothing,
     control::command_sends_nothing_to_another_user,
     listeners::taken_metrics_address_is_shown_and_tried_again,
     memory::freed_memory_holds_no_secret,
