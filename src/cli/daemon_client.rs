@@ -316,7 +316,11 @@ impl DaemonClient {
             return serde_json::from_slice(&body).map_err(|error| no_answer(&unexpected(&error)));
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(body) => Err(Failure::Other(body.error)),
+            // A path that leads elsewhere by now also hides the cookie.
+            Ok(body) => Err(Failure::Other(match self.ledger_damage() {
+                Some(damage) => format!("{damage}; {}", body.error),
+                None => body.error,
+            })),
             Err(_) => Err(no_answer(&format!("HTTP status {status}"))),
         }
     }
