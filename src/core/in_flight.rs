@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::active_credential::OwnSecrets;
-use crate::core::ids::{CredentialId, RotationId};
+use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 
@@ -46,6 +46,12 @@ pub struct InFlight {
     /// The credential that this rotation replaces, and the earliest time at which
     /// the schedule revokes it. Every delivery attempt sends the same values.
     pub previous: Option<(CredentialId, Timestamp)>,
+    /// Whether its secret was taken from a file again: an earlier process may have delivered
+    /// it, and an older ledger does not have each of these deliveries.
+    pub is_recovered: bool,
+    /// The sink whose delivery started together with an earlier commit, and that no attempt
+    /// has reached.
+    pub unattempted: Option<SinkId>,
     /// How long the provider has refused the secret, without outages.
     pub refused_for: Duration,
     /// When it was last refused, if nothing else happened since.
@@ -67,6 +73,8 @@ impl InFlight {
             first_verified_at: None,
             verified_at: None,
             previous: None,
+            is_recovered: false,
+            unattempted: None,
             refused_for: Duration::ZERO,
             last_refused_at: None,
         }

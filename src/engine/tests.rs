@@ -17,6 +17,7 @@ mod credential_names;
 mod delivered_secrets;
 mod failure_scope;
 mod held_elsewhere;
+mod interrupted_deliveries;
 mod leaks;
 mod logging;
 mod missed_runs;

@@ -37,6 +37,8 @@ pub(crate) enum SimFault {
     Timeout,
     /// The operation times out, and is applied later.
     LateEffect,
+    /// The operation is applied and times out, and its repetition is rejected.
+    RejectedRepetition,
     /// The response is stale.
     StaleResponse,
     /// This host's clock steps forward, and back two hours later.
@@ -161,6 +163,7 @@ impl SimOperation {
                 F::Timeout,
                 F::LostResponse,
                 F::LateEffect,
+                F::RejectedRepetition,
             ],
             Self::OnChange => &[
                 F::CrashBefore,
@@ -217,6 +220,7 @@ impl SimFault {
             | Self::CrashAfter
             | Self::LostResponse
             | Self::LateEffect
+            | Self::RejectedRepetition
             | Self::StaleResponse
             | Self::FalseAnswer(_)
             | Self::CredentialFileRestore

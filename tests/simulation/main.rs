@@ -50,6 +50,7 @@ fn simulation_of_given_faults() {
         Some("restored") => scenario::restored(),
         Some("copied") => scenario::copied(),
         Some("expiring") => scenario::expiring(),
+        Some("received") => scenario::received(),
         name => {
             let mut forms = NameForm::CHANGED.into_iter();
             let form = forms.find(|form| name == Some(form.scenario_name()));
@@ -219,6 +220,44 @@ fn simulation_of_shared_credentials() {
             plans.extend(faults.map(|fault| vec![adoption, PlannedFault::once(later, *fault)]));
         }
     }
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", plans.len());
+}
+
+/// A credential leaks, and its deadline interrupts the delivery of the next one, which the
+/// receiver has applied and then rejects. Each fault follows, and every way to abandon the
+/// rotation: the receiver's consumer is not left with a revoked credential.
+#[test]
+fn simulation_of_interrupted_deliveries() {
+    let scenario = scenario::received();
+    let leak = SimFault::Operator(OperatorAction::RotateAfterLeak);
+    let operations = run_fixed(&scenario, &Vec::new(), false).operations;
+    let leaks = (0..operations.len()).step_by(4);
+    let leaks: Vec<_> = leaks.map(|at| vec![PlannedFault::once(at, leak)]).collect();
+    let reports = check_all(&scenario, &leaks);
+    let delivery = |operation: &SimOperation| *operation == SimOperation::DeliverWebhook;
+    let mut interrupted = Vec::new();
+    for (plan, report) in leaks.iter().zip(&reports) {
+        let later = report.operations.iter().skip(plan[0].at + 1);
+        if let Some(delivered) = later.take(32).position(delivery) {
+            let at = plan[0].at + 1 + delivered;
+            let fault = PlannedFault::once(at, SimFault::RejectedRepetition);
+            interrupted.push(vec![plan[0], fault]);
+        }
+    }
+    let reports = check_all(&scenario, &interrupted);
+    let ends = [OperatorAction::Reload, OperatorAction::RotateAfterLeak];
+    let ends = ends.map(SimFault::Operator);
+    let mut plans = Vec::new();
+    for (plan, report) in interrupted.iter().zip(&reports) {
+        let later = report.operations.iter().enumerate().skip(plan[1].at + 1);
+        for (at, operation) in later.take(12) {
+            let faults = ends.iter().chain([&SimFault::Reconfiguration]);
+            let faults = faults.chain(operation.faults());
+            plans.extend(faults.map(|fault| [plan[0], plan[1], PlannedFault::once(at, *fault)]));
+        }
+    }
+    let plans: Vec<Vec<_>> = plans.into_iter().map(Vec::from).collect();
     check_all(&scenario, &plans);
     eprintln!("{} simulations", plans.len());
 }

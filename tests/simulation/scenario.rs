@@ -234,6 +234,20 @@ pub(crate) fn expiring() -> Scenario {
     }
 }
 
+/// Returns a scenario of a key whose one sink is a receiver, beside a key with a file. The
+/// other configuration lacks the first key.
+pub(crate) fn received() -> Scenario {
+    let hook = sink("hook", SinkKind::Webhook, true);
+    let file = sink("file", SinkKind::File, true);
+    let second = key("second", 10, vec![file]);
+    Scenario {
+        name: "received",
+        keys: vec![key("first", 30, vec![hook]), second.clone()],
+        changed_keys: vec![second],
+        ..sharing()
+    }
+}
+
 /// Returns the small scenario beside another daemon.
 pub(crate) fn shared() -> Scenario {
     Scenario {

@@ -200,9 +200,17 @@ impl Sink for SimSink {
                 .world
                 .next_sequence(&self.location, payload.secret.expose()),
         };
+        if self.world.rejects_repetition(&self.location, sequence) {
+            return delivery_error(Acceptance::Rejected);
+        }
         self.world
             .write_sink(&self.location, sequence, payload.secret.expose(), delay);
         self.world.end_operation(fault).await;
+        if fault == Some(SimFault::RejectedRepetition) {
+            self.world.reject_repetition(&self.location, sequence);
+            self.world.wait_for_timeout().await;
+            return delivery_error(Acceptance::Uncertain);
+        }
         if matches!(fault, Some(SimFault::LostResponse | SimFault::LateEffect)) {
             return delivery_error(Acceptance::Uncertain);
         }

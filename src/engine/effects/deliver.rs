@@ -6,7 +6,7 @@ use crate::core::change::{DeliveryResult, OnChangeState};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::policy::{RetryClass, backoff_delay};
-use crate::core::state::{DeliveryState, Rotation};
+use crate::core::state::{Delivery, DeliveryState, Rotation};
 use crate::core::time;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
@@ -33,19 +33,20 @@ impl Worker {
         };
         // `Worker::reserve` took the place; it is free again when this returns.
         let place = self.delivery_place.take();
-        let mut deliveries = row.deliveries.iter();
-        let is_started =
-            deliveries.any(|row| row.sink == *sink && row.state == DeliveryState::Uncertain);
+        let delivery = delivery_to(&row, sink);
+        let is_started = delivery.is_some_and(|row| row.state == DeliveryState::Uncertain);
         if !is_started {
             if let Some(problem) = self.first_write_problem(target).await? {
                 drop(place);
+                let may_hold = delivery.is_some_and(Delivery::may_have_received);
                 let error = DeliveryError::new(Acceptance::Rejected, problem);
-                let result = self.failed_result(&row, &managed, sink, &error);
+                let result = self.failed_result(&row, &managed, sink, &error, may_hold);
                 return self.record_delivery_result(&row, &managed, result).await;
             }
             self.record(vec![outcome::start_delivery(&row, sink)])
                 .await?;
         }
+        let may_hold = self.may_hold_before_attempt(&row, sink);
         let Some(delivered) = self
             .attempt_before_deadline(target.deliver_with_note(&payload))
             .await
@@ -66,9 +67,46 @@ impl Worker {
                 file,
                 ..self.accepted_result(rotation, sink)
             },
-            Err(error) => self.failed_result(&row, &managed, sink, &error),
+            Err(error) => self.failed_result(&row, &managed, sink, &error, may_hold),
         };
         self.record_delivery_result(&row, &managed, result).await
+    }
+
+    /// Returns whether the sink may hold the secret before the attempt that follows now:
+    /// the refusal of this one is not certain then. A delivery that started and has no
+    /// result was interrupted, by a deadline, by the end of a process or by a commit that
+    /// failed, unless this process started it and has not attempted it yet.
+    fn may_hold_before_attempt(&mut self, rotation: &Rotation, sink: &SinkId) -> bool {
+        let in_flight = self.in_flight.as_mut();
+        let in_flight = in_flight.filter(|in_flight| in_flight.rotation == rotation.id);
+        let Some(in_flight) = in_flight else {
+            return true;
+        };
+        let is_unattempted = in_flight.unattempted.take_if(|one| one == sink).is_some();
+        let Some(delivery) = delivery_to(rotation, sink) else {
+            return true;
+        };
+        in_flight.is_recovered
+            || if is_unattempted {
+                delivery.maybe_accepted || delivery.accepted_at.is_some()
+            } else {
+                delivery.may_have_received()
+            }
+    }
+
+    /// Notes that the delivery to `started`, which the last commit started, was not
+    /// attempted yet.
+    pub(crate) fn note_unattempted(&mut self, rotation: &Rotation, started: Option<SinkId>) {
+        let row = self.state.rotation(&rotation.id);
+        let is_started = |sink: &SinkId| {
+            let delivery = row.and_then(|row| delivery_to(row, sink));
+            delivery.is_some_and(|delivery| delivery.state == DeliveryState::Uncertain)
+        };
+        let started = started.filter(is_started);
+        let in_flight = self.in_flight.as_mut();
+        if let Some(in_flight) = in_flight.filter(|one| one.rotation == rotation.id) {
+            in_flight.unattempted = started;
+        }
     }
 
     /// Runs the `on-change` command of a sink whose file was written. Another process may
@@ -99,7 +137,7 @@ impl Worker {
             // The secret is delivered again after a back-off, because another writer of
             // the file may overwrite it again.
             let error = DeliveryError::uncertain(drift.message);
-            self.failed_result(&row, &managed, sink, &error)
+            self.failed_result(&row, &managed, sink, &error, true)
         } else {
             let delivered = DeliveredPayload {
                 key: managed.name.clone(),
@@ -119,7 +157,7 @@ impl Worker {
                     let error = DeliveryError::uncertain(problem.message);
                     DeliveryResult {
                         on_change: OnChangeState::Failed,
-                        ..self.failed_result(&row, &managed, sink, &error)
+                        ..self.failed_result(&row, &managed, sink, &error, true)
                     }
                 }
             }
@@ -153,11 +191,18 @@ impl Worker {
         let in_flight = in_flight.filter(|in_flight| in_flight.rotation == rotation.id);
         let overlap = OverlapBounds::new(managed.policy.overlap, in_flight);
         let next_sink = self.place_for_next_delivery(rotation);
-        let next_sink = next_sink.as_ref();
         let now = self.now();
-        let changes =
-            outcome::finish_delivery(rotation, result, &self.state, overlap, next_sink, now);
-        self.record(changes).await
+        let changes = outcome::finish_delivery(
+            rotation,
+            result,
+            &self.state,
+            overlap,
+            next_sink.as_ref(),
+            now,
+        );
+        self.record(changes).await?;
+        self.note_unattempted(rotation, next_sink);
+        Ok(())
     }
 
     fn accepted_result(&self, rotation: &RotationId, sink: &SinkId) -> DeliveryResult {
@@ -168,25 +213,21 @@ impl Worker {
         }
     }
 
+    /// Returns the result of an attempt that failed. A certain refusal does not undo that
+    /// the sink may hold the secret by an earlier attempt.
     fn failed_result(
         &self,
         rotation: &Rotation,
         managed: &ManagedKey,
         sink: &SinkId,
         error: &DeliveryError,
+        may_hold: bool,
     ) -> DeliveryResult {
         let now = self.now();
-        let delivery = rotation
-            .deliveries
-            .iter()
-            .find(|delivery| delivery.sink == *sink);
-        let attempts = delivery.map_or(0, |delivery| delivery.attempts);
-        let maybe_accepted = delivery.is_some_and(|delivery| delivery.maybe_accepted);
+        let attempts = delivery_to(rotation, sink).map_or(0, |delivery| delivery.attempts);
         let state = match error.acceptance {
             Acceptance::Uncertain => DeliveryState::Uncertain,
-            Acceptance::NotAccepted | Acceptance::Rejected if maybe_accepted => {
-                DeliveryState::Uncertain
-            }
+            Acceptance::NotAccepted | Acceptance::Rejected if may_hold => DeliveryState::Uncertain,
             Acceptance::NotAccepted | Acceptance::Rejected => DeliveryState::Refused,
         };
         let is_late = now >= time::after(rotation.started_at, managed.policy.delivery_deadline);
@@ -226,4 +267,9 @@ impl Worker {
                 .map(|(id, not_before)| ReplacedCredential { id, not_before }),
         })
     }
+}
+
+fn delivery_to<'a>(rotation: &'a Rotation, sink: &SinkId) -> Option<&'a Delivery> {
+    let mut deliveries = rotation.deliveries.iter();
+    deliveries.find(|delivery| delivery.sink == *sink)
 }

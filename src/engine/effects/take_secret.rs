@@ -141,6 +141,7 @@ impl Worker {
             first_verified_at: Some(now),
             verified_at: Some(now),
             previous,
+            is_recovered: row.phase.is_open(),
             ..InFlight::new(row.id.clone())
         });
         self.record(changes).await

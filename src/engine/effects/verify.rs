@@ -88,7 +88,9 @@ impl Worker {
         }
         let next_sink = self.place_for_next_delivery(&row);
         self.record(outcome::finish_verification(&row, next_sink.as_ref()))
-            .await
+            .await?;
+        self.note_unattempted(&row, next_sink);
+        Ok(())
     }
 
     /// Takes no redacted value as proof any more: this secret works, and the provider

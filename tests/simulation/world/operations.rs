@@ -182,6 +182,7 @@ impl SimWorld {
             | SimFault::LostResponse
             | SimFault::Timeout
             | SimFault::LateEffect
+            | SimFault::RejectedRepetition
             | SimFault::FalseAnswer(_)
             | SimFault::StaleResponse => return Some(fault),
         }

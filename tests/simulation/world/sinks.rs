@@ -27,6 +27,8 @@ pub(super) struct SinkState {
     pub(super) restored_at: Option<Timestamp>,
     /// The last secret of another key that somebody copied into it, and when.
     pub(super) copied: Option<(String, Timestamp)>,
+    /// The sequence whose next delivery it rejects, because it has applied it.
+    rejects_repetition: Option<u64>,
 }
 
 /// A delivery that timed out and is applied later.
@@ -58,6 +60,21 @@ impl SimWorld {
         } else {
             state.apply_to_sink(location, sequence, secret, at);
         }
+    }
+
+    /// Makes a sink reject the next delivery, if it is of this sequence.
+    pub(crate) fn reject_repetition(&self, location: &SinkLocation, sequence: u64) {
+        let mut state = self.state();
+        let sink = state.sinks.entry(location.clone()).or_default();
+        sink.rejects_repetition = Some(sequence);
+    }
+
+    /// Returns whether a sink rejects this delivery as a repetition, once.
+    pub(crate) fn rejects_repetition(&self, location: &SinkLocation, sequence: u64) -> bool {
+        let mut state = self.state();
+        let sink = state.sinks.get_mut(location);
+        let rejected = sink.and_then(|sink| sink.rejects_repetition.take());
+        rejected == Some(sequence)
     }
 
     /// Returns the sequence of a write to a file, which has none of its own: the next one, or
