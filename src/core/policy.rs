@@ -258,7 +258,11 @@ fn hold_of_delivery(
     };
     match delivery.state {
         DeliveryState::Missed => SinkHold::None,
-        DeliveryState::Pending | DeliveryState::Refused if !is_stranded => SinkHold::None,
+        DeliveryState::Pending | DeliveryState::Refused
+            if !is_stranded && !delivery.may_have_received() =>
+        {
+            SinkHold::None
+        }
         DeliveryState::Removed => match delivery.removed_at {
             Some(at) => {
                 let until_removal_overlap =

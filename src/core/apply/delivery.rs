@@ -28,6 +28,7 @@ pub(super) fn apply_change(
             let (rotation, sink) = (&skipped.rotation, &skipped.sink);
             let event = LedgerEventKind::DeliverySkipped;
             set(update, rotation, sink, event, |delivery| {
+                keep_interrupted_attempt(delivery);
                 delivery.state = DeliveryState::Missed;
                 (delivery.written_at, delivery.retry_at) = (None, None);
             })
@@ -37,6 +38,7 @@ pub(super) fn apply_change(
             let (rotation, sink) = (&removed.rotation, &removed.sink);
             let event = LedgerEventKind::SinkRemoved;
             set(update, rotation, sink, event, |delivery| {
+                keep_interrupted_attempt(delivery);
                 delivery.state = DeliveryState::Removed;
                 (delivery.written_at, delivery.retry_at) = (None, None);
                 delivery.removed_at = removed.removed_at.map(time::whole_seconds);
@@ -93,6 +95,13 @@ pub(super) fn apply_change(
             })
         }
     }
+}
+
+/// Records that the sink may have accepted an attempt without a result: the state that
+/// follows does not show that one started.
+fn keep_interrupted_attempt(delivery: &mut Delivery) {
+    delivery.maybe_accepted |=
+        delivery.state == DeliveryState::Uncertain && delivery.accepted_at.is_none();
 }
 
 /// Changes a delivery and appends an event about its sink.

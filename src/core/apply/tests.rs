@@ -286,6 +286,32 @@ fn a_later_refusal_does_not_undo_a_possible_acceptance() {
     assert_eq!(delivery.state, DeliveryState::Refused);
 }
 
+/// The state after it does not show that a delivery started.
+#[test]
+fn a_skipped_or_removed_delivery_keeps_an_attempt_without_a_result() {
+    let started = |count| {
+        let mut changes = current(1);
+        changes.truncate(count);
+        apply_ok(&key(), changes).state
+    };
+    let removed = RemovedSink {
+        rotation: id(1),
+        sink: sink("file"),
+        removed_at: Some(at()),
+    };
+    let skipped = SkippedDelivery {
+        rotation: id(1),
+        sink: sink("file"),
+    };
+    for change in [Change::from(removed), Change::from(skipped)] {
+        for (count, expected) in [(3, false), (4, true), (5, false)] {
+            let state = apply_ok(&started(count), [change.clone()]).state;
+            let delivery = &state.live[0].deliveries[0];
+            assert_eq!(delivery.maybe_accepted, expected, "{count} {change:?}");
+        }
+    }
+}
+
 #[test]
 fn written_at_is_the_time_of_the_first_attempt() {
     let written = |on_change, error: Option<&str>| DeliveryResult {

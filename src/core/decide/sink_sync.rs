@@ -30,8 +30,10 @@ pub fn sink_changes(
     for rotation in &state.live {
         let is_in_flight = in_flight.is_some_and(|in_flight| in_flight.rotation == rotation.id);
         // A rotation of an earlier process may have been delivered without a record.
+        let is_of_this_process =
+            is_in_flight && in_flight.is_some_and(|in_flight| !in_flight.is_recovered);
         let maybe_delivered =
-            rotation.stranded_at.is_some() || (rotation.phase.is_open() && !is_in_flight);
+            rotation.stranded_at.is_some() || (rotation.phase.is_open() && !is_of_this_process);
         for delivery in &rotation.deliveries {
             changes.extend(existing_sink_change(
                 state,
@@ -75,7 +77,9 @@ fn existing_sink_change(
             });
         }
         DeliveryState::Uncertain | DeliveryState::Accepted => true,
-        DeliveryState::Pending | DeliveryState::Refused => maybe_delivered,
+        DeliveryState::Pending | DeliveryState::Refused => {
+            maybe_delivered || delivery.may_have_received()
+        }
         DeliveryState::Missed => false,
     };
     match configured {

@@ -133,6 +133,15 @@ fn sink_hold_without_newer_acceptance_depends_on_delivery_state() {
         assert_eq!(hold(Phase::Verified), expected, "{state:?}");
         assert_eq!(hold(Phase::Stranded), expected_if_stranded, "{state:?}");
     }
+    // A later refusal does not undo an attempt that may have been accepted.
+    for state in [S::Pending, S::Refused] {
+        let delivery = Delivery {
+            maybe_accepted: true,
+            ..delivery("a", state)
+        };
+        let hold = hold_of_first(vec![rotation(1, Phase::Verified, vec![delivery])]);
+        assert_eq!(hold, SinkHold::Indefinite, "{state:?}");
+    }
 }
 
 #[test]

@@ -76,12 +76,30 @@ async fn a_removed_sink_holds_its_credential_from_now_on() {
     let mut state = state_after(current(1)).await;
     let delivery = &mut state.live[0].deliveries[0];
     (delivery.state, delivery.removed_at) = (DeliveryState::Pending, None);
-    let expected = Change::from(RemovedSink {
-        rotation: rotation(1),
-        sink: sink_id(),
-        removed_at: None,
-    });
-    assert_eq!(sink_changes(&state, None, None, at()), [expected]);
+    delivery.accepted_at = None;
+    let removed_at = |state: &KeyState| {
+        let expected = |removed_at| {
+            vec![Change::from(RemovedSink {
+                rotation: rotation(1),
+                sink: sink_id(),
+                removed_at,
+            })]
+        };
+        let changes = sink_changes(state, None, None, at());
+        assert!([expected(None), expected(Some(at()))].contains(&changes));
+        changes == expected(Some(at()))
+    };
+    assert!(!removed_at(&state));
+    // One that refused a later attempt may have accepted an earlier one.
+    for (state_now, maybe_accepted, holds) in [
+        (DeliveryState::Refused, false, false),
+        (DeliveryState::Refused, true, true),
+        (DeliveryState::Pending, true, true),
+    ] {
+        let delivery = &mut state.live[0].deliveries[0];
+        (delivery.state, delivery.maybe_accepted) = (state_now, maybe_accepted);
+        assert_eq!(removed_at(&state), holds, "{state_now:?} {maybe_accepted}");
+    }
 }
 
 /// Its consumers kept using the credential, and it may not accept a newer one for long.
@@ -169,6 +187,30 @@ async fn a_new_sink_joins_only_rotations_opened_by_this_process() {
         state.live[0].phase = phase;
         let changes = sink_changes(&state, Some(&managed.all_sinks()), in_flight, at());
         assert_eq!(changes.contains(&added), adds, "{phase}");
+    }
+}
+
+/// An older ledger does not have each delivery of a rotation that an earlier process created.
+#[tokio::test]
+async fn a_removed_sink_may_hold_a_secret_that_was_recovered() {
+    let mut state = state_after(delivery_started(1)).await;
+    state.live[0].phase = Phase::Verified;
+    state.live[0].stranded_at = None;
+    let delivery = &mut state.live[0].deliveries[0];
+    (delivery.state, delivery.removed_at) = (DeliveryState::Pending, None);
+    delivery.maybe_accepted = false;
+    for is_recovered in [false, true] {
+        let in_flight = InFlight {
+            is_recovered,
+            ..InFlight::new(rotation(1))
+        };
+        let expected = Change::from(RemovedSink {
+            rotation: rotation(1),
+            sink: sink_id(),
+            removed_at: is_recovered.then(at),
+        });
+        let changes = sink_changes(&state, None, Some(&in_flight), at());
+        assert_eq!(changes, [expected]);
     }
 }
 
