@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use crate::core::change::{Change, SinkDrift, WithdrawnRepair};
 use crate::core::decide::sightings::may_withdraw_repair;
-use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Rotation, Trigger};
+use crate::core::ids::SinkId;
+use crate::core::lifecycle::Phase;
+use crate::core::state::{
+    CredentialMetadata, Delivery, DeliveryState, KeyState, Rotation, Trigger,
+};
 use crate::engine::effects::adopt::look_at;
 use crate::engine::effects::held_keys::{describe_keys, holds_credential};
 use crate::engine::managed_key::ManagedKey;
@@ -72,7 +76,7 @@ impl Worker {
                 changes.extend(is_withdrawn.then(|| Change::from(withdrawn)));
                 continue;
             }
-            if sightings.is_left_as_it_is {
+            if sightings.is_left_as_it_is || has_newer_delivery(&state, &current, &delivery.sink) {
                 continue;
             }
             let unseen = || "it may not hold the newest key".to_owned();
@@ -121,6 +125,18 @@ impl Worker {
             ..drift
         })
     }
+}
+
+/// Returns whether a sink may hold a newer credential of the key than the current one, by a
+/// delivery of rekeyd's own. Another delivery follows in any case: of that rotation while it
+/// is open, and of the next one when it is stranded.
+fn has_newer_delivery(key: &KeyState, current: &Rotation, sink: &SinkId) -> bool {
+    let newer = key.live.iter().filter(|newer| {
+        newer.sequence > current.sequence
+            && (newer.phase.is_open() || newer.phase == Phase::Stranded)
+    });
+    let mut deliveries = newer.flat_map(|newer| &newer.deliveries);
+    deliveries.any(|delivery| delivery.sink == *sink && delivery.may_have_received())
 }
 
 /// Returns the accepted deliveries of a rotation, with their sinks and its credential: those

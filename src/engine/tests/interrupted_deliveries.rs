@@ -165,3 +165,40 @@ async fn what_a_kill_interrupted_is_held_after_a_refusal() {
     let removed = ["noted accepted 0 1", "hook removed 1 1 at"];
     assert_eq!(deliveries_of_newest(&fakes), removed);
 }
+
+/// The file holds what the interrupted rotation delivered: that is no drift, whether the
+/// next process takes the secret from the file or strands the rotation.
+#[tokio::test(start_paused = true)]
+async fn a_newer_delivery_is_no_drift() {
+    for (file, phase) in [("noted", Phase::Verified), ("file", Phase::Stranded)] {
+        let fakes = Fakes::new(&[]);
+        fakes.write_ledger(Vec::new()).await;
+        fakes.set_content(file, None);
+        let key_with = || vec![fakes.key_with("@monthly", &[(file, true), ("hook", true)])];
+        let mut engine = fakes.open_engine(key_with(), RunMode::Daemon).await;
+        engine.request_rotation(&key(), rotation_request());
+        fakes.run_for(&mut engine, SECOND).await;
+        let delivered = fakes.live_ids();
+        assert_eq!(delivered.len(), 1);
+        fakes.show_redacted("sk-admin...wxYz");
+        fakes.lie_in_creates(LyingAnswer {
+            secret: Some("sk-admin-of-web-0123456789wxYz".to_owned()),
+            ..LyingAnswer::default()
+        });
+        fakes.hang_deliveries(Some("hook"));
+        engine.request_rotation(&key(), rotation_request());
+        let attempt = fakes.run_for(&mut engine, SECOND);
+        let hung = tokio::time::timeout(SECOND, attempt).await;
+        assert!(hung.is_err(), "the delivery hangs");
+        drop(engine);
+        fakes.forget_secrets();
+        fakes.hang_deliveries(None);
+        fakes.set_unavailable_sinks(&["hook"]);
+        fakes.set_drifted(&delivered[0]);
+        let mut engine = fakes.open_engine(key_with(), RunMode::Daemon).await;
+        fakes.run_for(&mut engine, SECOND / 2).await;
+        let phases = fakes.query_rows("SELECT phase FROM rotation ORDER BY sequence LIMIT 1, 1");
+        assert_eq!(phases, [phase.as_str()], "{file}");
+        assert_eq!(fakes.journal_details("sink-drifted"), [""; 0], "{file}");
+    }
+}
