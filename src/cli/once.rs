@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::service_view;
 use crate::cli::wait_notes::WaitNotes;
 use crate::core::duration;
-use crate::core::health::most_urgent_error;
+use crate::core::health::{most_urgent_error, next_attempt};
 use crate::core::time;
 use crate::daemon::control::protocol::Wait;
 use crate::daemon::event_loop::{self, ExitReason};
@@ -42,7 +42,8 @@ impl OnceCommand {
             is_successful = false;
             let problem = state.and_then(most_urgent_error);
             let problem = problem.unwrap_or_else(|| "its rotation did not finish".to_owned());
-            let next = state.and_then(|state| state.retry_at);
+            let next = state.and_then(next_attempt);
+            let next = next.filter(|at| *at > engine.now());
             let next = next.map(|at| format!("; the next attempt is at {}", time::to_text(at)));
             let next = next.unwrap_or_default();
             tracing::error!(%key, "{key} is failing: {problem}{next}");

@@ -77,6 +77,17 @@ pub fn error_time(state: &KeyState, failed_at: Option<Timestamp>) -> Option<Time
     }
 }
 
+/// Returns the planned time of the next attempt at what the error of [`most_urgent_error`] is
+/// about, which may have passed.
+#[must_use]
+pub fn next_attempt(state: &KeyState) -> Option<Timestamp> {
+    if let Some(delivery) = failing_delivery(state) {
+        return delivery.retry_at;
+    }
+    let failing = failing_step(state, |_| true).filter(|_| state.last_error.is_none());
+    failing.map_or(state.retry_at, |rotation| rotation.retry_at)
+}
+
 /// Returns the error of a required sink that did not accept the newest secret.
 fn delivery_error(state: &KeyState) -> Option<String> {
     let delivery = failing_delivery(state)?;
@@ -100,9 +111,13 @@ fn failing_delivery(state: &KeyState) -> Option<&Delivery> {
 
 /// Returns the error of a rotation's failing step.
 fn step_error(state: &KeyState, counts: impl Fn(&Rotation) -> bool) -> Option<String> {
-    let live = state.live.iter();
-    let mut failing = live.filter(|rotation| rotation.attempt > 0 && counts(rotation));
-    failing.find_map(|rotation| rotation.error.clone())
+    failing_step(state, counts)?.error.clone()
+}
+
+/// Returns the first rotation whose step fails.
+fn failing_step(state: &KeyState, counts: impl Fn(&Rotation) -> bool) -> Option<&Rotation> {
+    let mut live = state.live.iter();
+    live.find(|row| row.attempt > 0 && row.error.is_some() && counts(row))
 }
 
 /// Returns the error of a credential that the provider does not show under its recorded

@@ -81,6 +81,27 @@ fn failed_on_change_program_is_not_an_undelivered_secret() {
     );
 }
 
+/// A key whose rotation failed earlier has the time of that failure's retry.
+#[test]
+fn next_attempt_is_that_of_the_error_which_is_shown() {
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let mut refused = rotation_with_delivery(DeliveryState::Refused);
+    refused.deliveries[0].retry_at = Some(at(20));
+    let mut retired = failing(1, Phase::Retired, "a server error");
+    retired.retry_at = Some(at(30));
+    for (problem, live, expected) in [
+        (Some("full"), vec![retired.clone(), refused.clone()], at(20)),
+        (None, vec![refused], at(20)),
+        (Some("full"), vec![retired.clone()], at(10)),
+        (None, vec![retired], at(30)),
+        (None, vec![rotation(2, Phase::Stranded)], at(10)),
+    ] {
+        let mut state = state(problem, live);
+        state.retry_at = Some(at(10));
+        assert_eq!(next_attempt(&state), Some(expected), "{state:?}");
+    }
+}
+
 #[test]
 fn most_urgent_error_is_reported_first() {
     let current = || rotation(1, Phase::Current);
