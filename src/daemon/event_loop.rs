@@ -110,7 +110,8 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     // Without a limit and an end of its own only a signal ends the loop.
-    let _signaled = run_until(&mut runtime, None, &mut inbox, |_, _| None).await?;
+    let signaled = run_until(&mut runtime, None, &mut inbox, |_, _| None).await?;
+    reply_unfinished(&mut runtime, &mut inbox, signaled).await;
     tracing::info!("stopped; the next start continues any open work");
     runtime.close().await;
     Ok(())
@@ -135,7 +136,9 @@ pub async fn run_for(
         is_done.then_some(ExitReason::Done)
     };
     let last = limit.map(|limit| limit + OPEN_ROTATION_GRACE);
-    let exit_reason = run_until(&mut runtime, last, &mut Inbox::default(), end_reason).await?;
+    let mut inbox = Inbox::default();
+    let exit_reason = run_until(&mut runtime, last, &mut inbox, end_reason).await?;
+    reply_unfinished(&mut runtime, &mut inbox, exit_reason).await;
     match (exit_reason, limit) {
         (ExitReason::Signaled, _) | (_, None) => tracing::info!("stopped"),
         (ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked, Some(limit)) => {
@@ -162,6 +165,7 @@ pub async fn run_once(
     let mut inbox = Inbox::for_once(wait_reporter);
     let exit_reason = run_until(&mut runtime, Some(limit), &mut inbox, end_reason).await?;
     abandon_open_rotations(&mut runtime, &undelivered_reason(exit_reason, limit)).await?;
+    reply_unfinished(&mut runtime, &mut inbox, exit_reason).await;
     runtime.engine.notify_before_exit().await;
     runtime
         .dispatcher
@@ -203,18 +207,19 @@ pub async fn run_request(
     let exit_reason = run_until(&mut runtime, None, &mut inbox, end_reason).await?;
     if is_rotation {
         let reason = match exit_reason {
-            ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => {
-                "not delivered before the command ended"
-            }
-            ExitReason::Signaled => "not delivered before a signal stopped the command",
+            ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => "the command ended",
+            ExitReason::Signaled => "a signal stopped the command",
         };
         abandon_open_rotations(&mut runtime, reason).await?;
     }
+    // An answer says what follows, which an abandoned rotation changes.
+    reply_unfinished(&mut runtime, &mut inbox, exit_reason).await;
     runtime.close().await;
     Ok(response.try_recv().unwrap_or_default())
 }
 
-/// Runs the event loop until `end_reason` returns one, a signal or the time limit.
+/// Runs the event loop until `end_reason` returns one, a signal or the time limit. The
+/// requests that are open then wait for [`reply_unfinished`].
 async fn run_until(
     runtime: &mut Runtime,
     limit: Option<Duration>,
@@ -268,14 +273,18 @@ async fn run_until(
     if !runtime.run_mode.is_command() {
         engine.record_end().await;
     }
+    Ok(exit_reason)
+}
+
+/// Replies to the requests that are still open, and stops the servers.
+async fn reply_unfinished(runtime: &mut Runtime, inbox: &mut Inbox, exit_reason: ExitReason) {
     let unanswered = match exit_reason {
         ExitReason::Signaled => "a signal stopped rekeyd before it finished",
         ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => {
             "rekeyd stopped before it finished"
         }
     };
-    inbox.shut_down(engine, unanswered).await;
-    Ok(exit_reason)
+    inbox.shut_down(&mut runtime.engine, unanswered).await;
 }
 
 /// Continues deliveries for a while: a secret that is still in memory when the
@@ -322,11 +331,12 @@ async fn finish_steps(engine: &mut Engine, inbox: &mut Inbox) {
 /// ends.
 fn undelivered_reason(exit_reason: ExitReason, limit: Duration) -> String {
     match exit_reason {
-        ExitReason::Done | ExitReason::Blocked => {
-            "not delivered before the command ended".to_owned()
+        ExitReason::Done | ExitReason::Blocked => "the command ended".to_owned(),
+        ExitReason::Signaled => "a signal stopped the command".to_owned(),
+        ExitReason::TimedOut => {
+            let limit = duration::to_text(limit);
+            format!("the time limit of {limit} passed")
         }
-        ExitReason::Signaled => "not delivered before a signal stopped the command".to_owned(),
-        ExitReason::TimedOut => format!("not delivered within {}", duration::to_text(limit)),
     }
 }
 

@@ -147,7 +147,7 @@ impl Engine {
             let cause = most_urgent_error(&parked.state);
             let reason = match cause {
                 Some(cause) => format!("{reason}: {cause}"),
-                None => reason.to_owned(),
+                None => format!("{reason} before the secret was delivered"),
             };
             let mut changes = if open.credential.is_some() {
                 outcome::abandon(open, &reason)

@@ -29,8 +29,10 @@ pub enum PendingRotation {
     AfterCondition,
     /// When an operator's pause ends.
     AfterPause,
-    /// When a process runs that rotates by schedule.
-    InAnotherProcess,
+    /// When another process runs that rotates by schedule: it continues the open rotation.
+    ContinuesInNextProcess,
+    /// When another process runs that rotates by schedule, and not before this time.
+    StartsInNextProcess(Timestamp),
 }
 
 /// A view of one key.
@@ -246,15 +248,21 @@ impl Engine {
         } else {
             conditions.can_start_rotation(&entry.scope)
         };
-        Some(if !self.is_scheduling {
-            PendingRotation::InAnotherProcess
+        let retry_at = plausible_retry(state.retry_at, now).filter(|at| *at > now);
+        let starts_at = retry_at.filter(|_| !is_open).unwrap_or(now);
+        let mut open = state.open_rotation().into_iter();
+        let has_credential = open.any(|open| open.credential.is_some());
+        Some(if has_credential && !self.is_scheduling {
+            PendingRotation::ContinuesInNextProcess
         } else if !is_open && !is_leaked && state.is_paused(now) {
             PendingRotation::AfterPause
+        } else if !self.is_scheduling {
+            // Nothing of an open rotation without a credential is continued.
+            PendingRotation::StartsInNextProcess(retry_at.unwrap_or(now))
         } else if !can_start {
             PendingRotation::AfterCondition
         } else {
-            let retry_at = plausible_retry(state.retry_at, now).filter(|at| *at > now);
-            PendingRotation::At(retry_at.filter(|_| !is_open).unwrap_or(now))
+            PendingRotation::At(starts_at)
         })
     }
 

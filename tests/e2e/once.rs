@@ -1,6 +1,6 @@
 //! The command `once` reports that it did not finish.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -43,9 +43,54 @@ fn once_reports_that_its_time_limit_passed() {
     assert_eq!(row["phase"], "stranded");
     let error = row["error"].as_str().unwrap();
     assert!(
-        error.starts_with("not delivered within 5s: not delivered to "),
+        error.starts_with("the time limit of 5s passed: not delivered to "),
         "{error}"
     );
+}
+
+/// A rotation that a signal ended is abandoned, so nothing continues with it.
+#[test]
+fn rotate_that_a_signal_ends_says_what_follows() {
+    let (world, receiver) = world_with_silent_webhook("");
+    let receiver = std::thread::spawn(move || {
+        // The first connection is that of the check before the rotation.
+        for connection in receiver.incoming().take(2) {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 4096];
+            if connection.read(&mut request).unwrap() > 0 {
+                let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+                connection.write_all(answer).unwrap();
+            }
+        }
+    });
+    let mut command = world.command(&["rotate", "billing"]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut rotate = ChildGuard(child);
+    let mut log = BufReader::new(rotate.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("answered 401") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it delivers");
+    }
+    let pid = Pid::from_raw(i32::try_from(rotate.0.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(rotate.0.wait().unwrap().code(), Some(1), "{rest}");
+    receiver.join().unwrap();
+    let answer = rest.lines().last().unwrap();
+    assert!(
+        answer.starts_with("error: billing: not rotated: a signal stopped rekeyd"),
+        "{rest}"
+    );
+    assert!(!answer.contains("continues"), "{rest}");
+    assert!(
+        answer.ends_with("hint: `rekeyd rotate billing` tries at once"),
+        "{rest}"
+    );
+    assert_eq!(world.history()[0]["phase"], "revoked");
+    // The cause is named once.
+    assert_eq!(rest.matches("not delivered").count(), 2, "{rest}");
 }
 
 #[test]

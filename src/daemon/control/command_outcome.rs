@@ -43,17 +43,46 @@ pub(super) fn receive(
     }
 }
 
+/// Describes a key that is not rotated because of `problem`, and what follows.
+pub(super) fn not_rotated_message(engine: &Engine, key: &KeyName, problem: &str) -> String {
+    match engine.pending_rotation(key) {
+        None => format!("{key}: not rotated: {problem}"),
+        // This command has given up.
+        Some(pending @ PendingRotation::StartsInNextProcess(_)) => {
+            let continuation = describe_pending(engine, key, pending);
+            format!("{key}: not rotated: {problem}; {continuation}")
+        }
+        Some(pending) => {
+            let continuation = describe_pending(engine, key, pending);
+            format!("{key}: not rotated yet: {problem}; {continuation}")
+        }
+    }
+}
+
 /// Describes what follows for a key whose rotation failed, if it is rotated without a
 /// further request.
 pub(super) fn continuation(engine: &Engine, key: &KeyName) -> Option<String> {
-    Some(match engine.pending_rotation(key)? {
+    let pending = engine.pending_rotation(key)?;
+    Some(describe_pending(engine, key, pending))
+}
+
+fn describe_pending(engine: &Engine, key: &KeyName, pending: PendingRotation) -> String {
+    match pending {
         PendingRotation::At(at) => {
             format!("rekeyd retries at {}", time::to_text(at))
         }
         PendingRotation::AfterCondition => "rekeyd rotates it once that is resolved".to_owned(),
         PendingRotation::AfterPause => "rekeyd rotates it when its pause ends".to_owned(),
-        PendingRotation::InAnotherProcess => {
+        PendingRotation::ContinuesInNextProcess => {
             "the next `rekeyd run` or `rekeyd once` continues with it".to_owned()
         }
-    })
+        PendingRotation::StartsInNextProcess(at) if at > engine.now() => format!(
+            "`rekeyd run` and `rekeyd once` try again from {} on; hint: `rekeyd rotate {key}` \
+             tries at once",
+            time::to_text(at)
+        ),
+        PendingRotation::StartsInNextProcess(_) => {
+            "the next `rekeyd run` or `rekeyd once` rotates it".to_owned()
+        }
+    }
 }

@@ -203,7 +203,12 @@ impl LeakWait {
         }
         let continuation = continuation(engine, key);
         let continuation = continuation.unwrap_or_else(|| {
-            format!("rekeyd continues; hint: follow it with `rekeyd status {key}`")
+            let continues = if engine.is_scheduling() {
+                "rekeyd continues"
+            } else {
+                "the next `rekeyd run` or `rekeyd once` continues"
+            };
+            format!("{continues}; hint: follow it with `rekeyd status {key}`")
         });
         format!("{message}; {continuation}")
     }

@@ -10,7 +10,7 @@ use crate::core::duration;
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::{KeyState, Rotation};
-use crate::daemon::control::command_outcome::{continuation, receive};
+use crate::daemon::control::command_outcome::{continuation, not_rotated_message, receive};
 use crate::daemon::control::leak_wait::{LeakFollowUp, LeakWait};
 use crate::daemon::control::protocol::Wait;
 use crate::engine::Engine;
@@ -137,14 +137,9 @@ impl PendingItem {
     /// whether the next process continues it.
     pub(super) fn unfinished_message(&self, engine: &Engine, reason: &str) -> String {
         match &self.awaiting {
-            WaitCondition::Rotation { key, .. } if engine.pending_rotation(key).is_some() => {
-                format!(
-                    "{key}: not rotated yet: {reason}; the next `rekeyd run` or `rekeyd once` \
-                     continues with it"
-                )
-            }
+            WaitCondition::Rotation { key, .. } => not_rotated_message(engine, key, reason),
             WaitCondition::Leak(leak) => leak.unfinished_message(engine, reason),
-            WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => reason.to_owned(),
+            WaitCondition::Command { .. } => reason.to_owned(),
         }
     }
 
@@ -204,10 +199,7 @@ fn rotation_result(
     let problem = problem.or_else(|| engine.request_problem(key).map(str::to_owned));
     let problem = problem.or_else(|| state.last_error.clone());
     let problem = problem.unwrap_or_else(|| "the rotation did not finish".to_owned());
-    Some(Err(match continuation(engine, key) {
-        Some(continuation) => format!("{key}: not rotated yet: {problem}; {continuation}"),
-        None => format!("{key}: not rotated: {problem}"),
-    }))
+    Some(Err(not_rotated_message(engine, key, &problem)))
 }
 
 /// Returns a line of warning for each credential that was to end with this rotation, and

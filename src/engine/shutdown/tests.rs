@@ -4,7 +4,7 @@ use super::*;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
-use crate::engine::{RotationRequest, RunMode};
+use crate::engine::{PendingRotation, RotationRequest, RunMode};
 use crate::sink::Acceptance;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -67,7 +67,10 @@ async fn abandoned_rotations_back_off() {
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.attempt, 1);
     assert_eq!(state.retry_at, Some(time::after(fakes.now(), HOUR)));
-    assert_eq!(state.last_error.as_deref(), Some("the time is over"));
+    assert_eq!(
+        state.last_error.as_deref(),
+        Some("the time is over before the secret was delivered")
+    );
 }
 
 /// A sink that certainly refused the secret does not hold it: nothing waits for a newer one.
@@ -104,6 +107,10 @@ async fn refused_credential_of_a_stopped_command_is_revoked() {
             .await
             .unwrap();
         engine.revoke_orphans(HOUR).await;
+        // A caller is told that the next process continues with what it can continue alone.
+        let pending = engine.pending_rotation(&key());
+        let continues = pending == Some(PendingRotation::ContinuesInNextProcess);
+        assert_eq!(continues, phase.is_open(), "{acceptances:?}: {pending:?}");
         let is_revoked = phase == Phase::Revoked;
         assert_eq!(fakes.live_ids().is_empty(), is_revoked, "{acceptances:?}");
         let phases = fakes.query_rows("SELECT phase FROM history");

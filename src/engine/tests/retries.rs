@@ -221,9 +221,17 @@ async fn what_follows_a_failed_rotation_is_known() {
     let fakes = Fakes::new(&[]);
     fakes.write_ledger(vec![(key(), intended(1))]).await;
     let managed = fakes.managed_key(key(), |_| {});
-    let engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
     let outlook = engine.pending_rotation(&key());
-    assert_eq!(outlook, Some(PendingRotation::InAnotherProcess));
+    let starts = PendingRotation::StartsInNextProcess;
+    assert_eq!(outlook, Some(starts(engine.now())));
+    // The next process does not try at once what this one has given up.
+    let reason = "a signal stopped the command";
+    engine.abandon_open_rotations(reason, HOUR).await.unwrap();
+    let outlook = engine.pending_rotation(&key());
+    let retry_at = engine.state(&key()).unwrap().retry_at.unwrap();
+    assert!(retry_at > engine.now());
+    assert_eq!(outlook, Some(starts(retry_at)));
     // Nothing follows for a key in order.
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let engine = fakes.engine(current(1), HOUR).await;

@@ -34,7 +34,8 @@ impl BlockedKeys {
                     Some(
                         PendingRotation::At(_)
                         | PendingRotation::AfterCondition
-                        | PendingRotation::InAnotherProcess,
+                        | PendingRotation::ContinuesInNextProcess
+                        | PendingRotation::StartsInNextProcess(_),
                     ) => true,
                 };
             if !is_due {
