@@ -257,7 +257,7 @@ async fn run_until(
     let engine = &mut runtime.engine;
     if engine.active_tasks() > 0 {
         tracing::info!(
-            at_work = engine.active_tasks(),
+            running = engine.active_tasks(),
             "finishing the running steps"
         );
     }

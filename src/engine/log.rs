@@ -78,7 +78,7 @@ fn log_rotation_change(
         ),
         RotationChange::CredentialUpdated(shown) => tracing::debug!(
             key = %name, rotation = %shown.rotation,
-            "{name}: the provider shows other facts of {}", shown.credential.id
+            "{name}: updated the recorded facts of {}", shown.credential.id
         ),
         // `Worker::reject_answer` logs it, before anything is recorded.
         RotationChange::AnswerRejected(_) => {}
@@ -98,7 +98,7 @@ fn log_rotation_change(
         RotationChange::CredentialMissing(MissingCredential { rotation, missing }) => {
             let credential = credential_name(after, rotation);
             tracing::warn!(
-                key = %name, %rotation, credential = credential_id(after, rotation), looks = missing.checks,
+                key = %name, %rotation, credential = credential_id(after, rotation), checks = missing.checks,
                 "{name}: the provider does not show {credential}; it counts as deleted after \
                  {CHECKS_UNTIL_GONE} such responses over 15 min"
             );
