@@ -87,10 +87,18 @@ fn log_rotation_change(
             attempt,
             retry_at,
             error,
-        }) => tracing::warn!(
-            key = %name, %rotation, attempt, retry_at = time::to_text(*retry_at),
-            "{name}: {error}; retrying {}", retry_in(*retry_at, now)
-        ),
+        }) => {
+            // A create is never sent again: its label is searched for.
+            let row = after.rotation(rotation);
+            let again = match row.map(|row| row.phase) {
+                Some(Phase::Intended) => "searching for its label again",
+                Some(_) | None => "retrying",
+            };
+            tracing::warn!(
+                key = %name, %rotation, attempt, retry_at = time::to_text(*retry_at),
+                "{name}: {error}; {again} {}", retry_in(*retry_at, now)
+            );
+        }
         RotationChange::OverlapExtended(_) => {}
         RotationChange::RevocationDeferred(deferral) => {
             log_deferred_revocation(before, after, deferral);
