@@ -11,8 +11,8 @@ use crate::ledger::foreign_object::ForeignObject;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     /// Another process is the writer.
-    #[error("the ledger {} is in use by {holder}; hint: stop that process first, or let it do \
-             this; `sudo rekeyd ledger locks` names each process with a lock", .path.display())]
+    #[error("the ledger {} is in use by {holder}; hint: stop that process first; `sudo \
+             rekeyd ledger locks` names each process with a lock", .path.display())]
     Locked {
         /// The ledger.
         path: PathBuf,
@@ -312,7 +312,7 @@ impl LedgerError {
 /// Returns what to do about a full disk. Its free space may be larger than a commit needs.
 fn full_disk_advice(error: &DatabaseError) -> &'static str {
     if error.is_disk_full() {
-        "; hint: free some space, at least 1 MiB, on the disk of the ledger"
+        "; hint: free some space on the disk of the ledger; 64 MiB are enough"
     } else {
         ""
     }

@@ -114,9 +114,10 @@ impl FreeSpace {
 
     fn no_room(&self, error: &Error) -> LedgerError {
         let folder = parent_directory(&self.path).display();
+        // How much this process needs differs from what the next one does.
         let free = format!(
-            "free at least {} MiB on the disk of {folder}",
-            self.room >> 20
+            "free some space on the disk of {folder}; {} MiB are enough",
+            MAX_ROOM >> 20
         );
         let reason = if error.kind() == ErrorKind::StorageFull {
             "its disk is full".to_owned()
@@ -209,18 +210,20 @@ mod tests {
 
     #[test]
     fn full_disk_is_named_with_the_room_that_the_ledger_needs() {
-        let space = FreeSpace::new(Path::new("/var/lib/rekeyd/ledger.db"));
+        let mut space = FreeSpace::new(Path::new("/var/lib/rekeyd/ledger.db"));
         let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
         let full = LedgerError::from(rusqlite::Error::SqliteFailure(full, None));
         let system = space.no_room(&Error::from_raw_os_error(
             rustix::io::Errno::NOSPC.raw_os_error(),
         ));
+        // The text is the same before and after a commit that needs more.
+        space.note_commit(3 << 20);
         for error in [space.explain(full), system] {
             assert!(error.is_disk_full());
             assert_eq!(
                 error.to_string(),
-                "cannot write the ledger /var/lib/rekeyd/ledger.db: its disk is full; hint: free at \
-                 least 1 MiB on the disk of /var/lib/rekeyd"
+                "cannot write the ledger /var/lib/rekeyd/ledger.db: its disk is full; hint: free \
+                 some space on the disk of /var/lib/rekeyd; 64 MiB are enough"
             );
         }
         let other = space.explain(LedgerError::WriterStopped);
