@@ -387,8 +387,11 @@ impl Worker {
         let now = self.now();
         let is_held = selected.iter().any(|rotation| rotation.hold(now).is_some());
         if until.is_none() && !is_held {
-            let what = credential.map_or(self.state.key.as_str(), CredentialId::as_str);
-            return Ok(format!("{what} is not on hold"));
+            let key = &self.state.key;
+            return Ok(match credential {
+                Some(credential) => format!("{key}: {credential} is not on hold"),
+                None => format!("{key}: no credential is on hold"),
+            });
         }
         // The answer names the end that is recorded.
         let until = until.map(|until| {
@@ -404,16 +407,17 @@ impl Worker {
         self.record(changes.collect()).await?;
         let credentials = selected.iter().filter_map(|one| one.credential.as_ref());
         let ids = join_few(credentials.map(|credential| &credential.id));
+        let key = &self.state.key;
         Ok(match until {
             Some(until) if visible_hold_end(until).is_none() => {
                 let what = credential.map_or(self.state.key.as_str(), CredentialId::as_str);
-                format!("holding {ids} until `rekeyd release {what}`")
+                format!("{key}: holding {ids} until `rekeyd release {what}`")
             }
             Some(until) => {
                 let until = time::to_text(time::next_whole_second(until));
-                format!("holding {ids} until {until}")
+                format!("{key}: holding {ids} until {until}")
             }
-            None => format!("released {ids}"),
+            None => format!("{key}: released {ids}"),
         })
     }
 

@@ -142,7 +142,7 @@ async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() 
     // Without the hold, the schedule would revoke it after the overlap.
     let later = time::after(at(), OVERLAP * 24);
     let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
-    let expected = "holding key_1 until 2026-11-25T03:00:00Z";
+    let expected = "billing: holding key_1 until 2026-11-25T03:00:00Z";
     assert_eq!(reply, Ok(expected.to_owned()));
     fakes
         .run_for(&mut engine, OVERLAP - Duration::from_secs(1))
@@ -235,12 +235,12 @@ async fn a_hold_covers_one_or_all_credentials_until_released() {
     assert_rejected(reply, "no live credential key_9");
     let reply = run_command(&fakes, &mut engine, hold(None, until)).await;
     let all = format!("key_1, {}", current_credential(&engine));
-    let expected = format!("holding {all} until 2026-11-24T05:00:00Z");
+    let expected = format!("billing: holding {all} until 2026-11-24T05:00:00Z");
     assert_eq!(reply, Ok(expected));
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids().len(), 2, "it is held");
     let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), None)).await;
-    assert_eq!(reply, Ok("released key_1".to_owned()));
+    assert_eq!(reply, Ok("billing: released key_1".to_owned()));
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
     let held = fakes.journal_details("hold-set").len();
