@@ -23,6 +23,7 @@ use crate::core::scope::Scope;
 use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
 use crate::engine::conditions::FOREIGN_LIST;
+use crate::engine::probe::describe_failed_request;
 use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::failover::FailoverProvider;
@@ -41,7 +42,7 @@ pub(crate) struct AuditCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also show exact times, and every column
+    /// Show every column, and exact times beside the relative ones
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
     /// As root, use root's own rights instead of the service's
@@ -233,7 +234,10 @@ impl<P: Provider> Audit<'_, P> {
             .provider
             .list(&Scope::AdminKeys)
             .await
-            .map_err(|error| Failure::Other(error.to_string()))?
+            .map_err(|error| {
+                let advice = self.provider.admin_key_advice();
+                Failure::Other(describe_failed_request(&error, &advice))
+            })?
             .value;
         let mut remote_credentials: BTreeMap<_, _> = listed
             .iter()

@@ -18,7 +18,6 @@ use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::active_credential::ActiveCredential;
-use crate::core::condition::Condition;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::plural::counted;
@@ -26,8 +25,8 @@ use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm};
 use crate::core::{duration, time};
-use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message, condition_of_error};
-use crate::engine::probe::describe_credential_problem;
+use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
+use crate::engine::probe::describe_failed_request;
 use crate::ledger::{LastRun, LedgerNotes, LedgerReader, PendingMigration, SchedulingCommand};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
@@ -315,10 +314,7 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
                 return None;
             }
         }
-        Ok(Err(error)) if condition_of_error(&error) == Condition::Credential => {
-            describe_credential_problem(&error, &provider.admin_key_advice())
-        }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => describe_failed_request(&error, &provider.admin_key_advice()),
         Err(_) => format!(
             "listing the credentials took longer than {}",
             duration::to_text(LIST_PATIENCE)

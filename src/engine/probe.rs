@@ -160,6 +160,19 @@ pub(crate) fn describe_credential_problem(error: &ProviderError, advice: &str) -
     }
 }
 
+/// Describes why the provider did not answer a request of a command, with `advice` on how to
+/// replace the admin key where that is the reason.
+pub(crate) fn describe_failed_request(error: &ProviderError, advice: &str) -> String {
+    match condition_of_error(error) {
+        Condition::Credential => describe_credential_problem(error, advice),
+        Condition::Ledger
+        | Condition::Reconciliation
+        | Condition::Provider
+        | Condition::Organization
+        | Condition::Clock => error.to_string(),
+    }
+}
+
 /// Describes a condition, and what the operator can do about it.
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
@@ -208,7 +221,15 @@ mod tests {
             "rekeyd has no admin key that the provider accepts: the provider answered 401: no \
              (x-request-id req_1); hint: be an owner; store another one in /a"
         );
+        assert_eq!(
+            describe_failed_request(&refused, "store another one in /a"),
+            describe_credential_problem(&refused, "store another one in /a"),
+        );
         let limited = error(ErrorKind::RateLimited, "the provider answered 429: slowly");
+        assert_eq!(
+            describe_failed_request(&limited, "store another one in /a"),
+            limited.to_string()
+        );
         assert_eq!(
             describe_problem(Condition::Reconciliation, &limited.cause()),
             "cannot compare the ledger with the provider's list: the provider answered 429: slowly \
