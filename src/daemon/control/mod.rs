@@ -8,5 +8,6 @@ mod pending_item;
 mod pending_request;
 pub mod protocol;
 mod refusals;
+mod request_text;
 pub(crate) mod server;
 pub mod tracker;

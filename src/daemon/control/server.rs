@@ -25,14 +25,13 @@ use tokio::time::timeout_at;
 
 use crate::config::settings::ConfigText;
 use crate::core::authority::Authority;
-use crate::core::first_few::join_few;
-use crate::core::redact;
 use crate::daemon::control::authorization::{
     ControlGroups, CookieCheck, PeerCredentials, VerifiedPeer, authorize, own_user,
 };
 use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::refusals::Refusals;
+use crate::daemon::control::request_text::request_text;
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketPlace};
 use crate::ledger::Ledger;
@@ -383,19 +382,6 @@ async fn read_body(
             StatusCode::REQUEST_TIMEOUT,
             "the request did not arrive in time",
         )),
-    }
-}
-
-/// Describes a request: its verb, and the keys or credentials that it names.
-fn request_text(request: &ControlRequest) -> String {
-    let verb = request.verb();
-    let what = match request.subjects() {
-        subjects if subjects.is_empty() => verb.to_owned(),
-        subjects => format!("{verb} {}", redact::sanitize(&join_few(subjects))),
-    };
-    match request.reason() {
-        Some(reason) => format!("{what} (reason: {})", redact::sanitize(reason)),
-        None => what,
     }
 }
 
