@@ -80,17 +80,17 @@ fn rotate_that_a_signal_ends_says_what_follows() {
     receiver.join().unwrap();
     let answer = rest.lines().last().unwrap();
     assert!(
-        answer.starts_with("error: billing: not rotated: a signal stopped rekeyd"),
+        answer.starts_with("error: billing: not rotated: a signal stopped the command: not"),
         "{rest}"
     );
     assert!(!answer.contains("continues"), "{rest}");
-    assert!(
-        answer.ends_with("hint: `rekeyd rotate billing` tries at once"),
-        "{rest}"
-    );
+    let follows = "`rekeyd rotate billing` tries again at once, `rekeyd run` and";
+    assert!(answer.contains(follows), "{rest}");
     assert_eq!(world.history()[0]["phase"], "revoked");
-    // The cause is named once.
-    assert_eq!(rest.matches("not delivered").count(), 2, "{rest}");
+    for line in rest.lines() {
+        assert!(line.matches("not delivered").count() < 2, "{line}");
+        assert!(line.matches("hint: ").count() < 2, "{line}");
+    }
 }
 
 #[test]

@@ -77,8 +77,7 @@ fn describe_pending(engine: &Engine, key: &KeyName, pending: PendingRotation) ->
             "the next `rekeyd run` or `rekeyd once` continues with it".to_owned()
         }
         PendingRotation::StartsInNextProcess(at) if at > engine.now() => format!(
-            "`rekeyd run` and `rekeyd once` try again from {} on; hint: `rekeyd rotate {key}` \
-             tries at once",
+            "`rekeyd rotate {key}` tries again at once, `rekeyd run` and `rekeyd once` from {} on",
             time::to_text(at)
         ),
         PendingRotation::StartsInNextProcess(_) => {
