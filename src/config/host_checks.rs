@@ -77,8 +77,8 @@ impl HostCheck<'_> {
     /// Checks the admin key that the service manager would pass.
     fn check_passed_key(&mut self, location: String) {
         if let Some(Err(error)) = &self.environment.passed_admin_key {
-            let message = format!("the unit's {ADMIN_CREDENTIAL_NAME} {error}");
-            let message = self.service_place().explain(&message, true);
+            let shown = format!("the unit's {ADMIN_CREDENTIAL_NAME}");
+            let message = self.service_place().explain_text(&shown, error);
             self.add_problem(location, message);
         }
     }
@@ -129,8 +129,7 @@ impl HostCheck<'_> {
     fn check_service_file(&mut self, file: &Path, location: String) {
         let checked = secret_file::check(file, &PermissionCheck::Skip, SecretForm::AdminKey);
         if let Err(error) = checked {
-            let place = self.service_place();
-            let message = place.explain(&error.to_string(), error.has_hint());
+            let message = self.service_place().explain_file(&error);
             self.add_problem(location, message);
         }
     }

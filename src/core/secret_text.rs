@@ -76,6 +76,24 @@ pub enum SecretTextError {
     },
 }
 
+impl SecretTextError {
+    /// Returns the problem alone if its hint says no more than to write the secret: where to
+    /// do that depends on the place.
+    #[must_use]
+    pub const fn problem_of_content(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty => Some("is empty"),
+            Self::NotText { .. }
+            | Self::SeveralLines { .. }
+            | Self::ForeignCharacter { .. }
+            | Self::Quoted
+            | Self::Assignment
+            | Self::Redacted
+            | Self::OtherKind { .. } => None,
+        }
+    }
+}
+
 /// Reads a secret from bytes: without a byte order mark and without surrounding
 /// white space.
 ///

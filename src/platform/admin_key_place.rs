@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::platform::secret_file::{ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE};
+use crate::core::secret_text::SecretTextError;
+use crate::platform::secret_file::{ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, SecretFileError};
 use crate::platform::service_unit::StoredCredential;
 
 /// A place from which rekeyd takes its own admin key.
@@ -52,10 +53,29 @@ impl AdminKeyPlace {
         }
     }
 
+    /// Describes why the file of this place is not used, and what to do about it.
+    #[must_use]
+    pub fn explain_file(&self, error: &SecretFileError) -> String {
+        match (self, error.problem_of_content()) {
+            (_, None) | (Self::File(_), _) => self.explain(&error.to_string(), error.has_hint()),
+            // Nobody can write the copy that the service manager made.
+            (_, Some(problem)) => self.explain(&problem, false),
+        }
+    }
+
+    /// Describes why the text of this place, which is shown as `shown`, is not used, and what
+    /// to do about it.
+    #[must_use]
+    pub fn explain_text(&self, shown: &impl fmt::Display, error: &SecretTextError) -> String {
+        match error.problem_of_content() {
+            None => self.explain(&format!("{shown} {error}"), true),
+            Some(problem) => self.explain(&format!("{shown} {problem}"), false),
+        }
+    }
+
     /// Adds to a problem with this place what to do about it. A problem that has a hint of
     /// its own needs no more for a file; in any other place it does not tell where to write.
-    #[must_use]
-    pub fn explain(&self, problem: &str, has_hint: bool) -> String {
+    fn explain(&self, problem: &str, has_hint: bool) -> String {
         match (self, has_hint) {
             (Self::File(_), true) => problem.to_owned(),
             (_, true) => format!("{problem}; {}", self.advice()),
@@ -126,7 +146,17 @@ mod tests {
                 assert_eq!(text.matches("; hint: ").count(), 1, "{text}");
             };
             one_hint(false, "it is a folder");
-            one_hint(true, "it is empty; hint: write the secret into it");
+            one_hint(true, "it is 2; hint: copy it");
+            // What writes a file is the place's own advice.
+            let (path, source) = (PathBuf::from("/run/k"), SecretTextError::Empty);
+            let text = place.explain_text(&"the unit's k", &source);
+            let empty = SecretFileError::Unusable { path, source };
+            for text in [place.explain_file(&empty), text] {
+                assert_eq!(text.matches("; hint: ").count(), 1, "{text}");
+                let is_file = matches!(place, AdminKeyPlace::File(_));
+                assert!(is_file || text.ends_with(&expected), "{text}");
+                assert!(is_file || !text.contains("into it"), "{text}");
+            }
         }
     }
 }

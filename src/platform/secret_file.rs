@@ -141,6 +141,27 @@ impl SecretFileError {
     }
 }
 
+impl SecretFileError {
+    /// Returns the problem alone if its hint says no more than to write the file: in a place
+    /// that nobody can write, that is no remedy.
+    #[must_use]
+    pub fn problem_of_content(&self) -> Option<String> {
+        match self {
+            Self::NotFound { path } => Some(format!("{} does not exist", path.display())),
+            Self::Unusable { path, source } => {
+                let problem = source.problem_of_content()?;
+                Some(format!("{} {problem}", path.display()))
+            }
+            Self::Unreadable { .. }
+            | Self::NotRegular { .. }
+            | Self::TooLong { .. }
+            | Self::WrongOwner { .. }
+            | Self::Exchangeable { .. }
+            | Self::Exposed { .. } => None,
+        }
+    }
+}
+
 /// The access that the mode of a file with a secret must not grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileExposure {

@@ -1,6 +1,7 @@
 //! The admin key that rekeyd authenticates with: its sources, and the
 //! selection of one of them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl AdminCredentialSources {
             let check = permission_check_for(path, folder, &self.trusted_paths);
             match secret_file::read(path, &check, SecretForm::AdminKey) {
                 Ok(secret) => credentials.push((place, secret)),
-                Err(error) => problems.push(place.explain(&error.to_string(), error.has_hint())),
+                Err(error) => problems.push(place.explain_file(&error)),
             }
         }
         let folder = self.credentials_directory.as_ref();
@@ -66,7 +67,7 @@ impl AdminCredentialSources {
             // systemd protects these files, in ways that differ by its version.
             match secret_file::read(&path, &PermissionCheck::Skip, SecretForm::AdminKey) {
                 Ok(secret) => credentials.push((place, secret)),
-                Err(error) => problems.push(place.explain(&error.to_string(), error.has_hint())),
+                Err(error) => problems.push(place.explain_file(&error)),
             }
         }
         for (place, text) in [
@@ -76,23 +77,21 @@ impl AdminCredentialSources {
             match text {
                 Some(Ok(secret)) => credentials.push((place, secret.clone())),
                 Some(Err(error)) => {
-                    problems.push(place.explain(&format!("{place} {error}"), true));
+                    problems.push(place.explain_text(&place, error));
                 }
                 None => {}
             }
         }
         if credentials.is_empty() && problems.is_empty() {
+            // A credential whose file was missing at the start is not passed.
+            let advice = missing_key_advice(self.stored.as_ref());
             problems.push(match &self.credentials_directory {
                 Some(folder) => format!(
                     "found none: {} ($CREDENTIALS_DIRECTORY) has no {ADMIN_CREDENTIAL_NAME}, and \
-                     [provider] credential-file is not set; hint: restart rekeyd's unit if it \
-                     passes the key, or set credential-file",
+                     [provider] credential-file is not set; hint: {advice}",
                     folder.display()
                 ),
-                None => {
-                    let advice = missing_key_advice(self.stored.as_ref());
-                    format!("found none; hint: {advice}")
-                }
+                None => format!("found none; hint: {advice}"),
             });
         }
         (credentials, problems)
@@ -121,6 +120,28 @@ pub fn missing_key_advice(stored: Option<&StoredCredential>) -> String {
             "set [provider] credential-file to the path of its file, or pass the key with \
              systemd's LoadCredential={ADMIN_CREDENTIAL_NAME}"
         ),
+    }
+}
+
+/// What is wrong with a source of the admin key.
+enum SourceProblem {
+    /// The provider does not accept the key from there.
+    Rejected(AdminKeyPlace),
+    /// It cannot be used, in words.
+    Unusable(String),
+}
+
+impl fmt::Display for SourceProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(place) => {
+                write!(
+                    formatter,
+                    "the provider rejects the credential from {place}"
+                )
+            }
+            Self::Unusable(problem) => formatter.write_str(problem),
+        }
     }
 }
 
@@ -189,7 +210,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             retry: RetryAdvice::Never,
             kind: ErrorKind::NoCredential,
             operation: "find the admin key".to_owned(),
-            message: problems.join("; "),
+            message: join_problems(&problems),
             request_id: None,
             server_time: None,
         })
@@ -198,8 +219,10 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
     /// Selects the first credential that the provider does not refuse: those of
     /// the sources, then the one before the last switch. If it refuses all, the
     /// one in use stays. Returns the problems of the sources.
-    async fn select(&self) -> Vec<String> {
-        let (mut credentials, mut problems) = self.source.read_all().await;
+    async fn select(&self) -> Vec<SourceProblem> {
+        let (mut credentials, problems) = self.source.read_all().await;
+        let problems = problems.into_iter().map(SourceProblem::Unusable);
+        let mut problems: Vec<_> = problems.collect();
         for (_, secret) in &credentials {
             self.active.record_own(secret);
         }
@@ -220,8 +243,8 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
                     return problems;
                 }
                 Err(error) if error.kind == ErrorKind::CredentialRefused => {
-                    problems.push(format!("the provider rejects the credential from {source}"));
                     self.note_place(&source, &secret);
+                    problems.push(SourceProblem::Rejected(source));
                 }
                 // This error does not concern the credential, so precedence
                 // decides.
@@ -272,6 +295,11 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
     }
 }
 
+fn join_problems(problems: &[SourceProblem]) -> String {
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    problems.join("; ")
+}
+
 #[async_trait]
 impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
     async fn create(
@@ -302,9 +330,24 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         {
             return self.inner.check().await;
         }
-        for problem in problems {
-            error.message.push_str("; ");
-            error.message.push_str(&problem);
+        // The error says already that the provider rejects it.
+        let (rejected, others): (Vec<_>, Vec<_>) = problems
+            .into_iter()
+            .partition(|problem| matches!(problem, SourceProblem::Rejected(_)));
+        let places = rejected.iter().filter_map(|problem| match problem {
+            SourceProblem::Rejected(place) => Some(format!("the key from {place}")),
+            SourceProblem::Unusable(_) => None,
+        });
+        let places: Vec<_> = places.collect();
+        if !places.is_empty() {
+            error
+                .message
+                .push_str(&format!(" (for {})", places.join(" and ")));
+        }
+        if !others.is_empty() {
+            error
+                .message
+                .push_str(&format!("; {}", join_problems(&others)));
         }
         Err(error)
     }
@@ -404,20 +447,33 @@ mod tests {
 
     #[test]
     fn a_missing_admin_key_names_the_place_where_it_should_be() {
-        for (folder, expected) in [
-            (None, "found none; hint: "),
-            (
-                Some("/run/credentials/x"),
-                "/run/credentials/x ($CREDENTIALS_DIRECTORY)",
-            ),
+        let stored = StoredCredential {
+            name: ADMIN_CREDENTIAL_NAME.to_owned(),
+            path: "/etc/credstore/openai-admin-key".into(),
+            is_encrypted: false,
+            unit: "rekeyd.service".to_owned(),
+        };
+        for (folder, stored) in [
+            (None, None),
+            (Some("/run/credentials/x"), None),
+            (None, Some(stored.clone())),
+            (Some("/run/credentials/x"), Some(stored)),
         ] {
             let sources = AdminCredentialSources {
                 credentials_directory: folder.map(PathBuf::from),
+                stored: stored.clone(),
                 ..AdminCredentialSources::default()
             };
             let (credentials, problems) = sources.read_blocking();
             assert!(credentials.is_empty());
-            assert!(problems[0].contains(expected), "{problems:?}");
+            // It is the hint of `rekeyd check`.
+            let hint = format!("; hint: {}", missing_key_advice(stored.as_ref()));
+            assert!(problems[0].ends_with(&hint), "{problems:?}");
+            let copy = folder.map(|folder| format!("{folder} ($CREDENTIALS_DIRECTORY)"));
+            assert!(
+                copy.is_none_or(|copy| problems[0].contains(&copy)),
+                "{problems:?}"
+            );
         }
     }
 }

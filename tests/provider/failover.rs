@@ -114,9 +114,7 @@ async fn a_check_switches_when_the_credential_is_refused() {
     let error = world.subject.check().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CredentialRefused);
     assert!(
-        error
-            .to_string()
-            .contains("rejects the credential from file"),
+        error.to_string().contains("(for the key from file)"),
         "{error}"
     );
     let advice = world.subject.admin_key_advice();
