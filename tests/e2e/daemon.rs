@@ -68,9 +68,10 @@ fn daemon_without_keys_logs_it() {
 #[test]
 fn killed_rotation_goes_on_with_the_secret_in_its_file() {
     let world = TestEnv::start(&[]);
-    // The receiver does not exist, so the daemon retries the delivery for its whole life.
+    // The receiver never answers, so the delivery is under way for the daemon's whole life.
     let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = receiver.local_addr().unwrap().port();
+    std::thread::spawn(move || receiver.incoming().collect::<Vec<_>>());
     let webhook = format!(
         "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
          owner = \"OWN-USER\"\nsigning-secret-file = \"DIR/webhook-secret\"\n"
