@@ -76,6 +76,14 @@ impl StoredCredential {
     }
 }
 
+impl ServiceUnit {
+    /// Returns its name as commands of systemctl take it.
+    #[must_use]
+    pub fn name_for_commands(&self) -> &str {
+        command_name(&self.name)
+    }
+}
+
 /// Returns the name of a service as commands of systemctl take it.
 fn command_name(unit: &str) -> &str {
     unit.strip_suffix(".service").unwrap_or(unit)

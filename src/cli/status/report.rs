@@ -11,6 +11,7 @@ use crate::cli::screen::Screen;
 use crate::cli::status::key_status::{KeyStatus, key_status, unmanaged_key_status};
 use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
+use crate::config::find_unit;
 use crate::config::settings::Settings;
 use crate::core::state::KeyState;
 use crate::ledger::LedgerReader;
@@ -32,6 +33,8 @@ pub(crate) struct StatusReport {
     pub(super) as_of: Option<String>,
     /// The running process.
     pub(super) process: ProcessStatus,
+    /// The unit that should run it, if it does not run.
+    pub(super) stopped_unit: Option<String>,
     /// The problems that affect all keys, worst first.
     pub(crate) problems: Vec<String>,
     /// The keys that are configured, and those whose credentials still live.
@@ -108,8 +111,12 @@ impl StatusReport {
         if process.is_running() == Some(false) {
             keys.iter_mut().for_each(|status| status.is_stopped = true);
         }
+        let unit = process.is_problem().then(|| find_unit(&settings.file));
         Ok(Self {
             as_of,
+            stopped_unit: unit
+                .flatten()
+                .map(|unit| unit.name_for_commands().to_owned()),
             process,
             problems,
             keys,
@@ -135,7 +142,18 @@ impl StatusReport {
         let problems = self.problems.iter();
         let problems = problems.map(|problem| format!("problem: {problem}"));
         let lines = self.as_of.iter().cloned().chain(problems);
-        let lines = lines.chain([self.process.line(screen, now)]);
+        let mut process = self.process.line(screen, now);
+        if let Some(unit) = &self.stopped_unit {
+            // Its start may have failed before it wrote the ledger.
+            let started = match self.process.not_running_since() {
+                Some(_) => "",
+                None => "if it was started, ",
+            };
+            process.push_str(&format!(
+                "; hint: {started}`journalctl -u {unit}` shows why it ended"
+            ));
+        }
+        let lines = lines.chain([process]);
         lines
             .map(|line| format!("{}\n", screen.wrap(&line, 2)))
             .collect()

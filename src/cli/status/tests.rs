@@ -92,6 +92,7 @@ fn report(process: ProcessStatus, problem: Option<&str>, keys: Vec<KeyStatus>) -
     StatusReport {
         as_of: None,
         process,
+        stopped_unit: None,
         problems: problem.map(str::to_owned).into_iter().collect(),
         keys,
         ledger: None,
@@ -272,5 +273,30 @@ fn end_of_a_credential_is_the_earlier_one() {
         let text = revocation_text(&retired, &Screen::FILE, now()).unwrap();
         let ends = expected.map_or("(on hold)".to_owned(), |at| format!("until {at}"));
         assert!(text.ends_with(&ends), "{deadline:?} {is_held}: {text}");
+    }
+}
+
+/// The journal alone has why a service that starts and ends over and over does so.
+#[test]
+fn unit_that_should_run_is_named_with_its_journal() {
+    let never = ProcessStatus::NeverRan { is_expected: true };
+    let stopped = ProcessStatus::Stopped {
+        since: now(),
+        is_orderly: false,
+    };
+    for (process, expected) in [
+        (
+            never,
+            "; hint: if it was started, `journalctl -u rekeyd` shows why it ended\n",
+        ),
+        (
+            stopped,
+            "; hint: `journalctl -u rekeyd` shows why it ended\n",
+        ),
+    ] {
+        let mut report = report(process, None, Vec::new());
+        report.stopped_unit = Some("rekeyd".to_owned());
+        let head = report.head(&Screen::FILE, now());
+        assert!(head.ends_with(expected), "{head}");
     }
 }
