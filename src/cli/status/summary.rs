@@ -130,7 +130,7 @@ pub(crate) fn revocation_text(
         Some(at) if screen.times == TimeStyle::Exact => {
             format!("{id} until {}", time::to_text(at))
         }
-        Some(at) if at > now => format!("{id}, revoked {}", screen.time(at, now)),
+        Some(at) if at > now => format!("{id}, will be revoked {}", screen.time(at, now)),
         Some(_) => format!("{id} (due to be revoked)"),
         None => format!("{id} ({})", rotation.phase),
     })
