@@ -18,4 +18,5 @@ pub mod section;
 pub mod snippet;
 pub mod source;
 pub mod suggestion;
+mod syntax_error;
 pub mod values;

@@ -106,9 +106,6 @@ impl<'t> ConfigTable<'t> {
 
     /// Refuses every option that none of `sections` has.
     pub(crate) fn reject_unknown(&self, sections: &[Section], report: &mut ProblemReport) {
-        if report.has_syntax_errors() {
-            return;
-        }
         for (key, value) in self.entries.into_iter().flat_map(DeTable::iter) {
             let name: &str = key.get_ref();
             if sections.iter().any(|section| section.has(name)) {
@@ -123,6 +120,9 @@ impl<'t> ConfigTable<'t> {
                 format!("expected one of {}", known.join(", "))
             };
             let location = self.entry_location(key, value);
+            if report.may_be_misplaced(&location) {
+                continue;
+            }
             let message = if self.location.is_whole_file() {
                 "unknown section"
             } else {

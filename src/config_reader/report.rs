@@ -14,6 +14,7 @@ use super::quote::redact_if_secret;
 use super::section::Section;
 use super::snippet::{MarkedPart, Snippet, option_snippet, syntax_snippet};
 use super::source::{SourceSpan, ValueKind};
+use super::syntax_error::describe_syntax_error;
 
 /// The limit of reported problems. A file of another kind could have one in
 /// each line.
@@ -156,6 +157,8 @@ impl ProblemReport {
         let offset = |error: &toml::de::Error| error.span().map(|span| span.start);
         for error in errors {
             let (message, hint) = describe_syntax_error(error.message());
+            // The parser's other text may quote a secret.
+            let message = redact_if_secret(message.to_owned());
             self.push(ReportedProblem {
                 place: offset(error).map(SourcePlace::Syntax),
                 option: String::new(),
@@ -176,6 +179,20 @@ impl ProblemReport {
                 known_names: sections.iter().flat_map(Section::names).collect(),
             });
         }
+    }
+
+    /// Whether the parser may have misread an option: one that is not before the first line
+    /// that is not TOML may belong to another section.
+    pub(crate) fn may_be_misplaced(&self, location: &Location) -> bool {
+        let Some(errors) = &self.syntax_errors else {
+            return false;
+        };
+        let line = location.source.as_ref();
+        let line = line.map(|source| errors.lines.line_of(source.start()));
+        errors
+            .line_numbers
+            .first()
+            .is_some_and(|first| line.is_none_or(|line| line >= *first))
     }
 
     /// Whether parts of the file are not TOML.
@@ -261,32 +278,4 @@ impl LineIndex {
     fn line_of(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }
-}
-
-/// Returns a message of the parser in the words of a configuration, and a remedy. Its other
-/// text is not shown if it may quote a secret.
-fn describe_syntax_error(message: &str) -> (String, &'static str) {
-    let (message, hint) = match message
-        .split_once(", expected")
-        .map_or(message, |(what, _)| what)
-    {
-        "string values must be quoted" => {
-            ("text must be in quotes", "write it as OPTION = \"TEXT\"")
-        }
-        "invalid basic string" | "invalid literal string" => (
-            "a quoted string does not end in this line",
-            "add the closing quote",
-        ),
-        "invalid multi-line basic string" | "invalid multi-line literal string" => {
-            ("a quoted string does not end", "add the closing quotes")
-        }
-        "unclosed table" => ("a section header has no closing bracket", "add `]`"),
-        "key with no value" => ("expected `=` and a value after the name of an option", ""),
-        "duplicate key" => (
-            "this option or section is set twice",
-            "remove one of the two",
-        ),
-        _ => (message, ""),
-    };
-    (redact_if_secret(message.to_owned()), hint)
 }

@@ -126,7 +126,12 @@ pub(crate) fn syntax_snippet(
                 shape.push(&after[..after.len() - rest.len()]);
             }
         }
-        shape.push(HIDDEN);
+        let hidden = shape.push(HIDDEN);
+        // What is not shown has no columns of its own.
+        let shown = shape.0[..hidden.start].chars().count();
+        if line.column(offset) >= shown {
+            return shape.into_snippet(hidden);
+        }
     }
     let range = shape.mark(line.column(offset));
     shape.into_snippet(range)

@@ -404,8 +404,21 @@ fn syntax_errors_are_reported_once_with_their_line() {
             ],
         ),
         (
+            // What is before the first such line is certainly where it seems to be.
+            "overlp = 1\n[provider]\nbase-ur = 1\nmode = 0640\nother = 1\n[key.a",
+            &[
+                "1: overlp: unknown section; expected one of provider, ledger, control, metrics, security, defaults, key, notify",
+                "3: provider.base-ur: unknown option; did you mean `base-url`?",
+                "4: invalid TOML: a number does not begin with 0; write a mode in quotes, such as mode = \"0640\"",
+                "6: invalid TOML: a section header has no closing bracket; add `]`",
+            ],
+        ),
+        (
             "a = 1\na = 2",
-            &["2: invalid TOML: this option or section is set twice; remove one of the two"],
+            &[
+                "1: a: unknown section; expected one of provider, ledger, control, metrics, security, defaults, key, notify",
+                "2: invalid TOML: this option or section is set twice; remove one of the two",
+            ],
         ),
     ]);
 }
