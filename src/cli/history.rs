@@ -45,7 +45,7 @@ pub(crate) struct HistoryCommand {
     /// Print comma-separated values with a header line
     #[arg(long)]
     csv: bool,
-    /// Also show exact times, and every column
+    /// Show every column, and exact times beside the relative ones
     #[arg(long, short, conflicts_with_all = ["json", "csv"])]
     verbose: bool,
     #[command(flatten)]

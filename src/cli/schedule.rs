@@ -36,6 +36,9 @@ pub(crate) struct ScheduleCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show every column, and exact times beside the relative ones
+    #[arg(long, short, conflicts_with = "json")]
+    verbose: bool,
     #[command(flatten)]
     daemon: DaemonOptions,
 }
@@ -69,7 +72,7 @@ impl ScheduleCommand {
             return output::print_json(&objects);
         }
         firings.sort_by_key(|firing| firing.at);
-        output::print(to_table(&firings, Screen::of_output(false), now).as_bytes())
+        output::print(to_table(&firings, Screen::of_output(self.verbose), now).as_bytes())
     }
 
     fn selected_keys<'s>(&self, settings: &'s Settings) -> Result<Vec<&'s KeySettings>, Failure> {
@@ -286,14 +289,15 @@ struct RunJson<'a> {
     due_since: Option<String>,
 }
 
-/// The columns of the table: the time in UTC and in the key's zone, and how far it is.
+/// The columns of the table: the time in UTC and in the key's zone, and on a terminal how far
+/// it is, which is over once a file is read.
 const COLUMNS: [Column; 6] = [
     ("KEY", Fit::Stays),
     ("UTC", Fit::LeftOut(1)),
     ("LOCAL TIME", Fit::Folds(1)),
     ("ZONE", Fit::LeftOut(2)),
     ("WHEN", Fit::Folds(2)),
-    ("NOTE", Fit::Folds(3)),
+    ("NOTE", Fit::Below),
 ];
 
 fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> String {
@@ -304,7 +308,12 @@ fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> Str
         times: TimeStyle::Relative,
         ..screen
     };
-    let row = |firing: &ScheduledRun<'_>| {
+    let is_shown = |title| screen.times != TimeStyle::Exact || title != "WHEN";
+    let columns: Vec<Column> = COLUMNS
+        .into_iter()
+        .filter(|(title, _)| is_shown(*title))
+        .collect();
+    let row = |firing: &ScheduledRun<'_>| -> Vec<Cell> {
         let local = firing.at.to_zoned(firing.zone().clone());
         let notes = [
             firing.due.as_ref().map(|(_, why)| why.as_str()),
@@ -312,7 +321,7 @@ fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> Str
             firing.is_on_clock_change_day().then_some("clock change"),
         ];
         let notes: Vec<_> = notes.into_iter().flatten().collect();
-        vec![
+        let cells = [
             firing.key.name.to_string().into(),
             time::to_text(firing.at).into(),
             local
@@ -326,10 +335,13 @@ fn to_table(firings: &[ScheduledRun<'_>], screen: Screen, now: Timestamp) -> Str
                 waits.time(firing.at, now).into()
             },
             notes.join(", ").into(),
-        ]
+        ];
+        let cells = cells.into_iter().zip(COLUMNS);
+        let cells = cells.filter(|(_, (title, _))| is_shown(*title));
+        cells.map(|(cell, _)| cell).collect()
     };
     let rows: Vec<Vec<Cell>> = firings.iter().map(row).collect();
-    Table::format(&COLUMNS, &rows, screen)
+    Table::format(&columns, &rows, screen)
 }
 
 #[cfg(test)]
@@ -347,6 +359,7 @@ mod tests {
                 count: 3,
                 from: None,
                 json: false,
+                verbose: false,
                 daemon: DaemonOptions::default(),
             };
             command.next_runs(key, None, at(from), at(from))
@@ -367,6 +380,28 @@ mod tests {
         assert_golden("schedule", &all);
     }
 
+    /// A long reason has a line of its own below its row, so that no column gives way to it.
+    #[test]
+    fn note_takes_no_room_from_the_columns() {
+        let settings = settings();
+        let firings = [ScheduledRun {
+            key: &settings.keys[0],
+            at: now(),
+            due: Some((None, format!("due: {}", "a long reason ".repeat(20)))),
+            is_paused: false,
+        }];
+        let screen = Screen {
+            width: Some(120),
+            has_color: false,
+            times: TimeStyle::Relative,
+        };
+        let text = to_table(&firings, screen, now());
+        let titles = ["KEY", "UTC", "LOCAL TIME", "ZONE", "WHEN"];
+        let head = text.lines().next().unwrap();
+        assert!(titles.iter().all(|title| head.contains(title)), "{text}");
+        assert!(text.contains("\n  note: due: a long reason"), "{text}");
+    }
+
     /// Two calls at different times agree on when a key became due.
     #[test]
     fn time_since_which_a_key_is_due_does_not_move() {
@@ -377,6 +412,7 @@ mod tests {
             count: 1,
             from: None,
             json: false,
+            verbose: false,
             daemon: DaemonOptions::default(),
         };
         let recorded = RecordedKeys::Read(BTreeMap::new());

@@ -30,7 +30,7 @@ pub(crate) struct ShowCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also show exact times, and every column
+    /// Show every column, and exact times beside the relative ones
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
     #[command(flatten)]

@@ -41,7 +41,7 @@ pub(crate) struct StatusCommand {
     /// Refresh every two seconds until Ctrl-C, on a terminal
     #[arg(long, short, conflicts_with = "json")]
     watch: bool,
-    /// Also show exact times, and every column
+    /// Show every column, and exact times beside the relative ones
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
     #[command(flatten)]
