@@ -22,7 +22,8 @@ pub(crate) struct RevokeCommand {
     /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Revoke the credential even if a sink may hold it, whose consumers then have a dead key
+    /// Revoke the credential even if a sink may still hold it; the consumers of that sink then have
+    /// a dead key
     #[arg(long)]
     force: bool,
     /// With --force, as root: the name that the provider shows, if it is not the recorded one

@@ -134,7 +134,7 @@ enum CliCommand {
     /// Print the manual page of rekeyd or of a command
     Man {
         /// Command whose page is printed, instead of that of rekeyd
-        #[arg(value_name = "SUBCOMMAND")]
+        #[arg(value_name = "COMMAND")]
         command: Option<String>,
     },
 }

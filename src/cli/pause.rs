@@ -10,9 +10,14 @@ use crate::cli::time_argument;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("selection").args(["key", "all"]).required(true))]
 pub(crate) struct PauseCommand {
-    #[command(flatten)]
-    selection: KeySelection,
+    /// Key to pause
+    #[arg(value_name = "KEY")]
+    key: Option<String>,
+    /// All configured keys
+    #[arg(long)]
+    all: bool,
     /// End of the pause: a time (2026-12-01T00:00:00Z), a date or a duration (7d) [default: until
     /// `rekeyd resume`]
     #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
@@ -25,9 +30,14 @@ pub(crate) struct PauseCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("selection").args(["key", "all"]).required(true))]
 pub(crate) struct ResumeCommand {
-    #[command(flatten)]
-    selection: KeySelection,
+    /// Key to resume
+    #[arg(value_name = "KEY")]
+    key: Option<String>,
+    /// All configured keys
+    #[arg(long)]
+    all: bool,
     /// Reason, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -35,22 +45,11 @@ pub(crate) struct ResumeCommand {
     daemon: DaemonOptions,
 }
 
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-struct KeySelection {
-    /// Key whose scheduled rotations are paused or resumed
-    #[arg(value_name = "KEY")]
-    key: Option<String>,
-    /// All configured keys
-    #[arg(long)]
-    all: bool,
-}
-
 impl PauseCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Pause {
-            keys: self.selection.key_names(),
-            all: self.selection.all,
+            keys: self.key.iter().cloned().collect(),
+            all: self.all,
             until: self.until.map(|until| until.to_string()),
             reason: self.reason.clone(),
         };
@@ -61,16 +60,10 @@ impl PauseCommand {
 impl ResumeCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Resume {
-            keys: self.selection.key_names(),
-            all: self.selection.all,
+            keys: self.key.iter().cloned().collect(),
+            all: self.all,
             reason: self.reason.clone(),
         };
         execute(options, &self.daemon, request).await
-    }
-}
-
-impl KeySelection {
-    fn key_names(&self) -> Vec<String> {
-        self.key.iter().cloned().collect()
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct RotateCommand {
     /// asking
     #[arg(long, requires = "revoke_previous_within")]
     yes: bool,
-    /// Overwrite what a sink holds even if rekeyd neither wrote nor adopted it
+    /// Overwrite the key in a sink's target even if rekeyd neither wrote nor adopted it
     #[arg(long)]
     replace: bool,
     /// Do not wait for the running daemon to finish the rotation

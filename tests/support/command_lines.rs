@@ -21,7 +21,7 @@ const SAMPLES: [(&str, &str); 22] = [
     ("REASON", "somebody left"),
     ("SECRET", "anything"),
     ("SHELL", "bash"),
-    ("SUBCOMMAND", "run"),
+    ("COMMAND", "run"),
     ("TEXT", "somebody left"),
     ("TIME", "2026-11-24T03:00:00Z"),
     ("WHEN", "2026-11-24T03:00:00Z"),

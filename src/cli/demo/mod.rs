@@ -23,7 +23,7 @@ pub(crate) struct DemoCommand {
     /// Folder for its files [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// How long to run; an open rotation is finished [default: until Ctrl-C]
+    /// How long to run; the demo then finishes an open rotation first [default: until Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     limit: Option<Duration>,
     /// Rehearse the keys and schedules of this configuration: with its own ledger, admin key and
