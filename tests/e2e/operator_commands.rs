@@ -110,10 +110,10 @@ fn hold_and_release_are_recorded_and_shown() {
     let message = world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
     assert_eq!(
         message,
-        format!("holding {id} until 2031-01-01T00:00:00Z\n")
+        format!("billing: holding {id} until 2031-01-01T00:00:00Z\n")
     );
     let released = world.ok(&["release", "billing"]);
-    assert_eq!(released, format!("released {id}\n"));
+    assert_eq!(released, format!("billing: released {id}\n"));
 }
 
 #[test]
