@@ -7,9 +7,11 @@ use crate::daemon::control::protocol::ControlRequest;
 /// Describes a request for the log: its command line, since each of its options changes what
 /// it does, and its reason.
 pub(super) fn request_text(request: &ControlRequest) -> String {
-    let verb = match request {
-        ControlRequest::AdoptFromSinks { .. } => "adopt",
-        _ => request.verb(),
+    let is_from_sinks = matches!(request, ControlRequest::AdoptFromSinks { .. });
+    let verb = if is_from_sinks {
+        "adopt"
+    } else {
+        request.verb()
     };
     let words = [verb.to_owned()].into_iter();
     let words: Vec<_> = words
