@@ -8,7 +8,6 @@ use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{Change, CredentialName, DeadlineUpdate, UnadoptedHolder};
 use crate::core::decide::revocation::Identity;
 use crate::core::ids::{CredentialId, RotationId};
-use crate::core::lifecycle::Phase;
 use crate::core::notification::AlertKind;
 use crate::core::state::{RevocationDeadline, Rotation};
 use crate::core::time;
@@ -169,7 +168,7 @@ impl Worker {
 
     /// Returns why a credential is not ended without `--force`.
     async fn objection(&mut self, row: Rotation) -> Result<Option<Objection>, CommandError> {
-        if row.credential.is_none() || matches!(row.phase, Phase::Created | Phase::Verified) {
+        if row.credential.is_none() {
             return Ok(None);
         }
         let objection = |problem: String| {

@@ -358,6 +358,58 @@ async fn hold_does_not_outlast_the_deadline() {
     }
 }
 
+/// The credential of an open rotation is refused for the same reasons as any other one:
+/// nothing is given up before the operator insists.
+#[tokio::test]
+async fn open_rotation_in_doubt_is_given_up_only_with_force() {
+    type Doubt = fn(&Fakes, &CredentialId);
+    let doubts: [(&str, &str, Doubt); 4] = [
+        ("none", "", |_, _| {}),
+        ("a hold", "is on hold until", |_, _| {}),
+        ("another name", "the provider shows", |fakes, id| {
+            fakes.add_credential(id.as_str(), "renamed");
+        }),
+        ("a use", "may be rekeyd's own admin key", |fakes, _| {
+            fakes.set_usage(CredentialUsage::MayBeInUse);
+        }),
+    ];
+    for (doubt, expected, raise) in doubts {
+        for force in [false, true] {
+            let fakes = Fakes::new(&[("key_1", "label-1")]);
+            let mut engine = open(&fakes, current(1)).await;
+            fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+            engine.request_rotation(&key(), crate::engine::tests::rotation_request());
+            fakes.run_for(&mut engine, SECOND * 5).await;
+            let live = fakes.live_ids().into_iter().find(|id| id != "key_1");
+            let opened = CredentialId::new(live.unwrap());
+            raise(&fakes, &opened);
+            if doubt == "a hold" {
+                let hold = OperatorCommand::Hold {
+                    credential: Some(opened.clone()),
+                    until: Some(time::after(fakes.now(), HOUR)),
+                    operator: None,
+                };
+                let held = submit(&mut engine, hold);
+                fakes.run_for(&mut engine, Duration::ZERO).await;
+                held.await.unwrap().unwrap();
+            }
+            let reply = end_present(&mut engine, force, "uid 0");
+            fakes.run_for(&mut engine, WITHIN * 2).await;
+            let reply = reply.await.unwrap();
+            let is_refused = !force && doubt != "none";
+            assert_eq!(reply.is_err(), is_refused, "{doubt} {force}: {reply:?}");
+            if let Err(error) = reply {
+                let text = error.to_string();
+                assert!(
+                    text.contains(opened.as_str()) && text.contains(expected),
+                    "{text}"
+                );
+                assert!(fakes.live_ids().contains(&opened.to_string()), "{doubt}");
+            }
+        }
+    }
+}
+
 /// The bound holds by the time that passes, whatever the host's clock says.
 #[tokio::test]
 async fn a_clock_that_is_set_back_does_not_move_a_deadline() {
