@@ -364,7 +364,7 @@ impl Worker {
             recorded.is_some_and(|recorded| credential.is_none_or(|id| recorded.id == *id))
         };
         let live = self.state.live.iter();
-        let selected: Vec<_> = live.filter(is_selected).cloned().collect();
+        let mut selected: Vec<_> = live.filter(is_selected).cloned().collect();
         if selected.is_empty() {
             return Err(CommandError::Rejected(match credential {
                 Some(credential) => format!(
@@ -385,8 +385,10 @@ impl Worker {
             )));
         }
         let now = self.now();
-        let is_held = selected.iter().any(|rotation| rotation.hold(now).is_some());
-        if until.is_none() && !is_held {
+        if until.is_none() {
+            selected.retain(|rotation| rotation.hold(now).is_some());
+        }
+        if selected.is_empty() {
             let key = &self.state.key;
             return Ok(match credential {
                 Some(credential) => format!("{key}: {credential} is not on hold"),

@@ -247,6 +247,26 @@ async fn a_hold_covers_one_or_all_credentials_until_released() {
     assert_eq!(held, 2, "both of all");
 }
 
+/// What was not on hold is not released, and the ledger does not say so.
+#[tokio::test]
+async fn a_release_of_a_key_names_only_what_was_on_hold() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    run_command(
+        &fakes,
+        &mut engine,
+        hold(Some("key_1"), Some(time::after(at(), OVERLAP))),
+    )
+    .await
+    .unwrap();
+    let reply = run_command(&fakes, &mut engine, hold(None, None)).await;
+    assert_eq!(reply, Ok("released key_1".to_owned()));
+    assert_eq!(fakes.journal_details("hold-released").len(), 1);
+    let current = current_credential(&engine);
+    let reply = run_command(&fakes, &mut engine, hold(Some(&current), None)).await;
+    assert_eq!(reply, Ok(format!("{current} is not on hold")));
+}
+
 #[tokio::test]
 async fn a_command_is_refused_and_forgotten_while_the_ledger_cannot_be_written() {
     for is_damaged in [false, true] {
