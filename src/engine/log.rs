@@ -228,13 +228,13 @@ fn log_transition(
         }
         LifecycleEvent::FoundDeleted => {
             log!(
-                error,
+                warn,
                 "{name}: the provider no longer has {credential}, so it counts as deleted"
             )
         }
         LifecycleEvent::RevokedManually => log!(info, "{name}: revoked {credential} on request"),
         LifecycleEvent::FoundAlive => log!(
-            error,
+            warn,
             "{name}: {credential} was recorded as revoked but is alive; revoking it"
         ),
         LifecycleEvent::Started | LifecycleEvent::Adopted | LifecycleEvent::AdoptedAlongside => {

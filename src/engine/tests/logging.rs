@@ -125,7 +125,7 @@ async fn missing_and_found_credentials_are_logged() {
     assert_eq!(
         lines
             .lines_with(
-                "ERROR",
+                "WARN",
                 "billing: the provider no longer has key_1, so it counts as deleted"
             )
             .len(),
