@@ -34,8 +34,14 @@ const COMPATIBLE_MACHINES: [(u16, u16); 2] = [(62, 3), (183, 40)];
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
+/// The types of an ELF file that the kernel runs: with fixed addresses, and without.
+const PROGRAM_TYPES: [u16; 2] = [2, 3];
+
+/// The type of the entry of an ELF file that has a part of the program.
+const PART_ENTRY: u64 = 1;
+
 /// The type of the entry of an ELF file that names its loader.
-const LOADER_ENTRY: u32 = 3;
+const LOADER_ENTRY: u64 = 3;
 
 /// Returns the reason why a program cannot or must not be run, as far as it shows without
 /// running it. Blocks.
@@ -84,7 +90,7 @@ fn interpreter(program: &Path) -> Option<PathBuf> {
     let words = argument.strip_prefix("-S").unwrap_or(&argument);
     let wanted = words.split_whitespace().next()?;
     let mut candidates = env_candidates(wanted).into_iter();
-    candidates.find(|candidate| check_access(candidate).is_none())
+    candidates.find(|candidate| check_access(candidate, Role::Interpreter).is_none())
 }
 
 /// Splits the first line of a script, behind `#!`, into the interpreter and its argument.
@@ -113,7 +119,12 @@ fn env_candidates(wanted: &str) -> Vec<PathBuf> {
 }
 
 fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
-    if let Some(problem) = check_access(program) {
+    let role = if interpreters_left == MAX_INTERPRETERS {
+        Role::Program
+    } else {
+        Role::Interpreter
+    };
+    if let Some(problem) = check_access(program, role) {
         return Some(problem);
     }
     // One that can be run need not be readable.
@@ -141,6 +152,12 @@ fn not_a_program(program: &Path) -> String {
     format!("{path} is neither a script nor a program for this machine")
 }
 
+/// An incomplete download or copy, which the kernel starts nevertheless.
+fn cut_short(program: &Path) -> String {
+    let path = program.display();
+    format!("{path} is incomplete: its end is missing; hint: install it again")
+}
+
 fn read_head(file: &File) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     let limit = u64::try_from(HEAD_BYTES).unwrap_or(u64::MAX);
@@ -148,7 +165,14 @@ fn read_head(file: &File) -> Option<Vec<u8>> {
     Some(head)
 }
 
-fn check_access(program: &Path) -> Option<String> {
+/// Whether the configuration names a file, or the first line of a script does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Program,
+    Interpreter,
+}
+
+fn check_access(program: &Path, role: Role) -> Option<String> {
     let path = program.display();
     let metadata = match std::fs::metadata(program) {
         Ok(metadata) => metadata,
@@ -175,7 +199,12 @@ fn check_access(program: &Path) -> Option<String> {
     let access = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
     access.err().map(|error| {
         let reason = os_error::describe(&error.into());
-        format!("cannot execute {path}: {reason}; hint: chmod a+x {path}")
+        let advice = match role {
+            Role::Program => format!("chmod a+x {path}"),
+            // It may be any file, and rarely one of the administrator's.
+            Role::Interpreter => "name another interpreter behind #!".to_owned(),
+        };
+        format!("cannot execute {path}: {reason}; hint: {advice}")
     })
 }
 
@@ -273,7 +302,7 @@ fn check_env_argument(argument: &str) -> Option<String> {
     }
     let is_found = env_candidates(wanted)
         .iter()
-        .any(|file| check_access(file).is_none());
+        .any(|file| check_access(file, Role::Interpreter).is_none());
     (!is_found).then(|| format!("no program {wanted} in {PATH}"))
 }
 
@@ -281,8 +310,11 @@ fn check_env_argument(argument: &str) -> Option<String> {
 fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
     let path = program.display();
     let Some(header) = ElfHeader::parse(head) else {
-        return Some(not_a_program(program));
+        return Some(cut_short(program));
     };
+    if !PROGRAM_TYPES.contains(&header.kind) || header.entry_count == 0 {
+        return Some(not_a_program(program));
+    }
     let own = File::open("/proc/self/exe").ok();
     let own = own.and_then(|own| ElfHeader::parse(&read_head(&own)?));
     if let Some(own) = own {
@@ -293,7 +325,18 @@ fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
             return Some(format!("{path} is a program for another kind of machine"));
         }
     }
-    let loader = header.loader(file)?;
+    let Some(entries) = header.entries(file) else {
+        return Some(cut_short(program));
+    };
+    let length = file.metadata().ok()?.len();
+    let is_whole = |entry: &ElfEntry| entry.kind != PART_ENTRY || entry.end() <= length;
+    if !entries.iter().all(is_whole) {
+        return Some(cut_short(program));
+    }
+    let loader = entries.iter().find(|entry| entry.kind == LOADER_ENTRY)?;
+    let Some(loader) = loader.read_name(file) else {
+        return Some(cut_short(program));
+    };
     if loader.is_file() {
         return None;
     }
@@ -309,6 +352,7 @@ fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
 struct ElfHeader {
     is_64_bit: bool,
     is_little_endian: bool,
+    kind: u16,
     machine: u16,
     entries_at: u64,
     entry_size: u16,
@@ -331,6 +375,7 @@ impl ElfHeader {
         Some(Self {
             is_64_bit,
             is_little_endian,
+            kind: numbers.short(16)?,
             machine: numbers.short(18)?,
             entries_at,
             entry_size: numbers.short(sizes_at)?,
@@ -338,31 +383,48 @@ impl ElfHeader {
         })
     }
 
-    /// Returns the loader that the file names.
-    fn loader(&self, file: &File) -> Option<PathBuf> {
-        let size = usize::from(self.entry_size).clamp(56, 256);
-        for index in 0..self.entry_count {
-            let mut bytes = vec![0; size];
-            let at = self.entries_at + u64::from(index) * u64::from(self.entry_size);
-            file.read_exact_at(&mut bytes, at).ok()?;
+    /// Returns the entries of the file; none if it ends before them.
+    fn entries(&self, file: &File) -> Option<Vec<ElfEntry>> {
+        let entries = (0..self.entry_count).map(|index| {
+            let mut bytes = vec![0; usize::from(self.entry_size).min(HEAD_BYTES)];
+            let offset = u64::from(index) * u64::from(self.entry_size);
+            file.read_exact_at(&mut bytes, self.entries_at.checked_add(offset)?)
+                .ok()?;
             let numbers = ElfNumbers {
                 bytes: &bytes,
                 is_little_endian: self.is_little_endian,
             };
-            if numbers.number(0, 4)? != u64::from(LOADER_ENTRY) {
-                continue;
-            }
             let (at, length) = if self.is_64_bit {
                 (numbers.number(8, 8)?, numbers.number(32, 8)?)
             } else {
                 (numbers.number(4, 4)?, numbers.number(16, 4)?)
             };
-            let mut name = vec![0; usize::try_from(length).ok()?.min(HEAD_BYTES)];
-            file.read_exact_at(&mut name, at).ok()?;
-            let name = name.split(|byte| *byte == 0).next()?;
-            return Some(Path::new(std::ffi::OsStr::from_bytes(name)).to_owned());
-        }
-        None
+            let kind = numbers.number(0, 4)?;
+            Some(ElfEntry { kind, at, length })
+        });
+        entries.collect()
+    }
+}
+
+/// An entry of an ELF file: what a part of it is, and where it is in the file.
+#[derive(Debug, Clone, Copy)]
+struct ElfEntry {
+    kind: u64,
+    at: u64,
+    length: u64,
+}
+
+impl ElfEntry {
+    const fn end(&self) -> u64 {
+        self.at.saturating_add(self.length)
+    }
+
+    /// Returns the path that it has.
+    fn read_name(&self, file: &File) -> Option<PathBuf> {
+        let mut name = vec![0; usize::try_from(self.length).ok()?.min(HEAD_BYTES)];
+        file.read_exact_at(&mut name, self.at).ok()?;
+        let name = name.split(|byte| *byte == 0).next()?;
+        Some(Path::new(std::ffi::OsStr::from_bytes(name)).to_owned())
     }
 }
 
@@ -515,7 +577,8 @@ mod tests {
             ),
             (
                 b"#!/etc/passwd\n",
-                "the interpreter of PUT: cannot execute /etc/passwd",
+                "the interpreter of PUT: cannot execute /etc/passwd: permission denied; hint: \
+                 name another interpreter behind #!",
             ),
             (
                 b"#!no/such\n",
@@ -532,6 +595,25 @@ mod tests {
         ] {
             let found = problem(content).unwrap_or_default();
             assert!(found.contains(expected), "{expected}: {found}");
+        }
+    }
+
+    /// The kernel starts most of them, and they end with a signal.
+    #[test]
+    fn program_without_its_end_is_incomplete() {
+        let whole = std::fs::read("/bin/true").unwrap();
+        assert_eq!(problem(&whole), None);
+        for length in [4, 5, 17, 63, 64, 65, 200, 500, 4_000, whole.len() / 2] {
+            let found = problem(&whole[..length]).unwrap_or_default();
+            let expected = "PUT is incomplete: its end is missing; hint: install it again";
+            assert_eq!(found, expected, "{length}");
+        }
+        // A part of a program that is to be linked, and a process that was written to disk.
+        for kind in [1, 4] {
+            let mut other = whole.clone();
+            other[16] = kind;
+            let found = problem(&other).unwrap_or_default();
+            assert!(found.contains("is neither a script nor"), "{kind}: {found}");
         }
     }
 
@@ -566,9 +648,12 @@ mod tests {
     fn loader_that_is_missing_is_named() {
         let mut bytes = std::fs::read("/bin/sh").unwrap();
         let sh = File::open("/bin/sh").unwrap();
-        let Some(loader) = ElfHeader::parse(&bytes).and_then(|header| header.loader(&sh)) else {
+        let entries = ElfHeader::parse(&bytes).and_then(|header| header.entries(&sh));
+        let mut entries = entries.unwrap().into_iter();
+        let Some(loader) = entries.find(|entry| entry.kind == LOADER_ENTRY) else {
             return;
         };
+        let loader = loader.read_name(&sh).unwrap();
         assert!(loader.is_file());
         let name = loader.as_os_str().as_bytes();
         let at = bytes.windows(name.len()).position(|part| part == name);
@@ -580,13 +665,6 @@ mod tests {
         bytes[19] = 0xfe;
         let found = problem(&bytes).unwrap();
         assert_eq!(found, "PUT is a program for another kind of machine");
-        for length in [4, 5, 20, 40] {
-            let found = problem(&bytes[..length]).unwrap();
-            assert!(found.starts_with("PUT is neither"), "{length}: {found}");
-        }
-        for length in [60, 70] {
-            let _ = problem(&bytes[..length]);
-        }
     }
 
     #[test]
