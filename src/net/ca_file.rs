@@ -81,7 +81,11 @@ pub enum CaProblem {
         source: base64::DecodeError,
     },
     /// A certificate cannot be read.
-    #[error("certificate {number} in it is not valid: {source:?}")]
+    #[error(
+        "certificate {number} in it cannot be used: {}; hint: `openssl x509 -in FILE -noout -text` \
+         shows what it is",
+        describe_certificate_problem(source)
+    )]
     NotCertificate {
         /// The number of the certificate, from 1.
         number: usize,
@@ -101,6 +105,60 @@ fn is_pkcs7(der: &[u8]) -> bool {
         let mut starts = (0..=4).filter_map(|length| rest.get(length..));
         starts.any(|start| start.starts_with(&SIGNED_DATA))
     })
+}
+
+/// Returns what stands in the place of a certificate in DER, if that can be told.
+fn describe_other_der(der: &[u8]) -> Option<CaProblem> {
+    let start = *der_content(der)?.first_chunk::<4>()?;
+    let inner = der_content(der).and_then(der_content);
+    // The version of each is the integer that it begins with.
+    let (found, command) = match start {
+        [0x02, 0x01, 0x03, 0x30] => (
+            "a key store in PKCS #12 format",
+            "openssl pkcs12 -in FILE -nokeys -out NEW",
+        ),
+        [0x02, 0x01, 0x00 | 0x01, _] => (
+            "a private key instead of a certificate",
+            "use the certificate that belongs to it",
+        ),
+        // What it is encrypted with.
+        [0x30, _, 0x06, _] => (
+            "an encrypted private key instead of a certificate",
+            "use the certificate that belongs to it",
+        ),
+        [0x30, ..] if inner.is_some_and(|inner| inner.starts_with(&[0x02, 0x01, 0x00, 0x30])) => (
+            "a certificate request instead of a certificate",
+            "use the certificate that the authority issued, not the request for one",
+        ),
+        _ => return None,
+    };
+    Some(CaProblem::OtherObject { found, command })
+}
+
+/// Returns what follows the tag and the length of a DER sequence.
+fn der_content(der: &[u8]) -> Option<&[u8]> {
+    let [0x30, length, rest @ ..] = der else {
+        return None;
+    };
+    match length {
+        0x00..=0x80 => Some(rest),
+        0x81..=0x84 => rest.get(usize::from(length - 0x80)..),
+        0x85..=0xff => None,
+    }
+}
+
+/// Describes why a certificate cannot be trusted, without the terms of the parser.
+const fn describe_certificate_problem(source: &webpki::Error) -> &'static str {
+    match source {
+        webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
+            "it is damaged, or is no certificate"
+        }
+        webpki::Error::UnsupportedCertVersion => "it is older than version 3 of X.509",
+        webpki::Error::UnsupportedCriticalExtension => {
+            "it has a critical extension that rekeyd does not know"
+        }
+        _ => "its form is not supported",
+    }
 }
 
 /// Checks that a file has certificates to trust.
@@ -152,10 +210,10 @@ fn parse(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
     };
     for (index, certificate) in certificates.iter().enumerate() {
         webpki::anchor_from_trusted_cert(certificate).map_err(|source| {
-            CaProblem::NotCertificate {
+            describe_other_der(certificate).unwrap_or(CaProblem::NotCertificate {
                 number: index + 1,
                 source,
-            }
+            })
         })?;
     }
     Ok(certificates)
@@ -268,6 +326,9 @@ mod tests {
     #[test]
     fn other_content_is_refused_in_words() {
         let (pem, der) = certificate();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let request = request.serialize_request(&key).unwrap();
         let object = |label: &str| pem.replace("CERTIFICATE", label).into_bytes();
         let utf16: Vec<u8> = "\u{feff}x"
             .encode_utf16()
@@ -309,10 +370,38 @@ mod tests {
                 pem.replacen("M", "*", 1).into_bytes(),
                 "certificate 1 in it is damaged",
             ),
-            (der[..100].to_vec(), "certificate 1 in it is not valid"),
+            (
+                der[..100].to_vec(),
+                "certificate 1 in it cannot be used: it is damaged, or is no certificate; hint: \
+                 `openssl x509",
+            ),
             (
                 [&der[..], b"x"].concat(),
-                "certificate 1 in it is not valid",
+                "certificate 1 in it cannot be used: ",
+            ),
+            (
+                b"\x30\x82\x09\x41\x02\x01\x03\x30\x82\x09\x07\x06".to_vec(),
+                "it contains a key store in PKCS #12 format; hint: openssl pkcs12",
+            ),
+            (
+                b"\x30\x80\x02\x01\x03\x30\x80\x06".to_vec(),
+                "it contains a key store in PKCS #12 format; hint: openssl pkcs12",
+            ),
+            (
+                key.serialize_der(),
+                "it contains a private key instead of a certificate; hint: use the certificate",
+            ),
+            (
+                b"\x30\x81\xec\x30\x57\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d".to_vec(),
+                "it contains an encrypted private key",
+            ),
+            (
+                request.der().to_vec(),
+                "it contains a certificate request instead of a certificate",
+            ),
+            (
+                b"\x30\x83\x01\x02\x03garbage".to_vec(),
+                "certificate 1 in it cannot be used: it is damaged, or is no certificate",
             ),
             (utf16, "it is UTF-16; hint: save"),
             (b"\xe4".to_vec(), "it is not UTF-8 text"),
