@@ -141,6 +141,9 @@ fn manually_created_credential_is_adopted_once() {
     assert!(adopted.contains(&format!("on hold until `rekeyd release {created}`")));
     let start = format!("billing: adopted {created}; every sink holds");
     assert!(adopted.starts_with(&start), "{adopted}");
+    let end =
+        format!(", but not before its hold ends; it is on hold until `rekeyd release {created}`");
+    assert!(adopted.contains(&end), "{adopted}");
     assert_eq!(phase(&world, 0), "retired");
     let again = world.run(&["adopt", "billing", &created]);
     assert_eq!(again.status.code(), Some(1));

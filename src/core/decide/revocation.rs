@@ -30,8 +30,8 @@ use self::files::{defer_by_files, end_of_wait};
 pub use self::holding_sinks::holding_sinks;
 use self::leak::defer_unreplaced;
 pub use self::leak::{
-    LeakWait, describe_leak, has_verified_successor, leak_due_at, leak_reason, leak_wait,
-    next_deadline, wants_successor,
+    LeakWait, describe_deadline, describe_leak, has_verified_successor, leak_due_at, leak_reason,
+    leak_wait, next_deadline, wants_successor,
 };
 pub use self::observation::{FileEvidence, Identity, Observation, ObservationPart, RemoteAnswer};
 pub use self::reason::RevocationReason;

@@ -8,7 +8,7 @@ use crate::core::active_credential::CredentialUsage;
 use crate::core::change::{
     Adoption, Change, CredentialHold, OperatorNote, ScheduleChange, SharedHold, Transition,
 };
-use crate::core::decide::revocation::OtherHolder;
+use crate::core::decide::revocation::{OtherHolder, describe_deadline};
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -347,32 +347,33 @@ impl Worker {
         let changes = [Change::from(adoption)].into_iter().chain(hold);
         self.record(changes.chain(recovered).collect()).await?;
         self.notices.push(notice);
-        let until_released = if is_held {
-            format!("; it is on hold until `rekeyd release {credential}`")
-        } else {
-            String::new()
-        };
+        // One of another key's rows may have had it.
+        let row = self.state.rotation(&rotation);
+        let hold = row.and_then(|row| row.hold(self.now()));
+        let (kept, held) = describe_hold(credential, hold);
         if is_passed_over {
             let retired = self.retire_passed_over(managed, &rotation, credential);
-            return Ok(format!("{}{until_released}", retired.await?));
+            return Ok(format!("{}{kept}{held}", retired.await?));
         }
         let key = &self.state.key;
         let adopted = format!("{key}: adopted {credential}");
         let adopted = match empty {
             Some(sink) if is_replaced_now => format!(
                 "{adopted}; {sink} holds no key, so {key} is rotated now, and {credential} is \
-                 revoked one overlap later"
+                 revoked one overlap later{kept}"
             ),
             Some(sink) => format!(
                 "{adopted} as its current credential; {sink} holds no key until the next \
                  rotation; hint: run `rekeyd rotate {key}` to deliver one now"
             ),
             None if has_other => {
-                format!("{adopted}; it is revoked one overlap after the next delivery to each sink")
+                format!(
+                    "{adopted}; it is revoked one overlap after the next delivery to each sink{kept}"
+                )
             }
             None => format!("{adopted} as its current credential"),
         };
-        Ok(format!("{adopted}{until_released}{doubt}"))
+        Ok(format!("{adopted}{held}{doubt}"))
     }
 
     /// Returns whether something shows that a credential is one of the key: its name, or the
@@ -511,8 +512,8 @@ impl Worker {
     ) -> Result<(), CommandError> {
         if let Some(deadline) = others.iter().find_map(|other| other.rotation.deadline) {
             return Err(CommandError::Rejected(format!(
-                "{credential} may have leaked and is revoked at {}",
-                time::to_text(deadline.at)
+                "{credential} may have leaked and {}",
+                describe_deadline(deadline, self.now())
             )));
         }
         let keys = self.services.ledger.keys_of_credential(credential).await?;
@@ -683,6 +684,22 @@ fn describe_adoption(
         created.as_deref().unwrap_or("at an unknown time"),
         sinks.join(" and ")
     )
+}
+
+/// Describes what a hold means for the end of an adopted credential, and the hold itself.
+/// Both are empty without one.
+fn describe_hold(
+    credential: &CredentialId,
+    hold: Option<Option<jiff::Timestamp>>,
+) -> (&'static str, String) {
+    let release = format!("`rekeyd release {credential}`");
+    let end = match hold {
+        None => return ("", String::new()),
+        Some(None) => release,
+        Some(Some(until)) => format!("{} ({release} ends it now)", time::to_text(until)),
+    };
+    let kept = ", but not before its hold ends";
+    (kept, format!("; it is on hold until {end}"))
 }
 
 fn join_ids(credentials: &[&ListedCredential]) -> String {

@@ -10,8 +10,8 @@ use crate::core::change::{
 };
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::revocation::{
-    Blocker, Observation, OtherHolder, RevocationReason, has_newer_current, has_verified_successor,
-    holding_sinks,
+    Blocker, Observation, OtherHolder, RevocationReason, describe_deadline, has_newer_current,
+    has_verified_successor, holding_sinks,
 };
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
@@ -268,16 +268,17 @@ impl Worker {
         let names = join_few(sinks);
         // It ends then whatever its sinks hold, its overlap and other keys.
         if let Some(deadline) = rotation.deadline {
-            let at = time::to_text(deadline.at);
+            let end = describe_deadline(deadline, self.now());
             let is_replaced = has_verified_successor(rotation, &self.state, deadline);
             let once = if is_replaced || self.managed.is_none() {
                 ""
-            } else {
+            } else if deadline.at > self.now() {
                 " if a new credential is verified by then"
+            } else {
+                ", which waits for a new credential that is verified"
             };
             return format!(
-                "{credential} may be held by {names}; it may have leaked, and is revoked at \
-                 {at}{once}; hint: wait (`rekeyd status {key}`), or add --force to revoke it now"
+                "{credential} may be held by {names}; it may have leaked, and {end}{once}; hint: wait (`rekeyd status {key}`), or add --force to revoke it now"
             );
         }
         let unmoved = others.iter().find(|other| {
@@ -379,9 +380,9 @@ impl Worker {
             && until.is_some()
         {
             return Err(CommandError::Rejected(format!(
-                "{} may have leaked and is revoked at {}; a hold cannot prevent that",
+                "{} may have leaked and {}; a hold cannot prevent that",
                 credential.map_or(self.state.key.as_str(), CredentialId::as_str),
-                time::to_text(deadline.at)
+                describe_deadline(deadline, self.now())
             )));
         }
         let now = self.now();

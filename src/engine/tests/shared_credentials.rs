@@ -311,12 +311,19 @@ async fn row_of_another_key_shows_who_holds_the_credential() {
             };
             let reply = submit(&mut engine, &target, command);
             fakes.run_for(&mut engine, MINUTE).await;
-            reply.await.unwrap().unwrap();
+            let reply = reply.await.unwrap().unwrap();
             let shown = if until == end {
                 "2026-11-28T07:00:00Z"
             } else {
                 "until released"
             };
+            let named = if until == end {
+                shown
+            } else {
+                "`rekeyd release key_1`"
+            };
+            let named = format!("; it is on hold until {named}");
+            assert!(is_leaked || reply.contains(&named), "{reply}");
             let holds = fakes.query_rows(
                 "SELECT key || ' ' || held || ' ' || coalesce(holder, '') || ' ' || coalesce(hold_reason, '') || ' '
                      || coalesce(hold_until, 'until released')

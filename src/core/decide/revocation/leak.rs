@@ -175,15 +175,31 @@ pub fn leak_wait(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Option<
     })
 }
 
+/// Describes the end of a leaked credential by its deadline, which may have passed.
+#[must_use]
+pub fn describe_deadline(deadline: RevocationDeadline, now: Timestamp) -> String {
+    let at = time::to_text(deadline.at);
+    if deadline.at > now {
+        format!("is revoked at {at}")
+    } else {
+        format!("was to be revoked at {at}")
+    }
+}
+
 /// Describes for people what the end of a leaked credential waits for.
 #[must_use]
 pub fn describe_leak(rotation: &Rotation, key: &KeyState, now: Timestamp) -> Option<String> {
     let id = &rotation.credential.as_ref()?.id;
+    let tense = if rotation.deadline?.at > now {
+        "is"
+    } else {
+        "was"
+    };
     let deadline = time::to_text(rotation.deadline?.at);
     Some(match leak_wait(rotation, key, now)? {
         LeakWait::Deadline(_) => format!("{id} may have leaked and is revoked at {deadline}"),
         LeakWait::Successor => format!(
-            "{id} may have leaked and is to be revoked at {deadline}: waiting for a new \
+            "{id} may have leaked and {tense} to be revoked at {deadline}: waiting for a new \
              credential that is verified; hint: to revoke it without one, run `rekeyd revoke {id} \
              --force`"
         ),

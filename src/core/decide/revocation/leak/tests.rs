@@ -142,6 +142,15 @@ fn status_says_what_each_waits_for() {
         let (wait, text) = waits(row(1, Phase::Current, Some(deadline(at))), Phase::Created);
         assert_eq!(wait, LeakWait::Successor);
         assert!(text.ends_with("`rekeyd revoke key_1 --force`"), "{text}");
+        let tense = if at > 0 { "is to be" } else { "was to be" };
+        assert!(text.contains(&format!("and {tense} revoked at")), "{text}");
+    }
+    for (at, expected) in [
+        (-1, "was to be revoked at 2026-11-24T11:59:59Z"),
+        (0, "was to be revoked at 2026-11-24T12:00:00Z"),
+        (1, "is revoked at 2026-11-24T12:00:01Z"),
+    ] {
+        assert_eq!(describe_deadline(deadline(at), now()), expected);
     }
     let (wait, _) = waits(row(1, Phase::Current, Some(deadline(0))), Phase::Verified);
     assert_eq!(wait, LeakWait::Request);
