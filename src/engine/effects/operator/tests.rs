@@ -260,11 +260,11 @@ async fn a_release_of_a_key_names_only_what_was_on_hold() {
     .await
     .unwrap();
     let reply = run_command(&fakes, &mut engine, hold(None, None)).await;
-    assert_eq!(reply, Ok("released key_1".to_owned()));
+    assert_eq!(reply, Ok("billing: released key_1".to_owned()));
     assert_eq!(fakes.journal_details("hold-released").len(), 1);
     let current = current_credential(&engine);
     let reply = run_command(&fakes, &mut engine, hold(Some(&current), None)).await;
-    assert_eq!(reply, Ok(format!("{current} is not on hold")));
+    assert_eq!(reply, Ok(format!("billing: {current} is not on hold")));
 }
 
 #[tokio::test]
