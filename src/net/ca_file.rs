@@ -149,15 +149,15 @@ fn der_content(der: &[u8]) -> Option<&[u8]> {
 
 /// Describes why a certificate cannot be trusted, without the terms of the parser.
 const fn describe_certificate_problem(source: &webpki::Error) -> &'static str {
-    match source {
-        webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
-            "it is damaged, or is no certificate"
-        }
-        webpki::Error::UnsupportedCertVersion => "it is older than version 3 of X.509",
-        webpki::Error::UnsupportedCriticalExtension => {
-            "it has a critical extension that rekeyd does not know"
-        }
-        _ => "its form is not supported",
+    use webpki::Error as E;
+    if matches!(source, E::BadDer | E::BadDerTime | E::TrailingData(_)) {
+        "it is damaged, or is no certificate"
+    } else if matches!(source, E::UnsupportedCertVersion) {
+        "it is older than version 3 of X.509"
+    } else if matches!(source, E::UnsupportedCriticalExtension) {
+        "it has a critical extension that rekeyd does not know"
+    } else {
+        "its form is not supported"
     }
 }
 
