@@ -16,10 +16,12 @@ use crate::cli::service_view;
 use crate::cli::table::{Cell, Column, Fit, NOTHING, Table, Tone};
 use crate::config::settings::Settings;
 use crate::core::active_credential::ActiveCredential;
+use crate::core::decide::revocation::Identity;
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
 use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
+use crate::core::state::{KeyState, Rotation};
 use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
 use crate::engine::conditions::FOREIGN_LIST;
@@ -60,6 +62,8 @@ struct AuditEntry {
     id: CredentialId,
     /// The key whose label its name has, if it has no row.
     looks_like: Option<KeyName>,
+    /// The name in its row, if the provider shows another one.
+    recorded_name: Option<String>,
     /// Whether its row ended so recently that a list may still show it.
     may_be_stale: bool,
 }
@@ -68,6 +72,8 @@ struct AuditEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AuditStatus {
     Alive,
+    /// The provider shows another name than its row has.
+    OtherName,
     AliveAgain,
     Duplicate,
     Missing,
@@ -79,8 +85,9 @@ enum AuditStatus {
 impl AuditStatus {
     /// Every status.
     #[cfg(test)]
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Alive,
+        Self::OtherName,
         Self::AliveAgain,
         Self::Duplicate,
         Self::Missing,
@@ -93,6 +100,7 @@ impl AuditStatus {
     const fn word(self) -> &'static str {
         match self {
             Self::Alive => "live",
+            Self::OtherName => "other name",
             Self::AliveAgain => "live again",
             Self::Duplicate => "duplicate",
             Self::Missing => "missing",
@@ -106,6 +114,7 @@ impl AuditStatus {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Alive => "ours, alive",
+            Self::OtherName => "ours, other name",
             Self::AliveAgain => "ours, alive again",
             Self::Duplicate => "ours, a double",
             Self::Missing => "ours, gone",
@@ -118,7 +127,11 @@ impl AuditStatus {
     const fn is_discrepancy(self) -> bool {
         match self {
             Self::AliveAgain | Self::Duplicate | Self::Missing => true,
-            Self::Alive | Self::Revoked | Self::Lookalike | Self::Unrecognized => false,
+            Self::Alive
+            | Self::OtherName
+            | Self::Revoked
+            | Self::Lookalike
+            | Self::Unrecognized => false,
         }
     }
 }
@@ -176,6 +189,14 @@ impl AuditCommand {
             .iter()
             .filter(|entry| entry.status == AuditStatus::Lookalike);
         let lookalikes: Vec<_> = lookalikes.collect();
+        let renamed = entries
+            .iter()
+            .filter(|entry| entry.status == AuditStatus::OtherName);
+        let renamed: Vec<_> = renamed.collect();
+        if discrepancies == 0 && !renamed.is_empty() {
+            let message = other_name_message(&renamed, &remote_credentials);
+            return Err(Failure::Other(message));
+        }
         if discrepancies == 0 && lookalikes.is_empty() {
             return Ok(());
         }
@@ -249,10 +270,12 @@ impl<P: Provider> Audit<'_, P> {
             end: credential.end,
         });
         let mut keys = self.configured.clone();
+        let mut states = BTreeMap::new();
         let reconciliation = match self.reader {
             Some(reader) => {
                 let snapshot = reader.snapshot()?;
-                keys.extend(snapshot.key_states()?.into_keys());
+                states = snapshot.key_states()?;
+                keys.extend(states.keys().cloned());
                 snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
             }
             None => Reconciliation {
@@ -265,6 +288,8 @@ impl<P: Provider> Audit<'_, P> {
             entry
                 .confirm_with_provider(self.provider, &mut remote_credentials)
                 .await;
+            let state = entry.key.as_ref().and_then(|key| states.get(key));
+            entry.compare_name(state, &remote_credentials);
         }
         Ok(Comparison {
             entries,
@@ -326,6 +351,30 @@ fn lookalike_message(lookalikes: &[&AuditEntry]) -> String {
     }
 }
 
+fn other_name_message(
+    renamed: &[&AuditEntry],
+    remote_credentials: &BTreeMap<CredentialId, ListedCredential>,
+) -> String {
+    let consequence = "so rekeyd does not revoke";
+    if let [one] = renamed {
+        let shown = remote_credentials.get(&one.id);
+        let shown = shown.and_then(|listed| listed.name.as_deref());
+        let shown = redact::sanitize_name(shown.unwrap_or_default());
+        let recorded = redact::sanitize_name(one.recorded_name.as_deref().unwrap_or_default());
+        let id = redact::sanitize_name(one.id.as_str());
+        format!(
+            "the provider shows {id} as \"{shown}\", not as \"{recorded}\", {consequence} it; \
+             hint: find out at the provider who gave it that name"
+        )
+    } else {
+        format!(
+            "the provider shows {} credentials under other names than the ledger, {consequence} \
+             them; hint: find out at the provider who gave them those names",
+            renamed.len()
+        )
+    }
+}
+
 fn audit_entries(
     reconciliation: Reconciliation,
     keys: &[KeyName],
@@ -354,6 +403,7 @@ fn audit_entries(
             phase: None,
             id: unknown.metadata.id,
             looks_like,
+            recorded_name: None,
             may_be_stale: false,
         });
     }
@@ -378,6 +428,7 @@ fn audit_entry(key: &KeyName, discrepancy: Discrepancy, now: Timestamp) -> Optio
         phase: Some(discrepancy.phase),
         id,
         looks_like: None,
+        recorded_name: None,
         may_be_stale,
     })
 }
@@ -429,6 +480,31 @@ impl AuditEntry {
         }
     }
 
+    /// Compares the name that the provider shows of a live credential with that of its row.
+    /// Under another name it may be somebody else's, and rekeyd does not revoke it.
+    fn compare_name(
+        &mut self,
+        state: Option<&KeyState>,
+        remote_credentials: &BTreeMap<CredentialId, ListedCredential>,
+    ) {
+        let is_of_entry = |row: &&Rotation| {
+            row.credential()
+                .is_some_and(|recorded| recorded.id == self.id)
+        };
+        let row = state.and_then(|state| state.live.iter().find(is_of_entry));
+        let recorded = row.and_then(|row| row.name.as_deref());
+        let listed = remote_credentials.get(&self.id);
+        let shown = listed.and_then(|listed| listed.name.as_deref());
+        let identity = Identity::compare((recorded, None), (shown, None), None);
+        if self.status == AuditStatus::Alive
+            && let Some(recorded) = recorded
+            && identity == Identity::OtherName
+        {
+            self.recorded_name = Some(recorded.to_owned());
+            self.status = AuditStatus::OtherName;
+        }
+    }
+
     /// Resolves a contradiction, if the provider's answer to a retrieve can.
     const fn resolve(&mut self, is_shown: bool) {
         match (self.status, is_shown) {
@@ -455,7 +531,7 @@ impl AuditEntry {
             text.map_or(NOTHING.to_owned(), |text| redact::sanitize_name(text))
         };
         let tone = match self.status {
-            AuditStatus::Lookalike => Tone::Warning,
+            AuditStatus::Lookalike | AuditStatus::OtherName => Tone::Warning,
             AuditStatus::Alive => Tone::Good,
             AuditStatus::Revoked | AuditStatus::Unrecognized => Tone::Dim,
             AuditStatus::AliveAgain | AuditStatus::Duplicate | AuditStatus::Missing => Tone::Bad,
@@ -564,6 +640,7 @@ mod tests {
             phase,
             id: credential_id(number),
             looks_like: key.clone().filter(|_| status == AuditStatus::Lookalike),
+            recorded_name: (status == AuditStatus::OtherName).then(|| "billing-1".to_owned()),
             may_be_stale: false,
         };
         let entries = [
@@ -574,13 +651,14 @@ mod tests {
             entry(AuditStatus::Revoked, Some(Phase::Revoked), 5),
             entry(AuditStatus::Lookalike, None, 6),
             entry(AuditStatus::Unrecognized, None, 7),
+            entry(AuditStatus::OtherName, Some(Phase::Current), 8),
         ];
-        let listed = [1, 2, 3, 6, 7].map(|number| {
+        let listed = [1, 2, 3, 6, 7, 8].map(|number| {
             let rotation = made(number, Phase::Current);
             let listed = ListedCredential {
                 metadata: rotation.credential.unwrap(),
                 name: match number {
-                    7 => Some("ci-runner".to_owned()),
+                    7 | 8 => Some("ci-runner".to_owned()),
                     _ => rotation.name,
                 },
                 end: ShownEnd::Unknown,
@@ -599,6 +677,8 @@ mod tests {
         let failures = [
             lookalike_message(&[&entries[5]]),
             lookalike_message(&[&entries[5], &entries[5]]),
+            other_name_message(&[&entries[7]], &listed),
+            other_name_message(&[&entries[7], &entries[7]], &listed),
         ];
         let failures = failures.map(|message| format!("error: {message}\n"));
         assert_golden("audit", &(text + &failures.concat()));
@@ -611,6 +691,7 @@ mod tests {
             phase: Some(Phase::Retired),
             id: credential_id(number),
             looks_like: None,
+            recorded_name: None,
             may_be_stale: false,
         }
     }
@@ -639,6 +720,45 @@ mod tests {
             let mut entry = audit_entry(&key, discrepancy, now()).unwrap();
             entry.resolve(is_shown);
             assert_eq!(entry.status, expected, "{age} s, shown: {is_shown}");
+        }
+    }
+
+    #[test]
+    fn another_name_of_a_live_credential_is_noticed() {
+        for (recorded, shown, status, expected) in [
+            (Some("a"), Some("a"), AuditStatus::Alive, AuditStatus::Alive),
+            (
+                Some("a"),
+                Some("b"),
+                AuditStatus::Alive,
+                AuditStatus::OtherName,
+            ),
+            // A list may show no names, and an adopted row may have none.
+            (Some("a"), None, AuditStatus::Alive, AuditStatus::Alive),
+            (None, Some("b"), AuditStatus::Alive, AuditStatus::Alive),
+            (
+                Some("a"),
+                Some("b"),
+                AuditStatus::Missing,
+                AuditStatus::Missing,
+            ),
+        ] {
+            let mut row = rotation("billing", 1, Phase::Current, "2026-11-23T02:00:00Z");
+            row.name = recorded.map(str::to_owned);
+            let listed = ListedCredential {
+                metadata: row.credential.clone().unwrap(),
+                name: shown.map(str::to_owned),
+                end: ShownEnd::Unknown,
+                last_used: ReportedTime::None,
+                unreadable_times: Vec::new(),
+                owner: None,
+            };
+            let listed = BTreeMap::from([(credential_id(1), listed)]);
+            let mut state = KeyState::unknown(KeyName::new("billing").unwrap());
+            state.live.push(row);
+            let mut entry = entry(status, 1);
+            entry.compare_name(Some(&state), &listed);
+            assert_eq!(entry.status, expected, "{recorded:?} {shown:?}");
         }
     }
 
