@@ -20,10 +20,11 @@ use secrecy::zeroize::Zeroizing;
 use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::failure::Failure;
 use crate::cli::passed_file::FILE_VARIABLE;
-use crate::cli::passed_key::KEY_VARIABLE;
+use crate::cli::passed_key::{KEY_VARIABLE, PROBLEM_VARIABLE};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::core::os_error;
+use crate::core::redact::sanitize;
 use crate::platform::process_identity::ProcessIdentity;
 use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME};
 use crate::platform::service_unit::{ServiceUnit, StoredCredential};
@@ -300,10 +301,12 @@ fn execute_as(service: &Service, found: Option<(&str, OsString)>) -> std::io::Er
     let credential = service.unit.as_ref();
     let credential = credential.and_then(|unit| unit.stored_credential(ADMIN_CREDENTIAL_NAME));
     // Without it the command reports that there is none.
-    if let Some(key) = credential.and_then(|credential| read_stored(&credential))
-        && let Ok(file) = memory_file(&key)
-    {
-        command.env(KEY_VARIABLE, "1").stdin(Stdio::from(file));
+    if let Some(credential) = credential {
+        let file = read_stored(&credential).and_then(|key| memory_file(&key));
+        match file {
+            Ok(file) => command.env(KEY_VARIABLE, "1").stdin(Stdio::from(file)),
+            Err(error) => command.env(PROBLEM_VARIABLE, os_error::describe(&error)),
+        };
     }
     match service.identity.assume() {
         Ok(()) => command.exec(),
@@ -349,21 +352,27 @@ fn service_environment(service: &Service) -> Vec<(String, OsString)> {
 }
 
 /// Reads a credential as the service manager does.
-fn read_stored(credential: &StoredCredential) -> Option<Zeroizing<Vec<u8>>> {
+fn read_stored(credential: &StoredCredential) -> std::io::Result<Zeroizing<Vec<u8>>> {
     if !credential.is_encrypted {
-        return std::fs::read(&credential.path).ok().map(Zeroizing::new);
+        return std::fs::read(&credential.path).map(Zeroizing::new);
     }
+    let other = std::io::Error::other;
     let decrypted = Command::new("systemd-creds")
         .arg("decrypt")
         .arg(format!("--name={}", credential.name))
         .arg(&credential.path)
         .arg("-")
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
         .output()
-        .ok()?;
+        .map_err(|error| other(format!("systemd-creds: {}", os_error::describe(&error))))?;
     let text = Zeroizing::new(decrypted.stdout);
-    decrypted.status.success().then_some(text)
+    if decrypted.status.success() {
+        return Ok(text);
+    }
+    let said = String::from_utf8_lossy(&decrypted.stderr);
+    let last = said.lines().rfind(|line| !line.trim().is_empty());
+    let last = last.map_or_else(|| decrypted.status.to_string(), sanitize);
+    Err(other(format!("systemd-creds: {last}")))
 }
 
 /// Returns a file without a name that holds the key.
@@ -373,4 +382,30 @@ fn memory_file(key: &[u8]) -> std::io::Result<File> {
     file.write_all(key)?;
     rustix::fs::seek(&file, SeekFrom::Start(0))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is there, so the command must not say that there is none.
+    #[test]
+    fn credential_that_cannot_be_read_has_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "garbage\n").unwrap();
+        let stored = |path: &Path, is_encrypted| StoredCredential {
+            name: ADMIN_CREDENTIAL_NAME.to_owned(),
+            path: path.to_owned(),
+            is_encrypted,
+            unit: "rekeyd.service".to_owned(),
+        };
+        assert_eq!(*read_stored(&stored(&path, false)).unwrap(), b"garbage\n");
+        let error = read_stored(&stored(folder.path(), false)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IsADirectory);
+        // Whether or not this host has the program.
+        let error = read_stored(&stored(&path, true)).unwrap_err().to_string();
+        let reason = error.strip_prefix("systemd-creds: ").unwrap();
+        assert!(!reason.is_empty() && !reason.contains('\n'), "{error}");
+    }
 }

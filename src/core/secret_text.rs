@@ -24,6 +24,12 @@ pub enum SecretForm {
 /// The reason why a text is not taken for a secret. Never shows any of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretTextError {
+    /// What the service manager keeps for the service cannot be read.
+    #[error("cannot be read: {reason}; hint: replace its file")]
+    Unreadable {
+        /// The error of the system, or of the program that decrypts it.
+        reason: String,
+    },
     /// It has only white space.
     #[error("is empty; hint: write the secret into it")]
     Empty,

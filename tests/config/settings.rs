@@ -255,6 +255,13 @@ fn host_problems_name_missing_and_exposed_files() {
     assert!(host_problems(&no_file, &as_service).is_empty());
     as_service.passed_admin_key = Some(Err(SecretTextError::SeveralLines { lines: 2 }));
     assert_eq!(host_problems(&no_file, &as_service).len(), 1);
+    // One that cannot be decrypted is there.
+    let reason = "systemd-creds: Bad message".to_owned();
+    as_service.passed_admin_key = Some(Err(SecretTextError::Unreadable { reason }));
+    let problems = host_problems(&no_file, &as_service);
+    let message = problems.iter().map(ToString::to_string).collect::<String>();
+    let expected = "the unit's openai-admin-key cannot be read: systemd-creds: Bad message; hint:";
+    assert!(message.contains(expected), "{message}");
     // A file that is there counts, whatever is passed.
     as_service.passed_admin_key = Some(Ok(()));
     fs::write(&made, "").unwrap();

@@ -253,7 +253,8 @@ impl From<SecretTextError> for AnswerProblem {
         match error {
             SecretTextError::Redacted => Self::RedactedSecret,
             SecretTextError::OtherKind { found } => Self::OtherKind { found },
-            SecretTextError::Empty
+            SecretTextError::Unreadable { .. }
+            | SecretTextError::Empty
             | SecretTextError::NotText { .. }
             | SecretTextError::SeveralLines { .. }
             | SecretTextError::ForeignCharacter { .. }
