@@ -12,6 +12,7 @@ use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonAddress, DaemonClient, con
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::preflight;
 use crate::cli::service_view;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::DEFAULT_FILE;
@@ -282,6 +283,8 @@ pub(super) async fn open_ledger(
 ) -> Result<Option<LedgerReader>, Failure> {
     let error = match LedgerReader::open_existing(&settings.ledger) {
         Ok(reader) => return Ok(reader),
+        // There is none yet.
+        Err(error) if preflight::is_made_by_unit(settings, &error) => return Ok(None),
         Err(error) => error,
     };
     let access = accessat(CWD, &settings.ledger, Access::READ_OK, AtFlags::EACCESS);

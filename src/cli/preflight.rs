@@ -12,12 +12,12 @@ use tokio::sync::Semaphore;
 use crate::alerting::channel::target::ClockFn;
 use crate::cli::failure::{Failure, exit_code};
 use crate::config::settings::Settings;
-use crate::config::{self, Problem, ProblemKind};
+use crate::config::{self, DEFAULT_SOCKET, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
 use crate::daemon::exposure::check_exposure;
 use crate::daemon::runtime;
-use crate::ledger::{self, LedgerNotes};
+use crate::ledger::{self, LedgerError, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::service_unit::{ServiceUnit, WriteProblem};
 use crate::platform::{machine, run_blocking, secret_file};
@@ -85,6 +85,9 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
     let describe = || format!("checking {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, check).await {
         Ok(Ok(notes)) => return Ok(notes),
+        Ok(Err(ServiceError::Ledger(error))) if is_made_by_unit(settings, &error) => {
+            return Ok(LedgerNotes::default());
+        }
         Ok(Err(error)) => error,
         Err(error) => {
             return Err(Problem::for_host(
@@ -99,6 +102,14 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
         problem.kind = ProblemKind::Configuration;
     }
     Err(problem)
+}
+
+/// Returns whether the folder that a ledger lacks is one that the unit makes at its start.
+pub(crate) fn is_made_by_unit(settings: &Settings, error: &LedgerError) -> bool {
+    let LedgerError::FolderMissing { folder, .. } = error else {
+        return false;
+    };
+    config::find_unit(&settings.file).is_some_and(|unit| unit.makes_at_start(folder))
 }
 
 /// Lists the folders of sinks' files in which others than their owners can write.
@@ -151,7 +162,9 @@ pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<UnitProblem> {
             let Some(problem) = unit.write_problem(path) else {
                 continue;
             };
-            let (text, location) = (problem.to_string(), location.clone());
+            let own = own_place(settings, &unit, location);
+            let text = own.unwrap_or_else(|| problem.to_string());
+            let location = location.clone();
             problems.push(UnitProblem {
                 is_private: matches!(problem, WriteProblem::Private { .. }),
                 problem: Problem::for_host(&settings.file, location, text),
@@ -159,6 +172,29 @@ pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<UnitProblem> {
         }
     }
     problems
+}
+
+/// Returns what to do about a default place that is not an instance's, but the main unit's:
+/// the instance needs one of its own, and not the rights to that.
+fn own_place(settings: &Settings, unit: &ServiceUnit, location: &str) -> Option<String> {
+    let instance = unit.instance()?;
+    let default_socket = Path::new(DEFAULT_SOCKET);
+    let (folder, advice) = match location {
+        "ledger.path" if !settings.is_ledger_named => (
+            settings.ledger.parent()?,
+            format!("set path = \"/var/lib/rekeyd/{instance}/ledger.db\" in [ledger]"),
+        ),
+        "control.socket" if settings.control.socket.as_deref() == Some(default_socket) => (
+            default_socket.parent()?,
+            format!("set socket = \"/run/rekeyd-{instance}/control.sock\" in [control]"),
+        ),
+        _ => return None,
+    };
+    Some(format!(
+        "{} may not write to {}, which is another unit's; hint: {advice}",
+        unit.name,
+        folder.display()
+    ))
 }
 
 /// Lists the problems of the sinks, in their order. Several are checked at once, so that a
