@@ -64,12 +64,31 @@ pub struct RestoreSource {
 struct ReceivedFile(PathBuf);
 
 impl ReceivedFile {
-    fn receive(ledger: &Path, mut file: &File) -> std::io::Result<Self> {
+    fn receive(ledger: &Path, source: &Path, mut file: &File) -> Result<Self, LedgerError> {
         let received = Self(sibling_path(ledger, ".received"));
-        let mut copy = create_private(&received.0)?;
-        std::io::copy(&mut file, &mut copy)?;
+        let copy = create_private(&received.0);
+        let mut copy = copy.map_err(|error| cannot_write(&received.0, &error))?;
+        let copied = std::io::copy(&mut file, &mut copy);
+        copied.map_err(|error| {
+            if is_of_target(&error) {
+                cannot_write(&received.0, &error)
+            } else {
+                cannot_open(source, &error)
+            }
+        })?;
         Ok(received)
     }
+}
+
+/// Returns whether an error of a copy can only be that of the file that is written.
+fn is_of_target(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+            | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 impl Drop for ReceivedFile {
@@ -204,8 +223,8 @@ fn copy_source(
     };
     let found = found.map_err(|error| unusable(&error))?;
     let received = source.file.as_ref();
-    let received = received.map(|file| ReceivedFile::receive(ledger, file));
-    let received = received.transpose().map_err(|error| unusable(&error))?;
+    let received = received.map(|file| ReceivedFile::receive(ledger, &source.path, file));
+    let received = received.transpose()?;
     let file = received
         .as_ref()
         .map_or(&source.path, |received| &received.0);
@@ -235,7 +254,9 @@ fn copy_source(
     }
     // The copy is checked completely; then nothing in it is malformed.
     copy_database(&connection, new).map_err(|error| {
-        if matches!(error, LedgerError::Corrupt(_) | LedgerError::Database(_)) {
+        if error.is_disk_full() {
+            cannot_write(new, &ErrorKind::StorageFull.into())
+        } else if matches!(error, LedgerError::Corrupt(_) | LedgerError::Database(_)) {
             unusable(&Error::other(format!("cannot copy it ({error})")))
         } else {
             error
