@@ -169,6 +169,7 @@ fn log_transition(
     let ends = ends.chain(deadline.map(|deadline| deadline.at));
     let revoke_after = ends.min().map(time::to_text).unwrap_or_default();
     let (name, id) = (&key.key, &transition.rotation);
+    let ended = transition.ended_row.as_ref().map(|row| row.phase);
     macro_rules! log {
         ($level:ident, $($text:tt)*) => {
             tracing::$level!(
@@ -233,6 +234,10 @@ fn log_transition(
             )
         }
         LifecycleEvent::RevokedManually => log!(info, "{name}: revoked {credential} on request"),
+        LifecycleEvent::FoundAlive if ended == Some(Phase::Failed) => log!(
+            warn,
+            "{name}: {credential} is alive, although its create was recorded as failed; revoking it"
+        ),
         LifecycleEvent::FoundAlive => log!(
             warn,
             "{name}: {credential} was recorded as revoked but is alive; revoking it"

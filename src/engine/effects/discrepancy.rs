@@ -165,7 +165,7 @@ impl Worker {
                         OwnIdentity::OtherName | OwnIdentity::Confirmed => "has another name for",
                     };
                     let own = row.credential.as_ref().map(|own| own.id.to_string());
-                    tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
+                    tracing::error!(key = %self.state.key, %rotation, credential = %credential.id,
                         "{}: {} has the label of {rotation}, but the provider {answer} {}, the \
                          credential of that rotation; revoking neither; hint: compare them at the \
                          provider", self.state.key, credential.id, own.unwrap_or_default());

@@ -161,6 +161,31 @@ async fn logged_lines(changes: &[Change]) -> Vec<String> {
     lines.lines_with("", "billing")
 }
 
+/// What a create made whose answer was lost was never revoked.
+#[tokio::test]
+async fn a_credential_that_is_alive_again_is_logged_with_what_was_recorded() {
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let row = engine.state(&key()).unwrap().current().unwrap().clone();
+    for (phase, expected) in [
+        (Phase::Failed, "although its create was recorded as failed"),
+        (Phase::Revoked, "was recorded as revoked but is alive"),
+    ] {
+        let mut ended = row.clone();
+        ended.phase = phase;
+        let found = Transition {
+            credential: row.credential.clone(),
+            ended_row: Some(Box::new(ended)),
+            ..Transition::new(&row.id, LifecycleEvent::FoundAlive)
+        };
+        let lines = logged_lines(&[Change::from(found)]).await;
+        assert!(
+            lines.iter().any(|line| line.contains(expected)),
+            "{lines:?}"
+        );
+    }
+}
+
 fn paused(until: Option<Timestamp>) -> Change {
     let pause = Pause { from: at(), until };
     Change::from(PauseUpdate {
