@@ -105,6 +105,10 @@ fn describe_tls(error: &rustls::Error) -> String {
             "its certificate is not trusted (unknown issuer); hint: name the issuer's root \
              certificate with ca-file"
         }
+        CertificateError::BadSignature => {
+            "its certificate has the issuer of a trusted one, but another key signed it; hint: \
+             name the root certificate that signed it with ca-file"
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired"
         }
