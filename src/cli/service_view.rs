@@ -371,7 +371,10 @@ fn read_stored(credential: &StoredCredential) -> std::io::Result<Zeroizing<Vec<u
     }
     let said = String::from_utf8_lossy(&decrypted.stderr);
     let last = said.lines().rfind(|line| !line.trim().is_empty());
-    let last = last.map_or_else(|| decrypted.status.to_string(), sanitize);
+    let last = last.map_or_else(
+        || decrypted.status.to_string(),
+        |line| sanitize(line.trim().trim_end_matches('.')),
+    );
     Err(other(format!("systemd-creds: {last}")))
 }
 
