@@ -89,7 +89,8 @@ impl SecretTextError {
     pub const fn problem_of_content(&self) -> Option<&'static str> {
         match self {
             Self::Empty => Some("is empty"),
-            Self::NotText { .. }
+            Self::Unreadable { .. }
+            | Self::NotText { .. }
             | Self::SeveralLines { .. }
             | Self::ForeignCharacter { .. }
             | Self::Quoted
