@@ -22,8 +22,8 @@ pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerErro
         text
     } else if error.is_locked_by_program() {
         format!(
-            "{text}: another program is writing to it; hint: find it with \
-             `fuser -v`, and stop it"
+            "{text}: another program has locked it; hint: run `rekeyd ledger locks` as root, and \
+             stop the process that it names"
         )
     } else {
         describe_problem(Condition::Ledger, &text)
