@@ -132,11 +132,16 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
 /// Returns the cookie of a daemon with this ledger, if this process's user owns it. The daemon
 /// may have other mounts, as in a container, into which root can look.
 async fn find_cookie(client: &UnixClient, ledger: &Path) -> Option<Zeroizing<String>> {
+    let (user, process) = client.server().await?;
+    // Nobody else needs it, and another user could name any file of this one's.
+    if user != rustix::process::geteuid().as_raw() {
+        return None;
+    }
     let cookie = read_cookie(ledger);
     if cookie.is_some() || !rustix::process::geteuid().is_root() {
         return cookie;
     }
-    let process = client.server_process().await?;
+    let process = process?;
     let root = PathBuf::from(format!("/proc/{process}/root"));
     read_cookie(&root.join(ledger.strip_prefix("/").ok()?))
 }

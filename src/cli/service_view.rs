@@ -26,7 +26,7 @@ use crate::config::settings::Settings;
 use crate::core::os_error;
 use crate::core::redact::sanitize;
 use crate::platform::process_identity::ProcessIdentity;
-use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME};
+use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE};
 use crate::platform::service_unit::{ServiceUnit, StoredCredential};
 use crate::platform::users;
 
@@ -35,6 +35,22 @@ const VIEW_VARIABLE: &str = "REKEYD_SERVICE_VIEW";
 
 /// The variables of the invoker that the command keeps.
 const KEPT_VARIABLES: [&str; 5] = ["TERM", "NO_COLOR", "COLUMNS", "REKEYD_CONFIG", "TZ"];
+
+/// The variables of the invoker that a command gets as the owner of a ledger, of which no unit
+/// is known: those that rekeyd reads. Others may be secrets of root's.
+const OWNER_VARIABLES: [&str; 11] = [
+    "OPENAI_ADMIN_KEY",
+    "CREDENTIALS_DIRECTORY",
+    "STATE_DIRECTORY",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
 
 /// The service whose view a command takes.
 struct Service {
@@ -122,7 +138,10 @@ pub(super) fn run_with_file(
     };
     let service = Service::of_owner(user, group);
     let mut command = command_as(&service)?;
-    command.env(FILE_VARIABLE, "1").stdin(Stdio::from(open()?));
+    command
+        .env_remove(ADMIN_KEY_VARIABLE)
+        .env(FILE_VARIABLE, "1")
+        .stdin(Stdio::from(open()?));
     // The identity is that of one thread, and ends with it.
     let work = || {
         service.identity.assume()?;
@@ -331,12 +350,15 @@ fn command_as(service: &Service) -> std::io::Result<Command> {
 /// Returns the environment that the service manager gives the service, with
 /// what concerns the invoker's terminal.
 fn service_environment(service: &Service) -> Vec<(String, OsString)> {
-    let kept = KEPT_VARIABLES.iter().filter_map(|name| {
+    let of_invoker = |name: &&str| {
         let value = std::env::var_os(name)?;
         Some(((*name).to_owned(), value))
-    });
-    let path = std::env::var_os("PATH").map(|path| ("PATH".to_owned(), path));
-    let mut variables: Vec<_> = kept.chain(path).collect();
+    };
+    let mut variables: Vec<_> = KEPT_VARIABLES
+        .iter()
+        .chain(&["PATH"])
+        .filter_map(of_invoker)
+        .collect();
     match &service.unit {
         Some(unit) => {
             variables.extend(unit.environment());
@@ -344,9 +366,7 @@ fn service_environment(service: &Service) -> Vec<(String, OsString)> {
             variables.extend(state.map(|folder| ("STATE_DIRECTORY".to_owned(), folder)));
         }
         // Nobody knows the environment of a service without a unit.
-        None => variables.extend(
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))),
-        ),
+        None => variables.extend(OWNER_VARIABLES.iter().filter_map(of_invoker)),
     }
     variables
 }

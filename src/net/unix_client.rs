@@ -63,10 +63,12 @@ impl UnixClient {
         }
     }
 
-    /// Returns the process that listens at the socket, as this process sees it.
-    pub(crate) async fn server_process(&self) -> Option<i32> {
+    /// Returns the user of the process that listens at the socket, and that process as this
+    /// one sees it.
+    pub(crate) async fn server(&self) -> Option<(u32, Option<i32>)> {
         let stream = self.connect().await.ok()?;
-        stream.peer_cred().ok()?.pid()
+        let server = stream.peer_cred().ok()?;
+        Some((server.uid(), server.pid()))
     }
 
     /// Sends a header with each POST from now on. It is not shown.

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::text;
+use crate::support::{scratch_dir, text};
 use crate::users::{LOOKER, OPERATOR, OTHER, SOCKET_GROUP, SUPER_OPERATOR, SharedHost, run_as};
 
 /// Sends a whole head, whose body does not come.
@@ -135,4 +135,67 @@ pub fn command_sends_nothing_to_another_user() {
         "{message}"
     );
     assert_eq!(server.join().unwrap(), b"");
+}
+
+/// Reads a page of the daemon.
+fn page_of(socket: &Path, path: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// The owner of the ledger serves the socket, and names a file of root's as the ledger, beside
+/// which the cookie is looked for.
+pub fn owner_of_the_ledger_gets_no_file_of_roots() {
+    let mut host = SharedHost::new();
+    host.env.keep_configuration_apart();
+    let daemon = host.start();
+    let socket = host.env.path("control.sock");
+    let page = page_of(&socket, "/daemon");
+    daemon.stop();
+    let own = scratch_dir();
+    fs::write(own.path().join("file.cookie"), "precious-line\n").unwrap();
+    let ledger = host.env.path("ledger.db").display().to_string();
+    assert!(page.contains(&ledger), "{page}");
+    let page = page.replace(&ledger, &own.path().join("file").display().to_string());
+    for name in ["", "ledger.db"] {
+        chown(host.env.path(name), Some(OTHER), None).unwrap();
+    }
+    let (sender, received) = std::sync::mpsc::channel();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        run_as(OTHER, OTHER, move || {
+            let listener = UnixListener::bind(socket).unwrap();
+            ready.send(()).unwrap();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4_096];
+                let length = stream.read(&mut request).unwrap_or(0);
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{page}",
+                    page.len()
+                );
+                if sender.send(text(&request[..length])).is_err() {
+                    break;
+                }
+            }
+        });
+    });
+    is_ready.recv().unwrap();
+    host.env.run(&["rotate", "billing"]);
+    let requests: Vec<String> = received.try_iter().collect();
+    assert!(
+        requests.iter().any(|request| request.starts_with("POST")),
+        "{requests:?}"
+    );
+    for request in requests {
+        assert!(!request.contains("precious-line"), "{request}");
+    }
 }

@@ -41,6 +41,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     listeners::impostor_of_a_receiver_gets_no_secret,
     programs::program_reads_no_state_and_commands_nothing,
     control::command_sends_nothing_to_another_user,
+    control::owner_of_the_ledger_gets_no_file_of_roots,
     listeners::taken_metrics_address_is_shown_and_tried_again,
     memory::freed_memory_holds_no_secret,
     paths::occupied_temporary_name_stops_no_delivery,
