@@ -162,8 +162,7 @@ async fn url_query_is_never_shown() {
             url.set_scheme(scheme).unwrap();
             url.set_query(Some("token=query-of-the-tests"));
             url.set_fragment(Some("fragment-of-the-tests"));
-            let mut hook = WebhookFixture::new(url.as_str());
-            hook.settings.timeout = std::time::Duration::from_secs(1);
+            let hook = WebhookFixture::new(url.as_str());
             let sink = hook.sink();
             let preflight = sink.preflight().await;
             let delivery = sink
