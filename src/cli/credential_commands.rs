@@ -148,11 +148,17 @@ impl AdoptCommand {
             return report_results(&response);
         }
         output::report_warning(message);
-        let answer = ask(&format!("To adopt it, type its name, {name:?}:"))?;
-        if answer != *name {
+        // An empty line must not confirm a credential without a name.
+        let (what, expected) = if name.is_empty() {
+            ("id", credential)
+        } else {
+            ("name", name)
+        };
+        let answer = ask(&format!("To adopt it, type its {what}, {expected:?}:"))?;
+        if answer != *expected {
             return Err(Failure::Other("cancelled; nothing was adopted".to_owned()));
         }
-        execute(options, &self.daemon, request(Some(answer))).await
+        execute(options, &self.daemon, request(Some(name.clone()))).await
     }
 
     async fn adopt_from_sinks(&self, options: &GlobalOptions) -> Result<(), Failure> {

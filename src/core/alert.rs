@@ -485,7 +485,8 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::Rotated
         | AlertKind::Lookalike
         | AlertKind::Adopted
-        | AlertKind::RevokedManually => format!("{credential} of {key}"),
+        | AlertKind::RevokedManually
+        | AlertKind::Released => format!("{credential} of {key}"),
     }
 }
 

@@ -38,7 +38,7 @@ pub enum EventKind {
     Clock,
     /// The hold or delay that keeps a credential alive ends soon.
     Hold,
-    /// An operator adopted a credential, or had one revoked.
+    /// An operator adopted a credential, had one revoked, or ended its hold.
     Operator,
 }
 
@@ -151,11 +151,13 @@ pub enum AlertKind {
     Adopted,
     /// An operator revoked a credential, or ordered the end of a key's.
     RevokedManually,
+    /// An operator ended the hold of an adopted credential, or shortened it.
+    Released,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -179,6 +181,7 @@ impl AlertKind {
         Self::Lookalike,
         Self::Adopted,
         Self::RevokedManually,
+        Self::Released,
     ];
 
     /// Returns the kind's word in the ledger and in the JSON.
@@ -208,6 +211,7 @@ impl AlertKind {
             Self::Lookalike => "lookalike",
             Self::Adopted => "adopted",
             Self::RevokedManually => "revoked-manually",
+            Self::Released => "released",
         }
     }
 
@@ -242,7 +246,7 @@ impl AlertKind {
             Self::Hold => EventKind::Hold,
             Self::Rotated => EventKind::Rotated,
             Self::Lookalike => EventKind::Lookalike,
-            Self::Adopted | Self::RevokedManually => EventKind::Operator,
+            Self::Adopted | Self::RevokedManually | Self::Released => EventKind::Operator,
         }
     }
 
@@ -256,7 +260,7 @@ impl AlertKind {
     /// Returns whether the alert reports what an operator did: each such event is news.
     #[must_use]
     pub const fn is_about_operator(self) -> bool {
-        matches!(self, Self::Adopted | Self::RevokedManually)
+        matches!(self, Self::Adopted | Self::RevokedManually | Self::Released)
     }
 
     /// Returns whether the alert reports an event, and not a state that lasts until
@@ -264,7 +268,11 @@ impl AlertKind {
     #[must_use]
     pub const fn is_one_time(self) -> bool {
         match self {
-            Self::Rotated | Self::Lookalike | Self::Adopted | Self::RevokedManually => true,
+            Self::Rotated
+            | Self::Lookalike
+            | Self::Adopted
+            | Self::RevokedManually
+            | Self::Released => true,
             Self::Ledger
             | Self::Credential
             | Self::Organization

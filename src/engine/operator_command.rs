@@ -33,8 +33,9 @@ pub struct FileHolder {
     pub sinks: Vec<(SinkId, bool)>,
 }
 
-/// What becomes of a credential that neither its name nor a sink's file shows to be one of
-/// the key that is to adopt it.
+/// What becomes of a credential that neither its name nor a working key in a sink's file
+/// shows to be one of the key that is to adopt it, or that another key has recorded under
+/// another name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unrecognized {
     /// It is not adopted.
@@ -46,6 +47,21 @@ pub enum Unrecognized {
     Adopted,
 }
 
+/// The name under which a key has recorded a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedName {
+    /// The key.
+    pub key: KeyName,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for RecordedName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} recorded it as {:?}", self.key, self.name)
+    }
+}
+
 /// A credential that a person has to confirm before a key adopts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnrecognizedCredential {
@@ -55,6 +71,10 @@ pub struct UnrecognizedCredential {
     pub credential: CredentialId,
     /// The name that the provider shows, empty if there is none.
     pub name: String,
+    /// The other name that another key has recorded, if that is why it has to be confirmed.
+    pub recorded: Option<RecordedName>,
+    /// Whether the command was given with `--force`.
+    pub force: bool,
     /// Its owner, as the provider shows it.
     pub owner: Option<String>,
     /// When it was created.
@@ -80,13 +100,23 @@ impl fmt::Display for UnrecognizedCredential {
             ReportedTime::None => "never used".to_owned(),
             ReportedTime::Unreadable => "last used at an unknown time".to_owned(),
         };
+        let why = match &self.recorded {
+            Some(recorded) => format!(
+                "the provider shows it as {name:?}, but {recorded}, so it may be another \
+                 credential now"
+            ),
+            None => format!(
+                "its name {name:?} does not look like a label of {key}, and no file of its sinks \
+                 holds its secret"
+            ),
+        };
+        let force = if self.force { " --force" } else { "" };
         write!(
             formatter,
-            "{credential} was not adopted: its name {name:?} does not look like a label of {key}, \
-             and no file of its sinks ends as it does; the provider shows that it belongs to \
-             {owner}, was created {created}, and was {used}; hint: if rekeyd is to revoke it one \
-             day, run `rekeyd adopt {key} {credential} --name {} --yes`; it is held until \
-             `rekeyd release {credential}`",
+            "{credential} was not adopted: {why}; the provider shows that it belongs to {owner}, \
+             was created {created}, and was {used}; hint: if rekeyd is to revoke it one day, run \
+             `rekeyd adopt {key} {credential}{force} --name {} --yes`; it is held until `rekeyd \
+             release {credential}`",
             shell::quote(name)
         )
     }
@@ -132,6 +162,8 @@ pub enum OperatorCommand {
         credential: Option<CredentialId>,
         /// The end of the hold.
         until: Option<Timestamp>,
+        /// What the operator may do.
+        authority: Authority,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },

@@ -13,6 +13,7 @@ mod function_server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adoption_question;
 mod backup;
 mod broken_file;
 mod check;

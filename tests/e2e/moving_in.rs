@@ -601,7 +601,15 @@ fn dead_key_with_the_end_of_another_credential_is_not_adopted() {
     assert_refused(&world.run(&["adopt", "a", &id]), &["a.key", &id]);
     assert!(world.history().is_empty());
     write(&world.path("a.key"), &dead);
-    world.ok(&["adopt", "a", &id, "--force"]);
+    // The end alone shows nothing, so a person has to know the credential.
+    let name = "payroll, made by hand";
+    assert_refused(
+        &world.run(&["adopt", "a", &id, "--force"]),
+        &["holds its secret", "belongs to", "--force --name"],
+    );
+    assert!(world.history().is_empty());
+    let adopted = world.ok(&["adopt", "a", &id, "--force", "--name", name, "--yes"]);
+    assert!(adopted.contains("on hold until"), "{adopted}");
 }
 
 /// Two consumers use one credential that a person made.

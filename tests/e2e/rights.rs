@@ -81,7 +81,7 @@ const REQUESTS: [(&str, &str, u32); 14] = [
     (
         "rotate",
         r#"{"keys":["none"],"revoke_previous_now":true}"#,
-        OPERATORS,
+        DESTROYERS,
     ),
     ("rotate", LEAK, DESTROYERS),
     ("revoke", r#"{"credential_id":"key_none"}"#, OPERATORS),
@@ -197,6 +197,60 @@ fn operator_revokes_only_what_rekeyd_made_and_replaced() {
     assert!(replaced.contains("overlap"), "{replaced}");
     let second = revoke(DESTROYERS, &made);
     assert!(!second.contains("an operator may not revoke"), "{second}");
+    daemon.stop();
+}
+
+/// A credential that a person made is held until somebody who may destroy releases it, however
+/// its hold would end.
+#[test]
+fn operator_ends_no_hold_of_an_adopted_credential() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (world, daemon) = world_with_groups();
+    let socket = world.path("control.sock");
+    open_to_all(&world);
+    let made_by_rekeyd = world.live_ids().remove(0);
+    let (made, _) = create_manually(&world, "by hand");
+    world.ok(&["adopt", "billing", &made, "--name", "by hand", "--yes"]);
+    let ask = |user, verb, what: &str, until: &str| {
+        let body: &'static str = format!(r#"{{"what":"{what}"{until}}}"#).leak();
+        let (status, answer) = ask_as(user, socket.clone(), verb, body);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let is_held = || {
+        let history = world.history();
+        let mut rows = history.iter();
+        let row = rows.find(|row| row["credential_id"] == made.as_str());
+        row.unwrap()["held"] == 1 && row.unwrap()["hold_until"].is_null()
+    };
+    let soon = r#","until":"2031-01-01T00:00:00Z""#;
+    for (verb, what, until) in [
+        ("release", made.as_str(), ""),
+        ("release", "billing", ""),
+        ("hold", &made, soon),
+        ("hold", "billing", soon),
+    ] {
+        let refused = ask(OPERATORS, verb, what, until);
+        for part in [r#""done":false"#, &made, "was adopted", "super-admins"] {
+            assert!(refused.contains(part), "{part}, {verb} {what}: {refused}");
+        }
+        assert!(is_held(), "{verb} {what}");
+    }
+    // A longer hold, and one of what rekeyd made, are an operator's to change.
+    for (verb, what, until) in [
+        ("hold", made.as_str(), ""),
+        ("hold", &made_by_rekeyd, soon),
+        ("release", &made_by_rekeyd, ""),
+    ] {
+        let done = ask(OPERATORS, verb, what, until);
+        assert!(done.contains(r#""done":true"#), "{verb} {what}: {done}");
+    }
+    assert!(is_held());
+    let released = ask(DESTROYERS, "release", &made, "");
+    assert!(released.contains("billing: released"), "{released}");
+    assert!(!is_held());
     daemon.stop();
 }
 

@@ -280,12 +280,16 @@ impl ControlRequest {
     }
 
     /// Returns what a caller must be allowed for this request. Whether one may revoke a
-    /// credential without force also depends on the credential.
+    /// credential without force, or end its hold, also depends on the credential.
     #[must_use]
     pub const fn authority(&self) -> Authority {
         match self {
             Self::Rotate {
                 revoke_previous_within: Some(_),
+                ..
+            }
+            | Self::Rotate {
+                revoke_previous_now: true,
                 ..
             }
             | Self::Revoke { force: true, .. }
@@ -311,6 +315,10 @@ impl ControlRequest {
                 revoke_previous_within: Some(_),
                 ..
             } => "rotate --revoke-previous-within",
+            Self::Rotate {
+                revoke_previous_now: true,
+                ..
+            } => "rotate --revoke-previous-now",
             Self::Rotate { .. } => "rotate",
             Self::Revoke { force: true, .. } => "revoke --force",
             Self::Revoke { .. } => "revoke",

@@ -21,11 +21,10 @@ use crate::core::time;
 use crate::engine::effects::held_keys::{
     describe_keys, holds_credential, is_any_of, shows_other_end,
 };
-use crate::engine::effects::leak::ROOT;
-use crate::engine::effects::try_keys::{KeyAnswer, UNPROVEN, describe_refused};
+use crate::engine::effects::try_keys::{HeldKey, KeyAnswer, describe_refused, describe_unproven};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::{
-    CommandError, SharedListing, Unrecognized, UnrecognizedCredential,
+    CommandError, RecordedName, SharedListing, Unrecognized, UnrecognizedCredential,
 };
 use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::worker::Worker;
@@ -40,7 +39,7 @@ type InspectedTarget = (SinkId, TargetContent);
 struct AdoptionRequest<'a> {
     credential: &'a CredentialId,
     /// The credentials that are adopted together because sinks hold them: the provider
-    /// was asked about each such key. None if the operator named the credential.
+    /// accepts each such key. None if the operator named the credential.
     proposed: Option<&'a [CredentialMetadata]>,
     force: bool,
     unrecognized: Unrecognized,
@@ -51,8 +50,6 @@ struct AdoptionRequest<'a> {
 struct ProposedAdoption {
     found: ListedCredential,
     sinks: Vec<SinkId>,
-    /// Whether the provider did not say whether one of these keys works.
-    is_unproven: bool,
 }
 
 /// The credentials whose secrets a key's sinks hold.
@@ -106,21 +103,19 @@ impl Worker {
             .map(|one| one.found.metadata.clone())
             .collect();
         for adoption in &adoptions {
-            let doubt = if adoption.is_unproven { UNPROVEN } else { "" };
             if apply {
                 let request = AdoptionRequest {
                     credential: &adoption.found.metadata.id,
                     proposed: Some(&all),
                     force: false,
-                    // A sink holds it.
+                    // A sink holds its secret.
                     unrecognized: Unrecognized::Refused,
                     operator: operator.clone(),
                 };
-                let adopted = self.adopt_requested(&managed, &held, request).await?;
-                lines.push(format!("{adopted}{doubt}"));
+                lines.push(self.adopt_requested(&managed, &held, request).await?);
             } else {
                 let (found, sinks) = (&adoption.found, &adoption.sinks);
-                lines.push(describe_adoption(&managed, found, sinks, doubt));
+                lines.push(describe_adoption(&managed, found, sinks));
             }
         }
         lines.extend(problems.iter().cloned());
@@ -187,9 +182,15 @@ impl Worker {
                     )),
                     [found] => {
                         let id = &found.metadata.id;
-                        let is_unproven = match self.try_key(secret).await {
-                            KeyAnswer::Works => false,
-                            KeyAnswer::None => true,
+                        match self.try_key(secret).await {
+                            KeyAnswer::Works => {}
+                            KeyAnswer::None => {
+                                let unproven = describe_unproven(sink, keys, id);
+                                proposal
+                                    .problems
+                                    .push(format!("{key}: {unproven}; hint: try again"));
+                                continue;
+                            }
                             KeyAnswer::Refused => {
                                 let refused = describe_refused(sink, keys, id);
                                 proposal.problems.push(format!(
@@ -199,15 +200,13 @@ impl Worker {
                                 ));
                                 continue;
                             }
-                        };
+                        }
                         let entry = adoptions.entry(id.clone());
                         let adoption = entry.or_insert_with(|| ProposedAdoption {
                             found: (*found).clone(),
                             sinks: Vec::new(),
-                            is_unproven: false,
                         });
                         adoption.sinks.push(sink.clone());
-                        adoption.is_unproven |= is_unproven;
                     }
                     several => proposal.problems.push(format!(
                         "{key}: {sink} holds {}, which matches several credentials ({}); hint: \
@@ -234,7 +233,7 @@ impl Worker {
         Ok(answer?.value)
     }
 
-    fn live_credentials(&self) -> impl Iterator<Item = &CredentialMetadata> {
+    pub(super) fn live_credentials(&self) -> impl Iterator<Item = &CredentialMetadata> {
         self.state.live.iter().filter_map(Rotation::credential)
     }
 
@@ -257,7 +256,14 @@ impl Worker {
         let lock = self.lock_credential(credential).await?;
         self.check_adoptable(credential, &lock.others).await?;
         let found = self.retrieve_to_adopt(managed, credential, held).await?;
-        let is_recognized = proposed.is_some() || self.is_recognized(managed, &found, held);
+        let is_lookalike = is_lookalike(managed, &found);
+        let held_key = match proposed {
+            Some(_) => HeldKey::Works,
+            // Its name is enough.
+            None if is_lookalike && force => HeldKey::Absent,
+            None => self.try_held_keys(&found.metadata, held, force).await?,
+        };
+        let is_recognized = is_lookalike || held_key == HeldKey::Works;
         if !is_recognized && unrecognized == Unrecognized::Refused {
             return Err(CommandError::Rejected(self.refuse_unrecognized(&found)));
         }
@@ -271,10 +277,6 @@ impl Worker {
                 found.metadata.redacted_value.as_deref().unwrap_or_default()
             )));
         }
-        let doubt = match proposed {
-            None => self.try_held_keys(&found.metadata, held, force).await?,
-            Some(_) => "",
-        };
         // Recorded, it would look like a credential without an end, and its key would not
         // be rotated before it.
         if found.unreadable_times.contains(&EXPIRY_FIELD) && !force {
@@ -283,18 +285,18 @@ impl Worker {
                  schedule rotates it before then, --force adopts it as one that never expires"
             )));
         }
-        let may_rename = force && operator.as_ref().is_some_and(|by| by.by == ROOT);
-        if let Some(other) = find_other_name(&lock.others, &found).filter(|_| !may_rename) {
+        let recorded = find_other_name(&lock.others, &found);
+        let may_rename = force && matches!(unrecognized, Unrecognized::Named(_));
+        if let Some(recorded) = recorded.as_ref().filter(|_| !may_rename) {
             return Err(CommandError::Rejected(format!(
-                "the provider shows {credential} as {:?}, but {} recorded it as {:?}, so it may \
-                 be another credential now; hint: compare them at the provider; --force, as root, \
-                 adopts it under the name shown, for all keys",
+                "the provider shows {credential} as {:?}, but {recorded}, so it may be another \
+                 credential now; hint: compare them at the provider; --force, as root or the owner \
+                 of the ledger, adopts it under the name shown, for all keys",
                 found.name.as_deref().unwrap_or_default(),
-                other.key.key,
-                other.rotation.name.as_deref().unwrap_or_default()
             )));
         }
-        let is_held = !is_recognized && self.must_hold(&found, &unrecognized)?;
+        let is_confirmed = recorded.is_some() || !is_recognized;
+        let is_held = is_confirmed && self.must_hold(&found, recorded, force, &unrecognized)?;
         // An open rotation will become current, so the adopted one must not.
         let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
         let is_passed_over = self.is_passed_over(&found.metadata, held);
@@ -373,41 +375,29 @@ impl Worker {
             }
             None => format!("{adopted} as its current credential"),
         };
-        Ok(format!("{adopted}{held}{doubt}"))
-    }
-
-    /// Returns whether something shows that a credential is one of the key: its name, or the
-    /// end of what a sink's file holds.
-    fn is_recognized(
-        &self,
-        managed: &ManagedKey,
-        found: &ListedCredential,
-        held: &[InspectedTarget],
-    ) -> bool {
-        let provider = self.services.provider.as_ref();
-        let mut contents = held.iter().map(|(_, content)| content.keys());
-        let name = found.name.as_deref();
-        name.is_some_and(|name| Label::matches_format(name, &managed.name))
-            || contents.any(|keys| holds_credential(provider, keys, &found.metadata))
+        Ok(format!("{adopted}{held}{}", held_key.doubt()))
     }
 
     fn refuse_unrecognized(&self, found: &ListedCredential) -> String {
         let (key, id) = (&self.state.key, &found.metadata.id);
         format!(
             "{id} was not adopted: its name {:?} does not look like a label of {key}, and no file \
-             of its sinks ends as it does, so only root or the owner of the ledger may adopt it; \
+             of its sinks holds its secret, so only root or the owner of the ledger may adopt it; \
              hint: use `sudo rekeyd adopt {key} {id}`",
             found.name.as_deref().unwrap_or_default()
         )
     }
 
-    /// Returns whether a credential that is not recognized is held once it is adopted.
+    /// Returns whether a credential that is not recognized, or that another key has
+    /// `recorded` under another name, is held once it is adopted.
     ///
     /// # Errors
     /// A person has to confirm its name first, or gave another one.
     fn must_hold(
         &self,
         found: &ListedCredential,
+        recorded: Option<RecordedName>,
+        force: bool,
         unrecognized: &Unrecognized,
     ) -> Result<bool, CommandError> {
         let shown = found.name.as_deref().unwrap_or_default();
@@ -425,6 +415,8 @@ impl Worker {
                     key: self.state.key.clone(),
                     credential: found.metadata.id.clone(),
                     name: shown.to_owned(),
+                    recorded,
+                    force,
                     owner: found.owner.clone(),
                     created_at: found.metadata.created_at,
                     last_used: found.last_use(),
@@ -654,31 +646,31 @@ const fn may_be_shared(phase: Phase) -> bool {
     }
 }
 
-/// Returns another key's row that has a credential under another name than the provider
-/// shows.
-fn find_other_name<'o>(
-    others: &'o [OtherHolder],
-    found: &ListedCredential,
-) -> Option<&'o OtherHolder> {
-    let shown = found.name.as_ref()?;
-    let has_other = |other: &&OtherHolder| {
-        let name = other.rotation.name.as_ref();
-        name.is_some_and(|name| name != shown)
-    };
-    others.iter().find(has_other)
+/// Returns whether the name of a credential looks like a label of the key.
+fn is_lookalike(managed: &ManagedKey, found: &ListedCredential) -> bool {
+    let name = found.name.as_deref();
+    name.is_some_and(|name| Label::matches_format(name, &managed.name))
 }
 
-fn describe_adoption(
-    managed: &ManagedKey,
-    found: &ListedCredential,
-    sinks: &[SinkId],
-    doubt: &str,
-) -> String {
+/// Returns the name that another key's row has of a credential, if it is not the one that the
+/// provider shows.
+fn find_other_name(others: &[OtherHolder], found: &ListedCredential) -> Option<RecordedName> {
+    let shown = found.name.as_ref()?;
+    others.iter().find_map(|other| {
+        let name = other.rotation.name.clone()?;
+        (name != *shown).then(|| RecordedName {
+            key: other.key.key.clone(),
+            name,
+        })
+    })
+}
+
+fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[SinkId]) -> String {
     let name = found.name.as_deref().unwrap_or("unnamed");
     let created = found.metadata.created_at.map(time::to_text);
     let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
     format!(
-        "{}: would adopt {} ({name}, created {}), held by {}{doubt}; hint: add --yes to adopt it",
+        "{}: would adopt {} ({name}, created {}), held by {}; hint: add --yes to adopt it",
         managed.name,
         found.metadata.id,
         created.as_deref().unwrap_or("at an unknown time"),

@@ -1,13 +1,15 @@
 //! Starts a rotation: checks its preconditions, then records its intent.
 
 use crate::core::change::{
-    Change, MissedRun, PreviousRevocation, ReplacementApproval, RotationIntent,
+    Change, MissedRun, OperatorNote, PreviousRevocation, ReplacementApproval, RotationIntent,
 };
 use crate::core::creation_time::earliest_creation;
 use crate::core::ids::{Label, RotationId};
 use crate::core::in_flight::InFlight;
+use crate::core::notification::AlertKind;
 use crate::engine::effects::preconditions::Readiness;
 use crate::engine::managed_key::ManagedKey;
+use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::rotation_request::RotationStart;
 use crate::engine::worker::{Preflight, Worker};
 use crate::ledger::LedgerError;
@@ -82,16 +84,31 @@ impl Worker {
                 operator: operator.clone(),
             }));
         }
-        if request.is_some_and(|request| request.revoke_previous) {
+        let revokes_previous = request.is_some_and(|request| request.revoke_previous);
+        let notice = revokes_previous.then(|| self.previous_revocation_notice(operator.as_ref()));
+        if revokes_previous {
             changes.push(Change::from(PreviousRevocation {
                 is_pending: true,
                 operator,
             }));
         }
         self.record(changes).await?;
+        self.notices.extend(notice);
         self.ignores_backoff = false;
         self.preflight = Preflight::default();
         self.in_flight = Some(InFlight::new(rotation));
         Ok(())
+    }
+
+    fn previous_revocation_notice(&self, operator: Option<&OperatorNote>) -> OperatorNotice {
+        OperatorNotice::new(
+            AlertKind::RevokedManually,
+            None,
+            operator,
+            format!(
+                "ordered the end of every older credential of {} as soon as the new one is current",
+                self.state.key
+            ),
+        )
     }
 }

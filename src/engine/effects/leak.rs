@@ -20,7 +20,7 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
 /// The operator name of root.
-pub(super) const ROOT: &str = "uid 0";
+const ROOT: &str = "uid 0";
 
 /// Why a credential is not ended without `--force`.
 struct Objection {

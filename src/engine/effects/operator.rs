@@ -80,8 +80,12 @@ impl Worker {
             OperatorCommand::Hold {
                 credential,
                 until,
+                authority,
                 operator,
-            } => self.hold(credential.as_ref(), until, operator).await,
+            } => {
+                self.hold(credential.as_ref(), until, authority, operator)
+                    .await
+            }
             OperatorCommand::Pause { until, operator } => self.pause(until, operator).await,
             OperatorCommand::Resume { operator } => self.resume(operator).await,
             OperatorCommand::Adopt {
@@ -347,6 +351,7 @@ impl Worker {
         &mut self,
         credential: Option<&CredentialId>,
         until: Option<Timestamp>,
+        authority: Authority,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
         if until.is_some_and(|until| until <= self.now()) {
@@ -359,7 +364,7 @@ impl Worker {
         let present = self.present_credentials();
         let held = present.filter(|present| credential.is_none_or(|id| present == id));
         let held = held.collect();
-        let _locks = self.lock_credentials(held).await?;
+        let locks = self.lock_credentials(held).await?;
         let is_selected = |rotation: &&Rotation| {
             let recorded = rotation.credential.as_ref();
             recorded.is_some_and(|recorded| credential.is_none_or(|id| recorded.id == *id))
@@ -400,6 +405,21 @@ impl Worker {
         let until = until.map(|until| {
             visible_hold_end(until).map_or(HELD_UNTIL_RELEASED, time::next_whole_second)
         });
+        let exposed = selected
+            .iter()
+            .filter(|row| ends_hold_earlier(row, until, now));
+        let exposed = exposed.filter(|row| is_adopted(row, &locks));
+        let exposed = exposed.filter_map(Rotation::credential);
+        let exposed: Vec<_> = exposed.map(|adopted| adopted.id.clone()).collect();
+        if authority < Authority::Destroy
+            && let Some(adopted) = exposed.first()
+        {
+            return Err(CommandError::Rejected(refuse_release(adopted)));
+        }
+        let notices: Vec<_> = exposed
+            .iter()
+            .map(|adopted| release_notice(adopted, &self.state.key, until, operator.as_ref()))
+            .collect();
         let changes = selected.iter().map(|rotation| {
             Change::from(CredentialHold {
                 rotation: rotation.id.clone(),
@@ -408,6 +428,7 @@ impl Worker {
             })
         });
         self.record(changes.collect()).await?;
+        self.notices.extend(notices);
         let credentials = selected.iter().filter_map(|one| one.credential.as_ref());
         let ids = join_few(credentials.map(|credential| &credential.id));
         let key = &self.state.key;
@@ -479,6 +500,53 @@ impl Worker {
             format!("{key}: resumed, but it is not configured, so nothing rotates it")
         })
     }
+}
+
+/// Returns whether a hold until `until`, or its end with none, leaves a credential that is on
+/// hold `now` without one earlier.
+fn ends_hold_earlier(row: &Rotation, until: Option<Timestamp>, now: Timestamp) -> bool {
+    let held = row.hold_until.filter(|held| *held > now);
+    held.is_some_and(|held| until.is_none_or(|until| until < held))
+}
+
+/// Returns whether this key or another one adopted the credential of a row.
+fn is_adopted(row: &Rotation, locks: &[LockedCredential]) -> bool {
+    let id = row.credential().map(|credential| &credential.id);
+    let others = locks.iter().flat_map(|lock| &lock.others);
+    let others = others.map(|other| &other.rotation);
+    let mut rows = others.filter(|other| other.credential().map(|one| &one.id) == id);
+    row.trigger == Trigger::Adopted || rows.any(|other| other.trigger == Trigger::Adopted)
+}
+
+/// Says why an operator may not end the hold of an adopted credential, which the schedule
+/// would then revoke.
+fn refuse_release(credential: &CredentialId) -> String {
+    format!(
+        "the hold of {credential} was not changed: {credential} was adopted, and its hold keeps it \
+         alive, which an operator may not end; hint: use `sudo rekeyd release {credential}`, or \
+         have one of your groups added to super-admins in [control]"
+    )
+}
+
+fn release_notice(
+    credential: &CredentialId,
+    key: &KeyName,
+    until: Option<Timestamp>,
+    operator: Option<&OperatorNote>,
+) -> OperatorNotice {
+    let done = match until {
+        None => format!("ended the hold of {credential} of {key}, which was adopted"),
+        Some(until) => format!(
+            "shortened the hold of {credential} of {key}, which was adopted, to {}",
+            time::to_text(until)
+        ),
+    };
+    OperatorNotice::new(
+        AlertKind::Released,
+        Some(credential.clone()),
+        operator,
+        done,
+    )
 }
 
 /// What an operator orders to be revoked.

@@ -4,14 +4,14 @@
 use crate::core::ids::{CredentialId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
-use crate::engine::effects::held_keys::{describe_keys, holds_credential};
+use crate::engine::effects::held_keys::{describe_keys, holds_credential, is_any_of};
 use crate::engine::operator_command::CommandError;
 use crate::engine::worker::Worker;
 use crate::provider::ErrorKind;
 use crate::sink::TargetContent;
 
 /// Follows what is said of an adoption whose key the provider did not answer about.
-pub(super) const UNPROVEN: &str = "; the provider did not say whether the key in the sink works, so only its \
+const UNPROVEN: &str = "; the provider did not say whether the key in the sink works, so only its \
                         end shows that it is this credential's";
 
 /// What the provider says of a key in a target.
@@ -22,29 +22,69 @@ pub(super) enum KeyAnswer {
     None,
 }
 
+/// What the keys in targets show of a credential. Whoever can write a file can also write
+/// the few characters there that the provider shows of a secret, so that only a whole key
+/// that works proves anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeldKey {
+    /// No target holds a key that ends as it does.
+    Absent,
+    /// The provider refuses each such key.
+    Refused,
+    /// The provider did not answer about such a key.
+    Unproven,
+    /// The provider accepts such a key.
+    Works,
+}
+
+impl HeldKey {
+    /// Returns what to add to the reply about an adoption.
+    pub(super) const fn doubt(self) -> &'static str {
+        match self {
+            Self::Unproven => UNPROVEN,
+            Self::Absent | Self::Refused | Self::Works => "",
+        }
+    }
+
+    const fn strongest(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Works, _) | (_, Self::Works) => Self::Works,
+            (Self::Unproven, _) | (_, Self::Unproven) => Self::Unproven,
+            (Self::Refused, _) | (_, Self::Refused) => Self::Refused,
+            (Self::Absent, Self::Absent) => Self::Absent,
+        }
+    }
+}
+
 impl Worker {
     /// Tries each key in a target that ends as the provider shows `credential`: a few
-    /// characters may be equal by chance. Returns what to add to the reply.
+    /// characters may be equal by chance.
+    ///
+    /// # Errors
+    /// Without `force`, if the provider refuses such a key.
     pub(super) async fn try_held_keys(
         &self,
         credential: &CredentialMetadata,
         held: &[(SinkId, TargetContent)],
         force: bool,
-    ) -> Result<&'static str, CommandError> {
+    ) -> Result<HeldKey, CommandError> {
         let provider = self.services.provider.as_ref();
-        let mut doubt = "";
+        let mut shown = HeldKey::Absent;
         let mut tried: Vec<&Secret> = Vec::new();
         for (sink, content) in held {
             for secret in content.keys() {
                 let keys = std::slice::from_ref(secret);
                 let is_tried = tried.iter().any(|tried| tried.same_as(secret));
-                if is_tried || force || !holds_credential(provider, keys, credential) {
+                // One of this key's own credentials says nothing of another one with its end.
+                let is_of_this_key = || is_any_of(provider, keys, self.live_credentials());
+                if is_tried || !holds_credential(provider, keys, credential) || is_of_this_key() {
                     continue;
                 }
                 tried.push(secret);
-                match self.try_key(secret).await {
-                    KeyAnswer::Works => {}
-                    KeyAnswer::None => doubt = UNPROVEN,
+                let answer = match self.try_key(secret).await {
+                    KeyAnswer::Works => HeldKey::Works,
+                    KeyAnswer::None => HeldKey::Unproven,
+                    KeyAnswer::Refused if force => HeldKey::Refused,
                     KeyAnswer::Refused => {
                         let id = &credential.id;
                         return Err(CommandError::Rejected(format!(
@@ -52,10 +92,11 @@ impl Worker {
                             describe_refused(sink, keys, id)
                         )));
                     }
-                }
+                };
+                shown = shown.strongest(answer);
             }
         }
-        Ok(doubt)
+        Ok(shown)
     }
 
     /// Returns whether the provider says that a key from a target does not work any more. One
@@ -77,6 +118,19 @@ impl Worker {
             Err(_) => KeyAnswer::None,
         }
     }
+}
+
+/// Says that the provider did not answer about a key in a target.
+pub(super) fn describe_unproven(
+    sink: &SinkId,
+    keys: &[Secret],
+    credential: &CredentialId,
+) -> String {
+    format!(
+        "{sink} holds {}, as the secret of {credential} does, but the provider did not say \
+         whether that key works",
+        describe_keys(keys)
+    )
 }
 
 /// Says that the provider refuses a key in a target.

@@ -337,6 +337,7 @@ async fn hold_does_not_outlast_the_deadline() {
         let hold = OperatorCommand::Hold {
             credential: None,
             until: Some(time::after(fakes.now(), HOUR)),
+            authority: Authority::Full,
             operator: None,
         };
         if is_earlier {
@@ -387,6 +388,7 @@ async fn open_rotation_in_doubt_is_given_up_only_with_force() {
                 let hold = OperatorCommand::Hold {
                     credential: Some(opened.clone()),
                     until: Some(time::after(fakes.now(), HOUR)),
+                    authority: Authority::Full,
                     operator: None,
                 };
                 let held = submit(&mut engine, hold);

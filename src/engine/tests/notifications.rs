@@ -184,6 +184,12 @@ async fn what_an_operator_does_is_notified_once() {
                 unrecognized: Unrecognized::Named(Some("by hand".to_owned())),
                 operator: operator(),
             },
+            OperatorCommand::Hold {
+                credential: Some(id()),
+                until: None,
+                authority: Authority::Full,
+                operator: operator(),
+            },
             OperatorCommand::Revoke {
                 credential: id(),
                 force: true,
@@ -209,12 +215,43 @@ async fn what_an_operator_does_is_notified_once() {
             [
                 "uid 1000 adopted key_x (by hand) into billing; it is on hold until a person \
                  releases it (reason: it is theirs)",
+                "uid 1000 ended the hold of key_x of billing, which was adopted (reason: it is \
+                 theirs)",
                 "uid 1000 revoked key_x of billing (reason: it is theirs)",
             ]
         );
-        let kinds = ["billing adopted once", "billing revoked-manually once"];
+        let kinds = [
+            "billing adopted once",
+            "billing released once",
+            "billing revoked-manually once",
+        ];
         assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), kinds);
         assert_eq!(fakes.query_rows("SELECT kind FROM alert"), [""; 0]);
+        engine.stop().await;
+    }
+}
+
+/// A rotation that leaves no overlap is somebody's decision.
+#[tokio::test]
+async fn end_of_older_credentials_is_notified_with_who_ordered_it() {
+    for revoke_previous in [true, false] {
+        let fakes = Fakes::new(&[]);
+        fakes.write_ledger(Vec::new()).await;
+        let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Operator]).await;
+        let request = crate::engine::RotationRequest {
+            operator: Some(OperatorNote {
+                reason: None,
+                by: "uid 1000".to_owned(),
+            }),
+            revoke_previous,
+            replacement: crate::engine::ReplaceApproval::Refused,
+        };
+        assert!(engine.request_rotation(&key(), request));
+        fakes.run_for(&mut engine, 60 * SECOND).await;
+        let notified = fakes.query_rows("SELECT text FROM notification");
+        let expected = "uid 1000 ordered the end of every older credential of billing as soon as \
+                        the new one is current";
+        assert_eq!(notified, vec![expected; usize::from(revoke_previous)]);
         engine.stop().await;
     }
 }

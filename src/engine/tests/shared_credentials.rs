@@ -240,6 +240,7 @@ async fn hold_of_a_shared_credential_is_one_for_all_keys() {
     let hold = |until| OperatorCommand::Hold {
         credential: Some(CredentialId::new("key_1".to_owned())),
         until,
+        authority: Authority::Full,
         operator: None,
     };
     let until = time::after(at(), HOUR * 100);
@@ -280,6 +281,7 @@ async fn row_of_another_key_shows_who_holds_the_credential() {
                 let hold = OperatorCommand::Hold {
                     credential: Some(CredentialId::new("key_1".to_owned())),
                     until: Some(until),
+                    authority: Authority::Full,
                     operator: Some(note(by, reason)),
                 };
                 let reply = submit(&mut engine, &key(), hold);
@@ -344,13 +346,25 @@ async fn row_of_another_key_shows_who_holds_the_credential() {
 
 /// The credential was renamed since the first key adopted it, or is another one by now.
 #[tokio::test]
-async fn adoption_under_another_name_needs_root_and_renames_all_rows() {
-    for (by, force, is_adopted) in [
-        (None, false, false),
-        (None, true, false),
-        (Some("uid 0"), false, false),
-        (Some("uid 1000"), true, false),
-        (Some("uid 0"), true, true),
+async fn adoption_under_another_name_needs_its_confirmation_and_renames_all_rows() {
+    let named = |name: &str| Unrecognized::Named(Some(name.to_owned()));
+    for (unrecognized, force, refusal) in [
+        (Unrecognized::Adopted, false, Some("--force, as root")),
+        (Unrecognized::Adopted, true, Some("--force, as root")),
+        (Unrecognized::Refused, true, Some("only root")),
+        (named("renamed"), false, Some("--force, as root")),
+        (
+            Unrecognized::Named(None),
+            true,
+            Some("recorded it as \"by hand\""),
+        ),
+        (
+            Unrecognized::Named(None),
+            true,
+            Some("--force --name renamed --yes"),
+        ),
+        (named("by hand"), true, Some("not as \"by hand\"")),
+        (named("renamed"), true, None),
     ] {
         let fakes = Fakes::new(&[("key_1", "renamed")]);
         let mut engine = engine_of(&fakes, false).await;
@@ -358,22 +372,33 @@ async fn adoption_under_another_name_needs_root_and_renames_all_rows() {
         let adopt = OperatorCommand::Adopt {
             credential: CredentialId::new("key_1".to_owned()),
             force,
-            unrecognized: Unrecognized::Adopted,
-            operator: by.map(|by| OperatorNote {
-                by: by.to_owned(),
+            unrecognized: unrecognized.clone(),
+            // The name of a user gives no right.
+            operator: Some(OperatorNote {
+                by: "uid 0".to_owned(),
                 reason: None,
             }),
         };
         let reply = submit(&mut engine, &other(), adopt);
         fakes.run_for(&mut engine, MINUTE).await;
-        assert_eq!(reply.await.unwrap().is_ok(), is_adopted, "{by:?} {force}");
+        let reply = reply.await.unwrap();
+        match refusal {
+            Some(refusal) => {
+                let reply = reply.unwrap_err().to_string();
+                assert!(reply.contains(refusal), "{refusal}: {reply}");
+            }
+            None => {
+                let reply = reply.unwrap();
+                assert!(reply.contains("`rekeyd release key_1`"), "{reply}");
+            }
+        }
         let names = fakes.query_rows("SELECT name FROM rotation WHERE credential_id = 'key_1'");
-        let expected: &[&str] = if is_adopted {
+        let expected: &[&str] = if refusal.is_none() {
             &["renamed", "renamed"]
         } else {
             &["by hand"]
         };
-        assert_eq!(names, expected, "{by:?} {force}");
+        assert_eq!(names, expected, "{unrecognized:?} {force}");
     }
 }
 

@@ -198,6 +198,7 @@ fn perform_action(
         OperatorAction::Hold => OperatorCommand::Hold {
             credential: current,
             until: half_period_from(world.now()),
+            authority: Authority::Full,
             operator: None,
         },
         OperatorAction::Pause => OperatorCommand::Pause {

@@ -121,9 +121,13 @@ impl PendingRequest {
                 what,
                 until,
                 reason,
-            } => self.hold(what, until, operator(reason), engine).await,
+            } => {
+                self.hold(what, until, authority, operator(reason), engine)
+                    .await;
+            }
             ControlRequest::Release { what, reason } => {
-                self.set_hold(what, None, operator(reason), engine).await;
+                self.set_hold(what, None, authority, operator(reason), engine)
+                    .await;
             }
             ControlRequest::Adopt {
                 key,
@@ -198,12 +202,14 @@ impl PendingRequest {
         &mut self,
         target: String,
         until: Option<String>,
+        authority: Authority,
         operator: Option<OperatorNote>,
         engine: &mut Engine,
     ) {
         if let Some(until) = self.parse_time(until) {
             let until = Some(until.unwrap_or(HELD_UNTIL_RELEASED));
-            self.set_hold(target, until, operator, engine).await;
+            self.set_hold(target, until, authority, operator, engine)
+                .await;
         }
     }
 
@@ -260,6 +266,7 @@ impl PendingRequest {
         &mut self,
         target: String,
         until: Option<Timestamp>,
+        authority: Authority,
         operator: Option<OperatorNote>,
         engine: &mut Engine,
     ) {
@@ -269,6 +276,7 @@ impl PendingRequest {
             let command = OperatorCommand::Hold {
                 credential: None,
                 until,
+                authority,
                 operator,
             };
             self.submit_for_keys(TargetKeys::Named(vec![key]), &command, engine);
@@ -278,6 +286,7 @@ impl PendingRequest {
         let command = OperatorCommand::Hold {
             credential: Some(credential.clone()),
             until,
+            authority,
             operator,
         };
         self.submit_for_credential(&credential, command, engine)

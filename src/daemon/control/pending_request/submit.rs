@@ -142,13 +142,17 @@ impl PendingRequest {
             Ok(Ok(None)) => match (command, KeyName::new(credential.as_str())) {
                 (
                     OperatorCommand::Hold {
-                        until, operator, ..
+                        until,
+                        authority,
+                        operator,
+                        ..
                     },
                     Ok(key),
                 ) => {
                     let command = OperatorCommand::Hold {
                         credential: None,
                         until,
+                        authority,
                         operator,
                     };
                     self.submit_command(key.as_str(), &key, command, engine);

@@ -17,6 +17,7 @@ use crate::engine::operator_command::{SharedListing, Unrecognized};
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
 use crate::engine::{Engine, RotationRequest, RunMode};
+use crate::provider::ErrorKind;
 
 const OVERLAP: Duration = Duration::from_secs(3_600);
 
@@ -45,6 +46,7 @@ fn hold(credential: Option<&str>, until: Option<Timestamp>) -> OperatorCommand {
     OperatorCommand::Hold {
         credential: credential.map(id),
         until,
+        authority: Authority::Full,
         operator: operator(),
     }
 }
@@ -624,6 +626,73 @@ async fn unrecognized_credential_is_adopted_by_its_name_alone_and_held() {
         let held = row.is_some_and(|row| row.hold_until == Some(HELD_UNTIL_RELEASED));
         assert_eq!(held, is_held, "{case}");
     }
+}
+
+/// Whoever can write a sink's file can write the end of a secret there: only a whole key that
+/// the provider accepts shows whose the credential is.
+#[tokio::test]
+async fn end_of_a_key_in_a_file_shows_nothing_unless_the_provider_accepts_the_key() {
+    for (answer, is_evidence) in [
+        (None, true),
+        (Some(ErrorKind::CredentialRefused), false),
+        (Some(ErrorKind::Forbidden), false),
+        (Some(ErrorKind::RateLimited), false),
+        (Some(ErrorKind::NoAnswer), false),
+        (Some(ErrorKind::ServerError), false),
+    ] {
+        let by_id = |force, unrecognized| OperatorCommand::Adopt {
+            credential: id("key_9"),
+            force,
+            unrecognized,
+            operator: operator(),
+        };
+        let from_sinks = OperatorCommand::AdoptFromSinks {
+            apply: true,
+            listing: SharedListing::default(),
+            operator: operator(),
+        };
+        for command in [
+            by_id(false, Unrecognized::Refused),
+            by_id(true, Unrecognized::Refused),
+            by_id(false, Unrecognized::Named(None)),
+            by_id(true, Unrecognized::Named(None)),
+            from_sinks,
+        ] {
+            let fakes = Fakes::new(&[("key_9", "payroll")]);
+            fakes.set_redacted("key_9", "sk-admin-...aBc");
+            fakes.hold_key("file", &format!("sk-admin-{}aBc", "x1".repeat(20)));
+            let managed = fakes.managed_key(key(), |_| {});
+            let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+            fakes.fail_calls(answer.map(|kind| ("verify", kind)));
+            let case = format!("{answer:?} {command:?}");
+            let reply = run_command(&fakes, &mut engine, command).await;
+            assert_eq!(reply.is_ok(), is_evidence, "{case}: {reply:?}");
+            let rows = fakes.query_rows("SELECT credential_id FROM rotation");
+            assert_eq!(rows.len(), usize::from(is_evidence), "{case}: {rows:?}");
+        }
+    }
+}
+
+/// The key's own credential has by chance the end of another one.
+#[tokio::test]
+async fn own_key_in_a_file_is_no_evidence_for_another_credential() {
+    let fakes = Fakes::new(&[("key_9", "payroll"), ("key_1", "by hand")]);
+    for credential in ["key_1", "key_9"] {
+        fakes.set_redacted(credential, "sk-admin-...aBc");
+    }
+    fakes.hold_key("file", &format!("sk-admin-{}aBc", "x1".repeat(20)));
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+    let adopted = run_command(&fakes, &mut engine, adopt("key_1")).await;
+    assert!(adopted.is_ok(), "{adopted:?}");
+    let other = OperatorCommand::Adopt {
+        credential: id("key_9"),
+        force: false,
+        unrecognized: Unrecognized::Refused,
+        operator: operator(),
+    };
+    let reply = run_command(&fakes, &mut engine, other).await;
+    assert_rejected(reply, "only root or the owner");
 }
 
 /// An end that cannot be read is not taken for none.
