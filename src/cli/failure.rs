@@ -128,6 +128,7 @@ fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Open { .. }
         | LedgerError::ForeignLog { .. }
         | LedgerError::ForeignObject { .. }
+        | LedgerError::MissingObject { .. }
         | LedgerError::Damaged { .. }
         | LedgerError::NoRoom { .. }
         | LedgerError::CheckpointNote(_)

@@ -11,12 +11,14 @@ pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerErro
     if matches!(error, LedgerError::Damaged { .. }) {
         return conditions.raise_for_good(Condition::Ledger, &text);
     }
-    // The remedy of a lost lock, or of another program's SQL, is not on the disk, and a full
-    // disk is all that is wrong.
+    // The remedy of a lost lock, or of another program's SQL, or of a lost table, is not
+    // on the disk, and a full disk is all that is wrong.
     let has_remedy = error.is_disk_full()
         || matches!(
             error,
-            LedgerError::Locked { .. } | LedgerError::ForeignObject { .. }
+            LedgerError::Locked { .. }
+                | LedgerError::ForeignObject { .. }
+                | LedgerError::MissingObject { .. }
         );
     let problem = if has_remedy {
         text

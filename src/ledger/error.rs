@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::core::apply::ApplyError;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::foreign_object::ForeignObject;
+use crate::ledger::missing_object::MissingObject;
 
 /// An error of opening, reading or writing the ledger.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -191,6 +192,15 @@ pub enum LedgerError {
         /// What it has.
         object: ForeignObject,
     },
+    /// The schema lacks something of rekeyd's own.
+    #[error("the ledger {} has no {object}, which rekeyd created and another program dropped; \
+             hint: {}", .path.display(), .object.advice())]
+    MissingObject {
+        /// The ledger.
+        path: PathBuf,
+        /// What it lacks.
+        object: MissingObject,
+    },
     /// The disk has no room for what the ledger writes.
     #[error("cannot write the ledger {}: {reason}; hint: {advice}", .path.display())]
     NoRoom {
@@ -262,6 +272,7 @@ impl LedgerError {
             | Self::Open { .. }
             | Self::ForeignLog { .. }
             | Self::ForeignObject { .. }
+            | Self::MissingObject { .. }
             | Self::Damaged { .. }
             | Self::NoRoom { .. }
             | Self::CheckpointNote(_)

@@ -1,9 +1,13 @@
-//! What the schema of a ledger has that rekeyd did not create.
+//! What the schema of a ledger has that rekeyd did not create, and what it lacks that rekeyd
+//! created.
 //!
 //! A trigger, a view, a default or a generated column is SQL that runs when rekeyd reads or
 //! writes the ledger: it may change or refuse what is recorded, show what was not, or never
 //! end. Such a ledger is refused. Tables and indexes of other programs, such as those of a
 //! replication or of `ANALYZE`, stay.
+//!
+//! A table that was dropped has lost its rows, so that its ledger is refused. Views, indexes
+//! and triggers are made again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,7 @@ use rusqlite::config::DbConfig;
 use crate::core::redact;
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_object::ForeignObject;
+use crate::ledger::missing_object::MissingObject;
 use crate::ledger::version::{self, LedgerVersion};
 
 /// The words of a column's definition that are more than its name and its type.
@@ -54,6 +59,13 @@ struct ForeignParts {
     further: Vec<String>,
 }
 
+/// A schema beside the one that rekeyd made.
+struct Comparison {
+    foreign: ForeignParts,
+    /// Each missing object, with the statement that makes it.
+    missing: Vec<(MissingObject, String)>,
+}
+
 /// Keeps the schema of a ledger from calling functions with side effects, and SQL from
 /// changing the schema's own tables.
 ///
@@ -65,19 +77,75 @@ pub(super) fn distrust(connection: &Connection) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Checks that the ledger at `path` has no SQL of other programs.
+/// Checks that the ledger at `path` has no SQL of other programs, and all of rekeyd's tables.
 ///
 /// # Errors
-/// [`LedgerError::ForeignObject`], or SQLite's.
+/// [`LedgerError::ForeignObject`], [`LedgerError::MissingObject`], or SQLite's.
 pub(super) fn check(
     connection: &Connection,
     path: &Path,
     version: LedgerVersion,
 ) -> Result<(), LedgerError> {
-    match foreign_parts(connection, version)?.refused {
-        Some(object) => Err(refusal(path, object)),
+    check_without(connection, path, version, MissingObject::is_lost)
+}
+
+/// Checks the same for a ledger that is only read, and whose views cannot be made again.
+///
+/// # Errors
+/// The same.
+pub(super) fn check_readable(
+    connection: &Connection,
+    path: &Path,
+    version: LedgerVersion,
+) -> Result<(), LedgerError> {
+    check_without(connection, path, version, MissingObject::is_read)
+}
+
+fn check_without(
+    connection: &Connection,
+    path: &Path,
+    version: LedgerVersion,
+    is_needed: impl Fn(&MissingObject) -> bool,
+) -> Result<(), LedgerError> {
+    let compared = compare(connection, version)?;
+    if let Some(object) = compared.foreign.refused {
+        return Err(refusal(path, object));
+    }
+    let mut missing = compared.missing.into_iter().map(|(object, _)| object);
+    match missing.find(is_needed) {
+        Some(object) => Err(LedgerError::MissingObject {
+            path: path.to_owned(),
+            object,
+        }),
         None => Ok(()),
     }
+}
+
+/// Makes the views, indexes and triggers again that the ledger at `path` lacks.
+///
+/// # Errors
+/// SQLite's: nothing was made then.
+pub(super) fn make_missing(
+    connection: &mut Connection,
+    path: &Path,
+    version: LedgerVersion,
+) -> Result<(), LedgerError> {
+    let missing = compare(connection, version)?.missing;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for (_, definition) in &missing {
+        transaction.execute_batch(definition)?;
+    }
+    transaction.commit()?;
+    for (object, _) in &missing {
+        tracing::warn!(
+            "the ledger {} had no {object}, which another program dropped; rekeyd made it again",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Returns the names of the tables and indexes that other programs have added.
@@ -88,7 +156,7 @@ pub(super) fn further_objects(
     connection: &Connection,
     version: LedgerVersion,
 ) -> Result<Vec<String>, LedgerError> {
-    Ok(foreign_parts(connection, version)?.further)
+    Ok(compare(connection, version)?.foreign.further)
 }
 
 /// Returns the error of a ledger with an object that may have refused a statement, if it has
@@ -97,7 +165,7 @@ pub(super) fn explain_refusal(connection: &Connection, error: &LedgerError) -> O
     if !error.is_constraint_violation() {
         return None;
     }
-    let parts = foreign_parts(connection, LedgerVersion::CURRENT).ok()?;
+    let parts = compare(connection, LedgerVersion::CURRENT).ok()?.foreign;
     let object = parts.refused.or(parts.unique_index)?;
     let path = connection.path().map(PathBuf::from).unwrap_or_default();
     Some(refusal(&path, object))
@@ -110,10 +178,7 @@ fn refusal(path: &Path, object: ForeignObject) -> LedgerError {
     }
 }
 
-fn foreign_parts(
-    connection: &Connection,
-    version: LedgerVersion,
-) -> Result<ForeignParts, LedgerError> {
+fn compare(connection: &Connection, version: LedgerVersion) -> Result<Comparison, LedgerError> {
     static CURRENT: OnceLock<Definitions> = OnceLock::new();
     let built;
     let expected = match (version, CURRENT.get()) {
@@ -127,8 +192,20 @@ fn foreign_parts(
             &built
         }
     };
+    let found = read_definitions(connection)?;
+    let missing = expected.iter().filter(|(id, _)| !found.contains_key(*id));
+    let missing =
+        missing.map(|((kind, name), own)| (MissingObject::of(kind, name), own.sql.clone()));
+    let missing = missing.collect();
+    Ok(Comparison {
+        foreign: foreign_parts(expected, found),
+        missing,
+    })
+}
+
+fn foreign_parts(expected: &Definitions, found: Definitions) -> ForeignParts {
     let mut parts = ForeignParts::default();
-    for ((kind, name), found) in read_definitions(connection)? {
+    for ((kind, name), found) in found {
         let own = expected.get(&(kind.clone(), name.clone()));
         if own.is_some_and(|own| own.sql == found.sql) {
             continue;
@@ -149,7 +226,7 @@ fn foreign_parts(
         };
         parts.refused = parts.refused.or(refused);
     }
-    Ok(parts)
+    parts
 }
 
 /// Returns the definitions that a ledger of this version has, whichever one it was first.

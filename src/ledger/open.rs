@@ -492,6 +492,7 @@ fn configure_and_migrate(
         }
         LogOrigin::Foreign(_) => {}
     }
+    foreign_schema::make_missing(connection, path, version)?;
     migrate(connection, path, version, checkpoints)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // The data that undoes one operation of a batch is small, and needs no file. The

@@ -124,7 +124,7 @@ fn open_named(
         connection.busy_timeout(BUSY_TIMEOUT)?;
         foreign_schema::distrust(&connection)?;
         let version = LedgerVersion::read(&connection, path)?;
-        foreign_schema::check(&connection, path, version)?;
+        foreign_schema::check_readable(&connection, path, version)?;
         Ok((connection, version))
     };
     connect().map_err(|error| into_open_error(path, error))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rekeyd::ledger::{ForeignObject, LedgerError, LedgerReader, prepare_unlocked};
+use rekeyd::ledger::{ForeignObject, LedgerError, LedgerReader, MissingObject, prepare_unlocked};
 
 use crate::{at, block_on, key, ledger, options, raw_ledger, rotation_started};
 
@@ -107,6 +107,60 @@ fn tables_and_indexes_of_other_programs_stay() {
         "REINDEX",
     ] {
         assert!(opening_error(sql).is_none(), "{sql}");
+    }
+}
+
+/// Returns the types and names of what the schema has.
+fn schema_of(connection: &rusqlite::Connection) -> Vec<(String, String)> {
+    let sql = "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name";
+    let mut query = connection.prepare(sql).unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+/// Each view, index and trigger is made again, and each table refuses the ledger.
+#[test]
+fn dropped_objects_are_made_again_and_dropped_tables_refuse_the_ledger() {
+    let (_dir, _path, connection) = raw_ledger();
+    let all = schema_of(&connection);
+    let kinds = ["index", "table", "trigger", "view"];
+    assert!(
+        kinds
+            .iter()
+            .all(|kind| all.iter().any(|one| one.0 == *kind))
+    );
+    for (kind, name) in &all {
+        if name.starts_with("sqlite_") {
+            continue;
+        }
+        let (_dir, path, connection) = raw_ledger();
+        let drop = format!("PRAGMA foreign_keys = OFF; DROP {kind} {name}");
+        connection.execute_batch(&drop).unwrap();
+        let read = LedgerReader::open(&path).err().map(|error| text(&error));
+        let opened = prepare_unlocked(&path, &options(), at()).err();
+        if kind == "table" {
+            let object = MissingObject::Table(name.clone());
+            match &opened {
+                Some(LedgerError::MissingObject { object: found, .. }) => {
+                    assert_eq!(*found, object);
+                }
+                other => panic!("{drop}: {other:?}"),
+            }
+            let message = text(&opened.unwrap());
+            assert!(message.contains("restore the newest backup"), "{message}");
+            assert_eq!(read, Some(message), "{drop}");
+        } else {
+            assert!(opened.is_none(), "{drop}: {opened:?}");
+            assert_eq!(schema_of(&connection), all, "{drop}");
+            match read {
+                Some(message) if kind == "view" => {
+                    assert!(message.contains("start rekeyd"), "{message}");
+                }
+                None if kind != "view" => {}
+                other => panic!("{drop}: {other:?}"),
+            }
+            LedgerReader::open(&path).unwrap();
+        }
     }
 }
 
