@@ -25,11 +25,13 @@ use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm};
 use crate::core::{duration, time};
+use crate::daemon::ownership;
 use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
 use crate::engine::probe::describe_failed_request;
 use crate::ledger::{LastRun, LedgerNotes, LedgerReader, PendingMigration, SchedulingCommand};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
+use crate::platform::service_unit::ServiceUnit;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
 use crate::provider::{ListedCredential, Provider as _};
@@ -116,6 +118,7 @@ impl CheckCommand {
             let mut found_notes = vec![note];
             found_notes.extend(stale_copy_note(&settings));
             found_notes.extend(admins_note(&settings));
+            found_notes.extend(owner_note(view.as_deref(), unit.as_ref()));
             let folders = preflight::group_writable_folders(&settings).await;
             found_notes.extend(folders.iter().map(|folder| group_note(folder)));
             let migration = notes.pending_migration;
@@ -216,11 +219,23 @@ fn admins_note(settings: &Settings) -> Option<String> {
     let named: Vec<_> = named.collect();
     Some(format!(
         "members of the groups in [control] admins may no longer adopt credentials, revoke a current \
-         or adopted one, or use `revoke --force` and `rotate --revoke-previous-within`; hint: \
-         root may, and so may they with this line in [control]: super-admins = [{}]; without \
+         or adopted one, release an adopted one, or use `revoke --force`, `rotate \
+         --revoke-previous-now` and `rotate --revoke-previous-within`; hint: root may, and so may they with this line in [control]: super-admins = [{}]; without \
          groups in it, the line ends this note",
         named.join(", ")
     ))
+}
+
+/// Says as whom rekeyd runs, if no unit starts it and root checked as the owner of the ledger.
+fn owner_note(view: Option<&str>, unit: Option<&ServiceUnit>) -> Option<String> {
+    (view.is_some() && unit.is_none()).then(|| {
+        let owner = rustix::process::geteuid().as_raw();
+        format!(
+            "`rekeyd run` and `rekeyd once` work as the owner of the ledger, and refuse root; hint: \
+             run: {} rekeyd once",
+            ownership::run_as(owner)
+        )
+    })
 }
 
 /// Says that the ledger is protected by its lock file alone.

@@ -63,12 +63,18 @@ impl LedgerCommand {
 
 fn line(file: &Path, holder: &LockHolder) -> String {
     let kind = if holder.is_exclusive { "write" } else { "read" };
+    let Some(process) = holder.process else {
+        return format!(
+            "{}: {kind} lock of a process that is not shown here: it has ended, or runs in another \
+             container\n",
+            file.display()
+        );
+    };
     let command = holder.command.as_deref().unwrap_or("unknown program");
     let user = holder.user.map(describe_user);
     format!(
-        "{}: {kind} lock of process {} ({command}) of {}\n",
+        "{}: {kind} lock of process {process} ({command}) of {}\n",
         file.display(),
-        holder.process,
         user.as_deref().unwrap_or("an unknown user")
     )
 }
@@ -80,7 +86,7 @@ mod tests {
     #[test]
     fn line_names_process_program_and_user() {
         let holder = LockHolder {
-            process: 4_711,
+            process: Some(4_711),
             command: Some("sqlite3".to_owned()),
             user: Some(4_000_000_001),
             is_exclusive: false,
@@ -101,6 +107,15 @@ mod tests {
             line(file, &unknown),
             "/var/lib/rekeyd/ledger.db-shm: write lock of process 4711 (unknown program) of an \
              unknown user\n"
+        );
+        let unseen = LockHolder {
+            process: None,
+            ..unknown
+        };
+        assert_eq!(
+            line(file, &unseen),
+            "/var/lib/rekeyd/ledger.db-shm: write lock of a process that is not shown here: it has \
+             ended, or runs in another container\n"
         );
     }
 }

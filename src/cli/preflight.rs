@@ -15,7 +15,7 @@ use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_SOCKET, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::daemon::error::ServiceError;
-use crate::daemon::exposure::check_exposure;
+use crate::daemon::ledger_access;
 use crate::daemon::runtime;
 use crate::ledger::{self, LedgerError, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
@@ -73,12 +73,12 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
     let (path, identity) = (settings.ledger.clone(), runtime::ledger_identity(settings));
     let configuration = runtime::configuration_identity(settings);
     let host = machine::id();
-    let trusted_paths = settings.trusted_paths().clone();
+    let checked = settings.clone();
     let check = move || {
         let used = ledger::check_usable(&path, &identity, &configuration, host.as_deref())?;
         // Another user than the writer would miss himself among those who are trusted.
         if !secret_file::is_onlooker() {
-            check_exposure(&path, &trusted_paths)?;
+            ledger_access::check_worker(&checked)?;
         }
         Ok::<_, ServiceError>(used)
     };

@@ -48,11 +48,8 @@ pub enum Replacement {
 impl fmt::Display for LedgerOwnerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (owner, program) = match &self.owner_name {
-            Some(name) => (name.clone(), format!("runuser -u {name} --")),
-            None => (
-                format!("user {}", self.owner),
-                format!("setpriv --reuid={} --clear-groups --", self.owner),
-            ),
+            Some(name) => (name.clone(), run_as_name(name)),
+            None => (format!("user {}", self.owner), run_as_number(self.owner)),
         };
         write!(
             formatter,
@@ -75,6 +72,19 @@ impl fmt::Display for LedgerOwnerError {
 }
 
 impl std::error::Error for LedgerOwnerError {}
+
+/// Returns the beginning of root's command line that runs a program as `user`.
+pub(crate) fn run_as(user: u32) -> String {
+    users::user_name(user).map_or_else(|| run_as_number(user), |name| run_as_name(&name))
+}
+
+fn run_as_name(name: &str) -> String {
+    format!("runuser -u {name} --")
+}
+
+fn run_as_number(user: u32) -> String {
+    format!("setpriv --reuid={user} --clear-groups --")
+}
 
 /// Refuses to work on due keys as root on a ledger of another user.
 ///

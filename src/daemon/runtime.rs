@@ -14,10 +14,9 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::notification::EventKind;
 use crate::daemon::error::ServiceError;
-use crate::daemon::exposure::check_exposure;
+use crate::daemon::ledger_access::{check_command, check_worker};
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
-use crate::daemon::ownership::{LedgerOwnerError, refuse_root, refuse_root_worker};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
@@ -95,8 +94,8 @@ pub async fn start(
     run_mode: RunMode,
 ) -> Result<Runtime, ServiceError> {
     let permission = match run_mode {
-        RunMode::Daemon | RunMode::Once => refuse_root_worker(settings),
-        RunMode::Command | RunMode::Proposal => refuse_root(settings),
+        RunMode::Daemon | RunMode::Once => check_worker(settings),
+        RunMode::Command | RunMode::Proposal => check_command(settings),
     };
     explain_refusal(permission, settings)?;
     let signal_actions = signals::listen()?;
@@ -112,7 +111,7 @@ pub async fn start(
         );
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let lock = acquire_lock(settings, command)?;
+    let lock = WriterLock::acquire(&settings.ledger, command)?;
     let ledger = open_ledger(lock, settings, run_mode, clock.now())?;
     let context = ProcessContext {
         ledger,
@@ -259,8 +258,8 @@ impl ProcessContext {
 /// If the ledger belongs to another user, is locked by another process, or
 /// cannot be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
-    explain_refusal(refuse_root(settings), settings)?;
-    let lock = acquire_lock(settings, command)?;
+    explain_refusal(check_command(settings), settings)?;
+    let lock = WriterLock::acquire(&settings.ledger, command)?;
     let options = ledger_options(settings, true);
     Ok(ledger::prepare(lock, &options, SystemClock.now())?)
 }
@@ -274,8 +273,8 @@ pub fn restore(
     settings: &Settings,
     source: &RestoreSource,
 ) -> Result<RestoredLedger, ServiceError> {
-    explain_refusal(refuse_root(settings), settings)?;
-    let lock = acquire_lock(settings, "rekeyd restore")?;
+    explain_refusal(check_command(settings), settings)?;
+    let lock = WriterLock::acquire(&settings.ledger, "rekeyd restore")?;
     let (identity, host) = (ledger_identity(settings), machine::id());
     let now = SystemClock.now();
     Ok(ledger::restore(
@@ -290,18 +289,13 @@ pub fn restore(
 /// Replaces the refusal of root's by the error that the ledger has a writer, if
 /// it has one: no other command would start a second.
 fn explain_refusal(
-    permission: Result<(), LedgerOwnerError>,
+    permission: Result<(), ServiceError>,
     settings: &Settings,
 ) -> Result<(), ServiceError> {
-    permission.or_else(|refusal| {
+    if let Err(ServiceError::WrongLedgerOwner(_)) = &permission {
         WriterLock::check_free(&settings.ledger)?;
-        Err(refusal.into())
-    })
-}
-
-fn acquire_lock(settings: &Settings, command: &str) -> Result<WriterLock, ServiceError> {
-    check_exposure(&settings.ledger, settings.trusted_paths())?;
-    Ok(WriterLock::acquire(&settings.ledger, command)?)
+    }
+    permission
 }
 
 fn open_ledger(

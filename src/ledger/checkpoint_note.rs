@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::shell;
+use crate::core::{os_error, shell};
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{
-    READ_ONLY_REASON, cannot_open, open_beside, open_or_create_beside, open_regular,
+    READ_ONLY_REASON, REMOVE_ADVICE, cannot_open, is_no_own_file, open_beside,
+    open_or_create_beside, open_regular,
 };
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
 use crate::ledger::version::APPLICATION_ID;
@@ -271,7 +272,7 @@ fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
 }
 
 /// Returns the path of the note of the ledger at `ledger`, which is no link.
-fn note_path(ledger: &Path) -> PathBuf {
+pub(super) fn note_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".checkpoint")
 }
 
@@ -307,6 +308,21 @@ pub(super) struct CheckpointNote {
     is_synced: bool,
 }
 
+/// Returns the error of a note that cannot be opened, of the ledger at `path`.
+pub(super) fn unusable_note(path: &Path, note: PathBuf, error: &Error) -> LedgerError {
+    if is_no_own_file(error) {
+        let reason = os_error::describe(error);
+        return LedgerError::Open {
+            path: note,
+            reason: format!("{reason}; hint: {REMOVE_ADVICE}"),
+        };
+    }
+    if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) {
+        return cannot_open(path, &Error::other(READ_ONLY_REASON));
+    }
+    cannot_open(&note, error)
+}
+
 impl CheckpointNote {
     /// Opens or creates the note of the ledger at `path`. Without `is_synced` it may not
     /// survive a power failure.
@@ -316,16 +332,8 @@ impl CheckpointNote {
     pub(super) fn open(path: &Path, is_synced: bool) -> Result<Self, LedgerError> {
         let [ledger, ..] = files_of_sqlite(path);
         let note = note_path(&ledger);
-        let is_read_only = |error: &Error| {
-            [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
-        };
-        let file = open_or_create_beside(&note).map_err(|error| {
-            if is_read_only(&error) {
-                cannot_open(path, &Error::other(READ_ONLY_REASON))
-            } else {
-                cannot_open(&note, &error)
-            }
-        })?;
+        let file =
+            open_or_create_beside(&note).map_err(|error| unusable_note(path, note, &error))?;
         Ok(Self {
             ledger,
             file,

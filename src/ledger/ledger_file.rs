@@ -36,7 +36,10 @@ pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; hint: use the path
 const NO_REGULAR_FILE_REASON: &str = "it is not a regular file";
 
 /// The reason why a link cannot be used.
-const LINK_REASON: &str = "it is a symbolic link; hint: remove the link";
+const LINK_REASON: &str = "it is a symbolic link";
+
+/// What to do about something else in the place of a file that rekeyd alone makes.
+pub(super) const REMOVE_ADVICE: &str = "remove it, so that rekeyd makes a file of its own there";
 
 /// The file systems on which `flock` locks the whole file as `fcntl` does (`flock(2)`):
 /// NFS, SMB in its three versions, and 9p.
@@ -106,6 +109,9 @@ fn open_with(options: &mut OpenOptions, flags: OFlags, path: &Path) -> Result<Fi
     let file = opened.map_err(|error| {
         if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
             Error::other(LINK_REASON)
+        } else if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+            // A socket, or a device that is not there.
+            Error::other(NO_REGULAR_FILE_REASON)
         } else {
             error
         }
@@ -181,6 +187,24 @@ pub(super) fn check_regular(path: &Path) -> Result<(), Error> {
         // SQLite reports what it cannot open.
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Checks that a file beside a ledger, which rekeyd alone makes, is a regular file or missing.
+///
+/// # Errors
+/// It is a link, or another kind of file.
+pub(super) fn check_beside(path: &Path) -> Result<(), Error> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => Err(Error::other(LINK_REASON)),
+        Ok(_) | Err(_) => check_regular(path),
+    }
+}
+
+/// Returns whether the error is that something else is in the place of a file that rekeyd alone
+/// makes.
+pub(super) fn is_no_own_file(error: &Error) -> bool {
+    // The kind of the errors that are made here.
+    matches!(error.kind(), ErrorKind::Other | ErrorKind::IsADirectory)
 }
 
 /// Returns the error of a ledger that cannot be opened.

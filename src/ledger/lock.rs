@@ -17,13 +17,14 @@ use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::is_disk_full;
 use crate::ledger::ledger_file::{
-    cannot_open, create_if_missing, network_file_system, open_beside, open_or_create_beside,
-    open_regular,
+    REMOVE_ADVICE, cannot_open, create_if_missing, is_no_own_file, network_file_system,
+    open_beside, open_or_create_beside, open_regular,
 };
 use crate::ledger::lock_record::{
     EndedWriter, LockRecord, UNKNOWN_HOLDER, append_end, write_holder,
 };
 use crate::ledger::paths::{lock_path, missing_directory_error};
+use crate::platform::file_locks::may_have_open;
 
 /// The number of attempts to take the lock while readers hold it, for a fifth of a second
 /// in total. Readers hold the lock only for moments, to check for a writer.
@@ -151,7 +152,7 @@ impl WriterLock {
         if let Ok(mut file) = open_beside(&lock_path(ledger))
             && is_locked(&file)
         {
-            return Some(LockRecord::read(&mut file).holder());
+            return Some(describe_holder(&mut file));
         }
         is_inode_held(ledger).then(|| format!("{UNKNOWN_HOLDER} (its lock file was removed)"))
     }
@@ -209,6 +210,23 @@ impl WriterLock {
     }
 }
 
+/// Describes who holds a locked lock file, by its record. That names another process where the
+/// writer passed its lock on and ended, or runs in another container.
+fn describe_holder(lock_file: &mut File) -> String {
+    let record = LockRecord::read(lock_file);
+    let found = lock_file.metadata().ok();
+    let found = found.map(|found| (found.dev(), found.ino()));
+    let may_hold = |process| found.is_none_or(|file| may_have_open(process, file));
+    match record.process() {
+        Some(process) if !may_hold(process) => format!(
+            "a process that is not shown here: the lock file names {}, which has ended or runs in \
+             another container",
+            record.holder()
+        ),
+        Some(_) | None => record.holder(),
+    }
+}
+
 /// Returns whether a process holds the ledger's inode, where that can be locked.
 fn is_inode_held(ledger: &Path) -> bool {
     open_regular(ledger).is_ok_and(|file| network_file_system(&file).is_none() && is_locked(&file))
@@ -225,7 +243,7 @@ fn acquire_lock_file(ledger: &Path) -> Result<File, LedgerError> {
         {
             LockContention::Uncontended => {}
             LockContention::Writer => {
-                return Err(locked(ledger, LockRecord::read(&mut file).holder()));
+                return Err(locked(ledger, describe_holder(&mut file)));
             }
             // The record in the file is that of an earlier writer.
             LockContention::Reader => {
@@ -298,7 +316,9 @@ fn lock_file_error(ledger: &Path, error: &Error) -> LedgerError {
 
 /// Returns the error of a lock file that cannot be created, opened or written.
 pub(super) fn unusable_lock_file(path: PathBuf, error: &Error) -> LedgerError {
-    let hint = if is_disk_full(error) {
+    let hint = if is_no_own_file(error) {
+        REMOVE_ADVICE
+    } else if is_disk_full(error) {
         "free some space on its disk"
     } else if error.kind() == ErrorKind::PermissionDenied {
         "run it with sudo, or let rekeyd write to its folder"
@@ -498,6 +518,29 @@ mod tests {
         let _reader = lock_shared(&lock_path(&ledger));
         let error = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
         assert!(error.to_string().contains("only reads"), "{error}");
+        assert_eq!(WriterLock::holder(&ledger), None);
+    }
+
+    /// The recorded number is that of another process here, or of none: the writer passed its
+    /// lock on, or runs in another container.
+    #[test]
+    fn process_without_the_lock_file_is_not_named_as_the_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let writer = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let record = format!("rekeyd run (process {})\n", child.id());
+        std::fs::write(lock_path(&ledger), record).unwrap();
+        let expected = format!(
+            "a process that is not shown here: the lock file names rekeyd run (process {}), which \
+             has ended or runs in another container",
+            child.id()
+        );
+        assert_eq!(WriterLock::holder(&ledger), Some(expected.clone()));
+        let error = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
+        assert!(error.to_string().contains(&expected), "{error}");
+        drop(writer);
         assert_eq!(WriterLock::holder(&ledger), None);
     }
 

@@ -63,6 +63,13 @@ impl LockRecord {
         }
     }
 
+    /// Returns the process of the writer.
+    pub(super) fn process(&self) -> Option<u32> {
+        let holder = String::from_utf8_lossy(self.lines().next()?);
+        let (_, process) = holder.rsplit_once(HOLDER_MARK)?;
+        process.strip_suffix(')')?.parse().ok()
+    }
+
     /// Returns the socket at which the writer answers. The line is incomplete without the
     /// line break at its end.
     pub(super) fn socket(&self) -> Option<PathBuf> {
@@ -150,6 +157,7 @@ mod tests {
             let read = LockRecord::read(&mut file);
             let holder = format!("rekeyd run (process {})", std::process::id());
             assert_eq!(read.holder(), holder);
+            assert_eq!(read.process(), Some(std::process::id()));
             let expected = socket.filter(|_| is_recorded);
             assert_eq!(read.socket().as_deref(), expected);
             assert_eq!(read.ended_writer(), None, "{socket:?}");
@@ -202,6 +210,14 @@ mod tests {
             "rekeyd run (process 1)\nsock /run/s\n",
         ] {
             assert_eq!(record(text).socket(), None, "{text:?}");
+        }
+        for text in [
+            "",
+            "rekeyd run",
+            "rekeyd run (process x)",
+            "rekeyd run (process 1",
+        ] {
+            assert_eq!(record(text).process(), None, "{text:?}");
         }
         let whole = record("rekeyd run (process 1)\nsocket /run/s\nended 2026-11-24T12:00:00Z\n");
         assert_eq!(whole.socket().as_deref(), Some(Path::new("/run/s")));

@@ -1,4 +1,8 @@
 //! Which processes hold a lock of a file, as the kernel lists them in `/proc/locks`.
+//!
+//! The kernel lists the process that took a lock. A lock of `flock` belongs to the open file,
+//! so it outlasts that process if another one inherited the file, and the number may be
+//! another process's by then, or one of another container.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,6 +11,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{major, minor};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::core::redact::sanitize_name;
 
@@ -15,8 +21,9 @@ const LOCK_LIST: &str = "/proc/locks";
 /// A process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockHolder {
-    /// Its process id.
-    pub process: u32,
+    /// Its process id; none if the process that took the lock has ended or is in another
+    /// container, and no process that is shown here has the file open.
+    pub process: Option<u32>,
     /// The name of its program, if the system shows it.
     pub command: Option<String>,
     /// Its user, if the system shows it.
@@ -46,7 +53,7 @@ pub fn lock_holders(path: &Path) -> io::Result<BTreeSet<LockHolder>> {
         found => found?,
     };
     let file = (found.dev(), found.ino());
-    let mut holders: BTreeMap<u32, bool> = BTreeMap::new();
+    let mut holders: BTreeMap<Option<u32>, bool> = BTreeMap::new();
     let mut hold = |process, is_exclusive| *holders.entry(process).or_default() |= is_exclusive;
     for lock in parse_locks(&fs::read_to_string(LOCK_LIST)?) {
         if lock.inode != file.1 {
@@ -56,27 +63,42 @@ pub fn lock_holders(path: &Path) -> io::Result<BTreeSet<LockHolder>> {
             .ok()
             .filter(|number| *number > 0);
         let listed_here = lock.device == (major(file.0), minor(file.0));
-        match process.filter(|process| listed_here || has_open(*process, file)) {
-            Some(process) if Path::new(&format!("/proc/{process}")).exists() => {
-                hold(process, lock.is_exclusive);
-            }
-            // The process that locked it has passed the lock on, or is not named.
-            Some(_) => processes_with(file).for_each(|process| hold(process, lock.is_exclusive)),
-            None if process.is_none() && listed_here => {
-                processes_with(file).for_each(|process| hold(process, lock.is_exclusive));
-            }
-            None => {}
+        if !listed_here && !process.is_some_and(|process| has_open(process, file)) {
+            continue;
         }
+        if let Some(process) = process.filter(|process| may_have_open(*process, file)) {
+            hold(Some(process), lock.is_exclusive);
+            continue;
+        }
+        // The process that locked it has passed the lock on, or is not named.
+        let mut others = processes_with(file).peekable();
+        if others.peek().is_none() {
+            hold(None, lock.is_exclusive);
+        }
+        others.for_each(|process| hold(Some(process), lock.is_exclusive));
     }
     let described = holders
         .into_iter()
         .map(|(process, is_exclusive)| LockHolder {
             process,
-            command: command_of(process),
-            user: user_of(process),
+            command: process.and_then(command_of),
+            user: process.and_then(user_of),
             is_exclusive,
         });
     Ok(described.collect())
+}
+
+/// Returns whether a process has the file of this device and inode open, as far as this
+/// process may know.
+#[must_use]
+pub fn may_have_open(process: u32, file: (u64, u64)) -> bool {
+    opens(process, file).unwrap_or_else(|| exists(process))
+}
+
+/// Returns whether there is a process of this number, also if the system does not show it.
+fn exists(process: u32) -> bool {
+    let number = i32::try_from(process).ok().and_then(Pid::from_raw);
+    number.is_some_and(|number| test_kill_process(number) != Err(Errno::SRCH))
 }
 
 /// Parses the list of locks, without those that a process only waits for.
@@ -111,12 +133,17 @@ fn processes_with(file: (u64, u64)) -> impl Iterator<Item = u32> {
 }
 
 fn has_open(process: u32, file: (u64, u64)) -> bool {
-    let opened = fs::read_dir(format!("/proc/{process}/fd"));
-    let mut opened = opened.into_iter().flatten().flatten();
-    opened.any(|opened| {
+    opens(process, file) == Some(true)
+}
+
+/// Returns whether a process has a file open; none if this process may not look.
+fn opens(process: u32, file: (u64, u64)) -> Option<bool> {
+    let opened = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let mut opened = opened.flatten();
+    Some(opened.any(|opened| {
         let found = fs::metadata(opened.path());
         found.is_ok_and(|found| (found.dev(), found.ino()) == file)
-    })
+    }))
 }
 
 fn command_of(process: u32) -> Option<String> {
@@ -175,7 +202,7 @@ mod tests {
             }
             let holders = lock_holders(&path).unwrap();
             let own = LockHolder {
-                process: std::process::id(),
+                process: Some(std::process::id()),
                 command: command_of(std::process::id()),
                 user: Some(rustix::process::geteuid().as_raw()),
                 is_exclusive,
@@ -187,5 +214,51 @@ mod tests {
             );
             file.unlock().unwrap();
         }
+    }
+
+    /// A process took the lock, passed it on, and ended.
+    #[test]
+    fn process_that_ended_is_not_named_as_a_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let script = "exec 9>\"$1\"; flock 9; exec cat <&0";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its answer shows that the lock is taken.
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, b"x").unwrap();
+        let mut answer = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut answer).unwrap();
+        let holders = lock_holders(&path).unwrap();
+        let processes: Vec<_> = holders.iter().map(|holder| holder.process).collect();
+        // A sandbox of another namespace lists no locks.
+        assert!(
+            processes.is_empty() || processes == [Some(child.id())],
+            "{holders:?}"
+        );
+        drop(input);
+        child.wait().unwrap();
+        assert_eq!(lock_holders(&path).unwrap(), BTreeSet::new());
+    }
+
+    #[test]
+    fn process_without_the_file_holds_no_lock_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = fs::File::create(&path).unwrap();
+        let found = file.metadata().unwrap();
+        let file_id = (found.dev(), found.ino());
+        assert!(may_have_open(std::process::id(), file_id));
+        drop(file);
+        assert!(!may_have_open(std::process::id(), file_id));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(!may_have_open(child.id(), file_id));
+        assert!(!may_have_open(u32::MAX, file_id));
     }
 }

@@ -249,6 +249,79 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     assert_reported(1, "cannot open the ledger");
 }
 
+/// What is in the place of a file that rekeyd alone makes is named by `check` as by `once`, with
+/// the same advice.
+#[test]
+fn foreign_file_beside_the_ledger_is_reported_as_at_a_start() {
+    let world = TestEnv::start(&[]);
+    world.configure(KEY);
+    for name in ["ledger.db.lock", "ledger.db.checkpoint"] {
+        for kind in ["link", "folder", "socket"] {
+            let place = world.path(name);
+            match kind {
+                "link" => std::os::unix::fs::symlink(world.path("elsewhere"), &place).unwrap(),
+                "folder" => fs::create_dir(&place).unwrap(),
+                _ => drop(std::os::unix::net::UnixListener::bind(&place).unwrap()),
+            }
+            let reasons = [&["check"][..], &["once"]].map(|command| {
+                let output = world.run(command);
+                assert_eq!(output.status.code(), Some(1), "{name} {kind} {command:?}");
+                let message = text(&output.stderr);
+                let at = message.find(name).unwrap_or_else(|| panic!("{message}"));
+                assert!(message.contains("hint: remove it, so that"), "{message}");
+                assert_eq!(message.matches("hint: ").count(), 1, "{message}");
+                message[at..].trim_end().to_owned()
+            });
+            assert_eq!(reasons[0], reasons[1], "{name} {kind}");
+            if kind == "folder" {
+                fs::remove_dir(&place).unwrap();
+            } else {
+                fs::remove_file(&place).unwrap();
+            }
+            assert!(!world.path("elsewhere").exists());
+        }
+    }
+    world.ok(&["check"]);
+    world.ok(&["once"]);
+}
+
+/// A ledger of another user, which only that user's process may write: `check` says so where
+/// it does not work as that user itself.
+#[test]
+fn ledger_of_another_user_is_refused_by_check_as_by_once() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can give a folder to another user.
+        return;
+    }
+    for has_ledger in [false, true] {
+        let world = TestEnv::start(&[]);
+        world.configure(KEY);
+        let config = fs::read_to_string(world.config_path()).unwrap();
+        let ledger = world.path("ledger.db").display().to_string();
+        let moved = world.path("folder/ledger.db").display().to_string();
+        assert!(config.contains(&ledger), "{config}");
+        write(&world.config_path(), &config.replace(&ledger, &moved));
+        fs::create_dir(world.path("folder")).unwrap();
+        if has_ledger {
+            world.ok(&["once"]);
+            std::os::unix::fs::chown(&moved, Some(4_711), Some(4_711)).unwrap();
+        }
+        std::os::unix::fs::chown(world.path("folder"), Some(4_711), Some(4_711)).unwrap();
+        let reasons = [&["check", "--as-invoker"][..], &["once"]].map(|command| {
+            let output = world.run(command);
+            assert_eq!(output.status.code(), Some(1), "{has_ledger} {command:?}");
+            let message = text(&output.stderr);
+            let at = message
+                .find("the ledger ")
+                .unwrap_or_else(|| panic!("{message}"));
+            let reason = message[at..].lines().next().unwrap();
+            reason.split("; hint: ").next().unwrap().to_owned()
+        });
+        assert_eq!(reasons[0], reasons[1], "{has_ledger}");
+        assert!(reasons[0].contains("belongs to user 4711"), "{reasons:?}");
+    }
+}
+
 #[test]
 fn unreachable_provider_is_a_host_problem() {
     let mut world = TestEnv::start(&[]);

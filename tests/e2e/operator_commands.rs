@@ -125,7 +125,7 @@ fn manually_created_credential_is_adopted_once() {
     let message = stderr(&asked);
     for part in [
         "\"somebody\" does not look like a label of billing",
-        "no file of its sinks ends as it does",
+        "no file of its sinks holds its secret",
         "belongs to",
         "was created at 2",
         "never used",
@@ -282,13 +282,14 @@ fn root_does_not_write_another_users_ledger() {
         .unwrap();
     lock.lock().unwrap();
     lock.set_len(0).unwrap();
-    write!(lock, "rekeyd run (process 4711)").unwrap();
+    let holder = format!("rekeyd run (process {})", std::process::id());
+    write!(lock, "{holder}").unwrap();
     for arguments in [&["once"][..], &["run"], &["run", "--take-over"]] {
         let output = world.run(arguments);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(75), "{stderr}");
         assert!(
-            stderr.contains("is in use by rekeyd run (process 4711)"),
+            stderr.contains(&format!("is in use by {holder}")),
             "{stderr}"
         );
         assert!(!stderr.contains("run: "), "{stderr}");
