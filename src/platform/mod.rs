@@ -14,6 +14,7 @@ pub(crate) mod folder_sync;
 pub(crate) mod json_schema;
 pub mod log_queue;
 pub mod machine;
+pub mod name_service;
 pub mod passed_sockets;
 pub mod path_walk;
 pub mod process;

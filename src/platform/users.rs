@@ -9,6 +9,7 @@
 //! a directory server (`+name`). Digits are always a number, even if an account has them as
 //! its name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use rustix::fs::{Gid, Uid};
 
 use crate::core::os_error;
 use crate::core::redact::sanitize_name;
+use crate::platform::name_service;
 
 const PASSWD_PATH: &str = "/etc/passwd";
 const GROUP_PATH: &str = "/etc/group";
@@ -151,10 +153,13 @@ pub fn find_group(name_or_number: &str) -> Result<Gid, AccountError> {
     resolve_id(AccountKind::Group, name_or_number, Path::new(GROUP_PATH)).map(Gid::from_raw)
 }
 
-/// Returns why there is no group with this name or number.
+/// Returns why there is no group with this name or number, neither in the files of this host
+/// nor in its name service. Blocks while that is asked.
 #[must_use]
 pub fn check_group(name: &str) -> Option<AccountError> {
-    find_group(name).err()
+    let error = find_group(name).err()?;
+    let is_known = matches!(name_service::group_number(name), Ok(Some(_)));
+    (!is_known).then_some(error)
 }
 
 /// Returns the name of the user with this number, if `/etc/passwd` has it.
@@ -219,6 +224,15 @@ pub fn is_member(user: u32, primary_group: u32, group: &str) -> bool {
         &read(PASSWD_PATH),
         &read(GROUP_PATH),
     )
+}
+
+/// Returns the groups of a user as the files of this host list them, its primary group
+/// included.
+#[must_use]
+pub fn local_groups_of(user: u32) -> BTreeSet<u32> {
+    let account = find_account(&user.to_string());
+    let groups = account.map(|account| account.groups).unwrap_or_default();
+    groups.into_iter().map(Gid::as_raw).collect()
 }
 
 fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups: &str) -> bool {

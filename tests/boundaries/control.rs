@@ -6,8 +6,10 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::Daemon;
 use crate::support::{scratch_dir, text};
 use crate::users::{LOOKER, OPERATOR, OTHER, SOCKET_GROUP, SUPER_OPERATOR, SharedHost, run_as};
 
@@ -99,6 +101,157 @@ pub fn operator_deletes_no_admin_key_of_others() {
     let keys = host.env.keys();
     let found = keys.iter().find(|key| key["id"] == id).unwrap();
     assert!(found["deleted_at"].is_null(), "{found}");
+}
+
+/// A super-admin who can write the file of a sink writes a key there that ends like an admin
+/// key of the organization.
+pub fn forged_end_in_a_file_adopts_no_admin_key() {
+    let host = SharedHost::new();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let groups = format!("super-admins = [\"{SUPER_OPERATOR}\"]\n");
+    let config = config.replace("[control]\n", &format!("[control]\n{groups}"));
+    fs::write(host.env.config_path(), config).unwrap();
+    let mut daemon = host.start();
+    daemon.wait_for("is the current credential key=billing");
+    let keys = host.env.keys();
+    let owner = keys.iter().find(|key| key["name"] == "sandbox-owner");
+    let id = owner.unwrap()["id"].as_str().unwrap().to_owned();
+    let secret = host.env.secret_of(&id);
+    let forged = format!(
+        "sk-admin-{}{}",
+        "x1".repeat(40),
+        &secret[secret.len() - 4..]
+    );
+    let file = host.env.path("billing.key");
+    chown(&file, Some(SUPER_OPERATOR), None).unwrap();
+    run_as(SUPER_OPERATOR, SUPER_OPERATOR, move || {
+        fs::write(file, forged).unwrap();
+    });
+    chown(host.env.path("control.sock"), None, Some(SUPER_OPERATOR)).unwrap();
+    for arguments in [
+        &["adopt", "billing", &id][..],
+        &["adopt", "billing", &id, "--force"],
+        &[
+            "adopt",
+            "billing",
+            &id,
+            "--force",
+            "--name",
+            "sandbox-owner",
+            "--yes",
+        ],
+        &["adopt", "--from-sinks", "--yes"],
+    ] {
+        let refused = host.run_as(SUPER_OPERATOR, SUPER_OPERATOR, arguments);
+        assert!(!refused.status.success(), "{}", text(&refused.stdout));
+        let history = host.env.history();
+        assert!(
+            history
+                .iter()
+                .all(|row| row["credential_id"] != id.as_str()),
+            "{arguments:?}: {history:?}"
+        );
+    }
+    // Nor does it show root whose the key is: root names it, and it is held.
+    let by_root = host.env.run(&["adopt", "billing", &id, "--force"]);
+    assert!(text(&by_root.stderr).contains("holds its secret"));
+    let named = [
+        "adopt",
+        "billing",
+        &id,
+        "--force",
+        "--name",
+        "sandbox-owner",
+        "--yes",
+    ];
+    let adopted = host.env.ok(&named);
+    assert!(adopted.contains("on hold until"), "{adopted}");
+    daemon.stop();
+}
+
+/// Starts the daemon of a host whose files at these paths are replaced, each by the file of
+/// this name in the environment.
+fn start_with_files(host: &SharedHost, replaced: &[(&str, &str)]) -> Daemon {
+    let mounts = replaced
+        .iter()
+        .map(|(name, path)| format!("mount --bind {} {path} && ", host.env.path(name).display()));
+    let script = format!("{}exec \"$@\"", mounts.collect::<String>());
+    let rekeyd = host.env.command(&["run"]);
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ])
+        .arg(rekeyd.get_program())
+        .args(rekeyd.get_args());
+    for (variable, value) in rekeyd.get_envs() {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
+    }
+    let mut daemon = Daemon::from_command(command);
+    daemon.wait_for("is the current credential key=billing");
+    fs::set_permissions(host.env.path("control.sock"), Permissions::from_mode(0o666)).unwrap();
+    daemon
+}
+
+/// A user of this host with a name, as `id` needs it.
+const NAMED: (u32, &str) = (1, "daemon");
+
+/// Configures a group of the host's as that of the operators, of which [`NAMED`] is a member.
+fn configure_group(host: &SharedHost) {
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let group = "[control]\nadmins = [\"rekeyd-operators\"]\n";
+    fs::write(host.env.config_path(), config.replace("[control]\n", group)).unwrap();
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let groups = format!("{groups}rekeyd-operators:x:4799:{}\n", NAMED.1);
+    fs::write(host.env.path("group"), groups).unwrap();
+    fs::set_permissions(host.env.path("group"), Permissions::from_mode(0o644)).unwrap();
+}
+
+/// A member by a supplementary group, which no process of the user has, may operate.
+pub fn rights_follow_the_groups_of_the_name_service() {
+    let host = SharedHost::new();
+    configure_group(&host);
+    let daemon = start_with_files(&host, &[("group", "/etc/group")]);
+    for (user, may) in [(NAMED.0, true), (LOOKER, false)] {
+        let rotated = host.run_as(user, OTHER, &["rotate", "billing"]);
+        let message = text(&rotated.stderr);
+        assert_eq!(rotated.status.success(), may, "{user}: {message}");
+        assert_eq!(message.contains("may only look"), !may, "{message}");
+    }
+    daemon.stop();
+}
+
+/// The name service waits for a directory server that does not answer.
+pub fn name_service_that_hangs_delays_nobody_else() {
+    let host = SharedHost::new();
+    configure_group(&host);
+    fs::write(host.env.path("id"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(host.env.path("id"), Permissions::from_mode(0o755)).unwrap();
+    let replaced = [("group", "/etc/group"), ("id", "/usr/bin/id")];
+    let mut daemon = start_with_files(&host, &replaced);
+    let asking = host.run_as_later(NAMED.0, OTHER, &["rotate", "billing"]);
+    assert_eq!(
+        host.env.ok(&["pause", "billing"]),
+        "billing: paused until `rekeyd resume billing`\n"
+    );
+    let refused = asking.join().unwrap();
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("may only look"));
+    daemon.wait_for("name service did not say which groups daemon (uid 1) has");
+    let log = daemon.stop();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("name service did not say"));
+    assert!(lines.count() <= 1, "{log}");
 }
 
 /// Another user's process answers in the place of the daemon.

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread::JoinHandle;
 
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
@@ -72,6 +73,16 @@ impl SharedHost {
 
     /// Runs a command as a user with this group.
     pub fn run_as(&self, user: u32, group: u32, arguments: &[&str]) -> Output {
+        self.command_as(user, group, arguments).output().unwrap()
+    }
+
+    /// Starts a command as a user with this group, on a thread that returns its result.
+    pub fn run_as_later(&self, user: u32, group: u32, arguments: &[&str]) -> JoinHandle<Output> {
+        let mut command = self.command_as(user, group, arguments);
+        std::thread::spawn(move || command.output().unwrap())
+    }
+
+    fn command_as(&self, user: u32, group: u32, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .arg("--config")
@@ -80,6 +91,6 @@ impl SharedHost {
             .env_clear()
             .uid(user)
             .gid(group);
-        command.output().unwrap()
+        command
     }
 }

@@ -9,13 +9,20 @@ use axum::http::HeaderMap;
 
 use crate::core::authority::Authority;
 use crate::daemon::control::cookie::{COOKIE_HEADER, OwnerCookie};
-use crate::platform::users::{self, describe_user};
+use crate::platform::users::describe_user;
 
 /// The groups of `[control]`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ControlGroups {
     pub(crate) admins: Vec<String>,
     pub(crate) super_admins: Vec<String>,
+}
+
+/// The kinds of groups to which a user belongs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct BelongsTo {
+    pub(super) admins: bool,
+    pub(super) super_admins: bool,
 }
 
 /// The user and group of the peer, if the system knows them.
@@ -53,6 +60,11 @@ impl PeerCredentials {
     pub(super) fn user(self) -> Option<u32> {
         self.0.map(|(user, _)| user)
     }
+
+    /// Returns the user and group of a peer whose rights depend on its groups.
+    pub(super) fn member(self) -> Option<(u32, u32)> {
+        self.0.filter(|(user, _)| *user != 0 && *user != own_user())
+    }
 }
 
 pub(super) fn own_user() -> u32 {
@@ -64,20 +76,15 @@ pub(super) fn own_user() -> u32 {
 pub(super) fn authorize(
     peer: PeerCredentials,
     groups: &ControlGroups,
+    belongs: BelongsTo,
     cookie: &CookieCheck,
     needed: Authority,
     command: &str,
 ) -> Result<VerifiedPeer, String> {
-    let Some((user, group)) = peer.0 else {
+    let Some((user, _)) = peer.0 else {
         return Err("the kernel does not identify the calling user".to_owned());
     };
-    let is_member = |names: &[String]| {
-        let mut names = names.iter();
-        names.any(|name| users::is_member(user, group, name))
-    };
-    let authority = authority_of(user, own_user(), cookie.is_shown, || {
-        (is_member(&groups.admins), is_member(&groups.super_admins))
-    });
+    let authority = authority_of(user, own_user(), cookie.is_shown, belongs);
     if authority >= needed {
         return Ok(VerifiedPeer {
             name: format!("uid {user}"),
@@ -89,12 +96,7 @@ pub(super) fn authorize(
 
 /// Returns what a user may do, in one or both kinds of groups. A process of the daemon's own
 /// user may be a program that the daemon runs, and only the cookie tells it from a person.
-fn authority_of(
-    user: u32,
-    own: u32,
-    shows_cookie: bool,
-    memberships: impl FnOnce() -> (bool, bool),
-) -> Authority {
+fn authority_of(user: u32, own: u32, shows_cookie: bool, belongs: BelongsTo) -> Authority {
     if user == own {
         return if shows_cookie {
             Authority::Full
@@ -105,10 +107,12 @@ fn authority_of(
     if user == 0 {
         return Authority::Full;
     }
-    match memberships() {
-        (_, true) => Authority::Destroy,
-        (true, false) => Authority::Operate,
-        (false, false) => Authority::Observe,
+    match belongs {
+        BelongsTo {
+            super_admins: true, ..
+        } => Authority::Destroy,
+        BelongsTo { admins: true, .. } => Authority::Operate,
+        BelongsTo { .. } => Authority::Observe,
     }
 }
 
@@ -175,8 +179,12 @@ mod tests {
             (1000, OWN, false, (true, true), Destroy),
             (u32::MAX, OWN, true, (false, false), Observe),
         ] {
+            let belongs = BelongsTo {
+                admins: groups.0,
+                super_admins: groups.1,
+            };
             assert_eq!(
-                authority_of(user, own, shows_cookie, || groups),
+                authority_of(user, own, shows_cookie, belongs),
                 expected,
                 "{user} {own} {shows_cookie} {groups:?}"
             );
@@ -240,12 +248,18 @@ mod tests {
             ),
         ] {
             let peer = PeerCredentials(Some((user, user)));
-            let refused = authorize(peer, &groups, &cookie, needed, command);
+            // A member of `admins` may operate.
+            let belongs = BelongsTo {
+                admins: needed == Destroy,
+                super_admins: false,
+            };
+            let refused = authorize(peer, &groups, belongs, &cookie, needed, command);
             assert_eq!(refused, Err(expected));
         }
         let unknown = authorize(
             PeerCredentials(None),
             &groups(&[], &[]),
+            BelongsTo::default(),
             &cookie,
             Observe,
             "x",

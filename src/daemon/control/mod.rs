@@ -4,6 +4,7 @@ pub(crate) mod authorization;
 mod command_outcome;
 pub(crate) mod cookie;
 mod leak_wait;
+mod memberships;
 mod pending_item;
 mod pending_request;
 pub mod protocol;

@@ -26,9 +26,10 @@ use tokio::time::timeout_at;
 use crate::config::settings::ConfigText;
 use crate::core::authority::Authority;
 use crate::daemon::control::authorization::{
-    ControlGroups, CookieCheck, PeerCredentials, VerifiedPeer, authorize, own_user,
+    BelongsTo, ControlGroups, CookieCheck, PeerCredentials, VerifiedPeer, authorize, own_user,
 };
 use crate::daemon::control::cookie::OwnerCookie;
+use crate::daemon::control::memberships::Memberships;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
 use crate::daemon::control::refusals::Refusals;
 use crate::daemon::control::request_text::request_text;
@@ -75,6 +76,7 @@ struct ControlState {
     cookie: Mutex<Option<Arc<OwnerCookie>>>,
     ledger: Ledger,
     refusals: Arc<Refusals>,
+    memberships: Memberships,
     /// Held while the ledger is copied.
     copying: tokio::sync::Mutex<()>,
 }
@@ -166,6 +168,7 @@ impl ControlServer {
             cookie: Mutex::default(),
             ledger,
             refusals: Arc::clone(&refusals),
+            memberships: Memberships::default(),
             copying: tokio::sync::Mutex::default(),
         });
         let (shutdown, stopped) = watch::channel(false);
@@ -234,7 +237,7 @@ impl ControlState {
 
     /// Returns the peer as the author of a request that needs `needed`. A refusal is counted,
     /// and logged.
-    fn authorize(
+    async fn authorize(
         &self,
         peer: PeerCredentials,
         headers: &HeaderMap,
@@ -244,12 +247,28 @@ impl ControlState {
         let groups = self.lock_config().groups.clone();
         let cookie = self.lock_cookie().clone();
         let cookie = CookieCheck::of(headers, cookie.as_deref());
-        authorize(peer, &groups, &cookie, needed, command).map_err(|reason| {
+        let belongs = self.belongs_to(peer, &groups).await;
+        authorize(peer, &groups, belongs, &cookie, needed, command).map_err(|reason| {
             self.refusals.note(peer.user(), || {
                 format!("refused {command} on the control socket: {reason}")
             });
             Box::new(error_response(StatusCode::FORBIDDEN, reason))
         })
+    }
+}
+
+impl ControlState {
+    /// Returns to which of the groups a peer belongs, if its rights depend on that.
+    async fn belongs_to(&self, peer: PeerCredentials, groups: &ControlGroups) -> BelongsTo {
+        let Some((user, group)) = peer.member() else {
+            return BelongsTo::default();
+        };
+        let known = &self.memberships;
+        let super_admins = known.is_member(user, group, &groups.super_admins).await;
+        BelongsTo {
+            admins: super_admins || known.is_member(user, group, &groups.admins).await,
+            super_admins,
+        }
     }
 }
 
@@ -315,7 +334,7 @@ async fn handle_request(
 ) -> Response {
     let (needed, command) = ControlRequest::least_authority(&verb);
     // Before a byte of the body is read.
-    if let Err(refusal) = state.authorize(peer, &headers, needed, command) {
+    if let Err(refusal) = state.authorize(peer, &headers, needed, command).await {
         return *refusal;
     }
     let body = match read_body(&headers, body, deadline).await {
@@ -327,7 +346,7 @@ async fn handle_request(
         Err(error) => return error_response(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let author = state.authorize(peer, &headers, request.authority(), request.command());
-    let author = match author {
+    let author = match author.await {
         Ok(author) => author,
         Err(refusal) => return *refusal,
     };
