@@ -152,7 +152,7 @@ pub(crate) fn report_results(response: &ControlResponse) -> Result<(), Failure> 
     let mut failed = false;
     for outcome in &response.outcomes {
         if outcome.done {
-            output::print(format!("{}\n", outcome.message).as_bytes())?;
+            output::print_message(&outcome.message)?;
         } else {
             failed = true;
             output::report_error(&outcome.message);

@@ -1,7 +1,8 @@
 //! Log lines, on standard error or in systemd's journal.
 //!
 //! No format masks anything: untrusted text is masked where it is received (see
-//! [`crate::core::redact`]), and no other text that is logged holds a secret.
+//! [`crate::core::redact`]), and no other text that is logged holds a secret. What acts on a
+//! terminal is replaced in each field, whatever the format (`clean_fields.rs`).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use crate::cli::clean_fields::CleanFields;
 use crate::core::os_error;
 use crate::platform::log_queue;
 
@@ -89,7 +91,7 @@ pub(crate) fn init(level: Level, format: LogFormat, writing: LogWriting) {
     };
     // Tests call this more than once in a process, which is no error.
     let _ = tracing_subscriber::registry()
-        .with(layer.with_filter(level_filter(level)))
+        .with(CleanFields(layer).with_filter(level_filter(level)))
         .try_init();
     if let Some(error) = problem {
         tracing::warn!(

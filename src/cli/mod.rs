@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod check;
+mod clean_fields;
 mod context;
 mod credential_commands;
 mod daemon_client;

@@ -17,6 +17,11 @@ pub(crate) fn print(data: &[u8]) -> Result<(), Failure> {
     print_stream(|out| Ok(out.write_all(data)?))
 }
 
+/// Writes a message that the daemon or the provider worded, as a terminal shows it.
+pub(crate) fn print_message(text: &str) -> Result<(), Failure> {
+    print(format!("{}\n", visible(text)).as_bytes())
+}
+
 /// The failure to print data that is read from the ledger.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrintError {

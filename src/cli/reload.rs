@@ -42,7 +42,7 @@ impl ReloadCommand {
                     Failure::Other(outcome.message)
                 });
             }
-            output::print(format!("{}\n", outcome.message).as_bytes())?;
+            output::print_message(&outcome.message)?;
         }
         Ok(())
     }

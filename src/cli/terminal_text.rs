@@ -128,6 +128,10 @@ mod tests {
             ("a\u{1b}[2Jb", "a\u{fffd}[2Jb"),
             ("a\u{9b}2Jb\u{85}", "a\u{fffd}2Jb\u{fffd}"),
             ("a\rb\u{8}", "a\u{fffd}b\u{fffd}"),
+            (
+                "a\u{1b}]8;;http://x\u{1b}\\b",
+                "a\u{fffd}]8;;http://x\u{fffd}\\b",
+            ),
             ("key_\u{202e}1\u{2066}", "key_\u{fffd}1\u{fffd}"),
             ("a\u{200b}\u{e0041}\u{feff}", "a\u{fffd}\u{fffd}\u{fffd}"),
         ] {

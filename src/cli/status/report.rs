@@ -186,7 +186,7 @@ async fn report_unreadable(
         if let Some(problem) = process.problem() {
             let screen = Screen::of_output(false);
             let line = screen.wrap(&format!("problem: {problem}"), 2);
-            output::print(format!("{line}\n").as_bytes())?;
+            output::print_message(&line)?;
         }
     }
     Ok(error)
