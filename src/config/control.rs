@@ -37,13 +37,13 @@ pub const CONTROL: Section = Section {
             ValueType::Texts(""),
             r#"["security"]"#,
             "Groups whose members may do what `admins` may, and also adopt credentials, revoke \
-             current and adopted ones, and use `revoke --force` and `rotate \
-             --revoke-previous-within`.",
+             current and adopted ones, release adopted ones, and use `revoke --force`, `rotate \
+             --revoke-previous-now` and `rotate --revoke-previous-within`.",
         )
         .or("[]")
         .with_details(
-            "A credential that neither its name nor a sink's file shows to be a key's is adopted by \
-             root or the owner of the ledger alone.",
+            "A credential that neither its name nor a working key in a sink's file shows to be a \
+             key's is adopted by root or the owner of the ledger alone.",
         ),
     ],
 };
