@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::{os_error, shell};
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{
-    READ_ONLY_REASON, REMOVE_ADVICE, cannot_open, is_no_own_file, open_beside,
+    READ_ONLY_REASON, REMOVE_ADVICE, cannot_open, check_beside, is_no_own_file, open_beside,
     open_or_create_beside, open_regular,
 };
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
@@ -272,7 +272,7 @@ fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
 }
 
 /// Returns the path of the note of the ledger at `ledger`, which is no link.
-pub(super) fn note_path(ledger: &Path) -> PathBuf {
+fn note_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".checkpoint")
 }
 
@@ -308,8 +308,18 @@ pub(super) struct CheckpointNote {
     is_synced: bool,
 }
 
+/// Checks that nothing else is in the place of the note of the ledger at `path`.
+///
+/// # Errors
+/// [`LedgerError::Open`].
+pub(super) fn check_note(path: &Path) -> Result<(), LedgerError> {
+    let [ledger, ..] = files_of_sqlite(path);
+    let note = note_path(&ledger);
+    check_beside(&note).map_err(|error| unusable_note(path, note, &error))
+}
+
 /// Returns the error of a note that cannot be opened, of the ledger at `path`.
-pub(super) fn unusable_note(path: &Path, note: PathBuf, error: &Error) -> LedgerError {
+fn unusable_note(path: &Path, note: PathBuf, error: &Error) -> LedgerError {
     if is_no_own_file(error) {
         let reason = os_error::describe(error);
         return LedgerError::Open {

@@ -11,7 +11,7 @@ use crate::core::first_few::join_few;
 use crate::core::os_error;
 use crate::ledger::checkpoint::{Checkpoints, check_integrity};
 use crate::ledger::checkpoint_note::{
-    CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin, log_that_damages,
+    CheckpointNote, FileStamp, LogOrigin, check_note, foreign_log, log_origin, log_that_damages,
 };
 use crate::ledger::copy_in_memory::copy_to_memory;
 use crate::ledger::damage::LedgerDamage;
@@ -328,7 +328,10 @@ pub(super) fn open(
         narrow_modes(path);
     }
     let origin = match &lock {
-        Some(_) => log_origin(path).map_err(|error| cannot_open(path, &error))?,
+        Some(_) => {
+            check_note(path)?;
+            log_origin(path).map_err(|error| cannot_open(path, &error))?
+        }
         None => LogOrigin::Own,
     };
     if let LogOrigin::Foreign(reason) = origin {

@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use crate::core::os_error;
 use crate::ledger::absence::{absence_error, emptiness_error, is_created_by_systemd, resolve_link};
 use crate::ledger::checkpoint::check_integrity;
-use crate::ledger::checkpoint_note::{LogOrigin, log_that_damages, note_path, unusable_note};
+use crate::ledger::checkpoint_note::{LogOrigin, check_note, log_that_damages};
 use crate::ledger::error::LedgerError;
 use crate::ledger::free_space::FreeSpace;
 use crate::ledger::identity::{self, ConfigurationIdentity, LedgerIdentity};
@@ -20,9 +20,7 @@ use crate::ledger::ledger_file::{
 };
 use crate::ledger::lock::{WriterLock, unusable_lock_file};
 use crate::ledger::open::into_open_error;
-use crate::ledger::paths::{
-    files_of_sqlite, lock_path, missing_directory_error, parent_directory, sibling_path,
-};
+use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, foreign_schema, kept_file, read, read_only};
 
@@ -80,9 +78,7 @@ pub fn check_usable(
     check_beside(&lock)
         .and_then(|()| check_file_access(&lock, is_writer))
         .map_err(|error| unusable_lock_file(lock.clone(), &error))?;
-    let [ledger, ..] = files_of_sqlite(path);
-    let note = note_path(&ledger);
-    check_beside(&note).map_err(|error| unusable_note(path, note, &error))?;
+    check_note(path)?;
     for file in [
         path.to_owned(),
         sibling_path(path, "-wal"),
