@@ -25,6 +25,7 @@ use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm};
 use crate::core::{duration, time};
+use crate::daemon::own_files;
 use crate::daemon::ownership;
 use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
 use crate::engine::probe::describe_failed_request;
@@ -121,6 +122,7 @@ impl CheckCommand {
             found_notes.extend(owner_note(view.as_deref(), unit.as_ref()));
             let folders = preflight::group_writable_folders(&settings).await;
             found_notes.extend(folders.iter().map(|folder| group_note(folder)));
+            found_notes.extend(own_files::describe_open_folder(&settings));
             let migration = notes.pending_migration;
             found_notes.extend(migration.map(|migration| migration_note(&settings, &migration)));
             let file_system = notes.network_file_system;

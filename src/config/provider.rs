@@ -134,10 +134,10 @@ pub const LEDGER: Section = Section {
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 
 /// The snapshot of the default ledger, in the folder that the service manager makes.
-const DEFAULT_SNAPSHOT: &str = "/var/cache/rekeyd/ledger.db";
+pub(crate) const DEFAULT_SNAPSHOT: &str = "/var/cache/rekeyd/ledger.db";
 
 /// The default path of the ledger.
-pub(super) const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
+pub(crate) const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
 
 /// The default time limit of one request.
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

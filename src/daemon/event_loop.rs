@@ -18,6 +18,7 @@ use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::error::ServiceError;
 use crate::daemon::inbox::{Inbox, InboxEvent};
+use crate::daemon::own_files;
 use crate::daemon::reload::ConfigReader;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::ticker::Ticker;
@@ -110,7 +111,10 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     // Without a limit and an end of its own only a signal ends the loop.
-    let signaled = run_until(&mut runtime, None, &mut inbox, |_, _| None).await?;
+    let signaled = tokio::select! {
+        signaled = run_until(&mut runtime, None, &mut inbox, |_, _| None) => signaled?,
+        () = own_files::keep_modes() => ExitReason::Done,
+    };
     reply_unfinished(&mut runtime, &mut inbox, signaled).await;
     tracing::info!("stopped; the next start continues any open work");
     runtime.close().await;

@@ -9,6 +9,7 @@ mod inbox;
 pub(crate) mod ledger_access;
 pub(crate) mod listeners;
 pub(crate) mod metrics;
+pub(crate) mod own_files;
 pub mod ownership;
 pub mod reload;
 pub mod runtime;

@@ -17,6 +17,7 @@ use crate::daemon::error::ServiceError;
 use crate::daemon::ledger_access::{check_command, check_worker};
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
+use crate::daemon::own_files;
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
@@ -102,6 +103,7 @@ pub async fn start(
     if run_mode == RunMode::Daemon {
         descriptor_limit::raise();
     }
+    own_files::narrow_own_folders(settings);
     hide_private_paths(settings);
     if run_mode == RunMode::Daemon && machine::id().is_none() {
         tracing::warn!(
@@ -156,12 +158,14 @@ pub async fn start(
     })
 }
 
-/// Hides rekeyd's state and secrets from the programs that this process starts.
+/// Hides rekeyd's state and secrets from the programs that this process starts, and keeps their
+/// modes.
 pub(super) fn hide_private_paths(settings: &Settings) {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let credentials = credentials.filter(|folder| folder.is_absolute());
     let paths = config::private_paths(settings, credentials.as_deref());
     process::hide_from_programs(paths);
+    own_files::guard_own_files(settings);
 }
 
 impl Runtime {

@@ -15,6 +15,7 @@ pub(crate) mod json_schema;
 pub mod log_queue;
 pub mod machine;
 pub mod name_service;
+pub mod own_files;
 pub mod passed_sockets;
 pub mod path_walk;
 pub mod process;

@@ -37,6 +37,7 @@ pub use self::runtime::CompilingRuntime;
 use crate::core::command::CommandLine;
 use crate::core::duration;
 use crate::core::os_error;
+use crate::platform::own_files;
 use crate::platform::path_walk::TrustedPaths;
 use crate::platform::run_blocking;
 
@@ -175,6 +176,7 @@ pub async fn run(invocation: Invocation<'_>) -> ProcessExit {
             Err(_) => ExitKind::TimedOut,
         }
     };
+    own_files::narrow_again(Some(&invocation.command.program)).await;
     // A program that was killed may have written a part of a secret.
     let is_whole = matches!(kind, ExitKind::Code(_));
     let sent = invocation.quotable();

@@ -1,6 +1,7 @@
 //! What a program that rekeyd runs can reach.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
@@ -14,15 +15,35 @@ const PROGRAM: &str = "cat >/dev/null; folder=$1; \
     \"$folder/rekeyd\" --config \"$folder/config.toml\" pause billing >\"$folder/out/said\" 2>&1 && \
     echo paused >>\"$folder/out/done\"; echo tried >>\"$folder/out/done\"";
 
-fn configure(env: &TestEnv) {
+/// Opens what Landlock hides to everybody, which it does not prevent, and signals the daemon.
+const OPENER: &str = "cat >/dev/null; folder=$1; \
+    for file in ledger.db ledger.db.cookie ledger.db.lock admin-key; do \
+    chmod 0666 \"$folder/$file\" && echo \"opened $file\" >>\"$folder/out/done\"; done; \
+    kill -0 $PPID 2>/dev/null && echo signaled >>\"$folder/out/done\"; \
+    echo tried >>\"$folder/out/done\"";
+
+fn configure(env: &TestEnv, program: &str) {
     let folder = env.dir.path().display();
-    let program = PROGRAM
+    let program = program
         .replace('"', "\\\"")
         .replace("DIR", &folder.to_string());
     env.configure(&format!(
         "[key.billing]\nevery = \"30d\"\nverify-interval = \"0s\"\n[[key.billing.sink]]\n\
          type = \"command\"\nargv = [\"/bin/sh\", \"-c\", \"{program}\", \"sh\", \"{folder}\"]\n"
     ));
+}
+
+/// Starts a daemon that confines the program.
+fn start(env: &TestEnv, program: &str) -> Daemon {
+    configure(env, program);
+    fs::create_dir(env.path("out")).unwrap();
+    let plain = env.command(&["run"]);
+    let mut command = Command::new("setpriv");
+    command
+        .arg("--no-new-privs")
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    Daemon::from_command(command)
 }
 
 pub fn program_reads_no_state_and_commands_nothing() {
@@ -32,15 +53,7 @@ pub fn program_reads_no_state_and_commands_nothing() {
         "this kernel cannot confine: {obstacle:?}"
     );
     let host = SharedHost::new();
-    configure(&host.env);
-    fs::create_dir(host.env.path("out")).unwrap();
-    let plain = host.env.command(&["run"]);
-    let mut command = Command::new("setpriv");
-    command
-        .arg("--no-new-privs")
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    let mut daemon = Daemon::from_command(command);
+    let mut daemon = start(&host.env, PROGRAM);
     daemon.wait_for("is the current credential key=billing");
     let done = fs::read_to_string(host.env.path("out/done")).unwrap();
     let said = fs::read_to_string(host.env.path("out/said")).unwrap();
@@ -50,4 +63,43 @@ pub fn program_reads_no_state_and_commands_nothing() {
     assert!(host.env.ok(&["pause", "billing"]).contains("paused"));
     let log = daemon.stop();
     assert!(!log.contains("not confined"), "{}", text(log.as_bytes()));
+}
+
+/// A program may change the modes of what belongs to its user: they do not stay so.
+pub fn program_opens_no_own_file_and_signals_nobody() {
+    let host = SharedHost::new();
+    let mut daemon = start(&host.env, OPENER);
+    daemon.wait_for("is the current credential key=billing");
+    let done = fs::read_to_string(host.env.path("out/done")).unwrap();
+    let log = daemon.stop();
+    let files = [
+        "ledger.db",
+        "ledger.db.cookie",
+        "ledger.db.lock",
+        "admin-key",
+    ];
+    for file in files {
+        assert!(done.contains(&format!("opened {file}\n")), "{done}");
+        let narrowed = format!(
+            "{file} was open to other users (mode 0666), and is narrowed to 0600; the program \
+             /bin/sh ran just before"
+        );
+        assert!(log.contains(&narrowed), "{log}");
+    }
+    for file in ["ledger.db", "admin-key"] {
+        let mode = host.env.path(file).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{file}");
+    }
+    // Older kernels do not keep a program from that.
+    assert!(
+        is_before(6, 12) || done.ends_with("admin-key\ntried\n"),
+        "{done}"
+    );
+}
+
+/// Whether the kernel is older than this version.
+fn is_before(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) < (Some(major), Some(minor))
 }

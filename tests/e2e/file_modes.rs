@@ -51,3 +51,35 @@ fn files_of_an_earlier_release_are_narrowed_and_that_is_said_once() {
         }
     }
 }
+
+/// The folder that the service manager makes is rekeyd's alone; another one may hold the files
+/// of others.
+#[test]
+fn folder_of_the_service_is_narrowed_and_another_is_reported() {
+    let mut world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let folder = world.path("");
+    let set_mode = || {
+        let mode = std::fs::Permissions::from_mode(0o750);
+        std::fs::set_permissions(&folder, mode).unwrap();
+    };
+    let mode = || folder.metadata().unwrap().permissions().mode() & 0o7777;
+    set_mode();
+    let log = text(&world.run(&["once"]).stderr);
+    assert!(!log.contains("rekeyd's own"), "{log}");
+    assert_eq!(mode(), 0o750);
+    let checked = world.ok(&["check"]);
+    assert!(
+        checked.contains("the folder of the ledger (mode 0750)"),
+        "{checked}"
+    );
+    let path = folder.display().to_string();
+    world.set_env("STATE_DIRECTORY", path.trim_end_matches('/'));
+    for is_said in [true, false] {
+        let log = text(&world.run(&["once"]).stderr);
+        let said = log.contains("changed its mode from 0750 to 0700");
+        assert_eq!(said, is_said, "{log}");
+        assert_eq!(mode(), 0o700);
+    }
+    assert!(!world.ok(&["check"]).contains("the folder of the ledger"));
+}

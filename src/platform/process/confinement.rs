@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreated, RulesetCreatedAttr as _, RulesetError,
+    RulesetCreated, RulesetCreatedAttr as _, RulesetError, Scope,
 };
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::thread::no_new_privs;
@@ -115,6 +115,9 @@ fn create_ruleset() -> Result<RulesetCreated, RulesetError> {
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(restricted_accesses())?
+        // From Linux 6.12 on, the program signals no process but its own, not the daemon
+        // either, and connects to no abstract socket of others.
+        .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()
 }
 

@@ -1,0 +1,149 @@
+//! The modes of rekeyd's own files and folders.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::settings::Settings;
+use crate::config::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
+use crate::core::path::LEDGER_FILE_ENDINGS;
+use crate::platform::own_files::{self, OwnFile};
+
+/// The interval of the checks besides those after each program.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The bits of a mode that give access to others than the owner.
+const ACCESS_OF_OTHERS: u32 = 0o077;
+
+/// The rights of others at the folder of the snapshot: its group reads it.
+const SNAPSHOT_FOLDER_RIGHTS: u32 = 0o050;
+
+/// Keeps the modes of rekeyd's own files from now on.
+pub(super) fn guard_own_files(settings: &Settings) {
+    let mut files = ledger_files(&settings.ledger);
+    files.extend(own_folders(settings));
+    if let Some(snapshot) = &settings.snapshot {
+        files.push(OwnFile {
+            path: snapshot.path.clone(),
+            allowed: 0o040,
+        });
+    }
+    let secrets = settings.protected_files.secrets().iter();
+    files.extend(secrets.cloned().map(OwnFile::as_it_is));
+    own_files::guard(files);
+}
+
+/// Narrows the folders that are rekeyd's own, as the units make them. Another folder may
+/// hold files of others, and stays as it is.
+pub(super) fn narrow_own_folders(settings: &Settings) {
+    for folder in own_folders(settings) {
+        if let Ok(Some(narrowed)) = own_files::narrow_mode(&folder.path, folder.allowed) {
+            tracing::info!(
+                "the folder {} is rekeyd's own and was open to other users: changed its mode from \
+                 {:04o} to {:04o}",
+                folder.path.display(),
+                narrowed.from,
+                narrowed.to
+            );
+        }
+    }
+}
+
+/// Says that others than the owner can enter the folder of the ledger. Blocks.
+pub(crate) fn describe_open_folder(settings: &Settings) -> Option<String> {
+    let folder = settings.ledger.parent()?;
+    let mode = folder.metadata().ok()?.permissions().mode() & 0o7777;
+    let advice = if own_folders(settings).iter().any(|own| own.path == folder) {
+        "the next start of rekeyd changes that to 0700".to_owned()
+    } else {
+        let folder = folder.display();
+        format!("if nothing else is in it, run `chmod 0700 {folder}`")
+    };
+    (mode & ACCESS_OF_OTHERS != 0).then(|| {
+        format!(
+            "other users can enter {}, the folder of the ledger (mode {mode:04o}), though they can \
+             read none of its files; hint: {advice}",
+            folder.display()
+        )
+    })
+}
+
+/// Checks the modes of rekeyd's own files for as long as it is polled.
+pub(super) async fn keep_modes() {
+    loop {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        own_files::narrow_again(None).await;
+    }
+}
+
+fn ledger_files(ledger: &Path) -> Vec<OwnFile> {
+    let endings = [""].into_iter().chain(LEDGER_FILE_ENDINGS);
+    let files = endings.map(|ending| {
+        let mut path = OsString::from(ledger);
+        path.push(ending);
+        OwnFile {
+            path: path.into(),
+            allowed: 0,
+        }
+    });
+    files.collect()
+}
+
+/// Returns the folders of the ledger and of its snapshot, if they are rekeyd's alone: those
+/// that the service manager makes, and the default ones.
+fn own_folders(settings: &Settings) -> Vec<OwnFile> {
+    let snapshot = settings.snapshot.as_ref().map(|found| &found.path);
+    let places = [
+        (Some(&settings.ledger), "STATE_DIRECTORY", DEFAULT_LEDGER, 0),
+        (
+            snapshot,
+            "CACHE_DIRECTORY",
+            DEFAULT_SNAPSHOT,
+            SNAPSHOT_FOLDER_RIGHTS,
+        ),
+    ];
+    let trust = settings.trusted_paths().and_users(&[]);
+    let own = places
+        .into_iter()
+        .filter_map(|(file, variable, default, allowed)| {
+            let folder = file?.parent()?;
+            let made = std::env::var_os(variable).unwrap_or_default();
+            let is_own = is_own(folder, &made, Path::new(default)) && !trust.is_allowed(folder);
+            is_own.then(|| OwnFile {
+                path: folder.to_owned(),
+                allowed,
+            })
+        });
+    own.collect()
+}
+
+/// Whether a folder is one of those in `made`, the variable of the service manager, or the
+/// folder of the `default` file.
+fn is_own(folder: &Path, made: &OsStr, default: &Path) -> bool {
+    let mut made = made.as_bytes().split(|byte| *byte == b':');
+    let made_here = made.any(|path| folder.as_os_str().as_bytes() == path);
+    made_here || default.parent() == Some(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_service_manager_and_the_default_one_are_own() {
+        let default = Path::new("/var/lib/rekeyd/ledger.db");
+        for (folder, made, expected) in [
+            ("/var/lib/rekeyd", "", true),
+            ("/var/lib/rekeyd/acme", "", false),
+            ("/var/lib/rekeyd/acme", "/var/lib/rekeyd/acme", true),
+            ("/srv/two", "/srv/one:/srv/two", true),
+            ("/srv", "/srv/one:/srv/two", false),
+            ("/", "", false),
+        ] {
+            let found = is_own(Path::new(folder), OsStr::new(made), default);
+            assert_eq!(found, expected, "{folder}");
+        }
+    }
+}
