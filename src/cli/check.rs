@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::listener_check;
 use crate::cli::output;
 use crate::cli::passed_key::passed_admin_key;
-use crate::cli::preflight::{self, CheckLevel, UnitProblem};
+use crate::cli::preflight::{self, CheckLevel, DeliveryRecords, UnitProblem};
 use crate::cli::program_check;
 use crate::cli::screen::Screen;
 use crate::cli::service_view;
@@ -94,7 +94,8 @@ impl CheckCommand {
         } else {
             preflight::check_unit_paths(&settings)
         };
-        let mut of_sinks = preflight::check_sinks(&settings, level, unit.as_ref()).await;
+        let records = DeliveryRecords::read(&settings).await;
+        let mut of_sinks = preflight::check_sinks(&settings, level, unit.as_ref(), records).await;
         of_sinks.retain(|found| !is_explained(found, &of_units));
         problems.extend(of_sinks);
         problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);

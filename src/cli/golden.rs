@@ -112,6 +112,7 @@ pub(crate) fn delivery(sink: SinkId, state: DeliveryState, error: Option<&str>) 
         accepted_at: is_accepted.then(|| time::before(now(), time::HOUR)),
         removed_at: None,
         file: None,
+        file_access: None,
         sighting: None,
         retry_at: None,
         error: error.map(str::to_owned),

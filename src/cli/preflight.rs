@@ -1,7 +1,7 @@
 //! Checks of the host. `check` prints their problems; `run` logs them, starts nevertheless,
 //! and retries. Without its ledger it does not start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,15 +14,17 @@ use crate::cli::failure::{Failure, exit_code};
 use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_SOCKET, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
+use crate::core::ids::KeyName;
+use crate::core::state::KeyState;
 use crate::daemon::error::ServiceError;
 use crate::daemon::ledger_access;
 use crate::daemon::runtime;
-use crate::ledger::{self, LedgerError, LedgerNotes};
+use crate::ledger::{self, Ledger, LedgerError, LedgerNotes, LedgerReader};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::service_unit::{ServiceUnit, WriteProblem};
 use crate::platform::{machine, run_blocking, secret_file};
-use crate::sink::Sink;
 use crate::sink::target::SinkSettings;
+use crate::sink::{Sink, SinkProblem};
 
 /// The time limit of the check of the ledger, every page and index of which is read while no
 /// rekeyd runs.
@@ -197,6 +199,51 @@ fn own_place(settings: &Settings, unit: &ServiceUnit, location: &str) -> Option<
     ))
 }
 
+/// Where a check of the sinks finds who could get the files that earlier deliveries left.
+pub(crate) enum DeliveryRecords {
+    /// The states of the keys, which were read.
+    Read(BTreeMap<KeyName, KeyState>),
+    /// The writer of the ledger in this process.
+    Writer(Ledger),
+}
+
+impl DeliveryRecords {
+    /// Reads the ledger of a configuration, as far as this user can.
+    pub(crate) async fn read(settings: &Settings) -> Self {
+        let path = settings.ledger.clone();
+        let describe = || format!("reading {}", settings.ledger.display());
+        let read = run_blocking(describe, LEDGER_CHECK_TIMEOUT, move || {
+            let reader = LedgerReader::open_untouched(&path).ok()??;
+            reader.snapshot().ok()?.key_states().ok()
+        });
+        Self::Read(read.await.ok().flatten().unwrap_or_default())
+    }
+
+    /// Lists the problems of a sink that this host can detect.
+    async fn check(&self, key: &KeyName, sink: &dyn Sink) -> Vec<SinkProblem> {
+        let target = &sink.id().target;
+        match self {
+            Self::Read(states) => {
+                let state = states.get(key);
+                sink.note_recorded_access(state.and_then(|state| state.recorded_access(target)));
+                sink.check().await
+            }
+            Self::Writer(ledger) => {
+                let problems = sink.check().await;
+                if problems.is_empty() {
+                    return problems;
+                }
+                // The ledger is asked about few sinks so.
+                let Ok(Some(recorded)) = ledger.recorded_access(key, target).await else {
+                    return problems;
+                };
+                sink.note_recorded_access(Some(recorded));
+                sink.check().await
+            }
+        }
+    }
+}
+
 /// Lists the problems of the sinks, in their order. Several are checked at once, so that a
 /// few receivers that do not answer delay no others. A file whose folder `unit` makes at its
 /// start cannot be checked before.
@@ -204,7 +251,9 @@ pub(crate) async fn check_sinks(
     settings: &Settings,
     level: CheckLevel,
     unit: Option<&ServiceUnit>,
+    records: DeliveryRecords,
 ) -> Vec<Problem> {
+    let records = Arc::new(records);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let places = Arc::new(Semaphore::new(SINKS_AT_ONCE));
     let mut checks = Vec::new();
@@ -221,10 +270,11 @@ pub(crate) async fn check_sinks(
                 continue;
             }
             let location = format!("key.{}.sink.{}", key.name, sink.id().name);
-            let places = Arc::clone(&places);
+            let (places, records) = (Arc::clone(&places), Arc::clone(&records));
+            let key = key.name.clone();
             let check = async move {
                 let _place = places.acquire_owned().await;
-                check_sink(&*sink, level).await
+                check_sink(&key, &*sink, level, &records).await
             };
             checks.push((location, tokio::spawn(check)));
         }
@@ -251,8 +301,13 @@ fn is_made_at_start(sink: &SinkSettings, unit: &ServiceUnit) -> bool {
     })
 }
 
-async fn check_sink(sink: &dyn Sink, level: CheckLevel) -> Vec<String> {
-    let local_problems = sink.check().await;
+async fn check_sink(
+    key: &KeyName,
+    sink: &dyn Sink,
+    level: CheckLevel,
+    records: &DeliveryRecords,
+) -> Vec<String> {
+    let local_problems = records.check(key, sink).await;
     if level == CheckLevel::Online && local_problems.is_empty() {
         let error = sink.preflight().await.err();
         error.map(|error| error.to_string()).into_iter().collect()

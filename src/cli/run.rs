@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::failure::Failure;
-use crate::cli::preflight::{self, CheckLevel};
+use crate::cli::preflight::{self, CheckLevel, DeliveryRecords};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::daemon::reload::ReloadError;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
+use crate::ledger::Ledger;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunCommand {
@@ -45,7 +46,8 @@ async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
         );
     }
     // After the start, which many sinks would delay.
-    spawn_sink_checks(settings);
+    let ledger = runtime.context.ledger();
+    spawn_sink_checks(settings, ledger.clone());
     let file = options.config.clone();
     let read_config = move || {
         let settings = match config::load(&file, &read_environment()) {
@@ -53,7 +55,7 @@ async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
             Err(problems) => return Err(ReloadError::Invalid { problems }),
         };
         log_host_problems(&settings);
-        spawn_sink_checks(Arc::clone(&settings));
+        spawn_sink_checks(Arc::clone(&settings), ledger.clone());
         let sources = credential_sources(&settings);
         Ok((settings, sources))
     };
@@ -69,9 +71,11 @@ fn log_host_problems(settings: &Settings) {
 
 /// Logs the problems of the sinks from a task of its own: a file system that
 /// hangs must not delay the work.
-fn spawn_sink_checks(settings: Arc<Settings>) {
+fn spawn_sink_checks(settings: Arc<Settings>, ledger: Ledger) {
     drop(tokio::spawn(async move {
-        let mut problems = preflight::check_sinks(&settings, CheckLevel::Local, None).await;
+        let records = DeliveryRecords::Writer(ledger);
+        let level = CheckLevel::Local;
+        let mut problems = preflight::check_sinks(&settings, level, None, records).await;
         problems.extend(preflight::check_channels(&settings, CheckLevel::Local).await);
         for problem in problems {
             tracing::error!("{problem}");

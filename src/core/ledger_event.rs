@@ -55,6 +55,9 @@ pub enum LedgerEventKind {
     SinkReturned,
     /// A sink no longer holds what was delivered.
     SinkDrifted,
+    /// The owner, the group and the mode of a file were recorded that a delivery of an earlier
+    /// version left.
+    FileAccessRecorded,
     /// The schedule changed.
     TimetableChanged,
     /// A scheduled run fell due, and no rotation can start yet.
@@ -89,7 +92,7 @@ impl From<LifecycleEvent> for LedgerEventKind {
 
 impl LedgerEventKind {
     /// Every kind but the transitions.
-    pub const OTHER_THAN_LIFECYCLE: [Self; 36] = [
+    pub const OTHER_THAN_LIFECYCLE: [Self; 37] = [
         Self::SecretRecovered,
         Self::AnswerRejected,
         Self::CredentialNamed,
@@ -114,6 +117,7 @@ impl LedgerEventKind {
         Self::SinkRemoved,
         Self::SinkReturned,
         Self::SinkDrifted,
+        Self::FileAccessRecorded,
         Self::TimetableChanged,
         Self::RunDue,
         Self::RunMissed,
@@ -163,6 +167,7 @@ impl LedgerEventKind {
             Self::SinkRemoved => "sink-removed",
             Self::SinkReturned => "sink-returned",
             Self::SinkDrifted => "sink-drifted",
+            Self::FileAccessRecorded => "file-access-recorded",
             Self::TimetableChanged => "timetable-changed",
             Self::RunDue => "run-due",
             Self::RunMissed => "run-missed",

@@ -1,6 +1,7 @@
 //! The state of a key in the ledger, as the decisions need it.
 
 mod delivery;
+mod file_access;
 mod file_note;
 mod rotation;
 mod sighting;
@@ -8,6 +9,7 @@ mod sighting;
 use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
+pub use self::file_access::{FileAccess, LeftFile};
 pub use self::file_note::FileNote;
 pub(crate) use self::rotation::phase_as_newest;
 pub use self::rotation::{
@@ -91,6 +93,18 @@ impl KeyState {
             pause: None,
             live: Vec::new(),
         }
+    }
+
+    /// Returns who could get the file that the newest recorded delivery to `target` left,
+    /// among those of live credentials.
+    #[must_use]
+    pub fn recorded_access(&self, target: &str) -> Option<FileAccess> {
+        let newest_first = self.live.iter().rev();
+        let mut deliveries = newest_first.flat_map(|rotation| &rotation.deliveries);
+        deliveries.find_map(|delivery| {
+            let access = delivery.file_access;
+            access.filter(|_| delivery.sink.target == target)
+        })
     }
 
     /// Returns the key's current rotation.

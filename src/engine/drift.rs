@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::core::decide::sightings::has_open_sighting;
 use crate::core::ids::KeyName;
-use crate::core::state::{CredentialMetadata, KeyState};
+use crate::core::state::{CredentialMetadata, Delivery, KeyState};
 use crate::engine::effects::drift::accepted_deliveries;
+use crate::engine::effects::file_access::lacks_access;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::scheduler::{Completion, Engine};
 use crate::sink::Sink;
@@ -45,11 +46,12 @@ impl Engine {
         let mut checks = JoinSet::new();
         let mut blocking_checks = Vec::new();
         let mut last = None;
-        // Whether a target still holds the retired credential that was seen there.
+        // Whether a target still holds the retired credential that was seen there, and who
+        // could get a file.
         let mut sighted = BTreeSet::new();
         let provider = &self.services.provider;
         for (key, entry) in keys.by_ref().take(DRIFT_BATCH_SIZE) {
-            if entry.state().is_some_and(has_open_sighting) {
+            if entry.state().is_some_and(has_open_sighting) || entry.has_unrecorded_file() {
                 sighted.insert(key.clone());
             }
             for (sink, credential) in entry.drift_checks() {
@@ -105,9 +107,24 @@ impl KeyEntry {
             self.needs_drift_check = true;
             self.is_dirty = true;
         }
+        self.accepted_deliveries()
+            .map(|(_, sink, credential)| (sink, credential))
+    }
+
+    /// Whether the ledger lacks who could get a file of the current credential.
+    fn has_unrecorded_file(&self) -> bool {
+        let Some(state) = self.state() else {
+            return false;
+        };
+        let mut deliveries = self.accepted_deliveries();
+        deliveries.any(|(delivery, sink, _)| lacks_access(state, delivery, sink.as_ref()))
+    }
+
+    fn accepted_deliveries(
+        &self,
+    ) -> impl Iterator<Item = (&Delivery, &Arc<dyn Sink>, &CredentialMetadata)> {
         let current = self.state().and_then(KeyState::current);
         let current = self.managed.as_deref().zip(current).into_iter();
-        let checks = current.flat_map(|(key, rotation)| accepted_deliveries(key, rotation));
-        checks.map(|(_, sink, credential)| (sink, credential))
+        current.flat_map(|(key, rotation)| accepted_deliveries(key, rotation))
     }
 }

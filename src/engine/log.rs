@@ -323,6 +323,12 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
             returned.sink
         ),
         DeliveryChange::SinkRequirementChanged(_) => {}
+        DeliveryChange::FileAccessSeen(seen) => tracing::info!(
+            key = %name, rotation = %seen.rotation, sink = %seen.sink,
+            "{name}: recorded owner, group and mode of the file of {}, which an earlier version \
+             delivered: {}; another owner gets no new secret from now on",
+            seen.sink, seen.access
+        ),
         DeliveryChange::RepairWithdrawn(withdrawn) => tracing::info!(
             key = %name, rotation = %withdrawn.rotation, sink = %withdrawn.sink,
             "{name}: {} need not be written again yet", withdrawn.sink

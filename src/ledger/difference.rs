@@ -5,7 +5,9 @@ use rusqlite::types::Value;
 
 use crate::core::apply::{AppliedChanges, LedgerEvent, RotationUpdate};
 use crate::core::ids::{KeyName, RotationId};
-use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
+use crate::core::state::{
+    DeferralKind, Delivery, FileAccess, KeyState, Rotation, visible_hold_end,
+};
 use crate::core::time;
 use crate::ledger::rows::targets_text;
 
@@ -240,8 +242,11 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 35] {
     ]
 }
 
-fn delivery_columns(delivery: &Delivery) -> [Column; 19] {
+fn delivery_columns(delivery: &Delivery) -> [Column; 22] {
     let (sighting, file) = (delivery.sighting, delivery.file);
+    let access = |field: fn(FileAccess) -> u32| {
+        optional_integer(delivery.file_access.map(|access| field(access).into()))
+    };
     [
         ("sink", text(&delivery.sink.name)),
         ("target", text(&delivery.sink.target)),
@@ -277,6 +282,9 @@ fn delivery_columns(delivery: &Delivery) -> [Column; 19] {
             "file_changed",
             optional_integer(file.map(|file| file.changed_at)),
         ),
+        ("file_owner", access(|access| access.owner)),
+        ("file_group", access(|access| access.group)),
+        ("file_mode", access(|access| access.mode)),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, KeyState, LastCurrent, Rotation, Trigger, phase_as_newest,
+    CredentialMetadata, FileAccess, KeyState, LastCurrent, Rotation, Trigger, phase_as_newest,
 };
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
@@ -188,6 +188,26 @@ fn for_each_row(
         visit(row)?;
     }
     Ok(())
+}
+
+/// Returns who could get the file that the newest recorded delivery of `key` to `target` left.
+pub(super) fn recorded_access(
+    connection: &Connection,
+    key: &KeyName,
+    target: &str,
+) -> Result<Option<FileAccess>, LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.file_owner, d.file_group, d.file_mode
+         FROM rotation r JOIN delivery d ON d.rotation_row = r.id
+         WHERE r.key = ?1 AND d.target = ?2 AND d.file_owner IS NOT NULL
+         ORDER BY r.sequence DESC LIMIT 1",
+    )?;
+    let found = statement
+        .query_row(params![key.as_str(), target], |row| {
+            rows::read_file_access(&mut RowReader::new(row))
+        })
+        .optional()?;
+    Ok(found.flatten())
 }
 
 /// Returns the number of creates of `key`, certain or possible, between two times, and

@@ -11,8 +11,9 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, DeferralKind, Delivery, DeliveryState, FileNote, HELD_UNTIL_RELEASED,
-    KeyState, MissingSince, Pause, RevocationDeadline, Rotation, Sighting, Trigger,
+    CredentialMetadata, DeferralKind, Delivery, DeliveryState, FileAccess, FileNote,
+    HELD_UNTIL_RELEASED, KeyState, MissingSince, Pause, RevocationDeadline, Rotation, Sighting,
+    Trigger,
 };
 use crate::core::time;
 
@@ -128,7 +129,7 @@ pub(crate) const ROTATION_COLUMNS: &str =
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
     d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error,
     d.seen_since, d.seen_until, d.file_device, d.file_inode, d.file_size, d.file_modified,
-    d.file_changed";
+    d.file_changed, d.file_owner, d.file_group, d.file_mode";
 
 /// Returns the number of columns in such a list.
 pub(crate) const fn column_count(list: &str) -> usize {
@@ -308,7 +309,18 @@ pub(crate) fn read_delivery(cells: &mut RowReader<'_>) -> rusqlite::Result<Deliv
             since.map(|since| Sighting { since, until })
         },
         file: read_file_note(cells)?,
+        file_access: read_file_access(cells)?,
     })
+}
+
+/// Reads the columns `file_owner`, `file_group` and `file_mode`.
+pub(crate) fn read_file_access(cells: &mut RowReader<'_>) -> rusqlite::Result<Option<FileAccess>> {
+    let mut column = || cells.get::<Option<u32>>();
+    let columns = [column()?, column()?, column()?];
+    let [Some(owner), Some(group), Some(mode)] = columns else {
+        return Ok(None);
+    };
+    Ok(Some(FileAccess { owner, group, mode }))
 }
 
 fn read_file_note(cells: &mut RowReader<'_>) -> rusqlite::Result<Option<FileNote>> {

@@ -12,7 +12,7 @@ use crate::core::change::{Change, OperatorNote};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::os_error;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, KeyState, Rotation};
+use crate::core::state::{CredentialMetadata, FileAccess, KeyState, Rotation};
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::difference::Difference;
@@ -306,6 +306,21 @@ impl Ledger {
     pub async fn end_run(&self, at: Timestamp) -> Result<(), LedgerError> {
         let _ = self.ended_at.set(at);
         self.submit(move |connection| last_run::end(connection, at))
+            .await
+    }
+
+    /// Returns who could get the file that the newest recorded delivery of `key` to `target`
+    /// left.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recorded_access(
+        &self,
+        key: &KeyName,
+        target: &str,
+    ) -> Result<Option<FileAccess>, LedgerError> {
+        let (key, target) = (key.clone(), target.to_owned());
+        self.submit(move |connection| read::recorded_access(connection, &key, &target))
             .await
     }
 

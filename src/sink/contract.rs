@@ -9,7 +9,7 @@ use super::target_content::TargetContent;
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
-use crate::core::state::{CredentialMetadata, FileNote};
+use crate::core::state::{CredentialMetadata, FileAccess, FileNote, LeftFile};
 
 /// A receiver of secrets.
 #[async_trait]
@@ -71,6 +71,19 @@ pub trait Sink: Send + Sync {
         false
     }
 
+    /// Notes who could get the file that the last recorded delivery left. The owner of the
+    /// present file gets a new secret only if the configuration names him, or if the file was
+    /// his then.
+    fn note_recorded_access(&self, recorded: Option<FileAccess>) {
+        let _ = recorded;
+    }
+
+    /// Returns who can get the target's file, if no other user could have put it there.
+    /// `None` also for a target that is no file. MUST return within the sink's timeout.
+    async fn look_at_access(&self) -> Option<FileAccess> {
+        None
+    }
+
     /// Whether the sink replaces the credential that rekeyd itself works with.
     fn rotates_self_credential(&self) -> bool {
         false
@@ -98,15 +111,14 @@ pub trait Sink: Send + Sync {
     /// Whether the sink may hold the secret; when in doubt, it may.
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
 
-    /// Delivers as [`Sink::deliver`], and returns what identifies the file that it left,
-    /// if it wrote one.
+    /// Delivers as [`Sink::deliver`], and returns the file that it left, if it wrote one.
     ///
     /// # Errors
     /// As [`Sink::deliver`].
     async fn deliver_with_note(
         &self,
         payload: &Payload,
-    ) -> Result<Option<FileNote>, DeliveryError> {
+    ) -> Result<Option<LeftFile>, DeliveryError> {
         self.deliver(payload).await.map(|()| None)
     }
 

@@ -48,6 +48,8 @@ const ATTACKS: &[(&str, fn())] = attacks![
     listeners::taken_metrics_address_is_shown_and_tried_again,
     memory::freed_memory_holds_no_secret,
     paths::occupied_temporary_name_stops_no_delivery,
+    paths::planted_file_gets_no_secret,
+    paths::owner_of_a_recorded_file_alone_gets_the_next_secret,
     programs::program_opens_no_own_file_and_signals_nobody,
     ledger_files::user_of_a_folder_of_roots_learns_that_others_can_write_it,
 ];

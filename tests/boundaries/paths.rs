@@ -1,11 +1,11 @@
 //! Paths of sinks, programs and certificates that another user could lead elsewhere.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use crate::support::{TestEnv, file_key_text, text, write};
-use crate::users::OTHER;
+use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
+use crate::users::{LOOKER, OTHER};
 
 const KEY: &str = "[key.billing]\nevery = \"30d\"\nverify-interval = \"0s\"\n";
 
@@ -95,4 +95,74 @@ pub fn occupied_temporary_name_stops_no_delivery() {
     let file = env.path("theirs/billing.key");
     let id = &env.live_ids()[0];
     assert_eq!(fs::read_to_string(file).unwrap().trim(), env.secret_of(id));
+}
+
+fn plant(path: &Path, owner: u32) {
+    fs::write(path, "planted\n").unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    chown(path, Some(owner), None).unwrap();
+}
+
+/// The owner of a folder on the way puts a file of his own where the sink's file will be, so
+/// that rekeyd would give him each new one.
+pub fn planted_file_gets_no_secret() {
+    let env = TestEnv::start(&[]);
+    let keys = file_key_text("24h").replace("DIR/billing.key", "DIR/theirs/ours/billing.key");
+    env.configure(&keys);
+    make_folder(&env.path("theirs"), 0o755, OTHER);
+    make_folder(&env.path("theirs/ours"), 0o755, OTHER);
+    let file = env.path("theirs/ours/billing.key");
+    plant(&file, OTHER);
+    assert_refused(&env, &format!("theirs belongs to uid {OTHER}"));
+    assert_refused(&env, &format!("set owner = \"{OTHER}\" in this sink"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "planted\n");
+    // Who is configured gets it, and what was his once stays his.
+    env.configure(&format!("{keys}owner = \"{OTHER}\"\n"));
+    env.ok(&["rotate", "billing", "--replace"]);
+    env.configure(&keys);
+    env.ok(&["check"]);
+    env.ok(&["rotate", "billing"]);
+    assert_eq!(file.metadata().unwrap().uid(), OTHER);
+    assert!(!fs::read_to_string(&file).unwrap().contains("planted"));
+}
+
+/// In folders of root's, a file may belong to somebody because root gave it to him. What the
+/// last delivery left is recorded, and another owner is none whom root named.
+pub fn owner_of_a_recorded_file_alone_gets_the_next_secret() {
+    let env = TestEnv::start(&[]);
+    env.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/ours/billing.key"));
+    make_folder(&env.path("ours"), 0o755, 0);
+    let file = env.path("ours/billing.key");
+    plant(&file, OTHER);
+    env.ok(&["rotate", "billing", "--replace"]);
+    assert_eq!(file.metadata().unwrap().uid(), OTHER);
+    let recorded = || {
+        let ledger = read_ledger(&env.path("ledger.db"));
+        let sql = "SELECT file_owner || ' ' || printf('%o', file_mode) FROM delivery
+                   WHERE file_owner IS NOT NULL ORDER BY rotation_row DESC LIMIT 1";
+        ledger.query_row(sql, [], |row| row.get::<_, String>(0))
+    };
+    assert_eq!(recorded().unwrap(), format!("{OTHER} 600"));
+    // As a ledger of a version that recorded none.
+    let forget = "UPDATE delivery SET file_owner = NULL, file_group = NULL, file_mode = NULL";
+    write_ledger(&env.path("ledger.db"))
+        .execute(forget, [])
+        .unwrap();
+    let looked = env.run(&["once"]);
+    let log = text(&looked.stderr);
+    assert!(log.contains("recorded owner, group and mode"), "{log}");
+    assert_eq!(recorded().unwrap(), format!("{OTHER} 600"));
+    chown(&file, Some(LOOKER), None).unwrap();
+    let lives = env.live_ids();
+    for arguments in [&["check"][..], &["rotate", "billing"]] {
+        let output = env.run(arguments);
+        let printed = text(&output.stdout) + &text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}: {printed}");
+        let expected =
+            format!("but the last delivery left it to uid {OTHER}; hint: if {LOOKER} is");
+        assert!(printed.contains(&expected), "{arguments:?}: {printed}");
+    }
+    assert_eq!(env.live_ids(), lives);
+    chown(&file, Some(OTHER), None).unwrap();
+    env.ok(&["rotate", "billing"]);
 }

@@ -534,9 +534,10 @@ fn readers_name_the_command_that_migrates() {
 #[test]
 fn newer_ledgers_and_those_of_another_header_are_refused_untouched() {
     let newer = format!("PRAGMA user_version = {}", SCHEMA_VERSION + 1);
+    let is_newer = format!("has version {}", SCHEMA_VERSION + 1);
     let other_header = "rekeyd restore BACKUP";
     for (sql, expected) in [
-        (newer.as_str(), "has version 101"),
+        (newer.as_str(), is_newer.as_str()),
         ("PRAGMA user_version = 5", other_header),
         ("PRAGMA application_id = 1196444487", other_header),
         ("PRAGMA application_id = 0", other_header),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rekeyd::core::expected_secret::ExpectedSecret;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::{EndMatch, Secret};
-use rekeyd::core::state::{FileNote, KeyState};
+use rekeyd::core::state::{FileAccess, FileNote, KeyState, LeftFile};
 use rekeyd::ledger::{FaultInjector, IdleWriter, LedgerError};
 use rekeyd::sink::{
     Acceptance, BlockingInspection, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind,
@@ -123,12 +123,19 @@ impl Sink for SimSink {
     async fn deliver_with_note(
         &self,
         payload: &Payload,
-    ) -> Result<Option<FileNote>, DeliveryError> {
+    ) -> Result<Option<LeftFile>, DeliveryError> {
         self.deliver(payload).await?;
-        Ok(match self.kind {
+        let note = match self.kind {
             SinkKind::File | SinkKind::NotifiedFile => self.world.file_note(&self.location),
-            SinkKind::Webhook | SinkKind::HangingWebhook | SinkKind::SelfCredential => None,
-        })
+            SinkKind::SelfCredential => None,
+            SinkKind::Webhook | SinkKind::HangingWebhook => return Ok(None),
+        };
+        let access = Some(FileAccess {
+            owner: 1,
+            group: 1,
+            mode: 0o640,
+        });
+        Ok(Some(LeftFile { note, access }))
     }
 
     async fn read_noted(&self, note: FileNote) -> TargetContent {

@@ -22,7 +22,7 @@ use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{EndMatch, Secret};
-use rekeyd::core::state::{CredentialMetadata, FileNote};
+use rekeyd::core::state::{CredentialMetadata, FileAccess, FileNote, LeftFile};
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
 use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver, WriterLock};
@@ -568,6 +568,13 @@ const NOTE: FileNote = FileNote {
     changed_at: 1,
 };
 
+/// Who can get the files of sinks.
+const ACCESS: FileAccess = FileAccess {
+    owner: 1,
+    group: 1,
+    mode: 0o640,
+};
+
 /// A sink that accepts every delivery unless it is unavailable.
 struct FakeSink(Arc<FakeWorld>, SinkId);
 
@@ -638,9 +645,13 @@ impl Sink for FakeSink {
     async fn deliver_with_note(
         &self,
         payload: &Payload,
-    ) -> Result<Option<FileNote>, DeliveryError> {
+    ) -> Result<Option<LeftFile>, DeliveryError> {
         self.deliver(payload).await?;
-        Ok(self.1.name.starts_with("noted").then_some(NOTE))
+        let is_noted = self.1.name.starts_with("noted");
+        Ok(Some(LeftFile {
+            note: is_noted.then_some(NOTE),
+            access: Some(ACCESS),
+        }))
     }
 
     /// Returns what the test says that the target holds, if it is a file with a note.

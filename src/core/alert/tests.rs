@@ -120,6 +120,7 @@ fn key_with_rejected_delivery() -> KeyState {
         written_at: None,
         sighting: None,
         file: None,
+        file_access: None,
         removed_at: None,
         retry_at: None,
         error: Some("the folder is gone".to_owned()),

@@ -12,15 +12,15 @@ use crate::core::change::{
     ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential, OnChangeState, OverlapExtension,
     PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest,
     RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent,
-    ScheduleChange, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange, Transition,
-    WithdrawnRepair,
+    ScheduleChange, SeenFileAccess, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange,
+    Transition, WithdrawnRepair,
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, DeferralKind, DeliveryState, FileNote, MissingSince, Pause,
-    RevocationDeadline, Trigger,
+    CredentialMetadata, DeferralKind, DeliveryState, FileAccess, FileNote, LeftFile, MissingSince,
+    Pause, RevocationDeadline, Trigger,
 };
 
 pub(crate) fn at() -> Timestamp {
@@ -241,10 +241,18 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
     })
 }
 
+fn file_access(number: u8) -> FileAccess {
+    FileAccess {
+        owner: number.into(),
+        group: u32::MAX,
+        mode: 0o640,
+    }
+}
+
 fn any_delivery_change() -> impl Strategy<Value = Change> {
     let sink = proptest::sample::select(vec![sink("file"), sink("webhook"), sink("command")]);
     let state = proptest::sample::select(DeliveryState::ALL.to_vec());
-    let subject = (any_number(), sink, 0_u8..12, state);
+    let subject = (any_number(), sink, 0_u8..13, state);
     (subject, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
         let rotation = rotation(number);
         match kind {
@@ -287,6 +295,12 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
             }
             .into(),
             9 => WithdrawnRepair { rotation, sink }.into(),
+            10 => SeenFileAccess {
+                rotation,
+                sink,
+                access: file_access(number),
+            }
+            .into(),
             8 => EndedSighting {
                 rotation,
                 sink,
@@ -305,12 +319,15 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 accepted_at: (state == DeliveryState::Accepted).then_some(time),
                 retry_at: flag.then_some(time),
                 error: flag.then(|| "exit 1".to_owned()),
-                file: flag.then_some(FileNote {
-                    device: 1,
-                    inode: number.into(),
-                    size: 20,
-                    modified_at: -1,
-                    changed_at: i64::MAX,
+                file: flag.then(|| LeftFile {
+                    note: Some(FileNote {
+                        device: 1,
+                        inode: number.into(),
+                        size: 20,
+                        modified_at: -1,
+                        changed_at: i64::MAX,
+                    }),
+                    access: number.is_multiple_of(2).then(|| file_access(number)),
                 }),
             }
             .into(),

@@ -78,6 +78,15 @@ pub(super) fn apply_change(
             update.append_event(Some(&drift.rotation), LedgerEventKind::SinkDrifted, detail);
             Ok(())
         }
+        DeliveryChange::FileAccessSeen(seen) => {
+            update.update_delivery(&seen.rotation, &seen.sink, |delivery| {
+                delivery.file_access = Some(seen.access);
+            })?;
+            let detail = sink_detail(&seen.sink, Some(&seen.access.to_string()));
+            let event = LedgerEventKind::FileAccessRecorded;
+            update.append_event(Some(&seen.rotation), event, detail);
+            Ok(())
+        }
         DeliveryChange::RepairWithdrawn(withdrawn) => {
             update.update_delivery(&withdrawn.rotation, &withdrawn.sink, |delivery| {
                 if delivery.accepted_at.is_some() {
@@ -134,7 +143,10 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
         delivery.written_at = written_at.filter(|_| result.on_change.is_outstanding());
         let is_unchanged =
             result.state == DeliveryState::Accepted || result.on_change.is_outstanding();
-        delivery.file = result.file.or(delivery.file.filter(|_| is_unchanged));
+        let note = result.file.and_then(|left| left.note);
+        delivery.file = note.or(delivery.file.filter(|_| is_unchanged));
+        let access = result.file.and_then(|left| left.access);
+        delivery.file_access = access.or(delivery.file_access);
     })?;
     if result.state == DeliveryState::Accepted {
         let accepted_at = result.accepted_at.map_or(at, time::whole_seconds);

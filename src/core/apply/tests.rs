@@ -15,12 +15,13 @@ use crate::core::change::{
     TimetableChange, Transition,
 };
 use crate::core::change::{
-    DowntimeReason, RemovedSink, RetiredSighting, ReturnedSink, SkippedDelivery, WithdrawnRepair,
+    DowntimeReason, RemovedSink, RetiredSighting, ReturnedSink, SeenFileAccess, SkippedDelivery,
+    WithdrawnRepair,
 };
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::{
-    DeferralKind, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation,
+    DeferralKind, DeliveryState, FileAccess, KeyState, Pause, RevocationDeadline, Rotation,
 };
 
 fn key() -> KeyState {
@@ -411,6 +412,31 @@ fn a_sink_that_drifted_still_holds_the_secret() {
     let delivery = &apply_ok(&applied.state, [withdrawn.into()]).state.live[0].deliveries[0];
     let found = (delivery.state, delivery.error.as_deref());
     assert_eq!(found, (DeliveryState::Accepted, None));
+}
+
+/// Whoever changed the file does not change who got it before.
+#[test]
+fn the_recorded_access_to_a_file_survives_its_drift() {
+    let access = FileAccess {
+        owner: 1_001,
+        group: 1_002,
+        mode: 0o640,
+    };
+    let seen = SeenFileAccess {
+        rotation: id(1),
+        sink: sink("file"),
+        access,
+    };
+    let seen = apply_ok(&with_current(), [seen.into()]);
+    assert_eq!(words(&seen), ["file-access-recorded"]);
+    let drift = SinkDrift {
+        rotation: id(1),
+        sink: sink("file"),
+        problem: "it is empty".to_owned(),
+    };
+    let state = apply_ok(&seen.state, [drift.into()]).state;
+    assert_eq!(state.recorded_access(&sink("file").target), Some(access));
+    assert_eq!(state.recorded_access(&sink("b").target), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::core::ids::{RotationId, SinkId};
-use crate::core::state::{DeliveryState, FileNote};
+use crate::core::state::{DeliveryState, FileAccess, LeftFile};
 
 /// A change to one delivery of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum DeliveryChange {
     SinkRequirementChanged(SinkRequirement),
     /// A sink's content is no longer the secret that it accepted.
     SinkDrifted(SinkDrift),
+    /// The file of a delivery that recorded no owner, group and mode was checked.
+    FileAccessSeen(SeenFileAccess),
     /// A sink whose content drifted is not repaired yet after all.
     RepairWithdrawn(WithdrawnRepair),
     /// A sink's target holds a retired credential again.
@@ -60,8 +62,8 @@ pub struct DeliveryResult {
     pub retry_at: Option<Timestamp>,
     /// Why the sink did not accept.
     pub error: Option<String>,
-    /// What identifies the file that the attempt wrote.
-    pub file: Option<FileNote>,
+    /// The file that the attempt wrote.
+    pub file: Option<LeftFile>,
 }
 
 impl DeliveryResult {
@@ -167,6 +169,17 @@ pub struct SinkDrift {
     pub sink: SinkId,
     /// How the content differs, as text for people.
     pub problem: String,
+}
+
+/// The owner, the group and the mode of a file whose delivery recorded none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenFileAccess {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// Who could get the file.
+    pub access: FileAccess,
 }
 
 /// A sink whose recorded drift counts no longer: its target holds the current secret, or a

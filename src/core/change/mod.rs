@@ -8,8 +8,8 @@ mod schedule;
 
 pub use delivery::{
     AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, EndedSighting, OnChangeState,
-    RemovedSink, RetiredSighting, ReturnedSink, SinkDrift, SinkRequirement, SkippedDelivery,
-    WithdrawnRepair,
+    RemovedSink, RetiredSighting, ReturnedSink, SeenFileAccess, SinkDrift, SinkRequirement,
+    SkippedDelivery, WithdrawnRepair,
 };
 pub use operator::{
     Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
@@ -46,7 +46,10 @@ impl Change {
     pub const fn is_decision(&self) -> bool {
         match self {
             Self::Rotation(change) => matches!(change, RotationChange::Started(_)),
-            Self::Delivery(change) => matches!(change, DeliveryChange::Started(_)),
+            Self::Delivery(change) => matches!(
+                change,
+                DeliveryChange::Started(_) | DeliveryChange::FileAccessSeen(_)
+            ),
             Self::Schedule(change) => match change {
                 ScheduleChange::TimetableChanged(_)
                 | ScheduleChange::RunDue(_)
@@ -105,6 +108,7 @@ impl_from_struct!(Delivery: DeliveryChange {
     SinkReturned(ReturnedSink),
     SinkRequirementChanged(SinkRequirement),
     SinkDrifted(SinkDrift),
+    FileAccessSeen(SeenFileAccess),
     RepairWithdrawn(WithdrawnRepair),
     RetiredSeen(RetiredSighting),
     SightingEnded(EndedSighting),

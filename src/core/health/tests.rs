@@ -50,6 +50,7 @@ fn rotation_with_delivery(state: DeliveryState) -> Rotation {
         written_at: None,
         sighting: None,
         file: None,
+        file_access: None,
         removed_at: None,
         retry_at: None,
         error: Some("full".to_owned()),

@@ -81,6 +81,7 @@ fn delivery(name: &str, state: DeliveryState) -> Delivery {
         written_at: None,
         sighting: None,
         file: None,
+        file_access: None,
         sink: sink(name),
         required: true,
         state,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::core::ids::SinkId;
+use crate::core::state::file_access::FileAccess;
 use crate::core::state::file_note::FileNote;
 use crate::core::state::sighting::Sighting;
 
@@ -31,6 +32,8 @@ pub struct Delivery {
     pub removed_at: Option<Timestamp>,
     /// What identifies the file that the latest attempt left, if that wrote one.
     pub file: Option<FileNote>,
+    /// Who could get the file that the latest attempt left, or that the first check found.
+    pub file_access: Option<FileAccess>,
     /// When the sink's target held the secret again, after a newer one.
     pub sighting: Option<Sighting>,
     /// The earliest time of the next attempt.

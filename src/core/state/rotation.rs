@@ -180,6 +180,7 @@ impl Rotation {
             written_at: None,
             sighting: None,
             file: None,
+            file_access: None,
             accepted_at: None,
             removed_at: None,
             retry_at: None,

@@ -46,6 +46,7 @@ impl Worker {
             self.record(vec![outcome::start_delivery(&row, sink)])
                 .await?;
         }
+        self.note_recorded_access(target.as_ref()).await?;
         let may_hold = self.may_hold_before_attempt(&row, sink);
         let Some(delivered) = self
             .attempt_before_deadline(target.deliver_with_note(&payload))

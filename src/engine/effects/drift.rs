@@ -26,7 +26,11 @@ impl Worker {
         else {
             return Ok(());
         };
-        let mut changes = Vec::new();
+        let looked_at = self.look_at_unrecorded_files(&managed, &current).await;
+        let Some(mut changes) = looked_at else {
+            self.needs_drift_check = true;
+            return Ok(());
+        };
         let (policy, now) = (Some(managed.policy.as_ref()), self.now());
         let state = self.state.clone();
         let may_withdraw = |delivery: &Delivery| may_withdraw_repair(&state, delivery, policy, now);

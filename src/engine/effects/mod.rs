@@ -7,6 +7,7 @@ mod create;
 mod deliver;
 mod discrepancy;
 pub(super) mod drift;
+pub(super) mod file_access;
 mod first_write;
 pub(super) mod held_elsewhere;
 mod held_keys;

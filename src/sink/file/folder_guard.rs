@@ -8,6 +8,7 @@ use rustix::fs::{self, AtFlags, FileType};
 
 use super::settings::{FileTarget, WriteMode};
 use crate::core::os_error;
+use crate::core::state::FileAccess;
 use crate::sink::protected_files::{ProtectedFiles, WrittenFile};
 
 use crate::platform::file_identity::{FolderNote, Inode};
@@ -20,15 +21,42 @@ pub(super) struct FolderGuard {
     protected: Arc<ProtectedFiles>,
     /// The folder as it was when the configuration was read, or when it was last opened.
     noted: Mutex<Option<FolderNote>>,
+    /// Who could get the file that the last recorded delivery left.
+    recorded_access: Mutex<Option<FileAccess>>,
+    /// Whether the sink's options can name an owner.
+    has_owner_option: bool,
 }
 
 impl FolderGuard {
     /// Returns the guard of the folder at `folder`.
-    pub(super) fn new(protected: &Arc<ProtectedFiles>, folder: &Path) -> Self {
+    pub(super) fn new(
+        protected: &Arc<ProtectedFiles>,
+        folder: &Path,
+        has_owner_option: bool,
+    ) -> Self {
         Self {
             protected: Arc::clone(protected),
             noted: Mutex::new(protected.folder_note(folder)),
+            recorded_access: Mutex::default(),
+            has_owner_option,
         }
+    }
+
+    /// Whether the sink's options can name an owner.
+    pub(super) const fn has_owner_option(&self) -> bool {
+        self.has_owner_option
+    }
+
+    /// Notes who could get the file that the last recorded delivery left.
+    pub(super) fn note_recorded_access(&self, recorded: Option<FileAccess>) {
+        let noted = self.recorded_access.lock();
+        *noted.unwrap_or_else(PoisonError::into_inner) = recorded;
+    }
+
+    /// Returns who could get the file that the last recorded delivery left.
+    pub(super) fn recorded_access(&self) -> Option<FileAccess> {
+        let noted = self.recorded_access.lock();
+        *noted.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the parts of paths that the administrator allows as they are.

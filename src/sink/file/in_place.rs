@@ -17,13 +17,13 @@ use super::replace;
 use super::replaceability::{exposure_problem, other_names_problem};
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::core::os_error;
-use crate::core::state::FileNote;
+use crate::core::state::LeftFile;
 use crate::sink::DeliveryError;
 
 /// The result of an attempt to write in place.
 pub(super) enum InPlaceOutcome {
-    /// The file has the new content; what identifies it now.
-    Written(Option<FileNote>),
+    /// The file has the new content.
+    Written(Option<LeftFile>),
     /// There is no file yet.
     Absent,
 }
@@ -62,7 +62,7 @@ pub(super) fn overwrite(
         .and_then(|()| Ok(disk::truncate(&file, content.len())?))
         .and_then(|()| Ok(disk::sync(&file)?));
     match written {
-        Ok(()) => Ok(InPlaceOutcome::Written(inspect::note_of(&file))),
+        Ok(()) => Ok(InPlaceOutcome::Written(inspect::left_file(&file))),
         Err(error) => Err(DeliveryError::uncertain(format!(
             "cannot write {path} in place, and it may now hold part of the new content: {}",
             describe_io_error(&error, location.path())

@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
 
-use super::target::{TargetLocation, is_regular};
+use super::target::{TargetLocation, access_of, is_regular};
 use crate::core::key_shape::MIN_KEY_BYTES;
-use crate::core::state::FileNote;
+use crate::core::state::{FileNote, LeftFile};
 use crate::sink::{TargetContent, UnseenCause};
 
 /// The limit of a read. What is longer may hold a key behind it.
@@ -65,9 +65,21 @@ pub(super) fn read_noted(path: &Path, note: FileNote) -> TargetContent {
     }
 }
 
-/// Returns what identifies a file as it is now.
-pub(super) fn note_of(file: impl AsFd) -> Option<FileNote> {
+/// Returns what identifies a file that was delivered, and who can get it.
+pub(super) fn left_file(file: impl AsFd) -> Option<LeftFile> {
     let stat = fs::fstat(file).ok().filter(is_regular)?;
+    Some(LeftFile {
+        note: note_of_stat(&stat),
+        access: Some(access_of(&stat)),
+    })
+}
+
+/// Returns what identifies a file as it is now.
+fn note_of(file: impl AsFd) -> Option<FileNote> {
+    note_of_stat(&fs::fstat(file).ok().filter(is_regular)?)
+}
+
+fn note_of_stat(stat: &Stat) -> Option<FileNote> {
     let nanoseconds = |seconds: i64, rest: i64| seconds.checked_mul(NANOSECONDS)?.checked_add(rest);
     Some(FileNote {
         device: stat.st_dev.cast_signed(),

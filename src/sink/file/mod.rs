@@ -26,6 +26,7 @@ mod on_change;
 mod options;
 mod private_mount;
 mod readers;
+mod receiver;
 mod replace;
 mod replaceability;
 pub mod settings;
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+
 use self::attempt_guard::ReplaceAttempt;
 use self::folder_guard::FolderGuard;
 use self::in_place::InPlaceOutcome;
@@ -51,7 +53,7 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::SinkId;
-use crate::core::state::FileNote;
+use crate::core::state::{FileAccess, FileNote, LeftFile};
 use crate::platform::{BlockingError, process, run_blocking};
 use crate::sink::drift;
 use crate::sink::protected_files::ProtectedFiles;
@@ -186,10 +188,11 @@ impl FileSink {
         protected: &Arc<ProtectedFiles>,
     ) -> Self {
         let folder = target.path.parent().unwrap_or(Path::new("/"));
+        let has_owner_option = !settings.target.is_self_credential();
         Self {
             settings: Arc::clone(settings),
             target: Arc::clone(target),
-            guard: Arc::new(FolderGuard::new(protected, folder)),
+            guard: Arc::new(FolderGuard::new(protected, folder, has_owner_option)),
             looks: Arc::default(),
         }
     }
@@ -320,6 +323,16 @@ impl Sink for FileSink {
         }))
     }
 
+    fn note_recorded_access(&self, recorded: Option<FileAccess>) {
+        self.guard.note_recorded_access(recorded);
+    }
+
+    async fn look_at_access(&self) -> Option<FileAccess> {
+        let location = self.location();
+        let looked = self.run_with_timeout(move || location.safe_access());
+        looked.await.ok().flatten()
+    }
+
     fn has_foreign_folder(&self) -> bool {
         self.location().has_foreign_folder()
     }
@@ -353,7 +366,7 @@ impl Sink for FileSink {
     async fn deliver_with_note(
         &self,
         payload: &Payload,
-    ) -> Result<Option<FileNote>, DeliveryError> {
+    ) -> Result<Option<LeftFile>, DeliveryError> {
         let content = content::render_content(&self.target.format, payload).map_err(|error| {
             DeliveryError::not_accepted(format!(
                 "cannot prepare the content of {}: {error}",
@@ -368,7 +381,7 @@ impl Sink for FileSink {
         let work = move || match write {
             WriteMode::Replace => replace::replace(&location, &content, &attempt),
             WriteMode::InPlace => match in_place::overwrite(&location, &content, &attempt)? {
-                InPlaceOutcome::Written(note) => Ok(note),
+                InPlaceOutcome::Written(left) => Ok(left),
                 InPlaceOutcome::Absent => replace::replace(&location, &content, &attempt),
             },
         };

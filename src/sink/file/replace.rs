@@ -20,7 +20,7 @@ use super::readers::{self, PresentReaders};
 use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use super::{stale_temp, temp_name};
-use crate::core::state::FileNote;
+use crate::core::state::LeftFile;
 use crate::platform::folder_sync;
 use crate::sink::DeliveryError;
 
@@ -38,13 +38,13 @@ struct Ownership {
     present: Option<Stat>,
 }
 
-/// Replaces the file with `content`, and returns what identifies the new one. Blocks;
+/// Replaces the file with `content`, and returns the new one. Blocks;
 /// renames nothing once the attempt is abandoned.
 pub(super) fn replace(
     location: &TargetLocation,
     content: &[u8],
     attempt: &ReplaceAttempt,
-) -> Result<Option<FileNote>, DeliveryError> {
+) -> Result<Option<LeftFile>, DeliveryError> {
     let (folder, file) = write_and_rename(location, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
     let synced = disk::sync(&folder).map_err(io::Error::from);
@@ -55,12 +55,12 @@ pub(super) fn replace(
             location.describe_folder_error(error)
         ))
     })?;
-    Ok(inspect::note_of(&file))
+    Ok(inspect::left_file(&file))
 }
 
 /// Removes the temporary files of killed processes. Returns whether there was one.
 pub(super) fn remove_stale_temp(location: &TargetLocation) -> Result<bool, String> {
-    let folder = location.open_folder()?;
+    let folder = location.open_folder_to_clean()?;
     let ownership = resolve_ownership(location, &folder)?;
     stale_temp::remove_temps(location, &folder, ownership.owner)
 }

@@ -13,6 +13,7 @@ use super::access_advice;
 use super::folder_guard::FolderGuard;
 use super::settings::FileTarget;
 use crate::core::os_error;
+use crate::core::state::FileAccess;
 use crate::platform::path_walk::{self, TrustedPaths, WalkedPath, Weakness, WeaknessKind};
 use crate::platform::service_unit::{own_unit, read_write_advice};
 use crate::platform::users::{self, AccountError};
@@ -71,15 +72,40 @@ impl TargetLocation {
 
     /// Opens the folder, and returns how other users could get what is written there.
     pub(super) fn open_weak_folder(&self) -> Result<(OwnedFd, Vec<Weakness>), String> {
-        let (owner, _) = self.configured_ownership().unwrap_or_default();
-        let mut receivers: Vec<u32> = owner.iter().map(|owner| owner.as_raw()).collect();
-        let mut walked = self.walk_to_folder(&receivers)?;
+        let mut walked = self.walk_as_configured()?;
         if !walked.weaknesses.is_empty()
-            && let Some(owner) = self.present_owner(&walked)
+            && let Some(owner) = self.recorded_owner(&walked)
         {
-            receivers.push(owner);
-            walked = self.walk_to_folder(&receivers)?;
+            walked = self.walk_to_folder(&[owner])?;
         }
+        self.open_walked(walked)
+    }
+
+    /// Opens the folder to remove temporary files: nothing is written there, so that the
+    /// owner of the present file may own what leads to it, whoever put it there.
+    pub(super) fn open_folder_to_clean(&self) -> Result<OwnedFd, String> {
+        let mut walked = self.walk_as_configured()?;
+        if !walked.weaknesses.is_empty()
+            && let Some(present) = self.present_file(&walked)
+        {
+            walked = self.walk_to_folder(&[present.st_uid])?;
+        }
+        let (folder, weaknesses) = self.open_walked(walked)?;
+        match weaknesses.first() {
+            None => Ok(folder),
+            Some(weakness) => Err(self.describe_weakness(weakness)),
+        }
+    }
+
+    /// Returns who can get the present file, if its path is safe without trust in its owner.
+    pub(super) fn safe_access(&self) -> Option<FileAccess> {
+        let walked = self.walk_as_configured().ok()?;
+        let is_safe = walked.weaknesses.is_empty();
+        let present = self.present_file(&walked).filter(|_| is_safe)?;
+        Some(access_of(&present))
+    }
+
+    fn open_walked(&self, mut walked: WalkedPath) -> Result<(OwnedFd, Vec<Weakness>), String> {
         let weaknesses = std::mem::take(&mut walked.weaknesses);
         let opened = walked
             .open_folder()
@@ -96,10 +122,19 @@ impl TargetLocation {
     pub(super) fn describe_weakness(&self, weakness: &Weakness) -> String {
         format!(
             "{weakness}, so another user could read or replace {}; rekeyd writes nothing there; \
-             hint: {}",
+             hint: {}{}",
             self.path().display(),
+            self.owner_advice(weakness),
             weakness.hint()
         )
+    }
+
+    /// Follows the path to the folder. The configured owner, who gets the file, may own what
+    /// leads there.
+    fn walk_as_configured(&self) -> Result<WalkedPath, String> {
+        let (owner, _) = self.configured_ownership().unwrap_or_default();
+        let receivers: Vec<u32> = owner.iter().map(|owner| owner.as_raw()).collect();
+        self.walk_to_folder(&receivers)
     }
 
     /// Follows the path to the folder. The users that get the file may own what leads there.
@@ -109,10 +144,28 @@ impl TargetLocation {
             .map_err(|error| self.describe_open_error(error))
     }
 
-    /// Returns the owner of the present file, which the new one keeps.
-    fn present_owner(&self, folder: &WalkedPath) -> Option<u32> {
-        let present = folder.stat_entry(self.file_name()).ok()?;
-        is_regular(&present).then_some(present.st_uid)
+    /// Returns the owner of the present file, which the new one keeps, if it was his after
+    /// the last recorded delivery. Anybody else could have put it there to get the secret.
+    fn recorded_owner(&self, folder: &WalkedPath) -> Option<u32> {
+        let recorded = self.recorded_access()?;
+        let present = self.present_file(folder)?;
+        let is_kept = self.target.owner.is_none() && present.st_uid == recorded.owner;
+        is_kept.then_some(recorded.owner)
+    }
+
+    fn present_file(&self, folder: &WalkedPath) -> Option<Stat> {
+        let present = folder.stat_entry(self.file_name()).ok();
+        present.filter(is_regular)
+    }
+
+    /// Whether the sink's options can name an owner.
+    pub(super) fn has_owner_option(&self) -> bool {
+        self.guard.has_owner_option()
+    }
+
+    /// Returns who could get the file that the last recorded delivery left.
+    pub(super) fn recorded_access(&self) -> Option<FileAccess> {
+        self.guard.recorded_access()
     }
 
     /// Returns the parts of paths that the administrator allows as they are.
@@ -191,6 +244,15 @@ impl TargetLocation {
             .map(users::find_group)
             .transpose()?;
         Ok((owner, group))
+    }
+}
+
+/// Returns who can get the file with `stat`.
+pub(super) fn access_of(stat: &Stat) -> FileAccess {
+    FileAccess {
+        owner: stat.st_uid,
+        group: stat.st_gid,
+        mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode() & 0o7777,
     }
 }
 

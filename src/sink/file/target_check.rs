@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, Access, AtFlags, FileType, Stat};
+use rustix::fs::{self, Access, AtFlags, FileType, Stat, Uid};
 use rustix::io::Errno;
 
 use super::settings::WriteMode;
@@ -53,6 +53,10 @@ impl TargetLocation {
                 let needs_folder = self.target.write == WriteMode::Replace || present.is_none();
                 self.folder_problems(&folder, needs_folder, &mut problems);
                 self.target_problems(found, &mut problems);
+                let receiver = present
+                    .as_ref()
+                    .and_then(|file| self.receiver_problem(file));
+                problems.extend(receiver);
                 // One cause is enough: a read-only mount is not also reported as a mount
                 // point in the wrong place.
                 if problems.is_empty() {
@@ -125,7 +129,7 @@ impl TargetLocation {
             .as_deref()
             .map(|name| (name, users::find_user(name)))
         {
-            Some((name, Ok(user))) if !users::can_chown_to_user(user) => problems.push(format!(
+            Some((name, Ok(user))) if !self.can_give_to(user) => problems.push(format!(
                 "cannot make user {name} the owner of {path} without CAP_CHOWN and CAP_FOWNER; \
                  hint: leave out owner and make the folder setgid, or give rekeyd's unit the \
                  drop-in owner.conf"
@@ -146,6 +150,16 @@ impl TargetLocation {
             Some((_, Err(error))) => problems.push(error.to_string()),
             Some((_, Ok(_))) | None => {}
         }
+    }
+
+    /// Whether this process can leave the file to `user`. One that is written in place may be
+    /// his already.
+    fn can_give_to(&self, user: Uid) -> bool {
+        let is_his = || {
+            let present = fs::statat(fs::CWD, self.path(), AtFlags::SYMLINK_NOFOLLOW);
+            present.is_ok_and(|stat| is_regular(&stat) && stat.st_uid == user.as_raw())
+        };
+        users::can_chown_to_user(user) || (self.target.write == WriteMode::InPlace && is_his())
     }
 
     /// Checks that a new file fits beside the old one.

@@ -18,6 +18,7 @@ use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{SecretForm, check_token};
+use crate::core::state::{FileAccess, LeftFile};
 use crate::sink::file::FileSink;
 use crate::sink::file::settings::FileTarget;
 use crate::sink::target::{
@@ -166,6 +167,14 @@ impl Sink for SelfCredentialSink {
         self.file.inspection_may_block()
     }
 
+    fn note_recorded_access(&self, recorded: Option<FileAccess>) {
+        self.file.note_recorded_access(recorded);
+    }
+
+    async fn look_at_access(&self) -> Option<FileAccess> {
+        self.file.look_at_access().await
+    }
+
     fn has_foreign_folder(&self) -> bool {
         self.file.has_foreign_folder()
     }
@@ -175,17 +184,25 @@ impl Sink for SelfCredentialSink {
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
+        self.deliver_with_note(payload).await.map(|_| ())
+    }
+
+    /// Returns no note: the secret is never taken from this file again.
+    async fn deliver_with_note(
+        &self,
+        payload: &Payload,
+    ) -> Result<Option<LeftFile>, DeliveryError> {
         // The file is read by the next start: one that it refuses would lock rekeyd out.
         check_token(payload.secret.expose(), SecretForm::AdminKey).map_err(|error| {
             DeliveryError::not_accepted(format!(
                 "cannot write the new secret, because rekeyd could not read it at its next start: it {error}"
             ))
         })?;
-        self.file.deliver(payload).await?;
+        let left = self.file.deliver_with_note(payload).await?;
         let previous = payload.previous.as_ref();
         let previous = previous.map(|previous| previous.id.clone());
         self.active_credential
             .switch_to(payload.secret.clone(), previous);
-        Ok(())
+        Ok(left.map(|left| LeftFile { note: None, ..left }))
     }
 }

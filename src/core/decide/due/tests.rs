@@ -49,6 +49,7 @@ fn rotation(
         written_at: None,
         sighting: None,
         file: None,
+        file_access: None,
         sink: sink(name),
         required: true,
         state: *state,

@@ -40,6 +40,7 @@ fn delivery(state: DeliveryState) -> Delivery {
         written_at: None,
         sighting: None,
         file: None,
+        file_access: None,
         sink: sink(),
         required: true,
         state,

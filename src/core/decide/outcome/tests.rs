@@ -36,6 +36,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
         written_at: None,
         sighting: None,
         file: None,
+        file_access: None,
         sink: sink(name),
         required: true,
         state: *state,

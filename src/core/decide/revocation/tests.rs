@@ -1033,6 +1033,7 @@ fn deliveries(sink: Sink) -> Vec<Delivery> {
             written_at: None,
             sighting: None,
             file: None,
+            file_access: None,
             accepted_at: None,
             removed_at,
             retry_at: None,

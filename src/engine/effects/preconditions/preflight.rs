@@ -96,6 +96,7 @@ impl Worker {
             if !*is_required || is_endpoint(sink.as_ref()) || self.has_passed_preflight(sink.id()) {
                 continue;
             }
+            self.note_recorded_access(sink.as_ref()).await?;
             let mut check = std::pin::pin!(sink.preflight());
             let in_time = tokio::time::timeout(LOCAL_PREFLIGHT_TIMEOUT, &mut check).await;
             let checked = match in_time {
