@@ -23,6 +23,7 @@ use crate::ledger::{self, Ledger, LedgerError, LedgerNotes, LedgerReader};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::service_unit::{ServiceUnit, WriteProblem};
 use crate::platform::{machine, run_blocking, secret_file};
+use crate::sink::file::describe_listed;
 use crate::sink::target::SinkSettings;
 use crate::sink::{Sink, SinkProblem};
 
@@ -128,6 +129,23 @@ pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<Path
             found.is_ok_and(|found| found.mode() & GROUP_WRITE != 0)
         };
         folders.into_iter().filter(is_writable).collect()
+    };
+    let found = run_blocking(describe, FOLDER_CHECK_TIMEOUT, look).await;
+    found.unwrap_or_default()
+}
+
+/// Says who reads the files of sinks by access control lists, which their options do not show.
+pub(crate) async fn listed_readers(settings: &Settings) -> Vec<String> {
+    let sinks = settings.keys.iter().flat_map(|key| &key.sinks);
+    let targets: Vec<_> = sinks
+        .filter_map(|sink| Arc::clone(&sink.target).replaced_file())
+        .collect();
+    let describe = || "checking the access control lists of files".to_owned();
+    let look = move || {
+        let described = targets.iter();
+        described
+            .filter_map(|target| describe_listed(target))
+            .collect()
     };
     let found = run_blocking(describe, FOLDER_CHECK_TIMEOUT, look).await;
     found.unwrap_or_default()

@@ -260,7 +260,8 @@ fn confinement_note(unit: Option<&ServiceUnit>) -> Option<String> {
     })
 }
 
-/// Names the programs that are in a folder that is hidden from them.
+/// Names the programs that are in a folder that is hidden from them, and those that run after
+/// the change of a file that is.
 fn hidden_notes(settings: &Settings) -> Vec<String> {
     let hidden = config::private_paths(settings, None);
     let programs = settings.protected_files.programs().iter();
@@ -273,7 +274,33 @@ fn hidden_notes(settings: &Settings) -> Vec<String> {
             folder.display()
         ))
     });
-    notes.collect()
+    notes.chain(hidden_file_notes(settings, &hidden)).collect()
+}
+
+/// Names the files that are hidden from the programs that run after their change.
+fn hidden_file_notes<'a>(
+    settings: &'a Settings,
+    hidden: &'a [PathBuf],
+) -> impl Iterator<Item = String> + 'a {
+    let sinks = settings.keys.iter();
+    let sinks = sinks.flat_map(|key| key.sinks.iter().map(move |sink| (key, sink)));
+    sinks.filter_map(|(key, sink)| {
+        let target = Arc::clone(&sink.target).replaced_file()?;
+        let program = target.on_change.as_ref()?.argv.path().display();
+        let folder = hidden
+            .iter()
+            .find(|hidden| target.path.starts_with(hidden))?;
+        Some(format!(
+            "key.{}.sink.{}: {program} runs after the change of {}, which is in {}, where a \
+             confined program can read nothing; hint: if it has to read the file, use a path for \
+             it in another folder, such as /etc/{}",
+            key.name,
+            sink.id.name,
+            target.path.display(),
+            folder.display(),
+            key.name
+        ))
+    })
 }
 
 /// Names the other units with the user of `unit`, with the commands that give `unit` a user of

@@ -424,3 +424,62 @@ fn credentials_directory_is_exempt_from_permission_checks() {
     world.set_env("CREDENTIALS_DIRECTORY", given.to_str().unwrap());
     check(&world, 0);
 }
+
+/// Returns what `check` prints without a problem, in one line.
+fn checked(world: &TestEnv) -> String {
+    let printed = world.ok(&["check"]);
+    printed.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn readers_by_the_default_list_of_a_folder_are_named() {
+    let world = TestEnv::start(&[]);
+    let folder = world.path("shared");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    let keys = KEY.replace("DIR/billing.key", "DIR/shared/billing.key");
+    world.configure(&format!("{keys}mode = \"0640\"\n"));
+    assert!(!checked(&world).contains("access control list"));
+    // The owner, user 4712, the owning group, the mask and others.
+    let entries = [(1_u16, 6_u16, u32::MAX), (2, 4, 4_712), (4, 4, u32::MAX)];
+    let entries = entries
+        .into_iter()
+        .chain([(0x10, 4, u32::MAX), (0x20, 0, u32::MAX)]);
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(rights.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let name = "system.posix_acl_default";
+    let set = rustix::fs::setxattr(&folder, name, &list, rustix::fs::XattrFlags::empty());
+    if set.is_err() {
+        eprintln!("no access control lists on this file system: not tried");
+        return;
+    }
+    let printed = checked(&world);
+    let folder = folder.display();
+    let expected = format!(
+        "note: user 4712 can read {folder}/billing.key by the default access control list of \
+         {folder}; hint: `getfacl {folder}` shows it"
+    );
+    assert!(printed.contains(&expected), "{printed}");
+}
+
+#[test]
+fn program_that_cannot_read_its_file_is_named() {
+    let world = TestEnv::start(&[]);
+    let file = world.path("billing.key");
+    let keys = format!("{KEY}on-change = [\"/bin/true\"]\n");
+    world.configure(&keys);
+    let expected = format!(
+        "key.billing.sink.file: /bin/true runs after the change of {}, which is in",
+        file.display()
+    );
+    let printed = checked(&world);
+    assert!(printed.contains(&expected), "{printed}");
+    // What others can enter is not hidden as a whole.
+    fs::set_permissions(world.path(""), Permissions::from_mode(0o755)).unwrap();
+    let printed = checked(&world);
+    assert!(!printed.contains("runs after the change"), "{printed}");
+}

@@ -83,15 +83,27 @@ pub(super) fn with_mode(list: &[AccessEntry], mode: Mode) -> Option<Vec<AccessEn
 /// Root and the user and group of this process, `own`, are no consumers.
 pub(super) fn masked_reader(list: &[AccessEntry], own: (u32, u32)) -> Option<AccessEntry> {
     let mask = access_list::mask(list);
-    let is_consumer = |entry: &AccessEntry| match entry.tag {
+    let reads = |entry: &AccessEntry| entry.rights & READ != 0 && entry.rights & mask & READ == 0;
+    list.iter()
+        .find(|entry| is_consumer(entry, own) && reads(entry))
+        .copied()
+}
+
+/// Returns the named entries that let their users or groups read in effect. Root and the user
+/// and group of this process, `own`, are no consumers.
+pub(super) fn readers(list: &[AccessEntry], own: (u32, u32)) -> Vec<AccessEntry> {
+    let mask = access_list::mask(list);
+    let reads = |entry: &&AccessEntry| entry.rights & mask & READ != 0;
+    let named = list.iter().filter(|entry| is_consumer(entry, own));
+    named.filter(reads).copied().collect()
+}
+
+fn is_consumer(entry: &AccessEntry, own: (u32, u32)) -> bool {
+    match entry.tag {
         NAMED_USER => ![0, own.0].contains(&entry.id),
         NAMED_GROUP => ![0, own.1].contains(&entry.id),
         _ => false,
-    };
-    let reads = |entry: &AccessEntry| entry.rights & READ != 0 && entry.rights & mask & READ == 0;
-    list.iter()
-        .find(|entry| is_consumer(entry) && reads(entry))
-        .copied()
+    }
 }
 
 const fn is_named(entry: &AccessEntry) -> bool {

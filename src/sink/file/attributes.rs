@@ -127,6 +127,15 @@ impl KeptAttributes {
         acl::masked_reader(&list, (own.0.as_raw(), own.1.as_raw()))
     }
 
+    /// Returns the users and groups that the access control list of the new file with `mode`
+    /// lets read.
+    pub(super) fn listed_readers(&self, mode: Mode) -> Vec<AccessEntry> {
+        let list = self.new_list().flatten();
+        let list = list.and_then(|list| acl::with_mode(&list, mode));
+        let own = (rustix::process::geteuid(), rustix::process::getegid());
+        acl::readers(&list.unwrap_or_default(), (own.0.as_raw(), own.1.as_raw()))
+    }
+
     /// Whether this process may change the mode and the list of the present file.
     pub(super) fn can_change_mode(&self) -> bool {
         self.has_own_owner || rustix::process::geteuid().is_root()

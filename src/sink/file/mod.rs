@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use self::readers::describe_listed;
 
 use self::attempt_guard::ReplaceAttempt;
 use self::folder_guard::FolderGuard;

@@ -8,8 +8,10 @@ mod tests;
 
 use rustix::fs::{Gid, Mode, Stat, Uid};
 
-use super::settings::DEFAULT_MODE;
+use super::attributes::KeptAttributes;
+use super::settings::{DEFAULT_MODE, FileTarget};
 use super::target::TargetLocation;
+use crate::core::first_few::join_few;
 use crate::platform::access_list::{AccessEntry, NAMED_USER};
 use crate::platform::users;
 
@@ -190,6 +192,39 @@ pub(super) fn describe_masked_in_place(entry: AccessEntry, location: &TargetLoca
          run `setfacl -m {letter}:{name}:r {path}`; if {name} does not need the file, run `setfacl \
          -x {letter}:{name} {path}`"
     )
+}
+
+/// Names the users and groups that read the next file of `target` by an access control list:
+/// that of the present file, or without one the default list of its folder. None without any.
+/// Blocks.
+#[must_use]
+pub(crate) fn describe_listed(target: &FileTarget) -> Option<String> {
+    let kept = KeptAttributes::read(&target.path).ok()?;
+    let readers = kept.listed_readers(Mode::from_raw_mode(target.mode));
+    let names = readers.into_iter().map(|entry| {
+        let (kind, _, name) = named(entry);
+        format!("{kind} {name}")
+    });
+    let names: Vec<_> = names.collect();
+    let path = target.path.display();
+    let folder = target.path.parent()?.display();
+    let (list, command) = if kept.has_file() {
+        (
+            "its access control list".to_owned(),
+            format!("getfacl {path}"),
+        )
+    } else {
+        (
+            format!("the default access control list of {folder}"),
+            format!("getfacl {folder}"),
+        )
+    };
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} can read {path} by {list}; hint: `{command}` shows it",
+            join_few(&names)
+        )
+    })
 }
 
 /// Returns what the entry names: the kind, its letter for setfacl, and the name.
