@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::ledger::log_path;
 use crate::platform::path_walk::{PathTrust, WalkedPath, walk_to_file};
 
 /// The variable that announces the file on standard input.
@@ -28,9 +29,7 @@ pub(super) fn is_roots_path(path: &Path) -> bool {
 /// log beside it, or if it cannot be opened: the service's own attempt reports why.
 pub(super) fn open_roots_database(path: &Path) -> Option<File> {
     let walked = walk_as_root(path)?;
-    let mut log = walked.path.clone().into_os_string();
-    log.push("-wal");
-    if std::fs::metadata(log).is_ok_and(|found| found.len() > 0) {
+    if std::fs::metadata(log_path(&walked.path)).is_ok_and(|found| found.len() > 0) {
         return None;
     }
     let file = File::from(walked.open(OFlags::RDONLY | OFlags::NONBLOCK).ok()?);

@@ -117,11 +117,7 @@ pub(super) fn enter_with_file(
     if let Some(file) = open() {
         command.env(FILE_VARIABLE, "1").stdin(Stdio::from(file));
     }
-    let error = match service.identity.assume() {
-        Ok(()) => command.exec(),
-        Err(error) => error,
-    };
-    Err(cannot_run(&service, &error))
+    Err(cannot_run(&service, &become_and_execute(&service, command)))
 }
 
 /// Executes this command again as the owner of `ledger` with a file of root's, if root runs it
@@ -327,6 +323,12 @@ fn execute_as(service: &Service, found: Option<(&str, OsString)>) -> std::io::Er
             Err(error) => command.env(PROBLEM_VARIABLE, os_error::describe(&error)),
         };
     }
+    become_and_execute(service, command)
+}
+
+/// Gives this process the identity of `service`, and executes `command` in its place. Returns
+/// only why it cannot.
+fn become_and_execute(service: &Service, mut command: Command) -> std::io::Error {
     match service.identity.assume() {
         Ok(()) => command.exec(),
         Err(error) => error,

@@ -70,7 +70,7 @@ pub use lock_record::EndedWriter;
 pub use missing_object::MissingObject;
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
 pub use outbox::{OutboxEntry, PendingNotification};
-pub use paths::{lock_path, lockable_files};
+pub use paths::{lock_path, lockable_files, log_path};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
 pub use reader::operator_note::OperatorRecord;

@@ -22,7 +22,7 @@ pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
 /// files beside its target.
 pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let (log, index) = (sibling_path(&target, "-wal"), sibling_path(&target, "-shm"));
+    let (log, index) = (log_path(&target), sibling_path(&target, "-shm"));
     [target, log, index]
 }
 
@@ -30,6 +30,13 @@ pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
 #[must_use]
 pub fn lock_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".lock")
+}
+
+/// Returns the path of the log that SQLite writes beside the database at `database`, which is no
+/// link.
+#[must_use]
+pub fn log_path(database: &Path) -> PathBuf {
+    sibling_path(database, "-wal")
 }
 
 /// Returns the files of the ledger at `ledger` that rekeyd or SQLite locks.
