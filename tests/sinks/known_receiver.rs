@@ -337,6 +337,24 @@ async fn socket_of_another_user_gets_no_byte() {
     assert_eq!(accepted.join().unwrap(), ["", ""]);
 }
 
+/// A service owns the folder of its socket: the line to add names its user.
+#[tokio::test]
+async fn socket_in_the_folder_of_its_service_names_the_owner_to_set() {
+    if skips("the folder of another user") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("app");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::chown(&folder, Some(OTHER), Some(OTHER)).unwrap();
+    let hook = socket_fixture(&folder.join("app.sock"), "/");
+    let expected =
+        format!("hint: set owner = \"{OTHER}\" if the receiver runs as uid {OTHER}, or ");
+    let problem = hook.sink().check().await.remove(0);
+    assert!(problem.message.contains(&expected), "{problem}");
+    assert_not_delivered(hook.deliver().await, &expected);
+}
+
 /// Whoever exchanges a socket can only be refused; the receiver would get nothing either.
 #[tokio::test]
 async fn socket_that_another_user_could_exchange_is_not_used() {

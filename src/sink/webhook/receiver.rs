@@ -21,7 +21,7 @@ use crate::core::os_error;
 use crate::net::receiver_connection::{ReceiverConnection, ReceiverEndpoint, ReceiverError};
 use crate::net::target::sanitized_url;
 use crate::net::tcp_table;
-use crate::platform::path_walk::{self, TrustedPaths};
+use crate::platform::path_walk::{self, TrustedPaths, Weakness, WeaknessKind};
 use crate::platform::users;
 use crate::sink::{Destination, SinkProblem, SinkProblemKind};
 
@@ -121,7 +121,7 @@ fn check_socket(
         }
     };
     if let Some(weakness) = walked.weaknesses.first() {
-        let hint = weakness.hint();
+        let hint = owner_hint(weakness).unwrap_or_else(|| weakness.hint());
         return problem(format!(
             "{weakness}, so another user could exchange {place}; hint: {hint}"
         ));
@@ -132,6 +132,20 @@ fn check_socket(
         )),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Returns the line that names the user who owns a part of a socket's path, as a service owns
+/// the folder of its socket.
+fn owner_hint(weakness: &Weakness) -> Option<String> {
+    let WeaknessKind::Owner(user) = weakness.kind else {
+        return None;
+    };
+    let name = users::user_name(user).unwrap_or_else(|| user.to_string());
+    Some(format!(
+        "set owner = \"{name}\" if the receiver runs as {}, or {}",
+        users::describe_user(user),
+        weakness.hint()
+    ))
 }
 
 /// Returns the problem of http on loopback that names no user, with the line to add.
