@@ -1,11 +1,11 @@
-//! The paths that programs must not reach: rekeyd's state and its secrets.
+//! The paths that programs must not reach: rekeyd's state, its secrets and its sockets.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::provider::DEFAULT_LEDGER;
-use super::settings::Settings;
+use super::provider::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
+use super::settings::{MetricsAddress, Settings};
 use crate::core::path::LEDGER_FILE_ENDINGS;
 
 /// The folder in which the service manager keeps the credentials of every unit.
@@ -14,14 +14,27 @@ const CREDENTIALS_OF_UNITS: &str = "/run/credentials";
 /// The bits of a mode that give access to others than the owner.
 const ACCESS_OF_OTHERS: u32 = 0o077;
 
+/// The bit of a mode that lets every user make files in a folder.
+const WRITTEN_BY_OTHERS: u32 = 0o002;
+
 /// Returns the paths that programs must not reach. `credentials` is `$CREDENTIALS_DIRECTORY`.
 ///
-/// The default state folder and the credentials of other units are among them, since several
+/// The default folders and the credentials of other units are among them, since several
 /// instances may share one user.
 #[must_use]
 pub fn private_paths(settings: &Settings, credentials: Option<&Path>) -> Vec<PathBuf> {
     let mut paths = state_paths(&settings.ledger);
-    paths.extend(Path::new(DEFAULT_LEDGER).parent().map(PathBuf::from));
+    paths.extend(socket_paths(settings));
+    let snapshot = settings.snapshot.as_ref();
+    let snapshot = snapshot.and_then(|snapshot| snapshot.path.parent());
+    let defaults = [DEFAULT_LEDGER, DEFAULT_SNAPSHOT].map(|file| Path::new(file).parent());
+    paths.extend(
+        defaults
+            .into_iter()
+            .flatten()
+            .chain(snapshot)
+            .map(PathBuf::from),
+    );
     paths.extend(
         credentials.map(|folder| match folder.starts_with(CREDENTIALS_OF_UNITS) {
             true => CREDENTIALS_OF_UNITS.into(),
@@ -32,6 +45,25 @@ pub fn private_paths(settings: &Settings, credentials: Option<&Path>) -> Vec<Pat
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Returns the sockets at which rekeyd listens. In the folder of a hidden path, a program can
+/// neither make, rename nor remove a file, so that it puts no socket of its own there. A folder
+/// that every user may write is not rekeyd's, and programs may have their files there.
+fn socket_paths(settings: &Settings) -> Vec<PathBuf> {
+    let metrics = match &settings.metrics {
+        Some(MetricsAddress::Socket(path)) => Some(path),
+        Some(MetricsAddress::Tcp(_) | MetricsAddress::ServiceManager) | None => None,
+    };
+    let sockets = settings.control.socket.iter().chain(metrics);
+    let is_shared = |socket: &PathBuf| {
+        let folder = socket.parent().map(Path::metadata);
+        folder.is_some_and(|found| found.is_ok_and(|folder| folder.mode() & WRITTEN_BY_OTHERS != 0))
+    };
+    sockets
+        .filter(|socket| !is_shared(socket))
+        .cloned()
+        .collect()
 }
 
 /// Returns the folder of the ledger; if it is not rekeyd's alone, only the ledger's files,
@@ -70,7 +102,9 @@ mod tests {
         let folder = place.path().display();
         let text = format!(
             "[provider]\ncredential-file = \"{folder}/secrets/admin-key\"\n\
-             [ledger]\npath = \"{folder}/ledger.db\"\n\
+             [ledger]\npath = \"{folder}/ledger.db\"\nsnapshot = \"/srv/shown/ledger.db\"\n\
+             [control]\nsocket = \"{folder}/control.sock\"\n\
+             [metrics]\nlisten = \"unix:{folder}/metrics.sock\"\n\
              [[notify]]\ntype = \"webhook\"\nurl = \"https://example.com\"\n\
              signing-secret-file = \"/etc/rekeyd/hook.secret\"\n\
              [key.billing]\nschedule = \"@monthly\"\noverlap = \"24h\"\n\
@@ -95,8 +129,12 @@ mod tests {
             "/etc/rekeyd/billing.token",
             "/etc/rekeyd/hook.secret",
             "/run/credentials",
+            "/srv/shown",
             "DIR",
+            "DIR/control.sock",
+            "DIR/metrics.sock",
             "DIR/secrets/admin-key",
+            "/var/cache/rekeyd",
             "/var/lib/rekeyd",
         ];
         assert_eq!(of_unit, expected);
@@ -109,5 +147,13 @@ mod tests {
         for file in ["DIR/ledger.db", "DIR/ledger.db-wal", "/secrets"] {
             assert!(shared.contains(&file.to_owned()), "{file} {shared:?}");
         }
+        // As /tmp, where programs have files.
+        assert!(shared.contains(&"DIR/control.sock".to_owned()));
+        mode(0o1777);
+        let world = shown(None);
+        assert!(
+            !world.iter().any(|path| path.ends_with(".sock")),
+            "{world:?}"
+        );
     }
 }

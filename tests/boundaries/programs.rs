@@ -1,6 +1,6 @@
 //! What a program that rekeyd runs can reach.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
@@ -8,10 +8,14 @@ use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, text};
 use crate::users::SharedHost;
 
-/// Tries to read the ledger, the cookie and the admin key, and to command the daemon.
+/// Tries to read the ledger, its snapshot, the cookie and the admin key, to put the control
+/// socket elsewhere, and to command the daemon.
 const PROGRAM: &str = "cat >/dev/null; folder=$1; \
-    for file in ledger.db ledger.db.cookie admin-key; do \
+    for file in ledger.db ledger.db.cookie admin-key shown/ledger.db; do \
     cat \"$folder/$file\" >/dev/null 2>&1 && echo \"read $file\" >>\"$folder/out/done\"; done; \
+    mv \"$folder/run/control.sock\" \"$folder/out/moved\" 2>/dev/null && \
+    echo moved >>\"$folder/out/done\"; \
+    rm -f \"$folder/run/control.sock\" 2>/dev/null && echo removed >>\"$folder/out/done\"; \
     \"$folder/rekeyd\" --config \"$folder/config.toml\" pause billing >\"$folder/out/said\" 2>&1 && \
     echo paused >>\"$folder/out/done\"; echo tried >>\"$folder/out/done\"";
 
@@ -33,9 +37,8 @@ fn configure(env: &TestEnv, program: &str) {
     ));
 }
 
-/// Starts a daemon that confines the program.
-fn start(env: &TestEnv, program: &str) -> Daemon {
-    configure(env, program);
+/// Starts a daemon that confines its programs.
+fn start(env: &TestEnv) -> Daemon {
     fs::create_dir(env.path("out")).unwrap();
     let plain = env.command(&["run"]);
     let mut command = Command::new("setpriv");
@@ -53,12 +56,30 @@ pub fn program_reads_no_state_and_commands_nothing() {
         "this kernel cannot confine: {obstacle:?}"
     );
     let host = SharedHost::new();
-    let mut daemon = start(&host.env, PROGRAM);
+    configure(&host.env, PROGRAM);
+    // Nothing else is hidden in this folder.
+    fs::create_dir(host.env.path("run")).unwrap();
+    fs::set_permissions(host.env.path("run"), Permissions::from_mode(0o755)).unwrap();
+    // The last snapshot of an earlier daemon.
+    fs::create_dir(host.env.path("shown")).unwrap();
+    fs::set_permissions(host.env.path("shown"), Permissions::from_mode(0o750)).unwrap();
+    fs::write(host.env.path("shown/ledger.db"), "x").unwrap();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let snapshot = host.env.path("shown/ledger.db");
+    let ledger = format!("[ledger]\nsnapshot = {snapshot:?}\n");
+    let config = config
+        .replace("[ledger]\n", &ledger)
+        .replace("/control.sock", "/run/control.sock");
+    fs::write(host.env.config_path(), config).unwrap();
+    let mut daemon = start(&host.env);
     daemon.wait_for("is the current credential key=billing");
     let done = fs::read_to_string(host.env.path("out/done")).unwrap();
     let said = fs::read_to_string(host.env.path("out/said")).unwrap();
     assert_eq!(done, "tried\n", "{said}");
-    assert!(said.contains("may only look"), "{said}");
+    assert!(
+        said.contains("may do nothing here without a proof"),
+        "{said}"
+    );
     // Root itself finds the cookie.
     assert!(host.env.ok(&["pause", "billing"]).contains("paused"));
     let log = daemon.stop();
@@ -68,7 +89,8 @@ pub fn program_reads_no_state_and_commands_nothing() {
 /// A program may change the modes of what belongs to its user: they do not stay so.
 pub fn program_opens_no_own_file_and_signals_nobody() {
     let host = SharedHost::new();
-    let mut daemon = start(&host.env, OPENER);
+    configure(&host.env, OPENER);
+    let mut daemon = start(&host.env);
     daemon.wait_for("is the current credential key=billing");
     let done = fs::read_to_string(host.env.path("out/done")).unwrap();
     let log = daemon.stop();
