@@ -98,6 +98,8 @@ fn describe_obstacle(error: &SocketListenError, settings: &Settings) -> Option<S
             None
         }
         SocketListenError::NoSocket { .. }
+        | SocketListenError::Link { .. }
+        | SocketListenError::ForeignSocket { .. }
         | SocketListenError::InUse { .. }
         | SocketListenError::OpenToOthers { .. }
         | SocketListenError::Io { .. } => Some(error.to_string()),

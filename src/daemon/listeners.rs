@@ -20,7 +20,7 @@ use crate::daemon::control::server::{ControlConfig, ControlServer, DaemonProgres
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequest};
 use crate::daemon::runtime::Runtime;
-use crate::daemon::socket_file::{SocketOwner, SocketPlace};
+use crate::daemon::socket_file::{SocketListenError, SocketOwner, SocketPlace};
 use crate::engine::Engine;
 use crate::platform::entropy::SystemEntropy;
 
@@ -124,19 +124,14 @@ impl Listeners {
         // Before anybody can connect.
         self.keep_cookie(&runtime.settings.ledger);
         let is_at = |server: &&ControlServer| server.socket().path() == path;
+        let mut replaced = false;
         if let Some(server) = self.control.as_ref().filter(is_at) {
             match server.socket().owner() {
                 SocketOwner::ThisServer => {
                     return self.set_problem(ListenerProblem::ControlSocket, None);
                 }
-                SocketOwner::Other => {
-                    let problem = format!(
-                        "another process replaced the control socket {}; hint: give each rekeyd \
-                         its own [control] socket",
-                        path.display()
-                    );
-                    return self.set_problem(ListenerProblem::ControlSocket, Some(problem));
-                }
+                // It is taken back once nobody listens there.
+                SocketOwner::Other => replaced = true,
                 SocketOwner::Absent => tracing::warn!(
                     "the control socket {} was removed; creating it again",
                     path.display()
@@ -155,6 +150,15 @@ impl Listeners {
                 server.set_cookie(self.cookie.clone());
                 self.control = Some(server);
                 self.set_problem(ListenerProblem::ControlSocket, None);
+            }
+            Err(SocketListenError::InUse { .. }) if replaced => {
+                let problem = format!(
+                    "another process replaced the control socket {0}, and listens there; hint: \
+                     find it with `fuser -v {0}` and stop it, and give each rekeyd its own [control] \
+                     socket",
+                    path.display()
+                );
+                self.set_problem(ListenerProblem::ControlSocket, Some(problem));
             }
             Err(error) => {
                 let former = self.control.as_ref().filter(|server| !is_at(server));

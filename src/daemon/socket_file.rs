@@ -6,11 +6,13 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, accessat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, RenameFlags, accessat, renameat_with};
+use rustix::io::Errno;
 use rustix::process::umask;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::core::os_error;
+use crate::platform::users::describe_user;
 
 /// The Unix socket of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,29 @@ pub(crate) enum SocketListenError {
     NoSocket {
         /// The socket.
         place: SocketPlace,
+    },
+    /// The path is a symbolic link, which is not followed.
+    #[error(
+        "cannot listen on {place}: the path is a symbolic link; hint: remove the link, or change {} \
+         to the path that it leads to",
+        place.option
+    )]
+    Link {
+        /// The socket.
+        place: SocketPlace,
+    },
+    /// The socket of an ended process belongs to another user.
+    #[error(
+        "cannot listen on {place}: the socket there belongs to {}, and nobody listens on it; hint: \
+         remove it, or change {}",
+        describe_user(*owner),
+        place.option
+    )]
+    ForeignSocket {
+        /// The socket.
+        place: SocketPlace,
+        /// Its owner.
+        owner: u32,
     },
     /// Another process has the socket.
     #[error(
@@ -100,8 +125,8 @@ pub(crate) enum SocketOwner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FreePath {
     Absent,
-    /// The socket of a process that has ended.
-    StaleSocket,
+    /// The socket of a process that has ended, with its device and inode.
+    StaleSocket((u64, u64)),
 }
 
 /// The socket of a server, which is removed on drop: later clients must find that nobody
@@ -119,6 +144,11 @@ impl BoundSocket {
         &self.place.path
     }
 
+    /// Returns its device and inode.
+    pub(crate) const fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Returns whose socket is at the path. A socket that cannot be checked counts as this
     /// server's.
     pub(crate) fn owner(&self) -> SocketOwner {
@@ -134,9 +164,7 @@ impl BoundSocket {
 impl Drop for BoundSocket {
     fn drop(&mut self) {
         // Another rekeyd's socket stays.
-        if socket_identity(self.path()).is_ok_and(|found| found == self.identity) {
-            let _ = std::fs::remove_file(self.path());
-        }
+        let _ = remove_if_same(self.path(), self.identity);
     }
 }
 
@@ -188,9 +216,35 @@ fn bind(place: &SocketPlace) -> Result<(UnixListener, BoundSocket), SocketListen
 async fn remove_stale_socket(place: &SocketPlace) -> Result<(), SocketListenError> {
     match probe(place).await? {
         FreePath::Absent => Ok(()),
-        FreePath::StaleSocket => {
-            std::fs::remove_file(&place.path).map_err(|error| failed(place, error))
+        FreePath::StaleSocket(identity) => {
+            remove_if_same(&place.path, identity).map_err(|error| failed(place, error))
         }
+    }
+}
+
+/// Removes the file at `path`, if it is still the one with this device and inode. Another file
+/// stays, also if it gets the name in between: the file is moved to a name of its own first.
+fn remove_if_same(path: &Path, identity: (u64, u64)) -> io::Result<()> {
+    if socket_identity(path)? != identity {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.ended", std::process::id()));
+    let aside = PathBuf::from(aside);
+    rename_to_free(path, &aside)?;
+    if socket_identity(&aside)? == identity {
+        return std::fs::remove_file(&aside);
+    }
+    rename_to_free(&aside, path)?;
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Renames a file to a name that no other file has.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The file system has no such operation.
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
+        renamed => Ok(renamed?),
     }
 }
 
@@ -219,16 +273,21 @@ fn socket_identity(path: &Path) -> io::Result<(u64, u64)> {
 
 /// Looks whether a process listens there.
 async fn probe(place: &SocketPlace) -> Result<FreePath, SocketListenError> {
-    match std::fs::symlink_metadata(&place.path) {
+    let found = match std::fs::symlink_metadata(&place.path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FreePath::Absent),
         Err(error) => return Err(failed(place, error)),
+        Ok(metadata) if metadata.file_type().is_symlink() => {
+            return Err(SocketListenError::Link {
+                place: place.clone(),
+            });
+        }
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(SocketListenError::NoSocket {
                 place: place.clone(),
             });
         }
-        Ok(_) => {}
-    }
+        Ok(metadata) => metadata,
+    };
     let in_use = || SocketListenError::InUse {
         place: place.clone(),
     };
@@ -236,9 +295,27 @@ async fn probe(place: &SocketPlace) -> Result<FreePath, SocketListenError> {
     match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(&place.path)).await {
         Ok(Ok(_)) | Err(_) => Err(in_use()),
         Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => Err(in_use()),
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(FreePath::StaleSocket),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            check_owner(place, found.uid())?;
+            Ok(FreePath::StaleSocket((found.dev(), found.ino())))
+        }
         Ok(Err(error)) => Err(failed(place, error)),
     }
+}
+
+/// Checks that the socket of an ended process may be removed: it is this user's, root's, or that
+/// of the owner of its folder.
+fn check_owner(place: &SocketPlace, owner: u32) -> Result<(), SocketListenError> {
+    let folder = place.path.parent().unwrap_or(Path::new("/"));
+    let of_folder = folder.metadata().map(|folder| folder.uid()).ok();
+    let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    if is_ours || of_folder == Some(owner) {
+        return Ok(());
+    }
+    Err(SocketListenError::ForeignSocket {
+        place: place.clone(),
+        owner,
+    })
 }
 
 fn failed(place: &SocketPlace, source: io::Error) -> SocketListenError {
@@ -288,13 +365,15 @@ mod tests {
         drop(UnixListener::bind(at("stale")).unwrap());
         let _listener = UnixListener::bind(at("taken")).unwrap();
         std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        std::os::unix::fs::symlink("stale", at("link")).unwrap();
         for (path, expected) in [
             ("free", None),
             ("stale", None),
             ("taken", Some("another process listens on it")),
             ("file", Some("is a file, not a socket")),
             ("folder", Some("is a file, not a socket")),
-            ("dangling", Some("is a file, not a socket")),
+            ("dangling", Some("is a symbolic link")),
+            ("link", Some("is a symbolic link")),
             ("away/free", Some("its folder does not exist")),
             ("file/free", Some("not a directory")),
         ] {
@@ -307,8 +386,52 @@ mod tests {
                 (checked, expected) => panic!("{path}: {checked:?}, not {expected:?}"),
             }
         }
-        assert!(at("stale").exists());
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        let before = names();
+        for left in ["file", "folder", "taken", "dangling", "link"] {
+            let left = at(left);
+            assert!(remove_stale_socket(&place(&left)).await.is_err());
+            assert!(left.symlink_metadata().is_ok(), "{}", left.display());
+        }
+        assert_eq!(names(), before);
         remove_stale_socket(&place(&at("stale"))).await.unwrap();
-        assert!(!at("stale").exists());
+        assert!(at("stale").symlink_metadata().is_err());
+        assert_eq!(names(), before - 1);
+    }
+
+    /// Another file may get the name of a socket that is about to be removed.
+    #[test]
+    fn only_the_same_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let (device, inode) = socket_identity(&path).unwrap();
+        remove_if_same(&path, (device, inode + 1)).unwrap_err();
+        assert!(path.exists());
+        remove_if_same(&path, (device, inode)).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn ended_socket_of_another_user_is_left() {
+        if !rustix::process::geteuid().is_root() {
+            // Only root can give a file to another user.
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        give(&path, 4_711);
+        let refused = remove_stale_socket(&place(&path)).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("belongs to uid 4711"),
+            "{refused}"
+        );
+        assert!(path.exists());
+        // The folder is that user's own, as where rekeyd ran as that user before.
+        give(dir.path(), 4_711);
+        remove_stale_socket(&place(&path)).await.unwrap();
+        assert!(!path.exists());
     }
 }
