@@ -3,21 +3,20 @@
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use axum::http::HeaderName;
-use zeroize::Zeroizing;
+use axum::http::Method;
 
+use crate::cli::daemon_channel::{Answer, ChannelError, DaemonChannel, refusal};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::core::os_error;
-use crate::daemon::control::cookie::{COOKIE_HEADER, read_cookie};
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::ledger::{LedgerReader, WriterLock};
-use crate::net::unix_client::{UnixClient, UnixClientError, UnixResponse};
+use crate::net::unix_client::{UnixClient, UnixClientError};
 use crate::platform::file_identity::is_same_file;
 use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::users::describe_user;
@@ -30,7 +29,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running daemon that writes the ledger of a configuration.
 pub(crate) struct DaemonClient {
-    client: Box<UnixClient>,
+    channel: Box<DaemonChannel>,
     info: DaemonInfo,
 }
 
@@ -105,11 +104,15 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
         Ok(Some(problem)) => return Err(Failure::Other(problem)),
         Err(error) => return no_daemon(socket, &error),
     }
-    let mut client = Box::new(UnixClient::new(socket, address.trusted_users()));
-    let info = match client.get("/daemon").await {
-        Ok(response) => response.body,
-        Err(UnixClientError::Connect(error)) => return no_daemon(socket, &error),
-        Err(UnixClientError::UntrustedServer { user }) => {
+    let client = UnixClient::new(socket, address.trusted_users());
+    let expected = address.ledger.map(Path::to_owned);
+    let channel = Box::new(DaemonChannel::new(client, expected));
+    let answer = match channel.send(&Method::GET, "/daemon", String::new()).await {
+        Ok(answer) => answer,
+        Err(ChannelError::Client(UnixClientError::Connect(error))) => {
+            return no_daemon(socket, &error);
+        }
+        Err(ChannelError::Client(UnixClientError::UntrustedServer { user })) => {
             return Err(Failure::Other(format!(
                 "cannot trust the process that listens on {}: it belongs to {}, and neither to \
                  root nor to the owner of the ledger; hint: find it with `fuser -v {}`, and stop it",
@@ -120,30 +123,18 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
         }
         Err(error) => return Err(connect_error(socket, &error)),
     };
-    let info: DaemonInfo = serde_json::from_slice(&info)
+    let (status, body) = (answer.response.status, answer.response.body);
+    if !status.is_success() {
+        return Err(connect_error(socket, &refusal(status, &body)));
+    }
+    let info: DaemonInfo = serde_json::from_slice(&body)
         .map_err(|error| connect_error(socket, &unexpected(&error)))?;
-    // The owner of the ledger shows it, whom programs of the daemon's could imitate otherwise.
-    if let Some(cookie) = find_cookie(&client, Path::new(&info.ledger)).await {
-        client.prove_with(HeaderName::from_static(COOKIE_HEADER), &cookie);
+    // One that names two ledgers would be known by the cookie of one, and trusted with the other.
+    let proven = answer.proven_ledger.as_deref();
+    if proven.is_some_and(|proven| proven != Path::new(&info.ledger)) {
+        return Err(connect_error(socket, &"it names two ledgers"));
     }
-    Ok(Some(DaemonClient { client, info }))
-}
-
-/// Returns the cookie of a daemon with this ledger, if this process's user owns it. The daemon
-/// may have other mounts, as in a container, into which root can look.
-async fn find_cookie(client: &UnixClient, ledger: &Path) -> Option<Zeroizing<String>> {
-    let (user, process) = client.server().await?;
-    // Nobody else needs it, and another user could name any file of this one's.
-    if user != rustix::process::geteuid().as_raw() {
-        return None;
-    }
-    let cookie = read_cookie(ledger);
-    if cookie.is_some() || !rustix::process::geteuid().is_root() {
-        return cookie;
-    }
-    let process = process?;
-    let root = PathBuf::from(format!("/proc/{process}/root"));
-    read_cookie(&root.join(ledger.strip_prefix("/").ok()?))
+    Ok(Some(DaemonClient { channel, info }))
 }
 
 /// Returns whether the error of a connection means that there is no daemon.
@@ -225,17 +216,13 @@ impl DaemonClient {
                 "cannot read the configuration of the running rekeyd: {error}"
             ))
         };
-        let response = self.client.get("/configuration").await;
-        let response = response.map_err(|error| failed(&error))?;
-        let status = response.status;
-        let text = String::from_utf8_lossy(&response.body).into_owned();
-        if status.is_success() {
+        let answer = self.get("/configuration").await;
+        let Answer { response, .. } = answer.map_err(|error| failed(&error))?;
+        if response.status.is_success() {
+            let text = String::from_utf8_lossy(&response.body).into_owned();
             return Ok((self.info.configuration.file.clone(), text));
         }
-        match serde_json::from_str::<ErrorBody>(&text) {
-            Ok(body) => Err(failed(&body.error)),
-            Err(_) => Err(failed(&format!("HTTP status {status}"))),
-        }
+        Err(failed(&refusal(response.status, &response.body)))
     }
 
     /// Whether the daemon has loaded the file in its present form.
@@ -250,16 +237,16 @@ impl DaemonClient {
                 "cannot read the ledger of the running rekeyd: {error}"
             ))
         };
-        let response = self.client.get("/ledger").await;
-        let response = response.map_err(|error| failed(&error))?;
-        let (status, content) = (response.status, response.body);
-        if status.is_success() {
-            return Ok(LedgerReader::of_copy(self.ledger(), &content)?);
+        let answer = self.get("/ledger").await;
+        let Answer { response, .. } = answer.map_err(|error| failed(&error))?;
+        if response.status.is_success() {
+            return Ok(LedgerReader::of_copy(self.ledger(), &response.body)?);
         }
-        match serde_json::from_slice::<ErrorBody>(&content) {
-            Ok(body) => Err(failed(&body.error)),
-            Err(_) => Err(failed(&format!("HTTP status {status}"))),
-        }
+        Err(failed(&refusal(response.status, &response.body)))
+    }
+
+    async fn get(&self, path: &str) -> Result<Answer, ChannelError> {
+        self.channel.send(&Method::GET, path, String::new()).await
     }
 
     /// Warns a person who has edited the file without a reload.
@@ -289,9 +276,12 @@ impl DaemonClient {
         let mut notes = WaitNotes::start();
         loop {
             tokio::time::sleep(WAIT_INTERVAL).await;
-            let info = tokio::time::timeout(ANSWER_TIMEOUT, self.client.get("/daemon")).await;
-            let info = info.ok().and_then(Result::ok);
-            let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info.body).ok());
+            let info = tokio::time::timeout(ANSWER_TIMEOUT, self.get("/daemon")).await;
+            let info = info
+                .ok()
+                .and_then(Result::ok)
+                .map(|info| info.response.body);
+            let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info).ok());
             let mut waits = info.map(|info| info.waits).unwrap_or_default();
             if !subjects.is_empty() {
                 waits.retain(|wait| subjects.contains(&wait.about));
@@ -313,10 +303,14 @@ impl DaemonClient {
         let subjects = request.subjects();
         let answer = tokio::select! {
             biased;
-            answer = self.client.post(&path, request.body()) => answer,
+            answer = self.channel.send(&Method::POST, &path, request.body()) => answer,
             never = self.show_waits(&subjects) => match never {},
         };
-        let UnixResponse { status, body } = answer.map_err(|error| no_answer(&error))?;
+        let Answer { response, .. } = answer.map_err(|error| match error.was_sent() {
+            true => no_answer(&error),
+            false => connect_error(self.channel.socket(), &error),
+        })?;
+        let (status, body) = (response.status, response.body);
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| no_answer(&unexpected(&error)));
         }

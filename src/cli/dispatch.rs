@@ -21,7 +21,7 @@ use crate::core::time;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
-use crate::ledger::{LedgerError, LedgerReader, WriterLock};
+use crate::ledger::{LedgerError, LedgerReader, SnapshotReason, WriterLock};
 use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
@@ -292,8 +292,12 @@ pub(super) async fn open_ledger(
         return Err(error.into());
     }
     match find_daemon(options, settings).await {
-        Ok(Some(daemon)) => daemon.ledger_copy().await.map(Some),
-        Ok(None) => open_snapshot(settings).map(Some).ok_or_else(|| {
+        Ok(Some(daemon)) => {
+            let copy = daemon.ledger_copy().await;
+            copy.or_else(|failure| snapshot_instead(settings, failure))
+                .map(Some)
+        }
+        Ok(None) => open_snapshot(settings, SnapshotReason::NoDaemon).map(Some).ok_or_else(|| {
             Failure::Other(format!(
                 "{error}; hint: run this as root or as the owner of the ledger, or start rekeyd, \
                  which shows it to the group of its socket"
@@ -303,20 +307,36 @@ pub(super) async fn open_ledger(
     }
 }
 
+/// Opens the snapshot where the running daemon sends no copy of its ledger, and warns why.
+///
+/// # Errors
+/// That of the copy, if there is no snapshot.
+fn snapshot_instead(settings: &Settings, failure: Failure) -> Result<LedgerReader, Failure> {
+    match open_snapshot(settings, SnapshotReason::NotSent) {
+        Some(reader) => {
+            output::report_warning(&failure.to_string());
+            Ok(reader)
+        }
+        None => Err(failure),
+    }
+}
+
 /// Opens the snapshot of the ledger of `settings`, if there is one that this user may read.
-fn open_snapshot(settings: &Settings) -> Option<LedgerReader> {
+fn open_snapshot(settings: &Settings, reason: SnapshotReason) -> Option<LedgerReader> {
     let snapshot = settings.snapshot.as_ref()?;
-    let opened = LedgerReader::open_snapshot(&snapshot.path);
+    let opened = LedgerReader::open_snapshot(&snapshot.path, reason);
     let failed = |error: &LedgerError| tracing::debug!(%error, "cannot read the snapshot");
     opened.inspect_err(failed).ok()
 }
 
 /// Returns the line that says of when a ledger is, if it is a snapshot.
 pub(super) fn as_of_line(reader: &LedgerReader, settings: &Settings) -> Option<String> {
-    let at = time::to_text(reader.as_of()?);
-    let why = match settings.control.socket {
-        Some(_) => "rekeyd is not running",
-        None => "rekeyd has no control socket",
+    let (at, reason) = reader.as_of()?;
+    let at = time::to_text(at);
+    let why = match (reason, &settings.control.socket) {
+        (SnapshotReason::NotSent, _) => "rekeyd did not send its ledger",
+        (SnapshotReason::NoDaemon, Some(_)) => "rekeyd is not running",
+        (SnapshotReason::NoDaemon, None) => "rekeyd has no control socket",
     };
     Some(format!("as of {at} (snapshot; {why})"))
 }

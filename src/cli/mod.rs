@@ -6,6 +6,7 @@ mod check;
 mod clean_fields;
 mod context;
 mod credential_commands;
+mod daemon_channel;
 mod daemon_client;
 mod daemon_options;
 #[cfg(feature = "demo")]

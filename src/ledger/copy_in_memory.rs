@@ -3,6 +3,7 @@
 //! it.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use rusqlite::{Connection, MAIN_DB};
 
@@ -16,13 +17,64 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 const VERSION_BYTES: std::ops::Range<usize> = 18..20;
 const WITHOUT_LOG: [u8; 2] = [1, 1];
 
+/// A copy of the ledger: an SQLite file without a log.
+#[derive(Debug)]
+pub struct LedgerCopy(Vec<u8>);
+
+impl AsRef<[u8]> for LedgerCopy {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The last copy, as long as somebody reads it.
+#[derive(Debug, Default)]
+pub(super) struct LastCopy {
+    copy: Weak<LedgerCopy>,
+    /// The state of the ledger that it has.
+    state: Option<ContentState>,
+}
+
+/// What differs after each commit: the number of rows that this connection has changed, and
+/// SQLite's number for the commits of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContentState {
+    changes: u64,
+    version: i64,
+}
+
+impl LastCopy {
+    /// Returns a copy of the ledger as the writer's `connection` sees it: the last one, if
+    /// nothing was committed since.
+    ///
+    /// # Errors
+    /// As [`copy_to_memory`].
+    pub(super) fn renew(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<Arc<LedgerCopy>, LedgerError> {
+        let state = ContentState {
+            changes: connection.total_changes(),
+            version: connection.query_row("PRAGMA main.data_version", [], |row| row.get(0))?,
+        };
+        if self.state == Some(state)
+            && let Some(copy) = self.copy.upgrade()
+        {
+            return Ok(copy);
+        }
+        let copy = Arc::new(LedgerCopy(copy_to_memory(connection)?));
+        (self.copy, self.state) = (Arc::downgrade(&copy), Some(state));
+        Ok(copy)
+    }
+}
+
 /// Returns the content of the ledger, with its log, as the writer's `connection`
 /// sees it. Another connection would open whatever is at the path by now, and SQLite
 /// deletes the log beside a file without a page.
 ///
 /// # Errors
 /// It cannot be read, or is too large.
-pub(super) fn copy_to_memory(connection: &mut Connection) -> Result<Vec<u8>, LedgerError> {
+fn copy_to_memory(connection: &mut Connection) -> Result<Vec<u8>, LedgerError> {
     let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
     let size: u64 = connection.query_row(sql, [], |row| row.get(0))?;
     if size > MAX_BYTES {

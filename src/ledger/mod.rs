@@ -57,6 +57,7 @@ mod writer_message;
 
 pub use backup::{NewCopy, back_up, write_copy};
 pub use changed_names::ChangedNames;
+pub use copy_in_memory::LedgerCopy;
 pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;
@@ -74,7 +75,7 @@ pub use paths::{lock_path, lockable_files, log_path};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
 pub use reader::operator_note::OperatorRecord;
-pub use reader::{LedgerReader, LedgerSnapshot};
+pub use reader::{LedgerReader, LedgerSnapshot, SnapshotReason};
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };

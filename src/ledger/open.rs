@@ -1,6 +1,7 @@
 //! Opens the ledger for writing: settings, migrations and identity.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use crate::ledger::checkpoint::{Checkpoints, check_integrity};
 use crate::ledger::checkpoint_note::{
     CheckpointNote, FileStamp, LogOrigin, check_note, foreign_log, log_origin, log_that_damages,
 };
-use crate::ledger::copy_in_memory::copy_to_memory;
+use crate::ledger::copy_in_memory::{LastCopy, LedgerCopy};
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
@@ -91,6 +92,7 @@ pub(super) struct OpenLedger {
     watch: Option<FileWatch>,
     space: Option<FreeSpace>,
     pages: Option<PageCheck>,
+    last_copy: LastCopy,
     lock: Option<WriterLock>,
 }
 
@@ -105,6 +107,7 @@ impl OpenLedger {
             watch: None,
             space: None,
             pages: None,
+            last_copy: LastCopy::default(),
             lock: None,
         }
     }
@@ -186,13 +189,14 @@ impl OpenLedger {
         self.space.as_mut().map_or(Ok(()), FreeSpace::check)
     }
 
-    /// Returns a copy of the ledger, as long as its files are those that were opened.
+    /// Returns a copy of the ledger, as long as its files are those that were opened. Those who
+    /// ask between two commits share one.
     ///
     /// # Errors
     /// As [`OpenLedger::check`], or the ledger cannot be read or is too large.
-    pub(super) fn copy(&mut self) -> Result<Vec<u8>, LedgerError> {
+    pub(super) fn copy(&mut self) -> Result<Arc<LedgerCopy>, LedgerError> {
         self.check()?;
-        let copied = copy_to_memory(&mut self.connection);
+        let copied = self.last_copy.renew(&mut self.connection);
         let copied = copied.map_err(|error| match &mut self.watch {
             Some(watch) => watch.mark_if_damaged(error),
             None => error,
@@ -351,6 +355,7 @@ pub(super) fn open(
         watch: watch.transpose()?,
         space: lock.as_ref().map(|_| FreeSpace::new(path)),
         pages: None,
+        last_copy: LastCopy::default(),
         connection,
         checkpoints,
         lock,

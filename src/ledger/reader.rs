@@ -30,7 +30,16 @@ pub struct LedgerReader {
     connection: Connection,
     path: PathBuf,
     /// When the ledger was as this shows it, if that is a snapshot of an earlier time.
-    as_of: Option<Timestamp>,
+    as_of: Option<(Timestamp, SnapshotReason)>,
+}
+
+/// Why a reader sees a snapshot in place of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotReason {
+    /// No daemon runs that could show the ledger.
+    NoDaemon,
+    /// The running daemon could not send a copy, such as one that is too large.
+    NotSent,
 }
 
 impl LedgerReader {
@@ -69,19 +78,19 @@ impl LedgerReader {
     ///
     /// # Errors
     /// There is none, it cannot be read, or is of another version.
-    pub fn open_snapshot(path: &Path) -> Result<Self, LedgerError> {
+    pub fn open_snapshot(path: &Path, reason: SnapshotReason) -> Result<Self, LedgerError> {
         let failed = |error: std::io::Error| cannot_open(path, &error);
         let taken_at = path.metadata().and_then(|found| found.modified());
         Ok(Self {
-            as_of: Some(time::from_system(taken_at.map_err(failed)?)),
+            as_of: Some((time::from_system(taken_at.map_err(failed)?), reason)),
             ..Self::open_whole(path)?
         })
     }
 
-    /// Returns when the ledger was as this shows it, if that is a snapshot of an earlier
-    /// time.
+    /// Returns when the ledger was as this shows it, and why that is shown, if it is a
+    /// snapshot of an earlier time.
     #[must_use]
-    pub const fn as_of(&self) -> Option<Timestamp> {
+    pub const fn as_of(&self) -> Option<(Timestamp, SnapshotReason)> {
         self.as_of
     }
 

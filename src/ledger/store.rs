@@ -14,6 +14,7 @@ use crate::core::os_error;
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, FileAccess, KeyState, Rotation};
 use crate::ledger::changed_names::ChangedNames;
+use crate::ledger::copy_in_memory::LedgerCopy;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
@@ -588,12 +589,12 @@ impl Ledger {
     }
 
     /// Returns a copy of the ledger as it is at one moment, as an SQLite file without a log.
-    /// Commits wait meanwhile.
+    /// Commits wait meanwhile. Those who ask between two commits share one copy.
     ///
     /// # Errors
     /// [`LedgerError::Damaged`]: the files are not those that were opened; or the ledger is
     /// too large, or cannot be read.
-    pub async fn copy(&self) -> Result<Vec<u8>, LedgerError> {
+    pub async fn copy(&self) -> Result<Arc<LedgerCopy>, LedgerError> {
         let (sender, reply) = oneshot::channel();
         self.messages
             .send(WriterMessage::Copy(sender))

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::copy_in_memory::LedgerCopy;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
@@ -27,7 +28,7 @@ enum WriterTask {
     Commit(Vec<Box<dyn WriteOperation>>),
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
-    Copy(oneshot::Sender<Result<Vec<u8>, LedgerError>>),
+    Copy(oneshot::Sender<Result<Arc<LedgerCopy>, LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
     MarkDamaged(LedgerDamage),
     RecordSocket(Option<PathBuf>),
@@ -196,7 +197,10 @@ fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<(), Ledger
     let _ = reply.send(ledger.check());
 }
 
-fn reply_copy(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<Vec<u8>, LedgerError>>) {
+fn reply_copy(
+    ledger: &mut OpenLedger,
+    reply: oneshot::Sender<Result<Arc<LedgerCopy>, LedgerError>>,
+) {
     // A copy delays commits, and nobody waits for this one any more.
     if !reply.is_closed() {
         let _ = reply.send(ledger.copy());

@@ -1,11 +1,13 @@
 //! The messages to the ledger's writer.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::copy_in_memory::LedgerCopy;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::group_commit::WriteOperation;
@@ -19,7 +21,7 @@ pub(super) enum WriterMessage {
     /// Check that the disk has room for what the ledger writes.
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
     /// Copy the ledger into memory.
-    Copy(oneshot::Sender<Result<Vec<u8>, LedgerError>>),
+    Copy(oneshot::Sender<Result<Arc<LedgerCopy>, LedgerError>>),
     /// The pages were checked, with the ledger's stamp at the start if another process had
     /// written it, or are damaged.
     PagesChecked(Result<Option<FileStamp>, String>),

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
 
 /// The interval at which a connection is tried again while the server's queue is full.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(20);
@@ -22,13 +23,19 @@ pub(crate) struct UnixClient {
     socket: PathBuf,
     /// The users that the server may be.
     trusted: Vec<u32>,
-    /// A header of each POST.
-    proof: Option<(HeaderName, HeaderValue)>,
+}
+
+/// A connection to the server, for one request after another.
+pub(crate) struct UnixConnection {
+    sender: http1::SendRequest<String>,
+    connection: http1::Connection<TokioIo<UnixStream>, String>,
+    server: UCred,
 }
 
 /// A whole response.
 pub(crate) struct UnixResponse {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
@@ -59,81 +66,19 @@ impl UnixClient {
         Self {
             socket: socket.to_owned(),
             trusted,
-            proof: None,
         }
     }
 
-    /// Returns the user of the process that listens at the socket, and that process as this
-    /// one sees it.
-    pub(crate) async fn server(&self) -> Option<(u32, Option<i32>)> {
-        let stream = self.connect().await.ok()?;
-        let server = stream.peer_cred().ok()?;
-        Some((server.uid(), server.pid()))
-    }
-
-    /// Sends a header with each POST from now on. It is not shown.
-    pub(crate) fn prove_with(&mut self, name: HeaderName, value: &str) {
-        if let Ok(mut value) = HeaderValue::from_str(value) {
-            value.set_sensitive(true);
-            self.proof = Some((name, value));
-        }
-    }
-
-    /// Sends a GET for `path`.
-    ///
-    /// # Errors
-    /// See [`UnixClientError`].
-    pub(crate) async fn get(&self, path: &str) -> Result<UnixResponse, UnixClientError> {
-        self.send(Method::GET, path, String::new()).await
-    }
-
-    /// Posts `body` to `path`.
-    ///
-    /// # Errors
-    /// See [`UnixClientError`].
-    pub(crate) async fn post(
-        &self,
-        path: &str,
-        body: String,
-    ) -> Result<UnixResponse, UnixClientError> {
-        self.send(Method::POST, path, body).await
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: String,
-    ) -> Result<UnixResponse, UnixClientError> {
-        let mut request = Request::builder()
-            .method(&method)
-            .uri(path)
-            .header(header::HOST, "rekeyd")
-            .body(body)?;
-        if let Some((name, value)) = self.proof.clone().filter(|_| method == Method::POST) {
-            request.headers_mut().insert(name, value);
-        }
-        let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let reply = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = collect(response.into_body()).await?;
-            Ok(UnixResponse { status, body })
-        };
-        let mut connection = std::pin::pin!(connection);
-        let mut reply = std::pin::pin!(reply);
-        tokio::select! {
-            biased;
-            response = &mut reply => return response,
-            // What has arrived before the connection ended counts.
-            _ = &mut connection => {}
-        }
-        reply.await
+    /// Returns the path of the socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Connects, and checks whose the server is: the user of the process that listens.
-    async fn connect(&self) -> Result<UnixStream, UnixClientError> {
+    ///
+    /// # Errors
+    /// See [`UnixClientError`].
+    pub(crate) async fn connect(&self) -> Result<UnixConnection, UnixClientError> {
         let stream = loop {
             match UnixStream::connect(&self.socket).await {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -143,11 +88,67 @@ impl UnixClient {
             }
         };
         let server = stream.peer_cred().map_err(UnixClientError::Connect)?;
-        if self.trusted.contains(&server.uid()) {
-            Ok(stream)
-        } else {
-            Err(UnixClientError::UntrustedServer { user: server.uid() })
+        if !self.trusted.contains(&server.uid()) {
+            return Err(UnixClientError::UntrustedServer { user: server.uid() });
         }
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(UnixConnection {
+            sender,
+            connection,
+            server,
+        })
+    }
+}
+
+impl UnixConnection {
+    /// Returns the user of the process that listens at the socket.
+    pub(crate) fn server_user(&self) -> u32 {
+        self.server.uid()
+    }
+
+    /// Returns the id of that process as this one sees it.
+    pub(crate) fn server_process(&self) -> Option<i32> {
+        self.server.pid()
+    }
+
+    /// Sends a request, with a header if there is one.
+    ///
+    /// # Errors
+    /// See [`UnixClientError`].
+    pub(crate) async fn send(
+        &mut self,
+        method: &Method,
+        path: &str,
+        header: Option<(HeaderName, String)>,
+        body: String,
+    ) -> Result<UnixResponse, UnixClientError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "rekeyd");
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let request = request.body(body)?;
+        let sender = &mut self.sender;
+        let reply = async {
+            sender.ready().await?;
+            let response = sender.send_request(request).await?;
+            let (parts, body) = response.into_parts();
+            Ok(UnixResponse {
+                status: parts.status,
+                headers: parts.headers,
+                body: collect(body).await?,
+            })
+        };
+        let mut reply = std::pin::pin!(reply);
+        tokio::select! {
+            biased;
+            response = &mut reply => return response,
+            // What has arrived before the connection ended counts.
+            _ = &mut self.connection => {}
+        }
+        reply.await
     }
 }
 
@@ -181,12 +182,12 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read(&mut [0; 64]).await.unwrap()
         };
-        let (read, sent) = tokio::join!(server, client.post("/revoke", "{}".to_owned()));
+        let connect = async { client.connect().await.err() };
+        let (read, refused) = tokio::join!(server, connect);
         assert_eq!(read, 0);
         assert!(
-            matches!(sent, Err(UnixClientError::UntrustedServer { user }) if user == own),
-            "{:?}",
-            sent.err()
+            matches!(refused, Some(UnixClientError::UntrustedServer { user }) if user == own),
+            "{refused:?}"
         );
     }
 }

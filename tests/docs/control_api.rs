@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::readme::read_blocks;
-use rekeyd::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
+use rekeyd::daemon::control::protocol::{
+    ControlRequest, ControlResponse, DaemonInfo, ErrorBody, Introduction,
+};
 
 const PAGE: &str = include_str!("../../docs/control-api.md");
 const SERVER: &str = include_str!("../../src/daemon/control/server.rs");
@@ -108,7 +110,7 @@ fn every_route_is_documented_with_its_members() {
         }
     }
     let reading: Vec<_> = sections.into_keys().collect();
-    assert_eq!(reading, ["configuration", "daemon", "ledger"]);
+    assert_eq!(reading, ["configuration", "daemon", "handshake", "ledger"]);
     for route in reading {
         assert!(SERVER.contains(&format!(".route(\"/{route}\", get(")));
     }
@@ -127,6 +129,8 @@ fn documented_answers_have_every_member() {
     for member in outcome["outcomes"][0].as_object().unwrap().keys() {
         assert!(PAGE.contains(&format!("| `{member}` |")), "{member}");
     }
+    let handshake = json_blocks(&sections()["handshake"]);
+    let _: Introduction = serde_json::from_str(&handshake[0]).unwrap();
     let daemon = json_blocks(&sections()["daemon"]);
     let parsed: DaemonInfo = serde_json::from_str(&daemon[0]).unwrap();
     let documented: serde_json::Value = serde_json::from_str(&daemon[0]).unwrap();

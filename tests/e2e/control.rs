@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::support::control_socket;
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 use rustix::process::Signal;
@@ -28,21 +29,10 @@ fn world() -> TestEnv {
 
 /// Sends one HTTP request, and returns the status and the body.
 fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
-    let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
-    let length = body.len();
-    let cookie = std::fs::read_to_string(world.path("ledger.db.cookie")).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: rekeyd\r\ncontent-length: {length}\r\n\
-         rekeyd-cookie: {}\r\n\
-         connection: close\r\n\r\n{body}",
-        cookie.trim()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let cookie = control_socket::read_cookie(&world.path("ledger.db")).unwrap();
+    let socket = world.path("control.sock");
+    let (status, answer) = control_socket::ask(&socket, Some(&cookie), [method, path, body]);
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     (status, serde_json::from_str(body).unwrap())
 }
 
@@ -603,12 +593,13 @@ fn silent_control_connections_delay_no_command() {
     assert_eq!(last.read(&mut [0]).unwrap_or_default(), 0);
     assert!(started.elapsed() < Duration::from_secs(15));
     // A connection with a request head alone is closed soon.
-    let mut half = UnixStream::connect(world.path("control.sock")).unwrap();
-    let cookie = std::fs::read_to_string(world.path("ledger.db.cookie")).unwrap();
+    let cookie = control_socket::read_cookie(&world.path("ledger.db")).unwrap();
+    let request = ["POST", "/rotate", "{"];
+    let socket = world.path("control.sock");
+    let (mut half, proof) = control_socket::connect(&socket, Some(&cookie), request).unwrap();
     write!(
         half,
-        "POST /rotate HTTP/1.1\r\nhost: x\r\nrekeyd-cookie: {}\r\ncontent-length: 9\r\n\r\n{{",
-        cookie.trim()
+        "POST /rotate HTTP/1.1\r\nhost: x\r\n{proof}content-length: 9\r\n\r\n{{"
     )
     .unwrap();
     let mut answer = String::new();

@@ -9,6 +9,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::moving_in::create_manually;
+use crate::support::control_socket::{self, shake_hands};
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, text, write};
 
@@ -19,19 +20,7 @@ const DESTROYERS: u32 = 4_713;
 
 /// Sends a request, and returns the status and the answer.
 fn ask(socket: &Path, verb: &str, body: &str, cookie: Option<&str>) -> (u16, String) {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    let cookie = cookie.map(|cookie| format!("rekeyd-cookie: {cookie}\r\n"));
-    let request = format!(
-        "POST /{verb} HTTP/1.1\r\nhost: x\r\n{}content-length: {}\r\nconnection: close\r\n\r\n\
-         {body}",
-        cookie.unwrap_or_default(),
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer)
+    control_socket::ask(socket, cookie, ["POST", &format!("/{verb}"), body])
 }
 
 /// Asks as the user of this number, whose only group has the same one.
@@ -53,8 +42,7 @@ fn open_to_all(world: &TestEnv) {
 }
 
 fn cookie_of(world: &TestEnv) -> String {
-    let cookie = std::fs::read_to_string(world.path("ledger.db.cookie")).unwrap();
-    cookie.trim().to_owned()
+    control_socket::read_cookie(&world.path("ledger.db")).unwrap()
 }
 
 /// Returns a world in which each of the groups may reach the socket, and its daemon.
@@ -144,16 +132,83 @@ fn each_verb_has_its_callers() {
     assert!(!world.path("ledger.db.cookie").exists());
 }
 
+/// The daemon's own user may be a program of the daemon's, and sees no more than a user who may
+/// not connect.
+#[test]
+fn own_user_gets_nothing_without_a_proof() {
+    let (world, daemon) = world_with_groups();
+    let socket = world.path("control.sock");
+    let cookie = cookie_of(&world);
+    for path in ["/daemon", "/ledger", "/configuration"] {
+        let (status, answer) = control_socket::ask(&socket, None, ["GET", path, ""]);
+        assert_eq!(status, 403, "{path}: {answer}");
+        for known in ["SQLite", "billing", "\"process\""] {
+            assert!(!answer.contains(known), "{path}: {answer}");
+        }
+        let (status, answer) = control_socket::ask(&socket, Some(&cookie), ["GET", path, ""]);
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    daemon.stop();
+}
+
+/// A proof is for one request of one connection, and for its body.
+#[test]
+fn proof_is_good_once_and_for_one_request() {
+    let (world, daemon) = world_with_groups();
+    let socket = world.path("control.sock");
+    let cookie = cookie_of(&world);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let send = |stream: &mut UnixStream, proof: &str, path: &str, body: &str| {
+        let length = body.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: x\r\nrekeyd-proof: {proof}\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = [0; 4_096];
+        let length = stream.read(&mut answer).unwrap();
+        text(&answer[..length])
+    };
+    let (pause, resume) = (r#"{"keys":["none"]}"#, r#"{"keys":["all"]}"#);
+    let handshake = shake_hands(&mut stream).unwrap();
+    // The daemon proves itself first.
+    let expected = handshake.prove_response(&cookie, "GET /handshake", 200, &handshake.body);
+    assert_eq!(handshake.proof, Some(expected), "{}", handshake.answer);
+    let proof = handshake.prove(&cookie, "POST", "/pause", pause);
+    let answer = send(&mut stream, &proof, "/pause", pause);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let expected = handshake.prove_response(&cookie, "POST /pause", 200, body.as_bytes());
+    assert!(answer.contains(&expected), "{answer}");
+    let again = send(&mut stream, &proof, "/pause", pause);
+    assert!(again.starts_with("HTTP/1.1 403 "), "{again}");
+    for (path, body, expected) in [
+        ("/resume", pause, "HTTP/1.1 403 "),
+        ("/pause", resume, "HTTP/1.1 400 "),
+    ] {
+        let handshake = shake_hands(&mut stream).unwrap();
+        let proof = handshake.prove(&cookie, "POST", "/pause", pause);
+        let answer = send(&mut stream, &proof, path, body);
+        assert!(answer.starts_with(expected), "{path} {body}: {answer}");
+    }
+    // That of another connection.
+    let handshake = shake_hands(&mut stream).unwrap();
+    let proof = handshake.prove(&cookie, "POST", "/pause", pause);
+    let mut other = UnixStream::connect(&socket).unwrap();
+    let answer = send(&mut other, &proof, "/pause", pause);
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    daemon.stop();
+}
+
 /// What a body asks for is decided without the body where its verb decides.
 #[test]
 fn refusal_does_not_wait_for_the_body() {
     let (world, daemon) = world_with_groups();
     let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
-    write!(
-        stream,
-        "POST /adopt HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n"
-    )
-    .unwrap();
+    stream
+        .write_all(b"POST /adopt HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n")
+        .unwrap();
     let mut status = [0; 12];
     stream.read_exact(&mut status).unwrap();
     assert_eq!(text(&status), "HTTP/1.1 403");

@@ -25,6 +25,7 @@ use crate::json_schema::{problems, strict_schema};
 use crate::normalizer::Normalizer;
 use crate::receiver::{BEARER_TOKEN, Receiver, SIGNING_SECRET};
 use crate::recording::Recording;
+use crate::support::control_socket;
 use crate::support::{ChildGuard, TestEnv, text, write};
 
 /// How long a scenario waits for a condition.
@@ -239,15 +240,11 @@ impl Scenario {
 
     /// Sends a request on the control socket.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<Response> {
-        let stream = UnixStream::connect(self.path("control.sock")).ok()?;
-        let cookie = std::fs::read_to_string(self.path("ledger.db.cookie")).ok()?;
-        http::send(
-            stream,
-            method,
-            path,
-            &[("rekeyd-cookie", cookie.trim())],
-            body,
-        )
+        let mut stream = UnixStream::connect(self.path("control.sock")).ok()?;
+        let cookie = control_socket::read_cookie(&self.path("ledger.db"))?;
+        let handshake = control_socket::shake_hands(&mut stream)?;
+        let proof = handshake.prove(&cookie, method, path, body);
+        http::send(stream, method, path, &[("rekeyd-proof", &proof)], body)
     }
 
     /// Returns the rows of a query; none while the ledger does not exist.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rekeyd::ledger::{Ledger, LedgerError, LedgerReader, WriterDriver, WriterLock};
 use tempfile::TempDir;
@@ -55,7 +56,7 @@ fn copy_shows_the_last_commit_and_opens_no_file() {
         let before = contents(dir.path());
         let copy = own.copy().await.unwrap();
         assert_eq!(contents(dir.path()), before);
-        let copy = LedgerReader::of_copy(&path, &copy).unwrap();
+        let copy = LedgerReader::of_copy(&path, (*copy).as_ref()).unwrap();
         let state = own.key_state(&key(1)).await.unwrap();
         assert_eq!(copy.snapshot().unwrap().key_state(&key(1)).unwrap(), state);
         // Later commits are not in it.
@@ -64,6 +65,32 @@ fn copy_shows_the_last_commit_and_opens_no_file() {
             .unwrap();
         let states = copy.snapshot().unwrap().key_states().unwrap();
         assert!(!states.contains_key(&key(3)));
+        own.close().await;
+    });
+}
+
+/// Many who ask between two commits hold one copy in memory.
+#[test]
+fn copies_between_two_commits_are_one() {
+    block_on(async {
+        let (_dir, path, own) = written().await;
+        let first = own.copy().await.unwrap();
+        let second = own.copy().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        // A commit of its own, and one of another process.
+        record(&own, &key(3), vec![rotation_started(3)])
+            .await
+            .unwrap();
+        let third = own.copy().await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &third));
+        let foreign = rusqlite::Connection::open(&path).unwrap();
+        foreign.execute_batch("CREATE TABLE notes(x)").unwrap();
+        let fourth = own.copy().await.unwrap();
+        assert!(!Arc::ptr_eq(&third, &fourth));
+        let reader = LedgerReader::of_copy(&path, (*fourth).as_ref()).unwrap();
+        let states = reader.snapshot().unwrap().key_states().unwrap();
+        assert!(states.contains_key(&key(3)));
+        drop(foreign);
         own.close().await;
     });
 }

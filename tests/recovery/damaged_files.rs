@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::control_socket;
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, free_address, get, read_ledger, text, write, write_ledger};
 
@@ -363,14 +363,9 @@ fn assert_daemon_stops(
 
 /// Asks the daemon for a copy of the ledger, and returns the status and the answer.
 fn get_copy(world: &TestEnv) -> (u16, String) {
-    let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
-    let request = "GET /ledger HTTP/1.1\r\nhost: rekeyd\r\nconnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = text(&answer);
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer)
+    let cookie = control_socket::read_cookie(&world.path("ledger.db"));
+    let socket = world.path("control.sock");
+    control_socket::ask(&socket, cookie.as_deref(), ["GET", "/ledger", ""])
 }
 
 /// Asserts that people know of the damage and of every credential, and that the log does.

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 
 pub mod clock;
+pub mod control_socket;
 pub mod daemon;
 pub mod unprivileged;
 

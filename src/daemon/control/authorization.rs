@@ -1,14 +1,11 @@
-//! What each user at the control socket may do, by the user that the kernel reports and by
-//! the cookie of the ledger's owner.
+//! What each user at the control socket may do, by the user that the kernel reports and, for
+//! the daemon's own, by the proof that the sender knows the cookie of the ledger's owner.
 //!
 //! A request is decided before its body is read, and once more by what the body asks for.
 
 use std::path::PathBuf;
 
-use axum::http::HeaderMap;
-
 use crate::core::authority::Authority;
-use crate::daemon::control::cookie::{COOKIE_HEADER, OwnerCookie};
 use crate::platform::users::describe_user;
 
 /// The groups of `[control]`.
@@ -38,22 +35,10 @@ pub struct VerifiedPeer {
     pub authority: Authority,
 }
 
-/// The place of the cookie, and whether a request bears it.
-pub(super) struct CookieCheck {
+/// The place of the cookie, and whether the sender of a request has proven to know it.
+pub(super) struct CookieProof {
     pub(super) path: Option<PathBuf>,
-    pub(super) is_shown: bool,
-}
-
-impl CookieCheck {
-    pub(super) fn of(headers: &HeaderMap, cookie: Option<&OwnerCookie>) -> Self {
-        let shown = headers.get(COOKIE_HEADER);
-        Self {
-            path: cookie.map(|cookie| cookie.path().to_owned()),
-            is_shown: shown
-                .zip(cookie)
-                .is_some_and(|(shown, cookie)| cookie.is(shown.as_bytes())),
-        }
-    }
+    pub(super) is_given: bool,
 }
 
 impl PeerCredentials {
@@ -77,43 +62,58 @@ pub(super) fn authorize(
     peer: PeerCredentials,
     groups: &ControlGroups,
     belongs: BelongsTo,
-    cookie: &CookieCheck,
+    cookie: &CookieProof,
     needed: Authority,
     command: &str,
 ) -> Result<VerifiedPeer, String> {
     let Some((user, _)) = peer.0 else {
         return Err("the kernel does not identify the calling user".to_owned());
     };
-    let authority = authority_of(user, own_user(), cookie.is_shown, belongs);
-    if authority >= needed {
-        return Ok(VerifiedPeer {
+    match authority_of(user, own_user(), cookie.is_given, belongs) {
+        Some(authority) if authority >= needed => Ok(VerifiedPeer {
             name: format!("uid {user}"),
             authority,
-        });
+        }),
+        Some(authority) => Err(refusal(user, authority, needed, command, groups)),
+        None => Err(unproven(user, command, cookie)),
     }
-    Err(refusal(user, authority, needed, command, groups, cookie))
 }
 
-/// Returns what a user may do, in one or both kinds of groups. A process of the daemon's own
-/// user may be a program that the daemon runs, and only the cookie tells it from a person.
-fn authority_of(user: u32, own: u32, shows_cookie: bool, belongs: BelongsTo) -> Authority {
+/// Returns what a user may do, in one or both kinds of groups; none if that is nothing. A
+/// process of the daemon's own user may be a program that the daemon runs, and only the cookie
+/// tells it from a person.
+fn authority_of(
+    user: u32,
+    own: u32,
+    knows_cookie: bool,
+    belongs: BelongsTo,
+) -> Option<Authority> {
     if user == own {
-        return if shows_cookie {
-            Authority::Full
-        } else {
-            Authority::Observe
-        };
+        return knows_cookie.then_some(Authority::Full);
     }
     if user == 0 {
-        return Authority::Full;
+        return Some(Authority::Full);
     }
-    match belongs {
+    Some(match belongs {
         BelongsTo {
             super_admins: true, ..
         } => Authority::Destroy,
         BelongsTo { admins: true, .. } => Authority::Operate,
         BelongsTo { .. } => Authority::Observe,
-    }
+    })
+}
+
+/// Says what the daemon's own user needs.
+fn unproven(user: u32, command: &str, cookie: &CookieProof) -> String {
+    let place = cookie.path.as_ref().map_or_else(
+        || "cookie of this rekeyd, which it could not write".to_owned(),
+        |path| format!("cookie in {}", path.display()),
+    );
+    format!(
+        "{}, the user of rekeyd, may do nothing here without a proof that it knows the {place}; \
+         hint: use `sudo rekeyd {command}`",
+        describe_user(user)
+    )
 }
 
 /// Says what the user may do instead, who may do this, and how.
@@ -123,19 +123,8 @@ fn refusal(
     needed: Authority,
     command: &str,
     groups: &ControlGroups,
-    cookie: &CookieCheck,
 ) -> String {
     let user_text = describe_user(user);
-    if user == own_user() {
-        let place = cookie.path.as_ref().map_or_else(
-            || "cookie of this rekeyd, which it could not write".to_owned(),
-            |path| format!("cookie in {}", path.display()),
-        );
-        return format!(
-            "{user_text}, the user of rekeyd, may only look without the {place}; hint: use `sudo \
-             rekeyd {command}`"
-        );
-    }
     let (option, configured) = match needed {
         Authority::Observe | Authority::Operate => ("admins", &groups.admins),
         Authority::Destroy | Authority::Full => ("super-admins", &groups.super_admins),
@@ -160,33 +149,33 @@ mod tests {
     /// Who may do what: each kind of caller, also of a daemon that runs as root.
     #[test]
     fn authority_follows_the_user_the_groups_and_the_cookie() {
-        for (user, own, shows_cookie, groups, expected) in [
-            // Root, whatever it shows, beside a daemon of another user.
-            (0, OWN, false, (false, false), Full),
-            (0, OWN, true, (true, true), Full),
+        for (user, own, knows_cookie, groups, expected) in [
+            // Root, whatever it proves, beside a daemon of another user.
+            (0, OWN, false, (false, false), Some(Full)),
+            (0, OWN, true, (true, true), Some(Full)),
             // The owner of the ledger, and a program that rekeyd runs.
-            (OWN, OWN, true, (false, false), Full),
-            (OWN, OWN, false, (false, false), Observe),
-            (OWN, OWN, false, (true, true), Observe),
-            (0, 0, true, (false, false), Full),
-            (0, 0, false, (false, false), Observe),
+            (OWN, OWN, true, (false, false), Some(Full)),
+            (OWN, OWN, false, (false, false), None),
+            (OWN, OWN, false, (true, true), None),
+            (0, 0, true, (false, false), Some(Full)),
+            (0, 0, false, (false, false), None),
             // Members of groups. Only the owner can read the cookie, so it gives others nothing.
-            (1000, OWN, false, (false, false), Observe),
-            (1000, OWN, true, (false, false), Observe),
-            (1000, OWN, false, (true, false), Operate),
-            (1000, OWN, true, (true, false), Operate),
-            (1000, OWN, false, (false, true), Destroy),
-            (1000, OWN, false, (true, true), Destroy),
-            (u32::MAX, OWN, true, (false, false), Observe),
+            (1000, OWN, false, (false, false), Some(Observe)),
+            (1000, OWN, true, (false, false), Some(Observe)),
+            (1000, OWN, false, (true, false), Some(Operate)),
+            (1000, OWN, true, (true, false), Some(Operate)),
+            (1000, OWN, false, (false, true), Some(Destroy)),
+            (1000, OWN, false, (true, true), Some(Destroy)),
+            (u32::MAX, OWN, true, (false, false), Some(Observe)),
         ] {
             let belongs = BelongsTo {
                 admins: groups.0,
                 super_admins: groups.1,
             };
             assert_eq!(
-                authority_of(user, own, shows_cookie, belongs),
+                authority_of(user, own, knows_cookie, belongs),
                 expected,
-                "{user} {own} {shows_cookie} {groups:?}"
+                "{user} {own} {knows_cookie} {groups:?}"
             );
         }
         assert!(Observe < Operate && Operate < Destroy && Destroy < Full);
@@ -202,9 +191,9 @@ mod tests {
                 super_admins: owned(super_admins),
             }
         };
-        let cookie = CookieCheck {
+        let cookie = CookieProof {
             path: Some("/var/lib/rekeyd/ledger.db.cookie".into()),
-            is_shown: false,
+            is_given: false,
         };
         let (other, own) = (4_000_000_011, own_user());
         for (user, needed, command, groups, expected) in [
@@ -241,8 +230,8 @@ mod tests {
                 "reload",
                 groups(&[], &[]),
                 format!(
-                    "{}, the user of rekeyd, may only look without the cookie in \
-                     /var/lib/rekeyd/ledger.db.cookie; hint: use `sudo rekeyd reload`",
+                    "{}, the user of rekeyd, may do nothing here without a proof that it knows the \
+                     cookie in /var/lib/rekeyd/ledger.db.cookie; hint: use `sudo rekeyd reload`",
                     describe_user(own)
                 ),
             ),

@@ -2,8 +2,8 @@
 //! and root can read.
 //!
 //! Programs that the daemon runs have the daemon's user, as the owner of the ledger has at a
-//! shell. A request of that user counts only with the cookie, and a program can be kept from
-//! reading the folder of the ledger.
+//! shell. A request of that user counts only with a proof that it knows the cookie
+//! (`proof.rs`), and a program can be kept from reading the folder of the ledger.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -11,14 +11,11 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::core::hex;
+use crate::daemon::control::proof::CookieKey;
 use crate::platform::entropy::Entropy;
-
-/// The header of a request with the cookie.
-pub(crate) const COOKIE_HEADER: &str = "rekeyd-cookie";
 
 const COOKIE_BYTES: usize = 32;
 
@@ -27,7 +24,7 @@ const COOKIE_MODE: u32 = 0o600;
 /// The cookie of a running daemon.
 pub(crate) struct OwnerCookie {
     path: PathBuf,
-    text: Zeroizing<String>,
+    key: CookieKey,
     /// The device and inode of the file.
     identity: (u64, u64),
 }
@@ -37,13 +34,23 @@ impl OwnerCookie {
     /// daemon's.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's. An earlier daemon's is removed then, too: a command would take this one
+    /// for another process.
     pub(crate) fn create(ledger: &Path, entropy: &dyn Entropy) -> io::Result<Self> {
+        let created = Self::write(ledger, entropy);
+        if created.is_err() {
+            let _ = fs::remove_file(cookie_path(ledger));
+        }
+        created
+    }
+
+    fn write(ledger: &Path, entropy: &dyn Entropy) -> io::Result<Self> {
         let mut random = Zeroizing::new([0; COOKIE_BYTES]);
         entropy.fill(random.as_mut()).map_err(io::Error::other)?;
         let text = Zeroizing::new(hex::encode(random.as_ref()));
-        let path = beside(ledger, ".cookie");
-        let unfinished = beside(ledger, ".cookie.new");
+        let path = cookie_path(ledger);
+        let mut unfinished = path.clone().into_os_string();
+        unfinished.push(".new");
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -58,7 +65,7 @@ impl OwnerCookie {
         let found = file.metadata()?;
         Ok(Self {
             path,
-            text,
+            key: CookieKey::new(text),
             identity: (found.dev(), found.ino()),
         })
     }
@@ -68,10 +75,9 @@ impl OwnerCookie {
         &self.path
     }
 
-    /// Returns whether a request shows this cookie. The time that this takes does not depend
-    /// on where the two differ.
-    pub(super) fn is(&self, shown: &[u8]) -> bool {
-        self.text.as_bytes().ct_eq(shown).into()
+    /// Returns the key of proofs.
+    pub(super) const fn key(&self) -> &CookieKey {
+        &self.key
     }
 
     /// Returns whether the file is still in its place.
@@ -90,19 +96,17 @@ impl Drop for OwnerCookie {
     }
 }
 
-/// Reads the cookie of the daemon that writes the ledger at `ledger`, if this process's user
-/// owns it.
+/// Reads the cookie of the daemon that writes the ledger at `ledger`, if it belongs to `owner`.
 #[must_use]
-pub(crate) fn read_cookie(ledger: &Path) -> Option<Zeroizing<String>> {
+pub(crate) fn read_cookie(ledger: &Path, owner: u32) -> Option<CookieKey> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let mut options = OpenOptions::new();
     options.read(true);
     options.custom_flags(i32::try_from(flags).unwrap_or_default());
-    let file = options.open(beside(ledger, ".cookie")).ok()?;
+    let file = options.open(cookie_path(ledger)).ok()?;
     let found = file.metadata().ok()?;
-    let is_of_this_user = found.uid() == rustix::process::geteuid().as_raw();
-    (found.is_file() && is_of_this_user)
-        .then(|| read_line(&file).ok())
+    (found.is_file() && found.uid() == owner)
+        .then(|| read_line(&file).ok().map(CookieKey::new))
         .flatten()
 }
 
@@ -113,9 +117,10 @@ fn read_line(file: &File) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
-fn beside(ledger: &Path, ending: &str) -> PathBuf {
+/// Returns the path of the cookie of the daemon that writes the ledger at `ledger`.
+fn cookie_path(ledger: &Path) -> PathBuf {
     let mut path = ledger.as_os_str().to_owned();
-    path.push(ending);
+    path.push(".cookie");
     path.into()
 }
 
@@ -128,33 +133,49 @@ mod tests {
         OwnerCookie::create(ledger, &SystemEntropy::new()).unwrap()
     }
 
+    fn text_at(place: &Path) -> String {
+        fs::read_to_string(place).unwrap().trim().to_owned()
+    }
+
+    fn own_user() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
     #[test]
     fn cookie_is_new_at_each_start_and_its_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
-        assert!(read_cookie(&ledger).is_none());
+        assert!(read_cookie(&ledger, own_user()).is_none());
         let first = create(&ledger);
         let mode = fs::metadata(first.path()).unwrap().mode();
         assert_eq!(mode & 0o7777, 0o600);
-        let shown = read_cookie(&ledger).unwrap();
+        let shown = text_at(first.path());
         assert_eq!(shown.len(), 2 * COOKIE_BYTES);
-        assert!(first.is(shown.as_bytes()));
+        assert!(read_cookie(&ledger, own_user()).unwrap() == *first.key());
+        assert!(read_cookie(&ledger, own_user() + 1).is_none());
         // What an interrupted start left is replaced, and so is the cookie of a killed daemon.
         fs::write(dir.path().join("ledger.db.cookie.new"), "x").unwrap();
         let second = create(&ledger);
         assert!(!first.is_in_place() && second.is_in_place());
-        assert!(
-            !second.is(shown.as_bytes()) && second.is(read_cookie(&ledger).unwrap().as_bytes())
-        );
-        for wrong in [&b""[..], b"0", &shown.as_bytes()[..63]] {
-            assert!(!second.is(wrong));
-        }
+        assert_ne!(text_at(second.path()), shown);
+        assert!(read_cookie(&ledger, own_user()).unwrap() == *second.key());
         // The earlier one removes nothing of the later one.
         drop(first);
         assert!(second.is_in_place());
         drop(second);
-        assert!(read_cookie(&ledger).is_none());
+        assert!(read_cookie(&ledger, own_user()).is_none());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// A command that reads it would take this daemon for another process.
+    #[test]
+    fn failed_start_leaves_no_cookie_of_an_earlier_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        std::mem::forget(create(&ledger));
+        fs::create_dir(dir.path().join("ledger.db.cookie.new")).unwrap();
+        assert!(OwnerCookie::create(&ledger, &SystemEntropy::new()).is_err());
+        assert!(!dir.path().join("ledger.db.cookie").exists());
     }
 
     #[test]
@@ -164,10 +185,10 @@ mod tests {
         let place = dir.path().join("ledger.db.cookie");
         fs::write(dir.path().join("elsewhere"), "text").unwrap();
         std::os::unix::fs::symlink("elsewhere", &place).unwrap();
-        assert!(read_cookie(&ledger).is_none(), "a link");
+        assert!(read_cookie(&ledger, own_user()).is_none(), "a link");
         fs::remove_file(&place).unwrap();
         fs::create_dir(&place).unwrap();
-        assert!(read_cookie(&ledger).is_none(), "a folder");
+        assert!(read_cookie(&ledger, own_user()).is_none(), "a folder");
         assert!(OwnerCookie::create(&ledger, &SystemEntropy::new()).is_err());
     }
 }

@@ -193,6 +193,27 @@ pub struct RequestOutcome {
     pub name: Option<String>,
 }
 
+/// What a daemon says of itself before a request: `GET /handshake`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// The ledger that it writes, beside which the cookie is.
+    pub ledger: String,
+    /// Its challenge, if the request had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// The socket that it has made, by which a command finds that another one is in its place.
+    pub socket: SocketIdentity,
+}
+
+/// The file of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketIdentity {
+    /// The number of its device.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
 /// The state of a daemon: `GET /daemon`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonInfo {

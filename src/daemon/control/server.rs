@@ -3,7 +3,8 @@
 //!
 //! The mode of the socket lets its owner and its group connect, and look. What
 //! else a user may do depends on the user, whom the system identifies, and on
-//! the groups in `[control]` (`authorization.rs`). No route returns or accepts
+//! the groups in `[control]` (`authorization.rs`). The daemon's own user gets nothing
+//! without a proof that it knows the cookie (`proof.rs`). No route returns or accepts
 //! a secret.
 
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::{self, Body};
-use axum::extract::{ConnectInfo, Extension, Path as UrlPath, State};
+use axum::extract::{ConnectInfo, Extension, Path as UrlPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use prometheus::IntCounter;
@@ -26,19 +28,27 @@ use tokio::time::timeout_at;
 use crate::config::settings::ConfigText;
 use crate::core::authority::Authority;
 use crate::daemon::control::authorization::{
-    BelongsTo, ControlGroups, CookieCheck, PeerCredentials, VerifiedPeer, authorize, own_user,
+    BelongsTo, ControlGroups, CookieProof, PeerCredentials, VerifiedPeer, authorize, own_user,
 };
 use crate::daemon::control::cookie::OwnerCookie;
+use crate::daemon::control::ledger_readers::{CopyBody, LedgerReaders};
 use crate::daemon::control::memberships::Memberships;
-use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody, Wait};
+use crate::daemon::control::proof::{BodyDigest, HANDSHAKE_PATH};
+use crate::daemon::control::protocol::{
+    ControlRequest, DaemonInfo, ErrorBody, Introduction, SocketIdentity, Wait,
+};
+use crate::daemon::control::proven_request::{
+    ControlPeer, KnownDigest, ProvenRequest, add_proof, prove_handshake,
+};
 use crate::daemon::control::refusals::Refusals;
 use crate::daemon::control::request_text::request_text;
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketPlace};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerCopy};
 use crate::net::http_server::{
     self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, UserPlaces,
 };
+use crate::platform::entropy::SystemEntropy;
 use crate::platform::users::{describe_author, describe_user};
 use crate::platform::{descriptor_limit, file_access};
 
@@ -55,6 +65,9 @@ const DESCRIPTOR_SHARE: usize = 4;
 
 /// How long a copy of the ledger may take.
 const COPY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a peer may read one answer: the largest copy of a ledger, on a busy host.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time for which peers can read their responses when rekeyd stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -77,8 +90,8 @@ struct ControlState {
     ledger: Ledger,
     refusals: Arc<Refusals>,
     memberships: Memberships,
-    /// Held while the ledger is copied.
-    copying: tokio::sync::Mutex<()>,
+    readers: Arc<LedgerReaders>,
+    socket: SocketIdentity,
 }
 
 /// The settings of the server that the configuration determines.
@@ -105,24 +118,24 @@ pub(crate) struct DaemonProgress {
 struct ControlPeers(Arc<Refusals>);
 
 impl Peers<UnixStream> for ControlPeers {
-    type Peer = PeerCredentials;
+    type Peer = ControlPeer;
 
-    fn describe(&self, stream: &UnixStream) -> PeerCredentials {
+    fn describe(&self, stream: &UnixStream) -> ControlPeer {
         let peer = stream.peer_cred().ok();
-        PeerCredentials(peer.map(|peer| (peer.uid(), peer.gid())))
+        ControlPeer::new(PeerCredentials(peer.map(|peer| (peer.uid(), peer.gid()))))
     }
 
     /// Root and the user of rekeyd have places of their own: nobody keeps them from a
     /// command.
-    fn share(&self, peer: &PeerCredentials) -> PlaceShare {
-        match peer.user() {
+    fn share(&self, peer: &ControlPeer) -> PlaceShare {
+        match peer.credentials.user() {
             Some(user) if user == 0 || user == own_user() => PlaceShare::Every,
             user => PlaceShare::User(user),
         }
     }
 
-    fn note_refused(&self, peer: &PeerCredentials) {
-        let user = peer.user();
+    fn note_refused(&self, peer: &ControlPeer) {
+        let user = peer.credentials.user();
         self.0.note(user, || {
             let user = user.map_or_else(|| "an unknown user".to_owned(), describe_user);
             format!("refused a connection on the control socket: {user} has too many")
@@ -134,10 +147,13 @@ impl Peers<UnixStream> for ControlPeers {
 /// one user.
 fn connection_limits() -> ConnectionLimits {
     let most = MAX_CONNECTIONS.min(descriptor_limit::present() / DESCRIPTOR_SHARE);
-    ConnectionLimits::new(most).with_users(UserPlaces {
+    let places = UserPlaces {
         each: most / 4,
         together: most / 4 * 3,
-    })
+    };
+    ConnectionLimits::new(most)
+        .with_users(places)
+        .with_answer_timeout(ANSWER_TIMEOUT)
 }
 
 /// Whether the permissions of a file and of its folders let a peer read it.
@@ -161,6 +177,7 @@ impl ControlServer {
         refused: Option<IntCounter>,
     ) -> Result<Self, SocketListenError> {
         let (listener, socket) = socket_file::listen(place).await?;
+        let (device, inode) = socket.identity();
         let refusals = Refusals::new(refused);
         let state = Arc::new(ControlState {
             requests,
@@ -169,7 +186,8 @@ impl ControlServer {
             ledger,
             refusals: Arc::clone(&refusals),
             memberships: Memberships::default(),
-            copying: tokio::sync::Mutex::default(),
+            readers: Arc::default(),
+            socket: SocketIdentity { device, inode },
         });
         let (shutdown, stopped) = watch::channel(false);
         let server_run = http_server::serve(
@@ -235,20 +253,24 @@ impl ControlState {
         self.cookie.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the peer as the author of a request that needs `needed`. A refusal is counted,
-    /// and logged.
+    /// Returns the peer as the author of a request that needs `needed`, and that may be
+    /// `proven`. A refusal is counted, and logged.
     async fn authorize(
         &self,
-        peer: PeerCredentials,
-        headers: &HeaderMap,
+        peer: &ControlPeer,
+        proven: Option<&ProvenRequest>,
         needed: Authority,
         command: &str,
     ) -> Result<VerifiedPeer, Box<Response>> {
         let groups = self.lock_config().groups.clone();
         let cookie = self.lock_cookie().clone();
-        let cookie = CookieCheck::of(headers, cookie.as_deref());
+        let proof = CookieProof {
+            path: cookie.map(|cookie| cookie.path().to_owned()),
+            is_given: proven.is_some(),
+        };
+        let peer = peer.credentials;
         let belongs = self.belongs_to(peer, &groups).await;
-        authorize(peer, &groups, belongs, &cookie, needed, command).map_err(|reason| {
+        authorize(peer, &groups, belongs, &proof, needed, command).map_err(|reason| {
             self.refusals.note(peer.user(), || {
                 format!("refused {command} on the control socket: {reason}")
             });
@@ -272,6 +294,18 @@ impl ControlState {
     }
 }
 
+/// A copy of the ledger that others may be reading, too.
+struct SharedCopy(Arc<LedgerCopy>);
+
+impl AsRef<[u8]> for SharedCopy {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+/// What a handler knows of the sender of a request.
+type Proof = Option<Extension<ProvenRequest>>;
+
 fn routes(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/daemon", get(daemon_info))
@@ -279,7 +313,58 @@ fn routes(state: Arc<ControlState>) -> Router {
         .route("/ledger", get(ledger_copy))
         .route("/{verb}", post(handle_request))
         .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), prove))
+        .route("/handshake", get(handshake))
         .with_state(state)
+}
+
+/// Answers the challenge of a command, and challenges it.
+async fn handshake(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    headers: HeaderMap,
+) -> Response {
+    let exchange = match peer.begin_exchange(&headers, &SystemEntropy::new()) {
+        Ok(exchange) => exchange,
+        Err(error) => return error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    };
+    let challenge = exchange.as_ref().map(|exchange| &exchange.of_daemon);
+    let introduction = Introduction {
+        ledger: state.lock_config().info.ledger.clone(),
+        challenge: challenge.map(|challenge| challenge.as_str().to_owned()),
+        socket: state.socket,
+    };
+    let body = match serde_json::to_vec(&introduction) {
+        Ok(body) => body,
+        Err(error) => {
+            return error_response(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        }
+    };
+    let cookie = state.lock_cookie().clone();
+    let proof = exchange
+        .zip(cookie)
+        .map(|(exchange, cookie)| prove_handshake(&cookie, HANDSHAKE_PATH, &exchange, &body));
+    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    if let Some(proof) = proof {
+        add_proof(response.headers_mut(), &proof);
+    }
+    response
+}
+
+/// Marks a proven request for its handler, and proves the response to it.
+async fn prove(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let cookie = state.lock_cookie().clone();
+    let Some(proven) = ProvenRequest::of(&peer, cookie.as_deref(), &request) else {
+        return next.run(request).await;
+    };
+    request.extensions_mut().insert(proven.clone());
+    let response = next.run(request).await;
+    proven.sign(response).await
 }
 
 async fn not_found() -> Response {
@@ -291,62 +376,115 @@ async fn not_found() -> Response {
     )
 }
 
-async fn daemon_info(State(state): State<Arc<ControlState>>) -> Json<DaemonInfo> {
-    Json(state.lock_config().info.clone())
+async fn daemon_info(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    proof: Proof,
+) -> Response {
+    let author = state.authorize(&peer, of(&proof), Authority::Observe, "status");
+    if let Err(refusal) = author.await {
+        return *refusal;
+    }
+    let info = state.lock_config().info.clone();
+    Json(info).into_response()
 }
 
 /// Returns the text of the configuration in force to a user who may read its file.
 async fn configuration_text(
     State(state): State<Arc<ControlState>>,
-    ConnectInfo(peer): ConnectInfo<PeerCredentials>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    proof: Proof,
 ) -> Response {
+    let author = state.authorize(&peer, of(&proof), Authority::Observe, "status");
+    if let Err(refusal) = author.await {
+        return *refusal;
+    }
     let (file, text) = {
         let config = state.lock_config();
         let file = PathBuf::from(&config.info.configuration.file);
         (file, Arc::clone(&config.text.0))
     };
-    if may_read(peer, &file) {
+    if may_read(peer.credentials, &file) {
         return text.to_string().into_response();
     }
     let reason = format!("you have no permission to read {}", file.display());
     error_response(StatusCode::FORBIDDEN, reason)
 }
 
-/// Returns a copy of the ledger, which has no secret, to every user who may connect.
-async fn ledger_copy(State(state): State<Arc<ControlState>>) -> Response {
-    // One at a time: it is in memory, and delays commits.
-    let _copying = state.copying.lock().await;
-    let refuse = |reason| error_response(StatusCode::SERVICE_UNAVAILABLE, reason);
-    match tokio::time::timeout(COPY_TIMEOUT, state.ledger.copy()).await {
-        Ok(Ok(content)) => content.into_response(),
-        Ok(Err(error)) => refuse(error.to_string()),
-        Err(_) => refuse("the ledger did not respond in time".to_owned()),
+/// Returns a copy of the ledger, which has no secret, to every user who may look.
+async fn ledger_copy(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    proof: Proof,
+) -> Response {
+    let author = state.authorize(&peer, of(&proof), Authority::Observe, "history");
+    if let Err(refusal) = author.await {
+        return *refusal;
     }
+    let copying = async {
+        let place = state.readers.admit(peer.credentials.user()).await;
+        (place, state.ledger.copy().await)
+    };
+    let refuse = |reason| error_response(StatusCode::SERVICE_UNAVAILABLE, reason);
+    let (place, content) = match tokio::time::timeout(COPY_TIMEOUT, copying).await {
+        Ok((place, Ok(copy))) => (place, body::Bytes::from_owner(SharedCopy(copy))),
+        Ok((_, Err(error))) => return refuse(error.to_string()),
+        Err(_) => {
+            let reason = "the ledger did not respond in time, or others read it; hint: repeat the \
+                          command";
+            return refuse(reason.to_owned());
+        }
+    };
+    let digest = match of(&proof) {
+        Some(_) => digest_of(content.clone()).await,
+        None => None,
+    };
+    let mut response = Response::new(Body::new(CopyBody::new(content, place)));
+    if let Some(digest) = digest {
+        response.extensions_mut().insert(KnownDigest(digest));
+    }
+    response
+}
+
+fn of(proof: &Proof) -> Option<&ProvenRequest> {
+    proof.as_ref().map(|Extension(proven)| proven)
+}
+
+/// Returns the digest of a copy of the ledger, which may be large.
+async fn digest_of(content: body::Bytes) -> Option<BodyDigest> {
+    let digest = tokio::task::spawn_blocking(move || BodyDigest::of(&content));
+    digest.await.ok()
 }
 
 async fn handle_request(
     State(state): State<Arc<ControlState>>,
-    ConnectInfo(peer): ConnectInfo<PeerCredentials>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
     Extension(deadline): Extension<RequestDeadline>,
+    proof: Proof,
     UrlPath(verb): UrlPath<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let (needed, command) = ControlRequest::least_authority(&verb);
     // Before a byte of the body is read.
-    if let Err(refusal) = state.authorize(peer, &headers, needed, command).await {
+    if let Err(refusal) = state.authorize(&peer, of(&proof), needed, command).await {
         return *refusal;
     }
     let body = match read_body(&headers, body, deadline).await {
         Ok(body) => body,
         Err((status, reason)) => return error_response(status, reason.to_owned()),
     };
+    if of(&proof).is_some_and(|proven| !proven.has_body(&body)) {
+        let reason = "the body is not the one that its sender has proven".to_owned();
+        return error_response(StatusCode::BAD_REQUEST, reason);
+    }
     let request = match ControlRequest::parse(&verb, &body) {
         Ok(request) => request,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let author = state.authorize(peer, &headers, request.authority(), request.command());
-    let author = match author.await {
+    let (needed, command) = (request.authority(), request.command());
+    let author = state.authorize(&peer, of(&proof), needed, command).await;
+    let author = match author {
         Ok(author) => author,
         Err(refusal) => return *refusal,
     };

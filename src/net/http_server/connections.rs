@@ -52,6 +52,8 @@ pub(crate) struct ConnectionLimits {
     /// The time between requests, and between two reads of an answer by the
     /// peer.
     idle_timeout: Duration,
+    /// The time of a whole answer.
+    answer_timeout: Option<Duration>,
 }
 
 impl ConnectionLimits {
@@ -62,7 +64,24 @@ impl ConnectionLimits {
             users: None,
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            answer_timeout: None,
         }
+    }
+
+    /// Returns these limits with one for the time in which a peer reads a whole answer.
+    pub(crate) const fn with_answer_timeout(self, timeout: Duration) -> Self {
+        Self {
+            answer_timeout: Some(timeout),
+            ..self
+        }
+    }
+
+    /// Returns when a connection is closed whose peer reads an answer since `started` and has
+    /// read some of it now.
+    fn answer_deadline(&self, started: Instant) -> Instant {
+        let next_read = Instant::now() + self.idle_timeout;
+        let end = self.answer_timeout.map(|timeout| started + timeout);
+        end.map_or(next_read, |end| end.min(next_read))
     }
 
     /// Returns these limits with shares for users.
@@ -401,7 +420,7 @@ impl Connection {
     /// closed after it, because it has had many while others wait for its place.
     pub(super) fn begin_answer(&self) -> bool {
         let started = Instant::now();
-        let deadline = started + self.connections.limits.idle_timeout;
+        let deadline = self.connections.limits.answer_deadline(started);
         self.update(|_| Some(Activity::Answering { started, deadline }));
         let mut table = self.connections.lock();
         if !table.is_waited_for {
@@ -415,9 +434,12 @@ impl Connection {
 
     /// Records that the peer has read data.
     pub(super) fn note_written(&self) {
-        let deadline = Instant::now() + self.connections.limits.idle_timeout;
+        let limits = &self.connections.limits;
         self.update(|activity| match activity {
-            Activity::Answering { started, .. } => Some(Activity::Answering { started, deadline }),
+            Activity::Answering { started, .. } => Some(Activity::Answering {
+                started,
+                deadline: limits.answer_deadline(started),
+            }),
             Activity::AwaitingHead { .. } | Activity::Handling => None,
         });
     }

@@ -43,6 +43,10 @@ struct TestServer {
 
 impl TestServer {
     fn start(max_connections: usize) -> Self {
+        Self::start_with(ConnectionLimits::new(max_connections))
+    }
+
+    fn start_with(limits: ConnectionLimits) -> Self {
         let (connect, accepted) = mpsc::unbounded_channel();
         let (shutdown, stopped) = watch::channel(false);
         let release = Arc::new(Notify::new());
@@ -56,7 +60,6 @@ impl TestServer {
             .route("/big", get(async || "x".repeat(BIG_ANSWER)))
             .route("/broken", get(async || hang_up()))
             .with_state(Arc::clone(&release));
-        let limits = ConnectionLimits::new(max_connections);
         let listener = TestListener(accepted);
         let server = tokio::spawn(serve(listener, limits, router, (), stopped));
         Self {
@@ -135,6 +138,24 @@ async fn answered_connection_is_kept_idle_for_two_minutes() {
     let start = Instant::now();
     assert_eq!(read_to_end(&mut stream).await, 0);
     assert_eq!(start.elapsed().as_secs(), 120);
+}
+
+/// One that reads a byte now and then is never idle.
+#[tokio::test(start_paused = true)]
+async fn answer_has_to_be_read_in_its_time() {
+    let limits = ConnectionLimits::new(4).with_answer_timeout(Duration::from_secs(60));
+    let server = TestServer::start_with(limits);
+    let mut stream = server.connect_and_send(&request("/big")).await;
+    for _ in 0..59 {
+        stream.read_u8().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut in_time = server.connect_and_send(&request("/big")).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(read_to_end(&mut stream).await <= PIPE_BYTES);
+    read_until(&mut in_time, &"x".repeat(BIG_ANSWER)).await;
+    in_time.write_all(request("/").as_bytes()).await.unwrap();
+    read_until(&mut in_time, "hello").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,151 @@
+//! The peers of the control socket, and which of their requests come from a process that knows
+//! the cookie.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::{self, Body};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+
+use crate::daemon::control::authorization::PeerCredentials;
+use crate::daemon::control::cookie::OwnerCookie;
+use crate::daemon::control::proof::{
+    BodyDigest, CHALLENGE_HEADER, Challenge, CookieKey, Exchange, PROOF_HEADER, Statement,
+};
+use crate::platform::entropy::{Entropy, EntropyError};
+
+/// The peer of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct ControlPeer {
+    pub(super) credentials: PeerCredentials,
+    /// The challenges of the next request of the connection.
+    exchange: Arc<Mutex<Option<Exchange>>>,
+}
+
+/// A request that its sender has proven, apart from its body, which may not be here yet.
+#[derive(Clone)]
+pub(super) struct ProvenRequest {
+    key: CookieKey,
+    exchange: Exchange,
+    method: Method,
+    path: String,
+    body: BodyDigest,
+}
+
+/// The digest of a response's body, as an extension of a response whose body cannot be read
+/// again.
+#[derive(Debug, Clone)]
+pub(super) struct KnownDigest(pub(super) BodyDigest);
+
+impl ControlPeer {
+    pub(super) fn new(credentials: PeerCredentials) -> Self {
+        Self {
+            credentials,
+            exchange: Arc::default(),
+        }
+    }
+
+    /// Begins an exchange with the challenge in the headers of a handshake, and returns it;
+    /// none without a challenge.
+    ///
+    /// # Errors
+    /// The system returns no random bytes.
+    pub(super) fn begin_exchange(
+        &self,
+        headers: &HeaderMap,
+        entropy: &dyn Entropy,
+    ) -> Result<Option<Exchange>, EntropyError> {
+        let shown = headers.get(CHALLENGE_HEADER);
+        let of_command = shown.and_then(|text| Challenge::parse(text.to_str().ok()?));
+        let Some(of_command) = of_command else {
+            return Ok(None);
+        };
+        let exchange = Exchange {
+            of_command,
+            of_daemon: Challenge::draw(entropy)?,
+        };
+        *self.lock() = Some(exchange.clone());
+        Ok(Some(exchange))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Exchange>> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProvenRequest {
+    /// Returns the request of `peer`, if its headers prove it. The exchange of the connection
+    /// ends with any request.
+    pub(super) fn of(
+        peer: &ControlPeer,
+        cookie: Option<&OwnerCookie>,
+        request: &Request,
+    ) -> Option<Self> {
+        let exchange = peer.lock().take()?;
+        let key = cookie?.key();
+        let path = request.uri().path_and_query()?.as_str();
+        let statement = Statement::Request {
+            method: request.method(),
+            path,
+        };
+        let body = key.verify(&statement, &exchange, request.headers())?;
+        Some(Self {
+            key: key.clone(),
+            exchange,
+            method: request.method().clone(),
+            path: path.to_owned(),
+            body,
+        })
+    }
+
+    /// Returns whether the body that has arrived is the proven one.
+    pub(super) fn has_body(&self, body: &[u8]) -> bool {
+        self.body == BodyDigest::of(body)
+    }
+
+    /// Adds the daemon's proof to the response.
+    pub(super) async fn sign(&self, response: Response) -> Response {
+        let (mut parts, mut body) = response.into_parts();
+        let digest = match parts.extensions.remove::<KnownDigest>() {
+            Some(KnownDigest(digest)) => digest,
+            None => {
+                let content = body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+                let digest = BodyDigest::of(&content);
+                body = Body::from(content);
+                digest
+            }
+        };
+        let statement = Statement::Response {
+            method: &self.method,
+            path: &self.path,
+            status: parts.status,
+        };
+        let proof = self.key.prove(&statement, &self.exchange, &digest);
+        add_proof(&mut parts.headers, &proof);
+        Response::from_parts(parts, body)
+    }
+}
+
+/// Returns the proof of a handshake's response with this body.
+pub(super) fn prove_handshake(
+    cookie: &OwnerCookie,
+    path: &str,
+    exchange: &Exchange,
+    body: &[u8],
+) -> String {
+    let statement = Statement::Response {
+        method: &Method::GET,
+        path,
+        status: StatusCode::OK,
+    };
+    let digest = BodyDigest::of(body);
+    cookie.key().prove(&statement, exchange, &digest)
+}
+
+/// Adds a proof, which is always a valid header.
+pub(super) fn add_proof(headers: &mut HeaderMap, proof: &str) {
+    if let Ok(value) = HeaderValue::from_str(proof) {
+        headers.insert(PROOF_HEADER, value);
+    }
+}
