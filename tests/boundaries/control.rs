@@ -5,12 +5,15 @@ use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
-use crate::support::{scratch_dir, text};
+use crate::support::{control_socket, scratch_dir, text, write_ledger};
 use crate::users::{LOOKER, OPERATOR, OTHER, SOCKET_GROUP, SUPER_OPERATOR, SharedHost, run_as};
 
 /// Sends a whole head, whose body does not come.
@@ -292,15 +295,35 @@ pub fn command_sends_nothing_to_another_user() {
 
 /// Reads a page of the daemon.
 fn page_of(socket: &Path, path: &str) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    let (_, answer) = control_socket::ask(socket, None, ["GET", path, ""]);
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Reads a page with the proof of the daemon's own user, who is root here.
+fn proven_page_of(host: &SharedHost, path: &str) -> String {
+    let cookie = control_socket::read_cookie(&host.env.path("ledger.db"));
+    let socket = host.env.path("control.sock");
+    let (status, answer) = control_socket::ask(&socket, cookie.as_deref(), ["GET", path, ""]);
+    assert_eq!(status, 200, "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Reads what the client sends up to a pause; none at its end.
+fn read_request(stream: &mut UnixStream) -> Option<String> {
+    let mut request = [0; 4_096];
+    let length = stream
+        .read(&mut request)
+        .ok()
+        .filter(|length| *length > 0)?;
+    Some(text(&request[..length]))
+}
+
+fn write_page(stream: &mut UnixStream, page: &str) -> std::io::Result<()> {
+    let length = page.len();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{page}"
     )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 /// The owner of the ledger serves the socket, and names a file of root's as the ledger, beside
@@ -310,13 +333,15 @@ pub fn owner_of_the_ledger_gets_no_file_of_roots() {
     host.env.keep_configuration_apart();
     let daemon = host.start();
     let socket = host.env.path("control.sock");
-    let page = page_of(&socket, "/daemon");
+    let page = proven_page_of(&host, "/daemon");
+    let introduction = page_of(&socket, "/handshake");
     daemon.stop();
     let own = scratch_dir();
     fs::write(own.path().join("file.cookie"), "precious-line\n").unwrap();
     let ledger = host.env.path("ledger.db").display().to_string();
     assert!(page.contains(&ledger), "{page}");
-    let page = page.replace(&ledger, &own.path().join("file").display().to_string());
+    let named = own.path().join("file").display().to_string();
+    let [page, introduction] = [page, introduction].map(|text| text.replace(&ledger, &named));
     for name in ["", "ledger.db"] {
         chown(host.env.path(name), Some(OTHER), None).unwrap();
     }
@@ -327,17 +352,17 @@ pub fn owner_of_the_ledger_gets_no_file_of_roots() {
             let listener = UnixListener::bind(socket).unwrap();
             ready.send(()).unwrap();
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut request = [0; 4_096];
-                let length = stream.read(&mut request).unwrap_or(0);
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{page}",
-                    page.len()
-                );
-                if sender.send(text(&request[..length])).is_err() {
-                    break;
-                }
+                let sender = sender.clone();
+                let (page, introduction) = (page.clone(), introduction.clone());
+                std::thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    while let Some(request) = read_request(&mut stream) {
+                        let is_handshake = request.starts_with("GET /handshake");
+                        let page = if is_handshake { &introduction } else { &page };
+                        let _ = write_page(&mut stream, page);
+                        let _ = sender.send(request);
+                    }
+                });
             }
         });
     });
@@ -351,4 +376,254 @@ pub fn owner_of_the_ledger_gets_no_file_of_roots() {
     for request in requests {
         assert!(!request.contains("precious-line"), "{request}");
     }
+}
+
+/// A process of the daemon's user, in the place of its socket.
+struct Impostor {
+    received: Receiver<String>,
+    stop: Arc<AtomicBool>,
+    socket: PathBuf,
+}
+
+impl Impostor {
+    /// Listens in the place of the daemon, and answers each request with what `answer` returns
+    /// of the connection's way to the daemon.
+    fn listen(
+        socket: &Path,
+        answer: impl Fn(&mut UnixStream, &mut UnixStream, &str) + Send + Sync + 'static,
+    ) -> Self {
+        let moved = socket.with_file_name("moved.sock");
+        fs::rename(socket, &moved).unwrap();
+        let listener = UnixListener::bind(socket).unwrap();
+        let (sender, received) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_stopped = Arc::clone(&stop);
+        let answer = Arc::new(answer);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if is_stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (sender, answer) = (sender.clone(), Arc::clone(&answer));
+                let mut daemon = UnixStream::connect(&moved).unwrap();
+                std::thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    while let Some(request) = read_request(&mut stream) {
+                        answer(&mut stream, &mut daemon, &request);
+                        let _ = sender.send(request);
+                    }
+                });
+            }
+        });
+        Self {
+            received,
+            stop,
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Ends the listener, and returns what it received.
+    fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = UnixStream::connect(&self.socket);
+        self.received.try_iter().collect()
+    }
+}
+
+/// A program of rekeyd's that is not confined renames the control socket, and listens there
+/// with the daemon's user: it learns nothing with which it could command the daemon, and makes
+/// no command believe that something was done.
+pub fn impostor_of_the_daemon_gets_no_command() {
+    let mut host = SharedHost::new();
+    host.env.keep_configuration_apart();
+    let mut daemon = host.start();
+    daemon.wait_for("is the current credential key=billing");
+    let socket = host.env.path("control.sock");
+    let cookie = control_socket::read_cookie(&host.env.path("ledger.db")).unwrap();
+    let introduction = page_of(&socket, "/handshake");
+    let page = proven_page_of(&host, "/daemon");
+    let assert_nothing_learned = |requests: Vec<String>| {
+        assert!(!requests.is_empty());
+        for request in requests {
+            assert!(request.starts_with("GET /handshake"), "{request}");
+            assert!(!request.contains(&cookie), "{request}");
+        }
+    };
+    for (way, expected) in [
+        ("by itself", "does not know the cookie"),
+        ("through the daemon", "another process replaced the socket"),
+    ] {
+        let is_relay = way == "through the daemon";
+        let (introduction, page) = (introduction.clone(), page.clone());
+        let impostor = Impostor::listen(&socket, move |stream, daemon, request| {
+            if is_relay {
+                let _ = daemon.write_all(request.as_bytes());
+                let answer = read_request(daemon).unwrap_or_default();
+                let _ = stream.write_all(answer.as_bytes());
+            } else if request.starts_with("GET /handshake") {
+                let _ = write_page(stream, &introduction);
+            } else {
+                let _ = write_page(stream, &page);
+            }
+        });
+        for command in [
+            &["reload"][..],
+            &["pause", "billing"],
+            &["rotate", "billing"],
+        ] {
+            let output = host.env.run(command);
+            let printed = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "{way} {command:?}: {printed}"
+            );
+            assert!(printed.contains(expected), "{way} {command:?}: {printed}");
+        }
+        daemon.wait_for("another process replaced the control socket");
+        let status = host.env.run(&["status"]);
+        assert_eq!(status.status.code(), Some(1));
+        let status = text(&status.stdout);
+        assert!(status.contains("replaced the control socket"), "{status}");
+        assert_nothing_learned(impostor.stop());
+        // Once nobody listens there, rekeyd takes its place back.
+        daemon.wait_for("listening on the control socket again");
+        assert!(host.env.ok(&["pause", "billing"]).contains("paused"));
+        assert!(host.env.ok(&["resume", "billing"]).contains("resumed"));
+    }
+    daemon.stop();
+}
+
+/// Returns the memory of a process that is in RAM, in MiB.
+fn memory_of(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().nth(1));
+    kibibytes.unwrap().parse::<u64>().unwrap() / 1_024
+}
+
+/// Makes the ledger larger by a table of the administrator's.
+fn enlarge_ledger(host: &SharedHost, mebibytes: u64) {
+    let ledger = write_ledger(&host.env.path("ledger.db"));
+    let sql = format!(
+        "CREATE TABLE filler(x); INSERT INTO filler VALUES(zeroblob({mebibytes} * 1048576))"
+    );
+    ledger.execute_batch(&sql).unwrap();
+}
+
+/// Lookers ask for the ledger and do not read it: the daemon holds one copy of it, and shows it
+/// to others meanwhile.
+pub fn slow_readers_hold_one_copy_of_the_ledger() {
+    const SIZE: u64 = 64;
+    let host = SharedHost::new();
+    host.env.ok(&["once"]);
+    enlarge_ledger(&host, SIZE);
+    let daemon = host.start();
+    let before = memory_of(daemon.id());
+    let socket = host.env.path("control.sock");
+    let held = run_as(LOOKER, SOCKET_GROUP, move || {
+        let connect = |_| {
+            let mut stream = UnixStream::connect(&socket).ok()?;
+            let _ = stream.write_all(b"GET /ledger HTTP/1.1\r\nhost: x\r\n\r\n");
+            Some(stream)
+        };
+        (0..20).filter_map(connect).collect::<Vec<_>>()
+    });
+    await_first_answer(&held);
+    let looked = host.run_as(OTHER, SOCKET_GROUP, &["history"]);
+    assert!(looked.status.success(), "{}", text(&looked.stderr));
+    let growth = memory_of(daemon.id()).saturating_sub(before);
+    assert!(growth < 3 * SIZE, "{growth} MiB");
+    drop(held);
+    daemon.stop();
+}
+
+/// Waits until the copy is being sent on one of the connections.
+fn await_first_answer(streams: &[UnixStream]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        for mut stream in streams {
+            let mut first = [0; 12];
+            stream
+                .set_read_timeout(Some(Duration::from_millis(50)))
+                .unwrap();
+            if stream.read_exact(&mut first).is_ok() && &first == b"HTTP/1.1 200" {
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "no answer");
+    }
+}
+
+/// Operators send long bodies, each without its end.
+pub fn long_bodies_hold_little_memory() {
+    let host = SharedHost::new();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let groups = format!("[control]\nadmins = [\"{SOCKET_GROUP}\"]\n");
+    fs::write(
+        host.env.config_path(),
+        config.replace("[control]\n", &groups),
+    )
+    .unwrap();
+    let mut daemon = host.start();
+    daemon.wait_for("is the current credential key=billing");
+    let before = memory_of(daemon.id());
+    let socket = host.env.path("control.sock");
+    let held = run_as(LOOKER, SOCKET_GROUP, move || {
+        let connect = |_| {
+            let mut stream = UnixStream::connect(&socket).ok()?;
+            stream.set_nonblocking(true).unwrap();
+            let head = "POST /rotate HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.write_all(&[b' '; 65_000]);
+            Some(stream)
+        };
+        (0..300).filter_map(connect).collect::<Vec<_>>()
+    });
+    assert_eq!(host.env.ok(&["rotate", "billing"]), "billing: rotated\n");
+    let growth = memory_of(daemon.id()).saturating_sub(before);
+    assert!(growth < 48, "{growth} MiB");
+    drop(held);
+    daemon.stop();
+}
+
+/// A ledger that is too large for the socket is shown as the snapshot has it.
+pub fn looker_of_a_large_ledger_reads_its_snapshot() {
+    let host = SharedHost::new();
+    let shown = host.env.path("shown");
+    fs::create_dir(&shown).unwrap();
+    chown(&shown, None, Some(SOCKET_GROUP)).unwrap();
+    fs::set_permissions(&shown, Permissions::from_mode(0o750)).unwrap();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let snapshot = shown.join("ledger.db");
+    let ledger = format!("[ledger]\nsnapshot = {snapshot:?}\n");
+    fs::write(
+        host.env.config_path(),
+        config.replace("[ledger]\n", &ledger),
+    )
+    .unwrap();
+    host.env.ok(&["once"]);
+    let taken = snapshot.metadata().unwrap().modified().unwrap();
+    enlarge_ledger(&host, 257);
+    let daemon = host.start();
+    // The snapshot of the start is as large as the ledger.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while snapshot.metadata().unwrap().modified().unwrap() == taken {
+        assert!(Instant::now() < deadline, "no snapshot");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let looked = host.run_as(LOOKER, SOCKET_GROUP, &["history"]);
+    let (printed, message) = (text(&looked.stdout), text(&looked.stderr));
+    assert!(looked.status.success(), "{message}");
+    assert!(printed.starts_with("as of 2"), "{printed}");
+    assert!(
+        printed.contains("(snapshot; rekeyd did not send its ledger)"),
+        "{printed}"
+    );
+    assert!(printed.contains("billing"), "{printed}");
+    assert!(
+        message.contains("too large to read through the control socket"),
+        "{message}"
+    );
+    drop(daemon);
 }

@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+mod bystanders;
 mod control;
 mod ledger_files;
 mod listeners;
@@ -45,6 +46,12 @@ const ATTACKS: &[(&str, fn())] = attacks![
     programs::program_reads_no_state_and_commands_nothing,
     control::command_sends_nothing_to_another_user,
     control::owner_of_the_ledger_gets_no_file_of_roots,
+    bystanders::other_user_reads_and_changes_nothing,
+    bystanders::consumer_of_a_file_gets_no_other_secret,
+    control::impostor_of_the_daemon_gets_no_command,
+    control::slow_readers_hold_one_copy_of_the_ledger,
+    control::long_bodies_hold_little_memory,
+    control::looker_of_a_large_ledger_reads_its_snapshot,
     listeners::taken_metrics_address_is_shown_and_tried_again,
     memory::freed_memory_holds_no_secret,
     paths::occupied_temporary_name_stops_no_delivery,

@@ -28,6 +28,9 @@ pub const OPERATOR: u32 = 4_714;
 /// A user, and a group, of `[control] super-admins`.
 pub const SUPER_OPERATOR: u32 = 4_715;
 
+/// A user who reads the file of a sink.
+pub const CONSUMER: u32 = 4_716;
+
 /// Runs `work` on a thread of a user with this group.
 pub fn run_as<T: Send + 'static>(
     user: u32,

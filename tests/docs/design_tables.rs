@@ -6,6 +6,7 @@ use rekeyd::core::decide::revocation::RevocationReason;
 use rekeyd::core::lifecycle::Phase;
 
 const REVOCATION: &str = include_str!("../../docs/design/revocation.md");
+const THREAT_MODEL: &str = include_str!("../../docs/threat-model.md");
 const RECOVERY: &str = include_str!("../../docs/design/recovery.md");
 const RECOVERY_TESTS: &str = include_str!("../../src/engine/tests/recovery.rs");
 /// Tests of what a reconciliation finds; some rows of the page name one.
@@ -19,6 +20,31 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
+/// Each actor and each attack of the threat model has tests, and they exist.
+#[test]
+fn threat_model_names_tests_that_exist() {
+    let mut sources = String::new();
+    all_sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"),
+        &mut sources,
+    );
+    let tests = tests_in(&sources);
+    let rows = rows(THREAT_MODEL);
+    assert!(rows.len() > 20, "the rows were read");
+    for row in rows {
+        let cell = row.last().unwrap();
+        // Root is trusted with everything; the rest are the heads of the tables.
+        if ["root", "attack", "---"].contains(&row[0]) {
+            continue;
+        }
+        assert!(!cell.is_empty(), "{} has no test", row[0]);
+        // A script.
+        for test in quoted(cell).filter(|test| !test.contains('/')) {
+            assert!(tests.contains(test), "{}: no test {test}", row[0]);
+        }
+    }
+}
+
 /// Returns the names in backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
@@ -27,10 +53,9 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 /// Returns the names of the tests in a source.
 fn tests_in(source: &str) -> BTreeSet<&str> {
     let functions = source.lines().filter_map(|line| {
-        let line = line
-            .trim_start()
-            .strip_prefix("async ")
-            .unwrap_or(line.trim_start());
+        let line = line.trim_start();
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let line = line.strip_prefix("async ").unwrap_or(line);
         line.strip_prefix("fn ")?.split('(').next()
     });
     functions.collect()
