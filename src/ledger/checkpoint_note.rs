@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::{os_error, shell};
 use crate::ledger::error::LedgerError;
+use crate::ledger::kept_file::create_private;
 use crate::ledger::ledger_file::{
     READ_ONLY_REASON, REMOVE_ADVICE, cannot_open, check_beside, is_no_own_file, open_beside,
     open_or_create_beside, open_regular,
@@ -286,6 +287,28 @@ fn read_note(ledger: &Path) -> Result<Option<NotedState>, Error> {
     let mut text = Vec::new();
     file.take(MAX_LENGTH).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text).ok())
+}
+
+/// Copies the note of the ledger at `ledger`, if it has one, beside the file at `other`, which
+/// becomes another name of that ledger.
+///
+/// # Errors
+/// The system's.
+pub(super) fn copy_note(ledger: &Path, other: &Path) -> Result<(), Error> {
+    let mut note = match open_beside(&note_path(ledger)) {
+        Ok(note) => note.take(MAX_LENGTH),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut copy = create_private(&note_path(other))?;
+    std::io::copy(&mut note, &mut copy)?;
+    copy.sync_data()
+}
+
+/// Removes the note beside a file that is no ledger any more.
+pub(super) fn remove_note(ledger: &Path) {
+    // Without its ledger it says nothing.
+    let _ = std::fs::remove_file(note_path(ledger));
 }
 
 /// Returns the note of the ledger at `path` if it shows that the file was longer.

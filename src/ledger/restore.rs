@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::core::ids::KeyName;
 use crate::core::os_error;
 use crate::ledger::backup::{cannot_write, copy_database};
-use crate::ledger::checkpoint_note::{LogOrigin, free_name, log_origin};
+use crate::ledger::checkpoint_note::{self, LogOrigin, free_name, log_origin};
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
 use crate::ledger::identity::{self, LedgerIdentity};
@@ -279,6 +279,14 @@ fn open_source(source: &Path) -> Result<(Connection, LedgerVersion), LedgerError
     }
 }
 
+/// How the former ledger was put aside.
+#[derive(Debug, Clone, Copy)]
+enum Aside {
+    /// It has both names until the copy takes the first one.
+    Linked,
+    Moved,
+}
+
 /// Puts the copy at `new` in place of the ledger, and the former files aside. Until the
 /// former log has moved, it lies beside a file that is not its own, which every start
 /// refuses.
@@ -287,18 +295,10 @@ fn replace(ledger: &Path, new: &Path) -> Result<Option<KeptLedger>, Error> {
     let former = free_name(ledger, "before-restore");
     // A log is not left beside an empty file: SQLite would remove it.
     let is_kept = has_content(ledger);
-    let is_linked = is_kept && fs::hard_link(ledger, &former).is_ok();
-    let is_moved = is_kept && !is_linked;
-    if is_moved {
-        // The file system has no hard links.
-        fs::rename(ledger, &former)?;
-    }
+    let aside = is_kept.then(|| keep_former(ledger, &former)).transpose()?;
     if let Err(error) = fs::rename(new, ledger) {
-        // The former ledger stays in its place.
-        if is_moved {
-            fs::rename(&former, ledger)?;
-        } else if is_linked {
-            fs::remove_file(&former)?;
+        if let Some(aside) = aside {
+            put_back(ledger, &former, aside)?;
         }
         return Err(error);
     }
@@ -319,6 +319,30 @@ fn replace(ledger: &Path, new: &Path) -> Result<Option<KeptLedger>, Error> {
     } else {
         rest.map(KeptLedger::LogAlone)
     })
+}
+
+/// Puts the former ledger aside as `former`, with a copy of its note, without which its log
+/// would not be taken for its own. The note itself stays: it shows that the log, as long as it
+/// lies beside the restored copy, is not that copy's.
+fn keep_former(ledger: &Path, former: &Path) -> Result<Aside, Error> {
+    checkpoint_note::copy_note(ledger, former)?;
+    if fs::hard_link(ledger, former).is_ok() {
+        return Ok(Aside::Linked);
+    }
+    // The file system has no hard links.
+    let moved = fs::rename(ledger, former);
+    moved.inspect_err(|_| checkpoint_note::remove_note(former))?;
+    Ok(Aside::Moved)
+}
+
+/// Undoes [`keep_former`]: the former ledger stays in its place.
+fn put_back(ledger: &Path, former: &Path, aside: Aside) -> Result<(), Error> {
+    match aside {
+        Aside::Linked => fs::remove_file(former)?,
+        Aside::Moved => fs::rename(former, ledger)?,
+    }
+    checkpoint_note::remove_note(former);
+    Ok(())
 }
 
 fn has_content(file: &Path) -> bool {

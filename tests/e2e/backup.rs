@@ -390,6 +390,32 @@ fn ledger_with_another_header_is_restored_from_a_backup() {
     }
 }
 
+/// The log that a kill leaves belongs to the kept ledger, and to nothing else.
+#[test]
+fn ledger_of_a_killed_daemon_is_kept_readable_by_restore() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let copy = world.path("copy.db");
+    world.ok(&["backup", copy.to_str().unwrap()]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
+    world.ok(&["rotate", "billing"]);
+    // Killed.
+    drop(daemon);
+    let log = world.path("ledger.db-wal");
+    assert!(log.metadata().unwrap().len() > 0);
+    world.ok(&["restore", copy.to_str().unwrap()]);
+    assert_eq!(credentials(&world).len(), 1);
+    let former = world.path("ledger.db.before-restore");
+    let former = former.to_str().unwrap();
+    let shown = world.ok(&["history", "--ledger", former, "--json"]);
+    assert_eq!(shown.matches("\"credential_id\"").count(), 2, "{shown}");
+    world.ok(&["restore", former]);
+    assert_eq!(credentials(&world).len(), 2);
+    world.ok(&["once"]);
+}
+
 /// The message names files that exist, with what was kept of a ledger that was gone or empty.
 #[test]
 fn restore_names_what_it_has_kept() {
