@@ -164,24 +164,30 @@ pub(crate) struct UnitProblem {
 /// write, whatever their permissions are.
 pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<UnitProblem> {
     let folder_of = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut written = vec![("ledger.path".to_owned(), folder_of(&settings.ledger))];
-    let socket = settings.control.socket.as_deref().map(folder_of);
-    written.extend(socket.map(|folder| ("control.socket".to_owned(), folder)));
+    let beside = |file: &Path| (folder_of(file), file.to_owned());
+    let mut written = vec![("ledger.path".to_owned(), beside(&settings.ledger))];
+    let socket = settings.control.socket.as_deref().map(beside);
+    written.extend(socket.map(|paths| ("control.socket".to_owned(), paths)));
     for key in &settings.keys {
         for sink in &key.sinks {
             let Some(target) = Arc::clone(&sink.target).replaced_file() else {
                 continue;
             };
-            let path = target.written_path().to_owned();
-            written.push((format!("key.{}.sink.{}", key.name, sink.id.name), path));
+            // The right to write there would not help.
+            if target.needs_other_folder() {
+                continue;
+            }
+            let paths = (target.written_path().to_owned(), target.path.clone());
+            written.push((format!("key.{}.sink.{}", key.name, sink.id.name), paths));
         }
     }
     let mut problems = Vec::new();
     for unit in config::units_in_use(&settings.file) {
-        for (location, path) in &written {
+        for (location, (path, file)) in &written {
             let Some(problem) = unit.write_problem(path) else {
                 continue;
             };
+            let problem = problem.of_file(file);
             let own = own_place(settings, &unit, location);
             let text = own.unwrap_or_else(|| problem.to_string());
             let location = location.clone();

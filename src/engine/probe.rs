@@ -139,10 +139,10 @@ fn pause_requests(services: &Services, error: &ProviderError) {
     }
 }
 
-/// Adds what to do to a message, which has one hint, however many things that are.
+/// Adds what to do to a message, which has one hint: what it names already is another way.
 fn with_hint(problem: &str, hint: &str) -> String {
     let has_hint = problem.contains("; hint: ");
-    let separator = if has_hint { "; " } else { "; hint: " };
+    let separator = if has_hint { ", or " } else { "; hint: " };
     format!("{problem}{separator}{hint}")
 }
 
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(
             describe_credential_problem(&refused, "store another one in /a"),
             "rekeyd has no admin key that the provider accepts: the provider answered 401: no \
-             (x-request-id req_1); hint: be an owner; store another one in /a"
+             (x-request-id req_1); hint: be an owner, or store another one in /a"
         );
         assert_eq!(
             describe_failed_request(&refused, "store another one in /a"),

@@ -78,7 +78,7 @@ impl AdminKeyPlace {
     fn explain(&self, problem: &str, has_hint: bool) -> String {
         match (self, has_hint) {
             (Self::File(_), true) => problem.to_owned(),
-            (_, true) => format!("{problem}; {}", self.advice()),
+            (_, true) => format!("{problem}, or {}", self.advice()),
             (_, false) => format!("{problem}; hint: {}", self.advice()),
         }
     }

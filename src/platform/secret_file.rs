@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::core::os_error;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm, SecretTextError};
+use crate::core::shell;
 use crate::platform::path_walk::{self, TrustedPaths, Weakness};
 use crate::platform::users;
 
@@ -42,8 +43,9 @@ pub enum PermissionCheck {
 pub enum SecretFileError {
     /// The file does not exist.
     #[error(
-        "{path} does not exist; hint: write the secret into it, then chmod 0600 {path}",
-        path = path.display()
+        "{} does not exist; hint: {}",
+        path.display(),
+        create_advice(path)
     )]
     NotFound {
         /// The file.
@@ -385,6 +387,31 @@ fn mode_command(path: &Path, metadata: &Metadata) -> String {
     }
 }
 
+/// Returns how a person creates a file that this process can read, and nobody else but root:
+/// root, who follows the advice, is often another user than this process.
+fn create_advice(path: &Path) -> String {
+    if is_onlooker() {
+        return "write the secret into it as root, with rekeyd's user as its owner and mode 0600"
+            .to_owned();
+    }
+    let owner = owner_option();
+    let folder = path.parent().filter(|folder| !folder.exists());
+    let parents = if folder.is_some() { " -D" } else { "" };
+    let path = shell::quote(&path.to_string_lossy());
+    format!("enter the secret into the command `install{parents} -m 0600{owner} /dev/stdin {path}`")
+}
+
+/// Returns the option of `install` that gives a file to the user of this process: none for
+/// root, to whom the file belongs anyway.
+fn owner_option() -> String {
+    let user = rustix::process::geteuid().as_raw();
+    if user == 0 {
+        return String::new();
+    }
+    let name = users::user_name(user).unwrap_or_else(|| user.to_string());
+    format!(" -o {}", shell::quote(&name))
+}
+
 /// Returns what to do about a file that this process may not read.
 fn read_advice(path: &Path, error: &io::Error) -> String {
     if error.kind() != ErrorKind::PermissionDenied {
@@ -511,11 +538,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin-key");
         let path_text = path.display();
+        let own = owner_option();
         let message = format!(
-            "{path_text} does not exist; hint: write the secret into it, then chmod 0600 {path_text}"
+            "{path_text} does not exist; hint: enter the secret into the command \
+             `install -m 0600{own} /dev/stdin {path_text}`"
         );
         let error = check(&path, &PermissionCheck::Skip, SecretForm::AdminKey).unwrap_err();
         assert_eq!(error.to_string(), message);
+        // The folder may be missing as well.
+        let path = folder.path().join("new/admin-key");
+        let error = check(&path, &PermissionCheck::Skip, SecretForm::AdminKey).unwrap_err();
+        assert!(error.to_string().contains("`install -D -m 0600"), "{error}");
     }
 
     #[test]

@@ -122,6 +122,28 @@ pub enum WriteProblem {
     },
 }
 
+impl WriteProblem {
+    /// Returns the same problem as one of `file`, which is written there: its consumers look
+    /// for the file.
+    #[must_use]
+    pub fn of_file(self, file: &Path) -> Self {
+        match self {
+            Self::Private {
+                folder,
+                option,
+                unit,
+                ..
+            } => Self::Private {
+                path: file.to_owned(),
+                folder,
+                option,
+                unit,
+            },
+            Self::ReadOnly { path, unit } => Self::ReadOnly { path, unit },
+        }
+    }
+}
+
 /// Returns how a person lets a unit write to a folder.
 #[must_use]
 pub fn read_write_advice(unit: &str, folder: &Path) -> String {

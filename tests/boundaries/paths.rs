@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
-use crate::users::{LOOKER, OTHER};
+use crate::users::{LOOKER, OTHER, SharedHost};
 
 const KEY: &str = "[key.billing]\nevery = \"30d\"\nverify-interval = \"0s\"\n";
 
@@ -76,6 +76,31 @@ pub fn certificates_of_another_user_prove_nothing() {
                 ca-file = \"DIR/ca.pem\"\nsigning-secret-file = \"DIR/secret\"\n";
     env.configure(&format!("{KEY}{sink}"));
     assert_refused(&env, &format!("ca.pem belongs to uid {OTHER}"));
+}
+
+/// What the hints name works for the user of the ledger: the secret's file belongs to it, and
+/// the sink's folder is not below one that it may not enter.
+pub fn hints_fit_the_user_of_the_ledger() {
+    let host = SharedHost::new();
+    let env = &host.env;
+    env.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/theirs/billing.key"));
+    fs::set_permissions(env.config_path(), Permissions::from_mode(0o644)).unwrap();
+    make_folder(&env.path("theirs"), 0o700, OTHER);
+    fs::remove_file(env.path("admin-key")).unwrap();
+    let output = host.run_as(LOOKER, LOOKER, &["check", "--as-invoker"]);
+    let printed = text(&output.stderr);
+    for expected in [
+        format!(
+            "install -m 0600 -o {LOOKER} /dev/stdin {}",
+            env.path("admin-key").display()
+        ),
+        format!(
+            "install -d -o {LOOKER} -m 2750 {}",
+            env.path("theirs-keys").display()
+        ),
+    ] {
+        assert!(printed.contains(&expected), "{expected}: {printed}");
+    }
 }
 
 /// The owner of a sink's folder occupies names that rekeyd could use beside the file.

@@ -201,6 +201,14 @@ fn host_problems_name_missing_and_exposed_files() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("key");
     let displayed = secret.display().to_string();
+    // Root may follow the hint for another user.
+    let user = rustix::process::geteuid().as_raw();
+    let name = rekeyd::platform::users::user_name(user).unwrap_or_else(|| user.to_string());
+    let owner = if user == 0 {
+        String::new()
+    } else {
+        format!(" -o {name}")
+    };
     let settings = parse_text(&format!("[provider]\ncredential-file = {displayed:?}\n")).unwrap();
     let problems = host_problems(&settings, &environment());
     assert!(
@@ -211,7 +219,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         problems[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {displayed} does not exist; hint: write the secret into it, then chmod 0600 {displayed}"
+            "/etc/c.toml: provider.credential-file: {displayed} does not exist; hint: enter the secret into the command `install -m 0600{owner} /dev/stdin {displayed}`"
         )
     );
     fs::write(&secret, "sk-admin-host").unwrap();

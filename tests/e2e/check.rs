@@ -102,8 +102,16 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {open}")]);
 
     fs::remove_file(&file).unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    let name = rekeyd::platform::users::user_name(user).unwrap_or_else(|| user.to_string());
+    let owner = if user == 0 {
+        String::new()
+    } else {
+        format!(" -o {name}")
+    };
     let missing = format!(
-        "{displayed} does not exist; hint: write the secret into it, then chmod 0600 {displayed}"
+        "{displayed} does not exist; hint: enter the secret into the command `install -m 0600{owner} \
+         /dev/stdin {displayed}`"
     );
     assert_eq!(check(&world, 1), format!("{at}{missing}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {missing}")]);

@@ -9,7 +9,7 @@ use rustix::fs::{self, Access, AtFlags, CWD};
 
 use super::temp_name::targets_of;
 use crate::core::shell::quote;
-use crate::platform::{secret_file, users};
+use crate::platform::{path_walk, secret_file, users};
 
 /// The bits that let the owner work in a folder.
 const OWNER_ALL: u32 = 0o700;
@@ -33,6 +33,30 @@ struct FolderFacts<'a> {
     is_dedicated: bool,
 }
 
+impl<'a> FolderFacts<'a> {
+    /// Returns the facts about the folder of a file, if this process cannot use it.
+    fn of_unusable(file: &'a Path, user: &'a str) -> Option<Self> {
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        let needed = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        let is_usable = fs::accessat(CWD, folder, needed, AtFlags::EACCESS).is_ok();
+        let stat = fs::stat(folder).ok().filter(|_| !is_usable)?;
+        Some(Self {
+            folder,
+            own_folder: own_folder(file),
+            user,
+            owned_by_process: stat.st_uid == rustix::process::geteuid().as_raw(),
+            belongs_to_root: stat.st_uid == 0,
+            mode: stat.st_mode,
+            is_dedicated: is_dedicated(file),
+        })
+    }
+
+    /// Returns whether the file can stay in the folder.
+    const fn can_stay(&self) -> bool {
+        self.owned_by_process || (self.belongs_to_root && self.is_dedicated)
+    }
+}
+
 /// Returns the advice about the folder of a file in which this process may not create
 /// files, with a leading `; hint: `. Empty if nothing is known to help.
 pub(super) fn folder_advice(file: &Path) -> String {
@@ -52,21 +76,19 @@ pub(super) fn folder_advice(file: &Path) -> String {
             closed.display()
         );
     }
-    let needed = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    let is_usable = fs::accessat(CWD, folder, needed, AtFlags::EACCESS).is_ok();
-    let Some(stat) = fs::stat(folder).ok().filter(|_| !is_usable) else {
-        return String::new();
+    let facts = FolderFacts::of_unusable(file, &user);
+    facts.as_ref().map(folder_remedy).unwrap_or_default()
+}
+
+/// Returns whether the advice about the folder of a file is to use another one, so that
+/// nothing else about this folder matters.
+pub(super) fn needs_other_folder(file: &Path) -> bool {
+    let Some(user) = affected_user().filter(|_| !secret_file::is_onlooker()) else {
+        return false;
     };
-    let facts = FolderFacts {
-        folder,
-        own_folder: own_folder(file),
-        user: &user,
-        owned_by_process: stat.st_uid == rustix::process::geteuid().as_raw(),
-        belongs_to_root: stat.st_uid == 0,
-        mode: stat.st_mode,
-        is_dedicated: is_dedicated(file),
-    };
-    folder_remedy(&facts)
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let facts = FolderFacts::of_unusable(file, &user);
+    closed_ancestor(folder).is_some() || facts.is_some_and(|facts| !facts.can_stay())
 }
 
 /// Returns the advice about a file that is written in place, as [`folder_advice`] does.
@@ -104,7 +126,7 @@ fn folder_remedy(facts: &FolderFacts<'_>) -> String {
         }
         (false, _) => {}
     }
-    if facts.belongs_to_root && facts.is_dedicated {
+    if facts.can_stay() {
         let mode = if lacks_mode {
             format!(" && chmod u+rwx {folder}")
         } else {
@@ -157,8 +179,16 @@ fn is_system_folder(folder: &Path) -> bool {
     }
 }
 
-/// Returns the path of a folder that the file could have of its own.
+/// Returns the path of a folder that the file could have of its own, and that this process
+/// can reach and trust: not below a folder that it may not enter, or whose owner could
+/// exchange what is in it.
 fn own_folder(file: &Path) -> PathBuf {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    if let Some(barrier) = first_barrier(folder) {
+        let mut beside = barrier.file_name().unwrap_or_default().to_owned();
+        beside.push("-keys");
+        return barrier.with_file_name(beside);
+    }
     let name = file.file_name().unwrap_or_default();
     let stem = file.file_stem().unwrap_or(name);
     let mut own = stem.to_owned();
@@ -166,6 +196,18 @@ fn own_folder(file: &Path) -> PathBuf {
         own.push(".d");
     }
     file.with_file_name(own)
+}
+
+/// Returns the topmost folder, from the root to `folder`, that this process may not enter or
+/// that belongs to another user than root and its own.
+fn first_barrier(folder: &Path) -> Option<&Path> {
+    let parts: Vec<_> = folder.ancestors().collect();
+    let mut from_root = parts.into_iter().rev();
+    from_root.find(|path| {
+        let can_enter = fs::accessat(CWD, *path, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+        let owner = fs::stat(*path).map(|found| found.st_uid);
+        !can_enter || owner.is_ok_and(path_walk::is_foreign)
+    })
 }
 
 #[cfg(test)]
@@ -206,6 +248,22 @@ mod tests {
         ] {
             let found = remedy(owned_by_process, belongs_to_root, mode, is_dedicated);
             assert_eq!(found, expected);
+        }
+    }
+
+    /// A folder inside another user's would be refused, or could not be reached.
+    #[test]
+    fn own_folder_is_not_below_a_folder_of_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("app");
+        std::fs::create_dir_all(theirs.join("below")).unwrap();
+        assert_eq!(own_folder(&theirs.join("k")), theirs.join("k.d"));
+        // Only root can give a folder away.
+        if std::os::unix::fs::chown(&theirs, Some(4_711), None).is_ok() {
+            for file in ["k", "k.key", "below/k"] {
+                let own = own_folder(&theirs.join(file));
+                assert_eq!(own, dir.path().join("app-keys"), "{file}");
+            }
         }
     }
 

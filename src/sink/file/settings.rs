@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::core::command::CommandLine;
+use crate::sink::file::access_advice;
 
 /// The default permission bits of a file: read and write for its owner alone.
 pub(crate) const DEFAULT_MODE: u32 = 0o600;
@@ -69,6 +70,13 @@ impl FileTarget {
             WriteMode::InPlace if self.path.exists() => &self.path,
             WriteMode::InPlace | WriteMode::Replace => self.path.parent().unwrap_or(Path::new("/")),
         }
+    }
+
+    /// Returns whether the file needs another folder, because this process cannot be let into
+    /// its own without harm to others. Blocks.
+    #[must_use]
+    pub fn needs_other_folder(&self) -> bool {
+        access_advice::needs_other_folder(&self.path)
     }
 
     /// Returns a target with the secret and a newline, and the defaults
