@@ -28,7 +28,7 @@ struct RefusedList {
     expected: &'static str,
 }
 
-const LISTS: [RefusedList; 9] = [
+const LISTS: [RefusedList; 10] = [
     RefusedList {
         name: "a limit that the provider refuses",
         status: 400,
@@ -40,6 +40,12 @@ const LISTS: [RefusedList; 9] = [
         status: 404,
         body: r#"{"error":{"message":"Invalid URL","type":"invalid_request_error"}}"#,
         expected: "answered 404: Invalid URL",
+    },
+    RefusedList {
+        name: "no such place",
+        status: 404,
+        body: r#"{"error":{"message":"Not found","type":"invalid_request_error"}}"#,
+        expected: "(invalid_request_error); hint: check base-url and any proxy in between",
     },
     RefusedList {
         name: "a quota",

@@ -327,6 +327,27 @@ async fn not_found_requires_the_error_envelope() {
     adapter(&server.url).delete(&credential_id()).await.unwrap();
 }
 
+/// A wrong base URL has no path of the provider, whatever form its 404 has. A credential may
+/// just not exist.
+#[tokio::test]
+async fn missing_path_of_the_list_names_the_base_url() {
+    let hint = "; hint: check base-url and any proxy in between";
+    let invalid =
+        r#"{"error":{"message":"Invalid URL (GET /organization)","type":"invalid_request_error"}}"#;
+    let not_found = envelope("invalid_request_error", "not_found");
+    for body in [invalid, not_found.as_str(), "<html>"] {
+        let server = CannedServer::start(vec![response("404 No", "", body.as_bytes())]).await;
+        let provider = adapter(&server.url);
+        let listed = provider.list(&Scope::AdminKeys).await.unwrap_err();
+        assert!(listed.to_string().ends_with(hint), "{listed}");
+    }
+    let refused = envelope("invalid_request_error", "other");
+    let server = CannedServer::start(vec![response("400 No", "", refused.as_bytes())]).await;
+    let listed = adapter(&server.url).list(&Scope::AdminKeys).await;
+    let listed = listed.unwrap_err();
+    assert!(!listed.to_string().contains("hint"), "{listed}");
+}
+
 /// The peer may close an idle connection just when a create is sent on it, and the
 /// outcome of the create would be unknown.
 #[tokio::test]

@@ -24,6 +24,12 @@ const UNKNOWN_URL_CODE: &str = "unknown_url";
 /// both forms.
 const INVALID_URL_PREFIX: &str = "Invalid URL";
 
+/// The end of the path of all credentials.
+const COLLECTION: &str = "/organization/admin_api_keys";
+
+/// What to do if something other than the provider's API may have answered.
+const PATH_HINT: &str = "; hint: check base-url and any proxy in between";
+
 /// The status and headers of a response.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
@@ -34,6 +40,8 @@ pub(super) struct ResponseHead {
     pub(super) retry_after: Option<Duration>,
     /// The host, the path and its parts, which an answer may quote.
     sent: Vec<String>,
+    /// Whether the request was about no single credential, so that the provider has its path.
+    is_about_collection: bool,
 }
 
 impl ResponseHead {
@@ -44,6 +52,7 @@ impl ResponseHead {
             server_time: server_time(headers),
             retry_after: requested_pause(headers),
             sent: target::quotable_parts(url),
+            is_about_collection: url.path().ends_with(COLLECTION),
         }
     }
 
@@ -90,7 +99,11 @@ impl ResponseHead {
             Some(envelope) => {
                 let classification = self.classify(&envelope);
                 let description = describe_envelope(&envelope);
-                let hint = hint_for(classification.0);
+                let hint = if self.is_missing_path(&envelope) {
+                    PATH_HINT
+                } else {
+                    hint_for(classification.0)
+                };
                 self.error(
                     operation,
                     classification,
@@ -113,7 +126,6 @@ impl ResponseHead {
     /// proves nothing.
     fn unexpected_body_error(&self, operation: &str, body: &[u8], sent: &[&str]) -> ProviderError {
         let status = self.status.as_u16();
-        let intermediary_hint = "; hint: check base-url and any proxy in between";
         let (kind, answer, hint) = if is_ambiguous(self.status) {
             let answer = format!("the provider answered {status}");
             (ErrorKind::ServerError, answer, "")
@@ -121,13 +133,13 @@ impl ResponseHead {
             (
                 ErrorKind::BadAnswer,
                 format!("HTTP {status} (rekeyd does not follow redirects)"),
-                intermediary_hint,
+                PATH_HINT,
             )
         } else {
             (
                 ErrorKind::BadAnswer,
                 format!("HTTP {status}, but not from the provider"),
-                intermediary_hint,
+                PATH_HINT,
             )
         };
         let excerpt = sanitize_bytes(body, sent);
@@ -141,6 +153,12 @@ impl ResponseHead {
             (kind, Effect::Unknown, RetryAdvice::Later(self.retry_after)),
             format!("{answer}: {excerpt}{hint}"),
         )
+    }
+
+    /// Whether a response says that the API has no such path, as with a wrong base URL.
+    fn is_missing_path(&self, envelope: &ErrorEnvelope) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GONE)
+            && (self.is_about_collection || is_unknown_path(envelope))
     }
 
     fn classify(&self, envelope: &ErrorEnvelope) -> (ErrorKind, Effect, RetryAdvice) {
@@ -201,7 +219,7 @@ fn describe_envelope(envelope: &ErrorEnvelope) -> String {
 fn hint_for(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Forbidden => {
-            "; hint: the admin key needs the rights of an owner of this organization"
+            "; hint: give the owner of the admin key the rights of an owner of this organization"
         }
         ErrorKind::QuotaExhausted => "; hint: check the organization's billing",
         ErrorKind::NoCredential
