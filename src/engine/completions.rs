@@ -107,6 +107,10 @@ impl Engine {
             self.maintenance
                 .schedule_follow_ups(&worker.context.scope, now);
         }
+        if worker.has_learned_names {
+            let scope = &worker.context.scope;
+            self.maintenance.reconcile_now(scope, now);
+        }
         if worker.needs_reconciliation {
             let scope = worker.context.scope.clone();
             self.maintenance.reconcile_now(&scope, now);

@@ -196,6 +196,7 @@ impl KeyEntry {
             wake_at: None,
             rotates_at: None,
             needs_follow_up: false,
+            has_learned_names: false,
             provider_place: None,
             delivery_place: None,
             awaits: None,

@@ -134,6 +134,8 @@ pub(crate) struct Worker {
     /// Whether an outcome at the provider is unclear, so that reconciliations follow
     /// soon.
     pub(crate) needs_follow_up: bool,
+    /// Whether a list may show more credentials as rekeyd's than before, by their names.
+    pub(crate) has_learned_names: bool,
     /// Its place at the provider.
     pub(crate) provider_place: Option<ProviderPlace>,
     /// Its place at the destination of the next delivery.

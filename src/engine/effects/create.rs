@@ -180,9 +180,10 @@ impl Worker {
         true
     }
 
-    /// Logs once that the provider changes the names that it is sent.
+    /// Logs once that the provider changes the names that it is sent, and has its list
+    /// compared again.
     fn report_changed_name(
-        &self,
+        &mut self,
         rotation: &RotationId,
         created: &CreatedCredential,
         matched: &LabelMatch,
@@ -191,6 +192,9 @@ impl Worker {
         if let (LabelMatch::Changed(_), Some(name)) = (matched, &created.name)
             && conditions.is_first_occurrence("changed-name")
         {
+            // An earlier create without a clear result may have made a credential that such a
+            // name shows to be rekeyd's.
+            self.has_learned_names = true;
             tracing::warn!(
                 key = %self.state.key, %rotation, credential = %created.metadata.id,
                 "{}: the provider changed the name of {} to {name:?}; rekeyd recognizes \
@@ -307,7 +311,7 @@ impl Worker {
             ),
             (None, _) => (
                 LifecycleEvent::LabelNotFound,
-                "the create had no clear result and created nothing",
+                "the create had no clear result, and the provider lists nothing with its name",
             ),
         };
         let reason = match existing.first() {

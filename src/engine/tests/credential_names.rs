@@ -129,9 +129,13 @@ async fn an_unclear_create_is_settled_by_a_change_that_was_seen() {
         fakes.run_for(&mut engine, MINUTE / 2).await;
         let is_alive = fakes.live_ids().contains(&"key_lost".to_owned());
         assert_eq!(is_alive, !is_seen);
-        // Once it is seen, a reconciliation settles it as well.
+        // Once it is seen, a reconciliation settles it as well, and at once: until then the
+        // credential would count as somebody else's.
         fakes.change_names(NameRule::Cut(27));
         request(&mut engine);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        let row = "SELECT key FROM rotation WHERE credential_id = 'key_lost'";
+        assert_eq!(fakes.query_rows(row).len(), 1, "{is_seen}");
         fakes.run_for(&mut engine, HOUR * 2).await;
         assert!(
             !fakes.live_ids().contains(&"key_lost".to_owned()),

@@ -278,7 +278,8 @@ async fn an_unclear_create_that_made_nothing_keeps_its_answer() {
     fakes.run_for(&mut engine, HOUR).await;
     let state = engine.state(&key()).unwrap();
     let problem = state.last_error.clone().unwrap_or_default();
-    let expected = "the create had no clear result and created nothing (ServerError)";
+    let expected = "the create had no clear result, and the provider lists nothing with its name \
+                    (ServerError)";
     assert_eq!(problem, expected);
-    assert!(fakes.journal_details("label-not-found")[0].contains("nothing (ServerError)"));
+    assert!(fakes.journal_details("label-not-found")[0].contains("its name (ServerError)"));
 }

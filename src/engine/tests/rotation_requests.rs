@@ -142,7 +142,7 @@ async fn an_unknown_create_is_resolved_before_the_next_rotation() {
     engine.request_rotation(&key(), rotation_request(true));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.phase_of(&rotation(1)), Phase::Failed.as_str());
-    assert!(fakes.journal_details("label-not-found")[0].contains("created nothing"));
+    assert!(fakes.journal_details("label-not-found")[0].contains("lists nothing with its name"));
     let state = engine.state(&key()).unwrap();
     assert_eq!(fakes.place_of(state.current().unwrap().sequence), 2);
 }
