@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crate::support::control_socket;
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
+use jiff::Timestamp;
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 use rustix::process::Signal;
 
 /// Returns a daemon that has rotated its key once.
@@ -82,6 +84,35 @@ fn changing_commands_are_executed_by_the_running_daemon() {
     assert!(!world.path("control.sock").exists());
     // Without a daemon, the command does the same itself.
     assert_eq!(world.ok(&["rotate", "billing"]), "billing: rotated\n");
+}
+
+/// The credential of an open rotation was created before the request: a person who wants to be
+/// rid of it has to know.
+#[test]
+fn request_that_completes_an_open_rotation_says_so() {
+    let world = TestEnv::start(&[]);
+    let on_change = "on-change = [\"/usr/bin/test\", \"-e\", \"DIR/ready\"]\n";
+    world.configure(&format!("{}{on_change}", file_key_text("24h")));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("retrying");
+    let started = world.history()[0]["started_at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // Times in the ledger are whole seconds.
+    let started_at: Timestamp = started.parse().unwrap();
+    while SystemClock.now().as_second() <= started_at.as_second() {
+        std::thread::yield_now();
+    }
+    write(&world.path("ready"), "");
+    let answer = world.ok(&["rotate", "billing"]);
+    let expected = format!(
+        "billing: completed the rotation that was already open, which started at {started}"
+    );
+    assert!(answer.starts_with(&expected), "{answer}");
+    assert_eq!(world.live_ids().len(), 1, "it created no credential");
+    assert_eq!(world.ok(&["rotate", "billing"]), "billing: rotated\n");
+    daemon.stop();
 }
 
 #[test]

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::core::duration;
 use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::{KeyState, Rotation};
+use crate::core::time;
 use crate::daemon::control::command_outcome::{continuation, not_rotated_message, receive};
 use crate::daemon::control::leak_wait::{LeakFollowUp, LeakWait};
 use crate::daemon::control::protocol::Wait;
@@ -38,6 +40,8 @@ pub(super) enum WaitCondition {
     Rotation {
         key: KeyName,
         previous_sequence: u64,
+        /// When it was requested.
+        requested_at: Timestamp,
     },
     /// A rotation after a leak, and the end of what may have leaked.
     Leak(LeakWait),
@@ -77,7 +81,8 @@ impl PendingItem {
             WaitCondition::Rotation {
                 key,
                 previous_sequence,
-            } => rotation_result(engine, key, *previous_sequence),
+                requested_at,
+            } => rotation_result(engine, key, *previous_sequence, *requested_at),
             WaitCondition::Leak(leak) => leak.poll(engine),
             WaitCondition::Command { result, .. } => receive(result).map(|received| {
                 received.map_err(|failure| {
@@ -179,6 +184,7 @@ fn rotation_result(
     engine: &Engine,
     key: &KeyName,
     previous_sequence: u64,
+    requested_at: Timestamp,
 ) -> Option<Result<String, String>> {
     let state = engine.state(key)?;
     let condition = engine.active_conditions_of(key).into_iter().next();
@@ -186,20 +192,32 @@ fn rotation_result(
     if engine.has_pending_request(key) && condition.is_none() || state.open_rotation().is_some() {
         return None;
     }
-    if state
-        .current()
-        .is_some_and(|current| current.sequence > previous_sequence)
-    {
-        return Some(Ok(format!(
-            "{key}: rotated{}",
-            kept_warnings(engine, state)
-        )));
+    let current = state.current();
+    if let Some(current) = current.filter(|current| current.sequence > previous_sequence) {
+        let done = describe_rotation(key, current, requested_at);
+        return Some(Ok(format!("{done}{}", kept_warnings(engine, state))));
     }
     let problem = condition.map(|active| active.problem);
     let problem = problem.or_else(|| engine.request_problem(key).map(str::to_owned));
     let problem = problem.or_else(|| state.last_error.clone());
     let problem = problem.unwrap_or_else(|| "the rotation did not finish".to_owned());
     Some(Err(not_rotated_message(engine, key, &problem)))
+}
+
+/// Describes the rotation that answers a request. One that had started before it created its
+/// credential before, which a person may have wanted to replace.
+fn describe_rotation(key: &KeyName, current: &Rotation, requested_at: Timestamp) -> String {
+    let requested_at = time::whole_seconds(requested_at);
+    let created_at = current.credential().and_then(|created| created.created_at);
+    // The create of an open rotation may have followed the request.
+    if current.started_at >= requested_at || created_at.is_some_and(|at| at >= requested_at) {
+        return format!("{key}: rotated");
+    }
+    format!(
+        "{key}: completed the rotation that was already open, which started at {}; hint: run \
+         `rekeyd rotate {key}` again for a credential that is created now",
+        time::to_text(current.started_at)
+    )
 }
 
 /// Returns a line of warning for each credential that was to end with this rotation, and

@@ -118,6 +118,7 @@ impl PendingRequest {
                 WaitCondition::Rotation {
                     key,
                     previous_sequence,
+                    requested_at: engine.now(),
                 },
                 timeout,
             );
