@@ -197,6 +197,7 @@ impl KeyEntry {
             rotates_at: None,
             needs_follow_up: false,
             has_learned_names: false,
+            exceeded_limits: Vec::new(),
             provider_place: None,
             delivery_place: None,
             awaits: None,

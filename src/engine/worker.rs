@@ -136,6 +136,9 @@ pub(crate) struct Worker {
     pub(crate) needs_follow_up: bool,
     /// Whether a list may show more credentials as rekeyd's than before, by their names.
     pub(crate) has_learned_names: bool,
+    /// The limits that the requested rotation exceeds, by the latest check before its start,
+    /// which may be one of several.
+    pub(crate) exceeded_limits: Vec<String>,
     /// Its place at the provider.
     pub(crate) provider_place: Option<ProviderPlace>,
     /// Its place at the destination of the next delivery.

@@ -41,6 +41,7 @@ impl Worker {
             Readiness::Blocked => return Ok(()),
         }
         self.request = None;
+        self.log_exceeded_limits();
         let (mut id, mut suffix) = ([0; 8], [0; 3]);
         let entropy = &self.services.entropy;
         let filled = entropy

@@ -43,6 +43,7 @@ impl Worker {
         trigger: Trigger,
         replaces: &[String],
     ) -> Result<Readiness, LedgerError> {
+        self.exceeded_limits.clear();
         if wants_successor(&self.state) {
             // A provider whose answers are not true would be asked again and again.
             if self.request.is_none()
@@ -94,6 +95,14 @@ impl Worker {
         Ok(Readiness::Ready)
     }
 
+    /// Logs the limits that a requested rotation exceeds, when it starts.
+    pub(super) fn log_exceeded_limits(&mut self) {
+        let name = &self.state.key;
+        for problem in std::mem::take(&mut self.exceeded_limits) {
+            tracing::warn!(key = %name, "{name}: {problem}; rotating anyway, as requested");
+        }
+    }
+
     /// Checks `max-creates-per-day`, which limits loops even across restarts. An
     /// operator's request is not limited.
     async fn has_create_budget(
@@ -113,11 +122,7 @@ impl Worker {
             "max-creates-per-day is used up: rekeyd sent {count} of {limit} creates in 24 hours"
         );
         if is_requested {
-            tracing::warn!(
-                key = %managed.name,
-                "{}: {problem}; rotating anyway, as requested",
-                managed.name
-            );
+            self.exceeded_limits.push(problem);
             return Ok(true);
         }
         let delay = oldest.map(|oldest| time::until(now, time::after(oldest, time::DAY)));
@@ -208,8 +213,8 @@ impl Worker {
         let proposed = self.likely_current(&lookalikes).await;
         let (key, ids) = (&self.state.key, join_few(&lookalikes));
         let problem = format!(
-            "this ledger has no record of {key}, but the provider has live credentials that look \
-             like its own ({ids}); hint: if the ledger was lost, restore a backup; to take over \
+            "this ledger has no record of {key}, but the provider has live credentials with \
+             names like those of {key} ({ids}); hint: if the ledger was lost, restore a backup; to take over \
              one of them, run `rekeyd adopt {key} {}`; to create a new credential and leave these \
              as they are, run `rekeyd rotate {key}`",
             proposed.as_str()

@@ -164,6 +164,7 @@ async fn used_or_delivered_credentials_are_not_evicted() {
         assert_eq!(fakes.live_ids(), ["key_1", "key_2", "key_3"]);
         let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
         assert!(problem.contains("max-live-credentials = 3"), "{problem}");
+        let (lines, _guard) = CapturedLog::capture();
         engine.request_rotation(&key(), ROTATION_REQUEST);
         fakes.run_for(&mut engine, HOUR * 3).await;
         assert_eq!(
@@ -171,6 +172,7 @@ async fn used_or_delivered_credentials_are_not_evicted() {
             1,
             "an operator's rotation replaced them"
         );
+        assert_eq!(lines.lines_with("WARN", "rotating anyway").len(), 1);
     }
 }
 

@@ -36,11 +36,7 @@ impl Worker {
             managed.policy.max_live_credentials
         );
         if is_requested {
-            tracing::warn!(
-                key = %managed.name,
-                "{}: {problem}; rotating anyway, as requested",
-                managed.name
-            );
+            self.exceeded_limits.push(problem);
             return Ok(Readiness::Ready);
         }
         let live = self.state.live.iter();
