@@ -25,6 +25,9 @@ pub(crate) enum Failure {
     /// The event loop cannot start or continue.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// Another process has the ledger, and may do the work of the command if it is asked to.
+    #[error("{0}; if that process is the daemon, `rekeyd rotate KEY` has it rotate a key now")]
+    OtherWriter(LedgerError),
     /// Any other failure.
     #[error("{0}")]
     Other(String),
@@ -91,9 +94,9 @@ impl Failure {
             }
             Self::Problems { .. } => exit_code::FAILED,
             Self::Configuration(_) => exit_code::CONFIGURATION,
-            Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => {
-                ledger_exit_code(error)
-            }
+            Self::Ledger(error)
+            | Self::OtherWriter(error)
+            | Self::Service(ServiceError::Ledger(error)) => ledger_exit_code(error),
             Self::Service(
                 ServiceError::Scheduler(_)
                 | ServiceError::Signals(_)

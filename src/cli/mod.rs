@@ -49,12 +49,14 @@ mod wait_notes;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
 use crate::cli::logging::LogWriting;
+use crate::config::closest_match;
 use crate::daemon::hardening;
 use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
@@ -170,7 +172,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            remove_far_suggestions(&mut error);
             let is_error = error.use_stderr();
             // An error means that the reader has closed the pipe.
             let _ = error.print();
@@ -193,6 +196,34 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     log_queue::flush();
     exit_code
+}
+
+/// Removes the suggestions of clap that are no likely misspellings: it also suggests names that
+/// share a few letters, such as `rotate`, which nobody should run by mistake.
+fn remove_far_suggestions(error: &mut clap::Error) {
+    for (given, suggested) in [
+        (
+            ContextKind::InvalidSubcommand,
+            ContextKind::SuggestedSubcommand,
+        ),
+        (ContextKind::InvalidArg, ContextKind::SuggestedArg),
+        (ContextKind::InvalidValue, ContextKind::SuggestedValue),
+    ] {
+        let given = error.get(given).map(ToString::to_string);
+        let is_close = match (given, error.get(suggested)) {
+            (Some(given), Some(ContextValue::String(name))) => {
+                closest_match(&given, &[name.as_str()]).is_some()
+            }
+            (Some(given), Some(ContextValue::Strings(names))) => {
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                closest_match(&given, &names).is_some()
+            }
+            (_, _) => continue,
+        };
+        if !is_close {
+            error.remove(suggested);
+        }
+    }
 }
 
 /// The command line, without colours if the user or the terminal has none: by itself, clap

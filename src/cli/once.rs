@@ -10,9 +10,11 @@ use crate::core::duration;
 use crate::core::health::{most_urgent_error, next_attempt};
 use crate::core::time;
 use crate::daemon::control::protocol::Wait;
+use crate::daemon::error::ServiceError;
 use crate::daemon::event_loop::{self, ExitReason};
 use crate::daemon::runtime;
 use crate::engine::{Engine, RunMode};
+use crate::ledger::LedgerError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OnceCommand {
@@ -28,7 +30,8 @@ impl OnceCommand {
             tracing::warn!("{note}");
         }
         let sources = credential_sources(&settings);
-        let runtime = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
+        let runtime = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await;
+        let runtime = runtime.map_err(name_other_writer)?;
         let mut notes = WaitNotes::start();
         let log_waits = Box::new(move |waits: Vec<Wait>| {
             if let Some(text) = notes.next(&waits, "") {
@@ -104,4 +107,14 @@ fn retries_delivery(engine: &Engine) -> bool {
     let open = states.filter_map(|(_, state)| state?.open_rotation());
     let mut deliveries = open.flat_map(|rotation| &rotation.deliveries);
     deliveries.any(|delivery| delivery.is_outstanding() && delivery.error.is_some())
+}
+
+/// Returns the failure of a start, which names what a person can do beside a running daemon.
+// All other errors are those of any start.
+#[allow(clippy::wildcard_enum_match_arm)]
+fn name_other_writer(error: ServiceError) -> Failure {
+    match error {
+        ServiceError::Ledger(locked @ LedgerError::Locked { .. }) => Failure::OtherWriter(locked),
+        other => Failure::from(other),
+    }
 }

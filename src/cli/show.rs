@@ -171,7 +171,7 @@ fn credential_rows(
         ("name", current.name.clone().unwrap_or_default()),
         ("redacted value", redacted),
         ("created", past(credential.created_at)),
-        ("current since", past(current.current_at)),
+        ("became current", past(current.current_at)),
         ("expires", time(credential.expires_at)),
         ("sequence", current.sequence.to_string()),
     ]

@@ -26,6 +26,7 @@ mod unit;
 
 pub use crate::config_reader::problem::{Problem, ProblemKind};
 pub use crate::config_reader::render::render_problems;
+pub(crate) use crate::config_reader::suggestion::closest_match;
 pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub use host_checks::host_problems;

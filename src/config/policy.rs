@@ -145,7 +145,7 @@ impl<'e> PolicyBuilder<'e> {
         }
         let schedule = parse_expression(text, location, report)?.in_zone(zone.clone());
         if schedule.next_after(self.environment.now).is_none() {
-            let message = "never fires: the clock of its time zone skips that hour";
+            let message = "never runs: the clock of its time zone skips that hour";
             let hint = "use another hour, or a minute and an hour without `*`";
             report.add_problem(location, message, hint);
             return None;
@@ -175,7 +175,7 @@ fn parse_expression(
     let problem = match Schedule::parse(text, TimeZone::UTC) {
         Ok(schedule) if schedule.can_fire() => return Some(schedule),
         Ok(_) => {
-            let message = "never fires: no date has its day and month".to_owned();
+            let message = "never runs: no date has its day and month".to_owned();
             (message, "use a day that the month has")
         }
         Err(error) => (error.to_string(), error.help.unwrap_or_default()),
@@ -237,7 +237,7 @@ impl PolicyCheck<'_> {
         };
         let limit = to_text(limit);
         let message =
-            format!("too long: the firings of the key can be as little as {limit} apart{suffix}");
+            format!("too long: the runs of the key can be as little as {limit} apart{suffix}");
         let hint = format!("use less than {limit}; {}", self.next_runs_text());
         report.add_problem(location, message, hint);
     }
@@ -255,7 +255,7 @@ impl PolicyCheck<'_> {
             return;
         }
         let message = format!(
-            "{limit} is too low for a key that fires up to {} a day",
+            "{limit} is too low for a key that runs up to {} a day",
             counted(runs, "time")
         );
         let hint = format!(
@@ -281,7 +281,7 @@ impl PolicyCheck<'_> {
         if *lifetime >= minimum {
             return;
         }
-        let message = "too short for the firings of the key";
+        let message = "too short for the runs of the key";
         let hint = format!(
             "use at least {}: 1.5 times the longest gap, and the overlap and the jitter; {}",
             to_text(round_up(minimum)),
@@ -297,7 +297,7 @@ impl PolicyCheck<'_> {
         let next =
             std::iter::successors(firings.next_after(self.now), |at| firings.next_after(*at));
         let times: Vec<_> = next.take(RUNS_IN_HINT).map(time::to_text).collect();
-        format!("next firings: {}", times.join(", "))
+        format!("next runs: {}", times.join(", "))
     }
 }
 

@@ -153,6 +153,15 @@ fn credential_name<'a>(key: &'a KeyState, rotation: &RotationId) -> &'a str {
     credential_id(key, rotation).unwrap_or(NO_CREDENTIAL)
 }
 
+/// Returns the end of a hold that outlasts the overlap of a retired credential, as
+/// [`Rotation::hold`] does. Nothing outlasts a deadline.
+fn outlasting_hold(rotation: &Rotation, transition: &Transition) -> Option<Option<Timestamp>> {
+    if rotation.deadline.is_some() {
+        return None;
+    }
+    rotation.hold(transition.revoke_after?)
+}
+
 fn log_transition(
     key: &KeyState,
     rotation: Option<&Rotation>,
@@ -183,10 +192,22 @@ fn log_transition(
         LifecycleEvent::Verified => log!(info, "{name}: verified {credential}"),
         LifecycleEvent::Delivered => log!(info, "{name}: {credential} is the current credential"),
         LifecycleEvent::Superseded | LifecycleEvent::Replaced => {
-            log!(
-                info,
-                "{name}: retired {credential}; revoking it after {revoke_after}"
-            );
+            let hold = rotation.and_then(|rotation| outlasting_hold(rotation, transition));
+            match hold {
+                Some(Some(end)) => log!(
+                    info,
+                    "{name}: retired {credential}, which is on hold until {}",
+                    time::to_text(end)
+                ),
+                Some(None) => log!(
+                    info,
+                    "{name}: retired {credential}, which is on hold until it is released"
+                ),
+                None => log!(
+                    info,
+                    "{name}: retired {credential}; revoking it after {revoke_after}"
+                ),
+            }
         }
         // It was nobody's credential.
         LifecycleEvent::Deleted if from == Some(Phase::Orphaned) => {
@@ -216,8 +237,10 @@ fn log_transition(
         LifecycleEvent::Abandoned | LifecycleEvent::AbandonedDuringDelivery => {
             log!(warn, "{name}: abandoned {credential}: {reason}");
         }
-        LifecycleEvent::NotCreated | LifecycleEvent::LabelNotFound => {
-            log!(warn, "{name}: no credential was created: {reason}");
+        LifecycleEvent::NotCreated => log!(warn, "{name}: no credential was created: {reason}"),
+        // A later list may still show it.
+        LifecycleEvent::LabelNotFound => {
+            log!(warn, "{name}: found no new credential: {reason}");
         }
         LifecycleEvent::FoundDeleted
             if rotation.is_none_or(|rotation| rotation.retired_at.is_some()) =>

@@ -92,7 +92,10 @@ impl fmt::Display for UnrecognizedCredential {
             let age = duration::to_human_text(time::until(at, self.now));
             format!("at {} ({age} ago)", time::to_text(at))
         };
-        let owner = self.owner.as_deref().unwrap_or("nobody that it names");
+        let belongs = match &self.owner {
+            Some(owner) => format!("that it belongs to {owner},"),
+            None => "no owner, and that it".to_owned(),
+        };
         let created = self.created_at.map(ago);
         let created = created.as_deref().unwrap_or("at an unknown time");
         let used = match self.last_used {
@@ -113,10 +116,9 @@ impl fmt::Display for UnrecognizedCredential {
         let force = if self.force { " --force" } else { "" };
         write!(
             formatter,
-            "{credential} was not adopted: {why}; the provider shows that it belongs to {owner}, \
-             was created {created}, and was {used}; hint: if rekeyd is to revoke it one day, run \
-             `rekeyd adopt {key} {credential}{force} --name {} --yes`; it is held until `rekeyd \
-             release {credential}`",
+            "{credential} was not adopted: {why}; the provider shows {belongs} was created {created} \
+             and was {used}; hint: if rekeyd is to revoke it one day, run `rekeyd adopt {key} \
+             {credential}{force} --name {} --yes`; it is held until `rekeyd release {credential}`",
             shell::quote(name)
         )
     }

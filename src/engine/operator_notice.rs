@@ -4,6 +4,7 @@ use crate::core::change::OperatorNote;
 use crate::core::ids::CredentialId;
 use crate::core::notification::AlertKind;
 use crate::core::redact;
+use crate::platform::users;
 
 /// What an operator did.
 pub(crate) struct OperatorNotice {
@@ -20,7 +21,8 @@ impl OperatorNotice {
         operator: Option<&OperatorNote>,
         done: String,
     ) -> Self {
-        let by = operator.map_or("an operator", |operator| operator.by.as_str());
+        let by = operator.map(|operator| users::describe_author(&operator.by));
+        let by = by.as_deref().unwrap_or("an operator");
         let reason = operator.and_then(|operator| operator.reason.as_deref());
         let reason = reason.map(|reason| format!(" (reason: {reason})"));
         Self {

@@ -306,10 +306,12 @@ pub struct ProviderError {
 
 impl ProviderError {
     /// Returns the reason with the request's id, and without the operation: for a problem of
-    /// all operations, or after words that name it.
+    /// all operations, or after words that name it. A credential that is not accepted is no
+    /// case for the provider's support, and each request about it has another id.
     #[must_use]
     pub fn cause(&self) -> String {
         let id = self.request_id.as_deref();
+        let id = id.filter(|_| self.kind != ErrorKind::CredentialRefused);
         let id = id.map(|id| format!(" (x-request-id {id})"));
         let id = id.unwrap_or_default();
         match self.message.split_once("; hint: ") {

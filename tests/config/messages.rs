@@ -149,7 +149,7 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"0 0 31 2 *\""),
             &[
-                "2: key.a.schedule: never fires: no date has its day and month; use a day that the month has",
+                "2: key.a.schedule: never runs: no date has its day and month; use a day that the month has",
             ],
         ),
         (
@@ -161,20 +161,20 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"@hourly\"\noverlap = \"1h\""),
             &[
-                "1: key.a.max-creates-per-day: 24 is too low for a key that fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
-                "3: key.a.overlap: too long: the firings of the key can be as little as 1h apart; use less than 1h; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "1: key.a.max-creates-per-day: 24 is too low for a key that runs up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next runs: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "3: key.a.overlap: too long: the runs of the key can be as little as 1h apart; use less than 1h; next runs: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
             &with("schedule = \"@hourly\"\nmax-creates-per-day = 47"),
             &[
-                "3: key.a.max-creates-per-day: 47 is too low for a key that fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "3: key.a.max-creates-per-day: 47 is too low for a key that runs up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next runs: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
             &with("schedule = \"0 3 * * Mon\"\nexpires-after = \"11d\""),
             &[
-                "3: key.a.expires-after: too short for the firings of the key; use at least 12d: 1.5 times the longest gap, and the overlap and the jitter; next firings: 2026-11-30T03:00:00Z, 2026-12-07T03:00:00Z, 2026-12-14T03:00:00Z",
+                "3: key.a.expires-after: too short for the runs of the key; use at least 12d: 1.5 times the longest gap, and the overlap and the jitter; next runs: 2026-11-30T03:00:00Z, 2026-12-07T03:00:00Z, 2026-12-14T03:00:00Z",
             ],
         ),
         (
@@ -207,19 +207,19 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("every = \"2h\"\noverlap = \"2h\""),
             &[
-                "3: key.a.overlap: too long: the firings of the key can be as little as 2h apart; use less than 2h; next firings: 2026-11-24T05:00:00Z, 2026-11-24T07:00:00Z, 2026-11-24T09:00:00Z",
+                "3: key.a.overlap: too long: the runs of the key can be as little as 2h apart; use less than 2h; next runs: 2026-11-24T05:00:00Z, 2026-11-24T07:00:00Z, 2026-11-24T09:00:00Z",
             ],
         ),
         (
             &with("schedule = \"@daily\"\njitter = \"1d\""),
             &[
-                "3: key.a.jitter: too long: the firings of the key can be as little as 1d apart; use less than 1d; next firings: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+                "3: key.a.jitter: too long: the runs of the key can be as little as 1d apart; use less than 1d; next runs: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
             ],
         ),
         (
             &with("schedule = \"@daily\"\njitter = \"4h\"\noverlap = \"20h\""),
             &[
-                "4: key.a.overlap: too long: the firings of the key can be as little as 20h apart after jitter; use less than 20h; next firings: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+                "4: key.a.overlap: too long: the runs of the key can be as little as 20h apart after jitter; use less than 20h; next runs: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
             ],
         ),
         (
@@ -235,14 +235,14 @@ fn invalid_keys_and_schedules_are_reported() {
             // On a day of 23 hours, the second run comes too early.
             &with("schedule = \"0 1,4 * * *\"\ntimezone = \"Europe/Berlin\"\noverlap = \"2h\""),
             &[
-                "4: key.a.overlap: too long: the firings of the key can be as little as 2h apart; use less than 2h; next firings: 2026-11-25T00:00:00Z, 2026-11-25T03:00:00Z, 2026-11-26T00:00:00Z",
+                "4: key.a.overlap: too long: the runs of the key can be as little as 2h apart; use less than 2h; next runs: 2026-11-25T00:00:00Z, 2026-11-25T03:00:00Z, 2026-11-26T00:00:00Z",
             ],
         ),
         (
             // The clock of this zone skips every matching time.
             &with("schedule = \"*/30 2 25-31 3 */7\"\ntimezone = \"Europe/Berlin\""),
             &[
-                "2: key.a.schedule: never fires: the clock of its time zone skips that hour; use another hour, or a minute and an hour without `*`",
+                "2: key.a.schedule: never runs: the clock of its time zone skips that hour; use another hour, or a minute and an hour without `*`",
             ],
         ),
         (
@@ -254,7 +254,7 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &format!("[defaults]\noverlap = \"1d\"\n{}", file_key_text("")),
             &[
-                "2: key.a.overlap: too long: the firings of the key can be as little as 1d apart; use less than 1d; next firings: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+                "2: key.a.overlap: too long: the runs of the key can be as little as 1d apart; use less than 1d; next runs: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
             ],
         ),
         (
@@ -267,8 +267,8 @@ fn invalid_keys_and_schedules_are_reported() {
                     .replace("/a", "/b")
             ),
             &[
-                "2: key.a.overlap: too long: the firings of the key can be as little as 1d apart; use less than 1d; next firings: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
-                "2: key.b.overlap: too long: the firings of the key can be as little as 1d apart; use less than 1d; next firings: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+                "2: key.a.overlap: too long: the runs of the key can be as little as 1d apart; use less than 1d; next runs: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+                "2: key.b.overlap: too long: the runs of the key can be as little as 1d apart; use less than 1d; next runs: 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
             ],
         ),
         (
@@ -376,13 +376,13 @@ schedule = "0 0 31 2 *"
             &unnamed(17, 1),
             "19: key.twins.sink[1].path: the file is the ledger; use another file",
             "20: key.twins.sink[1].mode: gives every user of this host access to the secret; use mode = \"0640\" or mode = \"0600\"",
-            "21: key.over.max-creates-per-day: 24 is too low for a key that fires up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
-            "23: key.over.overlap: too long: the firings of the key can be as little as 1h apart; use less than 1h; next firings: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+            "21: key.over.max-creates-per-day: 24 is too low for a key that runs up to 24 times a day; set max-creates-per-day = 48 or more, twice as many; next runs: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+            "23: key.over.overlap: too long: the runs of the key can be as little as 1h apart; use less than 1h; next runs: 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             "27: key.over.sink[0].path: the file is this configuration file; use another file",
             "31: key.over.sink[1].path: the file is the signing-secret-file of key.over.sink[2]; use another file",
             &format!("34: key.over.sink[2].url: {unencrypted}"),
             "36: key.rare: the key has no sink; add a [[key.rare.sink]]",
-            "37: key.rare.schedule: never fires: no date has its day and month; use a day that the month has",
+            "37: key.rare.schedule: never runs: no date has its day and month; use a day that the month has",
         ],
     )]);
 }

@@ -293,6 +293,8 @@ fn root_does_not_write_another_users_ledger() {
             "{stderr}"
         );
         assert!(!stderr.contains("run: "), "{stderr}");
+        let names_rotate = stderr.contains("`rekeyd rotate KEY`");
+        assert_eq!(names_rotate, arguments == ["once"], "{stderr}");
     }
 }
 

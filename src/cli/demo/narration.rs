@@ -88,13 +88,13 @@ fn next_step(engine: &Engine) -> Option<String> {
         let live = view.state?.live.iter();
         let planned = live.filter_map(|rotation| {
             let id = &rotation.credential.as_ref()?.id;
-            Some((rotation.revoke_after?, format!("revoke {id}")))
+            Some((rotation.revoke_after?, format!("{id} is revoked")))
         });
         planned.min_by_key(|(at, _)| *at)
     });
     let rotation = engine
         .next_rotation()
-        .map(|(key, at)| (at, format!("rotate {key}")));
+        .map(|(key, at)| (at, format!("{key} rotates")));
     let mut steps: Vec<(Timestamp, String)> = revocations.chain(rotation).collect();
     steps.sort();
     let (at, text) = steps.into_iter().next()?;

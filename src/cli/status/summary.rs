@@ -140,17 +140,25 @@ pub(crate) fn revocation_text(
 fn lookalike_line(status: &KeyStatus) -> Option<String> {
     let newest = status.lookalikes.first()?;
     let count = counted(status.lookalikes.len(), "live credential");
-    let (looks, is) = match status.lookalikes.len() {
-        1 => ("looks", "is"),
-        _ => ("look", "are"),
+    let (has, is) = match status.lookalikes.len() {
+        1 => ("has a name", "is"),
+        _ => ("have names", "are"),
     };
     Some(format!(
-        "{count} {looks} like its own but {is} not in this ledger ({ids}); hint: adopt each, such \
+        "{count} {has} like those of {key}, but {is} not in this ledger ({ids}); hint: adopt each, such \
          as with `rekeyd adopt {key} {newest}`; consumers may use it, so revoke it at the provider only \
          after {key} was rotated and the overlap is over",
         ids = join_few(&status.lookalikes),
         key = status.key,
     ))
+}
+
+/// Adds the time of a problem to it, before what to do about it.
+fn with_time(problem: &str, at: &str) -> String {
+    match problem.split_once("; hint: ") {
+        Some((reason, hint)) => format!("{reason}{at}; hint: {hint}"),
+        None => format!("{problem}{at}"),
+    }
 }
 
 /// Returns a line for each thing that needs more than a cell, except failed deliveries.
@@ -159,7 +167,7 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
     if let Some(problem) = &status.problem {
         let at = status.problem_at;
         let at = at.map(|at| format!(" {}", screen.parenthesis(at, now)));
-        lines.push(format!("{problem}{}", at.unwrap_or_default()));
+        lines.push(with_time(problem, &at.unwrap_or_default()));
     }
     lines.extend(status.dropped_runs.clone());
     lines.extend(status.leaks.iter().map(|(_, _, line)| line.clone()));

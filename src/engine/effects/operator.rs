@@ -322,16 +322,16 @@ impl Worker {
         let overlap = overlap_or_default(self.managed.as_ref().map(|key| key.policy.as_ref()));
         let held = match sink_hold(rotation, &self.state, overlap) {
             SinkHold::Until(at) => format!(
-                "is in its overlap until {}, held by {names}",
+                "is in its overlap until {}: consumers of {names}",
                 time::to_text(time::next_whole_second(at))
             ),
             SinkHold::None | SinkHold::Indefinite => {
-                format!("is held by {names} until a newer one is delivered there")
+                format!("is held by {names} until a newer one is delivered there: its consumers")
             }
         };
         format!(
-            "{credential} was replaced at {retired_at} and {held}: its consumers may still use \
-             it; hint: wait; if it has leaked, run `rekeyd rotate {key} --revoke-previous-within \
+            "{credential} was replaced at {retired_at} and {held} may still use it; \
+             hint: wait; if it has leaked, run `rekeyd rotate {key} --revoke-previous-within \
              30s`; or add --force to revoke it anyway"
         )
     }

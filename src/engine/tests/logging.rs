@@ -5,18 +5,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{
-    Adoption, Change, DeliveryResult, OnChangeState, PauseUpdate, RevocationDeferral,
-    TimetableChange, Transition,
+    Adoption, Change, CredentialHold, DeliveryResult, OnChangeState, PauseUpdate,
+    RevocationDeferral, TimetableChange, Transition,
 };
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, DeferralKind, Pause};
+use crate::core::state::{CredentialMetadata, DeferralKind, HELD_UNTIL_RELEASED, Pause};
 use crate::core::time;
 use crate::engine::log::log_changes;
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key, sink_id};
 use crate::engine::tests::rotation_changes::{current, rotation};
+use crate::engine::tests::rotation_request;
 use crate::engine::{RotationRequest, RunMode};
 use crate::provider::{Effect, ErrorKind};
 
@@ -49,6 +50,39 @@ async fn a_rotation_logs_each_transition() {
         lines.lines_with("WARN", "").len() + lines.lines_with("ERROR", "").len(),
         0
     );
+}
+
+/// A hold outlasts the overlap, unless it ends before.
+#[tokio::test]
+async fn a_retired_credential_on_hold_is_not_announced_as_revoked() {
+    let end = time::after(at(), HOUR * 30);
+    for (until, expected) in [
+        (
+            end,
+            "retired key_1, which is on hold until 2026-11-25T09:00:00Z",
+        ),
+        (
+            HELD_UNTIL_RELEASED,
+            "retired key_1, which is on hold until it is released",
+        ),
+        (
+            time::after(at(), Duration::from_secs(60)),
+            "retired key_1; revoking it after 2026-11-24T04:00:00Z",
+        ),
+    ] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut changes = current(1);
+        changes.push(Change::from(CredentialHold {
+            rotation: rotation(1),
+            until: Some(until),
+            operator: None,
+        }));
+        let (lines, _guard) = CapturedLog::capture();
+        let mut engine = fakes.engine(changes, HOUR).await;
+        engine.request_rotation(&key(), rotation_request());
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        assert_eq!(lines.lines_with("INFO", expected).len(), 1, "{expected}");
+    }
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ async fn what_an_operator_does_is_notified_once() {
         let operator = || {
             Some(OperatorNote {
                 reason: Some("it is theirs".to_owned()),
-                by: "uid 1000".to_owned(),
+                by: "uid 0".to_owned(),
             })
         };
         let id = || CredentialId::new("key_x".to_owned());
@@ -213,11 +213,11 @@ async fn what_an_operator_does_is_notified_once() {
         assert_eq!(
             notified,
             [
-                "uid 1000 adopted key_x (by hand) into billing; it is on hold until a person \
+                "root (uid 0) adopted key_x (by hand) into billing; it is on hold until a person \
                  releases it (reason: it is theirs)",
-                "uid 1000 ended the hold of key_x of billing, which was adopted (reason: it is \
+                "root (uid 0) ended the hold of key_x of billing, which was adopted (reason: it is \
                  theirs)",
-                "uid 1000 revoked key_x of billing (reason: it is theirs)",
+                "root (uid 0) revoked key_x of billing (reason: it is theirs)",
             ]
         );
         let kinds = [

@@ -79,7 +79,7 @@ async fn a_commit_with_a_lost_reply_is_read_logged_and_not_repeated() {
         1
     );
     assert_eq!(
-        lines.lines_with("WARN", "no credential was created").len(),
+        lines.lines_with("WARN", "found no new credential").len(),
         1,
         "its create was never sent"
     );

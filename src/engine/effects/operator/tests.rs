@@ -152,7 +152,7 @@ async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() 
     let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
     assert_rejected(
         reply,
-        "in its overlap until 2026-11-24T04:00:00Z, held by file",
+        "in its overlap until 2026-11-24T04:00:00Z: consumers of file",
     );
     fakes.run_for(&mut engine, Duration::from_secs(1)).await;
     let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
