@@ -23,7 +23,6 @@ use crate::ledger::{self, Ledger, LedgerError, LedgerNotes, LedgerReader};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::service_unit::{ServiceUnit, WriteProblem};
 use crate::platform::{machine, run_blocking, secret_file};
-use crate::sink::file::describe_listed;
 use crate::sink::target::SinkSettings;
 use crate::sink::{Sink, SinkProblem};
 
@@ -137,14 +136,12 @@ pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<Path
 /// Says who reads the files of sinks by access control lists, which their options do not show.
 pub(crate) async fn listed_readers(settings: &Settings) -> Vec<String> {
     let sinks = settings.keys.iter().flat_map(|key| &key.sinks);
-    let targets: Vec<_> = sinks
-        .filter_map(|sink| Arc::clone(&sink.target).replaced_file())
-        .collect();
+    let targets: Vec<_> = sinks.map(|sink| Arc::clone(&sink.target)).collect();
     let describe = || "checking the access control lists of files".to_owned();
     let look = move || {
         let described = targets.iter();
         described
-            .filter_map(|target| describe_listed(target))
+            .filter_map(|target| target.describe_listed_readers())
             .collect()
     };
     let found = run_blocking(describe, FOLDER_CHECK_TIMEOUT, look).await;

@@ -21,7 +21,7 @@ const ACCESS_OF_OTHERS: u32 = 0o077;
 const SNAPSHOT_FOLDER_RIGHTS: u32 = 0o050;
 
 /// Keeps the modes of rekeyd's own files from now on.
-pub(super) fn guard_own_files(settings: &Settings) {
+pub(super) fn watch_own_files(settings: &Settings) {
     let mut files = ledger_files(&settings.ledger);
     files.extend(own_folders(settings));
     if let Some(snapshot) = &settings.snapshot {
@@ -32,7 +32,7 @@ pub(super) fn guard_own_files(settings: &Settings) {
     }
     let secrets = settings.protected_files.secrets().iter();
     files.extend(secrets.cloned().map(OwnFile::as_it_is));
-    own_files::guard(files);
+    own_files::watch(files);
 }
 
 /// Narrows the folders that are rekeyd's own, as the units make them. Another folder may
@@ -110,8 +110,9 @@ fn own_folders(settings: &Settings) -> Vec<OwnFile> {
         .filter_map(|(file, variable, default, allowed)| {
             let folder = file?.parent()?;
             let made = std::env::var_os(variable).unwrap_or_default();
-            let is_own = is_own(folder, &made, Path::new(default)) && !trust.is_allowed(folder);
-            is_own.then(|| OwnFile {
+            let is_rekeyds =
+                is_rekeyds(folder, &made, Path::new(default)) && !trust.is_allowed(folder);
+            is_rekeyds.then(|| OwnFile {
                 path: folder.to_owned(),
                 allowed,
             })
@@ -121,7 +122,7 @@ fn own_folders(settings: &Settings) -> Vec<OwnFile> {
 
 /// Whether a folder is one of those in `made`, the variable of the service manager, or the
 /// folder of the `default` file.
-fn is_own(folder: &Path, made: &OsStr, default: &Path) -> bool {
+fn is_rekeyds(folder: &Path, made: &OsStr, default: &Path) -> bool {
     let mut made = made.as_bytes().split(|byte| *byte == b':');
     let made_here = made.any(|path| folder.as_os_str().as_bytes() == path);
     made_here || default.parent() == Some(folder)
@@ -142,7 +143,7 @@ mod tests {
             ("/srv", "/srv/one:/srv/two", false),
             ("/", "", false),
         ] {
-            let found = is_own(Path::new(folder), OsStr::new(made), default);
+            let found = is_rekeyds(Path::new(folder), OsStr::new(made), default);
             assert_eq!(found, expected, "{folder}");
         }
     }

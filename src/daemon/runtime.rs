@@ -165,7 +165,7 @@ pub(super) fn hide_private_paths(settings: &Settings) {
     let credentials = credentials.filter(|folder| folder.is_absolute());
     let paths = config::private_paths(settings, credentials.as_deref());
     process::hide_from_programs(paths);
-    own_files::guard_own_files(settings);
+    own_files::watch_own_files(settings);
 }
 
 impl Runtime {

@@ -5,23 +5,25 @@
 //! has no connection to that ledger, or keeps the descriptor until the connection is
 //! closed.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, set_permissions};
 use std::io::{Error, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
+use rustix::fs::{FileType, Mode, OFlags, StatFs, fstat, fstatfs, statfs};
 use rustix::io::Errno;
 
 use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
-use crate::platform::own_files;
 
 /// The mode of the ledger's files: a user who can read a file can lock it, and keep the
 /// writer out.
 pub(super) const LEDGER_FILE_MODE: u32 = 0o600;
+
+/// The rights of everybody but the owner.
+const OTHERS: u32 = 0o077;
 
 /// The reason why a read-only file cannot be opened.
 pub(super) const READ_ONLY_REASON: &str =
@@ -145,7 +147,7 @@ pub(super) fn narrow_modes(path: &Path) {
     let mut narrowed = Vec::new();
     for file in files.chain(own) {
         // Only the owner may, and another's file is opened as it is.
-        if own_files::narrow_mode(&file, 0).is_ok_and(|changed| changed.is_some()) {
+        if narrow_mode(&file).is_ok_and(|is_changed| is_changed) {
             narrowed.push(file.display().to_string());
         }
     }
@@ -156,6 +158,22 @@ pub(super) fn narrow_modes(path: &Path) {
             narrowed.join(", ")
         );
     }
+}
+
+/// Takes the rights of others from a regular file. Returns whether it had any. What is changed
+/// is what was looked at: nobody can put a link in its place meanwhile. The descriptor
+/// cannot read, so that closing it drops no lock.
+fn narrow_mode(path: &Path) -> Result<bool, Error> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let found = fstat(&opened)?;
+    let mode = found.st_mode & 0o7777;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || mode & OTHERS == 0 {
+        return Ok(false);
+    }
+    let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    set_permissions(opened, Permissions::from_mode(mode & !OTHERS))?;
+    Ok(true)
 }
 
 /// Checks that SQLite can open `path` without waiting: it is a regular file, or missing.
@@ -223,8 +241,6 @@ fn network_file_system_name(magic: u64) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::set_permissions;
-
     use super::*;
 
     #[test]

@@ -40,12 +40,12 @@ pub struct NarrowedMode {
 }
 
 /// What [`narrow_again`] checks, and the latest program that ran.
-static GUARDED: Mutex<GuardedFiles> = Mutex::new(GuardedFiles {
+static WATCHED: Mutex<WatchedFiles> = Mutex::new(WatchedFiles {
     files: Vec::new(),
     latest_program: None,
 });
 
-struct GuardedFiles {
+struct WatchedFiles {
     files: Vec<OwnFile>,
     latest_program: Option<String>,
 }
@@ -61,21 +61,21 @@ impl OwnFile {
     }
 }
 
-/// Keeps the modes of these files and folders from now on, in the place of others.
-pub fn guard(files: Vec<OwnFile>) {
-    let mut guarded = GUARDED.lock().unwrap_or_else(PoisonError::into_inner);
-    guarded.files = files;
+/// Watches the modes of these files and folders from now on, in the place of others.
+pub fn watch(files: Vec<OwnFile>) {
+    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    watched.files = files;
 }
 
-/// Narrows the modes of the guarded files after `program` ran, or after whatever ran before.
+/// Narrows the modes of the watched files after `program` ran, or after whatever ran before.
 /// Logs what another process of this user had changed.
 pub async fn narrow_again(program: Option<&str>) {
     let (files, latest) = {
-        let mut guarded = GUARDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = program {
-            guarded.latest_program = Some(program.to_owned());
+            watched.latest_program = Some(program.to_owned());
         }
-        (guarded.files.clone(), guarded.latest_program.clone())
+        (watched.files.clone(), watched.latest_program.clone())
     };
     if files.is_empty() {
         return;
@@ -124,7 +124,7 @@ pub fn narrow_mode(path: &Path, allowed: u32) -> io::Result<Option<NarrowedMode>
     let found = fstat(&opened)?;
     let from = found.st_mode & 0o7777;
     let to = from & !(ACCESS_OF_OTHERS & !allowed);
-    if to == from || !is_own(&found) {
+    if to == from || !is_of_this_user(&found) {
         return Ok(None);
     }
     let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
@@ -133,7 +133,7 @@ pub fn narrow_mode(path: &Path, allowed: u32) -> io::Result<Option<NarrowedMode>
 }
 
 /// Whether a file or folder belongs to this process's user, and has no other name.
-fn is_own(found: &Stat) -> bool {
+fn is_of_this_user(found: &Stat) -> bool {
     let kind = FileType::from_raw_mode(found.st_mode);
     let has_one_name = match kind {
         FileType::Directory => true,

@@ -146,6 +146,12 @@ pub trait SinkTarget: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Names who reads the target by an access control list, which no option shows, for
+    /// people. None without any. Blocks.
+    fn describe_listed_readers(&self) -> Option<String> {
+        None
+    }
+
     /// Returns the substitute for the sink in `rekeyd demo --rehearse`.
     /// Destructure the options without `..`: an option that is added later must
     /// be considered here before it can reach out of the rehearsal.

@@ -43,8 +43,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub(crate) use self::readers::describe_listed;
-
 use self::attempt_guard::ReplaceAttempt;
 use self::folder_guard::FolderGuard;
 use self::in_place::InPlaceOutcome;
@@ -95,6 +93,10 @@ impl SinkTarget for FileTarget {
 
     fn replaced_file(self: Arc<Self>) -> Option<Arc<FileTarget>> {
         Some(self)
+    }
+
+    fn describe_listed_readers(&self) -> Option<String> {
+        readers::describe_listed(self)
     }
 
     /// Returns a file at the same path below the folder of the rehearsal.

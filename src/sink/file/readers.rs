@@ -198,7 +198,7 @@ pub(super) fn describe_masked_in_place(entry: AccessEntry, location: &TargetLoca
 /// that of the present file, or without one the default list of its folder. None without any.
 /// Blocks.
 #[must_use]
-pub(crate) fn describe_listed(target: &FileTarget) -> Option<String> {
+pub(super) fn describe_listed(target: &FileTarget) -> Option<String> {
     let kept = KeptAttributes::read(&target.path).ok()?;
     let readers = kept.listed_readers(Mode::from_raw_mode(target.mode));
     let names = readers.into_iter().map(|entry| {
