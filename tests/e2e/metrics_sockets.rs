@@ -9,8 +9,8 @@ use std::path::Path;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, get, text};
+use crate::support::daemon::{Daemon, as_process_1};
+use crate::support::{TestEnv, binary, file_key_text, get, text};
 
 /// Returns the first line of the answer, if a server listens.
 fn get_status(socket: &Path, path: &str) -> Option<String> {
@@ -93,6 +93,35 @@ fn socket_of_the_service_manager_is_used() {
     world.ok(&["status"]);
     world.ok(&["check"]);
     daemon.stop();
+}
+
+/// Process 1 runs rekeyd as its child, whose number the service manager does not know.
+#[test]
+fn sockets_of_process_1_are_used_if_they_are_its_own() {
+    for (process, is_addressed) in [("1", true), ("2", false)] {
+        let Some(mut command) = as_process_1() else {
+            return;
+        };
+        let world = world_with("systemd");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        fcntl_setfd(&listener, FdFlags::empty()).unwrap();
+        let first = listener.as_raw_fd().to_string();
+        command
+            .envs([("LISTEN_PID", process), ("LISTEN_FDS", "1")])
+            .env("LISTEN_FDS_FIRST_FD", first)
+            .arg(binary())
+            .arg("--config")
+            .arg(world.path("config.toml"))
+            .arg("run");
+        let mut daemon = Daemon::from_command(command);
+        if !is_addressed {
+            daemon.wait_for("the service manager passed no socket that listens; hint: ");
+            continue;
+        }
+        daemon.wait_for("is the current credential");
+        assert_eq!(get(&address, "/readyz").0, 200);
+    }
 }
 
 #[test]

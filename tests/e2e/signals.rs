@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, as_process_1};
 use crate::support::{ChildGuard, TestEnv, binary, file_key_text, write};
 
 /// How long a test waits for a state of a process.
@@ -115,22 +115,9 @@ fn inherited_signal_dispositions_are_reset() {
 
 #[test]
 fn process_1_reaps_orphans_and_passes_signals_on() {
-    let namespace: &[&str] = if rustix::process::geteuid().is_root() {
-        &["--pid", "--fork", "--mount-proc"]
-    } else {
-        &[
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--user",
-            "--map-current-user",
-        ]
-    };
-    let probe = Command::new("unshare").args(namespace).arg("true").output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("not tested: this host lets its tests make no process namespace (unshare)");
+    let Some(mut command) = as_process_1() else {
         return;
-    }
+    };
     let world = TestEnv::start(&[]);
     // The orphan has left the group of the program before that ends, and outlives it.
     configure_on_change(
@@ -138,9 +125,7 @@ fn process_1_reaps_orphans_and_passes_signals_on() {
         "setsid sh -c 'echo >\"$0/begun\"; while kill -0 \"$1\" 2>/dev/null; do :; done; \
          echo >\"$0/ended\"' \"$1\" $$ &\nuntil [ -e \"$1/begun\" ]; do :; done",
     );
-    let mut command = Command::new("unshare");
     command
-        .args(namespace)
         .arg(binary())
         .arg("--config")
         .arg(world.path("config.toml"))

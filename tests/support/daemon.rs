@@ -97,3 +97,25 @@ impl Daemon {
         self.reader.take().unwrap().join().unwrap()
     }
 }
+
+/// Returns a command that runs what is added to it as process 1 of a namespace; none if this
+/// host lets its tests make no namespace.
+pub fn as_process_1() -> Option<Command> {
+    // The process ends with the test.
+    let namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let of_user: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &[],
+        false => &["--user", "--map-current-user"],
+    };
+    let command = || {
+        let mut command = Command::new("unshare");
+        command.args(namespace).args(of_user);
+        command
+    };
+    let probe = command().arg("true").output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: this host lets its tests make no process namespace (unshare)");
+        return None;
+    }
+    Some(command())
+}

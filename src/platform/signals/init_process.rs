@@ -23,6 +23,11 @@ const FORWARDED: [i32; 8] = [
     SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH,
 ];
 
+/// The variables of a service manager that passes sockets: the process that they are meant
+/// for, and their number. See sd_listen_fds(3).
+const LISTEN_PROCESS: &str = "LISTEN_PID";
+const LISTEN_COUNT: &str = "LISTEN_FDS";
+
 /// What is added to the number of the signal that ended the child, as shells do.
 const SIGNAL_EXIT_BASE: i32 = 128;
 
@@ -41,6 +46,7 @@ pub fn run_child_if_init(arguments: &[OsString]) -> io::Result<Option<ExitCode>>
     if let Some((name, arguments)) = arguments.split_first() {
         command.arg0(name).args(arguments);
     }
+    pass_sockets_on(&mut command);
     // A group of its own, so that Ctrl-C reaches it once.
     let child = Pid::from_child(&command.process_group(0).spawn()?);
     // Refused where there is no terminal.
@@ -56,6 +62,20 @@ pub fn run_child_if_init(arguments: &[OsString]) -> io::Result<Option<ExitCode>>
         }
     }
     Ok(None)
+}
+
+/// Passes the sockets of process 1 on, which the child inherits under the same numbers. The
+/// number of the child is not known before it starts; sockets that name no process are those
+/// of the process that gets them.
+fn pass_sockets_on(command: &mut Command) {
+    let Some(process) = std::env::var_os(LISTEN_PROCESS) else {
+        return;
+    };
+    command.env_remove(LISTEN_PROCESS);
+    let own = getpid().as_raw_nonzero().to_string();
+    if process != *own {
+        command.env_remove(LISTEN_COUNT);
+    }
 }
 
 /// Waits for every process that has ended. Returns the status of `child` if it is one.
