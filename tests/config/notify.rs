@@ -1,6 +1,7 @@
 //! Invalid `[[notify]]` tables, and the exact text of their messages.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::configuration::{expect_problems, file_key_text, parse_text};
 use rekeyd::core::notification::EventKind;
@@ -164,4 +165,21 @@ fn no_suggestion_shows_what_may_be_a_secret() {
     for problem in problems {
         assert!(!problem.contains(token), "{problem}");
     }
+}
+
+/// `check` looks at what a sandbox forbids it, as at any other program.
+#[test]
+fn sendmail_is_a_program_that_no_sink_may_write() {
+    let channel = "[[notify]]\ntype = \"sendmail\"\nto = \"root\"\n";
+    let text = format!("{channel}{}", file_key_text(""));
+    let settings = parse_text(&text).unwrap();
+    let [(location, program)] = settings.protected_files.programs() else {
+        panic!("{:?}", settings.protected_files);
+    };
+    assert_eq!(location, "notify[0]");
+    assert_eq!(program, Path::new("/usr/sbin/sendmail"));
+    expect_problems(&[(
+        &text.replace("/k/a", "/usr/sbin/sendmail"),
+        &["8: key.a.sink[0].path: the file is the program of notify[0]; use another file"],
+    )]);
 }

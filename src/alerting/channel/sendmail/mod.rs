@@ -38,9 +38,10 @@ pub static TYPE: ChannelType = ChannelType {
 
 fn read(
     table: &ConfigTable<'_>,
-    _: &mut NamedFiles,
+    files: &mut NamedFiles,
     report: &mut ProblemReport,
 ) -> Option<Arc<dyn ChannelTarget>> {
+    files.add_program("program", PathBuf::from(SENDMAIL_PATH));
     Some(Arc::new(options::read(table, report)?))
 }
 
