@@ -19,7 +19,7 @@ use crate::ledger::{LedgerReader, WriterLock};
 use crate::net::unix_client::{UnixClient, UnixClientError};
 use crate::platform::file_identity::is_same_file;
 use crate::platform::path_walk::{self, PathTrust};
-use crate::platform::users::describe_user;
+use crate::platform::users::{describe_user, name_or_number};
 
 /// The interval at which a waiting command asks what it waits for.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,6 +64,15 @@ impl DaemonAddress<'_> {
             .collect()
     }
 
+    /// Returns the user that the daemon should be.
+    fn owner_name(&self) -> String {
+        let folder = self
+            .ledger
+            .map(parent)
+            .and_then(|folder| folder.metadata().ok());
+        folder.map_or_else(|| "root".to_owned(), |folder| name_or_number(folder.uid()))
+    }
+
     /// Returns why other users could have put the socket there, if they could.
     ///
     /// # Errors
@@ -77,9 +86,10 @@ impl DaemonAddress<'_> {
         let walked = path_walk::walk_to_folder(parent(&socket), &trust)?;
         Ok(walked.weaknesses.first().map(|part| {
             format!(
-                "cannot trust the control socket {}: {part}; hint: let only root and rekeyd's user \
-                 write there, or set [control] socket to a path in another folder",
-                self.socket.display()
+                "cannot trust the control socket {}: {part}; hint: {}, or set [control] socket to \
+                 a path in another folder",
+                self.socket.display(),
+                part.remedy(&self.owner_name())
             )
         }))
     }

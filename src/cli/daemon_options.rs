@@ -95,14 +95,14 @@ impl DaemonOptions {
         Ok((CommandTarget::Daemon(daemon), Some(mistakes)))
     }
 
-    /// Describes how to reach a daemon whose file cannot be read at all, and so names no
-    /// socket.
+    /// Describes how to reach a daemon whose file cannot be used at all, so that its socket is
+    /// not known.
     fn report_other_way(&self, file: &Path) {
         let is_readable = config::load_lenient(file, &read_environment()).is_some();
         if !is_readable && self.socket.is_none() {
             output::report_note(
-                "this file names no socket; hint: if rekeyd runs, add --socket PATH to use what it \
-                 has loaded",
+                "without this file the socket is not known; hint: if rekeyd runs, add --socket PATH \
+                 to use what it has loaded",
             );
         }
     }

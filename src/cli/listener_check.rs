@@ -16,6 +16,7 @@ use crate::daemon::metrics::server::METRICS_OPTION;
 use crate::daemon::socket_file::{SocketListenError, SocketPlace, check_place};
 use crate::ledger::{LedgerReader, WriterLock};
 use crate::platform::path_walk;
+use crate::platform::users::name_or_number;
 
 /// Lists the problems of the control socket and of the address of the metrics. `daemon` is
 /// the one that answers at the socket, whichever ledger it writes.
@@ -152,10 +153,14 @@ async fn check_metrics(
 fn describe_exchange(socket: &Path, settings: &Settings) -> Option<String> {
     let owner = settings.ledger.parent()?.metadata().ok();
     let users: Vec<u32> = owner.map(|folder| folder.uid()).into_iter().collect();
+    let owner_name = users
+        .first()
+        .copied()
+        .map_or_else(|| "root".to_owned(), name_or_number);
     let trusted_paths = settings.protected_files.trusted_paths();
     let walked = path_walk::walk_to_file(socket, &trusted_paths.and_users(&users)).ok()?;
     let weakness = walked.weaknesses.first()?;
-    let hint = weakness.hint();
+    let hint = weakness.hint_for(&owner_name);
     let socket = socket.display();
     Some(format!(
         "{weakness}, so another user could exchange {socket}; hint: {hint}"

@@ -9,7 +9,8 @@ use rustix::fs::OFlags;
 
 use crate::config_reader::problem::{Problem, ProblemKind};
 use crate::core::os_error;
-use crate::platform::path_walk::{self, PathTrust};
+use crate::core::shell::quote;
+use crate::platform::path_walk::{self, PathTrust, Weakness, WeaknessKind};
 use crate::platform::users;
 
 /// The largest file that is read, in bytes: ten thousand keys fit, and a wrong
@@ -42,7 +43,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Box<Problem>> {
 type MessageAndHint = (String, String);
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
-    let path_text = path.display();
+    let path_word = quote(&path.to_string_lossy());
     // Opening a FIFO would wait for a writer.
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
     let walked = path_walk::walk_to_file(path, &PathTrust::default());
@@ -72,19 +73,16 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
             "the file belongs to {}, who could change it",
             users::describe_user(metadata.uid())
         );
-        return Err((message, format!("run: chown {own_uid} {path_text}")));
+        return Err((message, format!("run: chown {own_uid} {path_word}")));
     }
     if metadata.mode() & 0o022 != 0 {
         let mode = metadata.mode() & 0o7777;
         let message = format!("the file has mode {mode:04o}, so other users can write to it");
-        return Err((message, format!("run: chmod go-w {path_text}")));
+        return Err((message, format!("run: chmod go-w {path_word}")));
     }
     if let Some(weakness) = walked.weaknesses.first() {
         let message = format!("{weakness}, so another user could exchange the file");
-        return Err((
-            message,
-            "use a path that only root and rekeyd's user own and can write".to_owned(),
-        ));
+        return Err((message, exchange_hint(&walked.path, weakness)));
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1)
@@ -98,4 +96,17 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
         return Err(("the file is too large".to_owned(), hint));
     }
     Ok(bytes)
+}
+
+/// Returns what to do about a part of the path of a configuration, in which no part can be
+/// allowed: the file itself would have to say so.
+fn exchange_hint(file: &Path, weakness: &Weakness) -> String {
+    if weakness.kind == WeaknessKind::Shared {
+        let file = quote(&file.to_string_lossy());
+        return format!(
+            "move it to a folder of root's: run `install -d /etc/rekeyd && mv -n {file} \
+             /etc/rekeyd/`"
+        );
+    }
+    weakness.remedy("root")
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::ledger;
-use crate::platform::path_walk::{self, TrustedPaths, Weakness, WeaknessKind};
+use crate::platform::path_walk::{self, PathPart, TrustedPaths, Weakness, WeaknessKind};
+use crate::platform::users;
 
 /// Another user could put another file in the place of the ledger or its lock file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +43,7 @@ fn find_weakness(path: &Path, trusted_paths: &TrustedPaths) -> Option<Weakness> 
     let owner = owner.filter(|owner| trust.is_foreign_owner(*owner));
     let own = owner.map(|owner| Weakness {
         path: walked.path,
-        is_file: true,
+        part: PathPart::File,
         kind: WeaknessKind::Owner(owner),
     });
     let own = own.filter(|weakness| !trust.is_allowed(&weakness.path));
@@ -50,11 +51,18 @@ fn find_weakness(path: &Path, trusted_paths: &TrustedPaths) -> Option<Weakness> 
 }
 
 fn hint(weakness: &Weakness) -> String {
-    let path = weakness.path.display();
-    format!(
-        "run it as the user that owns the ledger, move the ledger to a folder in which only that \
-         user can write, or allow it with trusted-paths = [\"{path}\"] in [security]"
-    )
+    let own = users::name_or_number(rustix::process::geteuid().as_raw());
+    match (weakness.kind, weakness.part) {
+        (WeaknessKind::Owner(_), PathPart::Folder | PathPart::File) => format!(
+            "run rekeyd as the user that owns the ledger, or {}",
+            weakness.hint_for(&own)
+        ),
+        (WeaknessKind::Shared, _) => format!(
+            "move the ledger to a folder of its own: run `install -d -m 0700 -o {own} \
+             /var/lib/rekeyd`"
+        ),
+        _ => weakness.hint_for(&own),
+    }
 }
 
 #[cfg(test)]

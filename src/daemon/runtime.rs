@@ -30,7 +30,7 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::signals::{self, SignalAction};
-use crate::platform::{descriptor_limit, machine, process, zones};
+use crate::platform::{descriptor_limit, machine, process, users, zones};
 use crate::provider::Provider;
 use crate::provider::failover::{AdminCredentialSources, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -320,7 +320,9 @@ fn open_ledger(
         now: || SystemClock.now(),
         find_weakness: |folder| {
             let walked = path_walk::walk_to_folder(folder, &PathTrust::default())?;
-            Ok(walked.weaknesses.first().map(ToString::to_string))
+            let own = users::name_or_number(rustix::process::geteuid().as_raw());
+            let first = walked.weaknesses.first();
+            Ok(first.map(|weakness| format!("{weakness}; hint: {}", weakness.remedy(&own))))
         },
     });
     options.wal_pages = match run_mode {

@@ -20,6 +20,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use crate::core::os_error;
+use crate::core::shell::quote;
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
 use crate::ledger::paths::{parent_directory, sibling_path, sync_folder_of};
@@ -68,7 +69,7 @@ enum SnapshotError {
     /// Others than its owner and the readers of its group could use the folder.
     #[error(
         "{} has to be a folder of its own that only rekeyd can write to, and that only its group \
-         can read; hint: run `chmod 0750` on it", .0.display()
+         can read; hint: run `{}`", .0.display(), folder_command(.0)
     )]
     OpenFolder(PathBuf),
     /// Others could put another folder there.
@@ -334,6 +335,13 @@ impl Shared {
         }
         Ok(found.gid())
     }
+}
+
+/// Returns the command that makes a folder one for snapshots.
+fn folder_command(folder: &Path) -> String {
+    let own = rustix::process::geteuid().as_raw();
+    let folder = quote(&folder.to_string_lossy());
+    format!("chown {own} {folder} && chmod 0750 {folder}")
 }
 
 /// Creates an empty file that only its owner can read, in place of what an interrupted

@@ -169,6 +169,12 @@ pub fn user_name(user: u32) -> Option<String> {
     user_name_in(&users, user).map(str::to_owned)
 }
 
+/// Returns the name of a user for a command line, or the number of one without a name.
+#[must_use]
+pub fn name_or_number(user: u32) -> String {
+    user_name(user).unwrap_or_else(|| user.to_string())
+}
+
 /// Describes a user for people: `alice (uid 1000)`, or `uid 1000` if `/etc/passwd` does
 /// not have the name.
 #[must_use]

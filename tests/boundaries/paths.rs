@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 use crate::users::{LOOKER, OTHER, SharedHost};
@@ -190,4 +191,24 @@ pub fn owner_of_a_recorded_file_alone_gets_the_next_secret() {
     assert_eq!(env.live_ids(), lives);
     chown(&file, Some(OTHER), None).unwrap();
     env.ok(&["rotate", "billing"]);
+}
+
+/// A configuration in a folder that others can write was accepted once; `check` says what to
+/// run.
+pub fn command_of_check_ends_the_refusal_of_a_configuration() {
+    for (owner, mode) in [(OTHER, 0o755), (0, 0o777), (OTHER, 0o777)] {
+        let mut env = TestEnv::start(&[]);
+        env.configure(&file_key_text("24h"));
+        env.keep_configuration_apart();
+        let file = env.config_path();
+        let folder = file.parent().unwrap();
+        fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+        chown(folder, Some(owner), None).unwrap();
+        let refused = text(&env.run(&["check"]).stderr);
+        let (_, command) = refused.split_once("; run `").expect(&refused);
+        let (command, _) = command.split_once('`').unwrap();
+        let status = Command::new("sh").args(["-c", command]).status().unwrap();
+        assert!(status.success(), "{command}");
+        env.ok(&["check"]);
+    }
 }

@@ -362,7 +362,7 @@ async fn roots_and_secrets_that_another_user_could_exchange_are_not_used() {
     let signing = hook.target.signing_secret_file.clone();
     for (part, open, closed, expected) in [
         (folder.path(), 0o777, 0o700, "roots.pem; hint"),
-        (&roots, 0o646, 0o644, "roots.pem; hint: chmod o-w"),
+        (&roots, 0o646, 0o644, "roots.pem; hint: run `chmod o-w"),
         (signing.parent().unwrap(), 0o777, 0o700, "signing; hint"),
     ] {
         set_mode(part, open);

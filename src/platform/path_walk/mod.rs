@@ -20,7 +20,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 pub use self::trust::{PathTrust, TrustedPaths, is_foreign, is_unmapped};
-pub use self::weakness::{ForeignLink, GroupMember, Weakness, WeaknessKind};
+pub use self::weakness::{ForeignLink, GroupMember, PathPart, Weakness, WeaknessKind};
 
 /// The number of symbolic links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
@@ -133,7 +133,7 @@ pub fn find_weaknesses(path: &Path, trust: &PathTrust<'_>) -> Result<Vec<Weaknes
     let own = trust.inspect_opened(&fs::fstat(&file)?, &file).into_iter();
     let own = own.map(|kind| Weakness {
         path: walked.path.clone(),
-        is_file: true,
+        part: PathPart::File,
         kind,
     });
     let own = own.filter(|weakness| !trust.is_allowed(&weakness.path));
@@ -293,7 +293,7 @@ impl<'t> Walk<'t> {
             });
             self.note(Weakness {
                 path,
-                is_file: false,
+                part: PathPart::Way,
                 kind,
             });
         }
@@ -318,7 +318,7 @@ impl<'t> Walk<'t> {
         for kind in self.trust.inspect_opened(&stat, &self.here.folder) {
             let weakness = Weakness {
                 path: self.here.path.clone(),
-                is_file: false,
+                part: PathPart::Way,
                 kind,
             };
             if is_sticky && weakness.kind.is_about_writers() {
@@ -340,6 +340,11 @@ impl<'t> Walk<'t> {
     fn end(mut self, name: OsString) -> WalkedPath {
         for weakness in std::mem::take(&mut self.here.excused) {
             self.note(weakness);
+        }
+        let last_folder = &self.here.path;
+        let of_folder = self.weaknesses.iter_mut();
+        for weakness in of_folder.filter(|weakness| weakness.path == *last_folder) {
+            weakness.part = PathPart::Folder;
         }
         let path = if name == "." {
             self.here.path

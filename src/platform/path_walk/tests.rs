@@ -4,7 +4,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
 use super::*;
-use crate::platform::access_list::{MASK, NAMED_GROUP, NAMED_USER, OTHERS, OWNER, OWNING_GROUP};
+use crate::platform::access_list::{
+    self, ACCESS_LIST, AccessEntry, MASK, NAMED_GROUP, NAMED_USER, OTHERS, OWNER, OWNING_GROUP,
+};
 
 /// A user and a group that this host has no name for.
 const STRANGER: u32 = 4_711_000;
@@ -77,12 +79,13 @@ fn folders_that_others_can_write_are_weak_at_any_depth() {
     place.folder("closed", 0o755);
     let trust = PathTrust::default();
     let others = |name: &str| vec![(name.to_owned(), WeaknessKind::Others)];
+    let shared = |name: &str| vec![(name.to_owned(), WeaknessKind::Shared)];
     for (name, expected) in [
         ("open", others("open")),
         ("open/inner", others("open")),
-        ("sticky", others("sticky")),
+        ("sticky", shared("sticky")),
         ("sticky/inner", vec![]),
-        ("sticky/inner/..", others("sticky")),
+        ("sticky/inner/..", shared("sticky")),
         ("closed", vec![]),
         // Whoever writes there leads the next part elsewhere.
         ("open/inner/../../closed", others("open")),
@@ -96,7 +99,7 @@ fn folders_that_others_can_write_are_weak_at_any_depth() {
         ..trust
     };
     assert_eq!(place.weaknesses("open/inner", &trust), []);
-    assert_eq!(place.weaknesses("sticky", &trust), others("sticky"));
+    assert_eq!(place.weaknesses("sticky", &trust), shared("sticky"));
 }
 
 #[test]
@@ -254,6 +257,29 @@ fn a_group_is_as_safe_as_its_members() {
     assert_eq!(found(), []);
 }
 
+/// Gives a folder a list with this entry and this mask. Returns whether its file system has
+/// lists.
+fn set_access_list(folder: &Path, entry: (u16, u16, u32), mask: u16) -> bool {
+    let none = u32::MAX;
+    let mut entries = [
+        (OWNER, 7, none),
+        entry,
+        (OWNING_GROUP, 5, none),
+        (MASK, mask, none),
+        (OTHERS, 5, none),
+    ];
+    // As the kernel wants them.
+    entries.sort_by_key(|(tag, ..)| *tag);
+    let entries = entries.map(|(tag, rights, id)| AccessEntry { tag, rights, id });
+    let list = access_list::write(&entries);
+    let set = fs::setxattr(folder, ACCESS_LIST, &list, fs::XattrFlags::empty());
+    if set == Err(Errno::NOTSUP) {
+        return false;
+    }
+    set.unwrap();
+    true
+}
+
 #[test]
 fn entries_of_an_access_list_count_as_far_as_its_mask_lets_them() {
     if !is_root() {
@@ -261,7 +287,6 @@ fn entries_of_an_access_list_count_as_far_as_its_mask_lets_them() {
     }
     let place = Place::new();
     let folder = place.folder("folder", 0o755);
-    let none = u32::MAX;
     let user = WeaknessKind::ListedUser(STRANGER);
     let Some((other_group, member)) = group_of_another() else {
         return;
@@ -275,31 +300,9 @@ fn entries_of_an_access_list_count_as_far_as_its_mask_lets_them() {
         ((NAMED_GROUP, 6, 0), 7, vec![]),
         ((NAMED_USER, 7, 0), 7, vec![]),
     ] {
-        let mut list = crate::platform::access_list::VERSION.to_vec();
-        let mut entries = [
-            (OWNER, 7, none),
-            entry,
-            (OWNING_GROUP, 5, none),
-            (MASK, mask, none),
-            (OTHERS, 5, none),
-        ];
-        // As the kernel wants them.
-        entries.sort_by_key(|(tag, ..)| *tag);
-        for (tag, rights, id) in entries {
-            list.extend(u16::to_le_bytes(tag));
-            list.extend(u16::to_le_bytes(rights));
-            list.extend(u32::to_le_bytes(id));
-        }
-        let set = fs::setxattr(
-            &folder,
-            crate::platform::access_list::ACCESS_LIST,
-            &list,
-            fs::XattrFlags::empty(),
-        );
-        if set == Err(Errno::NOTSUP) {
+        if !set_access_list(&folder, entry, mask) {
             return;
         }
-        set.unwrap();
         let found = place.weaknesses("folder", &PathTrust::default());
         let kinds: Vec<_> = found.into_iter().map(|(_, kind)| kind).collect();
         assert_eq!(kinds, expected, "{entry:?} {mask:o}");
@@ -328,4 +331,108 @@ fn foreign_links_are_found_as_far_as_a_path_exists() {
     ] {
         assert_eq!(has_foreign_link(&place.at(name)), expected, "{name}");
     }
+}
+
+fn run_as_root(command: &str) {
+    let output = std::process::Command::new("sh")
+        .args(["-c", command])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
+}
+
+/// Whoever reads a hint can copy its command, which leaves nothing to refuse.
+#[test]
+fn command_of_each_weakness_ends_it() {
+    if !is_root() {
+        return;
+    }
+    let (group, _) = group_of_another().unwrap_or((0, 0));
+    let has_lists = std::process::Command::new("setfacl")
+        .arg("--version")
+        .output()
+        .is_ok();
+    let writable = |path: &Path| {
+        std::fs::set_permissions(path, Permissions::from_mode(0o757)).unwrap();
+    };
+    let owned = |path: &Path| chown(path, Some(STRANGER), None).unwrap();
+    let of_group = |path: &Path| {
+        chown(path, None, Some(group)).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o775)).unwrap();
+    };
+    let owned_and_writable = |path: &Path| {
+        owned(path);
+        std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    };
+    let listed = |path: &Path| {
+        if has_lists {
+            set_access_list(path, (NAMED_USER, 7, STRANGER), 7);
+        }
+    };
+    let weaken: [(&str, &dyn Fn(&Path)); 5] = [
+        ("others", &writable),
+        ("owner", &owned),
+        ("group", &of_group),
+        ("owner and others", &owned_and_writable),
+        ("list", &listed),
+    ];
+    for (name, weaken) in weaken {
+        for part in [
+            "on the way's",
+            "on the way's/folder",
+            "on the way's/folder/file",
+        ] {
+            let place = Place::new();
+            place.folder("on the way's/folder", 0o755);
+            std::fs::write(place.at("on the way's/folder/file"), "").unwrap();
+            weaken(&place.at(part));
+            let file = place.at("on the way's/folder/file");
+            let find = || find_weaknesses(&file, &PathTrust::default()).unwrap();
+            let Some(weakness) = find().into_iter().next() else {
+                assert!(name == "list" || group == 0, "{name}: {part}");
+                continue;
+            };
+            let command = weakness.command("root");
+            assert!(
+                weakness.hint().contains(&format!("run `{command}`")),
+                "{name}"
+            );
+            run_as_root(&command);
+            assert_eq!(find(), [], "{name}: {command}");
+        }
+    }
+}
+
+#[test]
+fn command_of_a_link_and_of_an_unreadable_list_end_them() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let folder = place.folder("folder", 0o755);
+    symlink(&folder, place.at("link")).unwrap();
+    std::os::unix::fs::lchown(place.at("link"), Some(STRANGER), None).unwrap();
+    let walk = |name: &str| walk_to_folder(&place.at(name), &PathTrust::default()).unwrap();
+    run_as_root(&walk("link").weaknesses[0].command("root"));
+    assert_eq!(walk("link").weaknesses, []);
+    if set_access_list(&folder, (NAMED_USER, 7, STRANGER), 7) {
+        let unreadable = Weakness {
+            kind: WeaknessKind::UnreadableList,
+            ..walk("folder").weaknesses[0].clone()
+        };
+        run_as_root(&unreadable.command("root"));
+        assert_eq!(walk("folder").weaknesses, []);
+    }
+}
+
+/// Nobody may change `/tmp` for the sake of one file.
+#[test]
+fn shared_folder_stays_as_it_is() {
+    let place = Place::new();
+    place.folder("shared", 0o1777);
+    let walked = walk_to_file(&place.at("shared/file"), &PathTrust::default()).unwrap();
+    let hint = walked.weaknesses[0].hint_for("rekeyd");
+    let expected = "use a folder of its own: run `install -d -m 2750 -o rekeyd /etc/billing`";
+    assert_eq!(hint, expected);
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use rustix::fs::{Mode, Stat};
+use rustix::fs::{FileType, Mode, Stat};
 
 use super::weakness::{GroupMember, WeaknessKind};
 use crate::platform::access_list::{
@@ -56,7 +56,11 @@ impl PathTrust<'_> {
         // With an access control list the bits of the group are its mask: without them nobody
         // but the owner and others can write.
         if mode.contains(Mode::WOTH) {
-            found.push(WeaknessKind::Others);
+            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            found.push(match is_folder && mode.contains(Mode::SVTX) {
+                true => WeaknessKind::Shared,
+                false => WeaknessKind::Others,
+            });
         } else if mode.contains(Mode::WGRP) {
             match read_access_list(opened) {
                 AccessList::None => found.extend(self.inspect_group(stat.st_gid)),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::core::shell::quote;
 use crate::platform::users;
 
 /// A symbolic link that belongs to neither root nor the user of this process.
@@ -19,10 +20,21 @@ pub struct ForeignLink {
 pub struct Weakness {
     /// The part, as a path without links.
     pub path: PathBuf,
-    /// Whether it is the file that is read or run, and no folder or link that leads to it.
-    pub is_file: bool,
+    /// What it is to the path.
+    pub part: PathPart,
     /// What is weak about it.
     pub kind: WeaknessKind,
+}
+
+/// What a part is to the path that it leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathPart {
+    /// A folder or link on the way.
+    Way,
+    /// The last folder, in which the file is.
+    Folder,
+    /// The file itself.
+    File,
 }
 
 /// What is weak about a part of a path.
@@ -34,6 +46,8 @@ pub enum WeaknessKind {
     Link(u32),
     /// Everybody can write there.
     Others,
+    /// Everybody can write there, but not remove the files of others, as in `/tmp`.
+    Shared,
     /// This group can write there, and has this member.
     Group(u32, GroupMember),
     /// Its access control list lets this user write there.
@@ -52,24 +66,63 @@ pub enum GroupMember {
 }
 
 impl Weakness {
-    /// Returns what to do about it.
+    /// Returns what to do about a part of the path of a file that is only read or run.
     #[must_use]
     pub fn hint(&self) -> String {
+        self.hint_for("root")
+    }
+
+    /// Returns what to do about a part of the path of a file that `owner` makes.
+    #[must_use]
+    pub fn hint_for(&self, owner: &str) -> String {
+        let remedy = self.remedy(owner);
         let path = self.path.display();
-        let or_allow = format!("or allow it with trusted-paths = [\"{path}\"] in [security]");
         match self.kind {
-            WeaknessKind::Owner(_) if self.is_file => format!("chown root {path}, {or_allow}"),
-            WeaknessKind::Others if self.is_file => format!("chmod o-w {path}"),
+            // Too many users to be trusted.
+            WeaknessKind::Others | WeaknessKind::Shared => remedy,
+            WeaknessKind::Owner(_)
+            | WeaknessKind::Link(_)
+            | WeaknessKind::Group(..)
+            | WeaknessKind::ListedUser(_)
+            | WeaknessKind::UnreadableList => {
+                format!("{remedy}, or allow it with trusted-paths = [\"{path}\"] in [security]")
+            }
+        }
+    }
+
+    /// Returns the command that ends it, and what to look at before.
+    #[must_use]
+    pub fn remedy(&self, owner: &str) -> String {
+        let command = self.command(owner);
+        match self.kind {
+            WeaknessKind::Link(_) => format!("if the link leads where it should, run `{command}`"),
+            WeaknessKind::Shared => format!("use a folder of its own: run `{command}`"),
+            WeaknessKind::Owner(_)
+            | WeaknessKind::Others
+            | WeaknessKind::Group(..)
+            | WeaknessKind::ListedUser(_)
+            | WeaknessKind::UnreadableList => format!("run `{command}`"),
+        }
+    }
+
+    /// Returns the shell command with which root ends it. `owner` makes the file in its folder.
+    #[must_use]
+    pub fn command(&self, owner: &str) -> String {
+        let path = quote(&self.path.to_string_lossy());
+        match self.kind {
             WeaknessKind::Owner(_) => {
-                format!("use a path that only root and rekeyd's user own, {or_allow}")
+                let owner = match self.part {
+                    PathPart::Way => "root",
+                    PathPart::Folder | PathPart::File => owner,
+                };
+                format!("chown {owner} {path} && chmod go-w {path}")
             }
-            WeaknessKind::Link(_) => {
-                format!("use the path that the link leads to, create it as root, {or_allow}")
-            }
-            WeaknessKind::Others => "use a folder of its own, such as /etc/billing".to_owned(),
-            WeaknessKind::Group(..) => format!("chmod g-w {path}, {or_allow}"),
-            WeaknessKind::ListedUser(user) => format!("setfacl -x u:{user} {path}, {or_allow}"),
-            WeaknessKind::UnreadableList => format!("check it with getfacl {path}, {or_allow}"),
+            WeaknessKind::Link(_) => format!("chown -h root {path}"),
+            WeaknessKind::Others => format!("chmod o-w {path}"),
+            WeaknessKind::Shared => format!("install -d -m 2750 -o {owner} /etc/billing"),
+            // With an access control list, the bits of the group are its mask.
+            WeaknessKind::Group(..) | WeaknessKind::UnreadableList => format!("chmod g-w {path}"),
+            WeaknessKind::ListedUser(user) => format!("setfacl -x u:{user} {path}"),
         }
     }
 }
@@ -80,7 +133,11 @@ impl WeaknessKind {
     pub(super) const fn is_about_writers(self) -> bool {
         match self {
             Self::Owner(_) | Self::Link(_) => false,
-            Self::Others | Self::Group(..) | Self::ListedUser(_) | Self::UnreadableList => true,
+            Self::Others
+            | Self::Shared
+            | Self::Group(..)
+            | Self::ListedUser(_)
+            | Self::UnreadableList => true,
         }
     }
 }
@@ -97,7 +154,9 @@ impl fmt::Display for Weakness {
                 let owner = users::describe_user(owner);
                 write!(formatter, "{path} is a symbolic link of {owner}")
             }
-            WeaknessKind::Others => write!(formatter, "{path} is world-writable"),
+            WeaknessKind::Others | WeaknessKind::Shared => {
+                write!(formatter, "{path} is world-writable")
+            }
             WeaknessKind::Group(group, member) => {
                 let group = users::describe_group(group);
                 write!(formatter, "the group {group} can write to {path}")?;

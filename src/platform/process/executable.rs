@@ -766,7 +766,7 @@ mod tests {
         set_mode(&folder, 0o755);
         set_mode(&open, 0o757);
         let problem = check_executable(&interpreted, &none).unwrap();
-        let hint = format!("hint: chmod o-w {}", open.display());
+        let hint = format!("hint: run `chmod o-w {}`", open.display());
         assert!(problem.ends_with(&hint), "{problem}");
     }
 }

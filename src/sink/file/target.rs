@@ -125,7 +125,7 @@ impl TargetLocation {
              hint: {}{}",
             self.path().display(),
             self.owner_advice(weakness),
-            weakness.hint()
+            weakness.hint_for(&users::name_or_number(rustix::process::geteuid().as_raw()))
         )
     }
 

@@ -121,7 +121,8 @@ fn check_socket(
         }
     };
     if let Some(weakness) = walked.weaknesses.first() {
-        let hint = owner_hint(weakness).unwrap_or_else(|| weakness.hint());
+        let hint = owner_hint(weakness)
+            .unwrap_or_else(|| weakness.hint_for(&users::name_or_number(users[0])));
         return problem(format!(
             "{weakness}, so another user could exchange {place}; hint: {hint}"
         ));
