@@ -1,13 +1,31 @@
-state=/var/lib/rekeyd
-# The credentials that were live when rekeyd was last upgraded or removed. Not in $state: root
-# reads it, and rekeyd's user must not be able to put something else in its place.
+# The credentials that were live when rekeyd was last upgraded or removed. Not in a state
+# folder: root reads it, and rekeyd's user must not be able to put something else in its place.
 record=/var/lib/rekeyd.live-credentials
 
-# Runs a command as rekeyd's user and for a limited time. Everything in $state belongs to that
-# user, who can turn a file into a link or a FIFO at any moment.
-as_rekeyd() {
-    timeout --kill-after=5 60 \
-        setpriv --reuid=rekeyd --regid=rekeyd --init-groups --no-new-privs "$@" </dev/null
+# Prints the state folders: the one of the user rekeyd, and those of instances with a user of
+# their own, whose name is that of the folder.
+list_states() {
+    for state in /var/lib/rekeyd /var/lib/rekeyd-*; do
+        [ -d "$state" ] && [ ! -h "$state" ] || continue
+        case "$state" in
+        *-*) [ "$(stat --format=%U "$state")" = "${state##*/}" ] || continue ;;
+        esac
+        echo "$state"
+    done
+}
+
+# Runs a command as the user of the state folder $1, and writes what it prints to the file $2.
+#
+# That user prepares everything that the command reads, and controls each of its processes. So
+# the command has a minute, no terminal, nothing of root's environment, and no descriptor of
+# root's but this file, of at most 100 MB: root waits for no end of a pipe, which a process
+# that has left the group could keep open.
+as_user_of() {
+    user=${1##*/} printed=$2
+    shift 2
+    setsid --wait timeout --kill-after=5 60 prlimit --fsize=100000000 \
+        setpriv --reuid="$user" --regid="$user" --init-groups --no-new-privs --reset-env "$@" \
+        </dev/null >"$printed" 2>/dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 }
 
 # Tests whether the file $1 starts like every SQLite database: a ledger can have any name.
@@ -36,16 +54,26 @@ while IFS= read -r ledger; do
 done <"$work/ledgers"
 '
 
+# Prints the lines of the file $2 about the state folder $1.
+select_lines() {
+    awk -v state="$1" 'index($0, state "/") == 1 || index($0, state ":") == 1' "$2"
+}
+
 # Records for `purge` which credentials are live, using the program $1. A ledger that cannot be
 # read is recorded, too.
 note_alive() {
-    [ -d $state ] || return 0
-    new=$(mktemp $record.XXXXXX)
-    {
-        as_rekeyd sh -c "$list_alive" sh "$1" $state "$is_ledger" ||
-            echo "$state: not every ledger could be read"
-    } | head -c 1000000 | LC_ALL=C tr -c '\n\40-\176' '?' >"$new"
-    mv "$new" $record
+    work=$(mktemp -d $record.XXXXXX)
+    install -m 600 /dev/null "$work/record"
+    for state in $(list_states); do
+        # A file for each, to which processes of another user cannot write any more.
+        printed=$work/${state##*/}
+        as_user_of "$state" "$printed" sh -c "$list_alive" sh "$1" "$state" "$is_ledger" ||
+            echo "$state: not every ledger could be read" >>"$work/record"
+        head -c 1000000 "$printed" | LC_ALL=C tr -c '\n\40-\176' '?' >"$work/cleaned"
+        select_lines "$state" "$work/cleaned" >>"$work/record"
+    done
+    mv "$work/record" $record
+    rm -r "$work"
 }
 
 # Prints the running units of rekeyd.
