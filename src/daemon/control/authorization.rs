@@ -82,12 +82,7 @@ pub(super) fn authorize(
 /// Returns what a user may do, in one or both kinds of groups; none if that is nothing. A
 /// process of the daemon's own user may be a program that the daemon runs, and only the cookie
 /// tells it from a person.
-fn authority_of(
-    user: u32,
-    own: u32,
-    knows_cookie: bool,
-    belongs: BelongsTo,
-) -> Option<Authority> {
+fn authority_of(user: u32, own: u32, knows_cookie: bool, belongs: BelongsTo) -> Option<Authority> {
     if user == own {
         return knows_cookie.then_some(Authority::Full);
     }
