@@ -135,11 +135,7 @@ pub fn narrow_mode(path: &Path, allowed: u32) -> io::Result<Option<NarrowedMode>
 /// Whether a file or folder belongs to this process's user, and has no other name.
 fn is_of_this_user(found: &Stat) -> bool {
     let kind = FileType::from_raw_mode(found.st_mode);
-    let has_one_name = match kind {
-        FileType::Directory => true,
-        FileType::RegularFile => found.st_nlink == 1,
-        _ => false,
-    };
+    let has_one_name = kind.is_dir() || (kind.is_file() && found.st_nlink == 1);
     has_one_name && found.st_uid == rustix::process::geteuid().as_raw()
 }
 
