@@ -11,6 +11,9 @@ use crate::platform::access_list::{
 /// A user and a group that this host has no name for.
 const STRANGER: u32 = 4_711_000;
 
+/// Makes one part of a path a weak one.
+type Change<'a> = &'a dyn Fn(&Path);
+
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -370,7 +373,7 @@ fn command_of_each_weakness_ends_it() {
             set_access_list(path, (NAMED_USER, 7, STRANGER), 7);
         }
     };
-    let weaken: [(&str, &dyn Fn(&Path)); 5] = [
+    let weaken: [(&str, Change<'_>); 5] = [
         ("others", &writable),
         ("owner", &owned),
         ("group", &of_group),
