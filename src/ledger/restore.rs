@@ -281,7 +281,7 @@ fn open_source(source: &Path) -> Result<(Connection, LedgerVersion), LedgerError
 
 /// How the former ledger was put aside.
 #[derive(Debug, Clone, Copy)]
-enum Aside {
+enum KeptName {
     /// It has both names until the copy takes the first one.
     Linked,
     Moved,
@@ -295,10 +295,10 @@ fn replace(ledger: &Path, new: &Path) -> Result<Option<KeptLedger>, Error> {
     let former = free_name(ledger, "before-restore");
     // A log is not left beside an empty file: SQLite would remove it.
     let is_kept = has_content(ledger);
-    let aside = is_kept.then(|| keep_former(ledger, &former)).transpose()?;
+    let kept = is_kept.then(|| keep_former(ledger, &former)).transpose()?;
     if let Err(error) = fs::rename(new, ledger) {
-        if let Some(aside) = aside {
-            put_back(ledger, &former, aside)?;
+        if let Some(kept) = kept {
+            restore_former(ledger, &former, kept)?;
         }
         return Err(error);
     }
@@ -324,22 +324,22 @@ fn replace(ledger: &Path, new: &Path) -> Result<Option<KeptLedger>, Error> {
 /// Puts the former ledger aside as `former`, with a copy of its note, without which its log
 /// would not be taken for its own. The note itself stays: it shows that the log, as long as it
 /// lies beside the restored copy, is not that copy's.
-fn keep_former(ledger: &Path, former: &Path) -> Result<Aside, Error> {
+fn keep_former(ledger: &Path, former: &Path) -> Result<KeptName, Error> {
     checkpoint_note::copy_note(ledger, former)?;
     if fs::hard_link(ledger, former).is_ok() {
-        return Ok(Aside::Linked);
+        return Ok(KeptName::Linked);
     }
     // The file system has no hard links.
     let moved = fs::rename(ledger, former);
     moved.inspect_err(|_| checkpoint_note::remove_note(former))?;
-    Ok(Aside::Moved)
+    Ok(KeptName::Moved)
 }
 
 /// Undoes [`keep_former`]: the former ledger stays in its place.
-fn put_back(ledger: &Path, former: &Path, aside: Aside) -> Result<(), Error> {
-    match aside {
-        Aside::Linked => fs::remove_file(former)?,
-        Aside::Moved => fs::rename(former, ledger)?,
+fn restore_former(ledger: &Path, former: &Path, kept: KeptName) -> Result<(), Error> {
+    match kept {
+        KeptName::Linked => fs::remove_file(former)?,
+        KeptName::Moved => fs::rename(former, ledger)?,
     }
     checkpoint_note::remove_note(former);
     Ok(())

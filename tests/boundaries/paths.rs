@@ -86,6 +86,7 @@ pub fn hints_fit_the_user_of_the_ledger() {
     let env = &host.env;
     env.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/theirs/billing.key"));
     fs::set_permissions(env.config_path(), Permissions::from_mode(0o644)).unwrap();
+    chown(env.path(""), Some(LOOKER), None).unwrap();
     make_folder(&env.path("theirs"), 0o700, OTHER);
     fs::remove_file(env.path("admin-key")).unwrap();
     let output = host.run_as(LOOKER, LOOKER, &["check", "--as-invoker"]);

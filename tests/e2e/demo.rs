@@ -65,7 +65,9 @@ fn assert_readme_shows(events: &[&str]) {
         "README.md:\n{shown:#?}\nprinted:\n{printed:#?}"
     );
     let nexts = |lines: &[&str]| -> BTreeSet<String> {
-        let lines = lines.iter().map(|line| without_values(line));
+        // On a busy host the wait may be over.
+        let any_wait = |line: &&str| without_values(line).replace(" now", " in # s");
+        let lines = lines.iter().map(any_wait);
         lines.filter(|line| line.starts_with("next: ")).collect()
     };
     assert!(nexts(&lines).is_superset(&nexts(events)), "{events:?}");
@@ -100,7 +102,7 @@ fn demo_shows_times_and_next_steps_and_ends_with_lines_to_paste() {
         assert_eq!((tenths.len(), line.find('.')), (1, Some(4)), "{line}");
     }
     let is_shown = |part: &str| events.iter().any(|line| line.contains(part));
-    assert!(is_shown("next: revoke "), "{shown}");
+    assert!(is_shown(" is revoked "), "{shown}");
     assert_waits_are_announced(&events);
     assert_readme_shows(&events);
     assert!(is_shown("stopped after 8s"), "{shown}");

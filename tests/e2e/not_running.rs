@@ -156,7 +156,7 @@ fn revoke_of_a_retired_credential_names_its_overlap_and_its_sink() {
     let stderr = text(&output.stderr);
     for part in [
         "is in its overlap until 2",
-        "held by file (file:",
+        "consumers of file (file:",
         "--force",
     ] {
         assert!(stderr.contains(part), "{stderr}");

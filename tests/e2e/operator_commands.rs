@@ -65,14 +65,10 @@ fn phase(world: &TestEnv, place: usize) -> String {
 fn credential_a_sink_may_hold_is_revoked_only_with_force() {
     let world = rotated(2);
     let (current, retired) = (credential(&world, 0), credential(&world, 1));
-    for message in [&current, &retired] {
-        let refused = world.run(&["revoke", message]);
+    for (id, message) in [(&current, "held by file"), (&retired, "consumers of file")] {
+        let refused = world.run(&["revoke", id]);
         assert_eq!(refused.status.code(), Some(1));
-        assert!(
-            stderr(&refused).contains("held by file"),
-            "{}",
-            stderr(&refused)
-        );
+        assert!(stderr(&refused).contains(message), "{}", stderr(&refused));
     }
     let output = world.run(&["revoke", &retired, "--force", "--reason", "leaked"]);
     assert!(output.status.success(), "{}", stderr(&output));
