@@ -54,6 +54,8 @@ const ATTACKS: &[(&str, fn())] = attacks![
     control::looker_of_a_large_ledger_reads_its_snapshot,
     listeners::taken_metrics_address_is_shown_and_tried_again,
     memory::freed_memory_holds_no_secret,
+    memory::memory_holds_a_secret_once_and_in_requests,
+    programs::notification_program_of_another_user_is_not_run,
     paths::command_of_check_ends_the_refusal_of_a_configuration,
     paths::occupied_temporary_name_stops_no_delivery,
     paths::planted_file_gets_no_secret,

@@ -1,12 +1,12 @@
 //! What a program that rekeyd runs can reach.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, text};
-use crate::users::SharedHost;
+use crate::support::{TestEnv, file_key_text, text};
+use crate::users::{OTHER, SharedHost};
 
 /// Tries to read the ledger, its snapshot, the cookie and the admin key, to put the control
 /// socket elsewhere, and to command the daemon.
@@ -124,4 +124,34 @@ fn is_before(major: u32, minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
     (numbers.next(), numbers.next()) < (Some(major), Some(minor))
+}
+
+pub fn notification_program_of_another_user_is_not_run() {
+    let env = TestEnv::start(&[]);
+    let program = env.path("page");
+    let script = format!("#!/bin/sh\ncat >{}\n", env.path("ran").display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    chown(&program, Some(OTHER), None).unwrap();
+    let notify = "[[notify]]\ntype = \"command\"\non = [\"rotated\"]\nargv = [\"DIR/page\"]\n";
+    env.configure(&format!("{}{notify}", file_key_text("24h")));
+    let check = env.run(&["check"]);
+    let expected = format!("page belongs to uid {OTHER}");
+    assert!(
+        text(&check.stderr).contains(&expected),
+        "{}",
+        text(&check.stderr)
+    );
+    let mut daemon = Daemon::start(&env);
+    // No rotation waits for it.
+    daemon.wait_for("is the current credential key=billing");
+    daemon.wait_for(&expected);
+    daemon.stop();
+    assert!(!env.path("ran").exists());
+    // The same one of root's is run.
+    chown(&program, Some(0), None).unwrap();
+    env.ok(&["check"]);
+    env.ok(&["rotate", "billing"]);
+    env.ok(&["once", "--for", "60s"]);
+    assert!(env.path("ran").exists());
 }
