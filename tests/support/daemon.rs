@@ -100,6 +100,7 @@ impl Daemon {
 
 /// Returns a command that runs what is added to it as process 1 of a namespace; none if this
 /// host lets its tests make no namespace.
+#[allow(clippy::print_stderr, reason = "the reader learns what was left out")]
 pub fn as_process_1() -> Option<Command> {
     // The process ends with the test.
     let namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
