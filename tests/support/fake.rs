@@ -569,7 +569,7 @@ const NOTE: FileNote = FileNote {
 };
 
 /// Who can get the files of sinks.
-const ACCESS: FileAccess = FileAccess {
+pub(crate) const ACCESS: FileAccess = FileAccess {
     owner: 1,
     group: 1,
     mode: 0o640,

@@ -7,9 +7,9 @@ use rekeyd::core::change::{
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::scope::Scope;
-use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, LeftFile, Trigger};
 
-use super::fake::{at, sink_id};
+use super::fake::{ACCESS, at, sink_id};
 
 pub(crate) fn rotation(number: u64) -> RotationId {
     RotationId::new(number.to_be_bytes())
@@ -89,7 +89,10 @@ pub(crate) fn accepted(number: u64) -> Vec<Change> {
         state: DeliveryState::Accepted,
         accepted_at: Some("2026-11-24T03:00:00Z".parse().unwrap()),
         retry_at: None,
-        file: None,
+        file: Some(LeftFile {
+            note: None,
+            access: Some(ACCESS),
+        }),
         error: None,
     }));
     changes
