@@ -485,7 +485,7 @@ mod tests {
         let folder_path = folder.canonicalize().unwrap();
         let message = format!(
             "{} is world-writable, so another user could exchange {}; hint: use a folder of its \
-             own, such as /etc/billing",
+             own: run `install -d -m 2750 -o root /etc/billing`",
             folder_path.display(),
             file.path().display()
         );

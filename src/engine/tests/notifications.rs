@@ -241,7 +241,7 @@ async fn end_of_older_credentials_is_notified_with_who_ordered_it() {
         let request = crate::engine::RotationRequest {
             operator: Some(OperatorNote {
                 reason: None,
-                by: "uid 1000".to_owned(),
+                by: "uid 0".to_owned(),
             }),
             revoke_previous,
             replacement: crate::engine::ReplaceApproval::Refused,
@@ -249,7 +249,7 @@ async fn end_of_older_credentials_is_notified_with_who_ordered_it() {
         assert!(engine.request_rotation(&key(), request));
         fakes.run_for(&mut engine, 60 * SECOND).await;
         let notified = fakes.query_rows("SELECT text FROM notification");
-        let expected = "uid 1000 ordered the end of every older credential of billing as soon as \
+        let expected = "root (uid 0) ordered the end of every older credential of billing as soon as \
                         the new one is current";
         assert_eq!(notified, vec![expected; usize::from(revoke_previous)]);
         engine.stop().await;
