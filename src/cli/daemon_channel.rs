@@ -12,7 +12,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 
 use crate::daemon::control::cookie::read_cookie;
 use crate::daemon::control::proof::{
-    BodyDigest, CHALLENGE_HEADER, Challenge, CookieKey, Exchange, HANDSHAKE_PATH, PROOF_HEADER,
+    BodyDigest, CHALLENGE_HEADER, Challenge, Challenges, CookieKey, HANDSHAKE_PATH, PROOF_HEADER,
     Statement,
 };
 use crate::daemon::control::protocol::{ErrorBody, Introduction, SocketIdentity};
@@ -82,7 +82,7 @@ pub(super) enum ChannelError {
 struct Introduced {
     ledger: PathBuf,
     key: CookieKey,
-    exchange: Exchange,
+    challenges: Challenges,
 }
 
 impl ChannelError {
@@ -132,13 +132,13 @@ impl DaemonChannel {
         let Introduced {
             ledger,
             key,
-            exchange,
+            challenges,
         } = introduced;
         let digest = BodyDigest::of(body.as_bytes());
-        let proof = key.prove(&Statement::Request { method, path }, &exchange, &digest);
+        let proof = key.prove(&Statement::Request { method, path }, &challenges, &digest);
         let header = (HeaderName::from_static(PROOF_HEADER), proof);
         let response = connection.send(method, path, Some(header), body).await?;
-        check_proof(&key, method, path, &exchange, &response)
+        check_proof(&key, method, path, &challenges, &response)
             .then_some(Answer {
                 response,
                 proven_ledger: Some(ledger),
@@ -179,11 +179,11 @@ impl DaemonChannel {
             socket: socket.to_owned(),
         };
         let of_daemon = introduction.challenge.as_deref().and_then(Challenge::parse);
-        let exchange = Exchange {
+        let challenges = Challenges {
             of_command: challenge,
             of_daemon: of_daemon.ok_or_else(impostor)?,
         };
-        if !check_proof(&key, &Method::GET, HANDSHAKE_PATH, &exchange, &response) {
+        if !check_proof(&key, &Method::GET, HANDSHAKE_PATH, &challenges, &response) {
             return Err(impostor());
         }
         if !is_socket(socket, introduction.socket) {
@@ -194,7 +194,7 @@ impl DaemonChannel {
         Ok(Some(Introduced {
             ledger,
             key,
-            exchange,
+            challenges,
         }))
     }
 
@@ -222,7 +222,7 @@ fn check_proof(
     key: &CookieKey,
     method: &Method,
     path: &str,
-    exchange: &Exchange,
+    challenges: &Challenges,
     response: &UnixResponse,
 ) -> bool {
     let statement = Statement::Response {
@@ -230,7 +230,7 @@ fn check_proof(
         path,
         status: response.status,
     };
-    let proven = key.verify(&statement, exchange, &response.headers);
+    let proven = key.verify(&statement, challenges, &response.headers);
     proven == Some(BodyDigest::of(&response.body))
 }
 

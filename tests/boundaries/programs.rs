@@ -65,11 +65,12 @@ pub fn program_reads_no_state_and_commands_nothing() {
     fs::set_permissions(host.env.path("shown"), Permissions::from_mode(0o750)).unwrap();
     fs::write(host.env.path("shown/ledger.db"), "x").unwrap();
     let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let named = |file| format!("{:?}", host.env.path(file));
     let snapshot = host.env.path("shown/ledger.db");
     let ledger = format!("[ledger]\nsnapshot = {snapshot:?}\n");
     let config = config
         .replace("[ledger]\n", &ledger)
-        .replace("/control.sock", "/run/control.sock");
+        .replace(&named("control.sock"), &named("run/control.sock"));
     fs::write(host.env.config_path(), config).unwrap();
     let mut daemon = start(&host.env);
     daemon.wait_for("is the current credential key=billing");

@@ -1,14 +1,13 @@
 //! A running `rekeyd run`, observed from outside: the text of a log line may change.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::http;
+use crate::http::Response;
 use crate::support::ChildGuard;
 
 /// The log lines of all commands of a scenario.
@@ -38,13 +37,9 @@ impl Daemon {
         }
     }
 
-    /// Returns whether this process answers on the control socket.
-    pub(crate) fn answers_at(&self, socket: &std::path::Path) -> bool {
-        let Ok(stream) = UnixStream::connect(socket) else {
-            return false;
-        };
-        let answer = http::send(stream, "GET", "/daemon", &[], "");
-        answer.is_some_and(|answer| answer.value()["process"] == self.child().id())
+    /// Returns whether this process sent an answer about the daemon.
+    pub(crate) fn sent(&self, answer: &Response) -> bool {
+        answer.value()["process"] == self.child().id()
     }
 
     const fn child(&self) -> &Child {

@@ -210,8 +210,10 @@ impl Scenario {
     /// Returns a running `rekeyd run`, once it answers on its control socket.
     pub(crate) fn daemon(&self) -> Daemon {
         let daemon = Daemon::start(self.command(&["run"]), &self.log);
-        let socket = self.path("control.sock");
-        self.wait("the daemon answers", || daemon.answers_at(&socket));
+        self.wait("the daemon answers", || {
+            let answer = self.ask("GET", "/daemon", "");
+            answer.is_some_and(|answer| daemon.sent(&answer))
+        });
         daemon
     }
 

@@ -20,7 +20,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    fn exchange(&self) -> String {
+    fn challenges(&self) -> String {
         let of_daemon = self.answer["challenge"].as_str().unwrap_or_default();
         format!("{}\n{of_daemon}", self.challenge)
     }
@@ -28,20 +28,23 @@ impl Handshake {
     /// Returns the header value that proves a request.
     pub fn prove(&self, cookie: &str, method: &str, path: &str, body: &str) -> String {
         let statement = format!("rekeyd request\n{method} {path}");
-        prove(cookie, &statement, &self.exchange(), body.as_bytes())
+        prove(cookie, &statement, &self.challenges(), body.as_bytes())
     }
 
     /// Returns the header value that proves the response to a request.
     pub fn prove_response(&self, cookie: &str, of: &str, status: u16, body: &[u8]) -> String {
         let statement = format!("rekeyd response\n{of} {status}");
-        prove(cookie, &statement, &self.exchange(), body)
+        prove(cookie, &statement, &self.challenges(), body)
     }
 }
 
-fn prove(cookie: &str, statement: &str, exchange: &str, body: &[u8]) -> String {
+fn prove(cookie: &str, statement: &str, challenges: &str, body: &[u8]) -> String {
     let body = hex(digest::digest(&digest::SHA256, body).as_ref());
     let key = hmac::Key::new(hmac::HMAC_SHA256, cookie.as_bytes());
-    let tag = hmac::sign(&key, format!("{statement}\n{exchange}\n{body}").as_bytes());
+    let tag = hmac::sign(
+        &key,
+        format!("{statement}\n{challenges}\n{body}").as_bytes(),
+    );
     format!("{body} {}", hex(tag.as_ref()))
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Challenge(String);
 
 /// The challenges of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Exchange {
+pub(crate) struct Challenges {
     pub(crate) of_command: Challenge,
     pub(crate) of_daemon: Challenge,
 }
@@ -121,10 +121,10 @@ impl CookieKey {
     pub(crate) fn prove(
         &self,
         statement: &Statement<'_>,
-        exchange: &Exchange,
+        challenges: &Challenges,
         body: &BodyDigest,
     ) -> String {
-        let text = message(statement, exchange, body);
+        let text = message(statement, challenges, body);
         let tag = hmac::sign(&self.hmac(), text.as_bytes());
         format!("{} {}", body.0, hex::encode(tag.as_ref()))
     }
@@ -135,24 +135,24 @@ impl CookieKey {
     pub(crate) fn verify(
         &self,
         statement: &Statement<'_>,
-        exchange: &Exchange,
+        challenges: &Challenges,
         headers: &HeaderMap,
     ) -> Option<BodyDigest> {
         let proof = headers.get(PROOF_HEADER)?.to_str().ok()?;
         let (body, tag) = proof.split_once(' ')?;
         let body = BodyDigest(body.to_owned());
         let tag = decode_hex(tag)?;
-        let text = message(statement, exchange, &body);
+        let text = message(statement, challenges, &body);
         hmac::verify(&self.hmac(), text.as_bytes(), &tag).ok()?;
         Some(body)
     }
 }
 
-fn message(statement: &Statement<'_>, exchange: &Exchange, body: &BodyDigest) -> String {
-    let Exchange {
+fn message(statement: &Statement<'_>, challenges: &Challenges, body: &BodyDigest) -> String {
+    let Challenges {
         of_command,
         of_daemon,
-    } = exchange;
+    } = challenges;
     format!(
         "{}\n{}\n{}\n{}",
         statement.text(),
@@ -181,9 +181,9 @@ mod tests {
         CookieKey::new(Zeroizing::new(cookie.to_owned()))
     }
 
-    fn exchange() -> Exchange {
+    fn challenges() -> Challenges {
         let draw = || Challenge::draw(&SystemEntropy::new()).unwrap();
-        Exchange {
+        Challenges {
             of_command: draw(),
             of_daemon: draw(),
         }
@@ -192,8 +192,8 @@ mod tests {
     /// A proof fits one request or response, of one exchange, with one body.
     #[test]
     fn proof_fits_nothing_else() {
-        let (own, other) = (exchange(), exchange());
-        let swapped = Exchange {
+        let (own, other) = (challenges(), challenges());
+        let swapped = Challenges {
             of_command: own.of_daemon.clone(),
             of_daemon: own.of_command.clone(),
         };
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn challenge_has_its_length_and_is_drawn_anew() {
-        let drawn = exchange();
+        let drawn = challenges();
         assert_ne!(drawn.of_command, drawn.of_daemon);
         let text = drawn.of_command.as_str();
         assert_eq!(Challenge::parse(text), Some(drawn.of_command.clone()));

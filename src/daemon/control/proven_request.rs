@@ -11,7 +11,7 @@ use axum::response::Response;
 use crate::daemon::control::authorization::PeerCredentials;
 use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::proof::{
-    BodyDigest, CHALLENGE_HEADER, Challenge, CookieKey, Exchange, PROOF_HEADER, Statement,
+    BodyDigest, CHALLENGE_HEADER, Challenge, Challenges, CookieKey, PROOF_HEADER, Statement,
 };
 use crate::platform::entropy::{Entropy, EntropyError};
 
@@ -20,14 +20,14 @@ use crate::platform::entropy::{Entropy, EntropyError};
 pub(super) struct ControlPeer {
     pub(super) credentials: PeerCredentials,
     /// The challenges of the next request of the connection.
-    exchange: Arc<Mutex<Option<Exchange>>>,
+    challenges: Arc<Mutex<Option<Challenges>>>,
 }
 
 /// A request that its sender has proven, apart from its body, which may not be here yet.
 #[derive(Clone)]
 pub(super) struct ProvenRequest {
     key: CookieKey,
-    exchange: Exchange,
+    challenges: Challenges,
     method: Method,
     path: String,
     body: BodyDigest,
@@ -42,7 +42,7 @@ impl ControlPeer {
     pub(super) fn new(credentials: PeerCredentials) -> Self {
         Self {
             credentials,
-            exchange: Arc::default(),
+            challenges: Arc::default(),
         }
     }
 
@@ -55,22 +55,24 @@ impl ControlPeer {
         &self,
         headers: &HeaderMap,
         entropy: &dyn Entropy,
-    ) -> Result<Option<Exchange>, EntropyError> {
+    ) -> Result<Option<Challenges>, EntropyError> {
         let shown = headers.get(CHALLENGE_HEADER);
         let of_command = shown.and_then(|text| Challenge::parse(text.to_str().ok()?));
         let Some(of_command) = of_command else {
             return Ok(None);
         };
-        let exchange = Exchange {
+        let challenges = Challenges {
             of_command,
             of_daemon: Challenge::draw(entropy)?,
         };
-        *self.lock() = Some(exchange.clone());
-        Ok(Some(exchange))
+        *self.lock() = Some(challenges.clone());
+        Ok(Some(challenges))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Exchange>> {
-        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Challenges>> {
+        self.challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,17 +84,17 @@ impl ProvenRequest {
         cookie: Option<&OwnerCookie>,
         request: &Request,
     ) -> Option<Self> {
-        let exchange = peer.lock().take()?;
+        let challenges = peer.lock().take()?;
         let key = cookie?.key();
         let path = request.uri().path_and_query()?.as_str();
         let statement = Statement::Request {
             method: request.method(),
             path,
         };
-        let body = key.verify(&statement, &exchange, request.headers())?;
+        let body = key.verify(&statement, &challenges, request.headers())?;
         Some(Self {
             key: key.clone(),
-            exchange,
+            challenges,
             method: request.method().clone(),
             path: path.to_owned(),
             body,
@@ -121,7 +123,7 @@ impl ProvenRequest {
             path: &self.path,
             status: parts.status,
         };
-        let proof = self.key.prove(&statement, &self.exchange, &digest);
+        let proof = self.key.prove(&statement, &self.challenges, &digest);
         add_proof(&mut parts.headers, &proof);
         Response::from_parts(parts, body)
     }
@@ -131,7 +133,7 @@ impl ProvenRequest {
 pub(super) fn prove_handshake(
     cookie: &OwnerCookie,
     path: &str,
-    exchange: &Exchange,
+    challenges: &Challenges,
     body: &[u8],
 ) -> String {
     let statement = Statement::Response {
@@ -140,7 +142,7 @@ pub(super) fn prove_handshake(
         status: StatusCode::OK,
     };
     let digest = BodyDigest::of(body);
-    cookie.key().prove(&statement, exchange, &digest)
+    cookie.key().prove(&statement, challenges, &digest)
 }
 
 /// Adds a proof, which is always a valid header.

@@ -324,11 +324,11 @@ async fn handshake(
     ConnectInfo(peer): ConnectInfo<ControlPeer>,
     headers: HeaderMap,
 ) -> Response {
-    let exchange = match peer.begin_exchange(&headers, &SystemEntropy::new()) {
-        Ok(exchange) => exchange,
+    let challenges = match peer.begin_exchange(&headers, &SystemEntropy::new()) {
+        Ok(challenges) => challenges,
         Err(error) => return error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     };
-    let challenge = exchange.as_ref().map(|exchange| &exchange.of_daemon);
+    let challenge = challenges.as_ref().map(|challenges| &challenges.of_daemon);
     let introduction = Introduction {
         ledger: state.lock_config().info.ledger.clone(),
         challenge: challenge.map(|challenge| challenge.as_str().to_owned()),
@@ -341,9 +341,9 @@ async fn handshake(
         }
     };
     let cookie = state.lock_cookie().clone();
-    let proof = exchange
+    let proof = challenges
         .zip(cookie)
-        .map(|(exchange, cookie)| prove_handshake(&cookie, HANDSHAKE_PATH, &exchange, &body));
+        .map(|(challenges, cookie)| prove_handshake(&cookie, HANDSHAKE_PATH, &challenges, &body));
     let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
     if let Some(proof) = proof {
         add_proof(response.headers_mut(), &proof);
