@@ -170,13 +170,17 @@ impl DaemonChannel {
         }
         let introduction: Introduction = serde_json::from_slice(&response.body)?;
         let ledger = PathBuf::from(&introduction.ledger);
-        let Some(key) = self.find_cookie(&ledger, connection) else {
-            return Ok(None);
-        };
         let socket = self.client.socket();
         let impostor = || ChannelError::Impostor {
             ledger: ledger.clone(),
             socket: socket.to_owned(),
+        };
+        let Some(key) = self.find_cookie(&ledger, connection) else {
+            // Whoever names a ledger without a cookie must not pass for the daemon whose
+            // cookie is here.
+            let own_cookie = self.expected.as_deref();
+            let own_cookie = own_cookie.and_then(|it| read_cookie(it, connection.server_user()));
+            return own_cookie.map_or(Ok(None), |_| Err(impostor()));
         };
         let of_daemon = introduction.challenge.as_deref().and_then(Challenge::parse);
         let challenges = Challenges {
