@@ -79,11 +79,12 @@ pub fn check_usable(
         .and_then(|()| check_file_access(&lock, is_writer))
         .map_err(|error| unusable_lock_file(lock.clone(), &error))?;
     check_note(path)?;
-    for file in [
-        path.to_owned(),
-        sibling_path(path, "-wal"),
-        sibling_path(path, "-shm"),
-    ] {
+    let log = sibling_path(path, "-wal");
+    for file in [path.to_owned(), log.clone(), sibling_path(path, "-shm")] {
+        // SQLite gives an empty log of its own user the mode of the ledger.
+        if file == log && is_writer && log.metadata().is_ok_and(|found| found.len() == 0) {
+            continue;
+        }
         check_file_access(&file, is_writer).map_err(|error| {
             let kind = error.kind();
             if kind == ErrorKind::IsADirectory && file == path {

@@ -116,15 +116,15 @@ pub fn connect(
 pub fn ask(socket: &Path, cookie: Option<&str>, request: [&str; 3]) -> (u16, String) {
     let (mut stream, proof) = connect(socket, cookie, request).unwrap();
     let [method, path, body] = request;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: rekeyd\r\n{proof}content-length: {}\r\n\
-         connection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: rekeyd\r\n{proof}content-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    );
+    // A refusal comes before the whole request, and ends the connection.
+    let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
+    let _ = stream.read_to_end(&mut answer);
     let answer = text(&answer);
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     (status, answer)
