@@ -89,7 +89,8 @@ impl ChannelError {
     /// Returns whether the daemon may have got the request.
     pub(super) const fn was_sent(&self) -> bool {
         match self {
-            Self::Client(UnixClientError::Transfer(_)) | Self::UnprovenAnswer => true,
+            Self::Client(UnixClientError::Transfer(_) | UnixClientError::TooLong)
+            | Self::UnprovenAnswer => true,
             Self::Client(_)
             | Self::Refused(_)
             | Self::Impostor { .. }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::Settings;
@@ -110,14 +111,22 @@ fn own_folders(settings: &Settings) -> Vec<OwnFile> {
         .filter_map(|(file, variable, default, allowed)| {
             let folder = file?.parent()?;
             let made = std::env::var_os(variable).unwrap_or_default();
-            let is_rekeyds =
-                is_rekeyds(folder, &made, Path::new(default)) && !trust.is_allowed(folder);
+            let is_rekeyds = is_rekeyds(folder, &made, Path::new(default))
+                && !trust.is_allowed(folder)
+                && !holds_a_sinks_file(settings, folder);
             is_rekeyds.then(|| OwnFile {
                 path: folder.to_owned(),
                 allowed,
             })
         });
     own.collect()
+}
+
+/// Whether consumers read the file of a sink below this folder.
+fn holds_a_sinks_file(settings: &Settings, folder: &Path) -> bool {
+    let sinks = settings.keys.iter().flat_map(|key| &key.sinks);
+    let files = sinks.filter_map(|sink| Arc::clone(&sink.target).replaced_file());
+    files.into_iter().any(|file| file.path.starts_with(folder))
 }
 
 /// Whether a folder is one of those in `made`, the variable of the service manager, or the

@@ -28,7 +28,7 @@ use crate::ledger::ledger_file::{
 };
 use crate::ledger::lock::WriterLock;
 use crate::ledger::page_check::PageCheck;
-use crate::ledger::paths::files_of_sqlite;
+use crate::ledger::paths::files_to_check;
 use crate::ledger::rotation_request;
 use crate::ledger::snapshot_file::{SnapshotFile, SnapshotTarget};
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
@@ -325,7 +325,7 @@ pub(super) fn open(
         // Readers do not miss the note of a ledger that has none in tests and simulations.
         CheckpointNote::open(path, options.is_synced)?;
     }
-    for file in files_of_sqlite(path) {
+    for file in files_to_check(path) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
     }
     if lock.is_some() {

@@ -26,6 +26,14 @@ pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
     [target, log, index]
 }
 
+/// Returns the files that have to be regular ones before SQLite opens the ledger at `path`: it
+/// looks into a rollback journal, too, and would wait for a writer of a pipe there.
+pub(super) fn files_to_check(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let files = files_of_sqlite(path);
+    let journal = sibling_path(&files[0], "-journal");
+    files.into_iter().chain([journal])
+}
+
 /// Returns the path of the lock file of the ledger at `ledger`.
 #[must_use]
 pub fn lock_path(ledger: &Path) -> PathBuf {

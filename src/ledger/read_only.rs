@@ -12,7 +12,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{cannot_open, check_regular};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
-use crate::ledger::paths::{files_of_sqlite, sqlite_url};
+use crate::ledger::paths::{files_of_sqlite, files_to_check, sqlite_url};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, foreign_schema, kept_file};
 
@@ -112,7 +112,7 @@ fn open_named(
     file: &Path,
     name: &Path,
 ) -> Result<(Connection, LedgerVersion), LedgerError> {
-    for file in files_of_sqlite(file) {
+    for file in files_to_check(file) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
     }
     check_log(file)?;

@@ -16,6 +16,9 @@ use tokio::net::unix::UCred;
 /// The interval at which a connection is tried again while the server's queue is full.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(20);
 
+/// The longest response. A copy of a ledger is the longest that rekeyd sends: 256 MiB.
+const MAX_RESPONSE_BYTES: usize = 257 << 20;
+
 /// A client of the server at one socket. Its requests have no time limit, since some wait for
 /// a delivery.
 #[derive(Debug, Clone)]
@@ -54,6 +57,9 @@ pub(crate) enum UnixClientError {
     /// The transfer failed.
     #[error(transparent)]
     Transfer(#[from] hyper::Error),
+    /// The response is longer than any of rekeyd's.
+    #[error("the response is longer than {} MiB", MAX_RESPONSE_BYTES >> 20)]
+    TooLong,
     /// The request is none.
     #[error(transparent)]
     Request(#[from] axum::http::Error),
@@ -152,13 +158,17 @@ impl UnixConnection {
     }
 }
 
-async fn collect(body: hyper::body::Incoming) -> Result<Vec<u8>, hyper::Error> {
+/// Returns the whole body, which the server may send without end.
+async fn collect(body: hyper::body::Incoming) -> Result<Vec<u8>, UnixClientError> {
     let mut body = std::pin::pin!(body);
     let mut content = Vec::new();
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
     {
         let data: Option<Bytes> = frame?.into_data().ok();
         content.extend(data.unwrap_or_default());
+        if content.len() > MAX_RESPONSE_BYTES {
+            return Err(UnixClientError::TooLong);
+        }
     }
     Ok(content)
 }

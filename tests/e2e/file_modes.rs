@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::support::{TestEnv, file_key_text, text};
+use crate::support::{TestEnv, file_key_text, scratch_dir, text};
 
 #[test]
 fn umask_does_not_change_the_modes_of_files() {
@@ -57,7 +57,10 @@ fn files_of_an_earlier_release_are_narrowed_and_that_is_said_once() {
 #[test]
 fn folder_of_the_service_is_narrowed_and_another_is_reported() {
     let mut world = TestEnv::start(&[]);
-    world.configure(&file_key_text("24h"));
+    let elsewhere = scratch_dir();
+    let file = elsewhere.path().join("billing.key").display().to_string();
+    let keys = file_key_text("24h");
+    world.configure(&keys.replace("DIR/billing.key", &file));
     let folder = world.path("");
     let set_mode = || {
         let mode = std::fs::Permissions::from_mode(0o750);
@@ -82,4 +85,9 @@ fn folder_of_the_service_is_narrowed_and_another_is_reported() {
         assert_eq!(mode(), 0o700);
     }
     assert!(!world.ok(&["check"]).contains("the folder of the ledger"));
+    // Consumers come through it to the file of a sink.
+    world.configure(&keys);
+    set_mode();
+    world.ok(&["once"]);
+    assert_eq!(mode(), 0o750);
 }

@@ -163,12 +163,11 @@ fn proof_is_good_once_and_for_one_request() {
     let mut stream = UnixStream::connect(&socket).unwrap();
     let send = |stream: &mut UnixStream, proof: &str, path: &str, body: &str| {
         let length = body.len();
-        write!(
-            stream,
+        let request = format!(
             "POST {path} HTTP/1.1\r\nhost: x\r\nrekeyd-proof: {proof}\r\n\
              content-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
+        );
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = [0; 4_096];
         let length = stream.read(&mut answer).unwrap();
         text(&answer[..length])
