@@ -28,7 +28,7 @@ pub(super) struct DaemonChannel {
 }
 
 /// A request and its response.
-pub(super) struct Answer {
+pub(super) struct DaemonResponse {
     pub(super) response: UnixResponse,
     /// The ledger that the daemon has proven to write; none without a cookie.
     pub(super) proven_ledger: Option<PathBuf>,
@@ -121,11 +121,11 @@ impl DaemonChannel {
         method: &Method,
         path: &str,
         body: String,
-    ) -> Result<Answer, ChannelError> {
+    ) -> Result<DaemonResponse, ChannelError> {
         let mut connection = self.client.connect().await?;
         let Some(introduced) = self.introduce(&mut connection).await? else {
             let response = connection.send(method, path, None, body).await?;
-            return Ok(Answer {
+            return Ok(DaemonResponse {
                 response,
                 proven_ledger: None,
             });
@@ -140,7 +140,7 @@ impl DaemonChannel {
         let header = (HeaderName::from_static(PROOF_HEADER), proof);
         let response = connection.send(method, path, Some(header), body).await?;
         check_proof(&key, method, path, &challenges, &response)
-            .then_some(Answer {
+            .then_some(DaemonResponse {
                 response,
                 proven_ledger: Some(ledger),
             })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::Method;
 
-use crate::cli::daemon_channel::{Answer, ChannelError, DaemonChannel, refusal};
+use crate::cli::daemon_channel::{ChannelError, DaemonChannel, DaemonResponse, refusal};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::wait_notes::WaitNotes;
@@ -227,7 +227,7 @@ impl DaemonClient {
             ))
         };
         let answer = self.get("/configuration").await;
-        let Answer { response, .. } = answer.map_err(|error| failed(&error))?;
+        let DaemonResponse { response, .. } = answer.map_err(|error| failed(&error))?;
         if response.status.is_success() {
             let text = String::from_utf8_lossy(&response.body).into_owned();
             return Ok((self.info.configuration.file.clone(), text));
@@ -248,14 +248,14 @@ impl DaemonClient {
             ))
         };
         let answer = self.get("/ledger").await;
-        let Answer { response, .. } = answer.map_err(|error| failed(&error))?;
+        let DaemonResponse { response, .. } = answer.map_err(|error| failed(&error))?;
         if response.status.is_success() {
             return Ok(LedgerReader::of_copy(self.ledger(), &response.body)?);
         }
         Err(failed(&refusal(response.status, &response.body)))
     }
 
-    async fn get(&self, path: &str) -> Result<Answer, ChannelError> {
+    async fn get(&self, path: &str) -> Result<DaemonResponse, ChannelError> {
         self.channel.send(&Method::GET, path, String::new()).await
     }
 
@@ -316,7 +316,7 @@ impl DaemonClient {
             answer = self.channel.send(&Method::POST, &path, request.body()) => answer,
             never = self.show_waits(&subjects) => match never {},
         };
-        let Answer { response, .. } = answer.map_err(|error| match error.was_sent() {
+        let DaemonResponse { response, .. } = answer.map_err(|error| match error.was_sent() {
             true => no_answer(&error),
             false => connect_error(self.channel.socket(), &error),
         })?;

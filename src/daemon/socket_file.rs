@@ -228,14 +228,14 @@ fn remove_if_same(path: &Path, identity: (u64, u64)) -> io::Result<()> {
     if socket_identity(path)? != identity {
         return Err(ErrorKind::AlreadyExists.into());
     }
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.ended", std::process::id()));
-    let aside = PathBuf::from(aside);
-    rename_to_free(path, &aside)?;
-    if socket_identity(&aside)? == identity {
-        return std::fs::remove_file(&aside);
+    let mut moved = path.as_os_str().to_owned();
+    moved.push(format!(".{}.ended", std::process::id()));
+    let moved = PathBuf::from(moved);
+    rename_to_free(path, &moved)?;
+    if socket_identity(&moved)? == identity {
+        return std::fs::remove_file(&moved);
     }
-    rename_to_free(&aside, path)?;
+    rename_to_free(&moved, path)?;
     Err(ErrorKind::AlreadyExists.into())
 }
 
