@@ -177,7 +177,7 @@ impl DaemonChannel {
             socket: socket.to_owned(),
         };
         let Some(key) = self.find_cookie(&ledger, connection) else {
-            // Whoever names a ledger without a cookie must not pass for the daemon whose
+            // A process that names a ledger without a cookie must not pass for the daemon whose
             // cookie is here.
             let own_cookie = self.expected.as_deref();
             let own_cookie = own_cookie.and_then(|it| read_cookie(it, connection.server_user()));

@@ -414,7 +414,7 @@ fn a_sink_that_drifted_still_holds_the_secret() {
     assert_eq!(found, (DeliveryState::Accepted, None));
 }
 
-/// Whoever changed the file does not change who got it before.
+/// A later change of the file does not change who got it before.
 #[test]
 fn the_recorded_access_to_a_file_survives_its_drift() {
     let access = FileAccess {

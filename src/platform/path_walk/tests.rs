@@ -345,7 +345,7 @@ fn run_as_root(command: &str) {
     assert!(output.status.success(), "{command}: {said}");
 }
 
-/// Whoever reads a hint can copy its command, which leaves nothing to refuse.
+/// A reader of a hint can copy its command, which leaves nothing to refuse.
 #[test]
 fn command_of_each_weakness_ends_it() {
     if !is_root() {
