@@ -79,6 +79,11 @@ fn answer(mut stream: impl std::io::Read + std::io::Write) -> String {
     text
 }
 
+/// The method is sent only if the accepting user is not known at once.
+fn assert_at_most_the_method(received: &str) {
+    assert!(["", "POST "].contains(&received), "{received}");
+}
+
 fn assert_not_delivered(delivered: Result<(), DeliveryError>, expected: &str) {
     let error = delivered.unwrap_err();
     assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
@@ -103,7 +108,7 @@ async fn owner_by_number_or_by_name_gets_the_secret() {
 
 /// Its first bytes show nothing: the head has the token and the query.
 #[tokio::test]
-async fn listener_of_another_user_gets_the_method_alone() {
+async fn listener_of_another_user_gets_at_most_the_method() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let received = record(listener, 2);
@@ -118,9 +123,9 @@ async fn listener_of_another_user_gets_the_method_alone() {
         "{}",
         problems[0]
     );
-    assert_eq!(received.recv().unwrap(), "");
+    assert_at_most_the_method(&received.recv().unwrap());
     assert_not_delivered(hook.deliver().await, "; nothing was sent; hint: ");
-    assert_eq!(received.recv().unwrap(), "POST ");
+    assert_at_most_the_method(&received.recv().unwrap());
 }
 
 #[tokio::test]
@@ -139,7 +144,7 @@ async fn other_users_process_gets_no_secret_and_the_users_own_does() {
         delivered,
         &format!("belongs to {}", users::describe_user(OTHER)),
     );
-    assert_eq!(accepted.join().unwrap(), "POST ");
+    assert_at_most_the_method(&accepted.join().unwrap());
     hook.target.owner = Some(OTHER.to_string());
     let accepted = run_as_other(move || answer(listener.accept().unwrap().0));
     hook.deliver().await.unwrap();
@@ -162,7 +167,7 @@ async fn other_user_on_the_other_address_of_a_name_keeps_nothing_from_the_receiv
     let accepted = thread::spawn(move || answer(receiver.accept().unwrap().0));
     hook.deliver().await.unwrap();
     assert!(accepted.join().unwrap().contains(SECRET_VALUE));
-    assert_eq!(stolen.join().unwrap(), "POST ");
+    assert_at_most_the_method(&stolen.join().unwrap());
 }
 
 #[tokio::test]
