@@ -1,9 +1,11 @@
 //! Runs a batch of planned simulations in parallel, and reports their violations.
 
-use std::sync::Mutex;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use crate::fault::{EVENTS, SimFault};
+use crate::rng::SeededRng;
 use crate::runner;
 use crate::scenario::Scenario;
 use crate::world::{FaultPlan, PlannedFault, SimReport};
@@ -48,6 +50,36 @@ pub(crate) fn check_all(scenario: &Scenario, plans: &[FixedPlan]) -> Vec<SimRepo
     let reports = reports.into_inner().unwrap();
     assert_no_violations(scenario, plans, &reports);
     reports
+}
+
+/// Runs a quarter of the plans, other ones each time, and checks that no simulation has a
+/// violation. `REKEYD_SAMPLE=SEED` repeats the choice; `REKEYD_PLANS=all` runs every plan.
+pub(crate) fn check_sample(scenario: &Scenario, mut plans: Vec<FixedPlan>) {
+    let count = plans.len();
+    if std::env::var("REKEYD_PLANS").is_ok_and(|plans| plans == "all") {
+        eprintln!("{count} simulations");
+    } else {
+        let seed = sample_seed();
+        let mut rng = SeededRng(seed);
+        plans.retain(|_| rng.below(4) == 0);
+        eprintln!(
+            "{} of {count} simulations: REKEYD_SAMPLE={seed}",
+            plans.len()
+        );
+    }
+    check_all(scenario, &plans);
+}
+
+/// The seed of this process's samples.
+fn sample_seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| {
+        let given = std::env::var("REKEYD_SAMPLE").ok();
+        let fresh = || RandomState::new().hash_one(0) >> 32;
+        given.map_or_else(fresh, |seed| {
+            seed.parse().expect("REKEYD_SAMPLE is a number")
+        })
+    })
 }
 
 /// Panics with the trace of the first simulation that has a violation.
