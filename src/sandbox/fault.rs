@@ -28,6 +28,10 @@ pub enum FaultKind {
     ErrorAfter,
     /// 429 with `retry-after: 1`, and nothing is done.
     RateLimit,
+    /// 429 with the code of a quota that is used up, and nothing is done.
+    Quota,
+    /// 403 with a code that concerns the whole organization, and nothing is done.
+    Refused,
     /// The work is done, and no response is sent.
     Hang,
     /// The work is done, and the response is delayed.
@@ -105,12 +109,14 @@ impl ApiOperation {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::DropBefore,
         Self::DropAfter,
         Self::ErrorBefore,
         Self::ErrorAfter,
         Self::RateLimit,
+        Self::Quota,
+        Self::Refused,
         Self::Hang,
         Self::Slow,
         Self::Garbage,
@@ -129,6 +135,8 @@ impl FaultKind {
             Self::ErrorBefore => "500-before",
             Self::ErrorAfter => "500-after",
             Self::RateLimit => "429",
+            Self::Quota => "quota",
+            Self::Refused => "refused",
             Self::Hang => "hang",
             Self::Slow => "slow",
             Self::Garbage => "garbage",
@@ -149,6 +157,8 @@ impl FaultKind {
             | Self::ErrorBefore
             | Self::ErrorAfter
             | Self::RateLimit
+            | Self::Quota
+            | Self::Refused
             | Self::Hang
             | Self::Slow
             | Self::Garbage

@@ -73,6 +73,24 @@ impl ApiReply {
         reply
     }
 
+    pub(super) fn quota_exhausted() -> Self {
+        Self::error(
+            StatusCode::TOO_MANY_REQUESTS,
+            "insufficient_quota",
+            Some("organization_spend_limit_exceeded"),
+            "The organization has reached its spend limit.",
+        )
+    }
+
+    pub(super) fn organization_refused() -> Self {
+        Self::error(
+            StatusCode::FORBIDDEN,
+            "invalid_request_error",
+            Some("billing_not_active"),
+            "The organization is not active.",
+        )
+    }
+
     pub(super) fn server_error() -> Self {
         Self::error(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -111,6 +111,8 @@ impl SandboxApp {
                 ApiReply::server_error().into_response()
             }
             FaultKind::RateLimit => ApiReply::rate_limited().into_response(),
+            FaultKind::Quota => ApiReply::quota_exhausted().into_response(),
+            FaultKind::Refused => ApiReply::organization_refused().into_response(),
             FaultKind::Hang => {
                 self.update(|state| authorized_work(state, false));
                 self.wait_until_stopped().await;
