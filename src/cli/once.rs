@@ -64,7 +64,8 @@ impl OnceCommand {
         for active in engine.active_conditions() {
             tracing::error!(
                 condition = active.condition.as_str(),
-                "no rotation starts: {}",
+                "{}: {}",
+                active.condition.blocked_work().blocked_text(),
                 active.problem
             );
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::Condition;
+use crate::core::condition::{Condition, FAILURE_GRACE_PERIOD};
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::sightings::{open_sightings, repair_time, sighting_text};
 use crate::core::health::{alertable_error, paused_repair};
@@ -22,10 +22,6 @@ use crate::core::overdue::{dropped_runs_text, drops_runs, due_since, overdue_thr
 use crate::core::policy::KeyPolicy;
 use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
-
-/// How long an error must last before it raises an alert: five attempts with
-/// back-offs of 1, 2, 5 and 15 s fit into it.
-pub const FAILURE_GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long a superseded credential may be the one that rekeyd works with before its
 /// alert is raised.
@@ -52,6 +48,9 @@ pub struct AlertContext<'a> {
     /// Whether an alert of the daemon is active: a key that is failing or overdue
     /// because of it raises no alert of its own.
     pub has_global_alert: bool,
+    /// Whether a limit or a refusal of the provider holds the key back: one that is overdue
+    /// because of it raises no alert of its own. Any other trouble of the key does.
+    pub is_held_back: bool,
 }
 
 /// The start and the text of an active alert.
@@ -190,7 +189,7 @@ fn check_overdue(
         }
         return;
     }
-    if context.has_global_alert {
+    if context.has_global_alert || context.is_held_back {
         return;
     }
     let at = context
@@ -463,6 +462,11 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::Clock => Condition::Clock.resolved_text().to_owned(),
         AlertKind::Provider => Condition::Provider.resolved_text().to_owned(),
         AlertKind::Reconciliation => Condition::Reconciliation.resolved_text().to_owned(),
+        AlertKind::Quota => Condition::Quota.resolved_text().to_owned(),
+        AlertKind::CreateRefusal => Condition::CreateRefusal.resolved_text().to_owned(),
+        AlertKind::CreateLimit => Condition::CreateLimit.resolved_text().to_owned(),
+        AlertKind::ReadLimit => Condition::ReadLimit.resolved_text().to_owned(),
+        AlertKind::DeleteLimit => Condition::DeleteLimit.resolved_text().to_owned(),
         AlertKind::Failing => format!("{key} is no longer failing{current}"),
         AlertKind::Overdue => format!("{key} is no longer overdue{current}"),
         AlertKind::Expiring => format!("{credential} of {key} has a successor{current}"),

@@ -117,6 +117,16 @@ pub enum AlertKind {
     Provider,
     /// The ledger cannot be compared with the provider's list.
     Reconciliation,
+    /// The organization or the project has used up its quota.
+    Quota,
+    /// The organization or the project refuses every create.
+    CreateRefusal,
+    /// The provider limits the rate of creates.
+    CreateLimit,
+    /// The provider limits the rate of requests that read.
+    ReadLimit,
+    /// The provider limits the rate of deletions.
+    DeleteLimit,
     /// The daemon cannot listen on its control socket.
     ControlSocket,
     /// The daemon cannot serve its metrics.
@@ -157,13 +167,18 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
         Self::Clock,
         Self::Provider,
         Self::Reconciliation,
+        Self::Quota,
+        Self::CreateRefusal,
+        Self::CreateLimit,
+        Self::ReadLimit,
+        Self::DeleteLimit,
         Self::ControlSocket,
         Self::MetricsAddress,
         Self::Failing,
@@ -194,6 +209,11 @@ impl AlertKind {
             Self::Clock => "clock",
             Self::Provider => "provider",
             Self::Reconciliation => "reconciliation",
+            Self::Quota => "quota",
+            Self::CreateRefusal => "create-refusal",
+            Self::CreateLimit => "create-limit",
+            Self::ReadLimit => "read-limit",
+            Self::DeleteLimit => "delete-limit",
             Self::ControlSocket => "control-socket",
             Self::MetricsAddress => "metrics-address",
             Self::Failing => "failing",
@@ -230,6 +250,11 @@ impl AlertKind {
             | Self::Organization
             | Self::Provider
             | Self::Reconciliation
+            | Self::Quota
+            | Self::CreateRefusal
+            | Self::CreateLimit
+            | Self::ReadLimit
+            | Self::DeleteLimit
             | Self::ControlSocket
             | Self::MetricsAddress
             | Self::Failing
@@ -279,6 +304,11 @@ impl AlertKind {
             | Self::Clock
             | Self::Provider
             | Self::Reconciliation
+            | Self::Quota
+            | Self::CreateRefusal
+            | Self::CreateLimit
+            | Self::ReadLimit
+            | Self::DeleteLimit
             | Self::ControlSocket
             | Self::MetricsAddress
             | Self::Failing

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::core::alert::FAILURE_GRACE_PERIOD;
 use crate::core::authority::Authority;
+use crate::core::condition::FAILURE_GRACE_PERIOD;
 use crate::core::duration;
 use crate::core::health::most_urgent_error;
 use crate::core::ids::KeyName;

@@ -200,8 +200,11 @@ impl Inbox {
         let content = match request.page {
             MonitoringPage::Health => Ok("ok\n".to_owned()),
             MonitoringPage::Readiness => {
-                match (engine.active_conditions().first(), engine.reconciled_at()) {
-                    (Some(active), _) => Err(active.problem.clone()),
+                let mut active = engine.active_conditions().into_iter();
+                let blocking =
+                    active.find(|active| active.condition.blocked_work().includes_rotations());
+                match (blocking, engine.reconciled_at()) {
+                    (Some(active), _) => Err(active.problem),
                     (None, None) => {
                         Err("the ledger was not compared with the provider yet".to_owned())
                     }

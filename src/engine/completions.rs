@@ -28,11 +28,16 @@ impl Engine {
             self.running.try_join_next()
         } else {
             let places = self.places.clone();
+            let gates = self.services.conditions.gates().clone();
             tokio::select! {
                 biased;
                 next = self.running.join_next() => next,
                 () = places.changed() => {
                     self.wake_ready_keys(self.services.clock.now());
+                    return true;
+                }
+                () = gates.changed() => {
+                    self.update_gates(self.services.clock.now());
                     return true;
                 }
             }
@@ -128,6 +133,13 @@ impl Engine {
         let previous_rotation = entry.rotates_at;
         let awaits = worker.awaits;
         entry.check_in(worker, rechecks, now);
+        let gates = self.services.conditions.gates();
+        match entry.held_back_by.zip(entry.gate_turn) {
+            Some((class, since)) => gates.wait(&key, (entry.scope.clone(), class), since),
+            // It waits for the place with which it passes.
+            None if entry.awaits.is_some() && entry.gate_turn.is_some() => {}
+            None => gates.leave(&key),
+        }
         let presence = (entry.scope.clone(), entry.presence);
         let is_configured = entry.managed.is_some();
         let error = entry

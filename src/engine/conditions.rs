@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::alert::FAILURE_GRACE_PERIOD;
-use crate::core::condition::{ActiveCondition, Condition};
+use crate::core::condition::{ActiveCondition, BlockedWork, Condition};
 use crate::core::creation_time::is_precise;
 use crate::core::decide::next_step::Permits;
+use crate::core::gate::{GateCause, RequestClass};
 use crate::core::policy::plausible_retry;
 use crate::core::scope::Scope;
 use crate::core::{duration, time};
+use crate::engine::gates::Gates;
 use crate::provider::{ErrorKind, ProviderError};
 
 /// The precision of the provider's clock, which has whole seconds and whose responses
@@ -34,6 +35,8 @@ pub struct Conditions {
     /// Held by the worker that diagnoses whether a failure is global or concerns only its
     /// key, so that many failures at once cause one request.
     diagnosis_lock: tokio::sync::Mutex<()>,
+    /// The gates of the scopes, which decide when their conditions end.
+    gates: Gates,
 }
 
 /// A condition, and the scope whose keys it stops; none for the daemon.
@@ -118,17 +121,12 @@ impl Conditions {
         inner
             .unrecorded
             .insert(key.clone(), Some(problem.to_owned()));
+        let blocked = condition.blocked_work().blocked_text();
         if condition.may_pass() {
             inner.passing_since.insert(key, None);
-            tracing::warn!(
-                condition = condition.as_str(),
-                "no rotation can start: {problem}"
-            );
+            tracing::warn!(condition = condition.as_str(), "{blocked}: {problem}");
         } else {
-            tracing::error!(
-                condition = condition.as_str(),
-                "no rotation can start: {problem}"
-            );
+            tracing::error!(condition = condition.as_str(), "{blocked}: {problem}");
         }
     }
 
@@ -142,11 +140,12 @@ impl Conditions {
         } = &mut *inner;
         passing_since.retain(|key, since| {
             let began_at = *since.get_or_insert(now);
-            let has_lasted = time::until(began_at, now) >= FAILURE_GRACE_PERIOD;
+            let has_lasted = time::until(began_at, now) >= key.0.grace_period();
             if has_lasted && let Some(problem) = active.get(key) {
                 tracing::error!(
                     condition = key.0.as_str(),
-                    "no rotation could start for {}: {problem}",
+                    "{} for {}: {problem}",
+                    key.0.blocked_work().blocked_past_text(),
                     duration::to_human_text(time::until(began_at, now))
                 );
             }
@@ -165,19 +164,27 @@ impl Conditions {
     }
 
     fn deactivate(&self, key: ConditionKey) -> bool {
+        let condition = key.0;
+        if !self.deactivate_silently(key) {
+            return false;
+        }
+        tracing::info!(
+            condition = condition.as_str(),
+            "{}; {}",
+            condition.resolved_text(),
+            condition.blocked_work().resumed_text()
+        );
+        true
+    }
+
+    fn deactivate_silently(&self, key: ConditionKey) -> bool {
         let mut inner = self.inner();
         if inner.lasting.contains(&key) || inner.active.remove(&key).is_none() {
             return false;
         }
-        let condition = key.0;
         inner.change_count += 1;
         inner.passing_since.remove(&key);
         inner.unrecorded.insert(key, None);
-        tracing::info!(
-            condition = condition.as_str(),
-            "{}; resuming rotations",
-            condition.resolved_text()
-        );
         true
     }
 
@@ -229,12 +236,13 @@ impl Conditions {
         self.inner().stops(scope, condition)
     }
 
-    /// Returns whether a rotation of a key of this scope may start.
+    /// Returns whether a rotation of a key of this scope may start, unless a gate holds it
+    /// back.
     #[must_use]
     pub fn can_start_rotation(&self, scope: &Scope) -> bool {
         let inner = self.inner();
-        let mut active = inner.active.keys();
-        active.all(|key| !concerns(key, scope))
+        let mut active = inner.active.keys().filter(|key| concerns(key, scope));
+        active.all(|(condition, _)| condition.blocked_work() != BlockedWork::Rotations)
     }
 
     /// Returns whether a rotation may start that replaces leaked credentials of a key of
@@ -244,12 +252,48 @@ impl Conditions {
         let inner = self.inner();
         let mut active = inner.active.keys().filter(|key| concerns(key, scope));
         active.all(|(condition, _)| match condition {
-            Condition::Clock | Condition::Reconciliation => true,
+            Condition::Clock
+            | Condition::Reconciliation
+            | Condition::Quota
+            | Condition::CreateRefusal
+            | Condition::CreateLimit
+            | Condition::ReadLimit
+            | Condition::DeleteLimit => true,
             Condition::Ledger
             | Condition::Credential
             | Condition::Organization
             | Condition::Provider => false,
         })
+    }
+
+    /// Replaces the conditions that a scope has because its gate for requests of `class` is
+    /// closed by the one of `cause`, and logs it unless it is active.
+    pub(crate) fn raise_gate(
+        &self,
+        scope: &Scope,
+        class: RequestClass,
+        cause: GateCause,
+        problem: &str,
+    ) {
+        let condition = cause.condition(class);
+        let others = gate_conditions(class).filter(|other| *other != condition);
+        for other in others {
+            self.deactivate_silently((other, Some(scope.clone())));
+        }
+        self.raise_in(scope, condition, problem);
+    }
+
+    /// Ends the condition that a scope has because its gate for requests of `class` was
+    /// closed.
+    pub(crate) fn clear_gate(&self, scope: &Scope, class: RequestClass) {
+        for condition in gate_conditions(class) {
+            self.clear_in(scope, condition);
+        }
+    }
+
+    /// Returns the gates of the scopes.
+    pub(crate) const fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// Returns which steps are permitted for the keys of a scope.
@@ -402,6 +446,13 @@ impl Conditions {
     }
 }
 
+/// Returns the conditions of a scope whose gate for `class` is closed, without repetition.
+fn gate_conditions(class: RequestClass) -> impl Iterator<Item = Condition> {
+    let causes = [GateCause::RateLimit, GateCause::Quota, GateCause::Refused];
+    let conditions: BTreeSet<_> = causes.iter().map(|cause| cause.condition(class)).collect();
+    conditions.into_iter()
+}
+
 impl ConditionState {
     fn stops(&self, scope: &Scope, condition: Condition) -> bool {
         let mut active = self.active.keys();
@@ -457,6 +508,7 @@ pub const fn condition_of_error(error: &ProviderError) -> Condition {
         | ErrorKind::BadAnswer
         | ErrorKind::NotFound
         | ErrorKind::Refused
+        | ErrorKind::ScopeRefused
         | ErrorKind::RateLimited
         | ErrorKind::QuotaExhausted => Condition::Provider,
     }

@@ -1,6 +1,6 @@
 //! The engine's entry of a key. Most of it moves to a worker and back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,12 +11,14 @@ use tokio::sync::Notify;
 use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
 use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::core::time;
 use crate::engine::activity::ActivityCell;
+use crate::engine::gates::WaiterState;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
@@ -70,6 +72,12 @@ pub(super) struct KeyEntry {
     pub(super) provider_turn: Option<Timestamp>,
     /// Whether it is in that queue.
     pub(super) is_queued_for_provider: bool,
+    /// The place that it waits for.
+    pub(super) awaits: Option<AwaitedPlace>,
+    /// The gate that holds its next work back.
+    pub(super) held_back_by: Option<RequestClass>,
+    /// See [`Worker::gate_turn`].
+    pub(super) gate_turn: Option<Timestamp>,
     /// The preflight of a rotation that waits for a place.
     pub(super) preflight: Preflight,
     /// Its next scheduled rotation at the latest evaluation.
@@ -142,6 +150,9 @@ impl KeyEntry {
             last_sequence: 0,
             provider_turn: None,
             is_queued_for_provider: false,
+            awaits: None,
+            held_back_by: None,
+            gate_turn: None,
             preflight: Preflight::default(),
             rotates_at: None,
             failing_since: None,
@@ -201,6 +212,9 @@ impl KeyEntry {
             provider_place: None,
             delivery_place: None,
             awaits: None,
+            passes: BTreeMap::new(),
+            held_back_by: None,
+            gate_turn: self.gate_turn,
             preflight: std::mem::take(&mut self.preflight),
         })
     }
@@ -277,7 +291,15 @@ impl KeyEntry {
         let unfinished = unfinished.filter(|id| worker.state.rotation(id).is_some());
         self.rechecks.extend(unfinished.cloned());
         let has_operator_work = worker.has_operator_work();
+        self.awaits = worker.awaits;
+        self.held_back_by = worker.held_back_by;
+        self.gate_turn = worker.gate_turn;
         match worker.awaits {
+            None if worker.held_back_by.is_some() => {
+                self.rotates_at = worker.rotates_at;
+                self.provider_turn = None;
+                self.preflight = worker.preflight;
+            }
             None => {
                 self.rotates_at = worker.rotates_at;
                 self.provider_turn = None;
@@ -322,6 +344,15 @@ impl KeyEntry {
         }
         let is_dirty = std::mem::take(&mut self.is_dirty);
         self.wake_at = if is_dirty { Some(now) } else { worker.wake_at };
+    }
+
+    /// Returns what the engine does about the key while it waits at a gate.
+    pub(super) const fn waiting_at_gate(&self) -> WaiterState {
+        match (&self.parked, self.awaits) {
+            (None, _) | (Some(_), Some(AwaitedPlace::Destination)) => WaiterState::Delayed,
+            (Some(_), Some(AwaitedPlace::Provider)) => WaiterState::Queued,
+            (Some(_), None) => WaiterState::Idle,
+        }
     }
 
     /// Returns the state of the key, while it is parked.

@@ -13,6 +13,8 @@ mod credential_locks;
 mod drift;
 mod effects;
 mod file_search;
+mod gate_passage;
+mod gates;
 mod key_entry;
 mod ledger_condition;
 mod ledger_watch;

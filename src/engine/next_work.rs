@@ -15,6 +15,7 @@ use crate::core::decide::revocation::{
 use crate::core::decide::secret_source::{added_sinks, sinks_in_delivery};
 use crate::core::decide::sightings::{may_withdraw_repair, next_repair};
 use crate::core::decide::sink_sync;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::schedule::timetable::Timetable;
 use crate::core::state::KeyState;
@@ -32,6 +33,20 @@ impl Worker {
     /// Returns the work that is due now. If none is, as for nearly every evaluated key,
     /// sets the time of the next evaluation.
     pub(crate) fn next_work(&mut self) -> Option<Work> {
+        self.held_back_by = None;
+        let work = self.decide_work();
+        if work.is_none() {
+            if self.held_back_by.is_none() {
+                self.wait_for_held_step();
+            }
+            if self.held_back_by.is_none() {
+                self.gate_turn = None;
+            }
+        }
+        work
+    }
+
+    fn decide_work(&mut self) -> Option<Work> {
         if self.context.only_proposes {
             self.wake_at = None;
             return self.commands.pop_front().map(Work::Execute);
@@ -59,7 +74,7 @@ impl Worker {
             return Some(Work::MoveDeadlines);
         }
         self.queue_observed_ends();
-        let permits = self.services.conditions.permits(&self.context.scope);
+        let permits = self.permits();
         if let Some(command) = self.commands.pop_front() {
             return Some(Work::Execute(command));
         }
@@ -68,6 +83,7 @@ impl Worker {
             return Some(Work::CheckDrift);
         }
         if permits.can_use_provider
+            && permits.can_read
             && let Some(discrepancy) = self.discrepancies.pop_front()
         {
             return Some(Work::HandleDiscrepancy(discrepancy));
@@ -178,7 +194,7 @@ impl Worker {
 
     /// Returns the key's state, without the waits of deferred revocations that are decided
     /// again.
-    fn state_to_step(&self) -> Cow<'_, KeyState> {
+    pub(crate) fn state_to_step(&self) -> Cow<'_, KeyState> {
         if self.rechecks.is_empty() {
             return Cow::Borrowed(&self.state);
         }
@@ -243,6 +259,12 @@ impl Worker {
         {
             return Some(Work::Step(Step::TakeSecret(current)));
         }
+        if matches!(due, Due::Now { .. })
+            && let Some(class) = self.closed_gate_before_start()
+        {
+            self.hold_back(class);
+            return None;
+        }
         match due {
             // What failed is not tried again, because nothing asks for it any more.
             Due::NotDue { .. } if self.state.last_error.is_some() && self.has_no_cause() => {
@@ -279,13 +301,29 @@ impl Worker {
         }
     }
 
+    /// Returns the gate at which a due rotation waits before its preconditions are checked: a
+    /// new credential can neither be made nor verified. Before it waits for the first time,
+    /// they are checked in spite of a closed gate of creates, because they show the key's own
+    /// trouble.
+    fn closed_gate_before_start(&self) -> Option<RequestClass> {
+        if !self.may_pass(RequestClass::Read) {
+            return Some(RequestClass::Read);
+        }
+        let is_waiting = self.gate_turn.is_some();
+        let is_closed = is_waiting && !self.may_pass(RequestClass::Create);
+        is_closed.then_some(RequestClass::Create)
+    }
+
     /// Returns the record of a scheduled run that is due and cannot start now: without it, a
     /// restart would take the run for one that was missed.
     pub(crate) fn due_run_to_record(&self, now: Timestamp) -> Option<Change> {
         let managed = self.managed.as_ref()?;
         let is_compared = self.context.reconciled_at.is_some();
         let is_backed_off = self.state.retry_at.is_some_and(|at| at > now);
-        let can_start = is_compared && self.can_start_in_spite_of_conditions(false);
+        let can_start = is_compared
+            && self.held_back_by.is_none()
+            && self.may_pass(RequestClass::Create)
+            && self.can_start_in_spite_of_conditions(false);
         if !self.context.is_scheduling
             || (can_start && !is_backed_off)
             || self.state.open_rotation().is_some()

@@ -68,7 +68,12 @@ pub(crate) fn raise_condition_of(services: &Services, error: &ProviderError) {
         | Condition::Ledger
         | Condition::Reconciliation
         | Condition::Organization
-        | Condition::Clock => describe_problem(condition, &error.cause()),
+        | Condition::Clock
+        | Condition::Quota
+        | Condition::CreateRefusal
+        | Condition::CreateLimit
+        | Condition::ReadLimit
+        | Condition::DeleteLimit => describe_problem(condition, &error.cause()),
     };
     services.conditions.raise(condition, &problem);
 }
@@ -169,7 +174,12 @@ pub(crate) fn describe_failed_request(error: &ProviderError, advice: &str) -> St
         | Condition::Reconciliation
         | Condition::Provider
         | Condition::Organization
-        | Condition::Clock => error.to_string(),
+        | Condition::Clock
+        | Condition::Quota
+        | Condition::CreateRefusal
+        | Condition::CreateLimit
+        | Condition::ReadLimit
+        | Condition::DeleteLimit => error.to_string(),
     }
 }
 
@@ -184,13 +194,19 @@ pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
         Condition::Provider
         | Condition::Credential
         | Condition::Organization
-        | Condition::Clock => error.to_owned(),
+        | Condition::Clock
+        | Condition::Quota
+        | Condition::CreateRefusal
+        | Condition::CreateLimit
+        | Condition::ReadLimit
+        | Condition::DeleteLimit => error.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::gate::RequestClass;
     use crate::provider::Effect;
 
     fn error(kind: ErrorKind, message: &str) -> ProviderError {
@@ -200,6 +216,8 @@ mod tests {
             retry: RetryAdvice::Never,
             kind,
             message: message.to_owned(),
+            class: RequestClass::Read,
+            code: None,
             request_id: Some("req_1".to_owned()),
             server_time: None,
         }

@@ -195,6 +195,7 @@ fn describe_list_error(error: &ProviderError) -> String {
         }
         ErrorKind::NotFound
         | ErrorKind::Refused
+        | ErrorKind::ScopeRefused
         | ErrorKind::BadAnswer
         | ErrorKind::NoCredential
         | ErrorKind::CredentialRefused

@@ -20,6 +20,7 @@ use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
 use crate::engine::credential_locks::CredentialLocks;
 use crate::engine::file_search::FileSearch;
+use crate::engine::gates::WaiterState;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::managed_key::ConfiguredKeys;
@@ -159,6 +160,7 @@ impl Engine {
         }
         for _ in 0..MAX_STARTS_PER_POLL {
             self.wake_ready_keys(now);
+            self.update_gates(now);
             // Every due key is evaluated before a waiting key gets a place at the
             // provider: only the evaluation shows whether it needs one.
             if let Some(key) = self.run_queue.pop_due(now) {
@@ -194,6 +196,30 @@ impl Engine {
         }
     }
 
+    /// Wakes the keys that may pass a gate, and opens the gates at which none waits.
+    pub(super) fn update_gates(&mut self, now: Timestamp) {
+        let gates = self.services.conditions.gates().clone();
+        let mut has_opened = false;
+        for (gate, free) in gates.unopened(now) {
+            if gates.open_if_unused(&gate, now) {
+                self.services.conditions.clear_gate(&gate.0, gate.1);
+                has_opened = true;
+                continue;
+            }
+            let keys = &self.keys;
+            let state_of = |key: &KeyName| match keys.get(key) {
+                Some(entry) => entry.waiting_at_gate(),
+                None => WaiterState::Delayed,
+            };
+            for (since, key) in gates.first_waiting(&gate, free, state_of) {
+                self.wake(&key, since);
+            }
+        }
+        if has_opened {
+            self.apply_condition_changes();
+        }
+    }
+
     /// Checks for a clock jump, and returns the time. After a jump backward, every queued
     /// time is too late, so everything is evaluated again. A jump forward is recorded as
     /// downtime.
@@ -212,6 +238,7 @@ impl Engine {
                 entries.for_each(|entry| entry.move_deadlines(by));
                 self.downtime.to = self.downtime.to.min(now.wall);
                 self.maintenance.reschedule_all(now.wall);
+                self.services.conditions.gates().end_pauses(now.wall);
                 self.wake_all();
             }
             ClockJump::Forward(by) => {
@@ -229,6 +256,7 @@ impl Engine {
 
     fn start_maintenance(&mut self, now: Timestamp) {
         let conditions = &self.services.conditions;
+        conditions.log_lasting(now);
         for task in self.maintenance.due(conditions, now) {
             let services = Arc::clone(&self.services);
             match task {
@@ -360,7 +388,9 @@ impl Engine {
         let key = self.run_queue.next_at();
         let alerts = self.alert_tracker.next_at();
         let rechecks = self.rechecks.next_at();
+        let gates = self.services.conditions.gates().next_at(self.now());
         let other = maintenance.into_iter().chain(alerts).chain(rechecks);
+        let other = other.chain(gates);
         key.into_iter().chain(other).min()
     }
 }

@@ -16,6 +16,7 @@ mod create_answers;
 mod credential_names;
 mod delivered_secrets;
 mod failure_scope;
+mod gates;
 mod held_elsewhere;
 mod interrupted_deliveries;
 mod leaks;

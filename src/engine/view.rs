@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::{ActiveCondition, Condition};
+use crate::core::condition::{ActiveCondition, BlockedWork, Condition};
 use crate::core::decide::revocation::{next_deadline, wants_successor};
+use crate::core::gate::RequestClass;
 use crate::core::health::most_urgent_error;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
@@ -182,6 +183,30 @@ impl Engine {
         active
     }
 
+    /// Returns the active conditions that a request for a rotation of `key` waits for, worst
+    /// first.
+    #[must_use]
+    pub fn conditions_before_request(&self, key: &KeyName) -> Vec<ActiveCondition> {
+        let mut active = self.active_conditions_of(key);
+        active.retain(|active| active.condition.blocked_work().includes_requests());
+        active
+    }
+
+    /// Returns the active conditions that the next work of `key` waits for, worst first.
+    #[must_use]
+    pub fn conditions_before_work(&self, key: &KeyName) -> Vec<ActiveCondition> {
+        let entry = self.keys.get(key);
+        let held_back_by = entry.and_then(|entry| entry.held_back_by);
+        let mut active = self.active_conditions_of(key);
+        active.retain(|active| match active.condition.blocked_work() {
+            BlockedWork::Rotations => true,
+            BlockedWork::Creates => held_back_by == Some(RequestClass::Create),
+            BlockedWork::Reads => held_back_by == Some(RequestClass::Read),
+            BlockedWork::Revocations => held_back_by == Some(RequestClass::Delete),
+        });
+        active
+    }
+
     /// Returns whether no task is running or due, no rotation is open, nothing that leaked
     /// ends soon, and no condition is active.
     #[must_use]
@@ -248,6 +273,7 @@ impl Engine {
         } else {
             conditions.can_start_rotation(&entry.scope)
         };
+        let can_start = can_start && entry.held_back_by.is_none();
         let retry_at = plausible_retry(state.retry_at, now).filter(|at| *at > now);
         let starts_at = retry_at.filter(|_| !is_open).unwrap_or(now);
         let mut open = state.open_rotation().into_iter();
@@ -271,7 +297,7 @@ impl Engine {
     #[must_use]
     pub fn awaited_by(&self, key: &KeyName) -> Option<String> {
         let entry = self.keys.get(key)?;
-        let problem = self.active_conditions_of(key).into_iter().next();
+        let problem = self.conditions_before_work(key).into_iter().next();
         let Some(state) = entry.state() else {
             let activity = entry.activity.get()?;
             return Some(match problem {

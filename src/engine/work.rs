@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::core::change::{Change, ReplacementApproval, RetryRequest};
 use crate::core::decide::next_step::Step;
 use crate::core::decide::outcome;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::Delivery;
@@ -131,7 +132,9 @@ impl Worker {
                 break;
             }
             self.activity.set(work.activity());
-            next = match self.perform(work).await {
+            let performed = self.perform(work).await;
+            self.leave_gates();
+            next = match performed {
                 Ok(true) if !self.is_interrupted() => self.next_work(),
                 Ok(_) => None,
                 Err(error) => {
@@ -141,6 +144,7 @@ impl Worker {
             };
         }
         self.record_due_run().await;
+        self.passes.clear();
         self.provider_place = None;
         self.delivery_place = None;
         self
@@ -162,7 +166,7 @@ impl Worker {
     pub(crate) fn reserve(&mut self, work: &Work) -> bool {
         self.awaits = None;
         if work.uses_provider() {
-            return self.take_provider_place();
+            return self.take_provider_place() && self.enter_gates(work);
         }
         match work {
             Work::Step(Step::Deliver { sink, .. }) | Work::Preflight(sink, _) => {
@@ -324,6 +328,9 @@ impl Worker {
         // An eviction makes room for another attempt.
         let has_evicted = !is_requested && self.state.live != live;
         let is_started = self.state.open_rotation().is_some();
+        if !is_started && !is_requested && !self.may_pass(RequestClass::Read) {
+            self.hold_back(RequestClass::Read);
+        }
         // A start that must wait does not keep an optional sink waiting.
         Ok(is_started || has_evicted || self.has_optional_delivery())
     }

@@ -3,7 +3,7 @@
 //! Deliberately not here: which work is next (`next_work.rs`) and how it is performed
 //! (`effects/`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::{Downtime, Due, check_due};
 use crate::core::decide::revocation::{OtherHolder, moves_targets, next_deadline};
 use crate::core::decide::sightings;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
@@ -25,6 +26,7 @@ use crate::core::time;
 use crate::engine::activity::ActivityCell;
 use crate::engine::credential_locks::{CredentialLocks, LockedCredential};
 use crate::engine::file_search::FileSearch;
+use crate::engine::gates::GatePass;
 use crate::engine::log;
 use crate::engine::managed_key::{ConfiguredKeys, ManagedKey};
 use crate::engine::operator_command::PendingCommand;
@@ -145,6 +147,12 @@ pub(crate) struct Worker {
     pub(crate) delivery_place: Option<(Destination, Place)>,
     /// The place that the key waits for, if the worker returned without one.
     pub(crate) awaits: Option<AwaitedPlace>,
+    /// The passes of its present work through the gates of its scope.
+    pub(crate) passes: BTreeMap<RequestClass, GatePass>,
+    /// The gate that holds its next work back.
+    pub(crate) held_back_by: Option<RequestClass>,
+    /// Since when a gate has held it back.
+    pub(crate) gate_turn: Option<Timestamp>,
     /// The preflight of the next rotation.
     pub(crate) preflight: Preflight,
 }
@@ -404,7 +412,12 @@ impl Worker {
     /// Reports a response of the provider, and its time, to the conditions.
     pub(crate) fn observe_response<T>(&self, result: &Result<ProviderResponse<T>, ProviderError>) {
         let server_time = match result {
-            Ok(response) => response.server_time,
+            Ok(response) => {
+                if let Some(pass) = self.passes.get(&RequestClass::Read) {
+                    pass.succeed();
+                }
+                response.server_time
+            }
             Err(error) if error.server_time.is_some() => error.server_time,
             Err(_) => return,
         };
@@ -414,10 +427,10 @@ impl Worker {
             .observe_response(server_time, self.now(), monotonic);
     }
 
-    /// Returns whether a failure concerns the daemon. Its condition is then raised for all
-    /// keys, and the failure counts for none of them.
+    /// Returns whether a failure concerns the daemon, or every such request in the scope. Its
+    /// condition is then raised for all keys, and the failure counts for none of them.
     pub(crate) async fn is_global_failure(&self, error: &ProviderError) -> bool {
-        probe::is_global_failure(&self.services, error).await
+        self.closes_gate(error) || probe::is_global_failure(&self.services, error).await
     }
 
     /// Returns the change that a rotation failed after its create was sent.

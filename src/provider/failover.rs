@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::core::active_credential::{ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::expected_secret::ExpectedSecret;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
@@ -211,6 +212,8 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             kind: ErrorKind::NoCredential,
             operation: "find the admin key".to_owned(),
             message: join_problems(&problems),
+            class: RequestClass::Read,
+            code: None,
             request_id: None,
             server_time: None,
         })

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::core::active_credential::{CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::expected_secret::ExpectedSecret;
+use crate::core::gate::{GateCause, RequestClass};
 use crate::core::ids::{CredentialId, Label};
 pub use crate::core::in_flight::CreatedCredential;
 use crate::core::reported_time::{EXPIRY_FIELD, ReportedTime, ShownEnd};
@@ -216,9 +217,12 @@ pub enum ErrorKind {
     NotFound,
     /// Another 4xx with the provider's envelope.
     Refused,
+    /// A 4xx whose code says that the organization or the project is refused, and not this
+    /// request alone.
+    ScopeRefused,
     /// 429: refused before any work.
     RateLimited,
-    /// 429 that a short wait does not resolve.
+    /// A refusal by a quota or a budget, which a short wait does not resolve.
     QuotaExhausted,
     /// No connection could be made.
     Unreachable,
@@ -241,6 +245,7 @@ impl ErrorKind {
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::Refused => "refused",
+            Self::ScopeRefused => "scope_refused",
             Self::RateLimited => "rate_limited",
             Self::QuotaExhausted => "quota_exhausted",
             Self::Unreachable => "unreachable",
@@ -260,6 +265,7 @@ impl ErrorKind {
             | Self::Forbidden
             | Self::NotFound
             | Self::Refused
+            | Self::ScopeRefused
             | Self::RateLimited
             | Self::QuotaExhausted
             | Self::ServerError
@@ -278,8 +284,29 @@ impl ErrorKind {
             | Self::Forbidden
             | Self::NotFound
             | Self::Refused
+            | Self::ScopeRefused
             | Self::RateLimited
             | Self::QuotaExhausted => false,
+        }
+    }
+
+    /// Returns why the gate of the request's scope and class closes after such an error, if
+    /// it does whatever the request was.
+    #[must_use]
+    pub const fn gate_cause(self) -> Option<GateCause> {
+        match self {
+            Self::RateLimited => Some(GateCause::RateLimit),
+            Self::QuotaExhausted => Some(GateCause::Quota),
+            Self::ScopeRefused => Some(GateCause::Refused),
+            Self::NoCredential
+            | Self::CredentialRefused
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Refused
+            | Self::Unreachable
+            | Self::NoAnswer
+            | Self::ServerError
+            | Self::BadAnswer => None,
         }
     }
 }
@@ -296,6 +323,10 @@ pub struct ProviderError {
     pub retry: RetryAdvice,
     /// The kind of the error.
     pub kind: ErrorKind,
+    /// The class of the request.
+    pub class: RequestClass,
+    /// The provider's code for the error; masked.
+    pub code: Option<String>,
     /// The reason; masked, as it may quote the provider.
     pub message: String,
     /// The request's id for the provider's support.
@@ -305,6 +336,12 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
+    /// Returns the same error, of a request of this class.
+    #[must_use]
+    pub fn in_class(self, class: RequestClass) -> Self {
+        Self { class, ..self }
+    }
+
     /// Returns the reason with the request's id, and without the operation: for a problem of
     /// all operations, or after words that name it. A credential that is not accepted is no
     /// case for the provider's support, and each request about it has another id.

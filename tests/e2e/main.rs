@@ -33,6 +33,7 @@ mod known_receivers;
 mod leak;
 mod leak_in_files;
 mod ledger_unwritable;
+mod limited_creates;
 mod log;
 mod metrics;
 mod metrics_sockets;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::adapter::{adapter, adapter_with, credential_with};
 use rekeyd::core::active_credential::ActiveCredential;
+use rekeyd::core::gate::RequestClass;
 use rekeyd::core::ids::{Label, ProjectId};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
@@ -48,6 +49,8 @@ async fn each_create_fault_maps_to_its_error() {
         ("500-before", C::ServerError, Unknown, 0),
         ("500-after", C::ServerError, Unknown, 1),
         ("429", C::RateLimited, NotApplied, 0),
+        ("quota", C::QuotaExhausted, NotApplied, 0),
+        ("refused", C::ScopeRefused, NotApplied, 0),
         ("garbage", C::BadAnswer, Unknown, 1),
         ("html", C::BadAnswer, Unknown, 0),
         ("401-scope", C::Forbidden, NotApplied, 0),
@@ -58,6 +61,7 @@ async fn each_create_fault_maps_to_its_error() {
         let error = provider.create(&name, None).await.unwrap_err();
         assert_eq!((error.kind, error.effect), (cause, outcome), "{error}");
         assert_eq!(error.kind.is_outage(), outcome == Unknown, "{error}");
+        assert_eq!(error.class, RequestClass::Create, "{error}");
         assert_eq!(sandbox.requests(ApiOperation::Create), sent + 1, "{kind}");
         let found = provider
             .find(&Scope::AdminKeys, &name)

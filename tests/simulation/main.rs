@@ -52,6 +52,7 @@ fn simulation_of_given_faults() {
         Some("copied") => scenario::copied(),
         Some("expiring") => scenario::expiring(),
         Some("received") => scenario::received(),
+        Some("limited") => scenario::limited(),
         name => {
             let mut forms = NameForm::CHANGED.into_iter();
             let form = forms.find(|form| name == Some(form.scenario_name()));
@@ -90,6 +91,22 @@ fn simulation_of_hanging_receivers() {
     let report = run_fixed(&scenario, &Vec::new(), true);
     assert_eq!(report.violations, [""; 0], "{:#?}", report.trace);
     assert_eq!(report.created, scenario.rotations, "{:#?}", report.trace);
+}
+
+/// A limit of the rate of creates that comes and goes, for many keys that are due at once: it
+/// costs few requests, delays only creates, and each key rotates in the end. The process dies
+/// at some of the operations.
+#[test]
+fn simulation_of_limited_creates() {
+    let scenario = scenario::limited();
+    let report = run_fixed(&scenario, &Vec::new(), false);
+    assert_eq!(report.violations, [""; 0]);
+    assert_eq!(report.created, scenario.rotations);
+    let crashes = (100..report.operations.len()).step_by(1_500);
+    let plans = crashes.map(|at| vec![PlannedFault::once(at, SimFault::CrashBefore)]);
+    let plans: Vec<_> = plans.collect();
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", plans.len() + 1);
 }
 
 /// Two daemons with one organization and no common ledger: no fault makes the daemon change

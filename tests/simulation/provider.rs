@@ -9,6 +9,7 @@ use rekeyd::core::active_credential::{
     ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin,
 };
 use rekeyd::core::expected_secret::ExpectedSecret;
+use rekeyd::core::gate::RequestClass;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
 use rekeyd::core::scope::Scope;
@@ -56,6 +57,8 @@ fn provider_error(
         retry: RetryAdvice::Later(None),
         kind,
         message: format!("{kind:?}"),
+        class: RequestClass::Read,
+        code: None,
         request_id: None,
         server_time,
     }
@@ -177,13 +180,22 @@ impl Provider for SimProvider {
         label: &Label,
         expires_in: Option<Duration>,
     ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        let sent = self.world.begin_create(self.process);
         let fault = match self.request(SimOperation::Create, label.as_str()).await {
             Ok(fault) => fault,
             Err(error) => {
                 self.world.record_sent_label(label);
-                return Err(error);
+                return Err(error.in_class(RequestClass::Create));
             }
         };
+        if let Some(pause) = self.world.refuse_create(sent) {
+            self.world.record_sent_label(label);
+            let error = self.error_response("Create", ErrorKind::RateLimited);
+            return Err(ProviderError {
+                retry: RetryAdvice::Later(pause),
+                ..error.in_class(RequestClass::Create)
+            });
+        }
         let delay = (fault == Some(SimFault::LateEffect)).then(|| {
             let seconds = usize::try_from(self.world.true_now().as_second()).unwrap();
             LATE_CREATE_DELAYS[seconds % LATE_CREATE_DELAYS.len()]
@@ -351,7 +363,8 @@ impl Provider for SimProvider {
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         let configuration = self.world.configuration_number();
         let own = self.active_credential.get();
-        let fault = self.request(SimOperation::Delete, id.as_str()).await?;
+        let fault = self.request(SimOperation::Delete, id.as_str()).await;
+        let fault = fault.map_err(|error| error.in_class(RequestClass::Delete))?;
         let own = own.as_ref().map_or("", |own| own.expose());
         self.world.delete(id.as_str(), own, configuration);
         self.complete(SimOperation::Delete, fault, ()).await

@@ -72,6 +72,8 @@ pub(crate) struct Scenario {
     pub(crate) max_revoke_delay: Duration,
     /// The form in which the provider shows names.
     pub(crate) names: NameForm,
+    /// Whether the provider limits the rate of creates, at times.
+    pub(crate) limits_creates: bool,
     /// Whether lists and retrieves show ends of credentials that creates do not, and later
     /// nearer ones.
     pub(crate) shows_ends: bool,
@@ -123,6 +125,7 @@ pub(crate) fn small() -> Scenario {
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
         shows_ends: false,
+        limits_creates: false,
     }
 }
 
@@ -152,6 +155,7 @@ pub(crate) fn large() -> Scenario {
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
         shows_ends: false,
+        limits_creates: false,
     }
 }
 
@@ -207,6 +211,7 @@ pub(crate) fn sharing() -> Scenario {
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
         shows_ends: false,
+        limits_creates: false,
     }
 }
 
@@ -245,6 +250,26 @@ pub(crate) fn received() -> Scenario {
         keys: vec![key("first", 30, vec![hook]), second.clone()],
         changed_keys: vec![second],
         ..sharing()
+    }
+}
+
+/// The number of keys that are due at once at a provider that limits creates.
+const LIMITED_KEYS: usize = 200;
+
+/// Returns a scenario of many keys with a file each that are due at once, at a provider that
+/// limits the rate of creates at times.
+pub(crate) fn limited() -> Scenario {
+    let file = sink("file", SinkKind::File, true);
+    let names = (0..LIMITED_KEYS).map(|number| format!("limited-{number:03}"));
+    let keys = names.map(|name| key(name.leak(), 10, vec![file.clone()]));
+    let keys: Vec<_> = keys.collect();
+    Scenario {
+        name: "limited",
+        changed_keys: keys.clone(),
+        keys,
+        rotations: 2 * LIMITED_KEYS,
+        limits_creates: true,
+        ..small()
     }
 }
 
@@ -290,5 +315,6 @@ pub(crate) fn hanging() -> Scenario {
         max_revoke_delay: WEEK,
         names: NameForm::Kept,
         shows_ends: false,
+        limits_creates: false,
     }
 }

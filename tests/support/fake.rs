@@ -16,6 +16,7 @@ use rekeyd::core::active_credential::{
 };
 use rekeyd::core::change::Change;
 use rekeyd::core::expected_secret::ExpectedSecret;
+use rekeyd::core::gate::RequestClass;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::reported_time::{ReportedTime, ShownEnd};
@@ -318,12 +319,19 @@ impl FakeWorld {
 }
 
 fn provider_error(operation: String, cause: ErrorKind) -> ProviderError {
+    let class = match operation.split(' ').next() {
+        Some("create") => RequestClass::Create,
+        Some("delete") => RequestClass::Delete,
+        Some(_) | None => RequestClass::Read,
+    };
     ProviderError {
         operation,
         effect: Effect::NotApplied,
         retry: RetryAdvice::Later(None),
         kind: cause,
         message: format!("{cause:?}"),
+        class,
+        code: None,
         request_id: None,
         server_time: None,
     }

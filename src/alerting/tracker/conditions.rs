@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::AlertTracker;
-use crate::core::alert::{self, FAILURE_GRACE_PERIOD};
-use crate::core::condition::{ActiveCondition, Condition, ListenerProblem};
+use crate::core::alert;
+use crate::core::condition::{ActiveCondition, Condition, FAILURE_GRACE_PERIOD, ListenerProblem};
 use crate::core::notification::{Alert, AlertKind, NotificationState};
 use crate::core::time;
 use crate::platform::entropy::Entropy;
@@ -105,7 +105,7 @@ impl AlertTracker {
 
     /// Returns when a condition that is active since `since` becomes an alert.
     pub(super) fn raised_at(&self, alert: &Alert, since: Timestamp) -> Timestamp {
-        let patience = time::after(since, FAILURE_GRACE_PERIOD);
+        let patience = time::after(since, grace_period(alert.kind));
         let is_direct = alert.kind == AlertKind::Ledger;
         let repeated_at = self.ledger_alert_at.filter(|_| is_direct);
         repeated_at.map_or(patience, |at| {
@@ -159,11 +159,16 @@ impl AlertTracker {
 fn condition_alert(active: &ActiveCondition) -> (Alert, String) {
     let kind = alert_kind(active.condition);
     let alert = Alert::for_condition(kind, active.scope.clone());
-    let text = format!(
-        "{}; no rotation starts until this is resolved",
-        active.problem
-    );
-    (alert, text)
+    let consequence = active.condition.blocked_work().notified_text();
+    (alert, format!("{}; {consequence}", active.problem))
+}
+
+/// Returns how long a condition or the problem of a listener lasts before people are
+/// notified of it.
+fn grace_period(kind: AlertKind) -> Duration {
+    let mut conditions = Condition::ALL.into_iter();
+    let condition = conditions.find(|condition| alert_kind(*condition) == kind);
+    condition.map_or(FAILURE_GRACE_PERIOD, Condition::grace_period)
 }
 
 const fn listener_alert_kind(listener: ListenerProblem) -> AlertKind {
@@ -181,5 +186,10 @@ const fn alert_kind(condition: Condition) -> AlertKind {
         Condition::Clock => AlertKind::Clock,
         Condition::Provider => AlertKind::Provider,
         Condition::Reconciliation => AlertKind::Reconciliation,
+        Condition::Quota => AlertKind::Quota,
+        Condition::CreateRefusal => AlertKind::CreateRefusal,
+        Condition::CreateLimit => AlertKind::CreateLimit,
+        Condition::ReadLimit => AlertKind::ReadLimit,
+        Condition::DeleteLimit => AlertKind::DeleteLimit,
     }
 }

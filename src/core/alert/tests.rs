@@ -85,6 +85,7 @@ fn evaluate_with(
         alertable_since: None,
         operational_since: Some(at("2026-11-20T00:00:00Z")),
         has_global_alert: false,
+        is_held_back: false,
     };
     change(&mut context);
     let found = active_alerts(&context, |alert| raised.contains(&alert.kind), at(NOW));

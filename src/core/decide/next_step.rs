@@ -70,6 +70,10 @@ pub enum Step {
 pub struct Permits {
     /// Whether the provider may be sent requests.
     pub can_use_provider: bool,
+    /// Whether requests that read may be sent.
+    pub can_read: bool,
+    /// Whether deletions may be sent.
+    pub can_delete: bool,
     /// Whether this host's clock is trusted. Without it, no credential is revoked or
     /// recorded as gone because of a time.
     pub can_trust_clock: bool,
@@ -82,9 +86,15 @@ impl Permits {
     /// The permits while no condition is active.
     pub const ALL: Self = Self {
         can_use_provider: true,
+        can_read: true,
+        can_delete: true,
         can_trust_clock: true,
         can_deliver_optional: true,
     };
+
+    const fn can_revoke(self) -> bool {
+        self.can_use_provider && self.can_read && self.can_delete
+    }
 }
 
 /// The error of an open rotation that is abandoned because its key was removed.
@@ -106,7 +116,7 @@ pub fn next_step(
 ) -> Step {
     // What leaked ends at its deadline, whatever a rotation waits for.
     let mut wait: Option<Timestamp> = None;
-    for leaked in key.live.iter().filter(|_| permits.can_use_provider) {
+    for leaked in key.live.iter().filter(|_| permits.can_revoke()) {
         match leak_due_at(leaked, key, now) {
             Some(at) if at <= now => return Step::Revoke(leaked.id.clone()),
             at => wait = wait.into_iter().chain(at).min(),
@@ -138,14 +148,17 @@ fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, permits: Permi
         Step::Deliver { sink, .. } | Step::RunOnChange { sink, .. } => {
             permits.can_deliver_optional || !is_optional_delivery(rotation, sink)
         }
-        Step::TakeSecret(_) | Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => {
-            permits.can_use_provider
+        Step::Create(_) => permits.can_use_provider,
+        Step::TakeSecret(_) | Step::FindLabel { .. } | Step::Verify(_) => {
+            permits.can_use_provider && permits.can_read
         }
         Step::Revoke(_) => {
             let needs_clock = !is_undelivered_orphan(rotation) || depends_on_time(rotation, key);
-            permits.can_use_provider && (permits.can_trust_clock || !needs_clock)
+            permits.can_revoke() && (permits.can_trust_clock || !needs_clock)
         }
-        Step::RecheckMissing(_) => permits.can_use_provider && permits.can_trust_clock,
+        Step::RecheckMissing(_) => {
+            permits.can_use_provider && permits.can_read && permits.can_trust_clock
+        }
     }
 }
 

@@ -151,13 +151,17 @@ impl LeakWait {
         if state.open_rotation().is_some() {
             return None;
         }
-        let mut conditions = engine.active_conditions_of(&self.key).into_iter();
+        let mut conditions = engine.conditions_before_work(&self.key).into_iter();
         let blocking = conditions.find(|active| match active.condition {
-            Condition::Clock | Condition::Reconciliation => false,
+            Condition::Clock | Condition::Reconciliation | Condition::DeleteLimit => false,
             Condition::Ledger
             | Condition::Credential
             | Condition::Organization
-            | Condition::Provider => true,
+            | Condition::Provider
+            | Condition::Quota
+            | Condition::CreateRefusal
+            | Condition::CreateLimit
+            | Condition::ReadLimit => true,
         });
         if let Some(active) = blocking {
             return Some(active.problem);

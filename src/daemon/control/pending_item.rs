@@ -187,7 +187,7 @@ fn rotation_result(
     requested_at: Timestamp,
 ) -> Option<Result<String, String>> {
     let state = engine.state(key)?;
-    let condition = engine.active_conditions_of(key).into_iter().next();
+    let condition = engine.conditions_before_request(key).into_iter().next();
     // A rotation that cannot start is reported at once.
     if engine.has_pending_request(key) && condition.is_none() || state.open_rotation().is_some() {
         return None;
@@ -197,7 +197,8 @@ fn rotation_result(
         let done = describe_rotation(key, current, requested_at);
         return Some(Ok(format!("{done}{}", kept_warnings(engine, state))));
     }
-    let problem = condition.map(|active| active.problem);
+    let held_back = || engine.conditions_before_work(key).into_iter().next();
+    let problem = condition.or_else(held_back).map(|active| active.problem);
     let problem = problem.or_else(|| engine.request_problem(key).map(str::to_owned));
     let problem = problem.or_else(|| state.last_error.clone());
     let problem = problem.unwrap_or_else(|| "the rotation did not finish".to_owned());

@@ -1,10 +1,12 @@
 //! Which conditions are active, what they forbid, and which errors raise them.
 
 use super::*;
+use crate::core::gate::RequestClass;
 use crate::core::ids::ProjectId;
 use crate::core::scope::Scope;
 use crate::provider::{Effect, RetryAdvice};
 
+/// The conditions that stop every rotation.
 const ALL: [Condition; 6] = [
     Condition::Ledger,
     Condition::Credential,
@@ -87,7 +89,14 @@ fn each_condition_withdraws_the_permits_it_makes_unsafe() {
                 can_trust_clock: false,
                 ..Permits::ALL
             },
-            Condition::Ledger | Condition::Organization | Condition::Reconciliation => Permits::ALL,
+            Condition::Ledger
+            | Condition::Organization
+            | Condition::Reconciliation
+            | Condition::Quota
+            | Condition::CreateRefusal
+            | Condition::CreateLimit
+            | Condition::ReadLimit
+            | Condition::DeleteLimit => Permits::ALL,
         };
         assert_eq!(
             conditions.permits(&Scope::AdminKeys),
@@ -189,6 +198,8 @@ fn every_error_of_a_harmless_request_is_a_condition() {
         retry: RetryAdvice::Later(None),
         kind,
         message: String::new(),
+        class: RequestClass::Read,
+        code: None,
         request_id: None,
         server_time: None,
     };
@@ -204,6 +215,7 @@ fn every_error_of_a_harmless_request_is_a_condition() {
         (ErrorKind::Refused, Condition::Provider),
         (ErrorKind::RateLimited, Condition::Provider),
         (ErrorKind::QuotaExhausted, Condition::Provider),
+        (ErrorKind::ScopeRefused, Condition::Provider),
     ] {
         assert_eq!(condition_of_error(&error(kind)), condition, "{kind:?}");
     }

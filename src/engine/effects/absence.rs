@@ -5,6 +5,7 @@
 //! live credential that was recorded as revoked would be unknown from then on.
 
 use crate::core::condition::Condition;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::state::{CredentialMetadata, Rotation};
 use crate::engine::worker::Worker;
@@ -101,6 +102,8 @@ fn unproven(id: &CredentialId, message: String) -> ProviderError {
         retry: RetryAdvice::Later(None),
         kind: ErrorKind::NotFound,
         message,
+        class: RequestClass::Read,
+        code: None,
         request_id: None,
         server_time: None,
     }

@@ -9,21 +9,28 @@ use crate::core::change::{Change, RevokedDuplicate, Transition};
 use crate::core::creation_time::existed_before;
 use crate::core::decide::create_answer::check_origin;
 use crate::core::decide::created_times::remove_impossible_times;
+use crate::core::decide::outcome;
 use crate::core::decide::revocation::{DeferReason, RevocationReason};
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::label_match::{LabelMatch, match_label};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::reported_time::EXPIRY_FIELD;
+use crate::core::state::Trigger;
 use crate::core::time;
 use crate::engine::effects::revoke::{
     ExpectedName, LEDGER_CHANGED, RECONFIGURED, RevocationOutcome, STILL_SHOWN,
 };
 use crate::engine::effects::{PERMANENT_FAILURE_PAUSE, retry_delay};
+use crate::engine::gates::GatePass;
 use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
+
+/// The error of a rotation whose create was held back.
+const HELD_BACK: &str = "its create was not sent, because the provider limits or refuses creates";
 
 /// The credentials that a create did not make, and those that it made.
 type SplitCredentials = (Vec<ExistingCredential>, Vec<ListedCredential>);
@@ -71,6 +78,9 @@ impl Worker {
         if in_flight.is_some_and(|in_flight| in_flight.answer.is_some()) {
             return self.accept_answer(rotation, &label).await;
         }
+        let Some(pass) = self.pass_for_create(rotation) else {
+            return self.hold_create_back(rotation).await;
+        };
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         let expires_in = policy.and_then(|policy| policy.expires_after);
         if let Some(in_flight) = &mut self.in_flight {
@@ -81,6 +91,7 @@ impl Worker {
         self.observe_response(&answer);
         match answer {
             Ok(mut answer) => {
+                pass.succeed();
                 let answered_at = answer.server_time.unwrap_or_else(|| self.now());
                 let is_short_lived =
                     self.complete_times(&mut answer.value, expires_in, answered_at);
@@ -94,7 +105,7 @@ impl Worker {
                 self.accept_answer(rotation, &label).await
             }
             Err(error) if error.effect == Effect::NotApplied => {
-                self.record_not_applied(rotation, &error).await
+                self.record_not_applied(rotation, &error, &pass).await
             }
             Err(error) => self.handle_unknown_create(rotation, &label, &error).await,
         }
@@ -209,14 +220,39 @@ impl Worker {
         &mut self,
         rotation: &RotationId,
         error: &ProviderError,
+        pass: &GatePass,
     ) -> Result<(), LedgerError> {
         let mut changes = self.failure_changes(rotation, LifecycleEvent::NotCreated, error);
-        if self.is_global_failure(error).await {
+        let mut cause = error.kind.gate_cause();
+        let is_global = cause.is_none() && self.is_global_failure(error).await;
+        if !is_global {
+            cause = cause.or_else(|| self.shared_refusal(error));
+        }
+        if let Some(cause) = cause {
+            self.close_gate(pass, RequestClass::Create, cause, error);
+            // A person waits for the reason. Nobody waits where the schedule tries again.
+            let row = self.state.rotation(rotation);
+            let is_requested = row.is_some_and(|row| row.trigger == Trigger::Manual);
+            if is_requested {
+                self.request_problem = Some(error.to_string());
+            }
+        }
+        if is_global || cause.is_some() {
             // The failure counts for no key: the next rotation starts when the condition
-            // ends.
+            // ends, or as its probe.
             changes.truncate(1);
         }
         self.record(changes).await
+    }
+
+    /// Ends a rotation whose create was not sent and must not be sent now: the key waits at
+    /// the gate, as those do whose rotation did not start.
+    async fn hold_create_back(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
+        let Some(row) = self.state.rotation(rotation) else {
+            return Ok(());
+        };
+        let change = outcome::cancel_create(row, HELD_BACK);
+        self.record(vec![change]).await
     }
 
     /// Handles a create that may have been applied. It is never sent again: the next

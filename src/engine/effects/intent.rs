@@ -4,6 +4,7 @@ use crate::core::change::{
     Change, MissedRun, OperatorNote, PreviousRevocation, ReplacementApproval, RotationIntent,
 };
 use crate::core::creation_time::earliest_creation;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{Label, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::notification::AlertKind;
@@ -40,6 +41,11 @@ impl Worker {
             }
             Readiness::Blocked => return Ok(()),
         }
+        if request.is_none() && !self.enter_gate(RequestClass::Create) {
+            self.hold_back(RequestClass::Create);
+            return Ok(());
+        }
+        self.gate_turn = None;
         self.request = None;
         self.log_exceeded_limits();
         let (mut id, mut suffix) = ([0; 8], [0; 3]);

@@ -86,6 +86,7 @@ pub(crate) fn redacted_value_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::gate::RequestClass;
     use crate::provider::{Effect, ErrorKind};
 
     #[test]
@@ -102,6 +103,8 @@ mod tests {
                 retry,
                 kind: ErrorKind::Refused,
                 message: String::new(),
+                class: RequestClass::Read,
+                code: None,
                 request_id: None,
                 server_time: None,
             };

@@ -14,6 +14,7 @@ use crate::core::decide::revocation::{
     Blocker, Candidate, DeferReason, Deferral, Identity, Observation, ObservationPart, OtherHolder,
     RemoteAnswer, Revocation, RevocationReason, decide, describe_unmoved, leak_reason,
 };
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::RetryClass;
@@ -501,6 +502,9 @@ impl Worker {
         let deleted = self.services.provider.delete(&credential.id).await;
         self.observe_response(&deleted);
         deleted?;
+        if let Some(pass) = self.passes.get(&RequestClass::Delete) {
+            pass.succeed();
+        }
         let after = self.retrieve(credential).await?;
         let was_shown = decided.observation.credential != Some(RemoteAnswer::Gone);
         if after.value.is_none() && !was_shown {

@@ -377,7 +377,7 @@ async fn a_pause_that_the_provider_asks_for_is_kept() {
 }
 
 #[tokio::test]
-async fn a_create_that_asks_for_a_pause_counts_and_is_not_diagnosed() {
+async fn a_create_that_asks_for_a_pause_is_not_diagnosed() {
     for effect in [Effect::NotApplied, Effect::Unknown] {
         let fakes = Fakes::new(&[]);
         let mut engine = fakes.engine(Vec::new(), HOUR).await;

@@ -160,7 +160,14 @@ async fn conditions_that_only_a_person_ends_block_an_engine_without_work() {
         let mut engine = rotated_engine(&fakes).await;
         assert!(!engine.is_blocked());
         engine.services().conditions.raise(condition, "a problem");
-        let is_expected = !matches!(condition, Condition::Provider | Condition::Reconciliation);
+        let is_expected = !matches!(
+            condition,
+            Condition::Provider
+                | Condition::Reconciliation
+                | Condition::CreateLimit
+                | Condition::ReadLimit
+                | Condition::DeleteLimit
+        );
         assert_eq!(engine.is_blocked(), is_expected, "{condition:?}");
         engine.services().conditions.clear(condition);
         engine.request_rotation(&key(), rotation_request());

@@ -8,14 +8,36 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use url::Url;
 
+use crate::core::gate::RequestClass;
 use crate::core::redact::{sanitize, sanitize_bytes};
 use crate::net::retry_after::{header_text, requested_pause, server_time};
 use crate::net::target;
 use crate::provider::openai::schema::{self, ErrorEnvelope};
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
-/// The 429 codes that a short wait does not resolve.
-const QUOTA_CODES: [&str; 2] = ["insufficient_quota", "credit_balance_exhausted"];
+/// The codes of a quota or a budget that is used up: a short wait does not resolve them.
+const QUOTA_CODES: [&str; 6] = [
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "billing_hard_limit_reached",
+    "organization_spend_limit_exceeded",
+    "organization_usage_limit_exceeded",
+    "project_spend_limit_exceeded",
+];
+
+/// The codes of a limit of the rate, whatever the status.
+const RATE_CODES: [&str; 2] = ["rate_limit_exceeded", "slow_down"];
+
+/// The codes of refusals whose cause is the organization, the project or the network that
+/// rekeyd is in: every key's create gets them alike. A refusal with another code is the
+/// request's own until several keys got it.
+const SCOPE_CODES: [&str; 5] = [
+    "account_deactivated",
+    "billing_not_active",
+    "ip_not_authorized",
+    "project_archived",
+    "unsupported_country_region_territory",
+];
 
 /// The code of a 404 that is about the path, not about a credential.
 const UNKNOWN_URL_CODE: &str = "unknown_url";
@@ -68,6 +90,8 @@ impl ResponseHead {
             effect,
             retry,
             kind,
+            class: RequestClass::Read,
+            code: None,
             message,
             request_id: self.request_id.clone(),
             server_time: self.server_time,
@@ -104,11 +128,11 @@ impl ResponseHead {
                 } else {
                     hint_for(classification.0)
                 };
-                self.error(
-                    operation,
-                    classification,
-                    format!("the provider answered {status}: {description}{hint}"),
-                )
+                let message = format!("the provider answered {status}: {description}{hint}");
+                ProviderError {
+                    code: envelope.code,
+                    ..self.error(operation, classification, message)
+                }
             }
             None => self.unexpected_body_error(operation, body, &sent),
         }
@@ -167,11 +191,17 @@ impl ResponseHead {
             return (ErrorKind::ServerError, Effect::Unknown, later);
         }
         let code = envelope.code.as_deref();
-        let is_quota = [code, envelope.kind.as_deref()]
-            .into_iter()
-            .flatten()
-            .any(|value| QUOTA_CODES.contains(&value));
+        let has_one_of = |codes: &[&str]| {
+            let given = [code, envelope.kind.as_deref()];
+            given.into_iter().flatten().any(|one| codes.contains(&one))
+        };
         let (kind, retry) = match self.status {
+            status if !status.is_client_error() => {
+                return (ErrorKind::BadAnswer, Effect::Unknown, later);
+            }
+            _ if has_one_of(&QUOTA_CODES) => (ErrorKind::QuotaExhausted, RetryAdvice::Never),
+            _ if has_one_of(&RATE_CODES) => (ErrorKind::RateLimited, later),
+            _ if has_one_of(&SCOPE_CODES) => (ErrorKind::ScopeRefused, RetryAdvice::Never),
             StatusCode::UNAUTHORIZED if code == Some("invalid_api_key") => {
                 (ErrorKind::CredentialRefused, later)
             }
@@ -182,12 +212,8 @@ impl ResponseHead {
             StatusCode::NOT_FOUND | StatusCode::GONE if !is_unknown_path(envelope) => {
                 (ErrorKind::NotFound, RetryAdvice::Never)
             }
-            StatusCode::TOO_MANY_REQUESTS if is_quota => {
-                (ErrorKind::QuotaExhausted, RetryAdvice::Never)
-            }
             StatusCode::TOO_MANY_REQUESTS => (ErrorKind::RateLimited, later),
-            status if status.is_client_error() => (ErrorKind::Refused, RetryAdvice::Never),
-            _ => return (ErrorKind::BadAnswer, Effect::Unknown, later),
+            _ => (ErrorKind::Refused, RetryAdvice::Never),
         };
         (kind, Effect::NotApplied, retry)
     }
@@ -226,6 +252,7 @@ fn hint_for(kind: ErrorKind) -> &'static str {
         | ErrorKind::CredentialRefused
         | ErrorKind::NotFound
         | ErrorKind::Refused
+        | ErrorKind::ScopeRefused
         | ErrorKind::RateLimited
         | ErrorKind::Unreachable
         | ErrorKind::NoAnswer

@@ -5,6 +5,7 @@ use reqwest::header::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 
+use crate::core::gate::RequestClass;
 use crate::core::secret::Secret;
 use crate::net::body::{self, BodyError};
 use crate::net::connection_use::{self, ended_without_answer};
@@ -144,6 +145,8 @@ pub(super) fn error_before_send(
         retry: RetryAdvice::Later(None),
         kind,
         message,
+        class: RequestClass::Read,
+        code: None,
         request_id: None,
         server_time: None,
     }

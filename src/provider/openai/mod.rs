@@ -23,6 +23,7 @@ use url::Url;
 use crate::core::active_credential::{ActiveCredential, CredentialUsage, OwnSecrets, SecretOrigin};
 use crate::core::duration;
 use crate::core::expected_secret::ExpectedSecret;
+use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, Label, ProjectId};
 use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
@@ -279,6 +280,8 @@ fn endless_list_error(operation: &str, message: String) -> ProviderError {
         retry: RetryAdvice::Later(None),
         kind: ErrorKind::BadAnswer,
         message,
+        class: RequestClass::Read,
+        code: None,
         request_id: None,
         server_time: None,
     }
@@ -313,8 +316,10 @@ impl Provider for OpenAiProvider {
                 url,
                 Some(request.to_string()),
             )
-            .await?;
-        decode::decode_create(&operation, &response, &self.credential)
+            .await;
+        let created = response
+            .and_then(|response| decode::decode_create(&operation, &response, &self.credential));
+        created.map_err(|error| error.in_class(RequestClass::Create))
     }
 
     async fn list(
@@ -408,7 +413,8 @@ impl Provider for OpenAiProvider {
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         let operation = format!("delete credential {}", sanitize_name(id.as_str()));
-        let lookup = self.lookup(&operation, Method::DELETE, id).await?;
-        decode::decode_delete(&operation, id, lookup)
+        let lookup = self.lookup(&operation, Method::DELETE, id).await;
+        let deleted = lookup.and_then(|lookup| decode::decode_delete(&operation, id, lookup));
+        deleted.map_err(|error| error.in_class(RequestClass::Delete))
     }
 }

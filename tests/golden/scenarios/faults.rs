@@ -36,6 +36,12 @@ pub(crate) fn run() -> Recording {
 
     fail(&mut scenario, &["create:429:1"], "rate-limited");
     scenario.wait_for_event("rate-limited", "not-created");
+    // Until the limit has ended, each other fault would also hit the probes of this key.
+    scenario.env.restart_sandbox(&[]);
+    scenario.wait("the limit has ended", || {
+        let sql = "SELECT phase FROM history WHERE key = 'rate-limited' AND phase = 'current'";
+        scenario.cell(sql, &[]).is_some() && status_of(&scenario, "/readyz") == 200
+    });
     fail(&mut scenario, &["create:html:1"], "html");
     scenario.wait_for_event("html", "label-not-found");
     fail(

@@ -30,6 +30,8 @@ struct RotationTimes {
     scheduled_for: Option<Timestamp>,
     started_at: Timestamp,
     current_at: Option<Timestamp>,
+    /// Whether its create made nothing.
+    is_failed: bool,
 }
 
 /// Checks that every key without hanging receivers started each due rotation in time and made
@@ -41,13 +43,20 @@ pub(crate) fn check_punctuality(world: &SimWorld) {
     let from = time::after(world.start_time, from);
     // Beside another daemon's credentials, the first rotation waits for an operator.
     let is_first_due_at_start = last_fault_at.is_none() && !world.scenario.has_other_daemon;
+    let is_limited = world.scenario.limits_creates;
     for times in world.read_ledger(punctual_rotations) {
         let label = &times.label;
+        if is_limited && times.is_failed {
+            // The limit refused its create, and another rotation follows.
+            continue;
+        }
         // This host's clock may have been ahead when an earlier rotation started.
         if world.sent_at(label).is_none_or(|at| at < from) {
             continue;
         }
         let due = match times.scheduled_for {
+            // A limit delays the start, and nothing after it.
+            _ if is_limited => times.started_at,
             Some(at) => at,
             None if is_first_due_at_start => world.start_time,
             None => times.started_at,
@@ -72,7 +81,7 @@ pub(crate) fn check_punctuality(world: &SimWorld) {
 /// Returns every rotation of a key without hanging receivers, except those during which the
 /// key backed off.
 fn punctual_rotations(ledger: &Connection) -> Vec<RotationTimes> {
-    let sql = "SELECT label, scheduled_for, started_at, current_at
+    let sql = "SELECT label, scheduled_for, started_at, current_at, phase = 'failed'
          FROM history WHERE label IS NOT NULL AND key NOT LIKE 'hang-%'
          AND NOT EXISTS (SELECT 1 FROM events WHERE events.key = history.key
              AND event = 'key-backed-off' AND at >= coalesce(scheduled_for, started_at)
@@ -85,6 +94,7 @@ fn punctual_rotations(ledger: &Connection) -> Vec<RotationTimes> {
             scheduled_for: row.get::<_, Option<String>>(1)?.map(parse),
             started_at: parse(row.get(2)?),
             current_at: row.get::<_, Option<String>>(3)?.map(parse),
+            is_failed: row.get(4)?,
         })
     });
     rotations.unwrap().map(Result::unwrap).collect()

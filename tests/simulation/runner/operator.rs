@@ -128,7 +128,12 @@ fn needs_operator(condition: Condition) -> bool {
         | Condition::Credential
         | Condition::Clock
         | Condition::Provider
-        | Condition::Reconciliation => false,
+        | Condition::Reconciliation
+        | Condition::Quota
+        | Condition::CreateRefusal
+        | Condition::CreateLimit
+        | Condition::ReadLimit
+        | Condition::DeleteLimit => false,
     }
 }
 

@@ -13,8 +13,9 @@ const MAX_OPERATIONS: u64 = 10_000;
 /// More iterations of the loop that runs the engine than any world needs in one period.
 const MAX_ITERATIONS: u64 = 10_000;
 
-/// The most reads of the clock between two operations or iterations.
-const MAX_CLOCK_READS: u64 = 1_000;
+/// The most reads of the clock between two operations or iterations: 200 keys are evaluated
+/// at once.
+const MAX_CLOCK_READS: u64 = 10_000;
 
 /// The work in the present period.
 #[derive(Debug, Default)]

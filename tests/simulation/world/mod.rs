@@ -9,6 +9,7 @@ mod clock;
 mod configuration;
 mod consumers;
 mod copied_files;
+mod create_limit;
 mod credentials;
 mod fault_plan;
 mod leaks;
@@ -33,6 +34,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::clock::ClockError;
+use self::create_limit::CreateLimiter;
 use self::credentials::LateCreate;
 use self::leaks::Leak;
 use self::ledger_folder::LentFiles;
@@ -84,6 +86,7 @@ struct WorldState {
     /// The labels that a lost or restored ledger does not have any more.
     forgotten_labels: BTreeSet<String>,
     late_creates: Vec<LateCreate>,
+    create_limiter: CreateLimiter,
     late_deliveries: Vec<LateDelivery>,
     sinks: BTreeMap<SinkLocation, SinkState>,
     /// The secret that rekeyd last authenticated with.
@@ -135,6 +138,7 @@ impl SimWorld {
             sent_labels: BTreeMap::new(),
             forgotten_labels: BTreeSet::new(),
             late_creates: Vec::new(),
+            create_limiter: CreateLimiter::default(),
             late_deliveries: Vec::new(),
             sinks: BTreeMap::new(),
             own_secret: None,

@@ -24,7 +24,7 @@ pub(super) const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Describes a rotation request that nobody waits for. The rotation may fail or have to
 /// wait, so that it is never reported as done.
 fn acknowledgement(engine: &Engine, key: &KeyName) -> String {
-    match engine.active_conditions_of(key).into_iter().next() {
+    match engine.conditions_before_request(key).into_iter().next() {
         Some(active) => format!(
             "{key}: rotation requested; it starts, also after a restart, once this is resolved: {}",
             active.problem
