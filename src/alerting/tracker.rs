@@ -107,6 +107,27 @@ impl AlertTracker {
         true
     }
 
+    /// Moves what is known of a key to its new name.
+    pub(crate) fn rename(&mut self, from: &KeyName, to: &KeyName) {
+        let renamed = |alert: Alert| Alert {
+            key: alert
+                .key
+                .map(|key| if key == *from { to.clone() } else { key }),
+            ..alert
+        };
+        let active = std::mem::take(&mut self.active_alerts).into_iter();
+        self.active_alerts = active.map(|(alert, at)| (renamed(alert), at)).collect();
+        if let Some(at) = self.next_checks.remove(from) {
+            self.check_queue.remove(&(at, from.clone()));
+        }
+        if let Some(at) = self.unhealthy_since.remove(from) {
+            self.unhealthy_since.insert(to.clone(), at);
+        }
+        if let Some(credential) = self.baseline.remove(from) {
+            self.baseline.insert(to.clone(), credential);
+        }
+    }
+
     /// Starts a new grace period: nothing could repair an earlier failure.
     pub(crate) const fn reset_grace_period(&mut self, now: Timestamp) {
         self.watching_since = now;

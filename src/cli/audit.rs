@@ -11,6 +11,7 @@ use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::{self, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::renamed_keys::states_by_name;
 use crate::cli::screen::Screen;
 use crate::cli::service_view;
 use crate::cli::table::{Cell, Column, Fit, NOTHING, Table, Tone};
@@ -22,6 +23,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::reported_time::ReportedTime;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
+use crate::core::unmanaged::unmanaged;
 use crate::core::{redact, time};
 use crate::daemon::runtime::ledger_identity;
 use crate::engine::conditions::FOREIGN_LIST;
@@ -181,6 +183,10 @@ impl AuditCommand {
                 .as_bytes(),
             )?;
         }
+        let unmanaged = find_unmanaged(&settings, reader.as_ref())?;
+        for message in &unmanaged {
+            output::report_error(message);
+        }
         let discrepancies = entries
             .iter()
             .filter(|entry| entry.status.is_discrepancy())
@@ -198,7 +204,11 @@ impl AuditCommand {
             return Err(Failure::Other(message));
         }
         if discrepancies == 0 && lookalikes.is_empty() {
-            return Ok(());
+            return if unmanaged.is_empty() {
+                Ok(())
+            } else {
+                Err(Failure::Reported)
+            };
         }
         if discrepancies == 0 {
             return Err(Failure::Other(lookalike_message(&lookalikes)));
@@ -221,6 +231,25 @@ impl AuditCommand {
             }
         )))
     }
+}
+
+/// Describes the live credentials of keys that are neither configured nor retired.
+fn find_unmanaged(
+    settings: &Settings,
+    reader: Option<&LedgerReader>,
+) -> Result<Vec<String>, Failure> {
+    let Some(reader) = reader else {
+        return Ok(Vec::new());
+    };
+    let is_configured = |key: &KeyName| settings.keys.iter().any(|one| one.name == *key);
+    let states = states_by_name(settings, &reader.snapshot()?)?.into_values();
+    let unmanaged = states
+        .filter(|state| !is_configured(&state.key))
+        .filter_map(|state| {
+            let unmanaged = unmanaged(&state)?;
+            Some(format!("{}: {}", state.key, unmanaged.text(&state.key)))
+        });
+    Ok(unmanaged.collect())
 }
 
 /// The two sides that are compared.
@@ -269,13 +298,17 @@ impl<P: Provider> Audit<'_, P> {
             name: credential.name,
             end: credential.end,
         });
-        let mut keys = self.configured.clone();
+        let named = |key: &KeyName| (key.clone(), key.clone());
+        let mut keys: Vec<_> = self.configured.iter().map(named).collect();
         let mut states = BTreeMap::new();
         let reconciliation = match self.reader {
             Some(reader) => {
                 let snapshot = reader.snapshot()?;
                 states = snapshot.key_states()?;
-                keys.extend(states.keys().cloned());
+                keys.extend(states.values().flat_map(|state| {
+                    let names = state.names();
+                    names.map(|name| (name.clone(), state.key.clone()))
+                }));
                 snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
             }
             None => Reconciliation {
@@ -377,7 +410,7 @@ fn other_name_message(
 
 fn audit_entries(
     reconciliation: Reconciliation,
-    keys: &[KeyName],
+    keys: &[(KeyName, KeyName)],
     now: Timestamp,
 ) -> Vec<AuditEntry> {
     let mut entries = Vec::new();
@@ -390,9 +423,11 @@ fn audit_entries(
     }
     for unknown in reconciliation.unknown {
         let name = unknown.name.as_deref().unwrap_or_default();
-        let matching = keys.iter().filter(|key| Label::matches_format(name, key));
+        let matching = keys.iter();
+        let matching = matching.filter(|(of_key, _)| Label::matches_format(name, of_key));
         // A provider may put a prefix before names.
-        let looks_like = matching.max_by_key(|key| key.as_str().len()).cloned();
+        let longest = matching.max_by_key(|(of_key, _)| of_key.as_str().len());
+        let looks_like = longest.map(|(_, key)| key.clone());
         entries.push(AuditEntry {
             status: if looks_like.is_some() {
                 AuditStatus::Lookalike

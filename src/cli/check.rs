@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 
+use crate::cli::config_effects::config_effects;
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch;
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::listener_check;
@@ -16,7 +18,7 @@ use crate::cli::program_check;
 use crate::cli::screen::Screen;
 use crate::cli::service_view;
 use crate::config::settings::Settings;
-use crate::config::{self, Problem};
+use crate::config::{self, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
@@ -25,6 +27,7 @@ use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm};
 use crate::core::{duration, time};
+use crate::daemon::error::ServiceError;
 use crate::daemon::own_files;
 use crate::daemon::ownership;
 use crate::engine::conditions::{FOREIGN_LIST, clock_mismatch_message};
@@ -83,6 +86,7 @@ impl CheckCommand {
             let location = "ledger.path".to_owned();
             problems.push(Problem::for_host(&settings.file, location, damage));
         }
+        let effects = find_effects(&settings, &mut problems).await;
         let level = if self.online {
             CheckLevel::Online
         } else {
@@ -131,12 +135,33 @@ impl CheckCommand {
             found_notes.extend(file_system.map(|name| network_note(&settings, name)));
             found_notes.extend(of_programs.notes);
             found_notes.push(further_note(&settings, &notes.further_objects));
+            found_notes.extend(effects);
             found_notes.extend(catch_up_notes(&settings, notes.last_run));
             let screen = Screen::of_output(false);
             let text = success_text(&options.config, settings.keys.len(), &found_notes, screen);
             output::print(text.as_bytes())?;
         }
         Ok(())
+    }
+}
+
+/// Returns what the file would change, if there is a ledger that this user may read. Names
+/// that do not fit the ledger are problems.
+async fn find_effects(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<String> {
+    // A ledger that cannot be read is reported by its own check.
+    let Ok(Some(ledger)) = dispatch::open_ledger(&DaemonOptions::default(), settings).await else {
+        return Vec::new();
+    };
+    match config_effects(settings, Some(&ledger)) {
+        Ok(effects) => effects,
+        Err(Failure::Service(ServiceError::UnfitNames(unfit))) => {
+            problems.extend(unfit.problems.iter().map(|problem| Problem {
+                kind: ProblemKind::Configuration,
+                ..Problem::for_host(&settings.file, String::new(), problem.to_string())
+            }));
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 

@@ -77,6 +77,7 @@ const fn run_mode(request: &ControlRequest) -> RunMode {
         | ControlRequest::Hold { .. }
         | ControlRequest::Release { .. }
         | ControlRequest::Adopt { .. }
+        | ControlRequest::Retire { .. }
         | ControlRequest::Reload => RunMode::Command,
     }
 }
@@ -93,6 +94,8 @@ fn refuse_unknown_keys(request: &ControlRequest, settings: &Settings) -> Result<
         | ControlRequest::Hold { .. }
         | ControlRequest::Release { .. }
         | ControlRequest::AdoptFromSinks { .. }
+        // A key that is not configured any more can be retired.
+        | ControlRequest::Retire { .. }
         | ControlRequest::Reload => return Ok(()),
     };
     let mut failures = Vec::new();
@@ -121,11 +124,13 @@ fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
         }
         ControlRequest::Revoke { .. }
         | ControlRequest::Adopt { .. }
-        | ControlRequest::AdoptFromSinks { .. } => "sends its requests to the provider itself",
+        | ControlRequest::AdoptFromSinks { .. }
+        | ControlRequest::Retire { now: true, .. } => "sends its requests to the provider itself",
         ControlRequest::Hold { .. }
         | ControlRequest::Release { .. }
         | ControlRequest::Pause { .. }
-        | ControlRequest::Resume { .. } => {
+        | ControlRequest::Resume { .. }
+        | ControlRequest::Retire { .. } => {
             "writes the ledger; the next `rekeyd run` or `rekeyd once` acts on it"
         }
         ControlRequest::Reload => return String::new(),

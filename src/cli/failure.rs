@@ -93,7 +93,9 @@ impl Failure {
                 exit_code::CONFIGURATION
             }
             Self::Problems { .. } => exit_code::FAILED,
-            Self::Configuration(_) => exit_code::CONFIGURATION,
+            Self::Configuration(_) | Self::Service(ServiceError::UnfitNames(_)) => {
+                exit_code::CONFIGURATION
+            }
             Self::Ledger(error)
             | Self::OtherWriter(error)
             | Self::Service(ServiceError::Ledger(error)) => ledger_exit_code(error),

@@ -22,8 +22,8 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
         "1",
         "Failed. `status`: a key is failing or overdue, there is a problem that concerns all keys, \
          credentials that are not in the ledger look like rekeyd's, or the daemon is not running \
-         and `rekeyd once` did not run last. `audit`: the ledger and the provider disagree, or there are such \
-         credentials.",
+         and `rekeyd once` did not run last. `audit`: the ledger and the provider disagree, there are such \
+         credentials, or a key that is neither configured nor retired has a live one.",
     ),
     ("2", "Wrong use of the command line."),
     ("75", "Another process holds the ledger. Try again later."),
@@ -112,7 +112,7 @@ pub const EXAMPLES: [(&str, &str); 5] = [
 ];
 
 /// The commands that are explained together with a command.
-const RELATED: [(&str, &[&str]); 19] = [
+const RELATED: [(&str, &[&str]); 20] = [
     ("run", &["once", "reload", "status"]),
     ("once", &["run"]),
     ("check", &["reload"]),
@@ -123,6 +123,7 @@ const RELATED: [(&str, &[&str]); 19] = [
     ("adopt", &["audit"]),
     ("pause", &["resume"]),
     ("resume", &["pause"]),
+    ("retire", &["rotate", "revoke", "status"]),
     ("reload", &["check", "run"]),
     ("audit", &["adopt", "revoke"]),
     ("status", &["show", "history"]),

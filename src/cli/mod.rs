@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod check;
 mod clean_fields;
+mod config_effects;
 mod context;
 mod credential_commands;
 mod daemon_channel;
@@ -30,7 +31,9 @@ mod preflight;
 mod program_check;
 mod question;
 mod reload;
+mod renamed_keys;
 mod restore;
+mod retire;
 mod rotate;
 mod run;
 #[cfg(feature = "demo")]
@@ -99,12 +102,14 @@ enum CliCommand {
     Pause(pause::PauseCommand),
     /// Resume scheduled rotations of a key
     Resume(pause::ResumeCommand),
+    /// Retire a key: never rotate it again, and revoke its credentials one overlap later
+    Retire(retire::RetireCommand),
     /// Make the running daemon reload its configuration, and print any problems with it
     Reload(reload::ReloadCommand),
     /// Compare the ledger with the provider's list of credentials
     ///
-    /// The exit code is 1 if they disagree, or if credentials that are not in the ledger look
-    /// like rekeyd's.
+    /// The exit code is 1 if they disagree, if credentials that are not in the ledger look like
+    /// rekeyd's, or if a key that is neither configured nor retired has a live credential.
     Audit(audit::AuditCommand),
     /// Show the state of each key
     ///
@@ -263,6 +268,7 @@ impl Cli {
             CliCommand::Reload(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Pause(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Resume(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Retire(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Schedule(command) => block_on(command.run(&self.options)),
             CliCommand::Audit(command) => self.run_report(command.run(&self.options)),
             CliCommand::Status(command) => block_on(command.run(&self.options)),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::cli::screen::Screen;
 use crate::core::ids::{CredentialId, KeyName};
-use crate::core::state::Pause;
+use crate::core::state::{Pause, Retirement};
 use crate::ledger::{OperatorRecord, RecordedRequest};
 use crate::platform::users;
 
@@ -37,6 +37,21 @@ pub(crate) fn pause_line(
     };
     let from = screen.past_moment(pause.from, now);
     format!("paused {from}{}; {end}", origin(record))
+}
+
+/// Describes a retirement: since when, by whom and why, and what undoes it.
+pub(crate) fn retirement_line(
+    key: &KeyName,
+    retirement: Retirement,
+    record: Option<&OperatorRecord>,
+    screen: &Screen,
+    now: Timestamp,
+) -> String {
+    let at = screen.past_moment(retirement.at.min(now), now);
+    format!(
+        "retired {at}{}; `rekeyd retire {key} --undo` rotates it again",
+        origin(record)
+    )
 }
 
 /// Describes a requested rotation that has not started: since when, by whom and why.

@@ -11,9 +11,11 @@ use tokio::sync::Semaphore;
 
 use crate::alerting::channel::target::ClockFn;
 use crate::cli::failure::{Failure, exit_code};
+use crate::cli::renamed_keys::rename_states;
 use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_SOCKET, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
+use crate::core::decide::key_names::plan_renames;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::daemon::error::ServiceError;
@@ -232,10 +234,19 @@ impl DeliveryRecords {
     /// Reads the ledger of a configuration, as far as this user can.
     pub(crate) async fn read(settings: &Settings) -> Self {
         let path = settings.ledger.clone();
+        let keys = settings.keys.iter();
+        let keys: Vec<_> = keys
+            .map(|key| (key.name.clone(), key.was.clone()))
+            .collect();
         let describe = || format!("reading {}", settings.ledger.display());
         let read = run_blocking(describe, LEDGER_CHECK_TIMEOUT, move || {
             let reader = LedgerReader::open_untouched(&path).ok()??;
-            reader.snapshot().ok()?.key_states().ok()
+            let snapshot = reader.snapshot().ok()?;
+            let mut states = snapshot.key_states().ok()?;
+            let keys = keys.iter().map(|(key, was)| (key, was.as_ref()));
+            let renames = plan_renames(keys, &snapshot.recorded_names().ok()?);
+            rename_states(&mut states, &renames.unwrap_or_default());
+            Some(states)
         });
         Self::Read(read.await.ok().flatten().unwrap_or_default())
     }

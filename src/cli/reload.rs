@@ -6,8 +6,10 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cli::config_effects::config_effects;
 use crate::cli::context::{GlobalOptions, read_environment};
-use crate::cli::dispatch::find_daemon_to_reload;
+use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch::{find_daemon_to_reload, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config;
@@ -17,12 +19,17 @@ use crate::daemon::control::protocol::{CONFIGURATION, ControlRequest};
 use crate::ledger::WriterLock;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct ReloadCommand {}
+pub(crate) struct ReloadCommand {
+    /// Change nothing, and show what the file would create, drop, retarget or leave unmanaged
+    #[arg(long)]
+    dry_run: bool,
+}
 
 impl ReloadCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = match options.load_settings() {
             Ok(settings) => settings,
+            Err(failure) if self.dry_run => return Err(failure),
             Err(failure) => {
                 // This command reports every problem with the file. The daemon reads it as
                 // well, so that its log and status also report them.
@@ -30,6 +37,9 @@ impl ReloadCommand {
                 return Err(failure);
             }
         };
+        if self.dry_run {
+            return show_effects(&settings).await;
+        }
         let Some(daemon) = find_daemon_to_reload(&settings).await? else {
             return send_sighup(&settings);
         };
@@ -46,6 +56,22 @@ impl ReloadCommand {
         }
         Ok(())
     }
+}
+
+/// Shows what the file would change. The daemon is not asked: its keys are in the ledger.
+async fn show_effects(settings: &Settings) -> Result<(), Failure> {
+    let ledger = open_ledger(&DaemonOptions::default(), settings).await?;
+    let effects = config_effects(settings, ledger.as_ref())?;
+    let file = settings.file.display();
+    let mut text = if effects.is_empty() {
+        format!("{file}: no key or sink is created, dropped, retargeted or left unmanaged\n")
+    } else {
+        String::new()
+    };
+    for effect in effects {
+        text.push_str(&format!("{effect}\n"));
+    }
+    output::print(text.as_bytes())
 }
 
 async fn request_reload_of_invalid_config(options: &GlobalOptions) {

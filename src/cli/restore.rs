@@ -95,6 +95,10 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
                  rekeyd pause {key}{}{reason}\n",
                 until(end)
             ),
+            OrderKind::Retirement => format!(
+                "warning: {key} is no longer retired{origin}; before the next start, run: \
+                 rekeyd retire {key}{reason}\n"
+            ),
             OrderKind::Hold {
                 credential,
                 until: end,
@@ -120,6 +124,10 @@ fn changed_orders_text(changed: &ChangedOrders) -> String {
             OrderKind::Pause { .. } => format!(
                 "note: {key} is paused again, as when the backup was made{origin}; to end the pause, \
                  run: rekeyd resume {key}\n"
+            ),
+            OrderKind::Retirement => format!(
+                "note: {key} is retired again, as when the backup was made{origin}; to undo that, \
+                 run: rekeyd retire {key} --undo\n"
             ),
             OrderKind::Hold { credential, .. }
             | OrderKind::Leak { credential }

@@ -10,6 +10,7 @@ use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger, warn_if_not_loaded};
 use crate::cli::failure::Failure;
+use crate::cli::renamed_keys::states_by_name;
 use crate::cli::screen::{Screen, TimeStyle};
 use crate::cli::table::{Cell, Column, Fit, Table};
 use crate::cli::{output, time_argument};
@@ -20,7 +21,7 @@ use crate::core::ids::KeyName;
 use crate::core::overdue::due_since;
 use crate::core::state::KeyState;
 use crate::core::time;
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerError, LedgerReader};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +90,9 @@ impl ScheduleCommand {
         from: Timestamp,
         now: Timestamp,
     ) -> Vec<ScheduledRun<'s>> {
+        if recorded.is_some_and(|recorded| recorded.state.is_retired()) {
+            return Vec::new();
+        }
         let due = recorded.filter(|_| self.from.is_none());
         let due = due.and_then(|recorded| due_run(key, recorded, now));
         let state = recorded.map(|recorded| &recorded.state);
@@ -126,7 +130,7 @@ impl ScheduleCommand {
                     } else if let Some(line) = as_of_line(&reader, settings) {
                         output::print(format!("{line}\n").as_bytes())?;
                     }
-                    RecordedKeys::read(&reader)
+                    RecordedKeys::read(settings, &reader)
                 }
                 None => Ok(RecordedKeys::Read(BTreeMap::new())),
             }
@@ -147,6 +151,19 @@ enum RecordedKeys {
     Read(BTreeMap<KeyName, RecordedKey>),
 }
 
+/// Returns what the ledger has of a key under any of its names.
+fn first_recorded<T>(
+    state: &KeyState,
+    read: impl Fn(&KeyName) -> Result<Option<T>, LedgerError>,
+) -> Result<Option<T>, LedgerError> {
+    for name in state.names() {
+        if let Some(found) = read(name)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// What the ledger has of one key.
 #[derive(Clone)]
 struct RecordedKey {
@@ -156,13 +173,14 @@ struct RecordedKey {
 }
 
 impl RecordedKeys {
-    fn read(reader: &LedgerReader) -> Result<Self, Failure> {
+    fn read(settings: &Settings, reader: &LedgerReader) -> Result<Self, Failure> {
         let snapshot = reader.snapshot()?;
         let mut keys = BTreeMap::new();
-        for (key, state) in snapshot.key_states()? {
+        for (key, state) in states_by_name(settings, &snapshot)? {
             let failing_since = match state.attempt {
                 0 => None,
-                _ => snapshot.failing_since(&key)?,
+                // The ledger may have the former name.
+                _ => first_recorded(&state, |name| snapshot.failing_since(name))?,
             };
             let recorded = RecordedKey {
                 state,

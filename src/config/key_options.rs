@@ -181,6 +181,15 @@ pub const KEY: Section = Section {
              several, rekeyd spreads them over one interval, by the names of their keys.",
         ),
         ConfigOption::new(
+            "was",
+            NON_EMPTY,
+            r#""old-name""#,
+            "The former name of the key: the key is renamed and keeps its credentials. Without \
+             this line, a new name is another key, and the credential of the former one stays \
+             alive. Once the rename is applied, the line does nothing.",
+        )
+        .with_default(Described("the key was not renamed")),
+        ConfigOption::new(
             "sink",
             ValueType::Tables,
             r#"[{ type = "file", path = "/etc/billing/openai.key" }]"#,

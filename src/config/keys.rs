@@ -1,5 +1,6 @@
 //! `[defaults]` and the keys.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,7 +55,10 @@ pub(super) fn read_keys(
 ) -> Vec<KeySettings> {
     let table = top.subtable(TOP, "defaults", report);
     table.reject_unknown(&[DEFAULTS], report);
+    let configured = keys.names().into_iter().map(str::to_owned).collect();
     let mut reader = KeyReader {
+        configured,
+        former: BTreeSet::new(),
         defaults: KeyOptions::read(&table, report),
         policies: PolicyBuilder::new(environment),
         file_wide: FileWideContext::new(credential_file),
@@ -78,6 +82,7 @@ pub(super) fn read_keys(
         let sinks = key.sinks.claim_files(claims);
         Some(KeySettings {
             name: key.name?,
+            was: key.was,
             scope: key.scope?,
             policy: key.policy?,
             sinks,
@@ -89,6 +94,7 @@ pub(super) fn read_keys(
 /// A key, as far as it is valid.
 struct ParsedKey {
     name: Option<KeyName>,
+    was: Option<KeyName>,
     scope: Option<Scope>,
     policy: Option<Arc<KeyPolicy>>,
     sinks: ParsedSinks,
@@ -96,6 +102,10 @@ struct ParsedKey {
 
 /// The state that all keys share while they are read.
 struct KeyReader<'e, 'r> {
+    /// The names of all keys of the file.
+    configured: BTreeSet<String>,
+    /// The former names so far.
+    former: BTreeSet<KeyName>,
     defaults: KeyOptions,
     policies: PolicyBuilder<'e>,
     file_wide: FileWideContext<'e>,
@@ -103,6 +113,47 @@ struct KeyReader<'e, 'r> {
 }
 
 impl KeyReader<'_, '_> {
+    /// Reads the former name of a key, which no configured key and no second one may have.
+    fn read_former_name(
+        &mut self,
+        table: &ConfigTable<'_>,
+        name: Option<&KeyName>,
+    ) -> Option<KeyName> {
+        let value = table.get(KEY, "was")?;
+        let text = value.text(self.report)?;
+        let was = match KeyName::new(text) {
+            Ok(was) => was,
+            Err(error) => {
+                let message = "not a valid name for a key";
+                self.report
+                    .add_problem(&value.location, message, error.to_string());
+                return None;
+            }
+        };
+        let problem = if Some(&was) == name {
+            Some(("it is the present name of the key", "write the former name"))
+        } else if self.configured.contains(was.as_str()) {
+            Some((
+                "it is the name of a configured key",
+                "remove that key, or this line; to exchange two names, rename in two steps",
+            ))
+        } else if !self.former.insert(was.clone()) {
+            Some((
+                "it is also the former name of another key",
+                "only one key can take its place",
+            ))
+        } else {
+            None
+        };
+        match problem {
+            Some((message, hint)) => {
+                self.report.add_problem(&value.location, message, hint);
+                None
+            }
+            None => Some(was),
+        }
+    }
+
     fn read_key(&mut self, name: &str, value: &ConfigValue<'_>) -> Option<ParsedKey> {
         let key_name = KeyName::new(name);
         if let Err(error) = &key_name {
@@ -118,8 +169,10 @@ impl KeyReader<'_, '_> {
             .policies
             .build(&table, name.as_ref(), &self.defaults, self.report);
         let sinks = sinks::read_sinks(&table, &mut self.file_wide, self.report);
+        let was = self.read_former_name(&table, name.as_ref());
         Some(ParsedKey {
             name,
+            was,
             scope,
             policy,
             sinks,

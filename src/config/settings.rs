@@ -116,6 +116,8 @@ pub struct ControlSettings {
 pub struct KeySettings {
     /// Its name.
     pub name: KeyName,
+    /// The name that it had before.
+    pub was: Option<KeyName>,
     /// The scope of its credentials.
     pub scope: Scope,
     /// Its timetable, its deadlines and its limits.

@@ -22,6 +22,7 @@ use crate::core::overdue::{dropped_runs_text, drops_runs, due_since, overdue_thr
 use crate::core::policy::KeyPolicy;
 use crate::core::state::{DeferralKind, Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
+use crate::core::unmanaged::unmanaged;
 
 /// How long a superseded credential may be the one that rekeyd works with before its
 /// alert is raised.
@@ -93,6 +94,7 @@ pub fn active_alerts(
     check_failing(context, &was_raised, now, &mut alerts);
     check_overdue(context, &was_raised, now, &mut alerts);
     check_expiring(context, &was_raised, now, &mut alerts);
+    check_unmanaged(context, &was_raised, now, &mut alerts);
     for rotation in &context.state.live {
         check_orphan(context, rotation, now, &mut alerts);
         check_hold(context, rotation, now, &mut alerts);
@@ -262,6 +264,30 @@ fn check_expiring(
         time::to_text(end)
     );
     alerts.raise(alert, near_since, text);
+}
+
+/// Raises the alert of a key that is neither configured nor retired, and has a credential
+/// that nothing ends.
+fn check_unmanaged(
+    context: &AlertContext<'_>,
+    was_raised: &impl Fn(&Alert) -> bool,
+    now: Timestamp,
+    alerts: &mut ActiveAlerts,
+) {
+    let Some(unmanaged) = unmanaged(context.state).filter(|_| context.configured.is_none()) else {
+        return;
+    };
+    let alert = Alert::for_key(&context.state.key, AlertKind::Unmanaged);
+    // Without a sink that shows it, it has lasted for longer than this process.
+    let since = unmanaged.since.unwrap_or(Timestamp::MIN);
+    let at = context.grace_period_end(since, FAILURE_GRACE_PERIOD, now);
+    if at > now && !was_raised(&alert) {
+        alerts.recheck_no_later_than(at);
+        return;
+    }
+    let key = &context.state.key;
+    let text = format!("{key}: {}", unmanaged.text(key));
+    alerts.raise(alert, unmanaged.since.unwrap_or(now), text);
 }
 
 /// Raises the alert of a live orphan, whose revocation is retried without end.
@@ -471,6 +497,9 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::Overdue => format!("{key} is no longer overdue{current}"),
         AlertKind::Expiring => format!("{credential} of {key} has a successor{current}"),
         AlertKind::Orphan => format!("{credential} of {key} is revoked"),
+        AlertKind::Unmanaged => {
+            format!("{key} is configured again or retired, or has no live credential")
+        }
         AlertKind::Hold => {
             format!("{credential} of {key} is no longer in the last day of its hold")
         }

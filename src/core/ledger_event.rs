@@ -82,6 +82,12 @@ pub enum LedgerEventKind {
     Paused,
     /// An operator resumed the key.
     Resumed,
+    /// An operator retired the key.
+    KeyRetired,
+    /// An operator undid the retirement of the key.
+    RetirementUndone,
+    /// The configuration renamed the key.
+    KeyRenamed,
 }
 
 impl From<LifecycleEvent> for LedgerEventKind {
@@ -92,7 +98,7 @@ impl From<LifecycleEvent> for LedgerEventKind {
 
 impl LedgerEventKind {
     /// Every kind but the transitions.
-    pub const OTHER_THAN_LIFECYCLE: [Self; 37] = [
+    pub const OTHER_THAN_LIFECYCLE: [Self; 40] = [
         Self::SecretRecovered,
         Self::AnswerRejected,
         Self::CredentialNamed,
@@ -130,6 +136,9 @@ impl LedgerEventKind {
         Self::HoldReleased,
         Self::Paused,
         Self::Resumed,
+        Self::KeyRetired,
+        Self::RetirementUndone,
+        Self::KeyRenamed,
     ];
 
     /// Returns every kind.
@@ -180,6 +189,9 @@ impl LedgerEventKind {
             Self::HoldReleased => "hold-released",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
+            Self::KeyRetired => "key-retired",
+            Self::RetirementUndone => "retirement-undone",
+            Self::KeyRenamed => "key-renamed",
         }
     }
 }

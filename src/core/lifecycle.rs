@@ -64,6 +64,8 @@ pub enum LifecycleEvent {
     Superseded,
     /// Every sink that may hold it has accepted a newer one.
     Replaced,
+    /// Its key is retired: every sink counts as removed.
+    RetiredWithKey,
     /// Deleted at the provider, or already gone when it was to be deleted.
     Deleted,
     /// Deleted at the provider by someone other than rekeyd.
@@ -118,6 +120,7 @@ pub fn next_phase(from: Option<Phase>, event: LifecycleEvent) -> Result<Phase, I
 
         (Some(P::Current), E::Superseded) => P::Retired,
         (Some(P::Stranded), E::Replaced) => P::Retired,
+        (Some(P::Current | P::Stranded), E::RetiredWithKey) => P::Retired,
         (Some(P::Retired | P::Orphaned), E::Deleted) => P::Revoked,
         (
             Some(P::Created | P::Verified | P::Current | P::Stranded | P::Retired),
@@ -188,7 +191,7 @@ impl fmt::Display for Phase {
 
 impl LifecycleEvent {
     /// Every event.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Started,
         Self::Created,
         Self::SecretLost,
@@ -204,6 +207,7 @@ impl LifecycleEvent {
         Self::Delivered,
         Self::Superseded,
         Self::Replaced,
+        Self::RetiredWithKey,
         Self::Deleted,
         Self::FoundDeleted,
         Self::RevokedManually,
@@ -231,6 +235,7 @@ impl LifecycleEvent {
             Self::Delivered => "delivered",
             Self::Superseded => "superseded",
             Self::Replaced => "replaced",
+            Self::RetiredWithKey => "retired-with-key",
             Self::Deleted => "deleted",
             Self::FoundDeleted => "found-deleted",
             Self::RevokedManually => "revoked-manually",

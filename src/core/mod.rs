@@ -47,4 +47,5 @@ pub mod shell;
 pub mod state;
 pub mod subscriptions;
 pub mod time;
+pub mod unmanaged;
 pub mod variable_name;

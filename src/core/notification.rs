@@ -153,6 +153,8 @@ pub enum AlertKind {
     HeldElsewhere,
     /// Such a credential is soon revoked nevertheless.
     HeldElsewhereEnds,
+    /// A key that is neither configured nor retired has a live credential.
+    Unmanaged,
     /// A rotation became current.
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
@@ -167,7 +169,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -192,6 +194,7 @@ impl AlertKind {
         Self::HeldAgainEnds,
         Self::HeldElsewhere,
         Self::HeldElsewhereEnds,
+        Self::Unmanaged,
         Self::Rotated,
         Self::Lookalike,
         Self::Adopted,
@@ -227,6 +230,7 @@ impl AlertKind {
             Self::HeldAgainEnds => "held-again-ends",
             Self::HeldElsewhere => "held-elsewhere",
             Self::HeldElsewhereEnds => "held-elsewhere-ends",
+            Self::Unmanaged => "unmanaged",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
             Self::Adopted => "adopted",
@@ -263,7 +267,8 @@ impl AlertKind {
             | Self::HeldAgain
             | Self::HeldAgainEnds
             | Self::HeldElsewhere
-            | Self::HeldElsewhereEnds => EventKind::Failure,
+            | Self::HeldElsewhereEnds
+            | Self::Unmanaged => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
             Self::Expiring => EventKind::Expiring,
@@ -321,7 +326,8 @@ impl AlertKind {
             | Self::HeldAgain
             | Self::HeldAgainEnds
             | Self::HeldElsewhere
-            | Self::HeldElsewhereEnds => false,
+            | Self::HeldElsewhereEnds
+            | Self::Unmanaged => false,
         }
     }
 }

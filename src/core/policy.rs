@@ -231,6 +231,11 @@ pub fn delivery_hold(
     overlaps: SinkOverlaps,
 ) -> SinkHold {
     let held = hold_of_delivery(delivery, rotation, key, overlaps);
+    // Every sink of a retired key counts as removed since then: none accepts a newer one.
+    let held = key.retirement.map_or(held, |retirement| {
+        let end = time::after(retirement.at, overlaps.after_removal);
+        held.min(SinkHold::Until(end))
+    });
     held.max(sighting_hold(delivery, overlaps))
 }
 

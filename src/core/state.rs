@@ -25,6 +25,8 @@ use crate::core::lifecycle::Phase;
 pub struct KeyState {
     /// Its name.
     pub key: KeyName,
+    /// The names that it had before: its older rotations, events and labels have them.
+    pub former_names: Vec<KeyName>,
     /// The sequence of its newest rotation, 0 before the first.
     pub sequence: u64,
     /// The phase of its newest rotation, by [`Rotation::phase_as_newest`]; none before the
@@ -65,6 +67,8 @@ pub struct KeyState {
     pub dropped_runs: u32,
     /// An operator's pause: the schedule starts no rotation during it.
     pub pause: Option<Pause>,
+    /// An operator's retirement of the key: it is never rotated, and its credentials end.
+    pub retirement: Option<Retirement>,
     /// Its live rotations, oldest first.
     pub live: Vec<Rotation>,
 }
@@ -75,6 +79,7 @@ impl KeyState {
     pub fn unknown(key: KeyName) -> Self {
         Self {
             key,
+            former_names: Vec::new(),
             sequence: 0,
             newest_phase: None,
             last_current: None,
@@ -91,6 +96,7 @@ impl KeyState {
             dropped_run: None,
             dropped_runs: 0,
             pause: None,
+            retirement: None,
             live: Vec::new(),
         }
     }
@@ -143,6 +149,17 @@ impl KeyState {
         self.pause.is_some_and(|pause| pause.is_active(now))
     }
 
+    /// Returns every name of the key, the present one first.
+    pub fn names(&self) -> impl Iterator<Item = &KeyName> {
+        std::iter::once(&self.key).chain(&self.former_names)
+    }
+
+    /// Returns whether an operator retired the key.
+    #[must_use]
+    pub const fn is_retired(&self) -> bool {
+        self.retirement.is_some()
+    }
+
     /// Returns the live rotation with this id.
     #[must_use]
     pub fn rotation(&self, id: &RotationId) -> Option<&Rotation> {
@@ -174,6 +191,15 @@ impl Pause {
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
+}
+
+/// An operator's retirement of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retirement {
+    /// When it began. Every sink of the key counts as removed at that time.
+    pub at: Timestamp,
+    /// Whether the credentials end without waiting for an overlap or a hold.
+    pub is_immediate: bool,
 }
 
 /// A credential at the provider whose name has the form of a key's label, and that has

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::ids::KeyName;
-use crate::core::notification::{Alert, ChannelId, EventKind, NotificationState};
+use crate::core::notification::{Alert, AlertKind, ChannelId, EventKind, NotificationState};
 
 /// A channel and the notifications that it receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ impl Subscription {
             (Some(keys), Some(key)) => keys.contains(key),
             (None, _) | (Some(_), None) => true,
         };
+        // No channel can name a key that is not configured.
+        let matches_key = matches_key || alert.kind == AlertKind::Unmanaged;
         matches_key && self.on.contains(&alert.kind.event_kind())
     }
 }

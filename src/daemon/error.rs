@@ -2,6 +2,7 @@
 
 use crate::core::os_error;
 use crate::daemon::exposure::ExposedLedger;
+use crate::daemon::key_names::UnfitNames;
 use crate::daemon::ownership::LedgerOwnerError;
 use crate::ledger::LedgerError;
 
@@ -23,6 +24,9 @@ pub enum ServiceError {
     /// Another user could exchange the ledger.
     #[error(transparent)]
     ExposedLedger(#[from] ExposedLedger),
+    /// The configuration has names that do not fit the ledger.
+    #[error(transparent)]
+    UnfitNames(#[from] UnfitNames),
     /// Signal handlers cannot be installed.
     #[error("cannot listen for signals: {}", os_error::describe(.0))]
     Signals(#[from] std::io::Error),

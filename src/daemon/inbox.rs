@@ -161,8 +161,9 @@ impl Inbox {
         let mut message = match result {
             Ok(removed) if removed.is_empty() => format!("reloaded {file}"),
             Ok(removed) => format!(
-                "reloaded {file}; no longer rotating: {}",
-                join_few(&removed)
+                "reloaded {file}; no longer rotating: {}{}",
+                join_few(&removed),
+                describe_unmanaged(&runtime.engine.unmanaged_keys(&removed))
             ),
             Err(error) => error.to_string(),
         };
@@ -360,5 +361,21 @@ fn control_config(runtime: &Runtime) -> ControlConfig {
             waits: Vec::new(),
         },
         text: settings.text.clone(),
+    }
+}
+
+/// Says that removed keys have live credentials, and what ends them.
+fn describe_unmanaged(keys: &[KeyName]) -> String {
+    match keys {
+        [] => String::new(),
+        [key] => format!(
+            "; its credential stays alive; hint: end it with `rekeyd retire {key}`, or add was = \
+             \"{key}\" to the key that takes its place"
+        ),
+        keys => format!(
+            "; the credentials of {} stay alive; hint: end those of each key with `rekeyd retire \
+             KEY`, or add `was` to the keys that take their places",
+            join_few(keys)
+        ),
     }
 }

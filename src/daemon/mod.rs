@@ -6,6 +6,7 @@ pub mod event_loop;
 pub mod exposure;
 pub mod hardening;
 mod inbox;
+pub mod key_names;
 pub(crate) mod ledger_access;
 pub(crate) mod listeners;
 pub(crate) mod metrics;

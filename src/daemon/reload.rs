@@ -10,12 +10,19 @@ use std::time::Duration;
 
 use crate::config::Problem;
 use crate::config::settings::Settings;
+use crate::core::decide::key_names::Rename;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
+use crate::daemon::key_names::{self, UnfitNames};
 use crate::daemon::runtime::{Runtime, hide_private_paths};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
+use crate::engine::rename::RenameError;
+use crate::ledger::LedgerError;
 use crate::platform::{BlockingError, run_blocking, zones};
 use crate::provider::failover::{AdminCredentialSources, CredentialSource as _};
+
+/// How long a reload waits for the names in the ledger.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time limit of reading a configuration. The largest takes a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +52,15 @@ pub enum ReloadError {
         /// The options.
         options: Vec<&'static str>,
     },
+    /// The configuration has names that do not fit the ledger.
+    #[error(transparent)]
+    UnfitNames(#[from] UnfitNames),
+    /// The keys could not be renamed.
+    #[error(transparent)]
+    NotRenamed(#[from] RenameError),
+    /// The ledger could not be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The configuration has no key, while keys are rotated: it was probably read while it
     /// was written, or was cut.
     #[error(
@@ -118,10 +134,16 @@ impl Runtime {
     ) -> Result<Vec<KeyName>, ReloadError> {
         let outcome = match read {
             Ok((settings, sources)) => match check_change(&self.settings, &settings) {
-                Ok(removed) => {
-                    self.switch_to(settings, sources).await;
-                    Ok(removed)
-                }
+                Ok(removed) => match self.rename_keys(&settings).await {
+                    Ok(renames) => {
+                        self.switch_to(settings, sources).await;
+                        let is_renamed =
+                            |key: &KeyName| renames.iter().any(|rename| rename.from == *key);
+                        let removed = removed.into_iter().filter(|key| !is_renamed(key));
+                        Ok(removed.collect::<Vec<_>>())
+                    }
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -152,6 +174,27 @@ impl Runtime {
             }
         }
         outcome
+    }
+
+    /// Renames the keys that the settings name differently.
+    async fn rename_keys(&mut self, settings: &Settings) -> Result<Vec<Rename>, ReloadError> {
+        let ledger = self.context.ledger();
+        let recorded = tokio::time::timeout(LEDGER_TIMEOUT, ledger.recorded_names()).await;
+        let renames_nothing = settings.keys.iter().all(|key| key.was.is_none());
+        let recorded = match recorded {
+            Ok(Ok(recorded)) => recorded,
+            // A ledger that fails or hangs keeps no reload from being applied.
+            Ok(Err(_)) | Err(_) if renames_nothing => return Ok(Vec::new()),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => {
+                let keys = settings.keys.iter().filter(|key| key.was.is_some());
+                let keys = keys.map(|key| key.name.clone()).collect();
+                return Err(RenameError::Busy { keys }.into());
+            }
+        };
+        let renames = key_names::renames(settings, &recorded)?;
+        self.engine.rename_keys(&renames).await?;
+        Ok(renames)
     }
 
     async fn switch_to(&mut self, settings: Arc<Settings>, sources: AdminCredentialSources) {

@@ -12,8 +12,10 @@ use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::config;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
+use crate::core::decide::key_names::Rename;
 use crate::core::notification::EventKind;
 use crate::daemon::error::ServiceError;
+use crate::daemon::key_names;
 use crate::daemon::ledger_access::{check_command, check_worker};
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
@@ -115,6 +117,14 @@ pub async fn start(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
     let ledger = open_ledger(lock, settings, run_mode, clock.now())?;
+    let renames = key_names::renames(settings, &ledger.recorded_names().await?)?;
+    // A proposal changes nothing.
+    if !renames.is_empty() && run_mode != RunMode::Proposal {
+        for Rename { from, to } in &renames {
+            tracing::info!(key = %to, "{to}: renamed from {from}");
+        }
+        ledger.rename_keys(renames, clock.now()).await?;
+    }
     let context = ProcessContext {
         ledger,
         clock: Arc::clone(&clock),

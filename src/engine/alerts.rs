@@ -35,14 +35,8 @@ impl Engine {
         let Some(state) = entry.state() else {
             return;
         };
-        let required = entry
-            .managed
-            .as_ref()
-            .map(|managed| managed.required_sinks());
-        let policy = entry
-            .managed
-            .as_ref()
-            .map(|managed| managed.policy.as_ref());
+        let required = entry.active().map(|managed| managed.required_sinks());
+        let policy = entry.active().map(|managed| managed.policy.as_ref());
         let context = AlertContext {
             state,
             configured: policy.zip(required.as_deref()),

@@ -141,7 +141,7 @@ impl Engine {
             None => gates.leave(&key),
         }
         let presence = (entry.scope.clone(), entry.presence);
-        let is_configured = entry.managed.is_some();
+        let is_configured = entry.active().is_some();
         let error = entry
             .state()
             .and_then(|state| alertable_error(state, is_configured));

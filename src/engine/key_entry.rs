@@ -12,7 +12,7 @@ use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
 use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
 use crate::core::gate::RequestClass;
-use crate::core::ids::{CredentialId, RotationId};
+use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
@@ -33,6 +33,10 @@ use crate::ledger::{Discrepancy, RemoteState};
 pub(super) struct KeyEntry {
     /// The configured key, if it is configured.
     pub(super) managed: Option<Arc<ManagedKey>>,
+    /// Whether an operator retired it.
+    pub(super) is_retired: bool,
+    /// The names that it had before.
+    pub(super) former_names: Vec<KeyName>,
     /// The scope of its credentials: see [`scope_of`].
     pub(super) scope: Scope,
     pub(super) request: Option<RotationRequest>,
@@ -128,6 +132,8 @@ impl KeyEntry {
     ) -> Self {
         Self {
             scope: scope_of(managed.as_deref(), &state),
+            is_retired: state.is_retired(),
+            former_names: state.former_names.clone(),
             managed,
             request: None,
             deadlines: Vec::new(),
@@ -278,6 +284,7 @@ impl KeyEntry {
         };
         self.presence = CredentialPresence::from_state(&worker.state);
         self.scope = scope_of(self.managed.as_deref(), &worker.state);
+        self.is_retired = worker.state.is_retired();
         self.deadlines.extend(worker.deadlines.iter().cloned());
         let set_back = std::mem::take(&mut self.set_back);
         if !set_back.is_zero() {
@@ -355,6 +362,36 @@ impl KeyEntry {
         }
     }
 
+    /// Returns the configured key, unless it is retired: the keys that are rotated.
+    pub(super) fn active(&self) -> Option<&Arc<ManagedKey>> {
+        self.managed.as_ref().filter(|_| !self.is_retired)
+    }
+
+    /// Makes the key's worker return after its current step.
+    pub(super) fn interrupt(&self) {
+        self.interrupted
+            .store(self.parked.is_none(), Ordering::Relaxed);
+    }
+
+    /// Returns whether the ledger has everything that is known of the key, and no worker has
+    /// it.
+    pub(super) fn can_be_renamed(&self) -> bool {
+        self.parked
+            .as_ref()
+            .is_some_and(|parked| parked.unrecorded.is_empty() && !parked.has_unclear_commit())
+    }
+
+    /// Replaces the state by that under a new name. Its secret in memory stays.
+    pub(super) fn take_name_of(&mut self, state: KeyState) {
+        self.former_names.clone_from(&state.former_names);
+        self.provider_turn = None;
+        self.is_queued_for_provider = false;
+        self.rotates_at = None;
+        if let Some(parked) = &mut self.parked {
+            parked.state = state;
+        }
+    }
+
     /// Returns the state of the key, while it is parked.
     pub(super) fn state(&self) -> Option<&KeyState> {
         self.parked.as_ref().map(|parked| &parked.state)
@@ -363,7 +400,7 @@ impl KeyEntry {
     /// Returns whether the key is parked, and may fall due by its age together with
     /// others.
     pub(super) fn may_fall_due_with_others(&self, now: Timestamp) -> bool {
-        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        let policy = self.active().map(|managed| &managed.policy);
         policy
             .zip(self.state())
             .is_some_and(|(policy, state)| may_fall_due_with_others(policy, state, now))

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use crate::core::change::{
     Adoption, Change, CredentialHold, DeadlineUpdate, DeliveryChange, DeliveryResult, KeyBackoff,
-    MissedRun, MissingCredential, OnChangeState, OperatorChange, PauseUpdate, RetiredSighting,
-    RetrySchedule, RevocationDeferral, RotationChange, ScheduleChange, Transition,
+    KeyRetirement, MissedRun, MissingCredential, OnChangeState, OperatorChange, PauseUpdate,
+    RetiredSighting, RetrySchedule, RevocationDeferral, RotationChange, ScheduleChange, Transition,
 };
 use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::sightings::open_sightings;
@@ -191,7 +191,7 @@ fn log_transition(
         LifecycleEvent::Created => log!(info, "{name}: created {credential}"),
         LifecycleEvent::Verified => log!(info, "{name}: verified {credential}"),
         LifecycleEvent::Delivered => log!(info, "{name}: {credential} is the current credential"),
-        LifecycleEvent::Superseded | LifecycleEvent::Replaced => {
+        LifecycleEvent::Superseded | LifecycleEvent::Replaced | LifecycleEvent::RetiredWithKey => {
             let hold = rotation.and_then(|rotation| outlasting_hold(rotation, transition));
             match hold {
                 Some(Some(end)) => log!(
@@ -212,6 +212,12 @@ fn log_transition(
         // It was nobody's credential.
         LifecycleEvent::Deleted if from == Some(Phase::Orphaned) => {
             log!(info, "{name}: revoked the orphaned credential {credential}")
+        }
+        LifecycleEvent::Deleted if key.is_retired() => {
+            log!(
+                info,
+                "{name}: revoked {credential}, because the key is retired"
+            )
         }
         LifecycleEvent::Deleted => {
             log!(info, "{name}: revoked the previous credential {credential}")
@@ -504,6 +510,15 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
             tracing::info!(key = %name, until, "{name}: paused until {until}");
         }
         OperatorChange::PauseSet(_) => tracing::info!(key = %name, "{name}: resumed"),
+        OperatorChange::KeyRetired(KeyRetirement { retirement, .. }) if retirement.is_immediate => {
+            tracing::info!(
+                key = %name, "{name}: retired the key; revoking its credentials now"
+            );
+        }
+        OperatorChange::KeyRetired(_) => tracing::info!(key = %name, "{name}: retired the key"),
+        OperatorChange::RetirementUndone(_) => {
+            tracing::info!(key = %name, "{name}: the key is no longer retired");
+        }
         OperatorChange::ReplacementAllowed(_) => tracing::info!(
             key = %name,
             "{name}: the next rotation may replace keys in its sinks that rekeyd did not write"

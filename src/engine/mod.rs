@@ -33,6 +33,7 @@ pub(crate) mod probe;
 mod rechecks;
 mod reconciliation;
 mod reload;
+pub mod rename;
 mod requests;
 mod rotation_request;
 mod run_queue;

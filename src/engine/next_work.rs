@@ -20,6 +20,7 @@ use crate::core::ids::{RotationId, SinkId};
 use crate::core::schedule::timetable::Timetable;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::engine::effects::retirement::retired_problem;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::rotation_request::RotationStart;
 use crate::engine::work::Work;
@@ -60,11 +61,9 @@ impl Worker {
         if self.services.ledger.take_stale(&self.state.key) {
             return Some(Work::ReadState);
         }
-        if self.needs_sink_sync && self.has_provider_time() {
-            let sinks = self.managed.as_deref().map(ManagedKey::all_sinks);
-            let from = self.overlap_start();
-            let in_flight = self.in_flight.as_ref();
-            let changes = sink_sync::sink_changes(&self.state, sinks.as_deref(), in_flight, from);
+        if self.needs_sink_sync
+            && let Some(changes) = self.sink_changes()
+        {
             if !changes.is_empty() {
                 return Some(Work::SyncSinks(changes));
             }
@@ -126,6 +125,23 @@ impl Worker {
             | Step::Revoke(_)
             | Step::RecheckMissing(_)) => Some(Work::Step(step)),
         }
+    }
+
+    /// Returns the changes by which the deliveries follow the configured sinks; none before
+    /// the provider's time is known.
+    pub(crate) fn sink_changes(&self) -> Option<Vec<Change>> {
+        if !self.has_provider_time() {
+            return None;
+        }
+        let sinks = self.managed.as_deref().map(ManagedKey::all_sinks);
+        let from = self.overlap_start();
+        let in_flight = self.in_flight.as_ref();
+        Some(sink_sync::sink_changes(
+            &self.state,
+            sinks.as_deref(),
+            in_flight,
+            from,
+        ))
     }
 
     /// Returns the work that is due besides an optional delivery, since a sink that no
@@ -226,6 +242,10 @@ impl Worker {
             self.wake_at = Some(now);
             return None;
         }
+        if self.state.is_retired() {
+            self.refuse_request();
+            return None;
+        }
         if self.context.is_scheduling
             && let Some(change) = self.timetable_change(&managed, now)
         {
@@ -312,6 +332,13 @@ impl Worker {
         let is_waiting = self.gate_turn.is_some();
         let is_closed = is_waiting && !self.may_pass(RequestClass::Create);
         is_closed.then_some(RequestClass::Create)
+    }
+
+    /// Drops a request for a rotation of a retired key.
+    fn refuse_request(&mut self) {
+        if self.request.take().is_some() {
+            self.request_problem = Some(retired_problem(&self.state));
+        }
     }
 
     /// Returns the record of a scheduled run that is due and cannot start now: without it, a
@@ -431,7 +458,7 @@ impl Worker {
     /// Returns whether the schedule revokes a credential, and not a deadline.
     fn is_superseded(&self, rotation: &RotationId, now: Timestamp) -> bool {
         self.state.rotation(rotation).is_some_and(|row| {
-            RevocationReason::of_rotation(row) == Some(RevocationReason::Superseded)
+            RevocationReason::of_rotation(row, &self.state) == Some(RevocationReason::Superseded)
                 && leak_reason(row, &self.state, now).is_none()
         })
     }

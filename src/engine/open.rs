@@ -203,7 +203,8 @@ impl Engine {
     ) -> (KeyName, Box<KeyEntry>) {
         let key = state.key.clone();
         self.alert_tracker.seed_baseline(&state);
-        let is_unhealthy = alertable_error(&state, managed.is_some()).is_some();
+        let is_unhealthy =
+            alertable_error(&state, managed.is_some() && !state.is_retired()).is_some();
         set_membership(&mut self.unhealthy, &key, is_unhealthy);
         let entry = KeyEntry::new(managed, state, now);
         set_membership(&mut self.deferring, &key, entry.has_deferral());

@@ -182,6 +182,18 @@ pub enum OperatorCommand {
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
+    /// Retire the key: never rotate it, and revoke its credentials one overlap later.
+    Retire {
+        /// Whether its credentials are revoked at once instead.
+        is_immediate: bool,
+        /// The operator of the request, and the reason.
+        operator: Option<OperatorNote>,
+    },
+    /// Rotate a retired key again.
+    UndoRetirement {
+        /// The operator of the request, and the reason.
+        operator: Option<OperatorNote>,
+    },
     /// Adopt a credential that was created manually.
     Adopt {
         /// The credential.
@@ -212,7 +224,11 @@ impl OperatorCommand {
             | Self::EndPresent { .. }
             | Self::Adopt { .. }
             | Self::AdoptFromSinks { .. } => true,
-            Self::Hold { .. } | Self::Pause { .. } | Self::Resume { .. } => false,
+            Self::Retire { is_immediate, .. } => *is_immediate,
+            Self::Hold { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::UndoRetirement { .. } => false,
         }
     }
 }

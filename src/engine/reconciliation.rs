@@ -56,6 +56,12 @@ const LIST_PATIENCE: Duration = Duration::from_secs(60);
 /// What to do about a provider that answers, but not with a list.
 const LIST_HINT: &str = "check base-url and any proxy in between";
 
+/// A name by which labels of a key begin: its present one, or a former one.
+pub(crate) struct LabelName {
+    pub(crate) name: KeyName,
+    pub(crate) key: KeyName,
+}
+
 /// Lists the credentials of a scope, compares them with the ledger, and logs those
 /// without a row. `keys` are the keys whose labels count as lookalikes. No rotation of
 /// the scope can start before the first reconciliation with an admin key, so that
@@ -64,7 +70,7 @@ const LIST_HINT: &str = "check base-url and any proxy in between";
 pub(crate) async fn reconcile(
     services: &Services,
     scope: &Scope,
-    keys: Vec<KeyName>,
+    keys: Vec<LabelName>,
     is_first: bool,
     accepts_any_list: bool,
 ) -> Result<ReconciliationReport, ReconciliationFailure> {
@@ -221,9 +227,11 @@ fn ledger_failure(services: &Services, error: &LedgerError) -> ReconciliationFai
 
 /// Returns the key whose label a name looks like: of several, the one with the longest
 /// name, since a provider may put a prefix before names.
-fn matching_key<'k>(keys: &'k [KeyName], name: &str) -> Option<&'k KeyName> {
-    let matching = keys.iter().filter(|key| Label::matches_format(name, key));
-    matching.max_by_key(|key| key.as_str().len())
+fn matching_key<'k>(keys: &'k [LabelName], name: &str) -> Option<&'k KeyName> {
+    let matching = keys.iter();
+    let matching = matching.filter(|one| Label::matches_format(name, &one.name));
+    let longest = matching.max_by_key(|one| one.name.as_str().len());
+    longest.map(|one| &one.key)
 }
 
 /// Converts the provider's list to the type that the ledger compares.
@@ -237,7 +245,7 @@ pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCre
     listed.collect()
 }
 
-fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential], keys: &[KeyName]) {
+fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential], keys: &[LabelName]) {
     let lookalikes = new.iter().filter(|unknown| unknown.is_lookalike);
     match lookalikes.clone().collect::<Vec<_>>()[..] {
         [] => {}

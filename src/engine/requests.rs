@@ -11,12 +11,13 @@ use crate::engine::scheduler::{Completion, Engine};
 use crate::ledger::{LedgerError, RecordedRequest};
 
 impl Engine {
-    /// Requests a rotation of `key` now. Returns false if the key is not configured.
+    /// Requests a rotation of `key` now. Returns false if the key is not configured, or is
+    /// retired.
     pub fn request_rotation(&mut self, key: &KeyName, request: RotationRequest) -> bool {
         let Some(entry) = self
             .keys
             .get_mut(key)
-            .filter(|entry| entry.managed.is_some())
+            .filter(|entry| entry.active().is_some())
         else {
             return false;
         };
@@ -89,7 +90,7 @@ impl Engine {
                 tracing::warn!(
                     %key,
                     "{key}: dropped the rotation requested at {at}, because the key is no longer \
-                     configured"
+                     configured, or is retired"
                 );
                 dropped.push(key);
                 continue;

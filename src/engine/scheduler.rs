@@ -28,7 +28,7 @@ use crate::engine::pending_rechecks::PendingRechecks;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::PresenceTally;
 use crate::engine::probe;
-use crate::engine::reconciliation::{self, ReconciliationFailure, ReconciliationReport};
+use crate::engine::reconciliation::{self, LabelName, ReconciliationFailure, ReconciliationReport};
 use crate::engine::run_queue::RunQueue;
 use crate::engine::services::Services;
 use crate::engine::worker::{AwaitedPlace, RunContext, Worker};
@@ -254,6 +254,19 @@ impl Engine {
         now.wall
     }
 
+    /// Returns every name of every key, the former ones too.
+    fn names(&self) -> Vec<LabelName> {
+        let keys = self.keys.iter();
+        let names = keys.flat_map(|(key, entry)| {
+            let names = std::iter::once(key).chain(&entry.former_names);
+            names.map(|name| LabelName {
+                name: name.clone(),
+                key: key.clone(),
+            })
+        });
+        names.collect()
+    }
+
     fn start_maintenance(&mut self, now: Timestamp) {
         let conditions = &self.services.conditions;
         conditions.log_lasting(now);
@@ -268,7 +281,7 @@ impl Engine {
                 }
                 MaintenanceTask::Reconciliation(scope) => {
                     // A key may have had another scope in a ledger that was lost.
-                    let keys: Vec<_> = self.keys.keys().cloned().collect();
+                    let keys = self.names();
                     let generation = services.provider.own_credential_generation();
                     let is_first = self.maintenance.compared_with(&scope) != Some(generation);
                     let tally = self.presence.get(&scope);

@@ -205,7 +205,7 @@ impl Engine {
             SharingKey {
                 key: key.clone(),
                 credential: credential.clone(),
-                is_configured: managed.is_some(),
+                is_configured: entry.is_some_and(|entry| entry.active().is_some()),
                 needs_rotation: false,
                 has_row: false,
                 files: Vec::new(),

@@ -15,6 +15,7 @@ mod conditions;
 mod create_answers;
 mod credential_names;
 mod delivered_secrets;
+mod ended_keys;
 mod failure_scope;
 mod gates;
 mod held_elsewhere;

@@ -14,7 +14,9 @@ use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::core::unmanaged::unmanaged;
 use crate::engine::activity::Activity;
+use crate::engine::effects::retirement::retired_problem;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
 
@@ -57,7 +59,7 @@ impl Engine {
         let now = self.services.clock.now();
         self.keys.iter().map(move |(key, entry)| {
             let state = entry.state();
-            let is_overdue = entry.managed.as_ref().zip(state).map(|(managed, state)| {
+            let is_overdue = entry.active().zip(state).map(|(managed, state)| {
                 let since = entry.failing_since;
                 is_overdue(
                     &managed.policy,
@@ -251,7 +253,7 @@ impl Engine {
     #[must_use]
     pub fn pending_rotation(&self, key: &KeyName) -> Option<PendingRotation> {
         let entry = self.keys.get(key)?;
-        let (managed, state) = (entry.managed.as_ref()?, entry.state()?);
+        let (managed, state) = (entry.active()?, entry.state()?);
         let now = self.services.clock.now();
         let resumed = KeyState {
             pause: None,
@@ -378,18 +380,18 @@ impl Engine {
         self.is_scheduling
     }
 
-    /// Returns the configured keys, by name.
+    /// Returns the configured keys that are not retired, by name.
     #[must_use]
     pub fn configured_keys(&self) -> Vec<KeyName> {
         let keys = self.configured_states();
         keys.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Returns the configured keys, by name, with their states; none while a worker has
-    /// the key.
+    /// Returns the configured keys that are not retired, by name, with their states; none
+    /// while a worker has the key.
     pub fn configured_states(&self) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {
         let keys = self.keys.iter();
-        keys.filter(|(_, entry)| entry.managed.is_some())
+        keys.filter(|(_, entry)| entry.active().is_some())
             .map(|(key, entry)| (key, entry.state()))
     }
 
@@ -400,10 +402,41 @@ impl Engine {
         self.keys.get(key).map_or(0, |entry| entry.sequence())
     }
 
-    /// Returns the `delivery-deadline` of a configured key.
+    /// Returns why a key is not rotated, if it is retired.
+    #[must_use]
+    pub fn retirement_problem(&self, key: &KeyName) -> Option<String> {
+        let entry = self.keys.get(key)?;
+        let state = entry.state().filter(|state| state.is_retired());
+        match state {
+            Some(state) => Some(retired_problem(state)),
+            None => entry.is_retired.then(|| {
+                format!("the key is retired; hint: run `rekeyd retire {key} --undo` first")
+            }),
+        }
+    }
+
+    /// Returns those of these keys with a live credential that nothing ends.
+    #[must_use]
+    pub fn unmanaged_keys(&self, keys: &[KeyName]) -> Vec<KeyName> {
+        let is_unmanaged = |key: &&KeyName| {
+            let state = self.keys.get(*key).and_then(|entry| entry.state());
+            state.is_some_and(|state| unmanaged(state).is_some())
+        };
+        keys.iter().filter(is_unmanaged).cloned().collect()
+    }
+
+    /// Returns the present name of the key that had this name before.
+    #[must_use]
+    pub fn present_name(&self, former: &KeyName) -> Option<&KeyName> {
+        let mut keys = self.keys.iter();
+        let renamed = keys.find(|(_, entry)| entry.former_names.contains(former));
+        renamed.map(|(key, _)| key)
+    }
+
+    /// Returns the `delivery-deadline` of a configured key that is not retired.
     #[must_use]
     pub fn delivery_deadline(&self, key: &KeyName) -> Option<Duration> {
-        let managed = self.keys.get(key)?.managed.as_ref()?;
+        let managed = self.keys.get(key)?.active()?;
         Some(managed.policy.delivery_deadline)
     }
 

@@ -144,7 +144,7 @@ fn changed_columns<const N: usize>(before: [Column; N], after: [Column; N]) -> V
         .collect()
 }
 
-fn key_columns(state: &KeyState) -> [Column; 15] {
+fn key_columns(state: &KeyState) -> [Column; 17] {
     [
         ("sequence", integer(state.sequence)),
         ("attempt", integer(state.attempt)),
@@ -169,6 +169,18 @@ fn key_columns(state: &KeyState) -> [Column; 15] {
         (
             "paused_until",
             timestamp(state.pause.and_then(|pause| pause.until)),
+        ),
+        (
+            "retired_at",
+            timestamp(state.retirement.map(|retirement| retirement.at)),
+        ),
+        (
+            "retired_now",
+            boolean(
+                state
+                    .retirement
+                    .is_some_and(|retirement| retirement.is_immediate),
+            ),
         ),
     ]
 }

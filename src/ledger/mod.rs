@@ -27,6 +27,7 @@ mod identity;
 mod idle_writer;
 mod kept_file;
 mod kept_writer;
+mod key_names;
 mod last_run;
 mod ledger_file;
 mod lock;

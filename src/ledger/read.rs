@@ -13,6 +13,7 @@ use crate::core::state::{
     CredentialMetadata, FileAccess, KeyState, LastCurrent, Rotation, Trigger, phase_as_newest,
 };
 use crate::ledger::error::LedgerError;
+use crate::ledger::key_names::{self, NAMES_OF_KEY, PRESENT_NAME};
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
 };
@@ -29,15 +30,17 @@ pub(super) fn key_states(
     connection: &Connection,
     only: Option<&KeyName>,
 ) -> Result<Vec<KeyState>, LedgerError> {
-    let mut live = live_rotations(connection, only)?;
+    let former = key_names::former_names(connection)?;
+    let mut live = live_rotations(connection, only, &former)?;
     let mut states = Vec::new();
-    let sql = format!(
-        "SELECT {KEY_STATE_COLUMNS} FROM key_state k WHERE true {}",
-        key_filter("k.key", only)
-    );
+    let filter = only.map_or("", |_| "AND k.key = ?1");
+    let sql =
+        format!("SELECT {KEY_STATE_COLUMNS} FROM key_state k WHERE k.renamed_to IS NULL {filter}");
     for_each_row(connection, &sql, only, |row| {
         let mut state = rows::read_key_state(&mut RowReader::new(row))?;
         state.live = live.remove(&state.key).unwrap_or_default();
+        let of_key = former.iter().filter(|(_, present)| **present == state.key);
+        state.former_names = of_key.map(|(former, _)| former.clone()).collect();
         states.push(state);
         Ok(())
     })?;
@@ -54,13 +57,16 @@ pub(super) fn key_states(
 fn live_rotations(
     connection: &Connection,
     only: Option<&KeyName>,
+    former: &BTreeMap<KeyName, KeyName>,
 ) -> Result<BTreeMap<KeyName, Vec<Rotation>>, LedgerError> {
     let mut live = BTreeMap::new();
     let mut last = None;
-    let sql = live_rotations_sql(&key_filter("r.key", only));
+    let filter = only.map_or_else(String::new, |_| format!("AND r.key IN {NAMES_OF_KEY}"));
+    let sql = live_rotations_sql(&filter);
     for_each_row(connection, &sql, only, |row| {
         let mut cells = RowReader::new(row);
         let (id, key) = (cells.get::<i64>()?, cells.key_name()?);
+        let key = former.get(&key).cloned().unwrap_or(key);
         // One is the usual number. An empty list would grow to four, which is half of the
         // memory that the daemon needs for a key.
         let of_key = live.entry(key).or_insert_with(|| Vec::with_capacity(1));
@@ -76,10 +82,6 @@ fn live_rotations(
         Ok(())
     })?;
     Ok(live)
-}
-
-fn key_filter(column: &str, only: Option<&KeyName>) -> String {
-    only.map_or_else(String::new, |_| format!("AND {column} = ?1"))
 }
 
 /// Returns the query of [`live_rotations`].
@@ -103,7 +105,9 @@ fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phas
         return Ok(Some(newest.phase_as_newest()));
     }
     let found = connection
-        .prepare_cached("SELECT phase, \"trigger\" FROM rotation WHERE key = ?1 AND sequence = ?2")?
+        .prepare_cached(&format!(
+            "SELECT phase, \"trigger\" FROM rotation WHERE key IN {NAMES_OF_KEY} AND sequence = ?2"
+        ))?
         .query_row(params![state.key.as_str(), state.sequence], |row| {
             let trigger = rows::parsed_column(row, "trigger", Trigger::from_text)?;
             let phase = rows::phase_column(row, "phase")?;
@@ -129,10 +133,11 @@ fn last_current(
         }));
     }
     let found = connection
-        .prepare_cached(
-            "SELECT sequence, phase FROM rotation WHERE key = ?1 AND current_at IS NOT NULL
-             ORDER BY sequence DESC LIMIT 1",
-        )?
+        .prepare_cached(&format!(
+            "SELECT sequence, phase FROM rotation
+             WHERE key IN {NAMES_OF_KEY} AND current_at IS NOT NULL
+             ORDER BY sequence DESC LIMIT 1"
+        ))?
         .query_row([state.key.as_str()], |row| {
             let phase = rows::phase_column(row, "phase")?;
             Ok(LastCurrent {
@@ -154,11 +159,12 @@ pub(super) fn rotation(
     rotation: &RotationId,
 ) -> Result<Option<Rotation>, LedgerError> {
     let sql = format!(
-        "SELECT {ROTATION_COLUMNS}, r.id FROM rotation r WHERE r.rotation = ?1 AND r.key = ?2"
+        "SELECT {ROTATION_COLUMNS}, r.id FROM rotation r
+         WHERE r.rotation = ?2 AND r.key IN {NAMES_OF_KEY}"
     );
     let found = connection
         .prepare_cached(&sql)?
-        .query_row([rotation.as_str(), key.as_str()], |row| {
+        .query_row([key.as_str(), rotation.as_str()], |row| {
             let mut cells = RowReader::new(row);
             Ok((rows::read_rotation(&mut cells)?, cells.get::<i64>()?))
         })
@@ -196,12 +202,12 @@ pub(super) fn recorded_access(
     key: &KeyName,
     target: &str,
 ) -> Result<Option<FileAccess>, LedgerError> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT d.file_owner, d.file_group, d.file_mode
          FROM rotation r JOIN delivery d ON d.rotation_row = r.id
-         WHERE r.key = ?1 AND d.target = ?2 AND d.file_owner IS NOT NULL
-         ORDER BY r.sequence DESC LIMIT 1",
-    )?;
+         WHERE r.key IN {NAMES_OF_KEY} AND d.target = ?2 AND d.file_owner IS NOT NULL
+         ORDER BY r.sequence DESC LIMIT 1"
+    ))?;
     let found = statement
         .query_row(params![key.as_str(), target], |row| {
             rows::read_file_access(&mut RowReader::new(row))
@@ -218,10 +224,11 @@ pub(super) fn creates_between(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<(u32, Option<Timestamp>), LedgerError> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT count(*) AS count, min(started_at) AS oldest FROM rotation
-         WHERE key = ?1 AND started_at > ?2 AND started_at <= ?3 AND maybe_created = 1",
-    )?;
+         WHERE key IN {NAMES_OF_KEY} AND started_at > ?2 AND started_at <= ?3
+             AND maybe_created = 1"
+    ))?;
     let found = statement.query_row(
         params![key.as_str(), SqlTimestamp(from), SqlTimestamp(to)],
         |row| Ok((row.get("count")?, rows::timestamp_column(row, "oldest")?)),
@@ -236,12 +243,12 @@ pub(super) fn failing_since(
     key: &KeyName,
 ) -> Result<Option<Timestamp>, LedgerError> {
     let found = connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT at FROM events
-             WHERE key = ?1 AND event = 'key-backed-off' AND detail ->> 'attempt' = 1
-                 AND detail ->> 'extra' IS NULL
-             ORDER BY seq DESC LIMIT 1",
-        )?
+             WHERE key IN {NAMES_OF_KEY} AND event = 'key-backed-off'
+                 AND detail ->> 'attempt' = 1 AND detail ->> 'extra' IS NULL
+             ORDER BY seq DESC LIMIT 1"
+        ))?
         .query_row([key.as_str()], |row| rows::timestamp_column(row, "at"))
         .optional()?;
     Ok(found.flatten())
@@ -254,7 +261,8 @@ pub(super) fn deadlines_set_after(
     now: Timestamp,
 ) -> Result<Vec<(KeyName, RotationId, Timestamp)>, LedgerError> {
     let mut query = connection.prepare(
-        "SELECT e.key, r.rotation, e.at
+        "SELECT coalesce((SELECT n.renamed_to FROM key_state n WHERE n.key = e.key), e.key) AS key,
+             r.rotation, e.at
          FROM event_log e JOIN rotation r ON r.id = e.rotation_row
          WHERE e.at > ?1 AND e.event = 'revocation-deadline-set' AND r.revoke_by IS NOT NULL
              AND NOT EXISTS (SELECT 1 FROM event_log later
@@ -276,10 +284,10 @@ pub(super) fn failed_at(
     key: &KeyName,
 ) -> Result<Option<Timestamp>, LedgerError> {
     let found = connection
-        .prepare_cached(
-            "SELECT at FROM events WHERE key = ?1 AND event = 'key-backed-off'
-             ORDER BY seq DESC LIMIT 1",
-        )?
+        .prepare_cached(&format!(
+            "SELECT at FROM events WHERE key IN {NAMES_OF_KEY} AND event = 'key-backed-off'
+             ORDER BY seq DESC LIMIT 1"
+        ))?
         .query_row([key.as_str()], |row| rows::timestamp_column(row, "at"))
         .optional()?;
     Ok(found.flatten())
@@ -290,8 +298,9 @@ pub(super) fn keys_of_credential(
     connection: &Connection,
     credential: &CredentialId,
 ) -> Result<Vec<KeyName>, LedgerError> {
-    let mut statement = connection
-        .prepare_cached("SELECT key FROM rotation WHERE credential_id = ?1 ORDER BY id")?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {PRESENT_NAME} FROM rotation WHERE credential_id = ?1 ORDER BY id"
+    ))?;
     let found = statement.query_map([credential.as_str()], rows::key_column)?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
@@ -303,10 +312,10 @@ pub(super) fn key_for_credential(
     credential: &CredentialId,
 ) -> Result<Option<KeyName>, LedgerError> {
     let found = connection
-        .prepare_cached(
-            "SELECT key FROM rotation WHERE credential_id = ?1
-             ORDER BY phase IN ('revoked', 'failed'), id LIMIT 1",
-        )?
+        .prepare_cached(&format!(
+            "SELECT {PRESENT_NAME} FROM rotation WHERE credential_id = ?1
+             ORDER BY phase IN ('revoked', 'failed'), id LIMIT 1"
+        ))?
         .query_row([credential.as_str()], rows::key_column)
         .optional()?;
     Ok(found)
@@ -354,12 +363,12 @@ pub(super) fn rejected_answers(
     key: &KeyName,
     limit: usize,
 ) -> Result<Vec<RejectedCreate>, LedgerError> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT label, error, phase = 'failed' AND answer_rejected = 1 AS rejected FROM rotation
-         WHERE key = ?1 AND \"trigger\" <> 'adopted'
+         WHERE key IN {NAMES_OF_KEY} AND \"trigger\" <> 'adopted'
              AND NOT (phase = 'failed' AND answer_rejected = 0)
-         ORDER BY sequence DESC LIMIT ?2",
-    )?;
+         ORDER BY sequence DESC LIMIT ?2"
+    ))?;
     let rows = statement.query_map(params![key.as_str(), limit], |row| {
         let create = RejectedCreate {
             label: row.get("label")?,
@@ -392,7 +401,10 @@ pub(super) fn rotations_with_end(
 }
 
 /// Read by the index `rotation_by_end`: each create asks for it, beside 10,000 keys.
-const ROTATIONS_WITH_END: &str = "SELECT key, rotation FROM rotation
+const ROTATIONS_WITH_END: &str = "SELECT
+         coalesce((SELECT n.renamed_to FROM key_state n WHERE n.key = rotation.key), rotation.key)
+         AS key, rotation
+     FROM rotation
      WHERE lower(substr(rtrim(redacted_value, ' \"''`'), -3)) = ?1
          AND phase NOT IN ('revoked', 'failed') ORDER BY id";
 

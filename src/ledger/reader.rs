@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
 use crate::core::condition::{Condition, ListenerProblem};
+use crate::core::decide::key_names::RecordedNames;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
@@ -18,6 +19,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{
     ConfigurationIdentity, LedgerIdentity, check_configuration, check_identity,
 };
+use crate::ledger::key_names;
 use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::ledger_file::cannot_open;
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
@@ -201,6 +203,14 @@ impl LedgerSnapshot<'_> {
     pub fn key_states(&self) -> Result<BTreeMap<KeyName, KeyState>, LedgerError> {
         let states = read::key_states(&self.transaction, None)?.into_iter();
         Ok(states.map(|state| (state.key.clone(), state)).collect())
+    }
+
+    /// Returns the names of all keys.
+    ///
+    /// # Errors
+    /// As [`LedgerSnapshot::key_states`].
+    pub fn recorded_names(&self) -> Result<RecordedNames, LedgerError> {
+        key_names::recorded_names(&self.transaction)
     }
 
     /// Returns the state of one key.

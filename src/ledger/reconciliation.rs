@@ -15,6 +15,7 @@ use crate::core::state::CredentialMetadata;
 use crate::core::time;
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::error::LedgerError;
+use crate::ledger::key_names::PRESENT_NAME;
 use crate::ledger::read::name_without_row;
 use crate::ledger::rows::{self, SqlTimestamp};
 
@@ -265,7 +266,7 @@ fn find_rotations_by(
     value: &str,
 ) -> Result<Vec<RotationRow>, LedgerError> {
     let sql = format!(
-        "SELECT key, rotation, phase, credential_id, expires_at, revoked_at
+        "SELECT {PRESENT_NAME}, rotation, phase, credential_id, expires_at, revoked_at
          FROM rotation WHERE {column} = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -274,10 +275,10 @@ fn find_rotations_by(
 }
 
 fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, rotation, phase, credential_id, expires_at, revoked_at FROM rotation
-         WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {PRESENT_NAME}, rotation, phase, credential_id, expires_at, revoked_at
+         FROM rotation WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id"
+    ))?;
     let rows = statement.query_map([scope.to_string()], read_rotation_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -398,8 +399,20 @@ pub(super) fn all_lookalikes(
 }
 
 /// Returns the credentials without a row in the last list of a scope whose names look like
-/// a label of `key`, even if the key was not configured then.
+/// a label of a key with these names, even if the key was not configured then.
 pub(super) fn lookalikes(
+    connection: &Connection,
+    scope: &Scope,
+    names: &[KeyName],
+) -> Result<Vec<CredentialId>, LedgerError> {
+    let mut found = Vec::new();
+    for name in names {
+        found.extend(lookalikes_of_name(connection, scope, name)?);
+    }
+    Ok(found)
+}
+
+fn lookalikes_of_name(
     connection: &Connection,
     scope: &Scope,
     key: &KeyName,

@@ -12,8 +12,8 @@ use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
     CredentialMetadata, DeferralKind, Delivery, DeliveryState, FileAccess, FileNote,
-    HELD_UNTIL_RELEASED, KeyState, MissingSince, Pause, RevocationDeadline, Rotation, Sighting,
-    Trigger,
+    HELD_UNTIL_RELEASED, KeyState, MissingSince, Pause, Retirement, RevocationDeadline, Rotation,
+    Sighting, Trigger,
 };
 use crate::core::time;
 
@@ -113,7 +113,7 @@ pub(crate) fn earliest_creation_column(row: &Row<'_>) -> rusqlite::Result<Timest
 /// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
     k.failed_before_create, k.revoke_previous, k.replace_targets, k.timetable, k.counts_from, k.pending_run, k.due_run,
-    k.dropped_run, k.dropped_runs, k.paused_from, k.paused_until";
+    k.dropped_run, k.dropped_runs, k.paused_from, k.paused_until, k.retired_at, k.retired_now";
 
 /// The columns of `rotation r`, in the order of [`read_rotation`].
 pub(crate) const ROTATION_COLUMNS: &str =
@@ -207,6 +207,7 @@ pub(crate) fn parse_targets(text: Option<String>) -> Vec<String> {
 pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyState> {
     Ok(KeyState {
         key: cells.key_name()?,
+        former_names: Vec::new(),
         sequence: cells.get()?,
         newest_phase: None,
         last_current: None,
@@ -225,6 +226,10 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         pause: {
             let (from, until) = (cells.timestamp()?, cells.timestamp()?);
             from.map(|from| Pause { from, until })
+        },
+        retirement: {
+            let (at, is_immediate) = (cells.timestamp()?, cells.get()?);
+            at.map(|at| Retirement { at, is_immediate })
         },
         live: Vec::new(),
     })

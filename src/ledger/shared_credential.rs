@@ -18,6 +18,7 @@ use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, KeyState, RevocationDeadline};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
+use crate::ledger::key_names::PRESENT_NAME;
 use crate::ledger::{read, rows, write};
 
 /// The keys whose rows changed by a commit of another key, until they read their states
@@ -267,10 +268,10 @@ pub(super) fn live_rows(
     connection: &Connection,
     credential: &CredentialId,
 ) -> Result<Vec<(KeyName, RotationId)>, LedgerError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, rotation FROM rotation
-         WHERE credential_id = ?1 AND phase NOT IN ('revoked', 'failed') ORDER BY id",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {PRESENT_NAME}, rotation FROM rotation
+         WHERE credential_id = ?1 AND phase NOT IN ('revoked', 'failed') ORDER BY id"
+    ))?;
     let found = statement.query_map(params![credential.as_str()], |row| {
         let rotation: Arc<str> = row.get("rotation")?;
         Ok((rows::key_column(row)?, RotationId::from_recorded(rotation)))

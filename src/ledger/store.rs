@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::apply::apply;
 use crate::core::change::{Change, OperatorNote};
+use crate::core::decide::key_names::{RecordedNames, Rename};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::os_error;
 use crate::core::scope::Scope;
@@ -20,6 +21,7 @@ use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::PendingOperation;
+use crate::ledger::key_names;
 use crate::ledger::last_run::{self, LastRun, SchedulingCommand};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{LedgerOptions, OpenLedger};
@@ -299,6 +301,28 @@ impl Ledger {
             .await
     }
 
+    /// Returns the names of all keys.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn recorded_names(&self) -> Result<RecordedNames, LedgerError> {
+        self.submit(|connection| key_names::recorded_names(connection))
+            .await
+    }
+
+    /// Renames keys: all of them, or none.
+    ///
+    /// # Errors
+    /// Nothing was renamed, or it is unknown; see [`LedgerError`].
+    pub async fn rename_keys(
+        &self,
+        renames: Vec<Rename>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.submit(move |connection| key_names::rename(connection, &renames, at))
+            .await
+    }
+
     /// Records that this process ends in order: in the ledger, and when that is closed in
     /// the lock file, which a full disk does not prevent.
     ///
@@ -485,8 +509,14 @@ impl Ledger {
         key: &KeyName,
     ) -> Result<Vec<CredentialId>, LedgerError> {
         let (scope, key) = (scope.clone(), key.clone());
-        self.submit(move |connection| reconciliation::lookalikes(connection, &scope, &key))
-            .await
+        self.submit(move |connection| {
+            let former = key_names::former_names(connection)?.into_iter();
+            let former = former.filter(|(_, present)| *present == key);
+            let former = former.map(|(former, _)| former);
+            let names: Vec<_> = std::iter::once(key.clone()).chain(former).collect();
+            reconciliation::lookalikes(connection, &scope, &names)
+        })
+        .await
     }
 
     /// Returns the time of the last reconciliation of a scope, and whether a create in it

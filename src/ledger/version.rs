@@ -19,9 +19,10 @@ const LAST_VERSION_OF_FIRST_RELEASE: i64 = 5;
 
 /// The migrations from an empty file to the newest schema. Those of a published release
 /// never change.
-static MIGRATIONS: [&str; 2] = [
+static MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_file_access.sql"),
+    include_str!("../../migrations/0003_ended_keys.sql"),
 ];
 
 /// The migrations of 0.1.0, to each of its versions.

@@ -12,6 +12,7 @@ use crate::core::scope::Scope;
 use crate::ledger::difference::{Column, DeliveryWrite, Difference, KeyWrite, RotationWrite};
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
+use crate::ledger::key_names::NAMES_OF_KEY;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::version::LedgerVersion;
 
@@ -222,11 +223,11 @@ impl Writer<'_> {
         if let Some((_, row)) = known.find(|(id, _)| id == rotation) {
             return Ok(*row);
         }
-        let sql = "SELECT id FROM rotation WHERE rotation = ?1 AND key = ?2";
+        let sql = format!("SELECT id FROM rotation WHERE rotation = ?2 AND key IN {NAMES_OF_KEY}");
         let found = self
             .connection
-            .prepare_cached(sql)?
-            .query_row([rotation.as_str(), self.key.as_str()], |row| row.get(0))
+            .prepare_cached(&sql)?
+            .query_row([self.key.as_str(), rotation.as_str()], |row| row.get(0))
             .optional()?;
         let row = found.ok_or_else(|| {
             LedgerError::Corrupt(format!("no rotation {rotation} of key {}", self.key))

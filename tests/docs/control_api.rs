@@ -70,8 +70,14 @@ fn full_requests() -> Vec<ControlRequest> {
             reason: reason.clone(),
         },
         ControlRequest::Resume {
-            keys,
+            keys: keys.clone(),
             all: true,
+            reason: reason.clone(),
+        },
+        ControlRequest::Retire {
+            keys,
+            now: true,
+            undo: true,
             reason,
         },
         ControlRequest::Reload,

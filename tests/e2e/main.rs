@@ -23,6 +23,7 @@ mod daemon;
 mod demo;
 mod descriptor_limit;
 mod end_to_end;
+mod ended_keys;
 mod exchanged_folder;
 mod file_modes;
 mod file_readers;

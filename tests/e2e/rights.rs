@@ -64,7 +64,7 @@ const LEAK: &str = r#"{"keys":["none"],"revoke_previous_within":"30s"}"#;
 
 /// The requests, none of which finds what it names, and the least of the groups that may send
 /// them.
-const REQUESTS: [(&str, &str, u32); 14] = [
+const REQUESTS: [(&str, &str, u32); 17] = [
     ("rotate", r#"{"keys":["none"]}"#, OPERATORS),
     (
         "rotate",
@@ -87,6 +87,9 @@ const REQUESTS: [(&str, &str, u32); 14] = [
     ("release", r#"{"what":"key_none"}"#, OPERATORS),
     ("pause", r#"{"keys":["none"]}"#, OPERATORS),
     ("resume", r#"{"keys":["none"]}"#, OPERATORS),
+    ("retire", r#"{"keys":["none"]}"#, OPERATORS),
+    ("retire", r#"{"keys":["none"],"undo":true}"#, OPERATORS),
+    ("retire", r#"{"keys":["none"],"now":true}"#, DESTROYERS),
     ("reload", "", OPERATORS),
     (
         "adopt",

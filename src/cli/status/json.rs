@@ -57,6 +57,8 @@ pub(crate) struct KeyJson<'a> {
     problem_at: Option<String>,
     /// The pause, while it is active.
     pause: Option<PauseJson<'a>>,
+    /// The retirement, while the key is retired.
+    retirement: Option<RetirementJson<'a>>,
     /// When an operator requested a rotation that has not started.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     requested_at: Option<String>,
@@ -120,6 +122,20 @@ struct PauseJson<'a> {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RetirementJson<'a> {
+    /// When an operator retired the key.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    at: String,
+    /// Whether its credentials are revoked without an overlap.
+    now: bool,
+    /// Who retired the key.
+    by: Option<&'a String>,
+    /// The reason that was given.
+    reason: Option<&'a String>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct HoldJson<'a> {
     /// The id of the credential at the provider.
     #[cfg_attr(test, schemars(with = "String"))]
@@ -172,6 +188,15 @@ pub(crate) fn to_json(status: &KeyStatus, now: Timestamp) -> KeyJson<'_> {
             by: operator(record.as_ref()),
             reason: reason(record.as_ref()),
         }),
+        retirement: status
+            .retirement
+            .as_ref()
+            .map(|(retirement, record)| RetirementJson {
+                at: time::to_text(retirement.at),
+                now: retirement.is_immediate,
+                by: operator(record.as_ref()),
+                reason: reason(record.as_ref()),
+            }),
         requested_at: status
             .request
             .as_ref()

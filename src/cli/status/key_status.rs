@@ -13,8 +13,11 @@ use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::{dropped_runs_text, is_overdue};
 use crate::core::policy::KeyPolicy;
-use crate::core::state::{Delivery, DeliveryState, KeyState, Pause, RevocationDeadline, Rotation};
+use crate::core::state::{
+    Delivery, DeliveryState, KeyState, Pause, Retirement, RevocationDeadline, Rotation,
+};
 use crate::core::time;
+use crate::core::unmanaged::unmanaged;
 use crate::ledger::{OperatorRecord, RecordedRequest};
 
 /// A sink of a key, and what it was given of the current credential.
@@ -58,6 +61,10 @@ pub(crate) struct KeyStatus {
     pub(crate) request: Option<RecordedRequest>,
     /// The pause, while it is active, and its record.
     pub(crate) pause: Option<(Pause, Option<OperatorRecord>)>,
+    /// The retirement, and its record.
+    pub(crate) retirement: Option<(Retirement, Option<OperatorRecord>)>,
+    /// The credentials that nothing ends, in words, if it is neither configured nor retired.
+    pub(crate) unmanaged: Option<String>,
     /// What each credential that may have leaked waits for.
     pub(crate) leaks: Vec<(CredentialId, RevocationDeadline, String)>,
     /// The live credentials with labels of this key that have no row.
@@ -80,17 +87,21 @@ impl KeyStatus {
 
     /// Every word for the state of a key.
     #[cfg(test)]
-    pub(crate) const STATE_WORDS: [&'static str; 6] = [
+    pub(crate) const STATE_WORDS: [&'static str; 7] = [
         "new",
         "healthy",
         "paused",
         "failing",
         "overdue",
         "unmanaged",
+        "retired",
     ];
 
     /// Returns the word for the state of the key.
     pub(crate) fn state_word(&self) -> &'static str {
+        if self.retirement.is_some() {
+            return "retired";
+        }
         match (self.is_managed, self.is_healthy(), self.is_overdue) {
             (false, _, _) => "unmanaged",
             (true, _, true) => "overdue",
@@ -122,13 +133,14 @@ pub(crate) fn key_status(
     let sightings = sighting_texts(&state, Some(&key.policy), now);
     let dropped_runs = dropped_runs_text(&state);
     let open = state.open_rotation().cloned();
+    let names: Vec<_> = state.names().cloned().collect();
     let mut status = build_key_status(state, problem, recorded, now);
     status.dropped_runs = dropped_runs;
     status.sightings = sightings;
     status.sinks = sink_statuses(key, status.current.as_ref(), open.as_ref());
     // Without a history, the problem is that of its first rotation, and names them.
     if !(status.is_new && status.problem.is_some()) {
-        status.lookalikes = lookalikes_of(&status.key, recorded);
+        status.lookalikes = lookalikes_of(&names, recorded);
     }
     status.is_managed = true;
     status.next_rotation = next;
@@ -136,9 +148,10 @@ pub(crate) fn key_status(
     status
 }
 
-fn lookalikes_of(key: &KeyName, recorded: &RecordedStatus) -> Vec<CredentialId> {
+fn lookalikes_of(names: &[KeyName], recorded: &RecordedStatus) -> Vec<CredentialId> {
     let lookalikes = recorded.lookalikes.iter();
-    let lookalikes = lookalikes.filter(|(_, name)| Label::matches_format(name, key));
+    let is_like = |name: &str| names.iter().any(|key| Label::matches_format(name, key));
+    let lookalikes = lookalikes.filter(|(_, name)| is_like(name));
     lookalikes.map(|(id, _)| id.clone()).collect()
 }
 
@@ -169,7 +182,10 @@ pub(crate) fn unmanaged_key_status(
     now: Timestamp,
 ) -> KeyStatus {
     let problem = alertable_error(&state, false);
-    build_key_status(state, problem, recorded, now)
+    let unmanaged = unmanaged(&state).map(|unmanaged| unmanaged.text(&state.key));
+    let mut status = build_key_status(state, problem, recorded, now);
+    status.unmanaged = unmanaged;
+    status
 }
 
 fn build_key_status(
@@ -216,6 +232,11 @@ fn build_key_status(
         overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
         request: recorded.requests.get(&state.key).cloned(),
         pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
+        retirement: state.retirement.map(|retirement| {
+            let record = recorded.retirements.get(&state.key).cloned();
+            (retirement, record)
+        }),
+        unmanaged: None,
         holds,
         dropped_runs: None,
         sightings: Vec::new(),

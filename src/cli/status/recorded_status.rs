@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::cli::renamed_keys::{pending_renames, rename_states};
+use crate::config::settings::Settings;
+use crate::core::decide::key_names::Rename;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
@@ -25,6 +28,8 @@ pub(super) struct RecordedStatus {
     pub(super) holds: BTreeMap<RotationId, OperatorRecord>,
     /// The operators' records of each pause, by key.
     pub(super) pauses: BTreeMap<KeyName, OperatorRecord>,
+    /// The operators' records of each retirement, by key.
+    pub(super) retirements: BTreeMap<KeyName, OperatorRecord>,
     /// The live credentials without a row in the last list that look like rekeyd's own,
     /// with their names.
     pub(super) lookalikes: Vec<(CredentialId, String)>,
@@ -35,8 +40,11 @@ pub(super) struct RecordedStatus {
 }
 
 impl RecordedStatus {
-    /// Reads everything in one snapshot; empty without a ledger.
-    pub(super) fn read(reader: Option<&LedgerReader>) -> Result<Self, LedgerError> {
+    /// Reads everything in one snapshot, under the names of the file; empty without a ledger.
+    pub(super) fn read(
+        settings: &Settings,
+        reader: Option<&LedgerReader>,
+    ) -> Result<Self, LedgerError> {
         let Some(reader) = reader else {
             return Ok(Self::default());
         };
@@ -56,11 +64,24 @@ impl RecordedStatus {
         for (key, state) in &states {
             recorded.read_details(&snapshot, key, state)?;
         }
-        Ok(Self { states, ..recorded })
+        recorded.states = states;
+        recorded.rename(&pending_renames(settings, &snapshot)?);
+        Ok(recorded)
+    }
+
+    fn rename(&mut self, renames: &[Rename]) {
+        rename_states(&mut self.states, renames);
+        for rename in renames {
+            rename_entry(&mut self.failing_since, rename);
+            rename_entry(&mut self.failed_at, rename);
+            rename_entry(&mut self.pauses, rename);
+            rename_entry(&mut self.retirements, rename);
+            rename_entry(&mut self.requests, rename);
+        }
     }
 
     /// Reads from the event log what the state of a key does not have, for the few keys
-    /// that are failing, paused or held.
+    /// that are failing, paused, retired or held.
     fn read_details(
         &mut self,
         snapshot: &LedgerSnapshot<'_>,
@@ -80,11 +101,22 @@ impl RecordedStatus {
             self.pauses
                 .extend(record.map(|record| (key.clone(), record)));
         }
+        if state.is_retired() {
+            let record = snapshot.latest_retirement(key)?;
+            self.retirements
+                .extend(record.map(|record| (key.clone(), record)));
+        }
         for rotation in state.live.iter().filter(|one| one.hold_until.is_some()) {
             let record = snapshot.latest_hold(key, &rotation.id)?;
             self.holds
                 .extend(record.map(|record| (rotation.id.clone(), record)));
         }
         Ok(())
+    }
+}
+
+fn rename_entry<T>(entries: &mut BTreeMap<KeyName, T>, Rename { from, to }: &Rename) {
+    if let Some(entry) = entries.remove(from) {
+        entries.insert(to.clone(), entry);
     }
 }

@@ -1,5 +1,7 @@
 //! What `status` and `show` report: the running process, the problems of all keys, and each key.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::cli::context::unknown_key;
@@ -13,6 +15,7 @@ use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
 use crate::config::find_unit;
 use crate::config::settings::Settings;
+use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::ledger::LedgerReader;
 
@@ -59,7 +62,7 @@ impl StatusReport {
             Err(Failure::Ledger(loss)) if loss.is_loss() => (None, vec![loss.to_string()]),
             Err(error) => return Err(report_unreadable(settings, source, error).await?),
         };
-        let mut recorded = match RecordedStatus::read(ledger.as_ref()) {
+        let mut recorded = match RecordedStatus::read(settings, ledger.as_ref()) {
             Ok(recorded) => recorded,
             Err(error) => return Err(report_unreadable(settings, source, error.into()).await?),
         };
@@ -80,6 +83,7 @@ impl StatusReport {
             problems.insert(0, problem.to_owned());
         }
         let mut states = std::mem::take(&mut recorded.states);
+        let key = key.map(|name| present_name(&states, name).to_owned());
         let mut keys: Vec<_> = settings
             .keys
             .iter()
@@ -105,7 +109,11 @@ impl StatusReport {
             keys.retain(|status| status.key.as_str() == name);
             if keys.is_empty() {
                 let configured = settings.keys.iter().map(|key| &key.name);
-                return Err(unknown_key(name, configured, "configured or in the ledger"));
+                return Err(unknown_key(
+                    &name,
+                    configured,
+                    "configured or in the ledger",
+                ));
             }
         }
         if process.is_running() == Some(false) {
@@ -158,6 +166,17 @@ impl StatusReport {
             .map(|line| format!("{}\n", screen.wrap(&line, 2)))
             .collect()
     }
+}
+
+/// Returns the present name of the key that has, or had, this name; the same name if there is
+/// none.
+fn present_name<'n>(states: &'n BTreeMap<KeyName, KeyState>, name: &'n str) -> &'n str {
+    let mut renamed = states.values();
+    let renamed = renamed.find(|state| {
+        let mut former = state.former_names.iter();
+        former.any(|former| former.as_str() == name)
+    });
+    renamed.map_or(name, |state| state.key.as_str())
 }
 
 /// Returns the problem of a configuration that names a ledger which is not there, and has no

@@ -68,7 +68,7 @@ pub(crate) fn state_cell(status: &KeyStatus, screen: &Screen) -> Cell {
     let tone = match word {
         "healthy" => Tone::Good,
         "failing" | "overdue" => Tone::Bad,
-        "paused" => Tone::Warning,
+        "paused" | "unmanaged" => Tone::Warning,
         _ => Tone::Dim,
     };
     let until = status.pause.as_ref().and_then(|(pause, _)| pause.until);
@@ -174,6 +174,16 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
     lines.extend(lookalike_line(status));
     let requests = status.request.iter();
     lines.extend(requests.map(|request| notes::request_line(request, screen, now)));
+    lines.extend(status.unmanaged.clone());
+    if let Some((retirement, record)) = &status.retirement {
+        lines.push(notes::retirement_line(
+            &status.key,
+            *retirement,
+            record.as_ref(),
+            screen,
+            now,
+        ));
+    }
     if let Some((pause, record)) = &status.pause {
         lines.push(notes::pause_line(
             &status.key,

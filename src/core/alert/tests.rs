@@ -6,7 +6,9 @@ use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, DeferralKind, DeliveryState, Sighting, Trigger};
+use crate::core::state::{
+    CredentialMetadata, DeferralKind, DeliveryState, Retirement, Sighting, Trigger,
+};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
 
@@ -485,5 +487,37 @@ fn retired_credential_in_a_target_raises_an_alert_at_once_and_on_the_last_day() 
     let found = seen("2026-11-22T03:00:00Z", None);
     assert_eq!(found.alerts, ["held-again key_1", "held-again-ends key_1"]);
     let found = seen("2026-11-22T03:00:00Z", Some("2026-11-24T03:00:00Z"));
+    assert_eq!(found.alerts, [""; 0]);
+}
+
+#[test]
+fn live_credential_of_a_removed_key_is_unmanaged_even_if_no_sink_shows_since_when() {
+    let adopted = state(vec![rotation(1, Phase::Current)]);
+    let removed = |operational_since: &str| {
+        let since = at(operational_since);
+        evaluate(&adopted, &[], |context| {
+            context.configured = None;
+            context.operational_since = Some(since);
+        })
+    };
+    let found = removed("2026-11-20T00:00:00Z");
+    assert_eq!(found.alerts, ["unmanaged"]);
+    assert!(
+        found.texts[0].contains("`rekeyd retire k`"),
+        "{:?}",
+        found.texts
+    );
+    // At first, the daemon may not have compared its sinks with the ledger.
+    let found = removed(NOW);
+    assert_eq!(found.alerts, [""; 0]);
+    assert!(found.recheck_at.is_some());
+    let retired = KeyState {
+        retirement: Some(Retirement {
+            at: at(NOW),
+            is_immediate: false,
+        }),
+        ..adopted
+    };
+    let found = evaluate(&retired, &[], |context| context.configured = None);
     assert_eq!(found.alerts, [""; 0]);
 }

@@ -5,15 +5,15 @@ use serde_json::json;
 
 use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
 use crate::core::change::{
-    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
-    PauseUpdate, RetryRequest,
+    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, KeyRetirement, OperatorChange,
+    OperatorNote, PauseUpdate, RetryRequest, UndoneRetirement,
 };
 use crate::core::ids::CredentialId;
 use crate::core::ledger_event::LedgerEventKind;
 use crate::core::lifecycle::{self, Phase};
 use crate::core::state::{
-    CredentialMetadata, DeliveryState, HELD_UNTIL_RELEASED, Pause, RevocationDeadline, Rotation,
-    Trigger, visible_hold_end,
+    CredentialMetadata, DeliveryState, HELD_UNTIL_RELEASED, Pause, Retirement, RevocationDeadline,
+    Rotation, Trigger, visible_hold_end,
 };
 use crate::core::time;
 
@@ -49,6 +49,14 @@ pub(super) fn apply_change(
         OperatorChange::CredentialAdopted(adoption) => adopt(update, adoption),
         OperatorChange::PauseSet(pause) => {
             set_pause(update, pause);
+            Ok(())
+        }
+        OperatorChange::KeyRetired(retirement) => {
+            retire_key(update, retirement);
+            Ok(())
+        }
+        OperatorChange::RetirementUndone(undone) => {
+            undo_retirement(update, undone);
             Ok(())
         }
     }
@@ -222,4 +230,33 @@ fn set_pause(update: &mut KeyUpdate, change: &PauseUpdate) {
         "by": operator_name(operator),
     });
     update.append_event(None, event, detail);
+}
+
+/// Retires the key. What was planned for its next rotation is dropped: it has none.
+fn retire_key(update: &mut KeyUpdate, change: &KeyRetirement) {
+    let state = &mut update.state;
+    let retirement = Retirement {
+        at: time::whole_seconds(change.retirement.at),
+        ..change.retirement
+    };
+    state.retirement = Some(retirement);
+    (state.attempt, state.retry_at, state.last_error) = (0, None, None);
+    state.failed_before_create = false;
+    state.revoke_previous = false;
+    state.replace_targets = Vec::new();
+    (state.pending_run, state.due_run) = (None, None);
+    (state.dropped_run, state.dropped_runs) = (None, 0);
+    let operator = change.operator.as_ref();
+    let detail = json!({
+        "forced": retirement.is_immediate.then_some(true), "reason": operator_reason(operator),
+        "by": operator_name(operator),
+    });
+    update.append_event(None, LedgerEventKind::KeyRetired, detail);
+}
+
+fn undo_retirement(update: &mut KeyUpdate, change: &UndoneRetirement) {
+    update.state.retirement = None;
+    let operator = change.operator.as_ref();
+    let detail = json!({"reason": operator_reason(operator), "by": operator_name(operator)});
+    update.append_event(None, LedgerEventKind::RetirementUndone, detail);
 }

@@ -12,9 +12,9 @@ pub use delivery::{
     SkippedDelivery, WithdrawnRepair,
 };
 pub use operator::{
-    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, OperatorChange, OperatorNote,
-    PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest, SharedHold,
-    UnadoptedHolder,
+    Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, KeyRetirement, OperatorChange,
+    OperatorNote, PauseUpdate, PreviousRevocation, ReplacementApproval, RetryRequest, SharedHold,
+    UnadoptedHolder, UndoneRetirement,
 };
 pub use rotation::{
     CredentialName, CredentialUpdate, FoundCredential, MissingCredential, OverlapExtension,
@@ -61,7 +61,9 @@ impl Change {
                 | OperatorChange::DeadlineSet(_)
                 | OperatorChange::CredentialAdopted(_)
                 | OperatorChange::ReplacementAllowed(_)
-                | OperatorChange::PauseSet(_) => true,
+                | OperatorChange::PauseSet(_)
+                | OperatorChange::KeyRetired(_)
+                | OperatorChange::RetirementUndone(_) => true,
                 OperatorChange::RevokePreviousSet(previous) => previous.is_pending,
                 OperatorChange::RetryRequested(_) | OperatorChange::ImmediateRevocationSet(_) => {
                     false
@@ -128,6 +130,8 @@ impl_from_struct!(Operator: OperatorChange {
     DeadlineSet(DeadlineUpdate),
     CredentialAdopted(Adoption),
     PauseSet(PauseUpdate),
+    KeyRetired(KeyRetirement),
+    RetirementUndone(UndoneRetirement),
 });
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Pause, RevocationDeadline};
+use crate::core::state::{CredentialMetadata, Pause, Retirement, RevocationDeadline};
 
 /// A change that carries out an operator's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub enum OperatorChange {
     CredentialAdopted(Adoption),
     /// Scheduled rotations are paused or resumed.
     PauseSet(PauseUpdate),
+    /// The key is retired.
+    KeyRetired(KeyRetirement),
+    /// The key is no longer retired.
+    RetirementUndone(UndoneRetirement),
 }
 
 /// The operator of a request, and the reason.
@@ -150,6 +154,22 @@ pub struct SharedHold {
 pub struct PauseUpdate {
     /// Its start and end.
     pub pause: Pause,
+    /// The operator of the request, and the reason.
+    pub operator: Option<OperatorNote>,
+}
+
+/// A key that is retired, or whose retirement is made immediate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRetirement {
+    /// Its start, and how its credentials end.
+    pub retirement: Retirement,
+    /// The operator of the request, and the reason.
+    pub operator: Option<OperatorNote>,
+}
+
+/// The end of a key's retirement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoneRetirement {
     /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }

@@ -32,7 +32,7 @@ use crate::core::time;
 pub enum Due {
     /// No rotation is due now.
     NotDue {
-        /// When one is due; none if never, or if a rotation is open.
+        /// When one is due; none if never, if a rotation is open, or if the key is retired.
         next: Option<Timestamp>,
     },
     /// A missed run is older than `catch-up-window`: record that, and decide again.
@@ -65,7 +65,7 @@ pub fn check_due(
     downtime: Downtime,
     now: Timestamp,
 ) -> Due {
-    if state.open_rotation().is_some() {
+    if state.open_rotation().is_some() || state.is_retired() {
         return Due::NotDue { next: None };
     }
     let downtime = Downtime {

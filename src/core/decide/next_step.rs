@@ -100,6 +100,9 @@ impl Permits {
 /// The error of an open rotation that is abandoned because its key was removed.
 const KEY_REMOVED: &str = "the key was removed";
 
+/// The error of an open rotation that is given up because its key was retired.
+const KEY_RETIRED: &str = "the key was retired";
+
 /// The error of an open rotation that is given up because its key leaked.
 const LEAKED: &str = "abandoned, because the key may have leaked";
 
@@ -200,11 +203,17 @@ fn rotation_step(
 ) -> Step {
     let id = &rotation.id;
     let overlap = overlap_or_default(policy);
+    let given_up = if key.is_retired() {
+        KEY_RETIRED
+    } else {
+        KEY_REMOVED
+    };
+    let active = policy.filter(|_| !key.is_retired());
     let secret = in_flight.filter(|in_flight| in_flight.secret.is_some());
-    match (rotation.phase, secret, policy) {
+    match (rotation.phase, secret, active) {
         (Phase::Intended, _, _) => match in_flight {
-            Some(in_flight) if !in_flight.create_sent && policy.is_none() => {
-                Step::Record(vec![outcome::cancel_create(rotation, KEY_REMOVED)])
+            Some(in_flight) if !in_flight.create_sent && active.is_none() => {
+                Step::Record(vec![outcome::cancel_create(rotation, given_up)])
             }
             Some(in_flight) if !in_flight.create_sent && rotation.deadline.is_some() => {
                 Step::Record(vec![outcome::cancel_create(rotation, LEAKED)])
@@ -235,11 +244,11 @@ fn rotation_step(
             })
         }
         (Phase::Created | Phase::Verified, None, _) => {
-            Step::Record(outcome::interrupt(rotation, key, policy, now))
+            Step::Record(outcome::interrupt(rotation, key, active, now))
         }
-        // A removed key has no sinks.
+        // A removed key has no sinks, and none of a retired key counts.
         (Phase::Created | Phase::Verified, Some(_), None) => {
-            Step::Record(outcome::abandon(rotation, KEY_REMOVED))
+            Step::Record(outcome::abandon(rotation, given_up))
         }
         (Phase::Created, Some(in_flight), Some(policy)) => {
             let settled = in_flight
@@ -253,6 +262,9 @@ fn rotation_step(
         }
         (Phase::Verified, Some(_), Some(_)) => {
             deliver_required(rotation, key, OverlapBounds::new(overlap, in_flight), now)
+        }
+        (Phase::Current | Phase::Stranded, _, _) if key.is_retired() => {
+            Step::Record(outcome::retire_with_key(rotation, key, overlap, now))
         }
         (Phase::Current, secret, Some(policy)) => {
             let is_added = |delivery: &Delivery| is_in_delivery(delivery, secret.is_some());

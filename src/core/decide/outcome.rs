@@ -213,6 +213,27 @@ pub fn abandon(rotation: &Rotation, reason: &str) -> Vec<Change> {
     })]
 }
 
+/// Retires the credential of a retired key, one overlap after the retirement of the key, or
+/// at once. Nothing is delivered to an optional sink any more.
+#[must_use]
+pub fn retire_with_key(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: Duration,
+    now: Timestamp,
+) -> Vec<Change> {
+    let until = match key.retirement {
+        Some(retirement) if !retirement.is_immediate => {
+            let counts_from = time::after(retirement.at, overlap);
+            sink_hold(rotation, key, overlap).max(SinkHold::Until(counts_from))
+        }
+        Some(_) | None => SinkHold::None,
+    };
+    let retired = retire(rotation, LifecycleEvent::RetiredWithKey, until, now, now);
+    let skipped = skip_optional_deliveries(rotation);
+    std::iter::once(retired).chain(skipped).collect()
+}
+
 /// Strands a rotation whose secret was lost with its process. If a required sink had not
 /// accepted it, the next rotation waits: it would meet the same sink. It also waits if the
 /// rotation before was lost in the same way.

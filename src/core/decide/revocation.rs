@@ -124,7 +124,10 @@ fn decide_by_files(
     }
     let end = end_of_wait(candidate, evidence, now);
     match reason {
-        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
+        RevocationReason::Superseded
+        | RevocationReason::Immediate
+        | RevocationReason::Orphan
+        | RevocationReason::KeyRetired { .. } => {
             defer_by_files(evidence, end, now).map_or(Revocation::Delete, Revocation::Defer)
         }
         RevocationReason::Eviction if end.is_some_and(|end| now >= end) => Revocation::Delete,
@@ -157,6 +160,7 @@ fn decide_without_files(
             | RevocationReason::Superseded
             | RevocationReason::Immediate
             | RevocationReason::Orphan
+            | RevocationReason::KeyRetired { .. }
             | RevocationReason::DuplicateLabel
             | RevocationReason::Eviction => return Revocation::AlreadyGone,
         },
@@ -181,6 +185,14 @@ fn decide_without_files(
         (RevocationReason::Superseded, Some(rotation)) => {
             decide_superseded(candidate, rotation, last_use, observation, now)
         }
+        (RevocationReason::KeyRetired { is_immediate }, Some(rotation)) => decide_key_retired(
+            candidate,
+            rotation,
+            is_immediate,
+            last_use,
+            observation,
+            now,
+        ),
         (RevocationReason::Eviction, Some(rotation)) => {
             decide_eviction(candidate.policy, rotation, last_use, observation, now)
         }
@@ -201,9 +213,12 @@ fn decide_without_files(
             | RevocationReason::Operator { .. },
             _,
         ) => Revocation::Delete,
-        (RevocationReason::Superseded | RevocationReason::Eviction, None) => {
-            Revocation::Blocked(Blocker::NotDue(None))
-        }
+        (
+            RevocationReason::Superseded
+            | RevocationReason::KeyRetired { .. }
+            | RevocationReason::Eviction,
+            None,
+        ) => Revocation::Blocked(Blocker::NotDue(None)),
     }
 }
 
@@ -241,10 +256,13 @@ fn blocker(
         }
         (_, None) => Some(Blocker::NotDue(None)),
         (
-            RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan,
+            RevocationReason::Superseded
+            | RevocationReason::Immediate
+            | RevocationReason::Orphan
+            | RevocationReason::KeyRetired { .. },
             Some(rotation),
         ) => {
-            if RevocationReason::of_rotation(rotation) != Some(reason) {
+            if RevocationReason::of_rotation(rotation, candidate.key) != Some(reason) {
                 return Some(Blocker::NotDue(None));
             }
             not_due(due_time(rotation, candidate.key, candidate.policy))
@@ -294,6 +312,7 @@ fn keep_self_credential(
         RevocationReason::Superseded
         | RevocationReason::Immediate
         | RevocationReason::Orphan
+        | RevocationReason::KeyRetired { .. }
         | RevocationReason::DuplicateLabel => {
             Some(Revocation::Defer(Deferral::self_credential(usage, now)))
         }
@@ -336,6 +355,7 @@ fn keep_unidentified(
         RevocationReason::Superseded
         | RevocationReason::Immediate
         | RevocationReason::Orphan
+        | RevocationReason::KeyRetired { .. }
         | RevocationReason::DuplicateLabel
         | RevocationReason::Leaked { .. } => Revocation::Defer(Deferral {
             until: time::after(now, IN_USE_RECHECK_PAUSE),
@@ -352,7 +372,10 @@ fn keep_unidentified(
 /// moved to a newer one.
 fn defer_shared(candidate: &Candidate<'_>, now: Timestamp) -> Option<Deferral> {
     match candidate.reason {
-        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {}
+        RevocationReason::Superseded
+        | RevocationReason::Immediate
+        | RevocationReason::Orphan
+        | RevocationReason::KeyRetired { .. } => {}
         RevocationReason::Leaked { .. } => return defer_unreplaced(candidate, now),
         RevocationReason::DuplicateLabel
         | RevocationReason::Eviction
@@ -369,7 +392,10 @@ fn defer_shared(candidate: &Candidate<'_>, now: Timestamp) -> Option<Deferral> {
 
 fn is_time_based(candidate: &Candidate<'_>) -> bool {
     match candidate.reason {
-        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
+        RevocationReason::Superseded
+        | RevocationReason::Immediate
+        | RevocationReason::Orphan
+        | RevocationReason::KeyRetired { .. } => {
             let rotation = candidate.rotation;
             // The overlaps of other keys are times.
             !candidate.others.is_empty()
@@ -410,8 +436,33 @@ fn decide_superseded(
     decide_by_successor(observation, now)
 }
 
+/// Defers the last credential of a retired key that a consumer still uses, unless it ends
+/// at once. Nothing replaces it there; another key of the credential has a newer one.
+fn decide_key_retired(
+    candidate: &Candidate<'_>,
+    rotation: &Rotation,
+    is_immediate: bool,
+    last_use: ReportedTime,
+    observation: &Observation,
+    now: Timestamp,
+) -> Revocation {
+    if let Some(deferral) = defer_sighted(candidate, now) {
+        return Revocation::Defer(deferral);
+    }
+    let policy = candidate.policy.filter(|_| !is_immediate);
+    if let Some(deferral) =
+        policy.and_then(|policy| defer_recently_used(rotation, policy, last_use, observation, now))
+    {
+        return Revocation::Defer(deferral);
+    }
+    if candidate.others.is_empty() {
+        return Revocation::Delete;
+    }
+    decide_by_successor(observation, now)
+}
+
 /// Deletes a credential if the provider has what replaced it, for every key of the
-/// credential.
+/// credential that is not retired.
 fn decide_by_successor(observation: &Observation, now: Timestamp) -> Revocation {
     match observation.successor_exists {
         None => Revocation::Observe(ObservationPart::Successor),

@@ -136,6 +136,21 @@ pub enum ControlRequest {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// Retire keys, or undo that.
+    Retire {
+        /// The keys, by name: configured ones, and others that the ledger knows.
+        #[serde(default)]
+        keys: Vec<String>,
+        /// Whether to revoke their credentials at once, instead of one overlap later.
+        #[serde(default)]
+        now: bool,
+        /// Whether to rotate retired keys again instead.
+        #[serde(default)]
+        undo: bool,
+        /// The reason, for the event log.
+        #[serde(default)]
+        reason: Option<String>,
+    },
     /// Reload the configuration.
     Reload,
 }
@@ -277,6 +292,7 @@ impl ControlRequest {
             Self::AdoptFromSinks { .. } => "adopt-from-sinks",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
+            Self::Retire { .. } => "retire",
             Self::Reload => "reload",
         }
     }
@@ -293,6 +309,7 @@ impl ControlRequest {
             "release" => (Authority::Operate, "release"),
             "reload" => (Authority::Operate, "reload"),
             "resume" => (Authority::Operate, "resume"),
+            "retire" => (Authority::Operate, "retire"),
             "revoke" => (Authority::Operate, "revoke"),
             "rotate" => (Authority::Operate, "rotate"),
             // Who may operate learns that there is no such verb.
@@ -316,7 +333,8 @@ impl ControlRequest {
             | Self::Revoke { force: true, .. }
             | Self::Revoke { name: Some(_), .. }
             | Self::Adopt { .. }
-            | Self::AdoptFromSinks { apply: true, .. } => Authority::Destroy,
+            | Self::AdoptFromSinks { apply: true, .. }
+            | Self::Retire { now: true, .. } => Authority::Destroy,
             Self::Rotate { .. }
             | Self::Revoke { .. }
             | Self::Hold { .. }
@@ -324,6 +342,7 @@ impl ControlRequest {
             | Self::AdoptFromSinks { .. }
             | Self::Pause { .. }
             | Self::Resume { .. }
+            | Self::Retire { .. }
             | Self::Reload => Authority::Operate,
         }
     }
@@ -350,6 +369,9 @@ impl ControlRequest {
             Self::AdoptFromSinks { .. } => "adopt --from-sinks",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
+            Self::Retire { now: true, .. } => "retire --now",
+            Self::Retire { undo: true, .. } => "retire --undo",
+            Self::Retire { .. } => "retire",
             Self::Reload => "reload",
         }
     }
@@ -360,7 +382,9 @@ impl ControlRequest {
     pub fn subjects(&self) -> Vec<String> {
         match self {
             Self::Rotate { keys, also, .. } => [keys.as_slice(), also].concat(),
-            Self::Pause { keys, .. } | Self::Resume { keys, .. } => keys.clone(),
+            Self::Pause { keys, .. } | Self::Resume { keys, .. } | Self::Retire { keys, .. } => {
+                keys.clone()
+            }
             Self::Revoke { credential_id, .. } => vec![credential_id.clone()],
             Self::Hold { what, .. } | Self::Release { what, .. } => vec![what.clone()],
             Self::Adopt { key, .. } => vec![key.clone()],
@@ -379,7 +403,8 @@ impl ControlRequest {
             | Self::Adopt { reason, .. }
             | Self::AdoptFromSinks { reason, .. }
             | Self::Pause { reason, .. }
-            | Self::Resume { reason, .. } => reason.as_deref(),
+            | Self::Resume { reason, .. }
+            | Self::Retire { reason, .. } => reason.as_deref(),
             Self::Reload => None,
         }
     }
@@ -400,6 +425,7 @@ impl ControlRequest {
             | Self::AdoptFromSinks { .. }
             | Self::Pause { .. }
             | Self::Resume { .. }
+            | Self::Retire { .. }
             | Self::Reload => false,
         }
     }

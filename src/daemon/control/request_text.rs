@@ -92,6 +92,12 @@ fn arguments(request: &ControlRequest) -> Vec<Option<String>> {
             all,
             reason: _,
         } => vec![names(keys), flag(*all, "--all")],
+        ControlRequest::Retire {
+            keys,
+            now,
+            undo,
+            reason: _,
+        } => vec![names(keys), flag(*now, "--now"), flag(*undo, "--undo")],
         ControlRequest::Reload => Vec::new(),
     }
 }
@@ -151,6 +157,7 @@ mod tests {
                 r#"{"apply":true}"#,
                 "adopt --from-sinks --yes",
             ),
+            ("retire", r#"{"keys":["a"],"now":true}"#, "retire a --now"),
             ("pause", r#"{"all":true}"#, "pause --all"),
             ("resume", r#"{"keys":["a"]}"#, "resume a"),
             ("reload", "{}", "reload"),

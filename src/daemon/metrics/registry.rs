@@ -235,6 +235,7 @@ fn rotation_outcome(transition: &Transition) -> Option<&'static str> {
         | LifecycleEvent::Verified
         | LifecycleEvent::Superseded
         | LifecycleEvent::Replaced
+        | LifecycleEvent::RetiredWithKey
         | LifecycleEvent::Deleted
         | LifecycleEvent::FoundDeleted
         | LifecycleEvent::RevokedManually

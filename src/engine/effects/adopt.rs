@@ -16,11 +16,12 @@ use crate::core::notification::AlertKind;
 use crate::core::policy::InitialRotation;
 use crate::core::reported_time::EXPIRY_FIELD;
 use crate::core::secret::Secret;
-use crate::core::state::{CredentialMetadata, HELD_UNTIL_RELEASED, Rotation};
+use crate::core::state::{CredentialMetadata, HELD_UNTIL_RELEASED, KeyState, Rotation};
 use crate::core::time;
 use crate::engine::effects::held_keys::{
     describe_keys, holds_credential, is_any_of, shows_other_end,
 };
+use crate::engine::effects::retirement::retired_problem;
 use crate::engine::effects::try_keys::{HeldKey, KeyAnswer, describe_refused, describe_unproven};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::{
@@ -129,6 +130,9 @@ impl Worker {
     }
 
     fn configured(&self) -> Result<Arc<ManagedKey>, CommandError> {
+        if self.state.is_retired() {
+            return Err(CommandError::Rejected(retired_problem(&self.state)));
+        }
         self.managed.clone().ok_or_else(|| {
             CommandError::Rejected(format!("key {} is not configured", self.state.key))
         })
@@ -256,7 +260,7 @@ impl Worker {
         let lock = self.lock_credential(credential).await?;
         self.check_adoptable(credential, &lock.others).await?;
         let found = self.retrieve_to_adopt(managed, credential, held).await?;
-        let is_lookalike = is_lookalike(managed, &found);
+        let is_lookalike = is_lookalike(&self.state, &found);
         let held_key = match proposed {
             Some(_) => HeldKey::Works,
             // Its name is enough.
@@ -646,10 +650,11 @@ const fn may_be_shared(phase: Phase) -> bool {
     }
 }
 
-/// Returns whether the name of a credential looks like a label of the key.
-fn is_lookalike(managed: &ManagedKey, found: &ListedCredential) -> bool {
+/// Returns whether the name of a credential looks like a label of the key, under any of its
+/// names.
+fn is_lookalike(state: &KeyState, found: &ListedCredential) -> bool {
     let name = found.name.as_deref();
-    name.is_some_and(|name| Label::matches_format(name, &managed.name))
+    name.is_some_and(|name| state.names().any(|key| Label::matches_format(name, key)))
 }
 
 /// Returns the name that another key's row has of a credential, if it is not the one that the

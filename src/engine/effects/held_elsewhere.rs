@@ -197,7 +197,8 @@ pub(super) async fn holder_of_other_key(
 }
 
 /// Returns whether a file of the credential's own key counts. What an operator had end at
-/// once goes in spite of it, and a file that was seen to hold what the schedule revokes has
+/// once goes in spite of it, as does that of a retired key, whose sinks count as removed; and
+/// a file that was seen to hold what the schedule revokes has
 /// had its time.
 fn counts_own_file(
     reason: RevocationReason,
@@ -209,7 +210,9 @@ fn counts_own_file(
         RevocationReason::Superseded => {
             rotation.is_some_and(|row| was_passed_over(row) || !is_sighted(found, row))
         }
-        RevocationReason::Immediate | RevocationReason::Leaked { .. } => false,
+        RevocationReason::Immediate
+        | RevocationReason::KeyRetired { .. }
+        | RevocationReason::Leaked { .. } => false,
         RevocationReason::Orphan => rotation.is_none_or(|row| !row.revoke_now),
         RevocationReason::DuplicateLabel
         | RevocationReason::Eviction

@@ -16,6 +16,7 @@ mod leak;
 pub(super) mod leaked_files;
 mod operator;
 mod preconditions;
+pub(super) mod retirement;
 mod revoke;
 mod shown_end;
 mod sightings;

@@ -88,6 +88,11 @@ impl Worker {
             }
             OperatorCommand::Pause { until, operator } => self.pause(until, operator).await,
             OperatorCommand::Resume { operator } => self.resume(operator).await,
+            OperatorCommand::Retire {
+                is_immediate,
+                operator,
+            } => self.retire_key(is_immediate, operator).await,
+            OperatorCommand::UndoRetirement { operator } => self.undo_retirement(operator).await,
             OperatorCommand::Adopt {
                 credential,
                 force,
@@ -307,7 +312,7 @@ impl Worker {
             return format!(
                 "{credential} may be held by {names}, and {key} is not configured, so nothing \
                  replaces it there; hint: make sure that nothing uses it any more, then run \
-                 `rekeyd revoke {credential} --force`"
+                 `rekeyd retire {key}`, or add --force to revoke it now"
             );
         }
         if rotation.phase != Phase::Retired {

@@ -156,7 +156,7 @@ impl Worker {
         let Some((lock, (row, credential, reason))) = lock.zip(row.and_then(|row| {
             let credential = row.credential.clone()?;
             let reason = leak_reason(&row, &self.state, self.now());
-            let reason = reason.or_else(|| RevocationReason::of_rotation(&row))?;
+            let reason = reason.or_else(|| RevocationReason::of_rotation(&row, &self.state))?;
             Some((row, credential, reason))
         })) else {
             return Err(LedgerError::Corrupt(format!(
@@ -552,9 +552,10 @@ impl Worker {
     }
 
     /// Returns whether the provider has the key's current credential, and those of other
-    /// keys that have the credential to revoke.
+    /// keys that have the credential to revoke. A retired key needs none.
     async fn successors_exist(&self, others: &[OtherHolder]) -> Result<bool, ProviderError> {
-        for key in std::iter::once(&self.state).chain(others.iter().map(|other| &other.key)) {
+        let keys = std::iter::once(&self.state).chain(others.iter().map(|other| &other.key));
+        for key in keys.filter(|key| !key.is_retired()) {
             let current = key.current();
             let Some(credential) = current.and_then(Rotation::credential) else {
                 return Ok(false);

@@ -1,5 +1,6 @@
 //! Deliveries to a hanging receiver, beside keys whose sinks work.
 
+use crate::core::decide::key_names::Rename;
 use crate::core::scope::Scope;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -226,4 +227,22 @@ async fn an_optional_delivery_that_waits_for_a_place_delays_no_rotation() {
     fakes.advance_clock(HOUR * 24 * 40);
     drive(&mut engine, |engine| sequence(engine) > before).await;
     engine.drop_deliveries();
+}
+
+/// A place that is granted to a name that no key has would never be free again.
+#[tokio::test]
+async fn renamed_key_waits_for_no_place_under_its_former_name() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_beside_hanging_receiver(&fakes).await;
+    assert!(engine.places.is_awaited());
+    let waiting = (1..=6).filter(|number| engine.state(&key_name(*number)).is_some());
+    let renames: Vec<_> = waiting
+        .map(|number| Rename {
+            from: key_name(number),
+            to: key_name(number + 10),
+        })
+        .collect();
+    assert_eq!(renames.len(), 2);
+    engine.rename_keys(&renames).await.unwrap();
+    assert!(!engine.places.is_awaited());
 }

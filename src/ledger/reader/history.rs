@@ -11,6 +11,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::state::Trigger;
 use crate::core::time;
 use crate::ledger::error::LedgerError;
+use crate::ledger::key_names::NAMES_OF_KEY;
 use crate::ledger::reader::LedgerSnapshot;
 use crate::ledger::rows::RowReader;
 
@@ -118,7 +119,7 @@ fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {COLUMNS} FROM history WHERE true");
     let mut parameters = Vec::new();
     if let Some(key) = &filter.key {
-        sql.push_str(" AND key = ?");
+        sql.push_str(&format!(" AND key IN {NAMES_OF_KEY}"));
         parameters.push(Value::Text(key.clone()));
     }
     if let Some(since) = filter.since {

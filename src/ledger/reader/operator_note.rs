@@ -7,6 +7,7 @@ use crate::core::ids::{KeyName, RotationId};
 use crate::core::ledger_event::LedgerEventKind;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::ledger::error::LedgerError;
+use crate::ledger::key_names::NAMES_OF_KEY;
 use crate::ledger::reader::LedgerSnapshot;
 use crate::ledger::rows::SqlTimestamp;
 
@@ -40,6 +41,14 @@ impl LedgerSnapshot<'_> {
     /// The ledger cannot be read.
     pub fn latest_pause(&self, key: &KeyName) -> Result<Option<OperatorRecord>, LedgerError> {
         self.latest_operator_event(key, None, LedgerEventKind::Paused.as_str())
+    }
+
+    /// Returns the latest retirement of a key, or none.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn latest_retirement(&self, key: &KeyName) -> Result<Option<OperatorRecord>, LedgerError> {
+        self.latest_operator_event(key, None, LedgerEventKind::KeyRetired.as_str())
     }
 
     /// Returns the latest order to end a rotation's credential that may have leaked, or none.
@@ -79,11 +88,11 @@ impl LedgerSnapshot<'_> {
         rotation: Option<&RotationId>,
         event: &str,
     ) -> Result<Option<OperatorRecord>, LedgerError> {
-        let mut query = self.transaction.prepare_cached(
+        let mut query = self.transaction.prepare_cached(&format!(
             "SELECT at, detail ->> 'by', detail ->> 'reason' FROM events
-             WHERE key = ?1 AND event = ?2 AND (?3 IS NULL OR rotation = ?3)
-             ORDER BY seq DESC LIMIT 1",
-        )?;
+             WHERE key IN {NAMES_OF_KEY} AND event = ?2 AND (?3 IS NULL OR rotation = ?3)
+             ORDER BY seq DESC LIMIT 1"
+        ))?;
         let rotation = rotation.map(RotationId::as_str);
         let parameters = params![key.as_str(), event, rotation];
         let record = query.query_row(parameters, |row| {

@@ -1,5 +1,5 @@
 //! What operators ordered, which a restored ledger does not have, or has again: pauses,
-//! holds, adoptions, and the ends of credentials that leaked.
+//! retirements, holds, adoptions, and the ends of credentials that leaked.
 
 use jiff::Timestamp;
 
@@ -28,6 +28,8 @@ pub enum OrderKind {
         /// Its end; none until an operator resumes the key.
         until: Option<Timestamp>,
     },
+    /// The key is retired.
+    Retirement,
     /// The schedule does not revoke a credential.
     Hold {
         /// The credential.
@@ -52,7 +54,7 @@ impl OrderKind {
     #[must_use]
     pub const fn credential(&self) -> Option<&CredentialId> {
         match self {
-            Self::Pause { .. } => None,
+            Self::Pause { .. } | Self::Retirement => None,
             Self::Hold { credential, .. }
             | Self::Leak { credential }
             | Self::Adoption { credential } => Some(credential),
@@ -118,9 +120,10 @@ impl RecordedOrders {
                             && other.kind != one.kind
                     })
             }
-            OrderKind::Pause { .. } | OrderKind::Hold { .. } | OrderKind::Leak { .. } => {
-                !is_in(&restored.orders, one)
-            }
+            OrderKind::Pause { .. }
+            | OrderKind::Retirement
+            | OrderKind::Hold { .. }
+            | OrderKind::Leak { .. } => !is_in(&restored.orders, one),
         });
         let returned = restored.orders.iter();
         let returned = returned.filter(|one| {
@@ -133,7 +136,7 @@ impl RecordedOrders {
             // A leak that was settled needs nothing, and no credential that was adopted.
             match one.kind {
                 OrderKind::Leak { .. } | OrderKind::Adoption { .. } => false,
-                OrderKind::Pause { .. } | OrderKind::Hold { .. } => {
+                OrderKind::Pause { .. } | OrderKind::Retirement | OrderKind::Hold { .. } => {
                     !self.orders.iter().any(is_about_same)
                 }
             }
@@ -175,6 +178,9 @@ fn orders_of(
     if let Some(pause) = state.pause.filter(|pause| pause.is_active(now)) {
         let until = pause.until;
         add(OrderKind::Pause { until }, snapshot.latest_pause(key)?);
+    }
+    if state.is_retired() {
+        add(OrderKind::Retirement, snapshot.latest_retirement(key)?);
     }
     for row in &state.live {
         let Some(credential) = row.credential().map(|one| one.id.clone()) else {

@@ -100,6 +100,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         .map(|key| {
             let KeySettings {
                 name,
+                was: _,
                 scope,
                 mut policy,
                 sinks,
@@ -120,6 +121,8 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
             }
             KeySettings {
                 name,
+                // The rehearsal has a ledger of its own.
+                was: None,
                 scope,
                 policy,
                 sinks,

@@ -101,6 +101,10 @@ fn push_key(text: &mut String) {
         text.push_str(&comment(&format!("{}{needed}", meaning_of(option))));
         text.push_str(&format!("{mark}{} = {}\n", option.name, option.example));
     }
+    let has_default = |option: &&ConfigOption| matches!(option.default, DefaultValue::Described(_));
+    for option in options::KEY.options.iter().filter(has_default) {
+        push_option(text, option);
+    }
     text.push_str("# Options that differ from [defaults]:\n");
     for option in options::DEFAULTS.options {
         text.push_str(&format!("#{} = {}\n", option.name, option.example));

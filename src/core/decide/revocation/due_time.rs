@@ -23,14 +23,24 @@ pub enum DueTime {
 /// Returns from when a retired or orphaned credential may be revoked.
 ///
 /// A retired credential is revoked when no sink can hold it any more and a newer one
-/// works; by an operator's request, as soon as it is retired. An orphan that no
+/// works; by an operator's request, as soon as it is retired. The credential of a retired
+/// key needs no newer one. An orphan that no
 /// sink received is revoked immediately. An orphan that was recorded as gone while
 /// sinks held it has consumers, which get a newer one first.
 #[must_use]
 pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>) -> DueTime {
     let hold = rotation.hold_until;
     let held = sink_hold_with(rotation, key, sink_overlaps(policy));
-    match RevocationReason::of_rotation(rotation) {
+    match RevocationReason::of_rotation(rotation, key) {
+        Some(RevocationReason::KeyRetired { is_immediate }) => {
+            let hold = hold.filter(|_| !is_immediate);
+            match held {
+                _ if is_immediate || rotation.revoke_now => DueTime::From(hold),
+                SinkHold::Indefinite => DueTime::Never,
+                SinkHold::None => DueTime::From(rotation.revoke_after.max(hold)),
+                SinkHold::Until(at) => DueTime::From(rotation.revoke_after.max(hold).max(Some(at))),
+            }
+        }
         Some(RevocationReason::Superseded) => match held {
             // Without a newer one, it may be the newest working credential.
             _ if !has_newer_current(rotation, key) => DueTime::Never,
@@ -58,6 +68,12 @@ pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>)
 /// wrong clock could cause it.
 #[must_use]
 pub fn depends_on_time(rotation: &Rotation, key: &KeyState) -> bool {
+    if key
+        .retirement
+        .is_some_and(|retirement| retirement.is_immediate)
+    {
+        return false;
+    }
     let overlap = SinkOverlaps::uniform(UNMANAGED_OVERLAP);
     let is_held = || sink_hold_with(rotation, key, overlap) != SinkHold::None;
     let waits_for_sinks = rotation.phase == Phase::Retired || is_held();

@@ -20,7 +20,7 @@ use crate::core::time;
 const RECHECK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Returns whether rekeyd has verified the secret of a credential that replaces a leaked
-/// one: one that is newer and that this deadline does not end.
+/// one: one that is newer and that this deadline does not end. A retired key needs none.
 #[must_use]
 pub fn has_verified_successor(
     rotation: &Rotation,
@@ -28,17 +28,21 @@ pub fn has_verified_successor(
     deadline: RevocationDeadline,
 ) -> bool {
     let mut live = key.live.iter();
-    live.any(|newer| {
-        newer.sequence > rotation.sequence
-            && newer.deadline.is_none_or(|other| other.at > deadline.at)
-            && was_verified(newer)
-    })
+    key.is_retired()
+        || live.any(|newer| {
+            newer.sequence > rotation.sequence
+                && newer.deadline.is_none_or(|other| other.at > deadline.at)
+                && was_verified(newer)
+        })
 }
 
 /// Returns whether an operator has set a deadline, and no rotation has started since that
-/// could replace what ends by it. The key is due then.
+/// could replace what ends by it. The key is due then, unless it is retired.
 #[must_use]
 pub fn wants_successor(key: &KeyState) -> bool {
+    if key.is_retired() {
+        return false;
+    }
     let leaked = key.live.iter().filter(|row| row.deadline.is_some());
     let Some(last) = leaked.map(|row| row.sequence).max() else {
         return false;

@@ -1,7 +1,7 @@
 //! Why a credential is revoked.
 
 use crate::core::lifecycle::Phase;
-use crate::core::state::Rotation;
+use crate::core::state::{KeyState, Rotation};
 
 /// The reason to revoke a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,11 @@ pub enum RevocationReason {
     /// Its rotation was abandoned, its secret was lost, or it was found alive after
     /// its revocation.
     Orphan,
+    /// Its key is retired.
+    KeyRetired {
+        /// Whether it ends without waiting for an overlap or a hold.
+        is_immediate: bool,
+    },
     /// It has the label of another credential and no row.
     DuplicateLabel,
     /// It is stranded, and a new rotation would exceed `max-live-credentials`.
@@ -32,10 +37,14 @@ pub enum RevocationReason {
 
 impl RevocationReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Superseded,
         Self::Immediate,
         Self::Orphan,
+        Self::KeyRetired {
+            is_immediate: false,
+        },
+        Self::KeyRetired { is_immediate: true },
         Self::DuplicateLabel,
         Self::Eviction,
         Self::Leaked { force: false },
@@ -47,18 +56,24 @@ impl RevocationReason {
     /// Returns the reason to revoke a rotation's credential without a command; none
     /// in a phase whose credentials are kept.
     #[must_use]
-    pub const fn of_rotation(rotation: &Rotation) -> Option<Self> {
-        match rotation.phase {
-            Phase::Retired if rotation.revoke_now => Some(Self::Immediate),
-            Phase::Retired => Some(Self::Superseded),
-            Phase::Orphaned => Some(Self::Orphan),
-            Phase::Intended
-            | Phase::Created
-            | Phase::Verified
-            | Phase::Current
-            | Phase::Stranded
-            | Phase::Revoked
-            | Phase::Failed => None,
+    pub const fn of_rotation(rotation: &Rotation, key: &KeyState) -> Option<Self> {
+        match (rotation.phase, key.retirement) {
+            (Phase::Retired | Phase::Orphaned, Some(retirement)) => Some(Self::KeyRetired {
+                is_immediate: retirement.is_immediate,
+            }),
+            (Phase::Retired, None) if rotation.revoke_now => Some(Self::Immediate),
+            (Phase::Retired, None) => Some(Self::Superseded),
+            (Phase::Orphaned, None) => Some(Self::Orphan),
+            (
+                Phase::Intended
+                | Phase::Created
+                | Phase::Verified
+                | Phase::Current
+                | Phase::Stranded
+                | Phase::Revoked
+                | Phase::Failed,
+                _,
+            ) => None,
         }
     }
 
@@ -71,6 +86,7 @@ impl RevocationReason {
             Self::Superseded
             | Self::Immediate
             | Self::Orphan
+            | Self::KeyRetired { .. }
             | Self::DuplicateLabel
             | Self::Eviction => false,
         }
@@ -83,6 +99,10 @@ impl RevocationReason {
             Self::Superseded => "superseded",
             Self::Immediate => "immediate",
             Self::Orphan => "orphan",
+            Self::KeyRetired {
+                is_immediate: false,
+            } => "key-retired",
+            Self::KeyRetired { is_immediate: true } => "key-retired-now",
             Self::DuplicateLabel => "duplicate-label",
             Self::Eviction => "eviction",
             Self::Leaked { force: false } => "leaked",

@@ -91,11 +91,16 @@ pub fn moves_targets(change: &Change) -> bool {
         Change::Delivery(DeliveryChange::Finished(result)) => result.accepted_at.is_some(),
         Change::Delivery(DeliveryChange::SightingEnded(_))
         | Change::Rotation(RotationChange::CredentialFound(_))
-        | Change::Operator(OperatorChange::CredentialAdopted(_)) => true,
+        | Change::Operator(
+            OperatorChange::CredentialAdopted(_)
+            | OperatorChange::KeyRetired(_)
+            | OperatorChange::RetirementUndone(_),
+        ) => true,
         Change::Rotation(RotationChange::Transitioned(transition)) => match transition.event {
             LifecycleEvent::Delivered
             | LifecycleEvent::Superseded
             | LifecycleEvent::Replaced
+            | LifecycleEvent::RetiredWithKey
             | LifecycleEvent::Deleted
             | LifecycleEvent::FoundDeleted
             | LifecycleEvent::RevokedManually

@@ -22,19 +22,19 @@ pub(super) struct UnmovedKey {
 
 /// Returns a key that may still use the credential, if others have it besides the
 /// candidate's own: one that has not moved, or whose overlap or hold is not over. A key
-/// that left the configuration has not moved.
+/// that left the configuration has not moved, unless it is retired.
 pub(super) fn unmoved_key(candidate: &Candidate<'_>, now: Timestamp) -> Option<UnmovedKey> {
     if candidate.others.is_empty() {
         return None;
     }
-    if candidate.policy.is_none() {
+    if candidate.policy.is_none() && !candidate.key.is_retired() {
         return Some(UnmovedKey { moved_at: None });
     }
     let unmoved = |other: &OtherHolder| {
-        let Some(policy) = &other.policy else {
+        if other.policy.is_none() && !other.key.is_retired() {
             return Some(UnmovedKey { moved_at: None });
-        };
-        match due_time(&other.rotation, &other.key, Some(policy)) {
+        }
+        match due_time(&other.rotation, &other.key, other.policy.as_deref()) {
             DueTime::Never => Some(UnmovedKey { moved_at: None }),
             DueTime::From(Some(at)) if at > now => Some(UnmovedKey { moved_at: Some(at) }),
             DueTime::From(_) => None,
@@ -50,16 +50,17 @@ pub fn describe_unmoved(candidate: &Candidate<'_>, now: Timestamp) -> String {
     let is_leaked = matches!(candidate.reason, RevocationReason::Leaked { .. });
     let of_other = |other: &OtherHolder| {
         let key = &other.key.key;
-        let Some(policy) = &other.policy else {
-            let text = format!("{key}, which is not configured, also uses it");
+        if other.policy.is_none() && !other.key.is_retired() {
+            let text =
+                format!("{key}, which is not configured, also uses it (`rekeyd retire {key}`)");
             return (!is_leaked).then_some(text);
-        };
+        }
         let is_waiting =
             format!("{key} also uses it and has not moved to a newer one (`rekeyd rotate {key}`)");
         if is_leaked {
             return is_unreplaced(candidate, other).then_some(is_waiting);
         }
-        match due_time(&other.rotation, &other.key, Some(policy)) {
+        match due_time(&other.rotation, &other.key, other.policy.as_deref()) {
             DueTime::Never => Some(is_waiting),
             DueTime::From(Some(at)) if at > now => Some(match visible_hold_end(at) {
                 Some(at) => {
@@ -71,8 +72,11 @@ pub fn describe_unmoved(candidate: &Candidate<'_>, now: Timestamp) -> String {
             DueTime::From(_) => None,
         }
     };
-    let own = candidate.policy.is_none() && !is_leaked;
-    let own = own.then(|| format!("{} is not configured", candidate.key.key));
+    let own = candidate.policy.is_none() && !candidate.key.is_retired() && !is_leaked;
+    let own = own.then(|| {
+        let key = &candidate.key.key;
+        format!("{key} is not configured (`rekeyd retire {key}`)")
+    });
     let others: Vec<_> = candidate.others.iter().filter_map(of_other).collect();
     join_few(own.into_iter().chain(others))
 }

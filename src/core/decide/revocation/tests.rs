@@ -12,7 +12,7 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::policy::UNMANAGED_OVERLAP;
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Delivery, KeyState, RevocationDeadline};
+use crate::core::state::{CredentialMetadata, Delivery, KeyState, Retirement, RevocationDeadline};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -113,7 +113,10 @@ impl Case {
     fn is_scheduled(&self) -> bool {
         matches!(
             self.reason,
-            RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan
+            RevocationReason::Superseded
+                | RevocationReason::Immediate
+                | RevocationReason::Orphan
+                | KEY_RETIRED
         )
     }
 
@@ -133,6 +136,9 @@ impl Case {
             RevocationReason::Superseded => self.phase == Phase::Retired && !self.revoke_now,
             RevocationReason::Immediate => self.phase == Phase::Retired && self.revoke_now,
             RevocationReason::Orphan => self.phase == Phase::Orphaned,
+            RevocationReason::KeyRetired { .. } => {
+                matches!(self.phase, Phase::Retired | Phase::Orphaned)
+            }
             RevocationReason::Leaked { .. } => matches!(
                 self.phase,
                 Phase::Current | Phase::Retired | Phase::Stranded | Phase::Orphaned
@@ -145,7 +151,7 @@ impl Case {
 
     fn waits_for_sinks(&self) -> bool {
         self.reason == RevocationReason::Superseded
-            || (self.reason == RevocationReason::Orphan && !self.revoke_now)
+            || (matches!(self.reason, RevocationReason::Orphan | KEY_RETIRED) && !self.revoke_now)
     }
 
     /// Returns whether the sink holds it now, by a trusted clock.
@@ -180,6 +186,7 @@ impl Case {
 
     fn depends_on_time(&self) -> bool {
         self.reason == RevocationReason::Superseded
+            || (self.waits_for_sinks() && self.phase == Phase::Retired)
             || (self.is_scheduled() && self.hold == When::Past)
             || (self.waits_for_sinks() && self.sink == Sink::RemovedLongAgo)
     }
@@ -187,6 +194,9 @@ impl Case {
 
 /// A rule; the first one that applies decides.
 type Rule = (&'static str, fn(&Case) -> bool, Expected);
+const KEY_RETIRED: RevocationReason = RevocationReason::KeyRetired {
+    is_immediate: false,
+};
 const OPERATOR: RevocationReason = RevocationReason::Operator { force: false };
 const RULES: [Rule; 32] = [
     (
@@ -216,7 +226,11 @@ const RULES: [Rule; 32] = [
     ),
     (
         "its overlap is not over",
-        |case| case.reason == RevocationReason::Superseded && case.overlap_end == When::Future,
+        |case| {
+            case.overlap_end == When::Future
+                && (case.reason == RevocationReason::Superseded
+                    || (case.reason == KEY_RETIRED && case.waits_for_sinks()))
+        },
         Expected::NotDue,
     ),
     (
@@ -338,7 +352,7 @@ const RULES: [Rule; 32] = [
     (
         "a credential in use is deferred",
         |case| {
-            case.reason == RevocationReason::Superseded
+            matches!(case.reason, RevocationReason::Superseded | KEY_RETIRED)
                 && case.is_configured
                 && case.answer == Remote::UsedRecently
         },
@@ -347,7 +361,7 @@ const RULES: [Rule; 32] = [
     (
         "a credential whose last use cannot be read counts as used now",
         |case| {
-            case.reason == RevocationReason::Superseded
+            matches!(case.reason, RevocationReason::Superseded | KEY_RETIRED)
                 && case.is_configured
                 && case.answer == Remote::UseUnreadable
         },
@@ -429,6 +443,7 @@ fn no_credential_is_deleted_that_is_in_use_held_newest_or_due_by_a_wrong_clock()
             RevocationReason::Operator { force } => force,
             RevocationReason::Immediate | RevocationReason::Leaked { .. } => true,
             RevocationReason::Orphan => case.revoke_now,
+            RevocationReason::KeyRetired { is_immediate } => is_immediate || case.revoke_now,
             RevocationReason::Eviction => !case.may_be_used(),
             RevocationReason::DuplicateLabel => !case.has_row,
             RevocationReason::Superseded => false,
@@ -1058,6 +1073,12 @@ fn deliveries(sink: Sink) -> Vec<Delivery> {
 fn key_state(case: &Case, rotation: &Rotation) -> KeyState {
     let mut key = KeyState::unknown(KeyName::new("billing").unwrap());
     key.live.push(rotation.clone());
+    if let RevocationReason::KeyRetired { is_immediate } = case.reason {
+        key.retirement = Some(Retirement {
+            at: time::before(now(), OVERLAP / 2),
+            is_immediate,
+        });
+    }
     if case.has_newer {
         key.live.push(Rotation {
             id: RotationId::new([2; 8]),

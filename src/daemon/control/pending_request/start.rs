@@ -165,6 +165,12 @@ impl PendingRequest {
                 };
                 self.submit_for_keys(TargetKeys::All, &command, engine);
             }
+            ControlRequest::Retire {
+                keys,
+                now,
+                undo,
+                reason,
+            } => self.retire(&keys, now, undo, operator(reason), engine),
             ControlRequest::Reload => self.refuse(
                 "reload",
                 "this process cannot reload its \
@@ -195,6 +201,31 @@ impl PendingRequest {
     ) {
         if let Some(keys) = self.parse_keys(keys, all) {
             self.submit_for_keys(keys, &OperatorCommand::Resume { operator }, engine);
+        }
+    }
+
+    fn retire(
+        &mut self,
+        keys: &[String],
+        now: bool,
+        undo: bool,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        if now && undo {
+            self.refuse("retire", "expected either now or undo, not both");
+            return;
+        }
+        let command = if undo {
+            OperatorCommand::UndoRetirement { operator }
+        } else {
+            OperatorCommand::Retire {
+                is_immediate: now,
+                operator,
+            }
+        };
+        if let Some(keys) = self.parse_keys(keys, false) {
+            self.submit_for_keys(keys, &command, engine);
         }
     }
 

@@ -224,10 +224,16 @@ impl PendingRequest {
     }
 
     pub(super) fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
-        let reason = format!(
-            "no key {key} is configured; configured keys: {}",
-            join_few(engine.configured_keys())
-        );
+        let reason = if let Some(problem) = engine.retirement_problem(key) {
+            format!("{key}: {problem}")
+        } else if let Some(present) = engine.present_name(key) {
+            format!("{key} is the former name of {present}; hint: use {present}")
+        } else {
+            format!(
+                "no key {key} is configured; configured keys: {}",
+                join_few(engine.configured_keys())
+            )
+        };
         self.refuse(key.as_str(), &reason);
     }
 }

@@ -7,10 +7,14 @@ use crate::core::state::DeferralKind;
 /// of it.
 #[test]
 fn file_without_a_row_keeps_a_credential_unless_somebody_insists() {
-    const WAITING_REASONS: [RevocationReason; 6] = [
+    const WAITING_REASONS: [RevocationReason; 8] = [
         RevocationReason::Superseded,
         RevocationReason::Immediate,
         RevocationReason::Orphan,
+        RevocationReason::KeyRetired {
+            is_immediate: false,
+        },
+        RevocationReason::KeyRetired { is_immediate: true },
         RevocationReason::DuplicateLabel,
         RevocationReason::Eviction,
         RevocationReason::Operator { force: false },

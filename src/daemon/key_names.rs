@@ -1,0 +1,35 @@
+//! Renames the keys of the ledger as the configuration says.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::settings::Settings;
+use crate::core::decide::key_names::{NameProblem, RecordedNames, Rename, plan_renames};
+
+/// The names of a configuration that do not fit the ledger.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", describe(file, problems))]
+pub struct UnfitNames {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Every problem.
+    pub problems: Vec<NameProblem>,
+}
+
+fn describe(file: &Path, problems: &[NameProblem]) -> String {
+    let file = file.display();
+    let lines = problems.iter().map(|problem| format!("{file}: {problem}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the keys of the ledger that these settings rename.
+///
+/// # Errors
+/// Names that do not fit the ledger.
+pub fn renames(settings: &Settings, recorded: &RecordedNames) -> Result<Vec<Rename>, UnfitNames> {
+    let configured = settings.keys.iter();
+    let configured = configured.map(|key| (&key.name, key.was.as_ref()));
+    plan_renames(configured, recorded).map_err(|problems| UnfitNames {
+        file: settings.file.clone(),
+        problems,
+    })
+}
