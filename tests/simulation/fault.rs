@@ -106,6 +106,8 @@ pub(crate) enum OperatorAction {
     AdoptShared,
     /// Pauses the schedule for half a period.
     Pause,
+    /// Retires the first key for half a period.
+    Retire,
     /// Reloads the scenario's other configuration.
     Reload,
 }
@@ -237,7 +239,7 @@ impl SimFault {
 }
 
 /// The events, which may occur at any operation.
-pub(crate) const EVENTS: [SimFault; 16] = [
+pub(crate) const EVENTS: [SimFault; 17] = [
     SimFault::CredentialFileRestore,
     SimFault::ClockStepForward,
     SimFault::ClockStepBack,
@@ -253,5 +255,6 @@ pub(crate) const EVENTS: [SimFault; 16] = [
     SimFault::Operator(OperatorAction::Adopt),
     SimFault::Operator(OperatorAction::AdoptShared),
     SimFault::Operator(OperatorAction::Pause),
+    SimFault::Operator(OperatorAction::Retire),
     SimFault::Operator(OperatorAction::Reload),
 ];

@@ -33,6 +33,8 @@ struct PendingReply {
     shared: Option<(CredentialId, KeyName)>,
     /// The credentials that the command ends at a deadline.
     leaked: Vec<CredentialId>,
+    /// Whether the command retires the key, or undoes that.
+    retires: Option<bool>,
     submitted_at: Timestamp,
 }
 
@@ -71,11 +73,36 @@ impl Operator {
             self.replies
                 .extend(perform_action(action, world, process, engine));
         }
+        self.undo_retirements(world, engine);
         self.receive_replies(world);
         if self.requests_all_at.is_some_and(|at| at <= world.elapsed()) {
             self.requests_all_at = None;
             world.check_no_create_beside_lookalikes();
             request_all(world, engine);
+        }
+    }
+
+    /// Undoes the retirement that is over, and what a restored ledger has of an earlier one.
+    fn undo_retirements(&mut self, world: &SimWorld, engine: &mut Engine) {
+        if self.replies.iter().any(|one| one.retires.is_some()) {
+            return;
+        }
+        for spec in world.configuration() {
+            let key = key_name(spec.name);
+            let Some(state) = engine.state(&key).filter(|_| !world.is_retired(spec.name)) else {
+                continue;
+            };
+            if !state.is_retired() {
+                if world.was_retired(spec.name) {
+                    world.end_retirement();
+                }
+                continue;
+            }
+            world.begin_undo();
+            let command = OperatorCommand::UndoRetirement { operator: None };
+            let mut pending = submit_command(world, engine, &key, command);
+            pending.retires = Some(false);
+            self.replies.push(pending);
         }
     }
 
@@ -86,6 +113,11 @@ impl Operator {
                 Ok(result) => {
                     if result.is_ok() && !pending.leaked.is_empty() {
                         world.record_leak(&pending.leaked, pending.submitted_at);
+                    }
+                    match pending.retires.filter(|_| result.is_ok()) {
+                        Some(true) => world.record_retirement(),
+                        Some(false) => world.end_retirement(),
+                        None => {}
                     }
                     if let (Ok(_), Some((credential, key))) = (result, &pending.shared) {
                         let (credential, key) = (credential.as_str(), key.as_str());
@@ -170,6 +202,18 @@ fn perform_action(
     if action == OperatorAction::AdoptShared {
         return adopt_shared(world, engine, &key);
     }
+    if action == OperatorAction::Retire {
+        if !world.retire(first.name) {
+            return None;
+        }
+        let command = OperatorCommand::Retire {
+            is_immediate: false,
+            operator: None,
+        };
+        let mut pending = submit_command(world, engine, &key, command);
+        pending.retires = Some(true);
+        return Some(pending);
+    }
     let half_period_from = |now| Some(time::after(now, PERIOD / 2));
     let command = match action {
         OperatorAction::Rotate => {
@@ -211,7 +255,9 @@ fn perform_action(
             until: half_period_from(world.true_now()),
             operator: None,
         },
-        OperatorAction::AdoptShared | OperatorAction::RotateAfterLeak => return None,
+        OperatorAction::AdoptShared | OperatorAction::RotateAfterLeak | OperatorAction::Retire => {
+            return None;
+        }
         OperatorAction::Adopt => {
             let id = world.create_manually();
             world.request_deletion(&id);
@@ -270,6 +316,9 @@ fn adopt_shared(world: &SimWorld, engine: &mut Engine, first: &KeyName) -> Optio
 }
 
 fn request_rotation(world: &SimWorld, engine: &mut Engine, key: &KeyName, revoke_previous: bool) {
+    if engine.retirement_problem(key).is_some() || world.was_retired(key.as_str()) {
+        return;
+    }
     world.record_rotation_request(key.as_str());
     let is_accepted = engine.request_rotation(key, rotation_request(revoke_previous))
         && engine.has_pending_request(key);
@@ -294,6 +343,7 @@ fn submit_command(
         reply: receiver,
         shared: None,
         leaked: Vec::new(),
+        retires: None,
         submitted_at: world.true_now(),
     }
 }

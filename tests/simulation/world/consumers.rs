@@ -77,6 +77,9 @@ impl WorldState {
         let Some(state) = self.sinks.get(location) else {
             return false;
         };
+        if self.has_ended(key.name, key.overlap, revocation.at) {
+            return false;
+        }
         let secret = &revocation.credential.secret;
         // Only rekeyd reads the file into which it was written, and the check of each deletion
         // has its credential.

@@ -269,6 +269,7 @@ impl WorldState {
 
     /// Records the label of a create, and checks that it is sent once.
     fn record_sent_label(&mut self, label: &str, now: Timestamp) {
+        self.check_create_of_retired(label);
         if self.sent_labels.insert(label.to_owned(), now).is_some() {
             self.record_violation(format!("the label {label} is sent twice"));
         }

@@ -21,6 +21,7 @@ mod operations;
 mod operator;
 mod other_daemon;
 mod report;
+mod retirement;
 mod shared_credentials;
 mod sinks;
 
@@ -39,6 +40,7 @@ use self::credentials::LateCreate;
 use self::leaks::Leak;
 use self::ledger_folder::LentFiles;
 use self::livelock::WorkCounters;
+use self::retirement::SimRetirement;
 use self::shared_credentials::SharedAdoption;
 use self::sinks::{LateDelivery, SinkState};
 use crate::fault::{OperatorAction, SimFault, SimOperation};
@@ -97,6 +99,8 @@ struct WorldState {
     restored_secrets: BTreeSet<String>,
     operator_actions: Vec<OperatorAction>,
     shared_adoptions: Vec<SharedAdoption>,
+    /// The key that the operator has retired.
+    retirement: Option<SimRetirement>,
     leaks: Vec<Leak>,
     /// The keys whose previous credentials the operator had revoked at once.
     immediately_revoked_keys: BTreeSet<String>,
@@ -146,6 +150,7 @@ impl SimWorld {
             restored_secrets: BTreeSet::new(),
             operator_actions: Vec::new(),
             shared_adoptions: Vec::new(),
+            retirement: None,
             leaks: Vec::new(),
             immediately_revoked_keys: BTreeSet::new(),
             reconfigured_at: Vec::new(),

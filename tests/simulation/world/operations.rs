@@ -106,6 +106,7 @@ impl SimWorld {
         state.forgotten_labels.extend(forgotten);
         // The ledger may also have lost the adoptions.
         state.shared_adoptions.clear();
+        state.doubt_retirement();
     }
 
     async fn crash<T>(&self) -> T {
