@@ -4,6 +4,7 @@
 pub mod create_answer;
 pub mod created_times;
 pub mod due;
+pub mod explanation;
 pub mod key_names;
 pub mod next_step;
 pub mod outcome;

@@ -11,6 +11,7 @@ use crate::core::health::alertable_error;
 use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
 use crate::engine::conditions::FOREIGN_LIST;
+use crate::engine::decision_log::LoggedDecisions;
 use crate::engine::maintenance::Comparison;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::reconciliation::{ReconciliationFailure, ReconciliationReport};
@@ -132,6 +133,8 @@ impl Engine {
         let previous_presence = (entry.scope.clone(), entry.presence);
         let previous_rotation = entry.rotates_at;
         let awaits = worker.awaits;
+        let logged = entry.logged_decisions.take();
+        entry.logged_decisions = LoggedDecisions::update(logged, &worker, now);
         entry.check_in(worker, rechecks, now);
         let gates = self.services.conditions.gates();
         match entry.held_back_by.zip(entry.gate_turn) {

@@ -18,6 +18,7 @@ use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::core::time;
 use crate::engine::activity::ActivityCell;
+use crate::engine::decision_log::LoggedDecisions;
 use crate::engine::gates::WaiterState;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
@@ -88,6 +89,8 @@ pub(super) struct KeyEntry {
     pub(super) rotates_at: Option<Timestamp>,
     /// The time of the first of its latest consecutive failures.
     pub(super) failing_since: Option<Timestamp>,
+    /// What the log has of it at the level `debug`; none while that is not logged.
+    pub(super) logged_decisions: Option<Box<LoggedDecisions>>,
     /// Its state, while no worker has it.
     pub(super) parked: Option<ParkedKey>,
 }
@@ -162,6 +165,7 @@ impl KeyEntry {
             preflight: Preflight::default(),
             rotates_at: None,
             failing_since: None,
+            logged_decisions: None,
             parked: Some(ParkedKey {
                 state,
                 in_flight: None,

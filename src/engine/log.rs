@@ -295,7 +295,7 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
             "{name}: {credential} is not revoked yet: {reason}"
         );
     } else if !is_new {
-        tracing::trace!(key = %name, %rotation, credential = id,
+        tracing::debug!(key = %name, %rotation, credential = id,
             "{name}: {credential} is still not revoked: {reason}");
     } else if deferral.kind == DeferralKind::OtherName {
         tracing::error!(

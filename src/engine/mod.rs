@@ -10,6 +10,7 @@ mod alerts;
 mod completions;
 pub mod conditions;
 mod credential_locks;
+mod decision_log;
 mod drift;
 mod effects;
 mod file_search;

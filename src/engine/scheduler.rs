@@ -143,6 +143,15 @@ impl Engine {
         }
     }
 
+    /// Logs why nothing happens with each key once more, since the level of the log has
+    /// changed.
+    pub fn log_decisions_again(&mut self) {
+        for entry in self.keys.values_mut() {
+            entry.logged_decisions = None;
+        }
+        self.wake_all();
+    }
+
     /// Dispatches the due keys, as far as places are free, and starts the due maintenance
     /// tasks.
     pub fn start_due(&mut self) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, Once};
 
+use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
 /// The log of the thread that created it.
@@ -23,12 +24,17 @@ impl io::Write for CapturedLog {
 impl CapturedLog {
     /// Captures the log until the guard is dropped.
     pub(crate) fn capture() -> (Self, DefaultGuard) {
+        Self::capture_from(Level::INFO)
+    }
+
+    /// Captures the log from this level on.
+    pub(crate) fn capture_from(level: Level) -> (Self, DefaultGuard) {
         // With a single subscriber, tracing caches for all threads whether the first one
         // to reach a line logs it.
         static GLOBAL_SUBSCRIBER: Once = Once::new();
         GLOBAL_SUBSCRIBER.call_once(|| {
             let subscriber = tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::INFO)
+                .with_max_level(Level::INFO)
                 .with_writer(io::sink)
                 .finish();
             tracing::subscriber::set_global_default(subscriber).unwrap();
@@ -37,7 +43,7 @@ impl CapturedLog {
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(tracing::Level::INFO)
+            .with_max_level(level)
             .with_writer(move || writer.clone())
             .finish();
         (lines, tracing::subscriber::set_default(subscriber))

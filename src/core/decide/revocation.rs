@@ -16,6 +16,7 @@ mod recheck;
 mod sharing;
 mod sighting;
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,6 +41,7 @@ pub use self::sharing::describe_unmoved;
 use self::sharing::{all_holding_sinks, unmoved_key};
 use self::sighting::defer_sighted;
 use crate::core::active_credential::CredentialUsage;
+use crate::core::first_few::join_few;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{KeyPolicy, MISSING_CHECK_INTERVAL};
@@ -88,6 +90,28 @@ pub enum Blocker {
     HasRow,
     /// The file of a sink holds it, although no row says so.
     HeldElsewhere,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NotDue(Some(at)) => {
+                return write!(formatter, "it is not due before {}", time::to_text(*at));
+            }
+            Self::HeldBy(sinks) => {
+                let names = join_few(sinks.iter().map(|sink| &sink.name));
+                return write!(formatter, "sinks may hold it: {names}");
+            }
+            Self::NotDue(None) => "it is not due",
+            Self::Clock => "this host's clock and the provider's disagree",
+            Self::SelfCredential => "rekeyd authenticates with it",
+            Self::MayBeInUse => "rekeyd may authenticate with it",
+            Self::UsedByConsumer => "a consumer used it",
+            Self::OtherName => "the provider shows it under another name",
+            Self::HasRow => "the ledger has a row of it",
+            Self::HeldElsewhere => "the file of a sink holds it, although no row says so",
+        })
+    }
 }
 
 /// Decides whether a credential is revoked. The files of the configured sinks are

@@ -224,11 +224,18 @@ impl Worker {
             }
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.
-            Ok(
-                RevocationOutcome::Blocked(_)
-                | RevocationOutcome::Reconfigured
-                | RevocationOutcome::LedgerChanged,
-            ) => return Ok(()),
+            Ok(RevocationOutcome::Blocked(blocker)) => {
+                self.log_not_revoked(rotation, &credential, &blocker);
+                return Ok(());
+            }
+            Ok(RevocationOutcome::Reconfigured) => {
+                self.log_not_revoked(rotation, &credential, &RECONFIGURED);
+                return Ok(());
+            }
+            Ok(RevocationOutcome::LedgerChanged) => {
+                self.log_not_revoked(rotation, &credential, &LEDGER_CHANGED);
+                return Ok(());
+            }
             Err(error) if self.is_global_failure(&error).await => {
                 // It is decided when the condition has ended.
                 self.rechecks.extend(is_recheck.then(|| rotation.clone()));
@@ -242,6 +249,20 @@ impl Worker {
             }
         };
         self.record(vec![change]).await
+    }
+
+    /// Logs for somebody who looks for the cause why a credential stays, without a record.
+    fn log_not_revoked(
+        &self,
+        rotation: &RotationId,
+        credential: &CredentialMetadata,
+        reason: &dyn std::fmt::Display,
+    ) {
+        let (name, id) = (&self.state.key, &credential.id);
+        tracing::debug!(
+            key = %name, %rotation, credential = %id,
+            "{name}: {id} is not revoked now: {reason}"
+        );
     }
 
     /// Decides whether a credential is revoked, and deletes it if it is. Every deletion

@@ -358,3 +358,36 @@ async fn delivery_results_are_logged() {
         );
     }
 }
+
+/// Each decision is a line of the level `debug`, once for as long as it stays the same.
+#[tokio::test]
+async fn decisions_are_logged_when_they_change() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let (lines, _guard) = CapturedLog::capture_from(tracing::Level::DEBUG);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.add_credential("key_1", "label-1");
+    fakes.run_for(&mut engine, HOUR).await;
+    let not_due = "billing: no rotation starts: none is due before ";
+    assert_eq!(lines.lines_with("DEBUG", not_due).len(), 1);
+    // The same again, for an operator who has just changed the level.
+    engine.log_decisions_again();
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(lines.lines_with("DEBUG", not_due).len(), 2);
+
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+        replacement: crate::engine::ReplaceApproval::Refused,
+    };
+    engine.request_rotation(&key(), request);
+    fakes.run_for(&mut engine, Duration::from_secs(60)).await;
+    let held_back = "billing: no rotation starts: condition provider: ";
+    assert_eq!(lines.lines_with("DEBUG", held_back).len(), 1);
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, HOUR / 2).await;
+    let kept = " is not revoked now: its overlap or its hold lasts until ";
+    assert_eq!(lines.lines_with("DEBUG", kept).len(), 1);
+}
