@@ -1,21 +1,25 @@
 //! A log whose reader stops for a while, in a process of its own: its subscriber is global.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::mpsc::channel;
 
-use rekeyd::platform::log_queue::LogQueue;
+use rekeyd::platform::log::queue::{LogQueue, QueueLimits};
 
 /// More than the pipe and the queue take.
 const LINES: usize = 2_000;
 
 #[test]
 fn dropped_lines_are_counted_when_the_reader_goes_on() {
-    let (reader, writer) = std::io::pipe().unwrap();
-    let (queue, guard) = LogQueue::over(writer, 16);
-    let lines = queue.clone();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let limits = QueueLimits {
+        lines: 16,
+        ..QueueLimits::OF_PROCESS
+    };
+    let write = move |line: &[u8]| writer.write_all(line);
+    let queue = LogQueue::start(limits, "the pipe", write).unwrap();
     tracing_subscriber::fmt()
-        .with_writer(move || lines.clone())
+        .with_writer(queue.clone())
         .with_ansi(false)
         .init();
     let filler = "x".repeat(1_000);
@@ -33,7 +37,7 @@ fn dropped_lines_are_counted_when_the_reader_goes_on() {
     while read + reported < LINES {
         tracing::info!("again");
         for line in received.try_iter() {
-            let (_, after) = line.split_once("lines=").unwrap_or_default();
+            let (_, after) = line.split_once("dropped=").unwrap_or_default();
             reported += after.split(' ').next().unwrap().parse().unwrap_or(0);
             read += usize::from(line.contains(" line "));
         }
@@ -42,7 +46,7 @@ fn dropped_lines_are_counted_when_the_reader_goes_on() {
     assert!(reported > 0, "{read}");
     // What is queued is written before the end.
     tracing::info!("the last one");
-    drop((queue, guard));
+    queue.flush();
     let mut rest = Vec::new();
     while let Ok(line) = received.recv() {
         let is_last = line.contains("the last one");

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::cli::failure::Failure;
-use crate::cli::logging::LogFormat;
 use crate::cli::passed_key::passed_admin_key;
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment};
@@ -17,11 +16,16 @@ use crate::core::ids::KeyName;
 use crate::core::redact;
 use crate::core::secret_text::{self, SecretForm};
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::platform::log::filter::{self, LogFilter};
+use crate::platform::log::format::LogFormat;
 use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
 use crate::provider::failover::AdminCredentialSources;
 
 /// The heading of the options that every command has.
 const GLOBAL_HEADING: &str = "Global options";
+
+/// The variable with the log level, unless the command line has one.
+const LOG_VARIABLE: &str = "REKEYD_LOG";
 
 // A doc comment here would take the place of the program's description.
 #[derive(Debug, Args)]
@@ -36,25 +40,27 @@ pub(crate) struct GlobalOptions {
         help_heading = GLOBAL_HEADING
     )]
     pub(super) config: PathBuf,
-    /// Log level: error, warn, info, debug or trace
+    /// Log level: error, warn, info (the default), debug or trace, also for single modules, as in
+    /// info,engine=debug
     #[arg(
         long,
         global = true,
-        value_name = "LEVEL",
-        default_value = "info",
+        value_name = "FILTER",
+        env = LOG_VARIABLE,
+        value_parser = filter::parse,
+        hide_env_values = true,
         help_heading = GLOBAL_HEADING
     )]
-    pub(super) log_level: tracing::Level,
-    /// Format of the log on standard error
+    pub(super) log_level: Option<LogFilter>,
+    /// Format of the log on standard error [default: auto]
     #[arg(
         long,
         global = true,
         value_name = "FORMAT",
         value_enum,
-        default_value_t,
         help_heading = GLOBAL_HEADING
     )]
-    pub(super) log_format: LogFormat,
+    pub(super) log_format: Option<LogFormat>,
 }
 
 impl GlobalOptions {

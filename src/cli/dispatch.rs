@@ -78,6 +78,7 @@ const fn run_mode(request: &ControlRequest) -> RunMode {
         | ControlRequest::Release { .. }
         | ControlRequest::Adopt { .. }
         | ControlRequest::Retire { .. }
+        | ControlRequest::LogLevel { .. }
         | ControlRequest::Reload => RunMode::Command,
     }
 }
@@ -96,6 +97,7 @@ fn refuse_unknown_keys(request: &ControlRequest, settings: &Settings) -> Result<
         | ControlRequest::AdoptFromSinks { .. }
         // A key that is not configured any more can be retired.
         | ControlRequest::Retire { .. }
+        | ControlRequest::LogLevel { .. }
         | ControlRequest::Reload => return Ok(()),
     };
     let mut failures = Vec::new();
@@ -133,7 +135,7 @@ fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
         | ControlRequest::Retire { .. } => {
             "writes the ledger; the next `rekeyd run` or `rekeyd once` acts on it"
         }
-        ControlRequest::Reload => return String::new(),
+        ControlRequest::LogLevel { .. } | ControlRequest::Reload => return String::new(),
     };
     let ledger = ledger.display();
     format!("no rekeyd is running with the ledger {ledger}, so this command {work}")

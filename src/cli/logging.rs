@@ -5,13 +5,15 @@
 //! terminal is replaced in each field, whatever the format (`clean_fields.rs`).
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Stat, fstat};
-use tracing::Level;
-use tracing_journald::{Priority, PriorityMappings};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 #[cfg(feature = "demo")]
 use tracing_subscriber::fmt::{FormatEvent, format::DefaultFields};
@@ -21,39 +23,10 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::cli::clean_fields::CleanFields;
 use crate::core::os_error;
-use crate::platform::log_queue;
-
-/// The prefix of field names in the journal, as in `REKEYD_KEY`.
-const JOURNAL_FIELD_PREFIX: &str = "REKEYD";
-
-/// The forms of log lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// `journald` if systemd connected standard error to the journal, otherwise `human`
-    #[default]
-    Auto,
-    /// Plain text for people
-    Human,
-    /// One JSON object per line
-    Json,
-    /// Entries of the systemd journal, with fields such as REKEYD_KEY
-    Journald,
-}
-
-/// Limits the log lines of other crates, which would drown rekeyd's own.
-fn level_filter(level: Level) -> Targets {
-    let others_level = level.min(Level::WARN);
-    let default_level = if level == Level::TRACE {
-        level
-    } else {
-        others_level
-    };
-    Targets::new()
-        .with_default(default_level)
-        .with_target("rekeyd", level)
-        // It logs each added job at INFO.
-        .with_target("tokio_cron_scheduler", others_level)
-}
+use crate::platform::log::filter::{self, LogFilter};
+use crate::platform::log::format::LogFormat;
+use crate::platform::log::journal::{JournalLayer, JournalOutput, JournalSocket};
+use crate::platform::log::queue::{self, LogQueue, ProcessQueues, QueueLimits};
 
 /// A destination of log lines.
 type LogLayer = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
@@ -67,32 +40,35 @@ pub(crate) enum LogWriting {
     Queued,
 }
 
-impl LogWriting {
-    fn writer(self) -> BoxMakeWriter {
-        if self == Self::Queued
-            && let Ok(queue) = log_queue::open()
-        {
-            return BoxMakeWriter::new(move || queue.clone());
-        }
-        BoxMakeWriter::new(io::stderr)
-    }
+/// Which lines are logged, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct LogOptions {
+    /// The filter of the command line or of `REKEYD_LOG`.
+    pub(crate) given: Option<LogFilter>,
+    /// The filter of the configuration.
+    pub(crate) configured: Option<LogFilter>,
+    pub(crate) format: LogFormat,
+    pub(crate) writing: LogWriting,
 }
 
 /// Initializes logging. Only the first call in a process has an effect.
-pub(crate) fn init(level: Level, format: LogFormat, writing: LogWriting) {
-    let (layer, problem) = match format {
+pub(crate) fn init(options: LogOptions) {
+    let writing = options.writing;
+    let (layer, problem) = match options.format {
         LogFormat::Human => (human_layer(writing), None),
         LogFormat::Json => (json_layer(writing), None),
         LogFormat::Auto if !is_connected_to_journal() => (human_layer(writing), None),
-        LogFormat::Auto | LogFormat::Journald => match journald_layer() {
+        LogFormat::Auto | LogFormat::Journald => match journald_layer(writing) {
             Ok(layer) => (layer, None),
             Err(error) => (human_layer(writing), Some(error)),
         },
     };
+    let filter = filter::install(options.given, options.configured);
     // Tests call this more than once in a process, which is no error.
     let _ = tracing_subscriber::registry()
-        .with(CleanFields(layer).with_filter(level_filter(level)))
+        .with(CleanFields(layer).with_filter(filter))
         .try_init();
+    filter::apply();
     if let Some(error) = problem {
         tracing::warn!(
             "cannot connect to the journal: {}; logging to standard error",
@@ -121,7 +97,7 @@ fn allows_color(variable: impl Fn(&str) -> Option<OsString>) -> bool {
 
 fn human_layer(writing: LogWriting) -> LogLayer {
     fmt::layer()
-        .with_writer(writing.writer())
+        .with_writer(stderr_writer(writing))
         .with_ansi(is_colored(&io::stderr()))
         .with_target(false)
         .boxed()
@@ -129,26 +105,64 @@ fn human_layer(writing: LogWriting) -> LogLayer {
 
 fn json_layer(writing: LogWriting) -> LogLayer {
     fmt::layer()
-        .with_writer(writing.writer())
+        .with_writer(stderr_writer(writing))
         .json()
         .flatten_event(true)
         .boxed()
 }
 
-/// Builds the journal's layer with the usual priorities of these levels, since
-/// the crate's own are one step more urgent.
-fn journald_layer() -> io::Result<LogLayer> {
-    let layer = tracing_journald::layer()?
-        .with_syslog_identifier("rekeyd".to_owned())
-        .with_field_prefix(Some(JOURNAL_FIELD_PREFIX.to_owned()))
-        .with_priority_mappings(PriorityMappings {
-            error: Priority::Error,
-            warn: Priority::Warning,
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            trace: Priority::Debug,
+fn stderr_writer(writing: LogWriting) -> BoxMakeWriter {
+    if writing == LogWriting::Queued
+        && let Ok(queue) = stderr_queue()
+    {
+        queue::open(ProcessQueues {
+            log: queue.clone(),
+            stderr: queue.clone(),
         });
-    Ok(layer.boxed())
+        return BoxMakeWriter::new(queue);
+    }
+    BoxMakeWriter::new(io::stderr)
+}
+
+/// Returns a queue before standard error.
+fn stderr_queue() -> io::Result<LogQueue> {
+    // Not `Stderr`, whose lock a blocked thread would keep from every other.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let write = move |line: &[u8]| write_all(&stderr, line);
+    LogQueue::start(QueueLimits::OF_PROCESS, "standard error", write)
+}
+
+/// Writes a line. Another process may have set the file not to block.
+fn write_all(mut file: &File, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match file.write(line) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(file, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn journald_layer(writing: LogWriting) -> io::Result<LogLayer> {
+    let socket = JournalSocket::connect()?;
+    let output = match writing {
+        LogWriting::Direct => JournalOutput::Socket(Arc::new(socket)),
+        LogWriting::Queued => {
+            let send = move |entry: &[u8]| socket.send(entry);
+            let queue = LogQueue::start(QueueLimits::OF_PROCESS, "the journal", send)?;
+            queue::open(ProcessQueues {
+                log: queue.clone(),
+                stderr: stderr_queue()?,
+            });
+            JournalOutput::Queue(queue)
+        }
+    };
+    Ok(JournalLayer(output).boxed())
 }
 
 /// Whether systemd has connected standard error to the journal.
@@ -177,8 +191,10 @@ pub(crate) fn init_demo_output(
         .with_writer(std::io::stdout)
         .with_ansi(is_colored(&io::stdout()))
         .event_format(form);
-    let layer = layer.with_filter(level_filter(Level::INFO));
+    let filter = filter::install(None, Some(LogFilter::of_level(LevelFilter::INFO)));
+    let layer = layer.with_filter(filter);
     let _ = tracing_subscriber::registry().with(layer).try_init();
+    filter::apply();
 }
 
 #[cfg(test)]

@@ -31,10 +31,14 @@ pub const EXIT_STATUS: [(&str, &str); 5] = [
 ];
 
 /// The variables of the environment, each with its meaning in Markdown.
-pub const ENVIRONMENT: [(&str, &str); 6] = [
+pub const ENVIRONMENT: [(&str, &str); 7] = [
     (
         "REKEYD_CONFIG",
         "The configuration file, unless `--config` names one.",
+    ),
+    (
+        "REKEYD_LOG",
+        "The level of the log, unless `--log-level` sets it.",
     ),
     (
         "OPENAI_ADMIN_KEY",

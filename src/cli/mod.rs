@@ -19,6 +19,7 @@ mod golden;
 mod history;
 mod ledger_locks;
 mod listener_check;
+mod log_level;
 pub mod logging;
 pub mod manual;
 mod notes;
@@ -51,19 +52,23 @@ mod wait_notes;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
-use crate::cli::logging::LogWriting;
+use crate::cli::logging::{LogOptions, LogWriting};
 use crate::config::closest_match;
+use crate::config::settings::Settings;
 use crate::daemon::hardening;
+use crate::platform::log::filter::LogFilter;
+use crate::platform::log::queue;
+use crate::platform::passed_sockets;
 use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
-use crate::platform::{log_queue, passed_sockets};
 
 /// Rotate OpenAI organization admin keys on a schedule, without losing one.
 #[derive(Debug, Parser)]
@@ -106,6 +111,8 @@ enum CliCommand {
     Retire(retire::RetireCommand),
     /// Make the running daemon reload its configuration, and print any problems with it
     Reload(reload::ReloadCommand),
+    /// Change what the running daemon logs, also for a while
+    LogLevel(log_level::LogLevelCommand),
     /// Compare the ledger with the provider's list of credentials
     ///
     /// The exit code is 1 if they disagree, if credentials that are not in the ledger look like
@@ -199,7 +206,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     };
-    log_queue::flush();
+    queue::flush();
     exit_code
 }
 
@@ -248,7 +255,7 @@ fn end_programs_on_panic() {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             kill_running_groups();
-            log_queue::flush();
+            queue::flush();
             report(panic);
         }));
     }
@@ -257,8 +264,10 @@ fn end_programs_on_panic() {
 impl Cli {
     fn run(&self) -> Result<(), Failure> {
         match &self.command {
-            CliCommand::Run(command) => self.run_queued(command.run(&self.options)),
-            CliCommand::Once(command) => self.run_queued(command.run(&self.options)),
+            CliCommand::Run(command) => {
+                self.run_service(|settings| command.run(&self.options, settings))
+            }
+            CliCommand::Once(command) => self.run_service(|settings| command.run(settings)),
             CliCommand::Check(command) => block_on(command.run(&self.options)),
             CliCommand::Rotate(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Revoke(command) => self.run_with_logging(command.run(&self.options)),
@@ -266,6 +275,7 @@ impl Cli {
             CliCommand::Release(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Adopt(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Reload(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::LogLevel(command) => block_on(command.run(&self.options)),
             CliCommand::Pause(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Resume(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Retire(command) => self.run_with_logging(command.run(&self.options)),
@@ -295,31 +305,42 @@ impl Cli {
         &self,
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        self.run_and_log(LogWriting::Direct, work)
+        logging::init(self.direct_log(self.options.log_level.clone()));
+        block_on(work)
     }
 
-    /// Runs a command that logs, and that must not wait for the reader of its log.
-    fn run_queued(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        self.run_and_log(LogWriting::Queued, work)
+    /// Runs a command that rotates by schedule, and that must not wait for the reader of its
+    /// log.
+    fn run_service<W: Future<Output = Result<(), Failure>>>(
+        &self,
+        work: impl FnOnce(Arc<Settings>) -> W,
+    ) -> Result<(), Failure> {
+        let settings = self.options.load_settings()?;
+        logging::init(LogOptions {
+            configured: settings.log.level.clone(),
+            format: self.options.log_format.unwrap_or(settings.log.format),
+            writing: LogWriting::Queued,
+            ..self.direct_log(self.options.log_level.clone())
+        });
+        block_on(work(settings))
     }
 
     /// Runs a command that prints a report, and logs only what goes wrong: that it works with
     /// an admin key is no transition.
     fn run_report(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        let level = match self.options.log_level {
-            Level::INFO => Level::WARN,
-            level => level,
-        };
-        logging::init(level, self.options.log_format, LogWriting::Direct);
+        let given = self.options.log_level.clone();
+        let filter = given.unwrap_or(LogFilter::of_level(LevelFilter::WARN));
+        logging::init(self.direct_log(Some(filter)));
         block_on(work)
     }
 
-    fn run_and_log(
-        &self,
-        writing: LogWriting,
-        work: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), Failure> {
-        logging::init(self.options.log_level, self.options.log_format, writing);
-        block_on(work)
+    /// Returns how a command logs that may wait for the reader of its log.
+    fn direct_log(&self, given: Option<LogFilter>) -> LogOptions {
+        LogOptions {
+            given,
+            configured: None,
+            format: self.options.log_format.unwrap_or_default(),
+            writing: LogWriting::Direct,
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! `rekeyd once`: rotates the keys that are due, and exits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::context::credential_sources;
 use crate::cli::failure::Failure;
 use crate::cli::service_view;
 use crate::cli::wait_notes::WaitNotes;
+use crate::config::settings::Settings;
 use crate::core::duration;
 use crate::core::health::{most_urgent_error, next_attempt};
 use crate::core::time;
@@ -24,8 +26,7 @@ pub(crate) struct OnceCommand {
 }
 
 impl OnceCommand {
-    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let settings = options.load_settings()?;
+    pub(crate) async fn run(&self, settings: Arc<Settings>) -> Result<(), Failure> {
         if let Some(note) = service_view::note_onlooker(&settings) {
             tracing::warn!("{note}");
         }

@@ -10,7 +10,7 @@ use crate::cli::terminal_text::{TerminalWriter, visible};
 use crate::config::render_problems;
 use crate::core::os_error;
 use crate::ledger::LedgerError;
-use crate::platform::log_queue;
+use crate::platform::log::queue;
 
 /// Writes data. A closed pipe is no failure.
 pub(crate) fn print(data: &[u8]) -> Result<(), Failure> {
@@ -98,7 +98,7 @@ pub(crate) fn report_warning(text: &str) {
 
 /// Writes to standard error, after what is logged there.
 fn write_message(message: &str) {
-    if !log_queue::write(message) {
+    if !queue::write(message) {
         // A failure cannot be reported anywhere.
         let _ = io::stderr().lock().write_all(message.as_bytes());
     }

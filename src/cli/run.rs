@@ -20,17 +20,19 @@ pub(crate) struct RunCommand {
 }
 
 impl RunCommand {
-    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+    pub(crate) async fn run(
+        &self,
+        options: &GlobalOptions,
+        settings: Arc<Settings>,
+    ) -> Result<(), Failure> {
         if self.take_over {
-            let settings = options.load_settings()?;
             runtime::take_over(&settings, "rekeyd run")?;
         }
-        run_daemon(options).await
+        run_daemon(options, settings).await
     }
 }
 
-async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
-    let settings = options.load_settings()?;
+async fn run_daemon(options: &GlobalOptions, settings: Arc<Settings>) -> Result<(), Failure> {
     log_host_problems(&settings);
     let runtime = runtime::start(
         &settings,

@@ -34,7 +34,14 @@ use crate::platform::users;
 const VIEW_VARIABLE: &str = "REKEYD_SERVICE_VIEW";
 
 /// The variables of the invoker that the command keeps.
-const KEPT_VARIABLES: [&str; 5] = ["TERM", "NO_COLOR", "COLUMNS", "REKEYD_CONFIG", "TZ"];
+const KEPT_VARIABLES: [&str; 6] = [
+    "TERM",
+    "NO_COLOR",
+    "COLUMNS",
+    "REKEYD_CONFIG",
+    "REKEYD_LOG",
+    "TZ",
+];
 
 /// The variables of the invoker that a command gets as the owner of a ledger, of which no unit
 /// is known: those that rekeyd reads. Others may be secrets of root's.

@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::keys::UnreadKeys;
 use super::provider::LedgerSection;
 use super::settings::{ConfigText, MetricsAddress, Settings};
-use super::{control, keys, notify, options, provider, security, source_file};
+use super::{control, keys, log, notify, options, provider, security, source_file};
 use crate::config_reader::problem::Problem;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -107,6 +107,7 @@ fn check_configuration(
     let mut control = control::read_control(top, report);
     control.is_named |= is_ledger_named;
     let metrics = control::read_metrics_address(top, report);
+    let log = log::read_log(top, report);
 
     let mut claims = PathClaims::new();
     claims.reserve(path, "this configuration file");
@@ -157,6 +158,7 @@ fn check_configuration(
         snapshot,
         control,
         metrics,
+        log,
         notify,
         keys,
         protected_files: Arc::new(protected_files.with_trusted_paths(trusted_paths)),

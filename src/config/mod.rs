@@ -12,6 +12,7 @@ mod host_checks;
 mod key_options;
 mod keys;
 mod load;
+mod log;
 mod notify;
 pub mod options;
 mod policy;

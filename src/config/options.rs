@@ -8,6 +8,7 @@ use crate::sink::SINK_TYPES;
 
 pub use super::control::{CONTROL, METRICS};
 pub use super::key_options::{DEFAULTS, KEY};
+pub use super::log::LOG;
 pub use super::provider::{LEDGER, PROVIDER};
 pub use super::security::SECURITY;
 pub use super::top_table::TOP;
@@ -22,6 +23,7 @@ pub fn all_sections() -> Vec<Section> {
         LEDGER,
         CONTROL,
         METRICS,
+        LOG,
         SECURITY,
         DEFAULTS,
         KEY,

@@ -10,6 +10,8 @@ use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
 use crate::core::subscriptions::Subscriptions;
+use crate::platform::log::filter::LogFilter;
+use crate::platform::log::format::LogFormat;
 use crate::platform::path_walk::TrustedPaths;
 use crate::provider::settings::ProviderSettings;
 use crate::sink::protected_files::ProtectedFiles;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[metrics] listen`.
     pub metrics: Option<MetricsAddress>,
+    /// `[log]`.
+    pub log: LogSettings,
     /// `[[notify]]`: the notification channels.
     pub notify: Vec<NotifySettings>,
     /// The keys, in the order of their names.
@@ -95,6 +99,15 @@ pub struct SnapshotSettings {
     pub path: PathBuf,
     /// Whether the file names it.
     pub is_named: bool,
+}
+
+/// `[log]`: what `rekeyd run` and `rekeyd once` log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Which lines; none if the file does not say.
+    pub level: Option<LogFilter>,
+    /// Their form.
+    pub format: LogFormat,
 }
 
 /// `[control]`: the socket that commands reach a running daemon by.

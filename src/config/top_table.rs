@@ -21,6 +21,7 @@ pub const TOP: Section = Section {
             r#"{ listen = "127.0.0.1:9464" }"#,
             "",
         ),
+        ConfigOption::new("log", ValueType::Table, r#"{ level = "debug" }"#, ""),
         ConfigOption::new(
             "security",
             ValueType::Table,

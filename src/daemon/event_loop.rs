@@ -253,6 +253,7 @@ async fn run_until(
                 InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
                 InboxEvent::PageRequest(request) => inbox.reply_page(request, runtime),
+                InboxEvent::LogLevelChanged => runtime.engine.log_decisions_again(),
             },
             _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
             () = ticker.tick() => runtime.engine.check_ledger(),

@@ -14,6 +14,7 @@ use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
 use crate::daemon::control::authorization::ControlGroups;
+use crate::daemon::control::log_level;
 use crate::daemon::control::protocol::{
     CONFIGURATION, ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome, Wait,
 };
@@ -55,6 +56,7 @@ pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ReadConfig>),
     PageRequest(PageRequest),
+    LogLevelChanged,
 }
 
 impl Inbox {
@@ -130,6 +132,11 @@ impl Inbox {
                 biased;
                 incoming = recv_or_pending(&mut self.requests) => match incoming {
                     IncomingRequest { request: ControlRequest::Reload, reply, .. } => self.start_reload(Some(reply)),
+                    IncomingRequest { request: ControlRequest::LogLevel { level, span }, reply, .. } => {
+                        // The caller may have disconnected.
+                        let _ = reply.send(log_level::set(&level, span.as_deref()));
+                        return InboxEvent::LogLevelChanged;
+                    }
                     incoming => return InboxEvent::Request(incoming),
                 },
                 request = recv_or_pending(&mut self.page_requests) => return InboxEvent::PageRequest(request),
@@ -139,7 +146,7 @@ impl Inbox {
                         return InboxEvent::ConfigRead(Box::new(read));
                     }
                 }
-                else => std::future::pending().await,
+                () = log_level::end_in_time() => {}
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::daemon::runtime::{Runtime, hide_private_paths};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::rename::RenameError;
 use crate::ledger::LedgerError;
+use crate::platform::log::filter;
 use crate::platform::{BlockingError, run_blocking, zones};
 use crate::provider::failover::{AdminCredentialSources, CredentialSource as _};
 
@@ -205,6 +206,7 @@ impl Runtime {
             .reconfigure(services, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);
         hide_private_paths(&settings);
+        filter::set_configured(settings.log.level.clone());
         self.settings = settings;
         if self.engine.can_send_requests() {
             // The source of the admin key may hold another one now.

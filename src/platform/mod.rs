@@ -1,4 +1,4 @@
-//! The interface to this host: clocks, files with secrets, names of files,
+//! The interface to this host: clocks, files with secrets, names of files, the log,
 //! programs, users and groups, time zones.
 
 pub mod access_list;
@@ -12,7 +12,7 @@ pub mod file_locks;
 pub(crate) mod folder_sync;
 #[cfg(test)]
 pub(crate) mod json_schema;
-pub mod log_queue;
+pub mod log;
 pub mod machine;
 pub mod name_service;
 pub mod own_files;

@@ -14,7 +14,7 @@ fn invalid_provider_and_ledger_options_are_reported() {
         (
             "[gauges]\nlisten = \"x\"",
             &[
-                "1: gauges: unknown section; expected one of provider, ledger, control, metrics, security, defaults, key, notify",
+                "1: gauges: unknown section; expected one of provider, ledger, control, metrics, log, security, defaults, key, notify",
             ],
         ),
         (
@@ -407,7 +407,7 @@ fn syntax_errors_are_reported_once_with_their_line() {
             // What is before the first such line is certainly where it seems to be.
             "overlp = 1\n[provider]\nbase-ur = 1\nmode = 0640\nother = 1\n[key.a",
             &[
-                "1: overlp: unknown section; expected one of provider, ledger, control, metrics, security, defaults, key, notify",
+                "1: overlp: unknown section; expected one of provider, ledger, control, metrics, log, security, defaults, key, notify",
                 "3: provider.base-ur: unknown option; did you mean `base-url`?",
                 "4: invalid TOML: a number does not begin with 0; write a mode in quotes, such as mode = \"0640\"",
                 "6: invalid TOML: a section header has no closing bracket; add `]`",
@@ -416,7 +416,7 @@ fn syntax_errors_are_reported_once_with_their_line() {
         (
             "a = 1\na = 2",
             &[
-                "1: a: unknown section; expected one of provider, ledger, control, metrics, security, defaults, key, notify",
+                "1: a: unknown section; expected one of provider, ledger, control, metrics, log, security, defaults, key, notify",
                 "2: invalid TOML: this option or section is set twice; remove one of the two",
             ],
         ),

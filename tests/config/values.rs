@@ -352,3 +352,38 @@ fn addresses_to_listen_at() {
         ],
     );
 }
+
+#[test]
+fn levels_of_the_log() {
+    expect_values(
+        "level",
+        |value| format!("[log]\nlevel = {value}\n{}", file_key_text("")),
+        &[
+            r#""error""#,
+            r#""off""#,
+            r#""DEBUG""#,
+            r#""engine=debug""#,
+            r#""info, rekeyd::sink::file = trace""#,
+            r#""warn,hyper=debug""#,
+        ],
+        &[
+            "3",
+            r#""""#,
+            r#""loud""#,
+            r#""info,debug""#,
+            r#""engin=debug""#,
+            r#""engine=""#,
+            r#""engine:debug""#,
+        ],
+    );
+}
+
+#[test]
+fn formats_of_the_log() {
+    expect_values(
+        "format",
+        |value| format!("[log]\nformat = {value}\n{}", file_key_text("")),
+        &[r#""auto""#, r#""human""#, r#""json""#, r#""journald""#],
+        &["true", r#""""#, r#""text""#, r#""JSON""#],
+    );
+}

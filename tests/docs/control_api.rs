@@ -80,6 +80,10 @@ fn full_requests() -> Vec<ControlRequest> {
             undo: true,
             reason,
         },
+        ControlRequest::LogLevel {
+            level: text(),
+            span: Some(text()),
+        },
         ControlRequest::Reload,
     ]
 }

@@ -6,14 +6,15 @@ use std::fs::{self, Permissions};
 use std::io::{PipeWriter, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{ChildGuard, TestEnv, file_key_text, text, write};
+use crate::support::{ChildGuard, TestEnv, file_key_text, free_address, get, text, write};
 
 /// One entry of the journal, by the names of its fields.
 type Entry = BTreeMap<String, String>;
@@ -54,7 +55,11 @@ impl Host {
 
     /// Collects the entries that are sent to the journal until [`Host::end`].
     fn journal(&self) -> JoinHandle<Vec<Entry>> {
-        let socket = UnixDatagram::bind(self.socket()).unwrap();
+        self.collect(UnixDatagram::bind(self.socket()).unwrap())
+    }
+
+    /// Collects the entries that this socket gets until [`Host::end`].
+    fn collect(&self, socket: UnixDatagram) -> JoinHandle<Vec<Entry>> {
         std::thread::spawn(move || {
             let mut entries = Vec::new();
             let mut datagram = vec![0; 1024 * 1024];
@@ -83,9 +88,22 @@ impl Host {
         let stderr = fs::File::create(&file).unwrap();
         let facts = stderr.metadata().unwrap();
         let inode = facts.ino() + u64::from(!of_its_own);
+        let mut command = self.command(arguments);
+        let status = command
+            .env("JOURNAL_STREAM", format!("{}:{inode}", facts.dev()))
+            .stderr(stderr)
+            .status()
+            .unwrap();
+        let stderr = text(&fs::read(file).unwrap());
+        assert!(status.success(), "{stderr}");
+        stderr
+    }
+
+    /// Returns a command that sees the journal of this host.
+    fn command(&self, arguments: &[&str]) -> Command {
         let given = self.world.command(arguments);
         let mut command = unshare();
-        let status = command
+        command
             .args(["sh", "-c"])
             .arg(
                 "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && \
@@ -94,14 +112,8 @@ impl Host {
             .arg("sh")
             .arg(self.world.path("journal"))
             .arg(given.get_program())
-            .args(given.get_args())
-            .env("JOURNAL_STREAM", format!("{}:{inode}", facts.dev()))
-            .stderr(stderr)
-            .status()
-            .unwrap();
-        let stderr = text(&fs::read(file).unwrap());
-        assert!(status.success(), "{stderr}");
-        stderr
+            .args(given.get_args());
+        command
     }
 
     /// Returns the secret that was delivered last.
@@ -214,56 +226,138 @@ fn missing_journald_is_reported_once_and_text_is_used() {
 }
 
 /// Fills a pipe, so that the next write to it blocks.
-fn fill(mut pipe: &PipeWriter) {
+pub(crate) fn fill(mut pipe: &PipeWriter) {
     fcntl_setfl(pipe, OFlags::NONBLOCK).unwrap();
     while pipe.write(&[b'\n'; 4_096]).is_ok() {}
     fcntl_setfl(pipe, OFlags::empty()).unwrap();
 }
 
+/// A daemon whose log nobody reads.
+struct UnreadDaemon<'w> {
+    world: &'w TestEnv,
+    process: ChildGuard,
+}
+
+impl<'w> UnreadDaemon<'w> {
+    /// Starts the daemon, and waits until it takes requests.
+    fn start(world: &'w TestEnv, mut command: Command) -> Self {
+        let mut process = ChildGuard(command.spawn().unwrap());
+        // The process has the other end of the pipe.
+        drop(command);
+        while !world.path("control.sock").exists() {
+            assert_eq!(process.0.try_wait().unwrap(), None, "the daemon has ended");
+            std::thread::yield_now();
+        }
+        Self { world, process }
+    }
+
+    /// Asserts that it rotates, reloads and answers monitoring.
+    fn assert_works(&self, metrics: &str) {
+        self.world.ok(&["rotate", "billing"]);
+        self.world.ok(&["reload"]);
+        self.world.ok(&["rotate", "billing"]);
+        assert_eq!(get(metrics, "/readyz").0, 200);
+    }
+
+    /// Asserts that it obeys SIGTERM.
+    fn assert_stops(mut self) {
+        let id = Pid::from_raw(i32::try_from(self.process.0.id()).unwrap()).unwrap();
+        kill_process(id, Signal::TERM).unwrap();
+        assert!(self.process.0.wait().unwrap().success());
+    }
+}
+
+/// Returns a configuration with metrics, and their address.
+fn monitored_key() -> (String, String) {
+    let address = free_address();
+    let metrics = format!("[metrics]\nlisten = \"{address}\"\n");
+    (format!("{metrics}{}", file_key_text("1h")), address)
+}
+
+/// What is logged while nobody reads, and must be there for a reader that goes on.
+const KEPT_LINES: [&str; 4] = [
+    " started",
+    "is the current credential",
+    "reloaded",
+    "stopped; ",
+];
+
 #[test]
 fn reader_that_does_not_read_delays_nothing() {
     for (format, reads_again) in [("human", false), ("human", true), ("json", true)] {
         let world = TestEnv::start(&[]);
-        world.configure(&file_key_text("1h"));
+        let (configuration, metrics) = monitored_key();
+        world.configure(&configuration);
         let (mut reader, writer) = std::io::pipe().unwrap();
         fill(&writer);
-        let mut command = world.command(&["--log-format", format, "run"]);
+        // Whatever the level: more lines than the pipe takes.
+        let mut command = world.command(&["--log-level", "trace", "--log-format", format, "run"]);
         command.stderr(writer);
-        let mut daemon = ChildGuard(command.spawn().unwrap());
-        // It has the other end of the pipe.
-        drop(command);
-        while !world.path("control.sock").exists() {
-            assert_eq!(daemon.0.try_wait().unwrap(), None, "the daemon has ended");
-            std::thread::yield_now();
-        }
-        world.ok(&["rotate", "billing"]);
-        world.ok(&["reload"]);
-        let id = Pid::from_raw(i32::try_from(daemon.0.id()).unwrap()).unwrap();
-        let log = reads_again.then(|| {
-            let mut reader = reader.try_clone().unwrap();
-            std::thread::spawn(move || {
-                let mut log = String::new();
-                reader.read_to_string(&mut log).unwrap();
-                log
-            })
-        });
-        kill_process(id, Signal::TERM).unwrap();
-        assert!(daemon.0.wait().unwrap().success());
-        let Some(log) = log else {
+        let daemon = UnreadDaemon::start(&world, command);
+        daemon.assert_works(&metrics);
+        if !reads_again {
+            daemon.assert_stops();
             // The pipe has none of it.
             let mut log = Vec::new();
             reader.read_to_end(&mut log).unwrap();
             assert!(log.iter().all(|byte| *byte == b'\n'));
             continue;
-        };
-        let log = log.join().unwrap();
-        for expected in [
-            " started",
-            "is the current credential",
-            "reloaded",
-            "stopped; ",
-        ] {
+        }
+        let (reads, is_reading) = channel();
+        let reading = std::thread::spawn(move || {
+            let mut log = Vec::new();
+            let mut part = [0; 4_096];
+            while let Ok(length @ 1..) = reader.read(&mut part) {
+                log.extend_from_slice(&part[..length]);
+                let _ = reads.send(());
+            }
+            text(&log)
+        });
+        is_reading.recv().unwrap();
+        daemon.assert_stops();
+        let log = reading.join().unwrap();
+        for expected in KEPT_LINES {
             assert!(log.contains(expected), "no {expected:?} in {}", log.trim());
+        }
+    }
+}
+
+/// Fills the queue of a datagram socket, so that the next datagram waits.
+fn fill_socket(path: &Path) {
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.send_to(b"FILLER=1\n", path).is_ok() {}
+}
+
+#[test]
+fn journal_that_hangs_delays_nothing() {
+    for reads_again in [false, true] {
+        let Some(host) = Host::new() else { return };
+        let (configuration, metrics) = monitored_key();
+        host.world.configure(&configuration);
+        let socket = UnixDatagram::bind(host.socket()).unwrap();
+        fill_socket(&host.socket());
+        let command = host.command(&["--log-format", "journald", "run"]);
+        let daemon = UnreadDaemon::start(&host.world, command);
+        daemon.assert_works(&metrics);
+        if !reads_again {
+            daemon.assert_stops();
+            socket.set_nonblocking(true).unwrap();
+            let mut datagram = [0; 64 * 1024];
+            while let Ok(length) = socket.recv(&mut datagram) {
+                assert_eq!(datagram[..length], *b"FILLER=1\n");
+            }
+            continue;
+        }
+        let reading = host.collect(socket);
+        daemon.assert_stops();
+        let entries = host.end(reading);
+        for expected in KEPT_LINES {
+            let mut entries = entries.iter().filter_map(|entry| entry.get("MESSAGE"));
+            assert!(
+                entries.any(|message| message.contains(expected)),
+                "{expected}"
+            );
         }
     }
 }

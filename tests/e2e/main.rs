@@ -36,6 +36,7 @@ mod leak_in_files;
 mod ledger_unwritable;
 mod limited_creates;
 mod log;
+mod log_level;
 mod metrics;
 mod metrics_sockets;
 mod migration;

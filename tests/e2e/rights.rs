@@ -64,7 +64,7 @@ const LEAK: &str = r#"{"keys":["none"],"revoke_previous_within":"30s"}"#;
 
 /// The requests, none of which finds what it names, and the least of the groups that may send
 /// them.
-const REQUESTS: [(&str, &str, u32); 17] = [
+const REQUESTS: [(&str, &str, u32); 18] = [
     ("rotate", r#"{"keys":["none"]}"#, OPERATORS),
     (
         "rotate",
@@ -90,6 +90,7 @@ const REQUESTS: [(&str, &str, u32); 17] = [
     ("retire", r#"{"keys":["none"]}"#, OPERATORS),
     ("retire", r#"{"keys":["none"],"undo":true}"#, OPERATORS),
     ("retire", r#"{"keys":["none"],"now":true}"#, DESTROYERS),
+    ("log-level", r#"{"level":"info"}"#, OPERATORS),
     ("reload", "", OPERATORS),
     (
         "adopt",

@@ -16,6 +16,7 @@ use crate::support::{TestEnv, file_key_text, scratch_dir, text, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
+use rekeyd::platform::log::filter::{MODULES, OTHER_CRATES};
 use serde_json::json;
 
 // None of them has the form of the provider's secrets, so that redaction by form does not
@@ -349,12 +350,20 @@ impl Echoing {
     }
 }
 
+/// Returns the filter that logs everything, also where a module has a level of its own.
+fn finest_filter() -> String {
+    let named = MODULES.iter().chain(&OTHER_CRATES);
+    let named: String = named.map(|name| format!(",{name}=trace")).collect();
+    format!("trace{named}")
+}
+
 fn assert_no_output_contains_a_secret(format: &str) {
     let mut echoing = Echoing::start();
     let folder = echoing.world.path("tmp");
     echoing.world.set_env("TMPDIR", folder.to_str().unwrap());
     echoing.world.set_env("REKEYD_TEST_MARK", MARK);
-    let talkative = ["--log-level", "trace", "--log-format", format];
+    let finest = finest_filter();
+    let talkative = ["--log-level", &finest, "--log-format", format];
     let (hidden, world) = (&echoing.hidden, &echoing.world);
 
     // The first credential: first the provider echoes, then the receiver.

@@ -220,6 +220,7 @@ impl TestEnv {
             "CREDENTIALS_DIRECTORY",
             "STATE_DIRECTORY",
             "REKEYD_CONFIG",
+            "REKEYD_LOG",
         ] {
             command.env_remove(variable);
         }

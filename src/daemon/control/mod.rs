@@ -5,6 +5,7 @@ mod command_outcome;
 pub(crate) mod cookie;
 mod leak_wait;
 mod ledger_readers;
+pub(crate) mod log_level;
 mod memberships;
 mod pending_item;
 mod pending_request;

@@ -151,6 +151,15 @@ pub enum ControlRequest {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// Log at another level.
+    LogLevel {
+        /// The level, also for single modules, such as `info,engine=debug`, or `default`
+        /// for that of the start.
+        level: String,
+        /// The time, such as `10m`, after which that of the start counts again.
+        #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+        span: Option<String>,
+    },
     /// Reload the configuration.
     Reload,
 }
@@ -293,6 +302,7 @@ impl ControlRequest {
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Retire { .. } => "retire",
+            Self::LogLevel { .. } => "log-level",
             Self::Reload => "reload",
         }
     }
@@ -305,6 +315,7 @@ impl ControlRequest {
             "adopt" => (Authority::Destroy, "adopt"),
             "adopt-from-sinks" => (Authority::Operate, "adopt --from-sinks"),
             "hold" => (Authority::Operate, "hold"),
+            "log-level" => (Authority::Operate, "log-level"),
             "pause" => (Authority::Operate, "pause"),
             "release" => (Authority::Operate, "release"),
             "reload" => (Authority::Operate, "reload"),
@@ -343,6 +354,7 @@ impl ControlRequest {
             | Self::Pause { .. }
             | Self::Resume { .. }
             | Self::Retire { .. }
+            | Self::LogLevel { .. }
             | Self::Reload => Authority::Operate,
         }
     }
@@ -369,9 +381,9 @@ impl ControlRequest {
             Self::AdoptFromSinks { .. } => "adopt --from-sinks",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
-            Self::Retire { now: true, .. } => "retire --now",
-            Self::Retire { undo: true, .. } => "retire --undo",
-            Self::Retire { .. } => "retire",
+            | Self::Resume { reason, .. }
+            | Self::Retire { reason, .. } => reason.as_deref(),
+            Self::LogLevel { .. } | Self::Reload => None,
             Self::Reload => "reload",
         }
     }
@@ -388,7 +400,7 @@ impl ControlRequest {
             Self::Revoke { credential_id, .. } => vec![credential_id.clone()],
             Self::Hold { what, .. } | Self::Release { what, .. } => vec![what.clone()],
             Self::Adopt { key, .. } => vec![key.clone()],
-            Self::AdoptFromSinks { .. } | Self::Reload => Vec::new(),
+            Self::AdoptFromSinks { .. } | Self::LogLevel { .. } | Self::Reload => Vec::new(),
         }
     }
 
@@ -406,6 +418,8 @@ impl ControlRequest {
             | Self::Resume { reason, .. }
             | Self::Retire { reason, .. } => reason.as_deref(),
             Self::Reload => None,
+            | Self::Resume { reason, .. } => reason.as_deref(),
+            Self::LogLevel { .. } | Self::Reload => None,
         }
     }
 
@@ -426,6 +440,7 @@ impl ControlRequest {
             | Self::Pause { .. }
             | Self::Resume { .. }
             | Self::Retire { .. }
+            | Self::LogLevel { .. }
             | Self::Reload => false,
         }
     }

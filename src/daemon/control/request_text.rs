@@ -98,6 +98,9 @@ fn arguments(request: &ControlRequest) -> Vec<Option<String>> {
             undo,
             reason: _,
         } => vec![names(keys), flag(*now, "--now"), flag(*undo, "--undo")],
+        ControlRequest::LogLevel { level, span } => {
+            vec![Some(level.clone()), option("--for", span.as_ref())]
+        }
         ControlRequest::Reload => Vec::new(),
     }
 }
@@ -160,6 +163,11 @@ mod tests {
             ("retire", r#"{"keys":["a"],"now":true}"#, "retire a --now"),
             ("pause", r#"{"all":true}"#, "pause --all"),
             ("resume", r#"{"keys":["a"]}"#, "resume a"),
+            (
+                "log-level",
+                r#"{"level":"info,engine=debug","for":"10m"}"#,
+                "log-level info,engine=debug --for 10m",
+            ),
             ("reload", "{}", "reload"),
         ] {
             let request = ControlRequest::parse(verb, body.as_bytes()).unwrap();

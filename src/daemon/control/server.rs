@@ -371,7 +371,8 @@ async fn not_found() -> Response {
     error_response(
         StatusCode::NOT_FOUND,
         "no such route; the routes are GET /daemon, /configuration and /ledger, and POST /rotate, \
-         /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume and /reload"
+         /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume, /log-level and \
+         /reload"
             .to_owned(),
     )
 }

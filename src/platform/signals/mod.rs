@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use tokio::sync::mpsc;
 
-use crate::platform::log_queue;
+use crate::platform::log::queue;
 use crate::platform::process::kill_running_groups;
 
 /// The action that a signal requests.
@@ -81,7 +81,7 @@ pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
 /// Ends the process by this signal, and first the programs that it runs.
 fn end_at_once(signal: i32) -> ! {
     kill_running_groups();
-    log_queue::flush();
+    queue::flush();
     if ENDING_SIGNALS.contains(&signal) {
         let _ = low_level::emulate_default_handler(signal);
     }

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::alerting::channel::file::FileChannelTarget;
 use crate::alerting::channel::target::NotifySettings;
-use crate::config::settings::{ControlSettings, KeySettings, Settings};
+use crate::config::settings::{ControlSettings, KeySettings, LogSettings, Settings};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::InitialRotation;
 use crate::provider::settings::ProviderSettings;
@@ -90,6 +90,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         snapshot: _,
         control: _,
         metrics: _,
+        log: _,
         notify,
         keys,
         protected_files: _,
@@ -145,6 +146,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
             is_named: false,
         },
         metrics: None,
+        log: LogSettings::default(),
         notify: notify
             .into_iter()
             .map(|channel| record_notifications(channel, targets))

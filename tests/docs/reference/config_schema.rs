@@ -29,6 +29,7 @@ pub(super) fn render() -> String {
         options::LEDGER,
         options::CONTROL,
         options::METRICS,
+        options::LOG,
         options::SECURITY,
         options::DEFAULTS,
     ] {

@@ -53,6 +53,7 @@ pub(super) fn render() -> String {
         options::LEDGER,
         options::CONTROL,
         options::METRICS,
+        options::LOG,
         options::SECURITY,
     ] {
         push_heading(&mut text, section.about, &format!("[{}]", section.name));

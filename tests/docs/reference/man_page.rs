@@ -30,6 +30,7 @@ fn options_text() -> String {
         options::LEDGER,
         options::CONTROL,
         options::METRICS,
+        options::LOG,
         options::SECURITY,
     ] {
         push_section(&mut text, &format!(".SH [{}]", section.name), section);

@@ -171,6 +171,9 @@ impl PendingRequest {
                 undo,
                 reason,
             } => self.retire(&keys, now, undo, operator(reason), engine),
+            ControlRequest::LogLevel { .. } => {
+                self.refuse("log-level", "this process cannot change its log level");
+            }
             ControlRequest::Reload => self.refuse(
                 "reload",
                 "this process cannot reload its \
