@@ -23,6 +23,7 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::cli::clean_fields::CleanFields;
 use crate::core::os_error;
+use crate::platform::crash::{self, CrashForm};
 use crate::platform::log::filter::{self, LogFilter};
 use crate::platform::log::format::LogFormat;
 use crate::platform::log::journal::{JournalLayer, JournalOutput, JournalSocket};
@@ -96,6 +97,7 @@ fn allows_color(variable: impl Fn(&str) -> Option<OsString>) -> bool {
 }
 
 fn human_layer(writing: LogWriting) -> LogLayer {
+    crash::set_form(CrashForm::Human);
     fmt::layer()
         .with_writer(stderr_writer(writing))
         .with_ansi(is_colored(&io::stderr()))
@@ -104,6 +106,7 @@ fn human_layer(writing: LogWriting) -> LogLayer {
 }
 
 fn json_layer(writing: LogWriting) -> LogLayer {
+    crash::set_form(CrashForm::Json);
     fmt::layer()
         .with_writer(stderr_writer(writing))
         .json()
@@ -150,6 +153,7 @@ fn write_all(mut file: &File, mut line: &[u8]) -> io::Result<()> {
 
 fn journald_layer(writing: LogWriting) -> io::Result<LogLayer> {
     let socket = JournalSocket::connect()?;
+    crash::set_form(CrashForm::Journal(JournalSocket::without_blocking()?));
     let output = match writing {
         LogWriting::Direct => JournalOutput::Socket(Arc::new(socket)),
         LogWriting::Queued => {

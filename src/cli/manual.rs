@@ -64,11 +64,16 @@ pub const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// The files, each with its meaning in Markdown.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("/etc/rekeyd/config.toml", "The configuration."),
     (
         "/var/lib/rekeyd/ledger.db",
         "The ledger: one SQLite file, which any SQLite tool can read.",
+    ),
+    (
+        "/var/lib/rekeyd/last-crash",
+        "The end of an earlier rekeyd by an error in its own program, until the next start reports \
+         it.",
     ),
     (
         "/var/cache/rekeyd/ledger.db",

@@ -66,9 +66,8 @@ use crate::config::settings::Settings;
 use crate::daemon::hardening;
 use crate::platform::log::filter::LogFilter;
 use crate::platform::log::queue;
-use crate::platform::passed_sockets;
-use crate::platform::process::kill_running_groups;
 use crate::platform::signals::{early, init_process};
+use crate::platform::{crash, passed_sockets};
 
 /// Rotate OpenAI organization admin keys on a schedule, without losing one.
 #[derive(Debug, Parser)]
@@ -174,7 +173,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(exit_code::FAILED);
     }
     passed_sockets::take();
-    end_programs_on_panic();
+    crash::end_on_panic();
     if let Some(problem) = secret_argument::find_problem(&arguments) {
         output::report_error(&problem);
         return ExitCode::from(2);
@@ -247,18 +246,6 @@ fn program() -> clap::Command {
         ColorChoice::Never
     };
     Cli::command().color(color)
-}
-
-/// Before a panic ends the process, if it does, ends the programs that run.
-fn end_programs_on_panic() {
-    if cfg!(panic = "abort") {
-        let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            kill_running_groups();
-            queue::flush();
-            report(panic);
-        }));
-    }
 }
 
 impl Cli {

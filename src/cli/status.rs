@@ -96,6 +96,14 @@ impl StatusCommand {
                 running: report.process.is_running(),
                 configuration_loaded,
                 not_running_since: report.process.not_running_since().map(time::to_text),
+                restarts: report
+                    .crashes
+                    .as_ref()
+                    .map_or(0, |crashes| crashes.restarts),
+                last_crash: report
+                    .crashes
+                    .as_ref()
+                    .map(|crashes| (&crashes.last).into()),
                 keys: keys.collect(),
             })?;
         } else {

@@ -16,6 +16,7 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::hex;
 use crate::core::path::LEDGER_FILE_ENDINGS;
+use crate::platform::crash::CRASH_FILE_NAMES;
 use crate::platform::path_walk::TrustedPaths;
 
 /// Reads and checks the configuration file.
@@ -116,6 +117,9 @@ fn check_configuration(
     }
     if let Some(MetricsAddress::Socket(socket)) = &metrics {
         claims.reserve(socket, "the socket of the metrics");
+    }
+    for name in CRASH_FILE_NAMES {
+        claims.reserve(&ledger.with_file_name(name), "the record of the last crash");
     }
     if let Some(snapshot) = &snapshot {
         claims.reserve(&snapshot.path, "the snapshot of the ledger");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::provider::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
 use super::settings::{MetricsAddress, Settings};
 use crate::core::path::LEDGER_FILE_ENDINGS;
+use crate::platform::crash::CRASH_FILE_NAMES;
 
 /// The folder in which the service manager keeps the credentials of every unit.
 const CREDENTIALS_OF_UNITS: &str = "/run/credentials";
@@ -83,7 +84,8 @@ fn state_paths(ledger: &Path) -> Vec<PathBuf> {
         file.push(ending);
         file.into()
     });
-    files.collect()
+    let crash_files = CRASH_FILE_NAMES.map(|name| ledger.with_file_name(name));
+    files.chain(crash_files).collect()
 }
 
 #[cfg(test)]
@@ -144,7 +146,12 @@ mod tests {
         mode(0o750);
         let shared = shown(Some("/secrets"));
         assert!(!shared.contains(&"DIR".to_owned()), "{shared:?}");
-        for file in ["DIR/ledger.db", "DIR/ledger.db-wal", "/secrets"] {
+        for file in [
+            "DIR/ledger.db",
+            "DIR/ledger.db-wal",
+            "DIR/last-crash",
+            "/secrets",
+        ] {
             assert!(shared.contains(&file.to_owned()), "{file} {shared:?}");
         }
         // As /tmp, where programs have files.

@@ -515,6 +515,7 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {
             format!("no sink holds the retired {credential} of {key} any more{current}")
         }
+        AlertKind::Crashed => "rekeyd runs again".to_owned(),
         AlertKind::Rotated
         | AlertKind::Lookalike
         | AlertKind::Adopted

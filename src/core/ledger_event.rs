@@ -88,6 +88,8 @@ pub enum LedgerEventKind {
     RetirementUndone,
     /// The configuration renamed the key.
     KeyRenamed,
+    /// The process before ended by a panic.
+    Crashed,
 }
 
 impl From<LifecycleEvent> for LedgerEventKind {
@@ -139,6 +141,7 @@ impl LedgerEventKind {
         Self::KeyRetired,
         Self::RetirementUndone,
         Self::KeyRenamed,
+        Self::Crashed,
     ];
 
     /// Returns every kind.
@@ -192,12 +195,13 @@ impl LedgerEventKind {
             Self::KeyRetired => "key-retired",
             Self::RetirementUndone => "retirement-undone",
             Self::KeyRenamed => "key-renamed",
+            Self::Crashed => "crashed",
         }
     }
 }
 
 /// The names of the members that the details of events have.
-pub const EVENT_DETAILS: [&str; 26] = [
+pub const EVENT_DETAILS: [&str; 28] = [
     "attempt",
     "by",
     "checks",
@@ -211,6 +215,7 @@ pub const EVENT_DETAILS: [&str; 26] = [
     "forced",
     "from",
     "label",
+    "location",
     "name",
     "outcome",
     "pending_run",
@@ -224,6 +229,7 @@ pub const EVENT_DETAILS: [&str; 26] = [
     "to",
     "trigger",
     "until",
+    "version",
 ];
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod change;
 pub mod command;
 pub mod condition;
+pub mod crash;
 pub mod creation_time;
 pub mod decide;
 pub mod duration;

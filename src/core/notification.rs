@@ -159,6 +159,8 @@ pub enum AlertKind {
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
     Lookalike,
+    /// The process before ended by a panic.
+    Crashed,
     /// An operator adopted a credential.
     Adopted,
     /// An operator revoked a credential, or ordered the end of a key's.
@@ -169,7 +171,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -197,6 +199,7 @@ impl AlertKind {
         Self::Unmanaged,
         Self::Rotated,
         Self::Lookalike,
+        Self::Crashed,
         Self::Adopted,
         Self::RevokedManually,
         Self::Released,
@@ -233,6 +236,7 @@ impl AlertKind {
             Self::Unmanaged => "unmanaged",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
+            Self::Crashed => "crashed",
             Self::Adopted => "adopted",
             Self::RevokedManually => "revoked-manually",
             Self::Released => "released",
@@ -261,6 +265,7 @@ impl AlertKind {
             | Self::DeleteLimit
             | Self::ControlSocket
             | Self::MetricsAddress
+            | Self::Crashed
             | Self::Failing
             | Self::MayBeInUse
             | Self::OtherName
@@ -287,10 +292,14 @@ impl AlertKind {
         matches!(self, Self::ControlSocket | Self::MetricsAddress)
     }
 
-    /// Returns whether the alert reports what an operator did: each such event is news.
+    /// Returns whether each event of this kind is news, such as what an operator did: it
+    /// leaves nothing behind by which the next one would be known already.
     #[must_use]
-    pub const fn is_about_operator(self) -> bool {
-        matches!(self, Self::Adopted | Self::RevokedManually | Self::Released)
+    pub const fn is_always_news(self) -> bool {
+        matches!(
+            self,
+            Self::Crashed | Self::Adopted | Self::RevokedManually | Self::Released
+        )
     }
 
     /// Returns whether the alert reports an event, and not a state that lasts until
@@ -300,6 +309,7 @@ impl AlertKind {
         match self {
             Self::Rotated
             | Self::Lookalike
+            | Self::Crashed
             | Self::Adopted
             | Self::RevokedManually
             | Self::Released => true,

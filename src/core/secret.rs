@@ -9,7 +9,7 @@ mod fragments;
 mod redaction;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -31,7 +31,7 @@ const MIN_MASKED_LEN: usize = 8;
 #[derive(Clone)]
 pub struct Secret(Arc<SecretValue>);
 
-struct SecretValue {
+pub(crate) struct SecretValue {
     value: SecretString,
     /// The fragments to search for, computed at the first search and wiped with the value.
     fragments: OnceLock<Fragments>,
@@ -72,22 +72,47 @@ impl fmt::Debug for Secret {
 }
 
 /// A live secret that a text is searched for.
-pub(crate) struct LiveSecret(Arc<SecretValue>);
+pub(crate) enum LiveSecret {
+    /// With the fragments that all searches share.
+    Shared(Arc<SecretValue>),
+    /// With fragments of its own, for a search that must not wait for another.
+    Own(Fragments),
+}
 
 impl LiveSecret {
     /// Returns the fragments that a text may hold of it.
     pub(crate) fn fragments(&self) -> &Fragments {
-        let new = || Fragments::new(self.0.value.expose_secret());
-        self.0.fragments.get_or_init(new)
+        match self {
+            Self::Shared(secret) => {
+                let new = || Fragments::new(secret.value.expose_secret());
+                secret.fragments.get_or_init(new)
+            }
+            Self::Own(fragments) => fragments,
+        }
     }
 }
 
 /// Returns every live secret of at least `MIN_MASKED_LEN` bytes.
 pub(crate) fn live_secrets() -> Vec<LiveSecret> {
     let live = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    maskable(&live).map(LiveSecret::Shared).collect()
+}
+
+/// Returns the result of [`live_secrets`] without waiting for another thread; none if the
+/// list is locked, perhaps by this very thread.
+pub(crate) fn live_secrets_without_lock() -> Option<Vec<LiveSecret>> {
+    let live = match LIVE_SECRETS.try_lock() {
+        Ok(live) => live,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
+    let own = |secret: Arc<SecretValue>| Fragments::new(secret.value.expose_secret());
+    Some(maskable(&live).map(own).map(LiveSecret::Own).collect())
+}
+
+fn maskable(live: &[Weak<SecretValue>]) -> impl Iterator<Item = Arc<SecretValue>> {
     let live = live.iter().filter_map(Weak::upgrade);
-    let live = live.filter(|secret| secret.value.expose_secret().len() >= MIN_MASKED_LEN);
-    live.map(LiveSecret).collect()
+    live.filter(|secret| secret.value.expose_secret().len() >= MIN_MASKED_LEN)
 }
 
 #[cfg(test)]
@@ -102,8 +127,10 @@ mod tests {
 
     fn is_listed(value: &str) -> bool {
         let live = live_secrets();
-        live.iter()
-            .any(|secret| secret.0.value.expose_secret() == value)
+        live.iter().any(|secret| match secret {
+            LiveSecret::Shared(secret) => secret.value.expose_secret() == value,
+            LiveSecret::Own(_) => false,
+        })
     }
 
     #[test]

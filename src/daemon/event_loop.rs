@@ -237,6 +237,8 @@ async fn run_until(
         runtime.engine.start_due();
         inbox.check_listeners(runtime).await;
         inbox.publish_progress(&mut runtime.engine);
+        #[cfg(debug_assertions)]
+        panic_for_test(&runtime.engine);
         if let Some(reason) = end_reason(&runtime.engine, inbox) {
             break reason;
         }
@@ -279,6 +281,17 @@ async fn run_until(
         engine.record_end().await;
     }
     Ok(exit_reason)
+}
+
+/// Panics with the text that a test of the panic hook sets, once the admin key was used. A
+/// release does not have this.
+#[cfg(debug_assertions)]
+fn panic_for_test(engine: &Engine) {
+    if let Ok(text) = std::env::var("REKEYD_TEST_PANIC")
+        && engine.reconciled_at().is_some()
+    {
+        std::panic::panic_any(text);
+    }
 }
 
 /// Replies to the requests that are still open, and stops the servers.

@@ -1,6 +1,7 @@
 //! The long-running service: start order, event loop, signals, shutdown.
 
 pub mod control;
+mod crash_report;
 pub mod error;
 pub mod event_loop;
 pub mod exposure;

@@ -14,6 +14,7 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::decide::key_names::Rename;
 use crate::core::notification::EventKind;
+use crate::daemon::crash_report::report_last_crash;
 use crate::daemon::error::ServiceError;
 use crate::daemon::key_names;
 use crate::daemon::ledger_access::{check_command, check_worker};
@@ -32,7 +33,7 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::path_walk::{self, PathTrust};
 use crate::platform::signals::{self, SignalAction};
-use crate::platform::{descriptor_limit, machine, process, users, zones};
+use crate::platform::{crash, descriptor_limit, machine, process, users, zones};
 use crate::provider::Provider;
 use crate::provider::failover::{AdminCredentialSources, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -116,6 +117,7 @@ pub async fn start(
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
+    crash::set_folder(&settings.ledger);
     let ledger = open_ledger(lock, settings, run_mode, clock.now())?;
     let renames = key_names::renames(settings, &ledger.recorded_names().await?)?;
     // A proposal changes nothing.
@@ -146,7 +148,7 @@ pub async fn start(
     let managed_keys = context.managed_keys(settings);
     let opening = Engine::open(services, managed_keys, run_mode);
     let deadline = CleanupDeadline::starting_now();
-    let engine = if run_mode == RunMode::Proposal {
+    let mut engine = if run_mode == RunMode::Proposal {
         opening.await?
     } else {
         let cleanup = temp_cleanup::remove_stale_temps(settings, None, deadline);
@@ -156,6 +158,10 @@ pub async fn start(
         temp_cleanup::remove_stale_temps_of_removed_sinks(settings, removed, deadline).await;
         engine
     };
+    if !run_mode.is_command() {
+        let ledger = &context.ledger;
+        report_last_crash(&settings.ledger, ledger, &mut engine, clock.as_ref()).await;
+    }
     let outbox = engine.subscribe_outbox();
     Ok(Runtime {
         dispatcher: NotificationDispatcher::new(context.ledger.clone(), Arc::clone(&clock), outbox),

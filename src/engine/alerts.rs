@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use crate::alerting::outbox::{OutboxSignal, WriteOutcome};
 use crate::core::alert::AlertContext;
 use crate::core::condition::Condition;
+use crate::core::crash::Crash;
 use crate::core::ids::KeyName;
-use crate::core::notification::Alert;
+use crate::core::notification::{Alert, AlertKind};
 use crate::core::state::Lookalike;
 use crate::core::subscriptions::Subscriptions;
 use crate::engine::ledger_condition::raise_ledger_condition;
@@ -86,8 +87,18 @@ impl Engine {
                 ..Alert::for_key(key, notice.kind)
             };
             self.alert_tracker
-                .notify_of_operator(alert, notice.text, entropy, now);
+                .notify_once(alert, now, notice.text, entropy, now);
         }
+        self.record_notifications();
+    }
+
+    /// Notifies people that the process before ended by a panic.
+    pub fn notify_of_crash(&mut self, crash: &Crash) {
+        let (entropy, now) = (self.services.entropy.as_ref(), self.services.clock.now());
+        let alert = Alert::global(AlertKind::Crashed);
+        let text = format!("{crash}; it was restarted");
+        self.alert_tracker
+            .notify_once(alert, crash.at, text, entropy, now);
         self.record_notifications();
     }
 

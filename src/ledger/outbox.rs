@@ -227,7 +227,7 @@ fn update_active_alerts(
     connection: &Connection,
     notification: &Notification,
 ) -> Result<(), LedgerError> {
-    if notification.alert.kind.is_about_operator() {
+    if notification.alert.kind.is_always_news() {
         return Ok(());
     }
     let (key, kind, scope, credential) = alert_columns(&notification.alert);

@@ -15,6 +15,7 @@ use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::ledger::crash::{self, RecordedCrashes};
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{
     ConfigurationIdentity, LedgerIdentity, check_configuration, check_identity,
@@ -279,6 +280,14 @@ impl LedgerSnapshot<'_> {
             return Ok(None);
         };
         Ok(Some((run, last_run::newest_event_at(&self.transaction)?)))
+    }
+
+    /// Returns the last crash, and how many there were since a time; none without one.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn crashes(&self, since: Timestamp) -> Result<Option<RecordedCrashes>, LedgerError> {
+        crash::read(&self.transaction, since)
     }
 
     /// Returns the time of a key's latest failure to start or to finish a rotation.

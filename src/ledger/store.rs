@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::apply::apply;
 use crate::core::change::{Change, OperatorNote};
+use crate::core::crash::Crash;
 use crate::core::decide::key_names::{RecordedNames, Rename};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::os_error;
@@ -16,6 +17,7 @@ use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, FileAccess, KeyState, Rotation};
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::copy_in_memory::LedgerCopy;
+use crate::ledger::crash;
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
@@ -320,6 +322,15 @@ impl Ledger {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         self.submit(move |connection| key_names::rename(connection, &renames, at))
+            .await
+    }
+
+    /// Records that the process before ended by a panic.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn record_crash(&self, crash: Crash) -> Result<(), LedgerError> {
+        self.submit(move |connection| crash::record(connection, &crash))
             .await
     }
 

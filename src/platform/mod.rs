@@ -4,6 +4,7 @@
 pub mod access_list;
 pub mod admin_key_place;
 pub mod clock;
+pub mod crash;
 pub mod descriptor_limit;
 pub mod entropy;
 pub mod file_access;

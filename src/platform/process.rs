@@ -32,7 +32,9 @@ use self::executable::exchangeable_part;
 pub use self::launcher::{launch_through, launch_through_own_file, run_internal_command};
 pub use self::process_group::{LANG, PATH};
 use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
-pub use self::running_groups::kill_all as kill_running_groups;
+pub use self::running_groups::{
+    kill_all as kill_running_groups, kill_all_without_lock as kill_running_groups_without_lock,
+};
 pub use self::runtime::CompilingRuntime;
 use crate::core::command::CommandLine;
 use crate::core::duration;

@@ -19,6 +19,7 @@ mod broken_file;
 mod check;
 mod colors;
 mod control;
+mod crash;
 mod daemon;
 mod demo;
 mod descriptor_limit;

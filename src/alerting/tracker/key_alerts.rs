@@ -140,17 +140,18 @@ impl AlertTracker {
         self.raise(alert, NotificationState::OneTime, since, text, entropy, now);
     }
 
-    /// Queues the notification of what an operator did. Each is news, and none an alert that
-    /// lasts.
-    pub(crate) fn notify_of_operator(
+    /// Queues the notification of what an operator did, or of a crash. Each is news, and none
+    /// an alert that lasts.
+    pub(crate) fn notify_once(
         &mut self,
         alert: Alert,
+        since: Timestamp,
         text: String,
         entropy: &dyn Entropy,
         now: Timestamp,
     ) {
         if self.subscriptions.matches(&alert) {
-            let (state, since) = (NotificationState::OneTime, time::whole_seconds(now));
+            let (state, since) = (NotificationState::OneTime, time::whole_seconds(since));
             self.enqueue_notification(alert, state, since, text, entropy, now);
         }
     }

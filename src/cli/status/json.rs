@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::status::key_status::KeyStatus;
+use crate::core::crash::Crash;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::{DeferralKind, Rotation};
 use crate::core::time;
@@ -23,8 +24,38 @@ pub(super) struct StatusJson<'a> {
     /// When the last daemon ended, if none runs.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     pub(super) not_running_since: Option<String>,
+    /// How often rekeyd was restarted after a crash within the last 24 hours.
+    pub(super) restarts: usize,
+    /// The last crash that the ledger records, if there was one.
+    pub(super) last_crash: Option<CrashJson<'a>>,
     /// The keys, by name.
     pub(super) keys: Vec<KeyJson<'a>>,
+}
+
+/// The end of an earlier process by an error in rekeyd itself.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CrashJson<'a> {
+    /// When it ended.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    at: String,
+    /// Its version.
+    version: &'a str,
+    /// The place in the program: file, line and column.
+    location: &'a str,
+    /// The message, without secrets.
+    reason: &'a str,
+}
+
+impl<'a> From<&'a Crash> for CrashJson<'a> {
+    fn from(crash: &'a Crash) -> Self {
+        Self {
+            at: time::to_text(crash.at),
+            version: &crash.version,
+            location: &crash.location,
+            reason: &crash.reason,
+        }
+    }
 }
 
 /// The status of one key.

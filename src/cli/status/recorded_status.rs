@@ -1,6 +1,7 @@
 //! The part of the ledger that `rekeyd status` reads.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,9 +11,14 @@ use crate::core::decide::key_names::Rename;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
+use crate::core::time::{self, DAY};
 use crate::ledger::{
-    LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord, RecordedRequest,
+    LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord, RecordedCrashes,
+    RecordedRequest,
 };
+
+/// For how long a crash counts as a recent one.
+pub(super) const CRASH_MEMORY: Duration = DAY;
 
 /// The recorded state of all keys and of the daemon.
 #[derive(Default)]
@@ -35,6 +41,8 @@ pub(super) struct RecordedStatus {
     pub(super) lookalikes: Vec<(CredentialId, String)>,
     /// The requested rotations that have not started, by key.
     pub(super) requests: BTreeMap<KeyName, RecordedRequest>,
+    /// The last crash, and the number of the recent ones.
+    pub(super) crashes: Option<RecordedCrashes>,
     /// The latest run that rotates by schedule, and the time of the newest event.
     pub(super) last_run: Option<(LastRun, Option<Timestamp>)>,
 }
@@ -44,6 +52,7 @@ impl RecordedStatus {
     pub(super) fn read(
         settings: &Settings,
         reader: Option<&LedgerReader>,
+        now: Timestamp,
     ) -> Result<Self, LedgerError> {
         let Some(reader) = reader else {
             return Ok(Self::default());
@@ -53,6 +62,7 @@ impl RecordedStatus {
         let mut recorded = Self {
             problems: snapshot.conditions()?,
             last_run: snapshot.last_run()?,
+            crashes: snapshot.crashes(time::before(now, CRASH_MEMORY))?,
             lookalikes: snapshot.lookalikes(&Scope::AdminKeys)?,
             requests: snapshot
                 .rotation_requests()?

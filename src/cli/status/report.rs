@@ -17,7 +17,7 @@ use crate::config::find_unit;
 use crate::config::settings::Settings;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, RecordedCrashes};
 
 /// How a report is read.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,8 @@ pub(crate) struct StatusReport {
     pub(crate) problems: Vec<String>,
     /// The keys that are configured, and those whose credentials still live.
     pub(crate) keys: Vec<KeyStatus>,
+    /// The last crash, and the number of the recent ones.
+    pub(super) crashes: Option<RecordedCrashes>,
     /// The ledger, if there is one.
     pub(crate) ledger: Option<LedgerReader>,
 }
@@ -62,7 +64,7 @@ impl StatusReport {
             Err(Failure::Ledger(loss)) if loss.is_loss() => (None, vec![loss.to_string()]),
             Err(error) => return Err(report_unreadable(settings, source, error).await?),
         };
-        let mut recorded = match RecordedStatus::read(settings, ledger.as_ref()) {
+        let mut recorded = match RecordedStatus::read(settings, ledger.as_ref(), now) {
             Ok(recorded) => recorded,
             Err(error) => return Err(report_unreadable(settings, source, error.into()).await?),
         };
@@ -125,6 +127,7 @@ impl StatusReport {
             stopped_unit: unit
                 .flatten()
                 .map(|unit| unit.name_for_commands().to_owned()),
+            crashes: recorded.crashes,
             process,
             problems,
             keys,
@@ -145,6 +148,18 @@ impl StatusReport {
         if is_json { &[] } else { &self.problems }
     }
 
+    /// Returns the line about crashes, if there was one lately.
+    fn crash_line(&self, screen: &Screen, now: Timestamp) -> Option<String> {
+        let crashes = self.crashes.as_ref()?;
+        let restarts = match crashes.restarts {
+            0 => return None,
+            1 => "restarted after a crash".to_owned(),
+            count => format!("restarted {count} times after crashes within a day, the last"),
+        };
+        let at = screen.past_moment(crashes.last.at, now);
+        Some(format!("{restarts} {at}: {}", crashes.last))
+    }
+
     /// Returns the lines before the keys: problems, and whether rekeyd runs.
     pub(crate) fn head(&self, screen: &Screen, now: Timestamp) -> String {
         let problems = self.problems.iter();
@@ -161,7 +176,7 @@ impl StatusReport {
                 "; hint: {started}`journalctl -u {unit}` shows why it ended"
             ));
         }
-        let lines = lines.chain([process]);
+        let lines = lines.chain([process]).chain(self.crash_line(screen, now));
         lines
             .map(|line| format!("{}\n", screen.wrap(&line, 2)))
             .collect()

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::view::View;
-use crate::core::secret;
+use crate::core::secret::{self, LiveSecret};
 
 /// How often a text is decoded: a percent-encoded JSON text with a value in base64 is
 /// decoded three times, and each log that quotes such a text adds an escape.
@@ -26,7 +26,11 @@ const MAX_ESCAPE_LEN: usize = 12;
 /// of it, in any case and encoding. In a cut text, also the start of a secret at its end,
 /// however short.
 pub(super) fn find(text: &str, is_cut: bool) -> Vec<Range<usize>> {
-    let live = secret::live_secrets();
+    find_any(&secret::live_secrets(), text, is_cut)
+}
+
+/// Returns the ranges of the text that hold one of these secrets.
+pub(super) fn find_any(live: &[LiveSecret], text: &str, is_cut: bool) -> Vec<Range<usize>> {
     let is_at_end = |range: &Range<usize>| text.len() - range.end < MAX_ESCAPE_LEN;
     let mut found = Vec::new();
     if live.is_empty() {
@@ -43,7 +47,7 @@ pub(super) fn find(text: &str, is_cut: bool) -> Vec<Range<usize>> {
         views.extend(view.with_plain_letters().map(|view| (view, depth)));
         let condensed = view.condense();
         let folded = condensed.folded();
-        for secret in &live {
+        for secret in live {
             let fragments = secret.fragments();
             let ranges = fragments.find(&folded).into_iter();
             found.extend(ranges.map(|range| condensed.source(range)));

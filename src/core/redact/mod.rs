@@ -19,6 +19,7 @@ mod tests;
 use self::mask::mask_ranges;
 use self::printable::printable_line;
 pub(in crate::core) use self::printable::{is_invisible, is_unprintable};
+use crate::core::secret;
 
 /// The maximum length of a sanitized text, in characters.
 const MAX_SANITIZED_CHARS: usize = 200;
@@ -54,6 +55,19 @@ pub fn sanitize_reply(text: &str, sent: &[&str]) -> String {
 pub fn sanitize_bytes(bytes: &[u8], sent: &[&str]) -> String {
     let end = bytes.len().min(MAX_INPUT_BYTES);
     sanitize_reply(&String::from_utf8_lossy(&bytes[..end]), sent)
+}
+
+/// Returns the result of [`sanitize`] in a process that ends by a panic: without waiting for
+/// a lock, which the panicking thread may hold. None if the secrets in memory cannot be
+/// listed, so that the text must not be shown.
+#[must_use]
+pub fn sanitize_without_lock(text: &str) -> Option<String> {
+    let live = secret::live_secrets_without_lock()?;
+    let (text, is_cut) = searched_part(text);
+    let mut found = live::find_any(&live, text, is_cut);
+    found.extend(prefix::find(text));
+    let masked = mask_ranges(text, found);
+    Some(truncate(&random::shorten(&printable_line(&masked), &[])))
 }
 
 /// How often escapes are decoded one after the other.
@@ -120,9 +134,14 @@ pub fn is_printable(character: char) -> bool {
 
 /// Masks the secrets in the part of a text that is searched.
 fn mask_searched(text: &str) -> String {
-    let end = text.char_indices().nth(MAX_SEARCHED_CHARS);
-    let (text, is_cut) = end.map_or((text, false), |(end, _)| (&text[..end], true));
+    let (text, is_cut) = searched_part(text);
     mask(text, is_cut)
+}
+
+/// Returns the part of a text that is searched, and whether it is not the whole.
+fn searched_part(text: &str) -> (&str, bool) {
+    let end = text.char_indices().nth(MAX_SEARCHED_CHARS);
+    end.map_or((text, false), |(end, _)| (&text[..end], true))
 }
 
 /// Masks the secrets in memory and every word with the prefix of a secret.

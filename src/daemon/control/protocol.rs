@@ -381,9 +381,10 @@ impl ControlRequest {
             Self::AdoptFromSinks { .. } => "adopt --from-sinks",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
-            | Self::Resume { reason, .. }
-            | Self::Retire { reason, .. } => reason.as_deref(),
-            Self::LogLevel { .. } | Self::Reload => None,
+            Self::Retire { now: true, .. } => "retire --now",
+            Self::Retire { undo: true, .. } => "retire --undo",
+            Self::Retire { .. } => "retire",
+            Self::LogLevel { .. } => "log-level",
             Self::Reload => "reload",
         }
     }
@@ -417,8 +418,6 @@ impl ControlRequest {
             | Self::Pause { reason, .. }
             | Self::Resume { reason, .. }
             | Self::Retire { reason, .. } => reason.as_deref(),
-            Self::Reload => None,
-            | Self::Resume { reason, .. } => reason.as_deref(),
             Self::LogLevel { .. } | Self::Reload => None,
         }
     }

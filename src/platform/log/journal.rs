@@ -49,6 +49,13 @@ impl JournalSocket {
         }
     }
 
+    /// Returns a second socket, on which no send blocks.
+    pub(crate) fn without_blocking() -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(socket))
+    }
+
     /// Sends an entry.
     pub(crate) fn send(&self, entry: &[u8]) -> io::Result<()> {
         self.0.send_to(entry, SOCKET).map(drop)
@@ -99,6 +106,13 @@ impl Entry {
         let mut entry = Self(Vec::with_capacity(512));
         entry.put("PRIORITY", priority);
         entry.put("SYSLOG_IDENTIFIER", IDENTIFIER);
+        entry
+    }
+
+    /// Returns an entry of the level `error` with this message.
+    pub(crate) fn error(message: &str) -> Self {
+        let mut entry = Self::new(priority(&Level::ERROR));
+        entry.put("MESSAGE", message);
         entry
     }
 

@@ -157,6 +157,17 @@ pub fn flush() {
     }
 }
 
+/// Waits as [`flush`] does, for `limit` at most, and without a lock: this thread may
+/// have one.
+pub fn flush_without_lock(limit: Duration) {
+    let Some(queues) = OPEN.get() else { return };
+    let pending = &queues.log.0.pending;
+    let end = Instant::now() + limit;
+    while pending.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+        std::thread::sleep(limit / 10);
+    }
+}
+
 /// Returns the number of lines that this process dropped, because nothing read them.
 #[must_use]
 pub fn dropped_lines() -> u64 {

@@ -2,13 +2,16 @@
 //! a program that outlives it could put an older secret back.
 
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How long the end waits for a program that is being started, whose file system may hang.
 const START_GRACE: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to take the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The groups of this process.
 #[derive(Debug)]
@@ -71,6 +74,27 @@ pub fn kill_all() {
     // One that is being started is killed by its start.
     let waiting = STARTED.wait_timeout_while(groups, START_GRACE, |groups| groups.starting > 0);
     drop(waiting);
+}
+
+/// Kills every group as [`kill_all`] does, without waiting for a lock: this thread may hold
+/// it. Gives up after [`START_GRACE`].
+pub fn kill_all_without_lock() {
+    let end = Instant::now() + START_GRACE;
+    while !try_kill_all() && Instant::now() < end {
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// Kills every group if the lock is free. Returns whether none is being started.
+fn try_kill_all() -> bool {
+    let mut groups = match GROUPS.try_lock() {
+        Ok(groups) => groups,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return false,
+    };
+    groups.is_ending = true;
+    groups.ids.drain(..).for_each(kill);
+    groups.starting == 0
 }
 
 fn kill(id: Pid) {
