@@ -100,7 +100,7 @@ impl From<LifecycleEvent> for LedgerEventKind {
 
 impl LedgerEventKind {
     /// Every kind but the transitions.
-    pub const OTHER_THAN_LIFECYCLE: [Self; 40] = [
+    pub const OTHER_THAN_LIFECYCLE: [Self; 41] = [
         Self::SecretRecovered,
         Self::AnswerRejected,
         Self::CredentialNamed,
