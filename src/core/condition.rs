@@ -210,8 +210,13 @@ impl Condition {
             Self::Clock => "the clocks of this host and of the provider agree again",
             Self::Provider => "the provider is available again",
             Self::Reconciliation => "the ledger and the provider's list were compared again",
-            Self::Quota | Self::CreateRefusal | Self::CreateLimit => {
-                "the provider creates credentials again, or no key waits for one"
+            // Another of these may have taken its place.
+            Self::Quota => "the quota is not used up any more, or no key waits for a credential",
+            Self::CreateRefusal => {
+                "the provider does not refuse every create any more, or no key waits for one"
+            }
+            Self::CreateLimit => {
+                "the provider does not limit creates any more, or no key waits for one"
             }
             Self::ReadLimit => "the provider answers requests that read again",
             Self::DeleteLimit => "the provider deletes credentials again",

@@ -197,11 +197,12 @@ impl Gate {
         };
     }
 
-    /// Closes the gate after a refusal. A request that passed before the gate closed can
+    /// Closes the gate after a refusal. While it is closed, a request that passed before can
     /// only lengthen the pause.
     pub fn close(&mut self, pass: Pass, closing: Closing, now: Timestamp) {
         let before = self.closed_until();
-        if pass.generation == self.generation {
+        // A late refusal closes a gate that a probe has opened meanwhile, as any other does.
+        if pass.generation == self.generation || before.is_none() {
             self.generation += 1;
             self.failures = self.failures.saturating_add(1);
             self.in_use = 0;

@@ -45,7 +45,7 @@ impl Engine {
             alertable_since: None,
             operational_since: None,
             has_global_alert: !self.services.conditions.can_start_rotation(&entry.scope),
-            is_held_back: entry.held_back_by.is_some(),
+            is_held_back: entry.is_rotation_held_back(),
         };
         self.alert_tracker
             .update_key(context, self.services.entropy.as_ref(), now);

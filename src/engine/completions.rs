@@ -138,7 +138,7 @@ impl Engine {
         entry.check_in(worker, rechecks, now);
         let gates = self.services.conditions.gates();
         match entry.held_back_by.zip(entry.gate_turn) {
-            Some((class, since)) => gates.wait(&key, (entry.scope.clone(), class), since),
+            Some((held, since)) => gates.wait(&key, (entry.scope.clone(), held.class), since),
             // It waits for the place with which it passes.
             None if entry.awaits.is_some() && entry.gate_turn.is_some() => {}
             None => gates.leave(&key),

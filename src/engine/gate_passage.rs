@@ -8,7 +8,7 @@ use crate::core::gate::{Closing, GateCause, RequestClass};
 use crate::core::ids::RotationId;
 use crate::core::state::Trigger;
 use crate::core::time;
-use crate::engine::gates::{GateKey, GatePass, Gates};
+use crate::engine::gates::{GateKey, GatePass, Gates, HeldBack};
 use crate::engine::probe::requested_pause;
 use crate::engine::work::Work;
 use crate::engine::worker::Worker;
@@ -22,7 +22,10 @@ impl Worker {
         for class in classes {
             if !self.enter_gate(*class) {
                 self.passes.clear();
-                self.hold_back(*class);
+                self.hold_back(HeldBack {
+                    class: *class,
+                    delays_rotation: work_of_rotation(work),
+                });
                 return false;
             }
         }
@@ -76,9 +79,17 @@ impl Worker {
         has_pass || self.gates().may_enter(&self.gate(class), self.now())
     }
 
+    /// Makes the next rotation of the key, or its open one, wait at a gate.
+    pub(crate) fn hold_rotation_back(&mut self, class: RequestClass) {
+        self.hold_back(HeldBack {
+            class,
+            delays_rotation: true,
+        });
+    }
+
     /// Makes the key wait at a gate.
-    pub(crate) fn hold_back(&mut self, class: RequestClass) {
-        self.held_back_by = Some(class);
+    fn hold_back(&mut self, held_back: HeldBack) {
+        self.held_back_by = Some(held_back);
         // What leaked goes first, and a rotation that has begun before another one.
         let is_urgent = wants_successor(&self.state) || self.state.open_rotation().is_some();
         let turn = if is_urgent {
@@ -115,11 +126,17 @@ impl Worker {
         let step = next_step(&state, self.in_flight.as_ref(), policy, permits, self.now());
         let has_discrepancy = permits.can_use_provider && !self.discrepancies.is_empty();
         let needs_read = reads_at(&step) || has_discrepancy;
-        if needs_read && !held.can_read {
-            self.hold_back(RequestClass::Read);
+        let class = if needs_read && !held.can_read {
+            RequestClass::Read
         } else if matches!(step, Step::Revoke(_)) && !held.can_delete {
-            self.hold_back(RequestClass::Delete);
-        }
+            RequestClass::Delete
+        } else {
+            return;
+        };
+        self.hold_back(HeldBack {
+            class,
+            delays_rotation: step_of_rotation(&step),
+        });
     }
 
     /// Closes the gate of a request that reads or deletes, if its error says so. Returns
@@ -223,6 +240,36 @@ fn classes_of(work: &Work) -> &'static [RequestClass] {
         | Work::Step(_)
         | Work::Preflight(..)
         | Work::StartRotation(..) => &[],
+    }
+}
+
+/// Returns whether a rotation waits for the work.
+const fn work_of_rotation(work: &Work) -> bool {
+    match work {
+        Work::StartRotation(..) => true,
+        Work::Step(step) => step_of_rotation(step),
+        Work::ReadState
+        | Work::FlushUnrecorded
+        | Work::SyncSinks(_)
+        | Work::MoveDeadlines
+        | Work::Execute(_)
+        | Work::CheckDrift
+        | Work::HandleDiscrepancy(_)
+        | Work::Expedite(_)
+        | Work::Preflight(..) => false,
+    }
+}
+
+/// Returns whether a rotation waits for a step that sends requests.
+const fn step_of_rotation(step: &Step) -> bool {
+    match step {
+        Step::TakeSecret(_) | Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => true,
+        Step::Record(_)
+        | Step::Deliver { .. }
+        | Step::RunOnChange { .. }
+        | Step::Revoke(_)
+        | Step::RecheckMissing(_)
+        | Step::Wait(_) => false,
     }
 }
 

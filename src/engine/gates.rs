@@ -33,6 +33,15 @@ pub(crate) struct GatePass {
     is_settled: AtomicBool,
 }
 
+/// A gate that holds the next work of a key back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeldBack {
+    /// The class of its requests.
+    pub(crate) class: RequestClass,
+    /// Whether the key's rotation waits there, and not only a revocation or a check.
+    pub(crate) delays_rotation: bool,
+}
+
 /// What the engine does about a key that waits at a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaiterState {

@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
 use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
-use crate::core::gate::RequestClass;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
@@ -19,7 +18,7 @@ use crate::core::state::{KeyState, Rotation};
 use crate::core::time;
 use crate::engine::activity::ActivityCell;
 use crate::engine::decision_log::LoggedDecisions;
-use crate::engine::gates::WaiterState;
+use crate::engine::gates::{HeldBack, WaiterState};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
@@ -80,7 +79,7 @@ pub(super) struct KeyEntry {
     /// The place that it waits for.
     pub(super) awaits: Option<AwaitedPlace>,
     /// The gate that holds its next work back.
-    pub(super) held_back_by: Option<RequestClass>,
+    pub(super) held_back_by: Option<HeldBack>,
     /// See [`Worker::gate_turn`].
     pub(super) gate_turn: Option<Timestamp>,
     /// The preflight of a rotation that waits for a place.
@@ -355,6 +354,11 @@ impl KeyEntry {
         }
         let is_dirty = std::mem::take(&mut self.is_dirty);
         self.wake_at = if is_dirty { Some(now) } else { worker.wake_at };
+    }
+
+    /// Returns whether a gate delays the rotation of the key.
+    pub(super) fn is_rotation_held_back(&self) -> bool {
+        self.held_back_by.is_some_and(|held| held.delays_rotation)
     }
 
     /// Returns what the engine does about the key while it waits at a gate.

@@ -282,7 +282,7 @@ impl Worker {
         if matches!(due, Due::Now { .. })
             && let Some(class) = self.closed_gate_before_start()
         {
-            self.hold_back(class);
+            self.hold_rotation_back(class);
             return None;
         }
         match due {

@@ -198,7 +198,7 @@ impl Engine {
     #[must_use]
     pub fn conditions_before_work(&self, key: &KeyName) -> Vec<ActiveCondition> {
         let entry = self.keys.get(key);
-        let held_back_by = entry.and_then(|entry| entry.held_back_by);
+        let held_back_by = entry.and_then(|entry| Some(entry.held_back_by?.class));
         let mut active = self.active_conditions_of(key);
         active.retain(|active| match active.condition.blocked_work() {
             BlockedWork::Rotations => true,
@@ -275,7 +275,7 @@ impl Engine {
         } else {
             conditions.can_start_rotation(&entry.scope)
         };
-        let can_start = can_start && entry.held_back_by.is_none();
+        let can_start = can_start && !entry.is_rotation_held_back();
         let retry_at = plausible_retry(state.retry_at, now).filter(|at| *at > now);
         let starts_at = retry_at.filter(|_| !is_open).unwrap_or(now);
         let mut open = state.open_rotation().into_iter();

@@ -329,7 +329,7 @@ impl Worker {
         let has_evicted = !is_requested && self.state.live != live;
         let is_started = self.state.open_rotation().is_some();
         if !is_started && !is_requested && !self.may_pass(RequestClass::Read) {
-            self.hold_back(RequestClass::Read);
+            self.hold_rotation_back(RequestClass::Read);
         }
         // A start that must wait does not keep an optional sink waiting.
         Ok(is_started || has_evicted || self.has_optional_delivery())

@@ -26,7 +26,7 @@ use crate::core::time;
 use crate::engine::activity::ActivityCell;
 use crate::engine::credential_locks::{CredentialLocks, LockedCredential};
 use crate::engine::file_search::FileSearch;
-use crate::engine::gates::GatePass;
+use crate::engine::gates::{GatePass, HeldBack};
 use crate::engine::log;
 use crate::engine::managed_key::{ConfiguredKeys, ManagedKey};
 use crate::engine::operator_command::PendingCommand;
@@ -150,7 +150,7 @@ pub(crate) struct Worker {
     /// The passes of its present work through the gates of its scope.
     pub(crate) passes: BTreeMap<RequestClass, GatePass>,
     /// The gate that holds its next work back.
-    pub(crate) held_back_by: Option<RequestClass>,
+    pub(crate) held_back_by: Option<HeldBack>,
     /// Since when a gate has held it back.
     pub(crate) gate_turn: Option<Timestamp>,
     /// The preflight of the next rotation.

@@ -77,5 +77,9 @@ fn a_limited_organization_gets_few_creates_and_one_line() {
     let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
     assert_eq!(lines("ERROR"), 0, "{log}");
     assert_eq!(lines("no credential is created: "), 1, "{log}");
-    assert_eq!(lines("the provider creates credentials again"), 1, "{log}");
+    assert_eq!(
+        lines("the provider does not limit creates any more"),
+        1,
+        "{log}"
+    );
 }

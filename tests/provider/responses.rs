@@ -194,6 +194,34 @@ async fn each_status_maps_to_its_error_kind() {
 }
 
 #[tokio::test]
+async fn limits_and_refusals_of_the_scope_are_known_by_their_codes() {
+    use ErrorKind as C;
+    let pause = Duration::from_secs(40);
+    for (status, code, cause) in [
+        ("400 No", "billing_hard_limit_reached", C::QuotaExhausted),
+        (
+            "403 No",
+            "organization_spend_limit_exceeded",
+            C::QuotaExhausted,
+        ),
+        ("429 No", "project_spend_limit_exceeded", C::QuotaExhausted),
+        ("403 No", "rate_limit_exceeded", C::RateLimited),
+        ("429 No", "x", C::RateLimited),
+        ("401 No", "ip_not_authorized", C::ScopeRefused),
+        ("403 No", "billing_not_active", C::ScopeRefused),
+        ("404 No", "project_archived", C::ScopeRefused),
+    ] {
+        let body = envelope("some_error", code);
+        let bytes = response(status, "retry-after: 40\r\n", body.as_bytes());
+        let error = create_with_response(bytes).await.unwrap_err();
+        assert_eq!(error.kind, cause, "{status} {code}");
+        assert_eq!(error.effect, Effect::NotApplied, "{status} {code}");
+        assert_eq!(error.retry, RetryAdvice::Later(Some(pause)), "{code}");
+        assert_eq!(error.code.as_deref(), Some(code));
+    }
+}
+
+#[tokio::test]
 async fn an_error_without_envelope_has_unknown_effect() {
     for status in ["400 No", "401 No", "403 No", "404 No", "422 No", "429 No"] {
         for body in ["", "<html>Blocked</html>", r#"{"error":"denied"}"#, "{}"] {

@@ -107,6 +107,22 @@ fn requests_that_passed_before_only_lengthen_the_pause() {
 }
 
 #[test]
+fn a_late_refusal_closes_a_gate_that_was_opened_meanwhile() {
+    let mut gate = Gate::default();
+    let first = gate.enter(at(0)).unwrap();
+    let late = gate.enter(at(0)).unwrap();
+    gate.close(first, limit(Some(10)), at(1));
+    let probe = gate.enter(at(11)).unwrap();
+    gate.succeed(probe);
+    let earlier = gate.enter(at(11)).unwrap();
+    gate.close(late, limit(Some(50)), at(12));
+    assert_eq!(gate.closed_until(), Some(at(62)));
+    gate.succeed(earlier);
+    assert_eq!(gate.closed_until(), Some(at(62)), "it was sent before");
+    assert_eq!(gate.free(at(62)), Some(1));
+}
+
+#[test]
 fn jitter_only_lengthens_the_pause() {
     for (jitter, seconds) in [(-1.0, 100), (0.0, 100), (0.5, 105), (1.0, 110), (2.0, 110)] {
         let mut gate = Gate::default();

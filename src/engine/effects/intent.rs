@@ -42,7 +42,7 @@ impl Worker {
             Readiness::Blocked => return Ok(()),
         }
         if request.is_none() && !self.enter_gate(RequestClass::Create) {
-            self.hold_back(RequestClass::Create);
+            self.hold_rotation_back(RequestClass::Create);
             return Ok(());
         }
         self.gate_turn = None;

@@ -144,6 +144,9 @@ impl Worker {
                 let response = self.services.provider.check().await;
                 self.observe_response(&response);
                 if let Err(error) = &response {
+                    if self.closes_gate(error) {
+                        return Ok(Readiness::Blocked);
+                    }
                     raise_condition_of(&self.services, error);
                 }
                 drop(diagnosis);

@@ -113,7 +113,7 @@ async fn nothing_is_evicted_while_last_use_is_unknown() {
             .write_ledger(vec![(key(), stranded_three(created))])
             .await;
         let mut engine = open(&fakes, limit_to_three).await;
-        let kind = ErrorKind::RateLimited;
+        let kind = ErrorKind::ServerError;
         if is_global {
             fakes.fail_provider(Some(kind));
         } else {

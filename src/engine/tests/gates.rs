@@ -126,7 +126,7 @@ async fn no_create_is_sent_before_the_pause_that_the_provider_asks_for() {
     // The jitter adds ten seconds at most.
     fakes.run_for(&mut engine, 12 * SECOND).await;
     assert_eq!(creates(&fakes), 1, "one probe");
-    fakes.run_for(&mut engine, 98 * SECOND).await;
+    fakes.run_for(&mut engine, 88 * SECOND).await;
     assert_eq!(creates(&fakes), 0);
 }
 
@@ -318,6 +318,26 @@ async fn limited_deletions_hold_back_revocations_alone() {
     assert_eq!(fakes.live_ids().len(), 1);
 }
 
+/// A revocation that waits delays no rotation: one that something else delays is overdue.
+#[tokio::test]
+async fn a_revocation_that_waits_hides_no_overdue_rotation() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_with_due_keys(&fakes, 1).await;
+    let managed = fakes.managed_key(key_name(0), |policy| policy.overlap = MINUTE);
+    engine.reconfigure(engine.services().clone(), vec![managed]);
+    fakes.run_for(&mut engine, SECOND).await;
+    fakes.fail_calls(Some(("delete", ErrorKind::RateLimited)));
+    engine.request_rotation(&key_name(0), rotation_request());
+    fakes.run_for(&mut engine, 5 * MINUTE).await;
+    assert_eq!(conditions(&engine)[0].0, Condition::DeleteLimit);
+    fakes.fail_deliveries(Some(crate::sink::Acceptance::NotAccepted));
+    engine.request_rotation(&key_name(0), rotation_request());
+    fakes.run_for(&mut engine, 2 * HOUR).await;
+    assert_eq!(conditions(&engine)[0].0, Condition::DeleteLimit);
+    let sent = notifications(&fakes);
+    assert!(sent.contains(&"key-0 overdue begun".to_owned()), "{sent:?}");
+}
+
 #[tokio::test]
 async fn limited_reads_hold_back_what_begins_with_one() {
     let fakes = Fakes::new(&[]);
@@ -337,4 +357,23 @@ async fn limited_reads_hold_back_what_begins_with_one() {
     for number in 0..20 {
         assert!(engine.state(&key_name(number)).unwrap().current().is_some());
     }
+}
+
+/// The harmless request before a start is limited as other requests that read.
+#[tokio::test]
+async fn a_limited_check_before_a_start_closes_the_gate_of_reads() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    fakes.advance_clock(HOUR);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    fakes.fail_calls(Some(("check", ErrorKind::RateLimited)));
+    fakes.run_for(&mut engine, SECOND).await;
+    let scope = Some(Scope::AdminKeys);
+    assert_eq!(conditions(&engine), [(Condition::ReadLimit, scope)]);
+    assert_eq!(engine.state(&key()).unwrap().attempt, 0);
+    fakes.fail_calls(None);
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert!(engine.state(&key()).unwrap().current().is_some());
+    assert_eq!(conditions(&engine), []);
 }

@@ -109,7 +109,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     let managed = fakes.managed_key(key(), |_| {});
     let (lines, _guard) = CapturedLog::capture();
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
-    fakes.fail_creates(Some((ErrorKind::RateLimited, Effect::NotApplied)));
+    fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
         lines

@@ -25,7 +25,7 @@ async fn started_engine(fakes: &Fakes) -> Engine {
 
 #[tokio::test]
 async fn a_create_that_was_not_applied_is_not_searched_for() {
-    for (kind, counted) in [(ErrorKind::RateLimited, 1), (ErrorKind::Refused, 1)] {
+    for (kind, counted) in [(ErrorKind::RateLimited, 0), (ErrorKind::Refused, 1)] {
         let fakes = Fakes::new(&[]);
         fakes.fail_creates(Some((kind, Effect::NotApplied)));
         let engine = started_engine(&fakes).await;

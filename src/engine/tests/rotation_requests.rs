@@ -132,7 +132,7 @@ async fn an_unknown_create_is_resolved_before_the_next_rotation() {
     fakes.write_ledger(vec![(key(), intended(1))]).await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
-    fakes.fail_calls(Some(("find", ErrorKind::RateLimited)));
+    fakes.fail_calls(Some(("find", ErrorKind::ServerError)));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
         open_rotation(&fakes, &engine),
@@ -175,7 +175,7 @@ async fn the_reason_of_a_failure_is_recorded() {
 #[tokio::test]
 async fn a_failed_request_backs_off_and_is_retried() {
     let fakes = Fakes::new(&[]);
-    fakes.fail_creates(Some((ErrorKind::RateLimited, Effect::NotApplied)));
+    fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
     let mut engine = fakes.engine(Vec::new(), HOUR).await;
     engine.request_rotation(&key(), rotation_request(false));
     fakes.run_for(&mut engine, Duration::ZERO).await;

@@ -195,13 +195,17 @@ impl ResponseHead {
             let given = [code, envelope.kind.as_deref()];
             given.into_iter().flatten().any(|one| codes.contains(&one))
         };
+        // A refusal does not pass by itself, unless the provider says when.
+        let settled = self
+            .retry_after
+            .map_or(RetryAdvice::Never, |pause| RetryAdvice::Later(Some(pause)));
         let (kind, retry) = match self.status {
             status if !status.is_client_error() => {
                 return (ErrorKind::BadAnswer, Effect::Unknown, later);
             }
-            _ if has_one_of(&QUOTA_CODES) => (ErrorKind::QuotaExhausted, RetryAdvice::Never),
+            _ if has_one_of(&QUOTA_CODES) => (ErrorKind::QuotaExhausted, settled),
             _ if has_one_of(&RATE_CODES) => (ErrorKind::RateLimited, later),
-            _ if has_one_of(&SCOPE_CODES) => (ErrorKind::ScopeRefused, RetryAdvice::Never),
+            _ if has_one_of(&SCOPE_CODES) => (ErrorKind::ScopeRefused, settled),
             StatusCode::UNAUTHORIZED if code == Some("invalid_api_key") => {
                 (ErrorKind::CredentialRefused, later)
             }
@@ -248,11 +252,13 @@ fn hint_for(kind: ErrorKind) -> &'static str {
             "; hint: give the owner of the admin key the rights of an owner of this organization"
         }
         ErrorKind::QuotaExhausted => "; hint: check the organization's billing",
+        ErrorKind::ScopeRefused => {
+            "; hint: check the organization's state at the provider, and which addresses it allows"
+        }
         ErrorKind::NoCredential
         | ErrorKind::CredentialRefused
         | ErrorKind::NotFound
         | ErrorKind::Refused
-        | ErrorKind::ScopeRefused
         | ErrorKind::RateLimited
         | ErrorKind::Unreachable
         | ErrorKind::NoAnswer
