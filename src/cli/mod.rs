@@ -302,14 +302,17 @@ impl Cli {
         &self,
         work: impl FnOnce(Arc<Settings>) -> W,
     ) -> Result<(), Failure> {
-        let settings = self.options.load_settings()?;
+        let settings = self.options.load_settings();
+        // Without a configuration too: the report of its problems must not wait either.
+        let log = settings.as_ref().map(|settings| settings.log.clone());
+        let log = log.unwrap_or_default();
         logging::init(LogOptions {
-            configured: settings.log.level.clone(),
-            format: self.options.log_format.unwrap_or(settings.log.format),
+            configured: log.level,
+            format: self.options.log_format.unwrap_or(log.format),
             writing: LogWriting::Queued,
             ..self.direct_log(self.options.log_level.clone())
         });
-        block_on(work(settings))
+        block_on(work(settings?))
     }
 
     /// Runs a command that prints a report, and logs only what goes wrong: that it works with

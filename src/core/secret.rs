@@ -150,6 +150,13 @@ mod tests {
     }
 
     #[test]
+    fn locked_list_is_not_waited_for() {
+        let locked = LIVE_SECRETS.lock();
+        assert!(live_secrets_without_lock().is_none());
+        drop(locked);
+    }
+
+    #[test]
     fn short_values_are_not_masked() {
         let secrets = [secret("7letter"), secret("8letters")];
         assert!(is_listed("8letters"));

@@ -61,12 +61,13 @@ impl Unmanaged {
             1 => ("stays alive", "it"),
             _ => ("stay alive", "them"),
         };
-        let since = self.since.map(time::to_text);
-        let since = since.map_or_else(String::new, |at| format!(" since {at}"));
+        let unconfigured = self.since.map(time::to_text).map_or_else(
+            || "is not configured".to_owned(),
+            |at| format!("has not been configured since {at}"),
+        );
         format!(
-            "{ids} {lives} although the key is not configured{since}; hint: revoke {it} with \
-             `rekeyd retire {key}`, or, if another key takes its place, add was = \"{key}\" to that \
-             key"
+            "{ids} {lives} although the key {unconfigured}; hint: revoke {it} with `rekeyd retire \
+             {key}`, or, if another key takes its place, add was = \"{key}\" to that key"
         )
     }
 }

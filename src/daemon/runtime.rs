@@ -14,7 +14,7 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::decide::key_names::Rename;
 use crate::core::notification::EventKind;
-use crate::daemon::crash_report::report_last_crash;
+use crate::daemon::crash_report::record_last_crash;
 use crate::daemon::error::ServiceError;
 use crate::daemon::key_names;
 use crate::daemon::ledger_access::{check_command, check_worker};
@@ -143,6 +143,11 @@ pub async fn start(
             RunMode::Command | RunMode::Proposal => false,
         },
     };
+    let crash = if run_mode.is_command() {
+        None
+    } else {
+        record_last_crash(&settings.ledger, &context.ledger, clock.as_ref()).await
+    };
     let (services, _) = context.build_services(settings, sources);
     // One thread reads the ledger while another one searches for files.
     let managed_keys = context.managed_keys(settings);
@@ -158,9 +163,8 @@ pub async fn start(
         temp_cleanup::remove_stale_temps_of_removed_sinks(settings, removed, deadline).await;
         engine
     };
-    if !run_mode.is_command() {
-        let ledger = &context.ledger;
-        report_last_crash(&settings.ledger, ledger, &mut engine, clock.as_ref()).await;
+    if let Some(crash) = crash {
+        crash.notify(&mut engine);
     }
     let outbox = engine.subscribe_outbox();
     Ok(Runtime {

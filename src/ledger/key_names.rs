@@ -53,7 +53,7 @@ pub(super) fn recorded_names(connection: &Connection) -> Result<RecordedNames, L
     Ok(RecordedNames {
         present: present.into_keys().collect(),
         used,
-        former: former_names(connection)?,
+        former_names: former_names(connection)?,
     })
 }
 

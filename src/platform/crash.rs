@@ -12,12 +12,11 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 pub(crate) use self::output::{CrashForm, set_form};
 pub use self::record_file::{CRASH_FILE_NAMES, CrashFile, CrashFileError, set_folder};
 use crate::core::crash::Crash;
 use crate::core::redact;
+use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::log::queue;
 use crate::platform::process::kill_running_groups_without_lock;
 
@@ -63,7 +62,7 @@ fn crash_of(panic: &PanicHookInfo<'_>) -> Crash {
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let location = panic.location().map(ToString::to_string);
     Crash {
-        at: Timestamp::now(),
+        at: SystemClock.now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         location: location.unwrap_or_else(|| "an unknown place".to_owned()),
         reason: text.map_or_else(|| "no message".to_owned(), sanitize),

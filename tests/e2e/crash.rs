@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::log::fill;
+use crate::log::{fill, wait_for_end};
 use crate::support::daemon::Daemon;
 use crate::support::{ChildGuard, TestEnv, file_key_text, read_ledger, text};
 
@@ -132,18 +132,17 @@ fn crash_does_not_wait_for_a_reader() {
         return;
     }
     let world = world();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
     fill(&writer);
     let mut command = crashing(&world, &["--log-level", "trace", "run"]);
     command.stderr(writer);
     let mut process = ChildGuard(command.spawn().unwrap());
     drop(command);
-    assert_aborted(process.0.wait().unwrap());
+    assert_aborted(wait_for_end(&mut process));
     assert_no_secret(
         &world,
         &fs::read_to_string(world.path("last-crash")).unwrap(),
     );
-    drop(reader);
 }
 
 #[test]
@@ -157,7 +156,7 @@ fn crash_is_one_json_object_where_the_log_is_json() {
     let mut log = String::new();
     let stderr = child.0.stderr.as_mut().unwrap();
     stderr.read_to_string(&mut log).unwrap();
-    assert_aborted(child.0.wait().unwrap());
+    assert_aborted(wait_for_end(&mut child));
     let lines = log
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());

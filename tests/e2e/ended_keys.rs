@@ -86,7 +86,8 @@ fn live_credential_of_a_removed_key_is_reported_and_ended() {
 #[test]
 fn retired_key_is_shown_and_not_rotated_until_it_is_undone() {
     let world = start();
-    let daemon = Daemon::start(&world);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
     let reply = world.ok(&["retire", "billing", "--reason", "switched off"]);
     assert!(reply.contains("is revoked after 20"), "{reply}");
     let status = world.ok(&["status"]);
@@ -120,7 +121,8 @@ fn retired_key_is_shown_and_not_rotated_until_it_is_undone() {
 #[test]
 fn renamed_key_keeps_its_credential() {
     let world = start();
-    let daemon = Daemon::start(&world);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
     let live = world.live_ids();
     world.configure(&key_named("invoices", "was = \"billing\""));
     let dry = world.ok(&["reload", "--dry-run"]);

@@ -7,9 +7,10 @@ use std::io::{PipeWriter, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
@@ -263,7 +264,19 @@ impl<'w> UnreadDaemon<'w> {
     fn assert_stops(mut self) {
         let id = Pid::from_raw(i32::try_from(self.process.0.id()).unwrap()).unwrap();
         kill_process(id, Signal::TERM).unwrap();
-        assert!(self.process.0.wait().unwrap().success());
+        assert!(wait_for_end(&mut self.process).success());
+    }
+}
+
+/// Waits until a process ends, for a minute at most: one that waits for its reader never does.
+pub(crate) fn wait_for_end(process: &mut ChildGuard) -> ExitStatus {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = process.0.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < end, "the process does not end");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -320,6 +333,27 @@ fn reader_that_does_not_read_delays_nothing() {
             assert!(log.contains(expected), "no {expected:?} in {}", log.trim());
         }
     }
+}
+
+#[test]
+fn short_run_and_refused_start_wait_for_no_reader() {
+    let world = TestEnv::start(&[]);
+    let key = file_key_text("1h");
+    for (configuration, command, expected) in [
+        (key.as_str(), "once", 0),
+        ("[key]\nbroken = 1\n", "once", 78),
+        ("[key]\nbroken = 1\n", "run", 78),
+    ] {
+        world.configure(configuration);
+        let (_reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        let mut command = world.command(&["--log-level", "trace", command]);
+        command.stderr(writer);
+        let mut process = ChildGuard(command.spawn().unwrap());
+        assert_eq!(wait_for_end(&mut process).code(), Some(expected));
+    }
+    world.configure(&key);
+    assert_eq!(world.history().len(), 1);
 }
 
 /// Fills the queue of a datagram socket, so that the next datagram waits.

@@ -11,13 +11,14 @@ use crate::cli::golden::{
 };
 use crate::cli::screen::Screen;
 use crate::core::condition::Condition;
+use crate::core::crash::Crash;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{
     DeliveryState, KeyState, LastCurrent, Pause, RevocationDeadline, Rotation,
 };
 use crate::engine::probe::describe_problem;
-use crate::ledger::{LastRun, OperatorRecord, SchedulingCommand};
+use crate::ledger::{LastRun, OperatorRecord, RecordedCrashes, SchedulingCommand};
 
 /// Returns the state of a key with these live rotations, of which the last is the newest.
 pub(crate) fn state(key: &str, live: Vec<Rotation>) -> KeyState {
@@ -95,6 +96,7 @@ fn report(process: ProcessStatus, problem: Option<&str>, keys: Vec<KeyStatus>) -
         stopped_unit: None,
         problems: problem.map(str::to_owned).into_iter().collect(),
         keys,
+        crashes: None,
         ledger: None,
     }
 }
@@ -103,6 +105,18 @@ fn running() -> ProcessStatus {
     ProcessStatus::Running {
         holder: "rekeyd run (process 4711)".to_owned(),
         problem: None,
+    }
+}
+
+fn crashes(restarts: usize) -> RecordedCrashes {
+    RecordedCrashes {
+        last: Crash {
+            at: at("2026-11-24T10:55:00Z"),
+            version: "0.2.0".to_owned(),
+            location: "src/engine/worker.rs:12:5".to_owned(),
+            reason: "index out of bounds".to_owned(),
+        },
+        restarts,
     }
 }
 
@@ -230,6 +244,20 @@ fn tables_match_the_golden_file() {
         rendered(
             "killed",
             &report(stopped(false), None, statuses(vec![rotated()])),
+        ),
+        rendered(
+            "crashed",
+            &StatusReport {
+                crashes: Some(crashes(1)),
+                ..report(running(), None, statuses(vec![rotated()]))
+            },
+        ),
+        rendered(
+            "crashed more than once",
+            &StatusReport {
+                crashes: Some(crashes(3)),
+                ..report(running(), None, statuses(vec![rotated()]))
+            },
         ),
         rendered(
             "no keys",

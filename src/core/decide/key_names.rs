@@ -12,7 +12,7 @@ pub struct RecordedNames {
     /// Those of them that ever had a rotation.
     pub used: BTreeSet<KeyName>,
     /// Each former name, with the present one.
-    pub former: BTreeMap<KeyName, KeyName>,
+    pub former_names: BTreeMap<KeyName, KeyName>,
 }
 
 /// A key to rename.
@@ -104,7 +104,7 @@ fn plan_rename(
     was: Option<&KeyName>,
     recorded: &RecordedNames,
 ) -> Result<Option<Rename>, NameProblem> {
-    let key_of = |name: &KeyName| recorded.former.get(name);
+    let key_of = |name: &KeyName| recorded.former_names.get(name);
     let Some(was) = was else {
         return match key_of(key) {
             Some(present) => Err(NameProblem::FormerName {
@@ -160,7 +160,7 @@ mod tests {
         RecordedNames {
             present: names(&["billing", "web", "unused"]),
             used: names(&["billing", "web"]),
-            former: BTreeMap::from([(name("first"), name("web"))]),
+            former_names: BTreeMap::from([(name("first"), name("web"))]),
         }
     }
 

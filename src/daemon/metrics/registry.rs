@@ -13,6 +13,7 @@ use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::KeyState;
 use crate::engine::Engine;
 use crate::engine::observer::ChangeObserver;
+use crate::platform::log::queue;
 
 /// The upper bounds of the buckets of provider requests, in seconds: from a
 /// sandbox on loopback to the longest timeout.
@@ -25,6 +26,7 @@ pub(crate) struct Metrics {
     deliveries: IntCounterVec,
     requests: IntCounterVec,
     control_refusals: IntCounter,
+    dropped_log_lines: IntCounter,
     request_seconds: HistogramVec,
     keys: KeyGauges,
     clock_offset: Gauge,
@@ -73,11 +75,16 @@ impl Metrics {
             "control_refusals_total",
             "Requests and connections that the control socket refused.",
         ))?;
+        let dropped_log_lines = IntCounter::with_opts(options(
+            "log_lines_dropped_total",
+            "Log lines that were dropped because nothing read the log.",
+        ))?;
         Ok(Self {
             rotations: register(&registry, rotations)?,
             deliveries: register(&registry, deliveries)?,
             requests: register(&registry, requests)?,
             control_refusals: register(&registry, control_refusals)?,
+            dropped_log_lines: register(&registry, dropped_log_lines)?,
             request_seconds: register(&registry, request_histogram()?)?,
             keys: KeyGauges::new(&registry)?,
             clock_offset: register(&registry, clock_offset_gauge()?)?,
@@ -127,6 +134,10 @@ impl Metrics {
         self.clock_offset.set(engine.clock_offset().unwrap_or(0.0));
         let reconciled_at = engine.last_reconciliation().map_or(0, |at| at.as_second());
         self.last_reconciliation.set(to_float(reconciled_at));
+        let dropped = queue::dropped_lines();
+        let counted = self.dropped_log_lines.get();
+        self.dropped_log_lines
+            .inc_by(dropped.saturating_sub(counted));
         let mut page = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
             tracing::error!("cannot render the metrics: {error}");

@@ -49,8 +49,10 @@ impl Worker {
             operator: operator.clone(),
         })];
         changes.extend(self.retired_credentials(retirement));
-        self.request = None;
         self.record(changes).await?;
+        // A client that waits for a rotation of the key learns why there is none.
+        self.request = None;
+        self.request_problem = Some(retired_problem(&self.state));
         if is_immediate {
             return self.revoke_at_once(operator.as_ref()).await;
         }

@@ -132,6 +132,14 @@ struct Line {
     text: Vec<u8>,
 }
 
+/// What a report of dropped lines has counted.
+#[derive(Default)]
+struct Reported {
+    dropped: u64,
+    /// The number from which on a written line proves that the last report was written.
+    first_line_after: u64,
+}
+
 /// Makes these queues those of the process.
 pub(crate) fn open(queues: ProcessQueues) {
     // Tests call this more than once in a process, which is no error.
@@ -254,12 +262,15 @@ impl Shared {
 
     /// Writes the lines in their order, for ever.
     fn write_all(&self, write: &mut impl FnMut(&[u8]) -> io::Result<()>) {
-        let mut reported = 0;
+        let mut reported = Reported::default();
         loop {
             let line = self.take_line();
-            if write(&line).is_ok() {
+            if write(&line.text).is_ok() {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
-                self.report_dropped(&mut reported);
+                // One report at a time waits: errors need the places.
+                if line.number >= reported.first_line_after {
+                    self.report_dropped(&mut reported);
+                }
             } else {
                 // There is no reader any more.
                 self.count_dropped();
@@ -268,7 +279,7 @@ impl Shared {
     }
 
     /// Waits for the next line.
-    fn take_line(&self) -> Vec<u8> {
+    fn take_line(&self) -> Line {
         let mut waiting = self.lock();
         waiting.is_writing = false;
         loop {
@@ -282,10 +293,11 @@ impl Shared {
     }
 
     /// Logs how many lines were dropped since that was logged last.
-    fn report_dropped(&self, reported: &mut u64) {
+    fn report_dropped(&self, reported: &mut Reported) {
         let dropped = self.dropped.load(Ordering::SeqCst);
-        let lines = dropped - std::mem::replace(reported, dropped);
+        let lines = dropped - std::mem::replace(&mut reported.dropped, dropped);
         if lines > 0 {
+            reported.first_line_after = self.lock().next_number;
             tracing::warn!(
                 dropped = lines,
                 "dropped {} before this one: nothing reads {}",
@@ -328,7 +340,7 @@ impl QueuedLines {
     }
 
     /// Removes and returns the oldest line.
-    fn pop(&mut self) -> Option<Vec<u8>> {
+    fn pop(&mut self) -> Option<Line> {
         let fronts = self.lanes.iter().enumerate();
         let fronts = fronts.filter_map(|(lane, lines)| Some((lines.front()?.number, lane)));
         let (_, lane) = fronts.min()?;
@@ -338,10 +350,10 @@ impl QueuedLines {
         Some(line)
     }
 
-    fn pop_from(&mut self, lane: usize) -> Option<Vec<u8>> {
+    fn pop_from(&mut self, lane: usize) -> Option<Line> {
         let line = self.lanes[lane].pop_front()?;
         self.bytes[lane] -= line.text.len();
-        Some(line.text)
+        Some(line)
     }
 
     fn is_done(&self) -> bool {
