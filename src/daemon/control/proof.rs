@@ -141,7 +141,7 @@ impl CookieKey {
         let proof = headers.get(PROOF_HEADER)?.to_str().ok()?;
         let (body, tag) = proof.split_once(' ')?;
         let body = BodyDigest(body.to_owned());
-        let tag = decode_hex(tag)?;
+        let tag = hex::decode(tag)?;
         let text = message(statement, challenges, &body);
         hmac::verify(&self.hmac(), text.as_bytes(), &tag).ok()?;
         Some(body)
@@ -160,16 +160,6 @@ fn message(statement: &Statement<'_>, challenges: &Challenges, body: &BodyDigest
         of_daemon.0,
         body.0
     )
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pairs = digits.chunks(2).map(|pair| match pair {
-        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
-        _ => None,
-    });
-    pairs.collect()
 }
 
 #[cfg(test)]
