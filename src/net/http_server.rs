@@ -30,10 +30,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-pub(crate) use self::connections::ConnectionLimits;
 use self::connections::{Admission, Connection, Connections};
+pub(crate) use self::connections::{ConnectionLimits, RequestPlace};
 pub(crate) use self::peers::Peers;
-pub(crate) use self::places::{PlaceShare, UserPlaces};
+pub(crate) use self::places::{PlaceShare, UserPlaces, UserPool};
 use self::tracked_stream::TrackedStream;
 
 /// The body of the answer to a connection of a user who has too many.
@@ -151,6 +151,7 @@ async fn serve_connection<S, I>(
     let handle = |mut request: Request<Incoming>| {
         let deadline = connection.begin_request();
         request.extensions_mut().insert(info.clone());
+        request.extensions_mut().insert(connection.place());
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(RequestDeadline(deadline));
         }

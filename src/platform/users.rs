@@ -277,27 +277,45 @@ pub fn group_members(group: u32) -> Option<Vec<u32>> {
 }
 
 fn group_members_in(group: u32, users: &str, groups: &str, sources: &str) -> Option<Vec<u32>> {
-    let has_number =
-        |fields: &Vec<&str>| fields.get(2).copied().and_then(parse_number) == Some(group);
-    let mut found = entries(groups).filter(has_number).peekable();
-    if found.peek().is_none() && !has_local_groups(sources) {
+    let is_group = |fields: Vec<&str>| has_number(&fields, group);
+    if !entries(groups).any(is_group) && !has_local_groups(sources) {
         return None;
     }
-    let listed = found.flat_map(|fields| {
+    let members: Option<BTreeSet<u32>> = members_in(group, users, groups).collect();
+    Some(members?.into_iter().collect())
+}
+
+/// Returns the users whom the files of this host list in a group, whose primary group it is
+/// included. There may be others.
+#[must_use]
+pub fn listed_members(group: u32) -> Vec<u32> {
+    let read = |path| read_list(Path::new(path)).unwrap_or_default();
+    let (users, groups) = (read(PASSWD_PATH), read(GROUP_PATH));
+    members_in(group, &users, &groups).flatten().collect()
+}
+
+/// Returns the users in a group, each possibly more than once; none in the place of one whom
+/// `users` does not have.
+fn members_in<'l>(
+    group: u32,
+    users: &'l str,
+    groups: &'l str,
+) -> impl Iterator<Item = Option<u32>> + 'l {
+    let found = entries(groups).filter(move |fields| has_number(fields, group));
+    let names = found.flat_map(|fields| {
         let names = fields.get(3).copied().unwrap_or_default().split(',');
         names.map(str::trim).collect::<Vec<_>>()
     });
-    let mut members: Vec<u32> = listed
-        .filter(|name| !name.is_empty())
-        .map(|name| find_id(users, name))
-        .collect::<Option<_>>()?;
-    members.extend(entries(users).filter_map(|fields| {
+    let names = names.filter(|name| !name.is_empty());
+    let primary = entries(users).filter_map(move |fields| {
         let (user, primary) = (parse_number(fields.get(2)?)?, parse_number(fields.get(3)?)?);
-        (primary == group).then_some(user)
-    }));
-    members.sort_unstable();
-    members.dedup();
-    Some(members)
+        (primary == group).then_some(Some(user))
+    });
+    names.map(|name| find_id(users, name)).chain(primary)
+}
+
+fn has_number(fields: &[&str], number: u32) -> bool {
+    fields.get(2).copied().and_then(parse_number) == Some(number)
 }
 
 /// Whether a text of the form of `/etc/nsswitch.conf` names no source of groups but those of

@@ -16,6 +16,7 @@ mod listeners;
 mod memory;
 mod paths;
 mod programs;
+mod socket_places;
 mod users;
 
 #[path = "../support/mod.rs"]
@@ -34,6 +35,8 @@ use libtest_mimic::{Arguments, Trial};
 const ATTACKS: &[(&str, fn())] = attacks![
     ledger_files::looker_keeps_no_writer_out,
     control::looker_keeps_nobody_from_the_socket,
+    socket_places::program_keeps_nobody_from_the_socket,
+    socket_places::lookers_keep_no_operator_from_the_socket,
     ledger_files::owner_leads_root_to_no_other_file,
     paths::owner_of_a_folder_gets_no_secret,
     paths::program_of_another_user_is_not_run,

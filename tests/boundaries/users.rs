@@ -31,6 +31,9 @@ pub const SUPER_OPERATOR: u32 = 4_715;
 /// A user who reads the file of a sink.
 pub const CONSUMER: u32 = 4_716;
 
+/// The user of a daemon that is not root's.
+pub const DAEMON: u32 = 4_717;
+
 /// Runs `work` on a thread of a user with this group.
 pub fn run_as<T: Send + 'static>(
     user: u32,
@@ -72,6 +75,25 @@ impl SharedHost {
         daemon.wait_for("started with");
         chown(self.env.path("control.sock"), None, Some(SOCKET_GROUP)).unwrap();
         daemon
+    }
+
+    /// Starts the daemon as the user [`DAEMON`], to whom the folder then belongs, and lets
+    /// every user connect. The configuration stays root's.
+    pub fn start_as_service(&mut self) -> Daemon {
+        self.give_to_service();
+        let mut daemon = Daemon::from_command(self.command_as(DAEMON, DAEMON, &["run"]));
+        daemon.wait_for("is the current credential key=billing");
+        let mode = Permissions::from_mode(0o666);
+        std::fs::set_permissions(self.env.path("control.sock"), mode).unwrap();
+        daemon
+    }
+
+    /// Gives the folder to the user [`DAEMON`], and the configuration a folder of its own.
+    pub fn give_to_service(&mut self) {
+        self.env.keep_configuration_apart();
+        for name in ["", "admin-key"] {
+            chown(self.env.path(name), Some(DAEMON), Some(DAEMON)).unwrap();
+        }
     }
 
     /// Runs a command as a user with this group.

@@ -9,7 +9,7 @@ use crate::core::authority::Authority;
 use crate::platform::users::describe_user;
 
 /// The groups of `[control]`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ControlGroups {
     pub(crate) admins: Vec<String>,
     pub(crate) super_admins: Vec<String>,

@@ -3,6 +3,7 @@
 pub(crate) mod authorization;
 mod command_outcome;
 pub(crate) mod cookie;
+mod known_operators;
 mod leak_wait;
 mod ledger_readers;
 pub(crate) mod log_level;

@@ -31,6 +31,7 @@ use crate::daemon::control::authorization::{
     BelongsTo, ControlGroups, CookieProof, PeerCredentials, VerifiedPeer, authorize, own_user,
 };
 use crate::daemon::control::cookie::OwnerCookie;
+use crate::daemon::control::known_operators::KnownOperators;
 use crate::daemon::control::ledger_readers::{CopyBody, LedgerReaders};
 use crate::daemon::control::memberships::Memberships;
 use crate::daemon::control::proof::{BodyDigest, HANDSHAKE_PATH};
@@ -46,7 +47,7 @@ use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketPlace};
 use crate::ledger::{Ledger, LedgerCopy};
 use crate::net::http_server::{
-    self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, UserPlaces,
+    self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, RequestPlace, UserPlaces, UserPool,
 };
 use crate::platform::entropy::SystemEntropy;
 use crate::platform::users::{describe_author, describe_user};
@@ -57,7 +58,12 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The limit of connections: more than the commands that wait for a daemon at
 /// one time, and few compared with the file descriptors of a process.
-const MAX_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 192;
+
+/// The parts into which the connections are divided. One user has one; operators together have
+/// two, and so have all other users. One is the share of the daemon's own user, and one is kept
+/// for root and for requests with a proof.
+const PARTS: usize = 6;
 
 /// The part of the file descriptors of the process that connections may have. Rotations
 /// need the others.
@@ -90,7 +96,11 @@ struct ControlState {
     ledger: Ledger,
     refusals: Arc<Refusals>,
     memberships: Memberships,
+    operators: KnownOperators,
+    /// Those who may only look.
     readers: Arc<LedgerReaders>,
+    /// All others, whom those do not keep waiting.
+    trusted_readers: Arc<LedgerReaders>,
     socket: SocketIdentity,
 }
 
@@ -115,7 +125,7 @@ pub(crate) struct DaemonProgress {
 }
 
 /// The users at the socket.
-struct ControlPeers(Arc<Refusals>);
+struct ControlPeers(Arc<ControlState>);
 
 impl Peers<UnixStream> for ControlPeers {
     type Peer = ControlPeer;
@@ -125,31 +135,48 @@ impl Peers<UnixStream> for ControlPeers {
         ControlPeer::new(PeerCredentials(peer.map(|peer| (peer.uid(), peer.gid()))))
     }
 
-    /// Root and the user of rekeyd have places of their own: nobody keeps them from a
-    /// command.
+    /// Root takes every place: nobody keeps it from a command. A process of the daemon's own
+    /// user may be a program that the daemon runs, and does so only with a proof.
     fn share(&self, peer: &ControlPeer) -> PlaceShare {
-        match peer.credentials.user() {
-            Some(user) if user == 0 || user == own_user() => PlaceShare::Every,
-            user => PlaceShare::User(user),
-        }
+        let Some((user, group)) = peer.credentials.0 else {
+            return PlaceShare::User(UserPool::Others, None);
+        };
+        let pool = if user == own_user() {
+            UserPool::Own
+        } else if user == 0 {
+            return PlaceShare::Every;
+        } else if self.is_operator(user, group) {
+            UserPool::Trusted
+        } else {
+            UserPool::Others
+        };
+        PlaceShare::User(pool, Some(user))
     }
 
     fn note_refused(&self, peer: &ControlPeer) {
         let user = peer.credentials.user();
-        self.0.note(user, || {
+        self.0.refusals.note(user, || {
             let user = user.map_or_else(|| "an unknown user".to_owned(), describe_user);
             format!("refused a connection on the control socket: {user} has too many")
         });
     }
 }
 
-/// Returns the limits of connections: three quarters of them for users, and a quarter for
-/// one user.
+impl ControlPeers {
+    fn is_operator(&self, user: u32, group: u32) -> bool {
+        let config = self.0.lock_config();
+        self.0.operators.has(user, group, &config.groups)
+    }
+}
+
+/// Returns the limits of connections.
 fn connection_limits() -> ConnectionLimits {
     let most = MAX_CONNECTIONS.min(descriptor_limit::present() / DESCRIPTOR_SHARE);
+    let part = most / PARTS;
     let places = UserPlaces {
-        each: most / 4,
-        together: most / 4 * 3,
+        each: part,
+        together: part * 2,
+        own_queue: part * 4,
     };
     ConnectionLimits::new(most)
         .with_users(places)
@@ -178,15 +205,16 @@ impl ControlServer {
     ) -> Result<Self, SocketListenError> {
         let (listener, socket) = socket_file::listen(place).await?;
         let (device, inode) = socket.identity();
-        let refusals = Refusals::new(refused);
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
             cookie: Mutex::default(),
             ledger,
-            refusals: Arc::clone(&refusals),
+            refusals: Refusals::new(refused),
             memberships: Memberships::default(),
+            operators: KnownOperators::default(),
             readers: Arc::default(),
+            trusted_readers: Arc::default(),
             socket: SocketIdentity { device, inode },
         });
         let (shutdown, stopped) = watch::channel(false);
@@ -194,7 +222,7 @@ impl ControlServer {
             listener,
             connection_limits(),
             routes(Arc::clone(&state)),
-            ControlPeers(refusals),
+            ControlPeers(Arc::clone(&state)),
             stopped,
         );
         Ok(Self {
@@ -270,6 +298,9 @@ impl ControlState {
         };
         let peer = peer.credentials;
         let belongs = self.belongs_to(peer, &groups).await;
+        if let Some((user, _)) = peer.member() {
+            self.operators.remember(user, belongs.admins);
+        }
         authorize(peer, &groups, belongs, &proof, needed, command).map_err(|reason| {
             self.refusals.note(peer.user(), || {
                 format!("refused {command} on the control socket: {reason}")
@@ -322,8 +353,12 @@ fn routes(state: Arc<ControlState>) -> Router {
 async fn handshake(
     State(state): State<Arc<ControlState>>,
     ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    place: Option<Extension<RequestPlace>>,
     headers: HeaderMap,
 ) -> Response {
+    if let Some(Extension(place)) = place {
+        place.expect_another();
+    }
     let challenges = match peer.begin_exchange(&headers, &SystemEntropy::new()) {
         Ok(challenges) => challenges,
         Err(error) => return error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
@@ -362,6 +397,9 @@ async fn prove(
     let Some(proven) = ProvenRequest::of(&peer, cookie.as_deref(), &request) else {
         return next.run(request).await;
     };
+    if let Some(place) = request.extensions().get::<RequestPlace>() {
+        place.take_from_every();
+    }
     request.extensions_mut().insert(proven.clone());
     let response = next.run(request).await;
     proven.sign(response).await
@@ -423,18 +461,23 @@ async fn ledger_copy(
     proof: Proof,
 ) -> Response {
     let author = state.authorize(&peer, of(&proof), Authority::Observe, "history");
-    if let Err(refusal) = author.await {
-        return *refusal;
-    }
+    let author = match author.await {
+        Ok(author) => author,
+        Err(refusal) => return *refusal,
+    };
+    let readers = match author.authority {
+        Authority::Observe => &state.readers,
+        Authority::Operate | Authority::Destroy | Authority::Full => &state.trusted_readers,
+    };
     let copying = async {
-        let place = state.readers.admit(peer.credentials.user()).await;
-        (place, state.ledger.copy().await)
+        let place = readers.admit(peer.credentials.user()).await?;
+        Some((place, state.ledger.copy().await))
     };
     let refuse = |reason| error_response(StatusCode::SERVICE_UNAVAILABLE, reason);
     let (place, content) = match tokio::time::timeout(COPY_TIMEOUT, copying).await {
-        Ok((place, Ok(copy))) => (place, body::Bytes::from_owner(SharedCopy(copy))),
-        Ok((_, Err(error))) => return refuse(error.to_string()),
-        Err(_) => {
+        Ok(Some((place, Ok(copy)))) => (place, body::Bytes::from_owner(SharedCopy(copy))),
+        Ok(Some((_, Err(error)))) => return refuse(error.to_string()),
+        Ok(None) | Err(_) => {
             let reason = "the ledger did not respond in time, or others read it; hint: repeat the \
                           command";
             return refuse(reason.to_owned());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::places::{Crowd, PlaceShare, UserPlaces};
+use super::places::{Crowd, PlaceShare, UserPlaces, UserPool};
 
 /// The time limit of a whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,6 +117,8 @@ struct ConnectionEntry {
     /// The time from which it can be evicted as silent: that of its first request, or the
     /// end of the grace period.
     first_head_until: Instant,
+    /// Whether its peer sends another request as soon as it has read the answer.
+    is_continued: bool,
     /// The number of its answers while another waited for a place.
     answers_while_waiting: u32,
     /// Wakes the connection's task after each change of its activity.
@@ -148,6 +150,13 @@ pub(super) struct Connection {
     changed: Arc<Notify>,
 }
 
+/// The place of the connection of a request, which handlers receive as an extension.
+#[derive(Clone)]
+pub(crate) struct RequestPlace {
+    id: u64,
+    connections: Arc<Connections>,
+}
+
 /// What becomes of an accepted connection.
 pub(super) enum Admission {
     /// It has a place.
@@ -176,24 +185,29 @@ impl Connections {
     /// Takes a place, or has a connection of a user whose places are taken wait for one.
     pub(super) async fn admit(self: &Arc<Self>, share: PlaceShare) -> Admission {
         match (share, self.limits.users) {
-            (PlaceShare::User(_), Some(users)) => match self.try_admit(share) {
+            (PlaceShare::User(pool, _), Some(users)) => match self.try_admit(share) {
                 Some(connection) => Admission::Admitted(connection),
-                None => self.queue(share, users),
+                None => self.queue(share, pool, users),
             },
-            (PlaceShare::User(_) | PlaceShare::Every, _) => {
+            (PlaceShare::User(..) | PlaceShare::Every, _) => {
                 Admission::Admitted(self.admit_soon(share).await)
             }
         }
     }
 
-    fn queue(self: &Arc<Self>, share: PlaceShare, users: UserPlaces) -> Admission {
+    fn queue(self: &Arc<Self>, share: PlaceShare, pool: UserPool, users: UserPlaces) -> Admission {
+        let (most_of_one, most_of_pool) = users.queue_limits(pool);
         let mut table = self.lock();
-        let all: usize = table.queued.values().sum();
-        let own = table.queued.entry(share).or_default();
-        if *own >= users.each || all >= users.together {
+        let of_pool = table
+            .queued
+            .iter()
+            .filter(|(share, _)| is_in(**share, pool));
+        let all: usize = of_pool.map(|(_, count)| count).sum();
+        let own = table.queued.get(&share).copied().unwrap_or_default();
+        if own >= most_of_one || all >= most_of_pool {
             return Admission::Refused;
         }
-        *own += 1;
+        table.queued.insert(share, own + 1);
         Admission::Queued(QueuedConnection {
             share,
             connections: Arc::clone(self),
@@ -217,8 +231,7 @@ impl Connections {
     fn try_admit(self: &Arc<Self>, share: PlaceShare) -> Option<Connection> {
         let mut table = self.lock();
         if let Some(crowd) = table.crowd(share, &self.limits) {
-            let evicted = table.longest_silent(crowd);
-            let evicted = evicted.or_else(|| table.longest_answering(crowd));
+            let evicted = table.evictable(crowd);
             table.is_waited_for = evicted.is_none();
             let evicted = evicted?;
             if let Some(entry) = table.open.remove(&evicted) {
@@ -239,6 +252,7 @@ impl Connections {
             share,
             activity,
             first_head_until: now + FIRST_HEAD_GRACE,
+            is_continued: false,
             answers_while_waiting: 0,
             changed: Arc::clone(&changed),
         };
@@ -260,27 +274,42 @@ impl ConnectionTable {
     /// free for it.
     fn crowd(&self, share: PlaceShare, limits: &ConnectionLimits) -> Option<Crowd> {
         let is_full = self.open.len() >= limits.max_connections;
-        let (PlaceShare::User(user), Some(users)) = (share, limits.users) else {
+        let (PlaceShare::User(pool, user), Some(users)) = (share, limits.users) else {
             return is_full.then_some(Crowd::Everyone);
         };
-        let mut counts: BTreeMap<PlaceShare, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Option<u32>, usize> = BTreeMap::new();
         for entry in self.open.values() {
-            *counts.entry(entry.share).or_default() += 1;
+            match entry.share {
+                PlaceShare::User(found, user) if found == pool => {
+                    *counts.entry(user).or_default() += 1;
+                }
+                PlaceShare::User(..) | PlaceShare::Every => {}
+            }
         }
-        let own = counts.get(&share).copied().unwrap_or_default();
-        counts.remove(&PlaceShare::Every);
+        let own = counts.get(&user).copied().unwrap_or_default();
         if own >= users.each {
-            return Some(Crowd::User(user));
+            return Some(Crowd::User(pool, user));
         }
-        if !is_full && counts.values().sum::<usize>() < users.together {
+        if !is_full && counts.values().sum::<usize>() < users.of(pool) {
             return None;
         }
         // Who has most makes room, and never for one who has as many.
         let largest = counts.into_iter().max_by_key(|(_, count)| *count);
         Some(match largest {
-            Some((PlaceShare::User(other), count)) if count > own => Crowd::User(other),
-            _ => Crowd::User(user),
+            Some((other, count)) if count > own => Crowd::User(pool, other),
+            _ => Crowd::User(pool, user),
         })
+    }
+
+    /// Returns the connection of `crowd` that makes room for another. Of everyone, those that
+    /// may take every place are the last.
+    fn evictable(&self, crowd: Crowd) -> Option<u64> {
+        let of = |crowd| {
+            let silent = self.longest_silent(crowd);
+            silent.or_else(|| self.longest_answering(crowd))
+        };
+        let of_users = (crowd == Crowd::Everyone).then(|| of(Crowd::Users));
+        of_users.flatten().or_else(|| of(crowd))
     }
 
     /// Returns the connection of `crowd` that has been silent longest, except those that
@@ -346,6 +375,14 @@ impl Activity {
 }
 
 impl Connection {
+    /// Returns its place, for the handler of a request.
+    pub(super) fn place(&self) -> RequestPlace {
+        RequestPlace {
+            id: self.id,
+            connections: Arc::clone(&self.connections),
+        }
+    }
+
     /// Waits until the activity has changed, or the connection was evicted.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
@@ -457,6 +494,13 @@ impl Connection {
             Activity::AwaitingHead { .. } | Activity::Handling => None,
         });
         if is_silent {
+            let mut table = self.connections.lock();
+            if let Some(entry) = table.open.get_mut(&self.id)
+                && std::mem::take(&mut entry.is_continued)
+            {
+                entry.first_head_until = now + FIRST_HEAD_GRACE;
+            }
+            drop(table);
             self.connections.changed.notify_one();
         }
     }
@@ -475,6 +519,34 @@ impl Connection {
         entry.changed.notify_one();
         true
     }
+}
+
+impl RequestPlace {
+    /// Gives the connection its place as one that may take every place: its peer has shown who
+    /// it is.
+    pub(crate) fn take_from_every(&self) {
+        let mut table = self.connections.lock();
+        if let Some(entry) = table.open.get_mut(&self.id) {
+            entry.share = PlaceShare::Every;
+        }
+        drop(table);
+        // A place of its user is free.
+        self.connections.changed.notify_one();
+    }
+
+    /// Notes that the peer sends another request as soon as it has read the answer to this one:
+    /// the connection is not evicted before others that have sent nothing.
+    pub(crate) fn expect_another(&self) {
+        let mut table = self.connections.lock();
+        if let Some(entry) = table.open.get_mut(&self.id) {
+            entry.is_continued = true;
+        }
+    }
+}
+
+/// Returns whether a share is that of a user in `pool`.
+fn is_in(share: PlaceShare, pool: UserPool) -> bool {
+    matches!(share, PlaceShare::User(found, _) if found == pool)
 }
 
 impl QueuedConnection {

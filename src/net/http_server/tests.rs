@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::connections::QueuedConnection;
 use super::*;
 
 /// The capacity of a connection for unread data.
@@ -351,16 +352,40 @@ async fn keep_place(connections: &Arc<Connections>, share: PlaceShare) -> Option
     }
 }
 
-/// Whatever users do, others and above all root get a place at once.
-#[tokio::test(start_paused = true)]
-async fn users_have_shares_of_the_places() {
+/// Returns the connections of a server with two places for each user, of which three share a
+/// pool, and a place that is kept.
+fn with_shares() -> Arc<Connections> {
     let users = UserPlaces {
         each: 2,
         together: 3,
+        own_queue: 4,
     };
-    let limits = ConnectionLimits::new(4).with_users(users);
-    let connections = Arc::new(Connections::new(limits));
-    let [one, other] = [Some(1), None].map(PlaceShare::User);
+    // Those of the server's own user, of the two other pools, and one more.
+    let limits = ConnectionLimits::new(9).with_users(users);
+    Arc::new(Connections::new(limits))
+}
+
+const fn user(pool: UserPool, number: u32) -> PlaceShare {
+    PlaceShare::User(pool, Some(number))
+}
+
+async fn queue(connections: &Arc<Connections>, share: PlaceShare) -> QueuedConnection {
+    match connections.admit(share).await {
+        Admission::Queued(connection) => connection,
+        Admission::Admitted(_) | Admission::Refused => panic!("not queued"),
+    }
+}
+
+async fn is_refused(connections: &Arc<Connections>, share: PlaceShare) -> bool {
+    matches!(connections.admit(share).await, Admission::Refused)
+}
+
+/// Whatever users do, others and above all root get a place at once.
+#[tokio::test(start_paused = true)]
+async fn users_have_shares_of_the_places() {
+    let connections = with_shares();
+    let one = user(UserPool::Others, 1);
+    let other = PlaceShare::User(UserPool::Others, None);
     let first = keep_place(&connections, one).await.unwrap();
     let _second = keep_place(&connections, one).await.unwrap();
     assert!(keep_place(&connections, one).await.is_none());
@@ -368,14 +393,10 @@ async fn users_have_shares_of_the_places() {
     // The next ones wait beside the accepting of others, and further ones are refused.
     let mut waiting = Vec::new();
     for share in [one, one, other] {
-        match connections.admit(share).await {
-            Admission::Queued(connection) => waiting.push(connection),
-            Admission::Admitted(_) | Admission::Refused => panic!("not queued"),
-        }
+        waiting.push(queue(&connections, share).await);
     }
     for share in [one, other] {
-        let refused = connections.admit(share).await;
-        assert!(matches!(refused, Admission::Refused));
+        assert!(is_refused(&connections, share).await);
     }
     let root = keep_place(&connections, PlaceShare::Every).await.unwrap();
     drop(root);
@@ -391,16 +412,112 @@ async fn users_have_shares_of_the_places() {
     assert!(last.admit().await.is_none() || started.elapsed() < Duration::from_secs(11));
 }
 
+/// One pool is full, and so many wait for it that further ones are refused.
+#[tokio::test(start_paused = true)]
+async fn no_pool_takes_a_place_of_another() {
+    let connections = with_shares();
+    let pools = [
+        (UserPool::Own, 2, 4),
+        (UserPool::Trusted, 3, 3),
+        (UserPool::Others, 3, 3),
+    ];
+    let mut held = Vec::new();
+    let mut waiting = Vec::new();
+    for (pool, places, queued) in pools {
+        // The own pool has one user.
+        let number = |count| if pool == UserPool::Own { 1 } else { count };
+        for count in 0..places {
+            let share = user(pool, number(count));
+            held.push(keep_place(&connections, share).await.expect("a place"));
+        }
+        for count in 0..queued {
+            waiting.push(queue(&connections, user(pool, number(count))).await);
+        }
+        assert!(is_refused(&connections, user(pool, number(99))).await);
+    }
+    // The place that is left is root's.
+    assert!(keep_place(&connections, PlaceShare::Every).await.is_some());
+}
+
+/// A program of the server's own user fills its places, while others of that user have shown
+/// who they are.
+#[tokio::test(start_paused = true)]
+async fn place_of_a_known_peer_is_taken_by_nobody() {
+    let connections = with_shares();
+    let own = user(UserPool::Own, 1);
+    let admit = async || match connections.admit(own).await {
+        Admission::Admitted(connection) => connection,
+        Admission::Queued(_) | Admission::Refused => panic!("there are places"),
+    };
+    let (known, unknown) = (admit().await, admit().await);
+    known.place().take_from_every();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    // Its former place is free for one of them, and the other one is evicted for the next.
+    let _flood = [
+        keep_place(&connections, own).await.unwrap(),
+        keep_place(&connections, own).await.unwrap(),
+    ];
+    assert!(known.deadline().is_some());
+    assert!(unknown.deadline().is_none());
+    assert!(keep_place(&connections, own).await.is_none());
+    assert!(known.deadline().is_some());
+}
+
+/// Between a handshake and the request, a command's connection is as silent as those of a flood.
+#[tokio::test(start_paused = true)]
+async fn connection_that_goes_on_is_not_evicted_first() {
+    let connections = with_shares();
+    let own = user(UserPool::Own, 1);
+    let admit = async || match connections.admit(own).await {
+        Admission::Admitted(connection) => connection,
+        Admission::Queued(_) | Admission::Refused => panic!("there are places"),
+    };
+    let (silent, command) = (admit().await, admit().await);
+    command.begin_request().unwrap();
+    command.place().expect_another();
+    command.begin_answer();
+    tokio::time::advance(Duration::from_millis(10)).await;
+    command.note_flushed();
+    tokio::time::advance(Duration::from_millis(60)).await;
+    assert!(keep_place(&connections, own).await.is_some());
+    assert!(silent.deadline().is_none() && command.deadline().is_some());
+    assert!(command.begin_request().is_some());
+}
+
+/// The connections of users make room for one that may take every place, before those that
+/// may, too.
+#[tokio::test(start_paused = true)]
+async fn root_evicts_users_first() {
+    let connections = with_shares();
+    let mut silent = Vec::new();
+    let shares = [PlaceShare::Every, user(UserPool::Others, 1)];
+    for share in shares.into_iter().chain([PlaceShare::Every; 7]) {
+        match connections.admit(share).await {
+            Admission::Admitted(connection) => silent.push(connection),
+            Admission::Queued(_) | Admission::Refused => panic!("there are places"),
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let _next = keep_place(&connections, PlaceShare::Every).await.unwrap();
+    assert!(silent[0].deadline().is_some() && silent[1].deadline().is_none());
+    // A user gets none of root's.
+    assert!(keep_place(&connections, shares[1]).await.is_none());
+    let _last = keep_place(&connections, PlaceShare::Every).await.unwrap();
+    assert!(silent[0].deadline().is_none());
+}
+
 /// A user's silent connections make room for its own, and for others if it has most.
 #[tokio::test(start_paused = true)]
 async fn silent_connections_of_the_largest_user_make_room() {
     let users = UserPlaces {
         each: 3,
         together: 4,
+        own_queue: 3,
     };
-    let limits = ConnectionLimits::new(8).with_users(users);
+    let limits = ConnectionLimits::new(12).with_users(users);
     let connections = Arc::new(Connections::new(limits));
-    let [one, other] = [1, 2].map(|user| PlaceShare::User(Some(user)));
+    let [one, other] = [1, 2].map(|number| user(UserPool::Others, number));
     let mut silent = Vec::new();
     for _ in 0..3 {
         match connections.admit(one).await {
