@@ -6,7 +6,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::core::redact::is_printable;
+use crate::cli::terminal_text::visible_line;
 
 /// Passes events on to a layer with clean texts.
 pub(crate) struct CleanFields<L>(pub(crate) L);
@@ -90,30 +90,17 @@ impl Visit for CleanValues {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, CleanValue::Text(clean_line(value)));
+        self.set(field, CleanValue::Text(visible_line(value)));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.set(field, CleanValue::Shown(clean_line(&value.to_string())));
+        self.set(field, CleanValue::Shown(visible_line(&value.to_string())));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let shown = format!("{value:?}");
-        self.set(field, CleanValue::Shown(clean_line(&shown)));
+        self.set(field, CleanValue::Shown(visible_line(&shown)));
     }
-}
-
-/// Returns one line with a visible character in the place of each that a terminal does not show
-/// as itself.
-fn clean_line(text: &str) -> String {
-    let shown = text.chars().map(|character| {
-        if is_printable(character) {
-            character
-        } else {
-            char::REPLACEMENT_CHARACTER
-        }
-    });
-    shown.collect()
 }
 
 #[cfg(test)]
@@ -125,6 +112,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::core::redact::is_printable;
 
     /// What a terminal acts on, or what looks like another line, beside what is shown.
     const TEXTS: [(&str, &str); 9] = [

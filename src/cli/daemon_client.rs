@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use axum::http::Method;
 
-use crate::cli::daemon_channel::{ChannelError, DaemonChannel, DaemonResponse, refusal};
+use crate::cli::daemon_channel::{ChannelError, DaemonChannel, DaemonResponse, INFO_PATH, refusal};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::terminal_text::visible_line;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::core::os_error;
-use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
+use crate::daemon::control::protocol::{
+    ControlRequest, ControlResponse, DaemonInfo, ErrorBody, Wait,
+};
 use crate::ledger::{LedgerReader, WriterLock};
 use crate::net::unix_client::{UnixClient, UnixClientError};
 use crate::platform::file_identity::is_same_file;
@@ -27,10 +30,19 @@ const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a running daemon has to answer a question.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a daemon has to say what it is: longer than a connection may wait for a place. A
+/// process that never answers holds up no command.
+const INFO_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a daemon has for its configuration or a copy of its ledger.
+const COPY_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// A running daemon that writes the ledger of a configuration.
 pub(crate) struct DaemonClient {
     channel: Box<DaemonChannel>,
     info: DaemonInfo,
+    /// Why it may be another process than the daemon.
+    doubt: Option<String>,
 }
 
 /// Where a daemon listens, and whose it may be.
@@ -117,7 +129,9 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
     let client = UnixClient::new(socket, address.trusted_users());
     let expected = address.ledger.map(Path::to_owned);
     let channel = Box::new(DaemonChannel::new(client, expected));
-    let answer = match channel.send(&Method::GET, "/daemon", String::new()).await {
+    let asking = channel.send(&Method::GET, INFO_PATH, String::new());
+    let asked = tokio::time::timeout(INFO_TIMEOUT, asking).await;
+    let answer = match asked.unwrap_or_else(|_| Err(channel.silence())) {
         Ok(answer) => answer,
         Err(ChannelError::Client(UnixClientError::Connect(error))) => {
             return no_daemon(socket, &error);
@@ -131,20 +145,64 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
                 socket.display()
             )));
         }
-        Err(error) => return Err(connect_error(socket, &error)),
+        Err(error) => return Err(channel_failure(socket, &error)),
     };
     let (status, body) = (answer.response.status, answer.response.body);
     if !status.is_success() {
-        return Err(connect_error(socket, &refusal(status, &body)));
+        let reason = refusal(status, &body);
+        return Err(channel_failure(
+            socket,
+            &ChannelError::Refused { status, reason },
+        ));
     }
     let info: DaemonInfo = serde_json::from_slice(&body)
         .map_err(|error| connect_error(socket, &unexpected(&error)))?;
+    let info = visible_info(info);
+    if let Some(doubt @ ChannelError::NoCookie { .. }) = &answer.doubt {
+        return Err(connect_error(socket, &unproven(doubt, &info)));
+    }
     // One that names two ledgers would be known by the cookie of one, and trusted with the other.
     let proven = answer.proven_ledger.as_deref();
     if proven.is_some_and(|proven| proven != Path::new(&info.ledger)) {
         return Err(connect_error(socket, &"it names two ledgers"));
     }
-    Ok(Some(DaemonClient { channel, info }))
+    let doubt = answer.doubt.map(|doubt| doubt.to_string());
+    Ok(Some(DaemonClient {
+        channel,
+        info,
+        doubt,
+    }))
+}
+
+/// Describes a process that proves nothing, and what it says: the daemon has no cookie either
+/// where the folder of its ledger is gone.
+fn unproven(doubt: &ChannelError, info: &DaemonInfo) -> String {
+    let says = info.ledger_damage.as_ref().or(info.problem.as_ref());
+    let says = says.map(|says| format!("; it says: {}", visible_line(&says.replace('\n', " "))));
+    format!("{doubt}{}", says.unwrap_or_default())
+}
+
+/// Returns what a daemon says of itself, with the texts that people see within a line as a
+/// terminal shows them. Its problems may have several lines.
+fn visible_info(info: DaemonInfo) -> DaemonInfo {
+    let waits = info.waits.into_iter().map(|wait| Wait {
+        about: visible_line(&wait.about),
+        awaits: visible_line(&wait.awaits),
+    });
+    DaemonInfo {
+        version: visible_line(&info.version),
+        metrics: info.metrics.map(|text| visible_line(&text)),
+        waits: waits.collect(),
+        ..info
+    }
+}
+
+/// Returns the failure of a request that the daemon did not get.
+fn channel_failure(socket: &Path, error: &ChannelError) -> Failure {
+    match connect_error(socket, error) {
+        Failure::Other(text) if error.is_busy() => Failure::Busy(text),
+        failure => failure,
+    }
 }
 
 /// Returns whether the error of a connection means that there is no daemon.
@@ -226,7 +284,7 @@ impl DaemonClient {
                 "cannot read the configuration of the running rekeyd: {error}"
             ))
         };
-        let answer = self.get("/configuration").await;
+        let answer = self.get("/configuration", COPY_TIMEOUT).await;
         let DaemonResponse { response, .. } = answer.map_err(|error| failed(&error))?;
         if response.status.is_success() {
             let text = String::from_utf8_lossy(&response.body).into_owned();
@@ -247,7 +305,7 @@ impl DaemonClient {
                 "cannot read the ledger of the running rekeyd: {error}"
             ))
         };
-        let answer = self.get("/ledger").await;
+        let answer = self.get("/ledger", COPY_TIMEOUT).await;
         let DaemonResponse { response, .. } = answer.map_err(|error| failed(&error))?;
         if response.status.is_success() {
             return Ok(LedgerReader::of_copy(self.ledger(), &response.body)?);
@@ -255,8 +313,15 @@ impl DaemonClient {
         Err(failed(&refusal(response.status, &response.body)))
     }
 
-    async fn get(&self, path: &str) -> Result<DaemonResponse, ChannelError> {
-        self.channel.send(&Method::GET, path, String::new()).await
+    async fn get(&self, path: &str, limit: Duration) -> Result<DaemonResponse, ChannelError> {
+        let asking = self.channel.send(&Method::GET, path, String::new());
+        let asked = tokio::time::timeout(limit, asking).await;
+        asked.unwrap_or_else(|_| Err(self.channel.silence()))
+    }
+
+    /// Returns why it may be another process than the daemon, if it may: it gets no request.
+    pub(super) fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// Warns a person who has edited the file without a reload.
@@ -269,7 +334,7 @@ impl DaemonClient {
         if !is_same_file(loaded, named) && loaded != named {
             output::report_warning(&format!(
                 "the running rekeyd uses the configuration {}, not {}",
-                config.file,
+                visible_line(&config.file),
                 settings.file.display()
             ));
         } else {
@@ -286,13 +351,12 @@ impl DaemonClient {
         let mut notes = WaitNotes::start();
         loop {
             tokio::time::sleep(WAIT_INTERVAL).await;
-            let info = tokio::time::timeout(ANSWER_TIMEOUT, self.get("/daemon")).await;
-            let info = info
-                .ok()
-                .and_then(Result::ok)
-                .map(|info| info.response.body);
+            let info = self.get(INFO_PATH, ANSWER_TIMEOUT).await;
+            let info = info.ok().map(|info| info.response.body);
             let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info).ok());
-            let mut waits = info.map(|info| info.waits).unwrap_or_default();
+            let mut waits = info
+                .map(|info| visible_info(info).waits)
+                .unwrap_or_default();
             if !subjects.is_empty() {
                 waits.retain(|wait| subjects.contains(&wait.about));
             }
@@ -318,7 +382,7 @@ impl DaemonClient {
         };
         let DaemonResponse { response, .. } = answer.map_err(|error| match error.was_sent() {
             true => no_answer(&error),
-            false => connect_error(self.channel.socket(), &error),
+            false => channel_failure(self.channel.socket(), &error),
         })?;
         let (status, body) = (response.status, response.body);
         if status.is_success() {
@@ -326,10 +390,13 @@ impl DaemonClient {
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
             // A path that leads elsewhere by now also hides the cookie.
-            Ok(body) => Err(Failure::Other(match self.ledger_damage() {
-                Some(damage) => format!("{damage}; {}", body.error),
-                None => body.error,
-            })),
+            Ok(body) => {
+                let reason = visible_line(&body.error);
+                Err(Failure::Other(match self.ledger_damage() {
+                    Some(damage) => format!("{damage}; {reason}"),
+                    None => reason,
+                }))
+            }
             Err(_) => Err(no_answer(&format!("HTTP status {status}"))),
         }
     }

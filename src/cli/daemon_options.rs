@@ -8,6 +8,7 @@ use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::daemon_client::{ANSWER_TIMEOUT, DaemonAddress, DaemonClient, connect};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::terminal_text::visible_path;
 use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_FILE, DEFAULT_SOCKET};
 use crate::daemon::runtime;
@@ -166,13 +167,13 @@ impl DaemonOptions {
                 "the rekeyd at {} writes the ledger {}, not {}; hint: use --socket or --ledger, \
                  not both",
                 socket.display(),
-                daemon.ledger().display(),
+                visible_path(daemon.ledger()),
                 settings.ledger.display()
             )));
         }
         let is_configured =
             writes_ledger && is_same_file(daemon.configuration_file(), &settings.file);
-        Ok((!is_configured).then_some(daemon))
+        Ok((!is_configured && daemon.doubt().is_none()).then_some(daemon))
     }
 
     /// Returns the daemon that runs with the file of `settings`, if that named another ledger
@@ -188,7 +189,8 @@ impl DaemonOptions {
         });
         let connecting = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let daemon = connecting.ok()?.ok()??;
-        daemon.uses_earlier_ledger(settings).then_some(daemon)
+        let is_meant = daemon.doubt().is_none() && daemon.uses_earlier_ledger(settings);
+        is_meant.then_some(daemon)
     }
 
     /// Returns the configuration that a daemon has loaded, and its ledger.

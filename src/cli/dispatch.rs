@@ -240,6 +240,10 @@ pub(super) async fn running_settings(
     let Ok(Ok(Some(daemon))) = found else {
         return Ok(settings);
     };
+    if let Some(doubt) = daemon.doubt() {
+        output::report_warning(doubt);
+        return Ok(settings);
+    }
     daemon.warn_if_config_is_stale(&settings);
     if daemon.has_loaded(&settings) {
         return Ok(settings);
@@ -270,7 +274,10 @@ pub(super) async fn warn_if_not_loaded(
     settings: &Settings,
 ) -> Option<bool> {
     let finding = tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await;
-    let daemon = finding.ok()?.ok()??;
+    let daemon = finding
+        .ok()?
+        .ok()?
+        .filter(|daemon| daemon.doubt().is_none())?;
     daemon.warn_if_config_is_stale(settings);
     Some(daemon.has_loaded(settings))
 }

@@ -28,6 +28,9 @@ pub(crate) enum Failure {
     /// Another process has the ledger, and may do the work of the command if it is asked to.
     #[error("{0}; if that process is the daemon, `rekeyd rotate KEY` has it rotate a key now")]
     OtherWriter(LedgerError),
+    /// The running daemon has no time for an answer now.
+    #[error("{0}")]
+    Busy(String),
     /// Any other failure.
     #[error("{0}")]
     Other(String),
@@ -106,6 +109,7 @@ impl Failure {
                 | ServiceError::ExposedLedger(_)
                 | ServiceError::WrongLedgerOwner(_),
             )
+            | Self::Busy(_)
             | Self::Other(_)
             | Self::Reported => exit_code::FAILED,
         }

@@ -2,6 +2,7 @@
 //! hide or reverse what is around it, or look like something else.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use crate::core::redact::is_printable;
 
@@ -20,6 +21,24 @@ pub(crate) fn visible(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     push_visible(&mut clean, text);
     clean
+}
+
+/// As [`visible`], of a text that must not look like several lines: one that another process
+/// has sent.
+pub(crate) fn visible_line(text: &str) -> String {
+    let shown = text.chars().map(|character| {
+        if is_printable(character) {
+            character
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    });
+    shown.collect()
+}
+
+/// Returns a path that another process has sent, as [`visible_line`] shows it.
+pub(crate) fn visible_path(path: &Path) -> String {
+    visible_line(&path.display().to_string())
 }
 
 fn push_visible(clean: &mut String, text: &str) {
@@ -137,6 +156,8 @@ mod tests {
         ] {
             assert_eq!(visible(text), expected);
             assert_eq!(visible_in_colour(text), expected);
+            let line = expected.replace(['\n', '\t'], "\u{fffd}");
+            assert_eq!(visible_line(text), line);
         }
     }
 

@@ -19,6 +19,9 @@ const QUEUE_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest response. A copy of a ledger is the longest that rekeyd sends: 256 MiB.
 const MAX_RESPONSE_BYTES: usize = 257 << 20;
 
+/// The longest response of a server that is not known yet.
+const MAX_SHORT_RESPONSE_BYTES: usize = 64 << 10;
+
 /// A client of the server at one socket. Its requests have no time limit, since some wait for
 /// a delivery.
 #[derive(Debug, Clone)]
@@ -58,8 +61,11 @@ pub(crate) enum UnixClientError {
     #[error(transparent)]
     Transfer(#[from] hyper::Error),
     /// The response is longer than any of rekeyd's.
-    #[error("the response is longer than {} MiB", MAX_RESPONSE_BYTES >> 20)]
-    TooLong,
+    #[error("the response is longer than {} KiB", limit >> 10)]
+    TooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// The request is none.
     #[error(transparent)]
     Request(#[from] axum::http::Error),
@@ -128,6 +134,39 @@ impl UnixConnection {
         header: Option<(HeaderName, String)>,
         body: String,
     ) -> Result<UnixResponse, UnixClientError> {
+        self.send_limited(method, path, header, body, MAX_RESPONSE_BYTES)
+            .await
+    }
+
+    /// Sends a request without a body to a server that is not known yet: its response has to be
+    /// short.
+    ///
+    /// # Errors
+    /// See [`UnixClientError`].
+    pub(crate) async fn send_for_short(
+        &mut self,
+        method: &Method,
+        path: &str,
+        header: Option<(HeaderName, String)>,
+    ) -> Result<UnixResponse, UnixClientError> {
+        self.send_limited(
+            method,
+            path,
+            header,
+            String::new(),
+            MAX_SHORT_RESPONSE_BYTES,
+        )
+        .await
+    }
+
+    async fn send_limited(
+        &mut self,
+        method: &Method,
+        path: &str,
+        header: Option<(HeaderName, String)>,
+        body: String,
+        limit: usize,
+    ) -> Result<UnixResponse, UnixClientError> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -144,7 +183,7 @@ impl UnixConnection {
             Ok(UnixResponse {
                 status: parts.status,
                 headers: parts.headers,
-                body: collect(body).await?,
+                body: collect(body, limit).await?,
             })
         };
         let mut reply = std::pin::pin!(reply);
@@ -159,15 +198,15 @@ impl UnixConnection {
 }
 
 /// Returns the whole body, which the server may send without end.
-async fn collect(body: hyper::body::Incoming) -> Result<Vec<u8>, UnixClientError> {
+async fn collect(body: hyper::body::Incoming, limit: usize) -> Result<Vec<u8>, UnixClientError> {
     let mut body = std::pin::pin!(body);
     let mut content = Vec::new();
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
     {
         let data: Option<Bytes> = frame?.into_data().ok();
         content.extend(data.unwrap_or_default());
-        if content.len() > MAX_RESPONSE_BYTES {
-            return Err(UnixClientError::TooLong);
+        if content.len() > limit {
+            return Err(UnixClientError::TooLong { limit });
         }
     }
     Ok(content)

@@ -19,6 +19,7 @@ pub mod name_service;
 pub mod own_files;
 pub mod passed_sockets;
 pub mod path_walk;
+pub mod pid_namespace;
 pub mod process;
 pub mod process_identity;
 mod run_blocking;

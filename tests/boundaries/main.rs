@@ -11,6 +11,7 @@
 
 mod bystanders;
 mod control;
+mod impostors;
 mod ledger_files;
 mod listeners;
 mod memory;
@@ -52,6 +53,8 @@ const ATTACKS: &[(&str, fn())] = attacks![
     bystanders::other_user_reads_and_changes_nothing,
     bystanders::consumer_of_a_file_gets_no_other_secret,
     control::impostor_of_the_daemon_gets_no_command,
+    impostors::impostor_after_a_stop_is_not_believed,
+    impostors::relay_passes_no_command_on,
     control::slow_readers_hold_one_copy_of_the_ledger,
     control::long_bodies_hold_little_memory,
     control::looker_of_a_large_ledger_reads_its_snapshot,

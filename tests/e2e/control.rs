@@ -4,7 +4,7 @@
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -639,6 +639,31 @@ fn silent_control_connections_delay_no_command() {
     daemon.stop();
 }
 
+/// Whatever it is, a command ends, and says what to do.
+#[test]
+fn process_that_does_not_answer_holds_up_no_command() {
+    for (sent, expected) in [
+        ("", "does not answer; hint: find it with `fuser -v "),
+        ("HTTP/1.1 200 OK\r\n\r\n", "longer than 64 KiB"),
+    ] {
+        let world = world();
+        let listener = UnixListener::bind(world.path("control.sock")).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4_096]).unwrap();
+            stream.write_all(sent.as_bytes()).unwrap();
+            // Endless, if it has begun an answer.
+            while !sent.is_empty() && stream.write_all(&[b' '; 65_536]).is_ok() {}
+            let _ = stream.read(&mut [0]);
+        });
+        let output = world.run(&["revoke", "key_none", "--force"]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(expected), "{message}");
+        server.join().unwrap();
+    }
+}
+
 /// The socket's path is checked each second.
 #[test]
 fn removed_socket_is_made_again() {
@@ -663,7 +688,7 @@ fn socket_of_another_process_is_left() {
     let mut daemon = running(&world);
     let socket = world.path("control.sock");
     let other = world.path("other.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&other).unwrap();
+    let listener = UnixListener::bind(&other).unwrap();
     std::fs::rename(&other, &socket).unwrap();
     daemon.wait_for("replaced the control socket");
     let status = world.run(&["status"]);

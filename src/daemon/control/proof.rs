@@ -6,6 +6,8 @@
 //! random challenge for one request, and shows an HMAC of both challenges, the request, and the
 //! body: it fits nothing else, and only a process that can read the cookie can make it.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, Method, StatusCode};
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
@@ -22,6 +24,11 @@ pub(crate) const CHALLENGE_HEADER: &str = "rekeyd-challenge";
 /// The header of a request, and of a response, that is proven: the digest of the body and the
 /// HMAC, with a blank between them. A handshake's response has the same.
 pub(crate) const PROOF_HEADER: &str = "rekeyd-proof";
+
+/// How long an exchange may take: from the daemon's challenge to the head of the request, and
+/// for a command from the connection to the daemon's proof. A process that passes a request on
+/// cannot keep it for later.
+pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CHALLENGE_BYTES: usize = 32;
 

@@ -227,6 +227,18 @@ pub struct Introduction {
     pub challenge: Option<String>,
     /// The socket that it has made, by which a command finds that another one is in its place.
     pub socket: SocketIdentity,
+    /// Its process, by which a command finds that another one passes on what it gets.
+    pub process: ServerProcess,
+}
+
+/// The process of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerProcess {
+    /// Its id in its own namespace of process ids.
+    pub id: u32,
+    /// The number of that namespace; none if the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
 }
 
 /// The file of a socket.

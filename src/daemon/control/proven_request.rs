@@ -1,17 +1,19 @@
 //! The peers of the control socket, and which of their requests come from a process that knows
 //! the cookie.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{self, Body};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use tokio::time::Instant;
 
 use crate::daemon::control::authorization::PeerCredentials;
 use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::proof::{
-    BodyDigest, CHALLENGE_HEADER, Challenge, Challenges, CookieKey, PROOF_HEADER, Statement,
+    BodyDigest, CHALLENGE_HEADER, Challenge, Challenges, CookieKey, EXCHANGE_TIMEOUT, PROOF_HEADER,
+    Statement,
 };
 use crate::platform::entropy::{Entropy, EntropyError};
 
@@ -19,8 +21,15 @@ use crate::platform::entropy::{Entropy, EntropyError};
 #[derive(Debug, Clone)]
 pub(super) struct ControlPeer {
     pub(super) credentials: PeerCredentials,
-    /// The challenges of the next request of the connection.
-    challenges: Arc<Mutex<Option<Challenges>>>,
+    /// The exchange of the next request of the connection.
+    exchange: Arc<Mutex<Option<Exchange>>>,
+}
+
+/// An exchange that a handshake has begun.
+#[derive(Debug)]
+struct Exchange {
+    challenges: Challenges,
+    begun_at: Instant,
 }
 
 /// A request that its sender has proven, apart from its body, which may not be here yet.
@@ -42,7 +51,7 @@ impl ControlPeer {
     pub(super) fn new(credentials: PeerCredentials) -> Self {
         Self {
             credentials,
-            challenges: Arc::default(),
+            exchange: Arc::default(),
         }
     }
 
@@ -65,14 +74,22 @@ impl ControlPeer {
             of_command,
             of_daemon: Challenge::draw(entropy)?,
         };
-        *self.lock() = Some(challenges.clone());
+        *self.lock() = Some(Exchange {
+            challenges: challenges.clone(),
+            begun_at: Instant::now(),
+        });
         Ok(Some(challenges))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Challenges>> {
-        self.challenges
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Ends the exchange, and returns its challenges if it has not taken too long.
+    fn end_exchange(&self) -> Option<Challenges> {
+        let exchange = self.lock().take()?;
+        let is_in_time = exchange.begun_at.elapsed() <= EXCHANGE_TIMEOUT;
+        is_in_time.then_some(exchange.challenges)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Exchange>> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,7 +101,7 @@ impl ProvenRequest {
         cookie: Option<&OwnerCookie>,
         request: &Request,
     ) -> Option<Self> {
-        let challenges = peer.lock().take()?;
+        let challenges = peer.end_exchange()?;
         let key = cookie?.key();
         let path = request.uri().path_and_query()?.as_str();
         let statement = Statement::Request {
@@ -149,5 +166,31 @@ pub(super) fn prove_handshake(
 pub(super) fn add_proof(headers: &mut HeaderMap, proof: &str) {
     if let Ok(value) = HeaderValue::from_str(proof) {
         headers.insert(PROOF_HEADER, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::entropy::SystemEntropy;
+
+    /// A process that passes requests on keeps none for later.
+    #[tokio::test(start_paused = true)]
+    async fn exchange_ends_in_time_and_with_one_request() {
+        let peer = ControlPeer::new(PeerCredentials(Some((0, 0))));
+        let mut headers = HeaderMap::new();
+        let challenge = Challenge::draw(&SystemEntropy::new()).unwrap();
+        headers.insert(CHALLENGE_HEADER, challenge.as_str().parse().unwrap());
+        let begin = || {
+            let begun = peer.begin_exchange(&headers, &SystemEntropy::new());
+            begun.unwrap().unwrap()
+        };
+        let challenges = begin();
+        tokio::time::advance(EXCHANGE_TIMEOUT).await;
+        assert_eq!(peer.end_exchange(), Some(challenges));
+        assert_eq!(peer.end_exchange(), None, "it is over");
+        begin();
+        tokio::time::advance(EXCHANGE_TIMEOUT + EXCHANGE_TIMEOUT / 10).await;
+        assert_eq!(peer.end_exchange(), None, "too late");
     }
 }

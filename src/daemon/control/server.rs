@@ -27,6 +27,7 @@ use tokio::time::timeout_at;
 
 use crate::config::settings::ConfigText;
 use crate::core::authority::Authority;
+use crate::core::duration;
 use crate::daemon::control::authorization::{
     BelongsTo, ControlGroups, CookieProof, PeerCredentials, VerifiedPeer, authorize, own_user,
 };
@@ -34,9 +35,9 @@ use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::known_operators::KnownOperators;
 use crate::daemon::control::ledger_readers::{CopyBody, LedgerReaders};
 use crate::daemon::control::memberships::Memberships;
-use crate::daemon::control::proof::{BodyDigest, HANDSHAKE_PATH};
+use crate::daemon::control::proof::{BodyDigest, EXCHANGE_TIMEOUT, HANDSHAKE_PATH, PROOF_HEADER};
 use crate::daemon::control::protocol::{
-    ControlRequest, DaemonInfo, ErrorBody, Introduction, SocketIdentity, Wait,
+    ControlRequest, DaemonInfo, ErrorBody, Introduction, ServerProcess, SocketIdentity, Wait,
 };
 use crate::daemon::control::proven_request::{
     ControlPeer, KnownDigest, ProvenRequest, add_proof, prove_handshake,
@@ -50,6 +51,7 @@ use crate::net::http_server::{
     self, ConnectionLimits, Peers, PlaceShare, RequestDeadline, RequestPlace, UserPlaces, UserPool,
 };
 use crate::platform::entropy::SystemEntropy;
+use crate::platform::pid_namespace::NamespacedProcess;
 use crate::platform::users::{describe_author, describe_user};
 use crate::platform::{descriptor_limit, file_access};
 
@@ -102,6 +104,7 @@ struct ControlState {
     /// All others, whom those do not keep waiting.
     trusted_readers: Arc<LedgerReaders>,
     socket: SocketIdentity,
+    process: ServerProcess,
 }
 
 /// The settings of the server that the configuration determines.
@@ -205,6 +208,10 @@ impl ControlServer {
     ) -> Result<Self, SocketListenError> {
         let (listener, socket) = socket_file::listen(place).await?;
         let (device, inode) = socket.identity();
+        let NamespacedProcess {
+            process: id,
+            namespace,
+        } = NamespacedProcess::own();
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
@@ -216,6 +223,7 @@ impl ControlServer {
             readers: Arc::default(),
             trusted_readers: Arc::default(),
             socket: SocketIdentity { device, inode },
+            process: ServerProcess { id, namespace },
         });
         let (shutdown, stopped) = watch::channel(false);
         let server_run = http_server::serve(
@@ -368,6 +376,7 @@ async fn handshake(
         ledger: state.lock_config().info.ledger.clone(),
         challenge: challenge.map(|challenge| challenge.as_str().to_owned()),
         socket: state.socket,
+        process: state.process,
     };
     let body = match serde_json::to_vec(&introduction) {
         Ok(body) => body,
@@ -395,6 +404,12 @@ async fn prove(
 ) -> Response {
     let cookie = state.lock_cookie().clone();
     let Some(proven) = ProvenRequest::of(&peer, cookie.as_deref(), &request) else {
+        let is_own = peer.credentials.user() == Some(own_user());
+        if !is_own && request.headers().contains_key(PROOF_HEADER) {
+            // Its sender expects a proven answer, and must not take it for refused when it was
+            // carried out.
+            return error_response(StatusCode::FORBIDDEN, refused_proof());
+        }
         return next.run(request).await;
     };
     if let Some(place) = request.extensions().get::<RequestPlace>() {
@@ -403,6 +418,14 @@ async fn prove(
     request.extensions_mut().insert(proven.clone());
     let response = next.run(request).await;
     proven.sign(response).await
+}
+
+fn refused_proof() -> String {
+    format!(
+        "the proof does not fit the request, or came later than {} after the handshake; hint: \
+         repeat the command",
+        duration::to_text(EXCHANGE_TIMEOUT)
+    )
 }
 
 async fn not_found() -> Response {
