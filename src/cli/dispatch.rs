@@ -317,6 +317,7 @@ pub(super) async fn open_ledger(
                  which shows it to the group of its socket"
             ))
         }),
+        Err(busy @ Failure::Busy(_)) => snapshot_instead(settings, busy).map(Some),
         Err(error) => Err(error),
     }
 }

@@ -38,6 +38,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     control::looker_keeps_nobody_from_the_socket,
     socket_places::program_keeps_nobody_from_the_socket,
     socket_places::lookers_keep_no_operator_from_the_socket,
+    socket_places::looker_reads_the_snapshot_of_a_busy_daemon,
     ledger_files::owner_leads_root_to_no_other_file,
     paths::owner_of_a_folder_gets_no_secret,
     paths::program_of_another_user_is_not_run,

@@ -3,8 +3,8 @@
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::support::daemon::Daemon;
 use crate::support::{text, write_ledger};
 use crate::users::{DAEMON, LOOKER, OPERATOR, SOCKET_GROUP, SharedHost, run_as};
 
@@ -151,4 +152,66 @@ pub fn lookers_keep_no_operator_from_the_socket() {
     assert!(host.env.ok(&["resume", "billing"]).contains("resumed"));
     drop(floods);
     daemon.stop();
+}
+
+/// Others have taken every connection: that says nothing of the daemon, but that it runs.
+pub fn looker_reads_the_snapshot_of_a_busy_daemon() {
+    let host = SharedHost::new();
+    let shown = host.env.path("shown");
+    fs::create_dir(&shown).unwrap();
+    chown(&shown, None, Some(SOCKET_GROUP)).unwrap();
+    fs::set_permissions(&shown, Permissions::from_mode(0o750)).unwrap();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let snapshot = format!("[ledger]\nsnapshot = {:?}\n", shown.join("ledger.db"));
+    let config = config
+        .replace("[ledger]\n", &snapshot)
+        .replace("/ledger.db\"\n[control]", "/state/ledger.db\"\n[control]");
+    fs::write(host.env.config_path(), config).unwrap();
+    fs::create_dir(host.env.path("state")).unwrap();
+    fs::set_permissions(host.env.path("state"), Permissions::from_mode(0o700)).unwrap();
+    let mut daemon = Daemon::start(&host.env);
+    daemon.wait_for("is the current credential key=billing");
+    daemon.stop();
+    let socket = host.env.path("control.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4_096]);
+            let body = "{\"error\":\"you have too many connections\"}";
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 503 Service Unavailable\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    let (mut printed, mut messages) = (String::new(), String::new());
+    for arguments in [
+        &["history"][..],
+        &["show", "billing"],
+        &["schedule"],
+        &["status"],
+    ] {
+        let output = host.run_as(LOOKER, SOCKET_GROUP, arguments);
+        printed = text(&output.stdout);
+        messages = text(&output.stderr);
+        // Whether rekeyd runs belongs to the status, also of one key.
+        let is_status = ["show", "status"].contains(&arguments[0]);
+        let code = Some(i32::from(is_status));
+        assert_eq!(output.status.code(), code, "{arguments:?}: {messages}");
+        let all = format!("{printed}{messages}");
+        assert!(
+            all.contains("snapshot; rekeyd did not send its ledger"),
+            "{arguments:?}: {all}"
+        );
+        assert!(all.contains("too many connections"), "{arguments:?}: {all}");
+        assert!(printed.contains("billing"), "{arguments:?}: {all}");
+    }
+    assert!(!printed.contains("NOT running"), "{printed}{messages}");
+    assert!(
+        printed.contains("did not say whether it is running"),
+        "{printed}"
+    );
 }

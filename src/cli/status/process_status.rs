@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::cli::daemon_client::ANSWER_TIMEOUT;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::{find_daemon, names_daemon};
+use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::config::settings::Settings;
 use crate::ledger::{LastRun, SchedulingCommand, WriterLock};
@@ -18,6 +20,12 @@ const DAEMON_COMMAND: &str = "rekeyd run";
 pub(super) enum ProcessStatus {
     /// It was not looked for.
     Unknown,
+    /// This user sees no lock of the ledger, and what listens at the control socket does not
+    /// say what it is.
+    Unreachable {
+        /// Why not.
+        reason: String,
+    },
     /// A process writes the ledger now.
     Running {
         /// Its command and process id.
@@ -60,6 +68,9 @@ impl ProcessStatus {
             let problem = report.problem.or(foreign_lock.flatten());
             return Self::Running { holder, problem };
         }
+        if let Some(reason) = report.silence.filter(|_| !sees_locks(&settings.ledger)) {
+            return Self::Unreachable { reason };
+        }
         let recorded = Self::from_record(settings, last_run);
         // A run whose start the ledger did not record, because its disk was full.
         let ended = WriterLock::ended_writer(&settings.ledger)
@@ -94,7 +105,10 @@ impl ProcessStatus {
         match self {
             Self::Stopped { since, .. } => Some(*since),
             Self::RanOnce(run) => Some(run.ended_at.unwrap_or(run.started_at)),
-            Self::Unknown | Self::Running { .. } | Self::NeverRan { .. } => None,
+            Self::Unknown
+            | Self::Unreachable { .. }
+            | Self::Running { .. }
+            | Self::NeverRan { .. } => None,
         }
     }
 
@@ -103,22 +117,25 @@ impl ProcessStatus {
         match self {
             Self::Stopped { .. } => true,
             Self::NeverRan { is_expected } => *is_expected,
-            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) => false,
+            Self::Unknown | Self::Unreachable { .. } | Self::Running { .. } | Self::RanOnce(_) => {
+                false
+            }
         }
     }
 
-    /// Returns what a running process reports of itself.
+    /// Returns what a running process reports of itself, or why none does.
     pub(super) fn problem(&self) -> Option<&str> {
         match self {
             Self::Running { problem, .. } => problem.as_deref(),
+            Self::Unreachable { reason } => Some(reason),
             Self::Unknown | Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan { .. } => None,
         }
     }
 
-    /// Returns whether a process runs; none if that was not looked for.
+    /// Returns whether a process runs; none if that is not known.
     pub(super) const fn is_running(&self) -> Option<bool> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Unreachable { .. } => None,
             Self::Running { .. } => Some(true),
             Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan { .. } => Some(false),
         }
@@ -128,7 +145,11 @@ impl ProcessStatus {
     pub(super) const fn not_running_since(&self) -> Option<Timestamp> {
         match self {
             Self::Stopped { since, .. } => Some(*since),
-            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) | Self::NeverRan { .. } => None,
+            Self::Unknown
+            | Self::Unreachable { .. }
+            | Self::Running { .. }
+            | Self::RanOnce(_)
+            | Self::NeverRan { .. } => None,
         }
     }
 
@@ -137,6 +158,7 @@ impl ProcessStatus {
         let moment = |at: &Timestamp| screen.past_moment(*at, now);
         match self {
             Self::Unknown => "the state that the ledger records; rekeyd may be running".to_owned(),
+            Self::Unreachable { .. } => "rekeyd did not say whether it is running".to_owned(),
             Self::Running { holder, .. } => format!("running: {holder}"),
             Self::Stopped {
                 since,
@@ -175,6 +197,12 @@ fn foreign_lock(ledger: &Path) -> Option<String> {
     })
 }
 
+/// Returns whether this user sees who holds a lock of a ledger.
+fn sees_locks(ledger: &Path) -> bool {
+    let folder = ledger.parent().unwrap_or(Path::new("/"));
+    accessat(CWD, folder, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
 /// What a daemon reports of itself through its control socket.
 #[derive(Default)]
 struct DaemonReport {
@@ -182,21 +210,40 @@ struct DaemonReport {
     holder: Option<String>,
     /// What is wrong with it.
     problem: Option<String>,
+    /// Why what listens there does not say what it is.
+    silence: Option<String>,
 }
 
-/// Asks the running daemon; the report is empty if it has no control socket, or if this
-/// user may not ask.
+/// Asks the running daemon; the report is empty if it has no control socket.
 async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonReport {
     // The ledger has all but the condition of a ledger that cannot be written.
-    match tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await {
-        Ok(Ok(Some(daemon))) => DaemonReport {
-            holder: Some(format!("rekeyd run (process {})", daemon.process())),
-            problem: daemon.problem(),
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await;
+    let found = asked.unwrap_or_else(|_| {
+        let text = "the running rekeyd does not respond on its control socket";
+        Err(Failure::Busy(text.to_owned()))
+    });
+    match found {
+        Ok(Some(daemon)) => match daemon.doubt() {
+            None => DaemonReport {
+                holder: Some(format!("rekeyd run (process {})", daemon.process())),
+                problem: daemon.problem(),
+                silence: None,
+            },
+            Some(doubt) => DaemonReport {
+                silence: Some(doubt.to_owned()),
+                ..DaemonReport::default()
+            },
         },
-        Ok(Ok(None) | Err(_)) => DaemonReport::default(),
-        Err(_) => DaemonReport {
-            holder: None,
-            problem: Some("the running rekeyd does not respond on its control socket".to_owned()),
+        Ok(None) => DaemonReport::default(),
+        // A process that may look sees by its lock whether it runs.
+        Err(Failure::Busy(text)) => DaemonReport {
+            problem: Some(text.clone()),
+            silence: Some(text),
+            ..DaemonReport::default()
+        },
+        Err(error) => DaemonReport {
+            silence: Some(error.to_string()),
+            ..DaemonReport::default()
         },
     }
 }

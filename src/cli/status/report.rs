@@ -163,7 +163,9 @@ impl StatusReport {
     /// Returns the lines before the keys: problems, and whether rekeyd runs.
     pub(crate) fn head(&self, screen: &Screen, now: Timestamp) -> String {
         let problems = self.problems.iter();
-        let problems = problems.map(|problem| format!("problem: {problem}"));
+        // A line of a problem does not pass for one of the status.
+        let problems =
+            problems.map(|problem| format!("problem: {}", problem.replace('\n', "\n  ")));
         let lines = self.as_of.iter().cloned().chain(problems);
         let mut process = self.process.line(screen, now);
         if let Some(unit) = &self.stopped_unit {
