@@ -14,6 +14,7 @@ use crate::cli::context::{GlobalOptions, unknown_key};
 use crate::cli::daemon_options::{DaemonOptions, report_mistakes};
 use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
+use crate::cli::json_output::VisibleFormatter;
 use crate::cli::notes;
 use crate::cli::output::{self, PrintError};
 use crate::cli::screen::Screen;
@@ -204,7 +205,7 @@ const COLUMNS: [&str; 22] = [
 ];
 
 fn write_json(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
-    let formatter = serde_json::ser::PrettyFormatter::new();
+    let formatter = VisibleFormatter::default();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, formatter);
     let mut array = serializer.serialize_seq(None).map_err(Error::from)?;
     for entry in history.rows()? {

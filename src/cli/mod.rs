@@ -17,6 +17,7 @@ mod failure;
 #[cfg(test)]
 mod golden;
 mod history;
+mod json_output;
 mod ledger_locks;
 mod listener_check;
 mod log_level;

@@ -3,8 +3,10 @@
 use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
 
 use serde::Serialize;
+use serde_json::Serializer;
 
 use crate::cli::failure::{Failure, ProblemFormat};
+use crate::cli::json_output::VisibleFormatter;
 use crate::cli::logging;
 use crate::cli::terminal_text::{TerminalWriter, visible};
 use crate::config::render_problems;
@@ -58,7 +60,12 @@ pub(crate) fn print_stream(
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     // By way of a value, which orders the members by name.
     let value = serde_json::to_value(value).map_err(|error| Failure::Other(error.to_string()))?;
-    print(format!("{value:#}\n").as_bytes())
+    let mut text = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut text, VisibleFormatter::default());
+    let written = value.serialize(&mut serializer);
+    written.map_err(|error| Failure::Other(error.to_string()))?;
+    text.push(b'\n');
+    print(&text)
 }
 
 /// Writes the failure of a command. Problems of a configuration are shown with
