@@ -29,6 +29,12 @@ pub enum LookupError {
         /// The program.
         program: &'static str,
     },
+    /// The program of this host takes names alone, and an account may have a number as its name.
+    #[error("`{program}` of this host takes no numbers of users")]
+    NoNumbers {
+        /// The program.
+        program: &'static str,
+    },
     /// The program did not end in time, and was killed.
     #[error("`{program}` did not end within {}", duration::to_text(PATIENCE))]
     TimedOut {
@@ -46,13 +52,20 @@ pub enum LookupError {
 }
 
 /// Returns the numbers of all groups of a user, none for a user whom nobody knows. Blocks for
-/// [`PATIENCE`] at most.
+/// twice [`PATIENCE`] at most.
 ///
 /// # Errors
 /// The name service gave no answer.
 pub fn groups_of(user: u32) -> Result<BTreeSet<u32>, LookupError> {
-    let answer = ask("id", &["-G", "--", &user.to_string()])?;
-    Ok(answer.map(|text| parse_groups(&text)).unwrap_or_default())
+    // Without the sign, an account with this name would come first.
+    if let Some(text) = ask("id", &["-G", "--", &format!("+{user}")])? {
+        return Ok(parse_groups(&text));
+    }
+    // That of busybox knows no such number of any user.
+    match ask("id", &["-u", "--", "+0"])? {
+        Some(_) => Ok(BTreeSet::new()),
+        None => Err(LookupError::NoNumbers { program: "id" }),
+    }
 }
 
 /// Returns the number of the group with this name, if there is one. Blocks for [`PATIENCE`] at
@@ -133,7 +146,8 @@ mod tests {
                 assert!(groups.contains(&0), "{groups:?}");
                 assert_eq!(number, Some(0));
             }
-            (Err(LookupError::NoProgram { .. }), _) | (_, Err(LookupError::NoProgram { .. })) => {}
+            (Err(LookupError::NoProgram { .. } | LookupError::NoNumbers { .. }), _)
+            | (_, Err(LookupError::NoProgram { .. })) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -152,7 +166,7 @@ mod tests {
         ] {
             match answer {
                 Ok(is_unknown) => assert!(is_unknown, "{name}"),
-                Err(LookupError::NoProgram { .. }) => {}
+                Err(LookupError::NoProgram { .. } | LookupError::NoNumbers { .. }) => {}
                 Err(error) => panic!("{name}: {error}"),
             }
         }

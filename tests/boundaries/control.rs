@@ -208,22 +208,28 @@ fn start_with_files(host: &SharedHost, replaced: &[(&str, &str)]) -> Daemon {
 /// A user of this host with a name, as `id` needs it.
 const NAMED: (u32, &str) = (1, "daemon");
 
-/// Configures a group of the host's as that of the operators, of which [`NAMED`] is a member.
+/// Configures a group of the host's as that of the operators, of which [`NAMED`] is a member,
+/// and so is another account, whose name is the number of [`LOOKER`].
 fn configure_group(host: &SharedHost) {
     let config = fs::read_to_string(host.env.config_path()).unwrap();
     let group = "[control]\nadmins = [\"rekeyd-operators\"]\n";
     fs::write(host.env.config_path(), config.replace("[control]\n", group)).unwrap();
     let groups = fs::read_to_string("/etc/group").unwrap();
-    let groups = format!("{groups}rekeyd-operators:x:4799:{}\n", NAMED.1);
-    fs::write(host.env.path("group"), groups).unwrap();
-    fs::set_permissions(host.env.path("group"), Permissions::from_mode(0o644)).unwrap();
+    let groups = format!("{groups}rekeyd-operators:x:4799:{},{LOOKER}\n", NAMED.1);
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let users = format!("{users}{LOOKER}:x:4798:4798::/:/bin/sh\n");
+    for (name, list) in [("group", groups), ("passwd", users)] {
+        fs::write(host.env.path(name), list).unwrap();
+        fs::set_permissions(host.env.path(name), Permissions::from_mode(0o644)).unwrap();
+    }
 }
 
 /// A member by a supplementary group, which no process of the user has, may operate.
 pub fn rights_follow_the_groups_of_the_name_service() {
     let host = SharedHost::new();
     configure_group(&host);
-    let daemon = start_with_files(&host, &[("group", "/etc/group")]);
+    let replaced = [("group", "/etc/group"), ("passwd", "/etc/passwd")];
+    let daemon = start_with_files(&host, &replaced);
     for (user, may) in [(NAMED.0, true), (LOOKER, false)] {
         let rotated = host.run_as(user, OTHER, &["rotate", "billing"]);
         let message = text(&rotated.stderr);

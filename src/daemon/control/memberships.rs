@@ -112,11 +112,14 @@ impl Memberships {
                 name_service::group_number(&name).map(|number| number.into_iter().collect())
             }
         };
-        // The program has that time alone.
-        let problem = match run_blocking(describe, PATIENCE * 2, work).await {
+        // Two programs have that time together.
+        let problem = match run_blocking(describe, PATIENCE * 3, work).await {
             Ok(Ok(groups)) => return groups,
-            // A container without these programs has no name service either.
-            Ok(Err(LookupError::NoProgram { .. })) => return local_groups(&question),
+            // A container without these programs, or with those of busybox, has no name service
+            // either.
+            Ok(Err(LookupError::NoProgram { .. } | LookupError::NoNumbers { .. })) => {
+                return local_groups(&question);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
