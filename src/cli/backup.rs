@@ -9,6 +9,8 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::passed_file::{self, passed_file};
 use crate::cli::service_view;
+use crate::config::settings::Settings;
+use crate::daemon::ledger_access;
 use crate::ledger::{self, NewCopy};
 
 #[derive(Debug, clap::Args)]
@@ -31,30 +33,33 @@ impl BackupCommand {
             )));
         }
         if let Some(file) = passed_file() {
+            ledger_access::check_reader(&settings)?;
             return Ok(ledger::write_copy(&settings.ledger, file, &path)?);
         }
-        self.back_up(&settings.ledger, &path)?;
+        back_up(&settings, &path)?;
         let (ledger, target) = (settings.ledger.display(), self.path.display());
         output::print(format!("backed up the ledger {ledger} to {target}\n").as_bytes())
     }
+}
 
-    /// Copies the ledger. Root copies it as its owner, who may not be able to write to the
-    /// folder of the copy.
-    fn back_up(&self, ledger: &Path, path: &Path) -> Result<(), Failure> {
-        if !passed_file::is_roots_path(path) {
-            service_view::enter_as_owner(ledger)?;
-            return Ok(ledger::back_up(ledger, path)?);
-        }
+/// Copies the ledger. Root copies it as its owner, who may not be able to write to the folder
+/// of the copy.
+fn back_up(settings: &Settings, path: &Path) -> Result<(), Failure> {
+    let ledger = &settings.ledger;
+    if passed_file::is_roots_path(path) {
         let mut copy = None;
         let create = || {
             let created = copy.insert(NewCopy::create(ledger, path)?);
             Ok(created.clone_file()?)
         };
-        match (service_view::run_with_file(ledger, create)?, copy) {
-            (true, Some(copy)) => Ok(copy.finish()?),
-            _ => Ok(ledger::back_up(ledger, path)?),
+        if let (true, Some(copy)) = (service_view::run_with_file(settings, create)?, copy) {
+            return Ok(copy.finish()?);
         }
+    } else {
+        service_view::enter_as_owner(settings)?;
     }
+    ledger_access::check_reader(settings)?;
+    Ok(ledger::back_up(ledger, path)?)
 }
 
 /// Returns the path from the root, as SQLite's URLs need it.

@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::core::duration;
 use crate::core::secret_text::SecretForm;
-use crate::platform::path_walk::TrustedPaths;
+use crate::platform::path_walk::{self, PathTrust, TrustedPaths, WeaknessKind};
 use crate::platform::secret_file::{self, PermissionCheck};
 use crate::platform::signals;
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, PropagationDelays, Sandbox, SandboxOptions};
@@ -38,6 +38,7 @@ pub(crate) struct SandboxCommand {
 impl SandboxCommand {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         let admin_key = self.read_admin_key()?;
+        self.check_state_path()?;
         let sandbox = Sandbox::start(SandboxOptions {
             listen: self.listen,
             admin_key,
@@ -57,6 +58,28 @@ impl SandboxCommand {
         output::print(startup_message(&sandbox).as_bytes())?;
         signal_actions.recv().await;
         Ok(())
+    }
+
+    /// Checks that no part of the path to the state belongs to another user, who could lead
+    /// this process to write elsewhere.
+    fn check_state_path(&self) -> Result<(), Failure> {
+        let Some(state) = &self.state else {
+            return Ok(());
+        };
+        let path = std::path::absolute(state)?;
+        let walked = path_walk::walk_to_file(&path, &PathTrust::default());
+        // A folder that is missing is reported when the state is written.
+        let weaknesses = walked.map(|walked| walked.weaknesses).unwrap_or_default();
+        let is_foreign = |kind| matches!(kind, WeaknessKind::Owner(_) | WeaknessKind::Link(_));
+        let mut foreign = weaknesses
+            .iter()
+            .filter(|weakness| is_foreign(weakness.kind));
+        foreign.next().map_or(Ok(()), |weakness| {
+            Err(Failure::Other(format!(
+                "cannot write {}: {weakness}; hint: use a folder of your own",
+                state.display()
+            )))
+        })
     }
 
     /// Reads the admin key from the command line or from the file that it

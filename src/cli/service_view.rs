@@ -14,7 +14,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{Access, AtFlags, CWD, Gid, MemfdFlags, SeekFrom, Uid, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, MemfdFlags, SeekFrom, Uid, accessat};
 use secrecy::zeroize::Zeroizing;
 
 use crate::cli::context::{GlobalOptions, read_environment};
@@ -25,6 +25,7 @@ use crate::config;
 use crate::config::settings::Settings;
 use crate::core::os_error;
 use crate::core::redact::sanitize;
+use crate::platform::path_walk::{self, PathTrust, WalkedPath, Weakness, WeaknessKind};
 use crate::platform::process_identity::ProcessIdentity;
 use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE};
 use crate::platform::service_unit::{ServiceUnit, StoredCredential};
@@ -58,6 +59,9 @@ const OWNER_VARIABLES: [&str; 11] = [
     "NO_PROXY",
     "no_proxy",
 ];
+
+/// The number of the group `nogroup`, which owns nothing.
+const NO_GROUP: u32 = 65_534;
 
 /// The service whose view a command takes.
 struct Service {
@@ -127,16 +131,16 @@ pub(super) fn enter_with_file(
     Err(cannot_run(&service, &become_and_execute(&service, command)))
 }
 
-/// Executes this command again as the owner of `ledger` with a file of root's, if root runs it
-/// and the ledger has another owner. Returns whether it did so.
+/// Executes this command again as the owner of the ledger with a file of root's, if root runs
+/// it and the ledger has another owner. Returns whether it did so.
 ///
 /// # Errors
 /// That of `open`; [`Failure::Reported`] if the command failed.
 pub(super) fn run_with_file(
-    ledger: &Path,
+    settings: &Settings,
     open: impl FnOnce() -> Result<File, Failure>,
 ) -> Result<bool, Failure> {
-    let Some((user, group)) = ledger_owner(ledger).filter(|_| is_root()) else {
+    let Some((user, group)) = ledger_owner(settings).filter(|_| is_root()) else {
         return Ok(false);
     };
     let service = Service::of_owner(user, group);
@@ -164,10 +168,10 @@ pub(super) fn run_with_file(
     }
 }
 
-/// Executes this command again as the owner of `ledger`, if root runs it and the ledger has
+/// Executes this command again as the owner of the ledger, if root runs it and the ledger has
 /// another owner. Returns if the command continues as it is.
-pub(super) fn enter_as_owner(ledger: &Path) -> Result<(), Failure> {
-    match ledger_owner(ledger).filter(|_| is_root()) {
+pub(super) fn enter_as_owner(settings: &Settings) -> Result<(), Failure> {
+    match ledger_owner(settings).filter(|_| is_root()) {
         Some((user, group)) => {
             let service = Service::of_owner(user, group);
             Err(cannot_run(&service, &execute_as(&service, None)))
@@ -226,24 +230,55 @@ fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
     }
     // Without a unit the ledger shows who works with it.
     let settings = config::load_lenient(&options.config, &read_environment());
-    let owner = settings.and_then(|settings| ledger_owner(&settings.ledger));
+    let owner = settings.and_then(|settings| ledger_owner(&settings));
     Ok(owner.map(|(user, group)| Service::of_owner(user, group)))
 }
 
-/// Returns the user and the group of a ledger and its folder; none if one of
-/// them is root's.
-fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let folder = ledger.parent().unwrap_or(Path::new("/")).metadata().ok()?;
-    // A service also has the folder of its ledger.
-    // The owner of the folder can make a link to any file of root's.
-    let found = ledger.symlink_metadata();
-    let is_new = found
-        .as_ref()
-        .is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    let is_services = found.is_ok_and(|ledger| ledger.uid() == folder.uid());
-    (folder.uid() != 0 && (is_services || is_new))
-        .then(|| (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid())))
+/// Returns the user and the group of a ledger; none if it is root's.
+///
+/// The owner of a folder or link on its way can lead it to a file of root's, and so is its owner
+/// as well. Each command checks as this user who else could lead it elsewhere.
+fn ledger_owner(settings: &Settings) -> Option<(Uid, Gid)> {
+    let trust = settings.trusted_paths().and_users(&[]);
+    let walked = walk_as_far_as_possible(&settings.ledger, &trust)?;
+    let ledger = walked.stat().ok().filter(|found| {
+        // A folder is what the ledger is to be in.
+        FileType::from_raw_mode(found.st_mode) != FileType::Directory
+    });
+    let folder = walked.stat_folder().ok()?;
+    if folder.st_uid != 0 {
+        let folder_path = walked.path.parent().unwrap_or(Path::new("/"));
+        let is_roots = ledger.is_some_and(|ledger| ledger.st_uid == 0);
+        // As in a container, where root works in a folder of another user.
+        let is_accepted = is_roots && trust.is_allowed(folder_path);
+        let owner = (Uid::from_raw(folder.st_uid), Gid::from_raw(folder.st_gid));
+        return (!is_accepted).then_some(owner);
+    }
+    let leader = walked.weaknesses.iter().find_map(leader);
+    let owner = ledger.map(|ledger| ledger.st_uid);
+    let owner = owner.filter(|owner| trust.is_foreign_owner(*owner));
+    // Without an account of his own, he has no group.
+    let with_group = |user| (Uid::from_raw(user), Gid::from_raw(NO_GROUP));
+    leader.or(owner).map(with_group)
+}
+
+/// Follows the path of a ledger, or of the last folder on it that is there.
+fn walk_as_far_as_possible(ledger: &Path, trust: &PathTrust<'_>) -> Option<WalkedPath> {
+    let whole = path_walk::walk_to_file(ledger, trust).ok();
+    let mut folders = ledger.ancestors().skip(1);
+    whole.or_else(|| folders.find_map(|folder| path_walk::walk_to_folder(folder, trust).ok()))
+}
+
+/// Returns the user who can lead a path elsewhere, because a part of it belongs to him.
+const fn leader(weakness: &Weakness) -> Option<u32> {
+    match weakness.kind {
+        WeaknessKind::Owner(user) | WeaknessKind::Link(user) => Some(user),
+        WeaknessKind::Others
+        | WeaknessKind::Shared
+        | WeaknessKind::Group(..)
+        | WeaknessKind::ListedUser(_)
+        | WeaknessKind::UnreadableList => None,
+    }
 }
 
 /// Notes if this process is neither root nor the user of the service, or else of its ledger,

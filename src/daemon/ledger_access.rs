@@ -15,6 +15,14 @@ pub(crate) fn check_worker(settings: &Settings) -> Result<(), ServiceError> {
     Ok(check_exposure(&settings.ledger, settings.trusted_paths())?)
 }
 
+/// Checks that a command which copies the ledger reads no other file in its place. Blocks.
+///
+/// # Errors
+/// Another user could exchange it.
+pub(crate) fn check_reader(settings: &Settings) -> Result<(), ServiceError> {
+    Ok(check_exposure(&settings.ledger, settings.trusted_paths())?)
+}
+
 /// Checks that a command may write the ledger. Blocks.
 ///
 /// # Errors

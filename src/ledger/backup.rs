@@ -1,5 +1,6 @@
 //! Copies a ledger as it is at one moment, also beside its writer.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::core::os_error;
+use crate::core::path::is_sync_unsupported;
 use crate::ledger::absence::emptiness_error;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::copy_in_memory;
@@ -20,6 +22,8 @@ use crate::ledger::kept_file::create_private;
 use crate::ledger::paths::{is_beside, sibling_path, sync_folder_of};
 use crate::ledger::read_only;
 use crate::ledger::version::LedgerVersion;
+use crate::platform::path_walk::{PathTrust, WalkedPath, walk_to_file};
+use crate::platform::users;
 
 /// The delay before another attempt while a writer has the ledger.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -28,9 +32,22 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// The copy is checked, is one file, and is on disk when this returns.
 ///
 /// # Errors
-/// There is no ledger, it cannot be read, `target` exists, or it cannot be written.
+/// There is no ledger, it cannot be read, `target` exists, a link of another user leads to it,
+/// or it cannot be written.
 pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
-    check_target(path, target)?;
+    let place = walk_to_target(path, target)?;
+    if place.weaknesses.is_empty() {
+        return copy_by_path(path, target);
+    }
+    // SQLite opens files by their paths, which another user could exchange here.
+    let copy = NewCopy::create_at(place, target)?;
+    let file = copy.clone_file();
+    write_copy(path, file.map_err(|e| cannot_write(target, &e))?, target)?;
+    copy.finish()
+}
+
+/// Copies the ledger to a path that nobody else can exchange.
+fn copy_by_path(path: &Path, target: &Path) -> Result<(), LedgerError> {
     let source = open_to_copy(path)?;
     let unfinished = sibling_path(target, ".unfinished");
     let copied = copy_database(&source, &unfinished)
@@ -42,11 +59,13 @@ pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
     copied
 }
 
-/// A copy of a ledger that its owner writes into a file of root's.
+/// A copy of a ledger that is written into a file which was opened before: nothing of it is
+/// reopened by its path.
 #[derive(Debug)]
 pub struct NewCopy {
     target: PathBuf,
-    unfinished: PathBuf,
+    place: WalkedPath,
+    unfinished: OsString,
     file: File,
     is_finished: bool,
 }
@@ -56,15 +75,25 @@ impl NewCopy {
     /// an interrupted attempt left.
     ///
     /// # Errors
-    /// `target` exists, or the file cannot be created.
+    /// `target` exists, a link of another user leads to it, or the file cannot be created.
     pub fn create(ledger: &Path, target: &Path) -> Result<Self, LedgerError> {
-        check_target(ledger, target)?;
-        let unfinished = sibling_path(target, ".unfinished");
-        let file = create_private(&unfinished).map_err(|error| cannot_write(target, &error))?;
+        Self::create_at(walk_to_target(ledger, target)?, target)
+    }
+
+    fn create_at(place: WalkedPath, target: &Path) -> Result<Self, LedgerError> {
+        let mut unfinished = place.name().to_owned();
+        unfinished.push(".unfinished");
+        let removed = match place.remove_entry(&unfinished) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed,
+        };
+        let file = removed.and_then(|()| place.create_entry(&unfinished));
+        let file = file.map_err(|error| cannot_write(target, &error.into()))?;
         Ok(Self {
             target: target.to_owned(),
+            place,
             unfinished,
-            file,
+            file: file.into(),
             is_finished: false,
         })
     }
@@ -80,12 +109,27 @@ impl NewCopy {
     /// Gives the written copy its name.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, or another user has exchanged the file meanwhile.
     pub fn finish(mut self) -> Result<(), LedgerError> {
-        let renamed = rename_to_new(&self.unfinished, &self.target);
-        renamed.map_err(|error| cannot_write(&self.target, &error))?;
+        let failed = |error: Error| cannot_write(&self.target, &error);
+        let renamed = self.place.rename_entry_here(&self.unfinished);
+        renamed.map_err(|error| failed(error.into()))?;
         self.is_finished = true;
-        Ok(())
+        if !self.is_in_place().map_err(failed)? {
+            let reason = "another user exchanged it while it was written; hint: use a folder that \
+                          nobody else can write to";
+            return Err(failed(Error::other(reason)));
+        }
+        match self.place.sync_folder().map_err(Error::from) {
+            Err(error) if is_sync_unsupported(&error) => Ok(()),
+            synced => synced.map_err(failed),
+        }
+    }
+
+    /// Returns whether the file is the one that has the name now.
+    fn is_in_place(&self) -> Result<bool, Error> {
+        let (own, found) = (rustix::fs::fstat(&self.file)?, self.place.stat()?);
+        Ok((own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
     }
 }
 
@@ -93,7 +137,29 @@ impl Drop for NewCopy {
     fn drop(&mut self) {
         if !self.is_finished {
             // The disk may be full.
-            let _ = fs::remove_file(&self.unfinished);
+            let _ = self.place.remove_entry(&self.unfinished);
+        }
+    }
+}
+
+/// Follows the path of a new copy of `ledger`.
+///
+/// # Errors
+/// Something is there, SQLite would take it for a file of the ledger, or a link of another user
+/// leads to it.
+fn walk_to_target(ledger: &Path, target: &Path) -> Result<WalkedPath, LedgerError> {
+    check_target(ledger, target)?;
+    let walked = walk_to_file(target, &PathTrust::default());
+    let walked = walked.map_err(|error| cannot_write(target, &error.into()))?;
+    match walked.foreign_links.first() {
+        None => Ok(walked),
+        Some(link) => {
+            let (link, owner) = (link.path.display(), users::describe_user(link.owner));
+            let reason = format!(
+                "{link} is a symbolic link of {owner}, which could lead it elsewhere; hint: use a \
+                 path without that link"
+            );
+            Err(cannot_write(target, &Error::other(reason)))
         }
     }
 }
@@ -171,5 +237,30 @@ pub(super) fn cannot_write(target: &Path, error: &Error) -> LedgerError {
         } else {
             os_error::describe(error)
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The owner of the folder exchanges the file while it is written.
+    #[test]
+    fn exchanged_file_is_neither_written_nor_taken_for_the_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, precious) = (dir.path().join("copy.db"), dir.path().join("precious"));
+        fs::write(&precious, "precious\n").unwrap();
+        let copy = NewCopy::create(&dir.path().join("ledger.db"), &target).unwrap();
+        let unfinished = dir.path().join("copy.db.unfinished");
+        fs::rename(&unfinished, dir.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(&precious, &unfinished).unwrap();
+        copy.clone_file().unwrap().write_all(b"copied\n").unwrap();
+        let error = copy.finish().unwrap_err().to_string();
+        assert!(error.contains("another user exchanged it"), "{error}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious\n");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("moved")).unwrap(),
+            "copied\n"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::core::shell::quote;
 use crate::ledger::absence::{absence_error, emptiness_error};
 use crate::ledger::checkpoint_note::{ForeignReason, LogOrigin, foreign_log, log_origin};
 use crate::ledger::damage::LedgerDamage;
@@ -15,6 +16,7 @@ use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
 use crate::ledger::paths::{files_of_sqlite, files_to_check, sqlite_url};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, foreign_schema, kept_file};
+use crate::platform::{path_walk, users};
 
 /// Opens a ledger of this rekeyd's version, with or without a running writer.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
@@ -106,12 +108,32 @@ pub(super) fn check_log(path: &Path) -> Result<LogOrigin, LedgerError> {
     Ok(origin)
 }
 
+/// Checks that no link of another user leads to a ledger: SQLite would leave files beside the
+/// target, which may be a database of root's.
+fn check_links(path: &Path) -> Result<(), LedgerError> {
+    let absolute = std::path::absolute(path).map_err(|error| cannot_open(path, &error))?;
+    let Some(link) = path_walk::first_foreign_link(&absolute) else {
+        return Ok(());
+    };
+    let owner = users::describe_user(link.owner);
+    let command = format!("chown -h root {}", quote(&link.path.to_string_lossy()));
+    let link = link.path.display();
+    Err(LedgerError::Open {
+        path: path.to_owned(),
+        reason: format!(
+            "{link} is a symbolic link of {owner}, which rekeyd does not follow; hint: if it leads \
+             where it should, run `{command}`"
+        ),
+    })
+}
+
 /// Opens the ledger in `file` by `name`, a path or a `file:` URL. Errors name `path`.
 fn open_named(
     path: &Path,
     file: &Path,
     name: &Path,
 ) -> Result<(Connection, LedgerVersion), LedgerError> {
+    check_links(file)?;
     for file in files_to_check(file) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
     }

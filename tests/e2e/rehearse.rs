@@ -346,7 +346,7 @@ fn rehearsal_refuses_a_folder_in_use() {
     std::fs::set_permissions(host.path("rehearsal"), open).unwrap();
     let output = host.rehearse(&[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("other users can write"));
+    assert!(text(&output.stderr).contains("is world-writable; hint: choose a --dir"));
     assert!(files(&host.path("rehearsal")).is_empty());
 }
 

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 pub use self::trust::{PathTrust, TrustedPaths, is_foreign, is_unmapped};
@@ -92,6 +92,72 @@ impl WalkedPath {
     pub fn stat(&self) -> Result<Stat, Errno> {
         fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW)
     }
+
+    /// Returns the attributes of the folder that the path leads to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn stat_folder(&self) -> Result<Stat, Errno> {
+        fs::fstat(&self.folder)
+    }
+
+    /// Returns the name in the folder.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Creates a file in the folder, for writing and for its owner alone, where nothing is.
+    ///
+    /// # Errors
+    /// The system's; [`Errno::EXIST`] for whatever is there, a link included.
+    pub fn create_entry(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Creates a folder in the folder, for its owner alone, and opens it.
+    ///
+    /// # Errors
+    /// The system's; [`Errno::EXIST`] for whatever is there, a link included.
+    pub fn create_folder(&self) -> Result<OwnedFd, Errno> {
+        fs::mkdirat(&self.folder, &self.name, Mode::RWXU)?;
+        self.open(OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// Removes an entry of the folder, which is no folder itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_entry(&self, name: &OsStr) -> Result<(), Errno> {
+        fs::unlinkat(&self.folder, name, AtFlags::empty())
+    }
+
+    /// Gives an entry of the folder the name that the path leads to, where nothing is.
+    ///
+    /// # Errors
+    /// The system's; [`Errno::EXIST`] for whatever is there.
+    pub fn rename_entry_here(&self, name: &OsStr) -> Result<(), Errno> {
+        let (folder, own) = (&self.folder, &self.name);
+        match fs::renameat_with(folder, name, folder, own, RenameFlags::NOREPLACE) {
+            // The file system has no such operation.
+            Err(Errno::INVAL | Errno::NOSYS) => match self.stat() {
+                Ok(_) => Err(Errno::EXIST),
+                Err(_) => fs::renameat(folder, name, folder, own),
+            },
+            renamed => renamed,
+        }
+    }
+
+    /// Writes the folder to disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync_folder(&self) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::fsync(fs::openat(&self.folder, ".", flags, Mode::empty())?)
+    }
 }
 
 /// Follows an absolute path to a folder, whose own owner and mode count, too.
@@ -156,10 +222,15 @@ pub fn describe_exchange(path: &Path, trusted_paths: &TrustedPaths) -> Option<St
 /// Whether links of other users lead to an absolute path, as far as it exists. Blocks.
 #[must_use]
 pub fn has_foreign_link(path: &Path) -> bool {
+    first_foreign_link(path).is_some()
+}
+
+/// Returns the first link of another user that leads to an absolute path, as far as it exists.
+/// Blocks.
+#[must_use]
+pub fn first_foreign_link(path: &Path) -> Option<ForeignLink> {
     let trust = PathTrust::default();
-    let Ok(mut walk) = Walk::new(&trust) else {
-        return false;
-    };
+    let mut walk = Walk::new(&trust).ok()?;
     walk.push(path);
     // What is missing is no link.
     while let Some(part) = walk.rest.pop() {
@@ -167,7 +238,7 @@ pub fn has_foreign_link(path: &Path) -> bool {
             break;
         }
     }
-    !walk.foreign_links.is_empty()
+    walk.foreign_links.into_iter().next()
 }
 
 /// A folder on the way.

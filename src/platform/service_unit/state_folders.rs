@@ -1,13 +1,15 @@
 //! The folders of a service's state, which the service manager makes at its start.
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{PermissionsExt as _, fchown};
 use std::path::Path;
 
-use rustix::fs::{Gid, OFlags, Uid};
+use rustix::fs::{Gid, Uid};
 
 use super::{ServiceUnit, own_folder};
+use crate::platform::path_walk::{self, PathTrust};
+use crate::platform::users;
 
 /// The mode of a folder of which the unit names none, see systemd.exec(5).
 const DEFAULT_MODE: u32 = 0o755;
@@ -39,18 +41,23 @@ impl ServiceUnit {
     }
 }
 
-/// Makes a folder that nobody else can use before it has its owner.
+/// Makes a folder that nobody else can use before it has its owner. The folders above it may
+/// belong to the user of the service, whose links lead nowhere.
 fn make_folder(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        let mut parents = DirBuilder::new();
-        parents.recursive(true).mode(DEFAULT_MODE).create(parent)?;
+    if let Some(parent) = path.parent()
+        && parent.symlink_metadata().is_err()
+    {
+        make_folder(parent, DEFAULT_MODE, None)?;
     }
-    DirBuilder::new().mode(0o700).create(path)?;
-    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits();
-    let folder = OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(flags).unwrap_or_default())
-        .open(path)?;
+    let walked = path_walk::walk_to_file(path, &PathTrust::default())?;
+    if let Some(link) = walked.foreign_links.first() {
+        let (link, owner) = (link.path.display(), users::describe_user(link.owner));
+        return Err(io::Error::other(format!(
+            "{link} is a symbolic link of {owner}; hint: if it leads where it should, run `chown -h \
+             root {link}`"
+        )));
+    }
+    let folder = File::from(walked.create_folder()?);
     if let Some((user, group)) = owner {
         fchown(&folder, Some(user.as_raw()), Some(group.as_raw()))?;
     }

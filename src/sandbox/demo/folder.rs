@@ -2,11 +2,12 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::core::os_error;
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
+use crate::platform::path_walk::{self, PathTrust, Weakness, WeaknessKind};
 use crate::sandbox::demo::error::DemoError;
 
 /// A folder that no other user can write.
@@ -30,20 +31,10 @@ impl DemoFolder {
                 "{path:?} is not UTF-8 or contains a control character; hint: choose another --dir"
             )));
         }
+        check_way(&path)?;
         create_folder(&path)?;
-        let metadata_error = |error| {
-            DemoError::Other(format!(
-                "cannot read the attributes of {}: {}",
-                path.display(),
-                os_error::describe(&error)
-            ))
-        };
-        let metadata = std::fs::metadata(&path).map_err(metadata_error)?;
-        if metadata.permissions().mode() & 0o022 != 0 {
-            return Err(DemoError::Other(format!(
-                "other users can write to {}; hint: choose a --dir that only you can write to",
-                path.display()
-            )));
+        if let Some(weakness) = walk(&path)?.first() {
+            return Err(not_private(weakness));
         }
         for name in names {
             if path.join(name).symlink_metadata().is_ok() {
@@ -98,6 +89,39 @@ impl DemoFolder {
             ))),
         }
     }
+}
+
+/// Checks that nobody else leads this process to another place, where it would create folders.
+fn check_way(path: &Path) -> Result<(), DemoError> {
+    let mut existing = path.ancestors().filter(|folder| folder.is_dir());
+    let Some(nearest) = existing.next() else {
+        return Ok(());
+    };
+    // In a folder such as /tmp, nobody else can exchange what is created.
+    let is_private = nearest == path;
+    let weaknesses = walk(nearest)?.into_iter();
+    let mut weaknesses = weaknesses.filter(|weak| is_private || weak.kind != WeaknessKind::Shared);
+    weaknesses
+        .next()
+        .map_or(Ok(()), |weak| Err(not_private(&weak)))
+}
+
+fn walk(folder: &Path) -> Result<Vec<Weakness>, DemoError> {
+    let walked = path_walk::walk_to_folder(folder, &PathTrust::default());
+    let walked = walked.map_err(|error| {
+        DemoError::Other(format!(
+            "cannot read the attributes of {}: {}",
+            folder.display(),
+            os_error::describe(&error.into())
+        ))
+    })?;
+    Ok(walked.weaknesses)
+}
+
+fn not_private(weakness: &Weakness) -> DemoError {
+    DemoError::Other(format!(
+        "{weakness}; hint: choose a --dir that only you can write to"
+    ))
 }
 
 fn create_folder(path: &Path) -> Result<(), DemoError> {
