@@ -7,6 +7,8 @@
 mod allowed_paths;
 mod capture;
 mod confinement;
+mod elf;
+mod env_line;
 mod executable;
 mod launcher;
 mod process_group;

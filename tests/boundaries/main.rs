@@ -42,6 +42,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     ledger_files::owner_leads_root_to_no_other_file,
     paths::owner_of_a_folder_gets_no_secret,
     paths::program_of_another_user_is_not_run,
+    paths::program_behind_env_and_loader_of_another_user_are_not_run,
     paths::certificates_of_another_user_prove_nothing,
     control::operator_deletes_no_admin_key_of_others,
     control::forged_end_in_a_file_adopts_no_admin_key,

@@ -64,6 +64,63 @@ pub fn program_of_another_user_is_not_run() {
     assert_refused(&env, &format!("deliver belongs to uid {OTHER}"));
 }
 
+/// Makes an environment whose sink is a script with this first line, in which `DIR` is the
+/// folder with the program `deliver` and the program `theirs/env` of another user.
+fn configure_script(line: &str) -> TestEnv {
+    let env = TestEnv::start(&[]);
+    make_program(&env.path("deliver"), OTHER);
+    make_folder(&env.path("theirs"), 0o755, OTHER);
+    fs::copy("/usr/bin/env", env.path("theirs/env")).unwrap();
+    chown(env.path("theirs/env"), Some(OTHER), None).unwrap();
+    make_program(&env.path("script"), 0);
+    let line = line.replace("DIR", &env.dir.path().display().to_string());
+    fs::write(env.path("script"), format!("#!{line}\n")).unwrap();
+    let sink = "[[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/script\"]\n";
+    env.configure(&format!("{KEY}{sink}"));
+    env
+}
+
+/// What runs in the end is not always what the first line of a script begins with.
+pub fn program_behind_env_and_loader_of_another_user_are_not_run() {
+    let deliver = format!("deliver belongs to uid {OTHER}");
+    let theirs = format!("theirs belongs to uid {OTHER}");
+    for (line, expected) in [
+        ("/usr/bin/env DIR/deliver", deliver.as_str()),
+        ("/usr/bin/env -S A=1 DIR/deliver", &deliver),
+        ("/usr/bin/env -S -i -u B DIR/deliver", &deliver),
+        (
+            "/usr/bin/env -vS DIR/deliver",
+            "rekeyd cannot say which program env runs after `-vS",
+        ),
+        (
+            "/usr/bin/env -S PATH=DIR deliver",
+            "rekeyd cannot say where env finds deliver",
+        ),
+        ("DIR/theirs/env cat", &theirs),
+        ("DIR/deliver\0", &deliver),
+    ] {
+        assert_refused(&configure_script(line), expected);
+    }
+    // The loader, whose name is in the program.
+    let env = configure_script("");
+    let mut program = fs::read("/bin/cat").unwrap();
+    let loader = b"/lib64/ld-linux-x86-64.so.2";
+    let loader_name = env.path("theirs/ld");
+    let name = loader_name.to_str().unwrap().as_bytes();
+    let Some(at) = program
+        .windows(loader.len())
+        .position(|part| part == loader)
+    else {
+        return;
+    };
+    assert!(name.len() <= loader.len(), "{}", loader_name.display());
+    program[at..at + loader.len()].fill(0);
+    program[at..at + name.len()].copy_from_slice(name);
+    fs::copy("/lib64/ld-linux-x86-64.so.2", &loader_name).unwrap();
+    fs::write(env.path("script"), &program).unwrap();
+    assert_refused(&env, &theirs);
+}
+
 pub fn certificates_of_another_user_prove_nothing() {
     let env = TestEnv::start(&[]);
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

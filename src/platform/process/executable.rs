@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Access, AtFlags, CWD, StatVfsMountFlags};
 
+use super::elf::{ELF_MAGIC, ElfEntry, ElfHeader, LOADER_ENTRY};
+use super::env_line::{self, EnvLineError};
 use super::launcher;
 use super::process_group::PATH;
 use crate::core::os_error;
@@ -32,16 +33,11 @@ const EXTRA_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 /// of elf(5): x86-64 those of the 386, AArch64 those of ARM.
 const COMPATIBLE_MACHINES: [(u16, u16); 2] = [(62, 3), (183, 40)];
 
-const ELF_MAGIC: &[u8] = b"\x7fELF";
-
 /// The types of an ELF file that the kernel runs: with fixed addresses, and without.
 const PROGRAM_TYPES: [u16; 2] = [2, 3];
 
 /// The type of the entry of an ELF file that has a part of the program.
 const PART_ENTRY: u64 = 1;
-
-/// The type of the entry of an ELF file that names its loader.
-const LOADER_ENTRY: u64 = 3;
 
 /// Returns the reason why a program cannot or must not be run, as far as it shows without
 /// running it. Blocks.
@@ -52,45 +48,173 @@ pub fn check_executable(program: &Path, trusted_paths: &TrustedPaths) -> Option<
         .or_else(launcher::find_problem)
 }
 
-/// Returns how another user could exchange a program or its interpreter, which would then
-/// run as rekeyd's user. Blocks.
+/// Returns how another user could exchange a program, its interpreter or its loader, which would
+/// then run as rekeyd's user; or why it cannot be told what runs. Blocks.
 pub(super) fn exchangeable_part(program: &Path, trusted_paths: &TrustedPaths) -> Option<String> {
-    for part in parts(program) {
+    let parts = match find_parts(program) {
+        Ok(parts) => parts,
+        Err(problem) => return Some(problem),
+    };
+    let trust = trusted_paths.and_users(&[]);
+    parts.iter().find_map(|part| {
+        let (found, name) = match part {
+            ProgramPart::File(file) => (path_walk::find_weaknesses(file, &trust), file),
+            ProgramPart::SearchedFolder(folder) => {
+                let walked = path_walk::walk_to_folder(folder, &trust)
+                    .or_else(|_| path_walk::walk_to_file(folder, &trust));
+                (walked.map(|walked| walked.weaknesses), folder)
+            }
+        };
         // What is missing cannot be started, which says more.
-        let found = path_walk::find_weaknesses(&part, &trusted_paths.and_users(&[])).ok()?;
-        if let Some(weakness) = found.first() {
-            return Some(format!(
-                "{weakness}, so another user could exchange {}; rekeyd does not run it; hint: {}",
-                sanitize(&part.display().to_string()),
-                weakness.hint()
-            ));
+        let weaknesses = found.unwrap_or_default();
+        let weakness = weaknesses.first()?;
+        let name = sanitize(&name.display().to_string());
+        let exchange = match part {
+            ProgramPart::File(_) => format!("exchange {name}"),
+            ProgramPart::SearchedFolder(_) => format!("put a program into {name}, where env looks first"),
+        };
+        Some(format!(
+            "{weakness}, so another user could {exchange}; rekeyd does not run it; hint: {}",
+            weakness.hint()
+        ))
+    })
+}
+
+/// What decides what runs as a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ProgramPart {
+    /// The program, its interpreter or its loader.
+    File(PathBuf),
+    /// A folder in which env(1) looks for a program before it finds it elsewhere.
+    SearchedFolder(PathBuf),
+}
+
+/// Returns a program, its interpreter, the interpreter of that, and so on, with what env(1) runs
+/// for them, and their loaders; none if that cannot be told. Blocks.
+pub(super) fn part_files(program: &Path) -> Vec<PathBuf> {
+    let parts = find_parts(program).unwrap_or_default().into_iter();
+    let files = parts.filter_map(|part| match part {
+        ProgramPart::File(file) => Some(file),
+        ProgramPart::SearchedFolder(_) => None,
+    });
+    files.collect()
+}
+
+/// As [`part_files`], with the folders that env(1) searches.
+///
+/// # Errors
+/// Why it cannot be told what runs.
+fn find_parts(program: &Path) -> Result<Vec<ProgramPart>, String> {
+    let mut parts = Vec::new();
+    let mut next = Some(program.to_owned());
+    for _ in 0..=MAX_INTERPRETERS {
+        let Some(part) = next.take() else {
+            return Ok(parts);
+        };
+        parts.push(ProgramPart::File(part.clone()));
+        // One that can be run need not be readable.
+        let Some((file, head)) = open_with_head(&part) else {
+            return Ok(parts);
+        };
+        match classify(&head) {
+            Format::Script(line) => {
+                if let Some(problem) = line_problem(&part, line) {
+                    return Err(problem);
+                }
+                let (interpreter, argument) = split_first_line(line);
+                next = Some(match is_env(&interpreter) {
+                    false => interpreter,
+                    true => {
+                        let (searched, found) = find_env_program(&part, &interpreter, argument)?;
+                        parts.extend(loader_of(&interpreter).map(ProgramPart::File));
+                        parts.push(ProgramPart::File(interpreter));
+                        parts.extend(searched.into_iter().map(ProgramPart::SearchedFolder));
+                        found
+                    }
+                });
+            }
+            Format::Elf => {
+                parts.extend(named_loader(&file, &head).map(ProgramPart::File));
+                return Ok(parts);
+            }
+            Format::ScriptBehindMark | Format::Empty | Format::Text | Format::Unknown => {
+                return Ok(parts);
+            }
         }
     }
-    None
-}
-
-/// Returns a program, its interpreter, the interpreter of that, and so on. Blocks.
-pub(super) fn parts(program: &Path) -> impl Iterator<Item = PathBuf> {
-    std::iter::successors(Some(program.to_owned()), |part| interpreter(part))
-        .take(MAX_INTERPRETERS + 1)
-}
-
-/// Returns the interpreter of a script, or the program that env(1) runs for it.
-fn interpreter(program: &Path) -> Option<PathBuf> {
-    let head = read_head(&File::open(program).ok()?)?;
-    let Format::Script(line) = classify(&head) else {
-        return None;
-    };
-    let (interpreter, argument) = split_first_line(line);
-    let is_env = interpreter.file_name().is_some_and(|name| name == "env");
-    if !is_env {
-        return Some(interpreter);
+    match next {
+        None => Ok(parts),
+        Some(_) => Err(too_many_interpreters(program)),
     }
-    let argument = String::from_utf8_lossy(argument);
-    let words = argument.strip_prefix("-S").unwrap_or(&argument);
-    let wanted = words.split_whitespace().next()?;
-    let mut candidates = env_candidates(wanted).into_iter();
-    candidates.find(|candidate| check_access(candidate, Role::Interpreter).is_none())
+}
+
+fn open_with_head(program: &Path) -> Option<(File, Vec<u8>)> {
+    let file = File::open(program).ok()?;
+    let head = read_head(&file)?;
+    Some((file, head))
+}
+
+/// Returns the program that env(1) runs for a script, and the folders that it searches before.
+fn find_env_program(
+    script: &Path,
+    env: &Path,
+    argument: &[u8],
+) -> Result<(Vec<PathBuf>, PathBuf), String> {
+    let failed = |problem: String| {
+        let (name, script) = (env.display(), script.display());
+        format!(
+            "cannot use {}, the interpreter of {script}: {}",
+            sanitize(&name.to_string()),
+            sanitize(&problem)
+        )
+    };
+    let unclear = || EnvLineError::Unclear {
+        word: String::from_utf8_lossy(argument).into_owned(),
+    };
+    let argument = std::str::from_utf8(argument).map_err(|_| failed(unclear().to_string()))?;
+    let wanted = env_line::program_of(argument).map_err(|error| failed(error.to_string()))?;
+    let mut searched = Vec::new();
+    for candidate in env_candidates(wanted) {
+        if check_access(&candidate, Role::Interpreter).is_none() {
+            return match is_env(&candidate) {
+                false => Ok((searched, candidate)),
+                true => Err(failed(unclear().to_string())),
+            };
+        }
+        searched.extend(candidate.parent().map(Path::to_owned));
+    }
+    Err(failed(match wanted.contains('/') {
+        true => format!("no program {wanted}"),
+        false => format!("no program {wanted} in {PATH}"),
+    }))
+}
+
+/// Whether an interpreter is env(1), also by another name. A script of that name is not.
+fn is_env(interpreter: &Path) -> bool {
+    let is_named_env = |path: &Path| path.file_name().is_some_and(|name| name == "env");
+    let real = interpreter.canonicalize();
+    let is_named = is_named_env(interpreter) || real.is_ok_and(|real| is_named_env(&real));
+    is_named
+        && open_with_head(interpreter).is_none_or(|(_, head)| classify(&head) == Format::Elf)
+}
+
+/// Returns the loader that an ELF file names.
+fn loader_of(program: &Path) -> Option<PathBuf> {
+    let (file, head) = open_with_head(program)?;
+    matches!(classify(&head), Format::Elf).then(|| named_loader(&file, &head))?
+}
+
+fn named_loader(file: &File, head: &[u8]) -> Option<PathBuf> {
+    let entries = ElfHeader::parse(head)?.entries(file)?;
+    let loader = entries.iter().find(|entry| entry.kind == LOADER_ENTRY)?;
+    let loader = loader.read_name(file)?;
+    // The program starts in the root folder.
+    Some(Path::new("/").join(loader))
+}
+
+fn too_many_interpreters(program: &Path) -> String {
+    let path = program.display();
+    format!("{path} needs too many scripts in a row as interpreters")
 }
 
 /// Splits the first line of a script, behind `#!`, into the interpreter and its argument.
@@ -110,7 +234,8 @@ const fn is_blank(byte: &u8) -> bool {
 /// Returns where env(1) looks for a program.
 fn env_candidates(wanted: &str) -> Vec<PathBuf> {
     if wanted.contains('/') {
-        vec![PathBuf::from(wanted)]
+        // The program starts in the root folder.
+        vec![Path::new("/").join(wanted)]
     } else {
         std::env::split_paths(PATH)
             .map(|folder| folder.join(wanted))
@@ -224,7 +349,9 @@ fn classify(head: &[u8]) -> Format<'_> {
     if head.is_empty() {
         Format::Empty
     } else if let Some(line) = head.strip_prefix(b"#!") {
-        Format::Script(line.split(|byte| *byte == b'\n').next().unwrap_or_default())
+        // The kernel ends it at either.
+        let mut parts = line.split(|byte| matches!(*byte, b'\n' | 0));
+        Format::Script(parts.next().unwrap_or_default())
     } else if head.starts_with(ELF_MAGIC) {
         Format::Elf
     } else if head.starts_with(b"\xef\xbb\xbf#!") {
@@ -236,8 +363,8 @@ fn classify(head: &[u8]) -> Format<'_> {
     }
 }
 
-/// Checks the interpreter that the first line of a script names.
-fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> Option<String> {
+/// Returns the problem of the first line of a script, `line` behind `#!`.
+fn line_problem(program: &Path, line: &[u8]) -> Option<String> {
     let path = program.display();
     if line.contains(&b'\r') {
         return Some(format!(
@@ -256,11 +383,18 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
     if line.trim_ascii().is_empty() {
         return Some(format!("{path} names no interpreter after #!"));
     }
+    None
+}
+
+/// Checks the interpreter that the first line of a script names.
+fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> Option<String> {
+    if let Some(problem) = line_problem(program, line) {
+        return Some(problem);
+    }
+    let path = program.display();
     let (interpreter, argument) = split_first_line(line);
     if interpreters_left == 0 {
-        return Some(format!(
-            "{path} needs too many scripts in a row as interpreters"
-        ));
+        return Some(too_many_interpreters(program));
     }
     let name = interpreter.display();
     if let Some(problem) = check_program(&interpreter, interpreters_left - 1) {
@@ -269,41 +403,16 @@ fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> O
             "cannot use {name}, the interpreter of {path}: {problem}"
         ));
     }
-    let is_env = interpreter.file_name().is_some_and(|name| name == "env");
-    if is_env {
-        let argument = String::from_utf8_lossy(argument);
-        let problem = check_env_argument(&argument);
-        return problem.map(|problem| {
-            let problem = sanitize(&problem);
-            format!("cannot use {name}, the interpreter of {path}: {problem}")
-        });
-    }
-    None
-}
-
-/// Checks the argument of `#!/usr/bin/env`, as far as it can be told.
-fn check_env_argument(argument: &str) -> Option<String> {
-    let (is_split, words) = match argument.strip_prefix("-S") {
-        Some(words) => (true, words.trim()),
-        None => (false, argument),
-    };
-    let wanted = words.split_whitespace().next().unwrap_or_default();
-    if wanted.is_empty() {
-        return Some("no program after env".to_owned());
-    }
-    // Options and variables of env(1).
-    if wanted.starts_with('-') || wanted.contains('=') {
+    if !is_env(&interpreter) {
         return None;
     }
-    if !is_split && wanted != words {
-        return Some(format!(
-            "env looks for one program named \"{words}\"; hint: write env -S {words}"
-        ));
+    match find_env_program(program, &interpreter, argument) {
+        Ok((_, found)) => check_program(&found, interpreters_left - 1).map(|problem| {
+            let found = sanitize(&found.display().to_string());
+            format!("cannot use {found}, which env runs for {path}: {problem}")
+        }),
+        Err(problem) => Some(problem),
     }
-    let is_found = env_candidates(wanted)
-        .iter()
-        .any(|file| check_access(file, Role::Interpreter).is_none());
-    (!is_found).then(|| format!("no program {wanted} in {PATH}"))
 }
 
 /// Checks the machine of an ELF file, and the loader that it names.
@@ -345,110 +454,6 @@ fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
          was built for, or use a statically linked program",
         sanitize(&loader.display().to_string())
     ))
-}
-
-/// The part of an ELF header that matters here, see elf(5).
-#[derive(Debug, Clone, Copy)]
-struct ElfHeader {
-    is_64_bit: bool,
-    is_little_endian: bool,
-    kind: u16,
-    machine: u16,
-    entries_at: u64,
-    entry_size: u16,
-    entry_count: u16,
-}
-
-impl ElfHeader {
-    fn parse(head: &[u8]) -> Option<Self> {
-        let [.., class, encoding] = *head.strip_prefix(ELF_MAGIC)?.first_chunk::<2>()?;
-        let (is_64_bit, is_little_endian) = (class == 2, encoding == 1);
-        let numbers = ElfNumbers {
-            bytes: head,
-            is_little_endian,
-        };
-        let (entries_at, sizes_at) = if is_64_bit {
-            (numbers.number(32, 8)?, 54)
-        } else {
-            (numbers.number(28, 4)?, 42)
-        };
-        Some(Self {
-            is_64_bit,
-            is_little_endian,
-            kind: numbers.short(16)?,
-            machine: numbers.short(18)?,
-            entries_at,
-            entry_size: numbers.short(sizes_at)?,
-            entry_count: numbers.short(sizes_at + 2)?,
-        })
-    }
-
-    /// Returns the entries of the file; none if it ends before them.
-    fn entries(&self, file: &File) -> Option<Vec<ElfEntry>> {
-        let entries = (0..self.entry_count).map(|index| {
-            let mut bytes = vec![0; usize::from(self.entry_size).min(HEAD_BYTES)];
-            let offset = u64::from(index) * u64::from(self.entry_size);
-            file.read_exact_at(&mut bytes, self.entries_at.checked_add(offset)?)
-                .ok()?;
-            let numbers = ElfNumbers {
-                bytes: &bytes,
-                is_little_endian: self.is_little_endian,
-            };
-            let (at, length) = if self.is_64_bit {
-                (numbers.number(8, 8)?, numbers.number(32, 8)?)
-            } else {
-                (numbers.number(4, 4)?, numbers.number(16, 4)?)
-            };
-            let kind = numbers.number(0, 4)?;
-            Some(ElfEntry { kind, at, length })
-        });
-        entries.collect()
-    }
-}
-
-/// An entry of an ELF file: what a part of it is, and where it is in the file.
-#[derive(Debug, Clone, Copy)]
-struct ElfEntry {
-    kind: u64,
-    at: u64,
-    length: u64,
-}
-
-impl ElfEntry {
-    const fn end(&self) -> u64 {
-        self.at.saturating_add(self.length)
-    }
-
-    /// Returns the path that it has.
-    fn read_name(&self, file: &File) -> Option<PathBuf> {
-        let mut name = vec![0; usize::try_from(self.length).ok()?.min(HEAD_BYTES)];
-        file.read_exact_at(&mut name, self.at).ok()?;
-        let name = name.split(|byte| *byte == 0).next()?;
-        Some(Path::new(std::ffi::OsStr::from_bytes(name)).to_owned())
-    }
-}
-
-/// The numbers of an ELF file.
-struct ElfNumbers<'b> {
-    bytes: &'b [u8],
-    is_little_endian: bool,
-}
-
-impl ElfNumbers<'_> {
-    fn number(&self, at: usize, length: usize) -> Option<u64> {
-        let bytes = self.bytes.get(at..at + length)?;
-        let join = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
-        Some(if self.is_little_endian {
-            bytes.iter().rev().fold(0, join)
-        } else {
-            bytes.iter().fold(0, join)
-        })
-    }
-
-    fn short(&self, at: usize) -> Option<u16> {
-        self.number(at, 2)
-            .and_then(|number| u16::try_from(number).ok())
-    }
 }
 
 /// Whether this host runs files like this through a helper (`binfmt_misc`).
@@ -523,8 +528,8 @@ mod tests {
             b"#!\t/bin/sh \t \n",
             b"#!/usr/bin/env sh\n",
             b"#!/usr/bin/env -S sh -e\n",
-            b"#!/usr/bin/env -i sh\n",
-            b"#!/usr/bin/env A=b sh\n",
+            b"#!/usr/bin/env -S -i /bin/sh\n",
+            b"#!/usr/bin/env -S A=b sh\n",
             b"#!/usr/bin/env /bin/sh\n",
             // Line ends further down are the interpreter's.
             b"#!/bin/sh\necho a\r\n",
@@ -570,6 +575,15 @@ mod tests {
             ),
             (b"#!/usr/bin/env -S\n", "no program after env"),
             (b"#!/usr/bin/env /no/such\n", "no program /no/such"),
+            (
+                b"#!/usr/bin/env -i sh\n",
+                "cannot use /usr/bin/env, the interpreter of PUT: rekeyd cannot say which program \
+                 env runs after `-i sh`; hint: begin the script with that program",
+            ),
+            (
+                b"#!/usr/bin/env -S env sh\n",
+                "rekeyd cannot say which program env runs after `-S env sh`",
+            ),
             (b"#!\n", "PUT names no interpreter after #!"),
             (
                 b"#!/etc\n",

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::executable::parts;
+use super::executable::part_files;
 
 /// These runtimes, by the names of their files without a version, and the arguments of an empty
 /// program.
@@ -31,7 +31,7 @@ impl CompilingRuntime {
     /// interpreter in its first line. Blocks.
     #[must_use]
     pub fn of_program(program: &Path) -> Option<Self> {
-        parts(program).find_map(|part| {
+        part_files(program).into_iter().find_map(|part| {
             let real = part.canonicalize().ok();
             let names = [Some(part.as_path()), real.as_deref()];
             let empty_program = names.into_iter().flatten().find_map(empty_program_of)?;
