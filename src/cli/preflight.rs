@@ -24,7 +24,7 @@ use crate::daemon::runtime;
 use crate::ledger::{self, Ledger, LedgerError, LedgerNotes, LedgerReader};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::service_unit::{ServiceUnit, WriteProblem};
-use crate::platform::{machine, run_blocking, secret_file};
+use crate::platform::{machine, own_files, run_blocking, secret_file};
 use crate::sink::target::SinkSettings;
 use crate::sink::{Sink, SinkProblem};
 
@@ -135,16 +135,19 @@ pub(crate) async fn group_writable_folders(settings: &Settings) -> BTreeSet<Path
     found.unwrap_or_default()
 }
 
-/// Says who reads the files of sinks by access control lists, which their options do not show.
+/// Says who reads the files of sinks and rekeyd's own secrets by access control lists, which
+/// neither their options nor their modes show.
 pub(crate) async fn listed_readers(settings: &Settings) -> Vec<String> {
     let sinks = settings.keys.iter().flat_map(|key| &key.sinks);
     let targets: Vec<_> = sinks.map(|sink| Arc::clone(&sink.target)).collect();
+    let secrets = settings.protected_files.secrets().to_vec();
     let describe = || "checking the access control lists of files".to_owned();
     let look = move || {
-        let described = targets.iter();
-        described
-            .filter_map(|target| target.describe_listed_readers())
-            .collect()
+        let of_targets = targets.iter();
+        let of_targets = of_targets.filter_map(|target| target.describe_listed_readers());
+        let of_secrets = secrets.iter();
+        let of_secrets = of_secrets.filter_map(|path| own_files::describe_listed_readers(path));
+        of_targets.chain(of_secrets).collect()
     };
     let found = run_blocking(describe, FOLDER_CHECK_TIMEOUT, look).await;
     found.unwrap_or_default()

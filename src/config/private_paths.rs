@@ -1,6 +1,7 @@
 //! The paths that programs must not reach: rekeyd's state, its secrets and its sockets.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -68,16 +69,34 @@ fn socket_paths(settings: &Settings) -> Vec<PathBuf> {
 }
 
 /// Returns the folder of the ledger; if it is not rekeyd's alone, only the ledger's files,
-/// since the folder may be the home of programs, too.
+/// since the folder may be the home of programs, too. What a link in its place leads to counts
+/// as well.
 fn state_paths(ledger: &Path) -> Vec<PathBuf> {
+    let target = ledger.canonicalize().unwrap_or_else(|_| ledger.to_owned());
+    let mut paths = state_paths_at(ledger);
+    if target != ledger {
+        paths.extend(state_paths_at(&target));
+    }
+    paths
+}
+
+fn state_paths_at(ledger: &Path) -> Vec<PathBuf> {
     let folder = ledger.parent().unwrap_or(Path::new("/"));
     let is_private = folder.metadata().is_ok_and(|folder| {
         let own = rustix::process::geteuid().as_raw();
         folder.uid() == own && folder.mode() & ACCESS_OF_OTHERS == 0
     });
     if is_private {
-        return vec![folder.to_owned()];
+        vec![folder.to_owned()]
+    } else {
+        ledger_files(ledger)
     }
+}
+
+/// Returns the ledger and the files beside it by their names: those that may be made, and those
+/// that are there, as the ledgers that each restore has kept.
+#[must_use]
+pub fn ledger_files(ledger: &Path) -> Vec<PathBuf> {
     let endings = [""].into_iter().chain(LEDGER_FILE_ENDINGS);
     let files = endings.map(|ending| {
         let mut file = OsString::from(ledger);
@@ -85,7 +104,21 @@ fn state_paths(ledger: &Path) -> Vec<PathBuf> {
         file.into()
     });
     let crash_files = CRASH_FILE_NAMES.map(|name| ledger.with_file_name(name));
-    files.chain(crash_files).collect()
+    let folder = ledger.parent().unwrap_or(Path::new("/"));
+    let name = ledger.file_name().unwrap_or_default().as_bytes();
+    let is_beside = |other: &OsString| {
+        let rest = other.as_bytes().strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(b".") || rest.starts_with(b"-"))
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let present = entries.map(|entry| entry.file_name()).filter(is_beside);
+    let mut files: Vec<PathBuf> = files
+        .chain(crash_files)
+        .chain(present.map(|name| folder.join(name)))
+        .collect();
+    files.sort();
+    files.dedup();
+    files
 }
 
 #[cfg(test)]
@@ -144,11 +177,18 @@ mod tests {
         assert_eq!(shown(None), expected);
         // Others may have files there.
         mode(0o750);
+        for name in ["ledger.db.before-restore-2-wal", "ledger.dbx"] {
+            fs::write(place.path().join(name), "").unwrap();
+        }
         let shared = shown(Some("/secrets"));
-        assert!(!shared.contains(&"DIR".to_owned()), "{shared:?}");
+        for file in ["DIR", "DIR/ledger.dbx"] {
+            assert!(!shared.contains(&file.to_owned()), "{shared:?}");
+        }
         for file in [
             "DIR/ledger.db",
             "DIR/ledger.db-wal",
+            "DIR/ledger.db.before-restore",
+            "DIR/ledger.db.before-restore-2-wal",
             "DIR/last-crash",
             "/secrets",
         ] {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// The endings of the files that SQLite and rekeyd find beside a ledger by their names.
-pub const LEDGER_FILE_ENDINGS: [&str; 10] = [
+pub const LEDGER_FILE_ENDINGS: [&str; 14] = [
     "-wal",
     "-shm",
     "-journal",
@@ -13,8 +13,12 @@ pub const LEDGER_FILE_ENDINGS: [&str; 10] = [
     ".cookie",
     ".cookie.new",
     ".restoring",
+    ".received",
+    ".before-restore",
     ".room",
     ".room-check",
+    ".0.1.0",
+    ".0.1.0.unfinished",
 ];
 
 /// Whether an error of a sync says that the file system cannot sync folders (EINVAL,

@@ -1,15 +1,14 @@
 //! The modes of rekeyd's own files and folders.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::Settings;
-use crate::config::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
-use crate::core::path::LEDGER_FILE_ENDINGS;
+use crate::config::settings::{MetricsAddress, Settings};
+use crate::config::{self, DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
 use crate::platform::own_files::{self, OwnFile};
 
 /// The interval of the checks besides those after each program.
@@ -23,17 +22,44 @@ const SNAPSHOT_FOLDER_RIGHTS: u32 = 0o050;
 
 /// Keeps the modes of rekeyd's own files from now on.
 pub(super) fn watch_own_files(settings: &Settings) {
-    let mut files = ledger_files(&settings.ledger);
-    files.extend(own_folders(settings));
+    let ledger_files = config::ledger_files(&settings.ledger).into_iter();
+    let mut files: Vec<_> = ledger_files
+        .map(|path| OwnFile::with_rights(path, 0))
+        .collect();
+    let own = own_folders(settings);
+    let others = folders_of_rekeyd(settings)
+        .filter(|folder| !own.iter().any(|own| own.path == *folder))
+        .map(|folder| OwnFile::folder_as_it_is(folder.to_owned()));
+    files.extend(others);
+    let own = own.into_iter();
+    files.extend(own.map(|own| OwnFile::with_rights(own.path, own.allowed)));
     if let Some(snapshot) = &settings.snapshot {
-        files.push(OwnFile {
-            path: snapshot.path.clone(),
-            allowed: 0o040,
-        });
+        files.push(OwnFile::with_rights(snapshot.path.clone(), 0o040));
     }
     let secrets = settings.protected_files.secrets().iter();
-    files.extend(secrets.cloned().map(OwnFile::as_it_is));
+    files.extend(secrets.cloned().map(OwnFile::secret));
     own_files::watch(files);
+}
+
+/// Returns the folders with what others must not exchange: the ledger, its snapshot and the
+/// sockets at which rekeyd listens.
+fn folders_of_rekeyd(settings: &Settings) -> impl Iterator<Item = &Path> {
+    let metrics = match &settings.metrics {
+        Some(MetricsAddress::Socket(path)) => Some(path),
+        Some(MetricsAddress::Tcp(_) | MetricsAddress::ServiceManager) | None => None,
+    };
+    let snapshot = settings.snapshot.as_ref().map(|snapshot| &snapshot.path);
+    let files = [Some(&settings.ledger), snapshot];
+    let sockets = [settings.control.socket.as_ref(), metrics];
+    let paths = files.into_iter().chain(sockets).flatten();
+    paths.filter_map(|path| path.parent())
+}
+
+/// A folder that is rekeyd's alone.
+struct OwnFolder {
+    path: PathBuf,
+    /// The rights of others that it may have, as bits of a mode.
+    allowed: u32,
 }
 
 /// Narrows the folders that are rekeyd's own, as the units make them. Another folder may
@@ -79,22 +105,9 @@ pub(super) async fn keep_modes() {
     }
 }
 
-fn ledger_files(ledger: &Path) -> Vec<OwnFile> {
-    let endings = [""].into_iter().chain(LEDGER_FILE_ENDINGS);
-    let files = endings.map(|ending| {
-        let mut path = OsString::from(ledger);
-        path.push(ending);
-        OwnFile {
-            path: path.into(),
-            allowed: 0,
-        }
-    });
-    files.collect()
-}
-
 /// Returns the folders of the ledger and of its snapshot, if they are rekeyd's alone: those
 /// that the service manager makes, and the default ones.
-fn own_folders(settings: &Settings) -> Vec<OwnFile> {
+fn own_folders(settings: &Settings) -> Vec<OwnFolder> {
     let snapshot = settings.snapshot.as_ref().map(|found| &found.path);
     let places = [
         (Some(&settings.ledger), "STATE_DIRECTORY", DEFAULT_LEDGER, 0),
@@ -114,7 +127,7 @@ fn own_folders(settings: &Settings) -> Vec<OwnFile> {
             let is_rekeyds = is_rekeyds(folder, &made, Path::new(default))
                 && !trust.is_allowed(folder)
                 && !holds_a_sinks_file(settings, folder);
-            is_rekeyds.then(|| OwnFile {
+            is_rekeyds.then(|| OwnFolder {
                 path: folder.to_owned(),
                 allowed,
             })

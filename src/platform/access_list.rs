@@ -1,5 +1,10 @@
 //! POSIX access control lists in the form of the kernel, see acl(5).
 
+use std::io;
+
+use rustix::io::Errno;
+use rustix::path::Arg;
+
 /// The attribute with the list that decides who may do what with a file or folder.
 pub const ACCESS_LIST: &str = "system.posix_acl_access";
 
@@ -41,6 +46,33 @@ pub struct AccessEntry {
     pub rights: u16,
     /// The number of the user or group that it names.
     pub id: u32,
+}
+
+/// The longest list that the kernel returns, see listxattr(2).
+const MAX_LIST_BYTES: usize = 64 * 1024;
+
+impl AccessEntry {
+    /// Whether it is about a user or group by name.
+    #[must_use]
+    pub const fn is_named(&self) -> bool {
+        matches!(self.tag, NAMED_USER | NAMED_GROUP)
+    }
+}
+
+/// Reads the list of a file or folder, following links; none if it has none.
+///
+/// # Errors
+/// The system's, or the list has another form.
+pub fn read(path: impl Arg) -> io::Result<Option<Vec<AccessEntry>>> {
+    let mut list = vec![0_u8; MAX_LIST_BYTES];
+    match rustix::fs::getxattr(path, ACCESS_LIST, &mut list[..]) {
+        Ok(length) => match parse(&list[..length]) {
+            Some(entries) => Ok(Some(entries)),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        },
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reads a list. Returns `None` for one of another form.

@@ -69,6 +69,8 @@ const ATTACKS: &[(&str, fn())] = attacks![
     paths::planted_file_gets_no_secret,
     paths::owner_of_a_recorded_file_alone_gets_the_next_secret,
     programs::program_opens_no_own_file_and_signals_nobody,
+    programs::program_shares_no_own_file,
+    programs::check_names_who_reads_a_secret_by_its_access_control_list,
     paths::hints_fit_the_user_of_the_ledger,
     ledger_files::user_of_a_folder_of_roots_learns_that_others_can_write_it,
     ledger_files::linked_folder_leads_root_to_no_other_ledger,

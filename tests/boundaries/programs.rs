@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, text};
-use crate::users::{OTHER, SharedHost};
+use crate::support::{TestEnv, file_key_text, text, write};
+use crate::users::{LOOKER, OTHER, SharedHost, run_as};
 
 /// Tries to read the ledger, its snapshot, the cookie and the admin key, to put the control
 /// socket elsewhere, and to command the daemon.
@@ -155,4 +155,102 @@ pub fn notification_program_of_another_user_is_not_run() {
     env.ok(&["rotate", "billing"]);
     env.ok(&["once", "--for", "60s"]);
     assert!(env.path("ran").exists());
+}
+
+/// What the program does to files of its own user, whose modes do not show it, and to a folder
+/// of the ledger that is no default one.
+const SHARER: &str = "cat >/dev/null; folder=$1; \
+    setfacl -m u:OTHER:r \"$folder/admin-key\" && echo shared >>\"$folder/out/done\"; \
+    chgrp OTHER \"$folder/hook-key\" && echo given >>\"$folder/out/done\"; \
+    chmod 0777 \"$folder/state\" && echo opened >>\"$folder/out/done\"; \
+    for file in ledger.db.before-restore ledger.db.before-restore-7-wal ledger.db.0.1.0; do \
+    cat \"$folder/state/$file\" >/dev/null 2>&1 && echo \"read $file\" >>\"$folder/out/done\"; \
+    done; echo tried >>\"$folder/out/done\"";
+
+/// An access control list, another group and the folder of the ledger give nobody what the
+/// modes of rekeyd's files do not.
+pub fn program_shares_no_own_file() {
+    let has_lists = Command::new("setfacl").arg("--version").output();
+    if !has_lists.is_ok_and(|output| output.status.success()) {
+        eprintln!("program_shares_no_own_file is not complete: it needs setfacl(1)");
+        return;
+    }
+    let host = SharedHost::new();
+    let env = &host.env;
+    configure(env, &SHARER.replace("OTHER", &OTHER.to_string()));
+    let config = fs::read_to_string(env.config_path()).unwrap();
+    let hook = "\n[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
+                signing-secret-file = \"DIR/hook-key\"\n";
+    let hook = hook.replace("DIR", &env.dir.path().display().to_string());
+    let config = config.replace("/ledger.db\"", "/state/ledger.db\"");
+    fs::write(env.config_path(), config + &hook).unwrap();
+    write(
+        &env.path("hook-key"),
+        "whsec_cmVrZXlkIHNpZ25zIHdpdGggdGhpcyBzZWNyZXQ=",
+    );
+    for file in ["admin-key", "hook-key"] {
+        fs::set_permissions(env.path(file), Permissions::from_mode(0o640)).unwrap();
+    }
+    // Consumers may pass through it, so that its files are hidden one by one.
+    let state = env.path("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, Permissions::from_mode(0o711)).unwrap();
+    for file in [
+        "ledger.db.before-restore",
+        "ledger.db.before-restore-7-wal",
+        "ledger.db.0.1.0",
+    ] {
+        fs::write(state.join(file), "x").unwrap();
+    }
+    let mut daemon = start(env);
+    daemon.wait_for("is the current credential key=billing");
+    let done = fs::read_to_string(env.path("out/done")).unwrap();
+    let log = daemon.stop();
+    assert_eq!(done, "shared\ngiven\nopened\ntried\n", "{log}");
+    for expected in [
+        format!("admin-key was open to other users (uid {OTHER}, in its access control list)"),
+        "hook-key was open to other users (mode 0640), and is narrowed to 0600".to_owned(),
+        "state was open to other users (mode 0777), and is narrowed to 0711".to_owned(),
+    ] {
+        assert!(log.contains(&expected), "{expected}: {log}");
+    }
+    for file in ["admin-key", "hook-key"] {
+        let path = env.path(file);
+        let read = run_as(OTHER, OTHER, move || fs::read(path));
+        assert!(read.is_err(), "{file}");
+    }
+    let mode = |name: &str| env.path(name).metadata().unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("admin-key"), mode("state")), (0o640, 0o711));
+}
+
+/// A list of a file that is not rekeyd's to change is named by `check`.
+pub fn check_names_who_reads_a_secret_by_its_access_control_list() {
+    let host = SharedHost::new();
+    let env = &host.env;
+    env.configure(&file_key_text("24h"));
+    fs::set_permissions(env.config_path(), Permissions::from_mode(0o644)).unwrap();
+    let key = env.path("admin-key");
+    let (own, other) = (format!("u:{LOOKER}:r"), format!("u:{OTHER}:r"));
+    let share = |entry: &str| {
+        let shared = Command::new("setfacl")
+            .args(["-m", entry])
+            .arg(&key)
+            .status();
+        shared.is_ok_and(|status| status.success())
+    };
+    // rekeyd's user reads root's file by its list.
+    if !share(&own) {
+        eprintln!("check_names_who_reads_a_secret is not complete: it needs setfacl(1)");
+        return;
+    }
+    chown(env.path(""), Some(LOOKER), None).unwrap();
+    let check = || {
+        let output = host.run_as(LOOKER, LOOKER, &["check", "--as-invoker"]);
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let expected = format!("gives its secret to uid {OTHER}; hint: run `setfacl -x u:{OTHER} ");
+    assert!(!check().contains("gives its secret"), "{}", check());
+    assert!(share(&other));
+    let printed = check().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(printed.contains(&expected), "{printed}");
 }

@@ -8,12 +8,9 @@ use rustix::fs::{FileType, Mode, Stat};
 
 use super::weakness::{GroupMember, WeaknessKind};
 use crate::platform::access_list::{
-    self, ACCESS_LIST, AccessEntry, NAMED_GROUP, NAMED_USER, OWNING_GROUP, WRITE,
+    self, AccessEntry, NAMED_GROUP, NAMED_USER, OWNING_GROUP, WRITE,
 };
 use crate::platform::users;
-
-/// The longest list that the kernel returns, see listxattr(2).
-const MAX_LIST_BYTES: usize = 64 * 1024;
 
 /// Whom a path may depend on, besides root and the user of this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,14 +131,9 @@ enum AccessList {
 /// Reads the list of what was opened by the name that the kernel gives it, since the
 /// attributes of a descriptor without a right to read cannot be read.
 fn read_access_list(opened: &OwnedFd) -> AccessList {
-    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    let mut list = vec![0_u8; MAX_LIST_BYTES];
-    match rustix::fs::getxattr(path, ACCESS_LIST, &mut list[..]) {
-        Ok(length) => match access_list::parse(&list[..length]) {
-            Some(entries) => AccessList::Entries(entries),
-            None => AccessList::Unreadable,
-        },
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => AccessList::None,
+    match access_list::read(format!("/proc/self/fd/{}", opened.as_raw_fd())) {
+        Ok(None) => AccessList::None,
+        Ok(Some(entries)) => AccessList::Entries(entries),
         Err(_) => AccessList::Unreadable,
     }
 }
