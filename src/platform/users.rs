@@ -24,9 +24,16 @@ const PASSWD_PATH: &str = "/etc/passwd";
 const GROUP_PATH: &str = "/etc/group";
 const NAME_SERVICE_PATH: &str = "/etc/nsswitch.conf";
 
-/// The sources of groups that add no members to what the files of this host have:
+/// The sources of users and groups that add no members to what the files of this host have:
 /// systemd's are those of its services and containers.
 const LOCAL_SOURCES: [&str; 4] = ["altfiles", "compat", "files", "systemd"];
+
+/// The source that reads lines of the files which refer to a directory server.
+const REFERRING_SOURCE: &str = "compat";
+
+/// The databases whose sources give users their groups: a directory server may have a user
+/// whose primary group is one of this host.
+const GROUP_DATABASES: [&str; 3] = ["group:", "initgroups:", "passwd:"];
 
 /// The bits of capabilities in the capability sets of `/proc/self/status`.
 const CAP_CHOWN: u64 = 1;
@@ -266,8 +273,8 @@ pub fn describe_group(group: u32) -> String {
 }
 
 /// Returns the users in a group, whose primary group it is included. `None` if they
-/// cannot be told: `/etc/passwd` does not have all of them, or `/etc/group` does not have the
-/// group, which a directory service may have.
+/// cannot be told: `/etc/passwd` does not have all of them, or a directory server may have
+/// further ones, which cannot be listed by their primary group.
 #[must_use]
 pub fn group_members(group: u32) -> Option<Vec<u32>> {
     let users = read_list(Path::new(PASSWD_PATH)).ok()?;
@@ -277,8 +284,7 @@ pub fn group_members(group: u32) -> Option<Vec<u32>> {
 }
 
 fn group_members_in(group: u32, users: &str, groups: &str, sources: &str) -> Option<Vec<u32>> {
-    let is_group = |fields: Vec<&str>| has_number(&fields, group);
-    if !entries(groups).any(is_group) && !has_local_groups(sources) {
+    if !has_local_members(sources, &[users, groups]) {
         return None;
     }
     let members: Option<BTreeSet<u32>> = members_in(group, users, groups).collect();
@@ -318,15 +324,25 @@ fn has_number(fields: &[&str], number: u32) -> bool {
     fields.get(2).copied().and_then(parse_number) == Some(number)
 }
 
-/// Whether a text of the form of `/etc/nsswitch.conf` names no source of groups but those of
-/// this host, see nsswitch.conf(5).
-fn has_local_groups(sources: &str) -> bool {
+/// Whether a text of the form of `/etc/nsswitch.conf`, see nsswitch.conf(5), names no source
+/// of users and groups but those of this host, and `lists` refer to none.
+fn has_local_members(sources: &str, lists: &[&str]) -> bool {
     let lines = sources.lines().filter_map(|line| {
         let line = line.split('#').next()?.trim();
-        line.strip_prefix("group:")
+        GROUP_DATABASES
+            .iter()
+            .find_map(|name| line.strip_prefix(name))
     });
     let mut names = lines.flat_map(str::split_whitespace);
-    names.all(|name| name.starts_with('[') || name.contains('=') || LOCAL_SOURCES.contains(&name))
+    names.all(|name| match name {
+        REFERRING_SOURCE => !lists.iter().any(|list| refers_to_server(list)),
+        _ => name.starts_with('[') || name.contains('=') || LOCAL_SOURCES.contains(&name),
+    })
+}
+
+/// Whether a list of accounts has a line that adds those of a directory server.
+fn refers_to_server(list: &str) -> bool {
+    list.lines().any(|line| line.trim_start().starts_with('+'))
 }
 
 /// Whether this process may change the owner of its files to `user`.
@@ -650,6 +666,7 @@ mod tests {
             "passwd: files\ngroup: files systemd [SUCCESS=merge]\n",
             "group: files sss",
         );
+        let referring = format!("{users}+::::::\n");
         for (group, sources, expected) in [
             (0, local, Some(vec![0])),
             (50, local, Some(vec![0, 1000, 1001])),
@@ -660,10 +677,18 @@ mod tests {
             (4711, "", Some(vec![])),
             (4711, "# group: sss", Some(vec![])),
             (4711, remote, None),
-            (70, remote, Some(vec![])),
+            // A directory server may have further members of a group of this host.
+            (70, remote, None),
+            (70, "passwd:  files sss\ngroup: files", None),
+            (70, "initgroups: ldap", None),
+            (70, "hosts: files dns\npasswd: compat systemd", Some(vec![])),
         ] {
             let found = group_members_in(group, users, groups, sources);
             assert_eq!(found, expected, "{group} {sources}");
+        }
+        for (sources, expected) in [("group: compat", None), ("group: files", Some(vec![]))] {
+            let found = group_members_in(70, &referring, groups, sources);
+            assert_eq!(found, expected, "{sources}");
         }
     }
 }

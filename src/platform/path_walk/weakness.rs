@@ -61,7 +61,8 @@ pub enum WeaknessKind {
 pub enum GroupMember {
     /// This user, among others perhaps.
     User(u32),
-    /// Nobody can tell: the files of this host do not list the group.
+    /// Nobody can tell: the files of this host do not list the group, or a directory server may
+    /// add members.
     Unknown,
 }
 
@@ -166,7 +167,10 @@ impl fmt::Display for Weakness {
                         write!(formatter, ", and {user} is in it")
                     }
                     GroupMember::Unknown => {
-                        write!(formatter, ", and /etc/group does not tell who is in it")
+                        write!(
+                            formatter,
+                            ", and the files of this host do not tell who is in it"
+                        )
                     }
                 }
             }
