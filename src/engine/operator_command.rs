@@ -154,6 +154,8 @@ pub enum OperatorCommand {
         /// The other keys whose files hold one of the credentials, although they did not
         /// adopt it: they adopt it, and are rotated.
         holders: Vec<FileHolder>,
+        /// What the operator may do.
+        authority: Authority,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::active_credential::CredentialUsage;
+use crate::core::authority::Authority;
 use crate::core::change::{Change, CredentialName, DeadlineUpdate, UnadoptedHolder};
 use crate::core::decide::revocation::Identity;
 use crate::core::ids::{CredentialId, RotationId};
@@ -19,8 +20,15 @@ use crate::engine::rotation_request::RotationRequest;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
-/// The operator name of root.
-const ROOT: &str = "uid 0";
+/// An operator's order to end what may have leaked.
+pub(super) struct EndOrder {
+    /// The time until the deadline.
+    pub(super) within: Duration,
+    /// Whether doubts about a credential do not keep it alive.
+    pub(super) force: bool,
+    /// What the operator may do.
+    pub(super) authority: Authority,
+}
 
 /// Why a credential is not ended without `--force`.
 struct Objection {
@@ -35,11 +43,15 @@ impl Worker {
     /// unless the operator insists.
     pub(super) async fn end_present(
         &mut self,
-        within: Duration,
-        force: bool,
+        order: EndOrder,
         holders: &[FileHolder],
         request: RotationRequest,
     ) -> Result<String, CommandError> {
+        let EndOrder {
+            within,
+            force,
+            authority,
+        } = order;
         // A credential may have rows of other keys, which also get the deadline.
         let present = self.present_credentials().collect();
         let _locks = self.lock_credentials(present).await?;
@@ -50,8 +62,8 @@ impl Worker {
                 continue;
             };
             problems.push(objection.problem);
-            let is_root = request.operator.as_ref().is_some_and(|by| by.by == ROOT);
-            changes.extend(objection.shown_name.filter(|_| is_root).map(|name| {
+            let may_confirm = authority == Authority::Full;
+            changes.extend(objection.shown_name.filter(|_| may_confirm).map(|name| {
                 Change::from(CredentialName {
                     rotation: row.id,
                     name,
@@ -207,7 +219,8 @@ impl Worker {
                 return Ok(Some(Objection {
                     problem: format!(
                         "the provider shows {id} as {shown:?}, not as {recorded:?}, so it may not \
-                         be rekeyd's; only root can confirm that name with --force"
+                         be rekeyd's; only root or the owner of the ledger can confirm that name \
+                         with --force"
                     ),
                     shown_name: listed.name.clone(),
                 }));

@@ -23,6 +23,7 @@ use crate::core::state::{
 };
 use crate::core::time;
 use crate::engine::credential_locks::LockedCredential;
+use crate::engine::effects::leak::EndOrder;
 use crate::engine::effects::revoke::{ExpectedName, LEDGER_CHANGED, RevocationOutcome};
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::operator_notice::OperatorNotice;
@@ -64,6 +65,7 @@ impl Worker {
                 force,
                 may_replace,
                 holders,
+                authority,
                 operator,
             } => {
                 let request = RotationRequest {
@@ -75,7 +77,12 @@ impl Worker {
                         ReplaceApproval::Refused
                     },
                 };
-                self.end_present(within, force, &holders, request).await
+                let order = EndOrder {
+                    within,
+                    force,
+                    authority,
+                };
+                self.end_present(order, &holders, request).await
             }
             OperatorCommand::Hold {
                 credential,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::core::authority::Authority;
 use crate::core::lifecycle::Phase;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, LyingAnswer, key};
@@ -26,6 +27,7 @@ fn end_present(engine: &mut Engine) -> oneshot::Receiver<Result<String, CommandE
             force: false,
             may_replace: false,
             holders: Vec::new(),
+            authority: Authority::Full,
             operator: None,
         },
         started: Arc::default(),

@@ -54,11 +54,21 @@ fn end_present(engine: &mut Engine, force: bool, by: &str) -> Reply {
 }
 
 fn end_present_within(engine: &mut Engine, within: Duration, force: bool, by: &str) -> Reply {
+    end_present_as(engine, within, force, (by, Authority::Destroy))
+}
+
+fn end_present_as(
+    engine: &mut Engine,
+    within: Duration,
+    force: bool,
+    (by, authority): (&str, Authority),
+) -> Reply {
     let command = OperatorCommand::EndPresent {
         within,
         force,
         may_replace: false,
         holders: Vec::new(),
+        authority,
         operator: Some(OperatorNote {
             reason: None,
             by: by.to_owned(),
@@ -304,18 +314,21 @@ async fn leaked_credential_in_doubt_ends_only_with_force() {
     }
 }
 
-/// Only root takes over the name that the provider shows.
+/// Only who may do everything takes over the name that the provider shows: root, and the owner
+/// of the ledger, whatever their numbers are.
 #[tokio::test]
 async fn leaked_credential_under_another_name_ends_only_by_root() {
-    for (force, by, is_refused, ends) in [
-        (false, "uid 0", true, false),
-        (true, "uid 7", false, false),
-        (true, "uid 0", false, true),
+    for (force, by, authority, is_refused, ends) in [
+        (false, "uid 0", Authority::Full, true, false),
+        (true, "uid 7", Authority::Destroy, false, false),
+        (true, "uid 0", Authority::Destroy, false, false),
+        (true, "uid 0", Authority::Full, false, true),
+        (true, "uid 995", Authority::Full, false, true),
     ] {
         let fakes = Fakes::new(&[("key_1", "somebody's")]);
         let mut engine = open(&fakes, current(1)).await;
         fakes.run_for(&mut engine, SECOND).await;
-        let reply = end_present(&mut engine, force, by);
+        let reply = end_present_as(&mut engine, WITHIN, force, (by, authority));
         fakes.run_for(&mut engine, WITHIN * 3).await;
         let result = reply.await.unwrap();
         assert_eq!(result.is_err(), is_refused, "{force} {by}: {result:?}");

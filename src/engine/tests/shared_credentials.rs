@@ -299,6 +299,7 @@ async fn row_of_another_key_shows_who_holds_the_credential() {
                     force: true,
                     may_replace: false,
                     holders: vec![holder],
+                    authority: Authority::Full,
                     operator: Some(note("uid 9", "a leak")),
                 };
                 (key(), command)

@@ -289,6 +289,7 @@ fn end_present(world: &SimWorld, engine: &mut Engine, key: &KeyName) -> Option<P
         force: false,
         may_replace: false,
         holders: Vec::new(),
+        authority: Authority::Full,
         operator: None,
     };
     let mut pending = submit_command(world, engine, key, command);

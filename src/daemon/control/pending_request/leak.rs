@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::core::authority::Authority;
 use crate::core::change::OperatorNote;
 use crate::core::duration;
 use crate::core::first_few::join_few;
@@ -29,6 +30,7 @@ pub(super) struct LeakOrder {
     pub(super) also: Vec<String>,
     pub(super) no_wait: bool,
     pub(super) may_replace: bool,
+    pub(super) authority: Authority,
     pub(super) operator: Option<OperatorNote>,
 }
 
@@ -198,6 +200,7 @@ impl PendingRequest {
                 force: order.force,
                 may_replace: order.may_replace,
                 holders,
+                authority: order.authority,
                 operator: order.operator.clone(),
             },
             started: Arc::new(AtomicBool::new(false)),

@@ -60,6 +60,7 @@ impl PendingRequest {
                         also,
                         no_wait,
                         may_replace: replace,
+                        authority,
                         operator: operator(reason),
                     };
                     if let Some(keys) = self.parse_keys(&keys, all) {
