@@ -12,6 +12,7 @@ use tokio::sync::{OnceCell, oneshot};
 use crate::core::authority::Authority;
 use crate::core::change::OperatorNote;
 use crate::core::duration;
+use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::reported_time::ReportedTime;
 use crate::core::shell;
@@ -73,6 +74,8 @@ pub struct UnrecognizedCredential {
     pub name: String,
     /// The other name that another key has recorded, if that is why it has to be confirmed.
     pub recorded: Option<RecordedName>,
+    /// The other credentials whose secrets end as the key that a sink's file holds.
+    pub same_end: Vec<CredentialId>,
     /// Whether the command was given with `--force`.
     pub force: bool,
     /// Its owner, as the provider shows it.
@@ -83,6 +86,24 @@ pub struct UnrecognizedCredential {
     pub last_used: ReportedTime,
     /// The present time.
     pub now: Timestamp,
+}
+
+/// Describes why a credential with this name is not recognized as one of `key`. A sink's file
+/// may hold the secret of any of those in `same_end`.
+pub(super) fn describe_unrecognized(
+    key: &KeyName,
+    name: &str,
+    same_end: &[CredentialId],
+) -> String {
+    let no_label = format!("its name {name:?} does not look like a label of {key}");
+    if same_end.is_empty() {
+        return format!("{no_label}, and no file of its sinks holds its secret");
+    }
+    format!(
+        "{no_label}, and the key in a file of its sinks ends like the secrets of other credentials \
+         too ({})",
+        join_few(same_end)
+    )
 }
 
 impl fmt::Display for UnrecognizedCredential {
@@ -108,10 +129,7 @@ impl fmt::Display for UnrecognizedCredential {
                 "the provider shows it as {name:?}, but {recorded}, so it may be another \
                  credential now"
             ),
-            None => format!(
-                "its name {name:?} does not look like a label of {key}, and no file of its sinks \
-                 holds its secret"
-            ),
+            None => describe_unrecognized(key, name, &self.same_end),
         };
         let force = if self.force { " --force" } else { "" };
         write!(

@@ -26,6 +26,7 @@ use crate::engine::effects::try_keys::{HeldKey, KeyAnswer, describe_refused, des
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::{
     CommandError, RecordedName, SharedListing, Unrecognized, UnrecognizedCredential,
+    describe_unrecognized,
 };
 use crate::engine::operator_notice::OperatorNotice;
 use crate::engine::worker::Worker;
@@ -45,6 +46,15 @@ struct AdoptionRequest<'a> {
     force: bool,
     unrecognized: Unrecognized,
     operator: Option<OperatorNote>,
+}
+
+/// Why a person has to confirm a credential.
+struct Doubt {
+    /// The other name that another key has recorded.
+    recorded: Option<RecordedName>,
+    /// The credentials whose secrets end as that of this one.
+    same_end: Vec<CredentialId>,
+    force: bool,
 }
 
 /// A credential whose secret sinks hold.
@@ -267,9 +277,15 @@ impl Worker {
             None if is_lookalike && force => HeldKey::Absent,
             None => self.try_held_keys(&found.metadata, held, force).await?,
         };
-        let is_recognized = is_lookalike || held_key == HeldKey::Works;
+        let is_shown = held_key == HeldKey::Works;
+        let same_end = match is_shown && !is_lookalike && proposed.is_none() {
+            true => self.find_same_end(managed, &found.metadata, held).await?,
+            false => Vec::new(),
+        };
+        let is_recognized = is_lookalike || (is_shown && same_end.is_empty());
         if !is_recognized && unrecognized == Unrecognized::Refused {
-            return Err(CommandError::Rejected(self.refuse_unrecognized(&found)));
+            let refusal = self.refuse_unrecognized(&found, &same_end);
+            return Err(CommandError::Rejected(refusal));
         }
         let contradiction = self.find_contradiction(&found.metadata, beside, held);
         if let Some((sink, keys)) = contradiction.filter(|_| !force) {
@@ -300,7 +316,12 @@ impl Worker {
             )));
         }
         let is_confirmed = recorded.is_some() || !is_recognized;
-        let is_held = is_confirmed && self.must_hold(&found, recorded, force, &unrecognized)?;
+        let doubt = Doubt {
+            recorded,
+            same_end,
+            force,
+        };
+        let is_held = is_confirmed && self.must_hold(&found, doubt, &unrecognized)?;
         // An open rotation will become current, so the adopted one must not.
         let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
         let is_passed_over = self.is_passed_over(&found.metadata, held);
@@ -382,13 +403,36 @@ impl Worker {
         Ok(format!("{adopted}{held}{}", held_key.doubt()))
     }
 
-    fn refuse_unrecognized(&self, found: &ListedCredential) -> String {
+    /// Returns the other credentials of the provider whose secrets a key may be that a target
+    /// holds for that of `credential`: a few characters do not show which one it is.
+    async fn find_same_end(
+        &self,
+        managed: &ManagedKey,
+        credential: &CredentialMetadata,
+        held: &[InspectedTarget],
+    ) -> Result<Vec<CredentialId>, CommandError> {
+        let provider = self.services.provider.as_ref();
+        let keys = held.iter().flat_map(|(_, content)| content.keys());
+        let keys: Vec<_> = keys
+            .map(std::slice::from_ref)
+            .filter(|key| holds_credential(provider, key, credential))
+            .collect();
+        let listed = self.list_credentials(managed).await?;
+        let others = listed.into_iter().map(|one| one.metadata);
+        let others = others.filter(|other| {
+            let is_same = |key: &&[Secret]| holds_credential(provider, key, other);
+            other.id != credential.id && keys.iter().any(is_same)
+        });
+        Ok(others.map(|other| other.id).collect())
+    }
+
+    fn refuse_unrecognized(&self, found: &ListedCredential, same_end: &[CredentialId]) -> String {
         let (key, id) = (&self.state.key, &found.metadata.id);
+        let name = found.name.as_deref().unwrap_or_default();
+        let why = describe_unrecognized(key, name, same_end);
         format!(
-            "{id} was not adopted: its name {:?} does not look like a label of {key}, and no file \
-             of its sinks holds its secret, so only root or the owner of the ledger may adopt it; \
-             hint: use `sudo rekeyd adopt {key} {id}`",
-            found.name.as_deref().unwrap_or_default()
+            "{id} was not adopted: {why}, so only root or the owner of the ledger may adopt it; \
+             hint: use `sudo rekeyd adopt {key} {id}`"
         )
     }
 
@@ -400,14 +444,15 @@ impl Worker {
     fn must_hold(
         &self,
         found: &ListedCredential,
-        recorded: Option<RecordedName>,
-        force: bool,
+        doubt: Doubt,
         unrecognized: &Unrecognized,
     ) -> Result<bool, CommandError> {
         let shown = found.name.as_deref().unwrap_or_default();
         match unrecognized {
             Unrecognized::Adopted => Ok(false),
-            Unrecognized::Refused => Err(CommandError::Rejected(self.refuse_unrecognized(found))),
+            Unrecognized::Refused => Err(CommandError::Rejected(
+                self.refuse_unrecognized(found, &doubt.same_end),
+            )),
             Unrecognized::Named(Some(name)) if name == shown => Ok(true),
             Unrecognized::Named(Some(name)) => Err(CommandError::Rejected(format!(
                 "{} was not adopted: the provider shows it as {shown:?}, not as {name:?}; hint: \
@@ -419,8 +464,9 @@ impl Worker {
                     key: self.state.key.clone(),
                     credential: found.metadata.id.clone(),
                     name: shown.to_owned(),
-                    recorded,
-                    force,
+                    recorded: doubt.recorded,
+                    same_end: doubt.same_end,
+                    force: doubt.force,
                     owner: found.owner.clone(),
                     created_at: found.metadata.created_at,
                     last_used: found.last_use(),

@@ -695,6 +695,60 @@ async fn own_key_in_a_file_is_no_evidence_for_another_credential() {
     assert_rejected(reply, "only root or the owner");
 }
 
+/// A working key of any credential that ends like another one says nothing about that one: a
+/// person gives its name.
+#[tokio::test]
+async fn key_that_ends_like_two_credentials_is_evidence_for_neither() {
+    let named = Unrecognized::Named(Some("payroll".to_owned()));
+    for (other_end, unrecognized, refusal, is_held) in [
+        ("xYz", Unrecognized::Refused, None, false),
+        (
+            "aBc",
+            Unrecognized::Refused,
+            Some("only root or the owner"),
+            false,
+        ),
+        (
+            "aBc",
+            Unrecognized::Refused,
+            Some("of other credentials too (key_7)"),
+            false,
+        ),
+        (
+            "aBc",
+            Unrecognized::Named(None),
+            Some("--name payroll"),
+            false,
+        ),
+        ("aBc", named, None, true),
+    ] {
+        for force in [false, true] {
+            let fakes = Fakes::new(&[("key_9", "payroll"), ("key_7", "a laptop")]);
+            fakes.set_redacted("key_9", "sk-admin-...aBc");
+            fakes.set_redacted("key_7", &format!("sk-admin-...{other_end}"));
+            fakes.hold_key("file", &format!("sk-admin-{}aBc", "x1".repeat(20)));
+            let managed = fakes.managed_key(key(), |_| {});
+            let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+            let command = OperatorCommand::Adopt {
+                credential: id("key_9"),
+                force,
+                unrecognized: unrecognized.clone(),
+                operator: operator(),
+            };
+            let reply = run_command(&fakes, &mut engine, command).await;
+            match refusal {
+                Some(refusal) => assert_rejected(reply, refusal),
+                None => {
+                    let reply = reply.unwrap();
+                    assert_eq!(reply.contains("rekeyd release key_9"), is_held, "{reply}");
+                }
+            }
+            let rows = fakes.query_rows("SELECT credential_id FROM rotation");
+            assert_eq!(rows.len(), usize::from(refusal.is_none()), "{rows:?}");
+        }
+    }
+}
+
 /// An end that cannot be read is not taken for none.
 #[tokio::test]
 async fn a_credential_with_an_unreadable_end_is_adopted_only_by_force() {
