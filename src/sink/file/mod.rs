@@ -1,8 +1,8 @@
 //! A file on this host, replaced atomically.
 //!
-//! The sink writes the new content to `.NAME.rekeyd` beside the target, syncs
-//! it to disk, and renames it over the target: readers see the old or the new
-//! content, whole. It never follows a target that is a symbolic link and never
+//! The sink writes the new content to `.NAME.` with 16 random hexadecimal digits
+//! and `.rekeyd` beside the target, syncs it to disk, and renames it over the
+//! target: readers see the old or the new content, whole. It never follows a target that is a symbolic link and never
 //! writes to the old file. It deliberately creates no folders and keeps no copy
 //! of the old content.
 //!
