@@ -3,6 +3,7 @@
 //! Some need what only root may do on this host. Where a test cannot build its world, it
 //! says what is missing.
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -195,6 +196,39 @@ async fn writing_in_place_keeps_the_file_and_sets_its_mode() {
     fs::remove_file(&place.target.path).unwrap();
     fs::create_dir(&place.target.path).unwrap();
     place.assert_delivery_refused("not a regular file").await;
+}
+
+/// Whoever had the file opened it before, and would read what is written into it for another.
+#[tokio::test]
+async fn file_of_a_former_owner_is_not_written_in_place() {
+    if !is_root() {
+        note_missing("former_owner", "root, to give files away");
+        return;
+    }
+    let mut place = FileFixture::new();
+    place.target.write = WriteMode::InPlace;
+    place.target.owner = Some("4712".into());
+    fs::write(&place.target.path, "old").unwrap();
+    chown(&place.target.path, Some(4713), Some(4713)).unwrap();
+    let mut opened = fs::File::open(&place.target.path).unwrap();
+    let expected = "belongs to uid 4713, who may have it open";
+    let problems = place.sink().check().await;
+    assert!(problems[0].message.contains(expected), "{problems:?}");
+    place.assert_delivery_refused(expected).await;
+    place.assert_delivery_refused("set owner = \"4713\"").await;
+    let mut read = String::new();
+    opened.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "old");
+    // Root's own file, that of the owner, and a new one are his.
+    for former in [Some(0), Some(4712), None] {
+        match former {
+            Some(former) => chown(&place.target.path, Some(former), None).unwrap(),
+            None => fs::remove_file(&place.target.path).unwrap(),
+        }
+        place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+        assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+        assert_eq!(fs::metadata(&place.target.path).unwrap().uid(), 4712);
+    }
 }
 
 /// Returns an access control list in the form of the kernel: the owner reads and writes,

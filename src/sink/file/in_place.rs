@@ -14,7 +14,7 @@ use super::attributes;
 use super::disk;
 use super::inspect;
 use super::replace;
-use super::replaceability::{exposure_problem, other_names_problem};
+use super::replaceability::{exposure_problem, former_owner_problem, other_names_problem};
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::core::os_error;
 use crate::core::state::LeftFile;
@@ -76,10 +76,13 @@ fn open(location: &TargetLocation) -> Result<Option<File>, String> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match fs::openat(&folder, location.file_name(), flags, Mode::empty()) {
         Ok(file) => match fs::fstat(&file) {
-            Ok(stat) if is_regular(&stat) => match other_names_problem(location, &stat) {
-                Some(problem) => Err(problem),
-                None => Ok(Some(File::from(file))),
-            },
+            Ok(stat) if is_regular(&stat) => {
+                let known = other_names_problem(location, &stat);
+                match known.or_else(|| former_owner_problem(location, &stat)) {
+                    Some(problem) => Err(problem),
+                    None => Ok(Some(File::from(file))),
+                }
+            }
             Ok(_) | Err(_) => Err(format!("{path} is not a regular file")),
         },
         Err(Errno::NOENT) => Ok(None),

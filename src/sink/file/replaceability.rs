@@ -111,9 +111,30 @@ pub(super) fn other_names_problem(location: &TargetLocation, file: &Stat) -> Opt
     })
 }
 
+/// The problem of a file that is to get another owner: the former one may have it open, and
+/// would read what is written in place.
+pub(super) fn former_owner_problem(location: &TargetLocation, file: &Stat) -> Option<String> {
+    let (owner, _) = location.configured_ownership().ok()?;
+    let (owner, former) = (owner?.as_raw(), file.st_uid);
+    let is_trusted = !path_walk::is_foreign(former) || path_walk::is_unmapped(former);
+    if owner == former || is_trusted {
+        return None;
+    }
+    let path = location.path().display();
+    Some(format!(
+        "{path} belongs to {}, who may have it open and would read what is written in place for \
+         {}; hint: put a new file there, with `rm {path}` if it is not mounted, or set \
+         owner = \"{}\" in this sink",
+        users::describe_user(former),
+        users::describe_user(owner),
+        users::name_or_number(former),
+    ))
+}
+
 /// The problem of a file that cannot be written in place.
 fn write_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Option<String> {
-    if let Some(problem) = other_names_problem(location, file) {
+    let known = other_names_problem(location, file);
+    if let Some(problem) = known.or_else(|| former_owner_problem(location, file)) {
         return Some(problem);
     }
     let path = location.path().display();
