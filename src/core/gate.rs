@@ -198,16 +198,23 @@ impl Gate {
     }
 
     /// Closes the gate after a refusal. While it is closed, a request that passed before can
-    /// only lengthen the pause.
+    /// only lengthen the pause. One that a person asked for is no probe: it does not move the
+    /// next one, unless the provider asks for a longer pause.
     pub fn close(&mut self, pass: Pass, closing: Closing, now: Timestamp) {
         let before = self.closed_until();
         // A late refusal closes a gate that a probe has opened meanwhile, as any other does.
-        if pass.generation == self.generation || before.is_none() {
+        let is_of_now = pass.generation == self.generation;
+        let is_extra = is_of_now && !pass.is_counted && before.is_some();
+        if !is_extra && (is_of_now || before.is_none()) {
             self.generation += 1;
             self.failures = self.failures.saturating_add(1);
             self.in_use = 0;
         }
-        let delay = closing.cause.backoff().delay(self.failures);
+        let delay = if is_extra {
+            Duration::ZERO
+        } else {
+            closing.cause.backoff().delay(self.failures)
+        };
         let pause = closing.pause.unwrap_or_default().max(delay);
         let pause = pause.mul_f64(1.0 + MAX_JITTER * closing.jitter.clamp(0.0, 1.0));
         let until = time::after(now, pause);

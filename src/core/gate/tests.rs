@@ -137,8 +137,13 @@ fn jitter_only_lengthens_the_pause() {
 }
 
 #[test]
-fn what_a_person_asks_for_passes_and_counts_as_a_probe() {
+fn what_a_person_asks_for_passes_and_opens_the_gate() {
     let mut gate = closed(100);
+    for seconds in 10..20 {
+        let pass = gate.bypass();
+        gate.close(pass, limit(None), at(seconds));
+        assert_eq!(gate.closed_until(), Some(at(100)), "the probe is not moved");
+    }
     let pass = gate.bypass();
     gate.close(pass, limit(Some(200)), at(10));
     assert_eq!(gate.closed_until(), Some(at(210)));

@@ -569,7 +569,12 @@ impl Worker {
                 format!("{} belongs to another rotation", credential.id),
                 None,
             ),
-            Err(error) if self.is_global_failure(&error).await => return Ok(()),
+            // The search may be repeated, but not before a limit of deletions has ended.
+            Err(error)
+                if self.is_global_failure(&error).await && self.may_pass(RequestClass::Delete) =>
+            {
+                return Ok(());
+            }
             Err(error) => (error.to_string(), retry_delay(&error)),
         };
         let text = format!("{} credentials have its label: {problem}", found.len());

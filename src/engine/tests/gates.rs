@@ -13,7 +13,7 @@ use crate::core::state::Pause;
 use crate::core::subscriptions::{Subscription, Subscriptions};
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::rotation_changes::current;
+use crate::engine::tests::rotation_changes::{current, intended};
 use crate::engine::tests::{key_name, rotation_request};
 use crate::engine::{Engine, PendingRotation, RunMode, Services};
 use crate::provider::{Effect, ErrorKind};
@@ -375,5 +375,22 @@ async fn a_limited_check_before_a_start_closes_the_gate_of_reads() {
     fakes.fail_calls(None);
     fakes.run_for(&mut engine, MINUTE).await;
     assert!(engine.state(&key()).unwrap().current().is_some());
+    assert_eq!(conditions(&engine), []);
+}
+
+/// Each search for the label of an unclear create finds the same duplicate again.
+#[tokio::test]
+async fn a_limit_of_deletions_repeats_no_search_at_once() {
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_double", "label-1")]);
+    let mut engine = fakes.engine(intended(1), HOUR).await;
+    fakes.fail_calls(Some(("delete", ErrorKind::RateLimited)));
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(conditions(&engine)[0].0, Condition::DeleteLimit);
+    let calls = fakes.take_calls();
+    let searches = calls.iter().filter(|call| call.starts_with("find"));
+    assert!((1..=6).contains(&searches.count()), "{calls:?}");
+    fakes.fail_calls(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(!fakes.live_ids().contains(&"key_double".to_owned()));
     assert_eq!(conditions(&engine), []);
 }
