@@ -375,6 +375,12 @@ impl KeyEntry {
         self.managed.as_ref().filter(|_| !self.is_retired)
     }
 
+    /// Returns whether a rotation can be requested. A worker that has the key may have just
+    /// ended its retirement; if it has not, it refuses the request itself.
+    pub(super) const fn accepts_requests(&self) -> bool {
+        self.managed.is_some() && (!self.is_retired || self.parked.is_none())
+    }
+
     /// Makes the key's worker return after its current step.
     pub(super) fn interrupt(&self) {
         self.interrupted

@@ -17,7 +17,7 @@ impl Engine {
         let Some(entry) = self
             .keys
             .get_mut(key)
-            .filter(|entry| entry.active().is_some())
+            .filter(|entry| entry.accepts_requests())
         else {
             return false;
         };

@@ -436,7 +436,11 @@ impl Engine {
     /// Returns the `delivery-deadline` of a configured key that is not retired.
     #[must_use]
     pub fn delivery_deadline(&self, key: &KeyName) -> Option<Duration> {
-        let managed = self.keys.get(key)?.active()?;
+        let entry = self.keys.get(key)?;
+        let managed = entry
+            .managed
+            .as_ref()
+            .filter(|_| entry.accepts_requests())?;
         Some(managed.policy.delivery_deadline)
     }
 
