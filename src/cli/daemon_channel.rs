@@ -347,17 +347,19 @@ impl DaemonChannel {
         let owner = connection.server_user();
         let expected = self.expected.as_deref();
         let expected = expected.filter(|expected| is_same_file(expected, ledger));
+        let known = expected.and_then(|expected| read_cookie(expected, owner));
         // An impostor could name another path of the same ledger, or have other mounts, with a
         // cookie of its own.
-        if let Some(expected) = expected.filter(|expected| has_folder(expected)) {
-            let key = read_cookie(expected, owner)?;
-            return Some(FoundCookie {
-                key,
-                is_expected: true,
-            });
-        }
-        let key = read_cookie(ledger, owner).or_else(|| cookie_in_mounts(ledger, connection))?;
-        Some(FoundCookie {
+        let is_known_place = owner != 0 && expected.is_some_and(has_folder);
+        let elsewhere = || {
+            let found = read_cookie(ledger, owner);
+            found.or_else(|| cookie_in_mounts(ledger, connection))
+        };
+        let key = match known {
+            None if !is_known_place => elsewhere(),
+            known => known,
+        };
+        key.map(|key| FoundCookie {
             key,
             is_expected: expected.is_some(),
         })

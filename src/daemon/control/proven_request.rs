@@ -22,7 +22,7 @@ use crate::platform::entropy::{Entropy, EntropyError};
 pub(super) struct ControlPeer {
     pub(super) credentials: PeerCredentials,
     /// The exchange of the next request of the connection.
-    exchange: Arc<Mutex<Option<Exchange>>>,
+    handshake: Arc<Mutex<Option<Exchange>>>,
 }
 
 /// An exchange that a handshake has begun.
@@ -51,7 +51,7 @@ impl ControlPeer {
     pub(super) fn new(credentials: PeerCredentials) -> Self {
         Self {
             credentials,
-            exchange: Arc::default(),
+            handshake: Arc::default(),
         }
     }
 
@@ -83,13 +83,15 @@ impl ControlPeer {
 
     /// Ends the exchange, and returns its challenges if it has not taken too long.
     fn end_exchange(&self) -> Option<Challenges> {
-        let exchange = self.lock().take()?;
-        let is_in_time = exchange.begun_at.elapsed() <= EXCHANGE_TIMEOUT;
-        is_in_time.then_some(exchange.challenges)
+        let begun = self.lock().take()?;
+        let is_in_time = begun.begun_at.elapsed() <= EXCHANGE_TIMEOUT;
+        is_in_time.then_some(begun.challenges)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Exchange>> {
-        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handshake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -404,8 +404,8 @@ async fn prove(
 ) -> Response {
     let cookie = state.lock_cookie().clone();
     let Some(proven) = ProvenRequest::of(&peer, cookie.as_deref(), &request) else {
-        let is_own = peer.credentials.user() == Some(own_user());
-        if !is_own && request.headers().contains_key(PROOF_HEADER) {
+        let is_own_user = peer.credentials.user() == Some(own_user());
+        if !is_own_user && request.headers().contains_key(PROOF_HEADER) {
             // Its sender expects a proven answer, and must not take it for refused when it was
             // carried out.
             return error_response(StatusCode::FORBIDDEN, refused_proof());
