@@ -174,3 +174,138 @@ pub(super) fn check_references(transaction: &Transaction<'_>) -> Result<(), Ledg
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    /// The ledger that a child process migrates, and the step at which it is killed.
+    const CHILD_LEDGER: &str = "REKEYD_TEST_STEPPED_MIGRATION";
+    const CHILD_LAST_STEP: &str = "REKEYD_TEST_LAST_STEP";
+
+    /// Makes a ledger of the version before the newest one.
+    fn former_ledger() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-100.db");
+        std::fs::copy(fixture, &path).unwrap();
+        (dir, path)
+    }
+
+    /// Runs the migrations, and calls `at_step` before each step of SQLite, which ends them if
+    /// it returns true. Steps are much shorter than the statements of a migration.
+    fn migrate_in_steps(
+        path: &Path,
+        mut at_step: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<(), LedgerError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "foreign_keys", false)?;
+        let LedgerVersion::Supported(version) = LedgerVersion::read(&connection, path)? else {
+            panic!("no ledger");
+        };
+        connection.progress_handler(1, Some(move || at_step()))?;
+        migrate(&mut connection, Some(version))
+    }
+
+    /// Returns the version, and the rows of tables whose columns no migration changes.
+    fn read(path: &Path) -> (i64, Vec<String>) {
+        let connection = Connection::open(path).unwrap();
+        let check: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(check, "ok");
+        let sql = "SELECT 'event ' || seq || ' ' || detail FROM events
+             UNION ALL SELECT 'rotation ' || id || ' ' || phase FROM rotation
+             UNION ALL SELECT 'delivery ' || rotation_row || ' ' || sink || ' ' || state FROM delivery
+             ORDER BY 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        let rows = rows.collect::<Result<_, _>>().unwrap();
+        let LedgerVersion::Supported(version) = LedgerVersion::read(&connection, path).unwrap()
+        else {
+            panic!("no ledger");
+        };
+        (version, rows)
+    }
+
+    fn count_steps() -> u64 {
+        let (_dir, path) = former_ledger();
+        let steps = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&steps);
+        migrate_in_steps(&path, move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            false
+        })
+        .unwrap();
+        steps.load(Ordering::Relaxed)
+    }
+
+    /// Returns steps from the first one to the last one but one: in the last one, the change is
+    /// committed.
+    fn chosen(count: u64, tries: u64) -> impl Iterator<Item = u64> {
+        (0..tries).map(move |number| 1 + number * (count - 2) / (tries - 1))
+    }
+
+    /// As on a full disk, or in a process that is killed.
+    #[test]
+    fn migration_that_ends_between_two_statements_leaves_the_former_ledger() {
+        let (_dir, path) = former_ledger();
+        let before = read(&path);
+        assert_eq!(before.0, SCHEMA_VERSION - 1);
+        assert!(!before.1.is_empty());
+        let migrated = (SCHEMA_VERSION, before.1.clone());
+        let count = count_steps();
+        for last in chosen(count, 60) {
+            let (_dir, path) = former_ledger();
+            let mut step = 0;
+            let failed = migrate_in_steps(&path, move || {
+                step += 1;
+                step >= last
+            });
+            assert!(failed.is_err(), "{last} of {count}");
+            assert!(read(&path) == before, "{last} of {count}");
+            migrate_in_steps(&path, || false).unwrap();
+            assert!(read(&path) == migrated, "{last} of {count}");
+        }
+        for last in chosen(count, 6) {
+            let (_dir, path) = former_ledger();
+            let child = "ledger::version::tests::stepped_migration_child_process";
+            let ended = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", child])
+                .env(CHILD_LEDGER, &path)
+                .env(CHILD_LAST_STEP, last.to_string())
+                .output()
+                .unwrap();
+            assert_eq!(ended.status.code(), None, "{last} of {count}");
+            assert!(read(&path) == before, "{last} of {count}");
+            migrate_in_steps(&path, || false).unwrap();
+            assert!(read(&path) == migrated, "{last} of {count}");
+        }
+    }
+
+    /// The child of the test above; does nothing by itself.
+    #[test]
+    fn stepped_migration_child_process() {
+        let Some(path) = std::env::var_os(CHILD_LEDGER).map(PathBuf::from) else {
+            return;
+        };
+        let last: u64 = std::env::var(CHILD_LAST_STEP).unwrap().parse().unwrap();
+        let mut step = 0;
+        let ended = migrate_in_steps(&path, move || {
+            step += 1;
+            if step >= last {
+                kill_process(getpid(), Signal::KILL).unwrap();
+            }
+            false
+        });
+        panic!("it was not killed: {ended:?}");
+    }
+}

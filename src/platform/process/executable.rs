@@ -69,12 +69,14 @@ pub(super) fn exchangeable_part(program: &Path, trusted_paths: &TrustedPaths) ->
         let weaknesses = found.unwrap_or_default();
         let weakness = weaknesses.first()?;
         let name = sanitize(&name.display().to_string());
-        let exchange = match part {
+        let change = match part {
             ProgramPart::File(_) => format!("exchange {name}"),
-            ProgramPart::SearchedFolder(_) => format!("put a program into {name}, where env looks first"),
+            ProgramPart::SearchedFolder(_) => {
+                format!("put a program into {name}, where env looks first")
+            }
         };
         Some(format!(
-            "{weakness}, so another user could {exchange}; rekeyd does not run it; hint: {}",
+            "{weakness}, so another user could {change}; rekeyd does not run it; hint: {}",
             weakness.hint()
         ))
     })
@@ -194,8 +196,7 @@ fn is_env(interpreter: &Path) -> bool {
     let is_named_env = |path: &Path| path.file_name().is_some_and(|name| name == "env");
     let real = interpreter.canonicalize();
     let is_named = is_named_env(interpreter) || real.is_ok_and(|real| is_named_env(&real));
-    is_named
-        && open_with_head(interpreter).is_none_or(|(_, head)| classify(&head) == Format::Elf)
+    is_named && open_with_head(interpreter).is_none_or(|(_, head)| classify(&head) == Format::Elf)
 }
 
 /// Returns the loader that an ELF file names.
