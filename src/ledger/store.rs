@@ -308,8 +308,7 @@ impl Ledger {
     /// # Errors
     /// See [`LedgerError`].
     pub async fn recorded_names(&self) -> Result<RecordedNames, LedgerError> {
-        self.submit(|connection| key_names::recorded_names(connection))
-            .await
+        self.submit(key_names::recorded_names).await
     }
 
     /// Renames keys: all of them, or none.

@@ -194,7 +194,7 @@ mod tests {
     fn former_ledger() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-100.db");
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-101.db");
         std::fs::copy(fixture, &path).unwrap();
         (dir, path)
     }
