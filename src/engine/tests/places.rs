@@ -9,7 +9,7 @@ use super::*;
 use crate::core::state::DeliveryState;
 use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Returns a key that is due now and whose only sink has this name.
 fn key_to(fakes: &Fakes, number: u64, sink: &str) -> ManagedKey {
