@@ -7,7 +7,6 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::cli::config_effects::config_effects;
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
-use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch;
 use crate::cli::failure::{Failure, ProblemFormat};
 use crate::cli::listener_check;
@@ -86,7 +85,7 @@ impl CheckCommand {
             let location = "ledger.path".to_owned();
             problems.push(Problem::for_host(&settings.file, location, damage));
         }
-        let effects = find_effects(&settings, &mut problems).await;
+        let effects = find_effects(&settings, &mut problems);
         let level = if self.online {
             CheckLevel::Online
         } else {
@@ -147,9 +146,9 @@ impl CheckCommand {
 
 /// Returns what the file would change, if there is a ledger that this user may read. Names
 /// that do not fit the ledger are problems.
-async fn find_effects(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<String> {
+fn find_effects(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<String> {
     // A ledger that cannot be read is reported by its own check.
-    let Ok(Some(ledger)) = dispatch::open_ledger(&DaemonOptions::default(), settings).await else {
+    let Ok(Some(ledger)) = LedgerReader::open_untouched(&settings.ledger) else {
         return Vec::new();
     };
     match config_effects(settings, Some(&ledger)) {

@@ -197,7 +197,7 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"@daily\"\ncolour = \"red\""),
             &[
-                "3: key.a.colour: unknown option; expected one of timezone, jitter, initial-rotation, catch-up-window, overlap, verify-timeout, verify-interval, delivery-deadline, max-creates-per-day, max-live-credentials, expires-after, revoke-when-idle-for, max-revoke-delay, schedule, every, sink",
+                "3: key.a.colour: unknown option; expected one of timezone, jitter, initial-rotation, catch-up-window, overlap, verify-timeout, verify-interval, delivery-deadline, max-creates-per-day, max-live-credentials, expires-after, revoke-when-idle-for, max-revoke-delay, schedule, every, was, sink",
             ],
         ),
         (

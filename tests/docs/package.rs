@@ -130,7 +130,7 @@ fn every_command_has_a_man_page() {
     for command in commands() {
         let name = command.get_name();
         assert!(
-            page.contains(&format!("rekeyd\\-{name}(1)")),
+            page.contains(&format!("rekeyd\\-{}(1)", name.replace('-', "\\-"))),
             "{name}: {page}"
         );
         let own = String::from_utf8(man(&[name]).stdout).unwrap();

@@ -559,7 +559,7 @@ fn reload_names_the_keys_that_it_removes() {
     world.configure(&billing);
     let answer = world.ok(&["reload"]);
     assert!(
-        answer.ends_with("; no longer rotating: second\n"),
+        answer.contains("; no longer rotating: second; its credential stays alive; hint: "),
         "{answer}"
     );
     daemon.wait_for("no longer rotated: second");

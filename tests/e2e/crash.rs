@@ -26,6 +26,7 @@ fn crashing(world: &TestEnv, arguments: &[&str]) -> Command {
     let mut command = world.command(arguments);
     let text = format!("{PLANTED} {} sk-admin-0123456789abcdef", world.admin_key);
     command.env("REKEYD_TEST_PANIC", text);
+    command.env_remove("RUST_BACKTRACE");
     command
 }
 
@@ -81,6 +82,7 @@ fn crash_is_logged_recorded_and_reported_by_the_next_start() {
     let mut daemon = Daemon::start(&world);
     let reported = daemon.wait_for(" crashed at ");
     assert!(reported.contains("ERROR"), "{reported}");
+    daemon.wait_for(" started");
     world.ok(&["rotate", "billing"]);
     assert!(!file.exists());
     let ledger = read_ledger(&world.path("ledger.db"));

@@ -16,6 +16,7 @@ fn running_daemon_logs_decisions_on_request_and_for_a_while() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("1h"));
     let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
     world.ok(&["rotate", "billing"]);
     world.ok(&["rotate", "billing"]);
 
@@ -53,7 +54,8 @@ fn bad_filter_changes_nothing() {
     let stderr = text(&absent.stderr);
     assert!(stderr.contains("no rekeyd is running"), "{stderr}");
 
-    let daemon = Daemon::start(&world);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
     for (filter, expected) in [
         (
             "loud",
@@ -107,6 +109,7 @@ fn reload_takes_the_level_of_the_file() {
     let world = TestEnv::start(&[]);
     world.configure(&with_log("level = \"warn\"\n"));
     let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
     world.ok(&["rotate", "billing"]);
     world.configure(&with_log("level = \"info\"\n"));
     world.ok(&["reload"]);

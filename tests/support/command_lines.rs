@@ -2,13 +2,14 @@
 //! that`, `REPEATED...` and PLACEHOLDERs.
 
 /// A sample value for each placeholder.
-const SAMPLES: [(&str, &str); 22] = [
+const SAMPLES: [(&str, &str); 23] = [
     ("ADDRESS", "127.0.0.1:0"),
     ("CONFIG", "/etc/rekeyd/config.toml"),
     ("CREDENTIAL_ID", "key_abc"),
     ("DIR", "/nonexistent"),
     ("DURATION", "90s"),
     ("F", "/nonexistent"),
+    ("FILTER", "info"),
     ("FILE", "/nonexistent"),
     ("FORMAT", "json"),
     ("KEY", "billing"),

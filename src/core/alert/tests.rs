@@ -200,7 +200,7 @@ fn failing_alert_stays_active_until_the_key_is_repaired() {
     assert_eq!(evaluate(&failed, &raised, |_| {}).alerts, ["failing"]);
     // A removed key needs no rotation.
     let found = evaluate(&failed, &raised, |context| context.configured = None);
-    assert_eq!(found.alerts, [""; 0]);
+    assert_eq!(found.alerts, ["unmanaged"]);
 }
 
 #[test]
