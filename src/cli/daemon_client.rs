@@ -199,10 +199,13 @@ fn visible_info(info: DaemonInfo) -> DaemonInfo {
 
 /// Returns the failure of a request that the daemon did not get.
 fn channel_failure(socket: &Path, error: &ChannelError) -> Failure {
-    match connect_error(socket, error) {
-        Failure::Other(text) if error.is_busy() => Failure::Busy(text),
-        failure => failure,
+    let failure = connect_error(socket, error);
+    if let Failure::Other(text) = &failure
+        && error.is_busy()
+    {
+        return Failure::Busy(text.clone());
     }
+    failure
 }
 
 /// Returns whether the error of a connection means that there is no daemon.

@@ -33,7 +33,7 @@ pub(crate) enum CommandTarget {
     File(Arc<Settings>),
     /// The daemon that runs with an earlier version of the file, which has a
     /// mistake now.
-    Daemon(DaemonClient),
+    Daemon(Box<DaemonClient>),
 }
 
 /// The mistakes of a configuration of which the daemon still uses an earlier version.
@@ -93,7 +93,7 @@ impl DaemonOptions {
             mistakes: mistake.to_string(),
             warning,
         };
-        Ok((CommandTarget::Daemon(daemon), Some(mistakes)))
+        Ok((CommandTarget::Daemon(Box::new(daemon)), Some(mistakes)))
     }
 
     /// Describes how to reach a daemon whose file cannot be used at all, so that its socket is

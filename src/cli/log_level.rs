@@ -25,7 +25,7 @@ pub(crate) struct LogLevelCommand {
 impl LogLevelCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let daemon = match self.daemon.target(options).await? {
-            CommandTarget::Daemon(daemon) => Some(daemon),
+            CommandTarget::Daemon(daemon) => Some(*daemon),
             CommandTarget::File(settings) => find_daemon(&self.daemon, &settings).await?,
         };
         let Some(daemon) = daemon else {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Stat, fstat};
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 #[cfg(feature = "demo")]
@@ -195,7 +194,12 @@ pub(crate) fn init_demo_output(
         .with_writer(std::io::stdout)
         .with_ansi(is_colored(&io::stdout()))
         .event_format(form);
-    let filter = filter::install(None, Some(LogFilter::of_level(LevelFilter::INFO)));
+    let filter = filter::install(
+        None,
+        Some(LogFilter::of_level(
+            tracing::level_filters::LevelFilter::INFO,
+        )),
+    );
     let layer = layer.with_filter(filter);
     let _ = tracing_subscriber::registry().with(layer).try_init();
     filter::apply();

@@ -203,7 +203,7 @@ mod tests {
     /// it returns true. Steps are much shorter than the statements of a migration.
     fn migrate_in_steps(
         path: &Path,
-        mut at_step: impl FnMut() -> bool + Send + 'static,
+        at_step: impl FnMut() -> bool + Send + 'static,
     ) -> Result<(), LedgerError> {
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -211,7 +211,7 @@ mod tests {
         let LedgerVersion::Supported(version) = LedgerVersion::read(&connection, path)? else {
             panic!("no ledger");
         };
-        connection.progress_handler(1, Some(move || at_step()))?;
+        connection.progress_handler(1, Some(at_step))?;
         migrate(&mut connection, Some(version))
     }
 

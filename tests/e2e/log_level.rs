@@ -107,9 +107,11 @@ fn level_comes_from_the_command_line_then_the_variable_then_the_file() {
 #[test]
 fn reload_takes_the_level_of_the_file() {
     let world = TestEnv::start(&[]);
-    world.configure(&with_log("level = \"warn\"\n"));
+    world.configure(&with_log("level = \"debug\"\n"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for(" started");
+    world.configure(&with_log("level = \"warn\"\n"));
+    world.ok(&["reload"]);
     world.ok(&["rotate", "billing"]);
     world.configure(&with_log("level = \"info\"\n"));
     world.ok(&["reload"]);

@@ -178,7 +178,7 @@ async fn retired_key_is_not_rotated_by_request() {
         problem.contains("`rekeyd retire billing --undo`"),
         "{problem}"
     );
-    assert_eq!(world.engine.configured_keys(), [key(); 0]);
+    assert!(world.engine.configured_keys().is_empty());
 }
 
 #[tokio::test]
