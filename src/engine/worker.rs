@@ -248,7 +248,14 @@ impl Worker {
     /// differs from the state before, which means that the commit succeeded.
     pub(crate) async fn read_state(&mut self) -> Result<bool, LedgerError> {
         let reading = self.services.ledger.key_state(&self.state.key);
-        let state = probe::watch_ledger(&self.services, reading).await?;
+        let state = match probe::watch_ledger(&self.services, reading).await {
+            Ok(state) => state,
+            Err(error) => {
+                // The reason to read it lasts.
+                self.unclear_commit.get_or_insert_default();
+                return Err(error);
+            }
+        };
         let attempted = self.unclear_commit.take().unwrap_or_default();
         if state == self.state {
             return Ok(false);

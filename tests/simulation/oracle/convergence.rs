@@ -45,7 +45,9 @@ pub(crate) fn check_convergence(world: &SimWorld, engine: &Engine) -> Result<(),
         let kept: BTreeSet<_> = states.flat_map(kept_in_doubt).collect();
         live.retain(|credential| !kept.contains(credential.id.as_str()));
     }
-    if let Some(alert) = world.read_ledger(|ledger| raised_alert(ledger, is_doubtful)) {
+    let configured: Vec<_> = world.configuration().iter().map(|key| key.name).collect();
+    let alert = world.read_ledger(|ledger| raised_alert(ledger, is_doubtful, &configured));
+    if let Some(alert) = alert {
         return Err(format!("the alert is raised that {alert}"));
     }
     if let Some(credential) = live.first() {
@@ -162,13 +164,20 @@ fn kept_in_doubt(state: &KeyState) -> impl Iterator<Item = &str> {
 }
 
 /// Returns a raised alert of a key without hanging receivers; with `is_doubtful`, none of a
-/// credential that is kept because rekeyd may authenticate with it.
-fn raised_alert(ledger: &Connection, is_doubtful: bool) -> Option<String> {
-    let sql = "SELECT key || ' is ' || kind || ' ' || credential_id FROM alert
-         WHERE key NOT LIKE 'hang-%' AND NOT (?1 AND kind IN ('may-be-in-use', 'orphan')) LIMIT 1";
+/// credential that is kept because rekeyd may authenticate with it. A key that left the
+/// configuration stays unmanaged.
+fn raised_alert(ledger: &Connection, is_doubtful: bool, configured: &[&str]) -> Option<String> {
+    let sql = "SELECT key, kind, credential_id FROM alert
+         WHERE key NOT LIKE 'hang-%' AND NOT (?1 AND kind IN ('may-be-in-use', 'orphan'))";
     let mut query = ledger.prepare(sql).unwrap();
-    let mut alerts = query.query_map([is_doubtful], |row| row.get(0)).unwrap();
-    alerts.next().transpose().unwrap()
+    let alerts = query.query_map([is_doubtful], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    });
+    let mut alerts = alerts.unwrap().map(Result::unwrap);
+    let found = alerts.find(|(key, kind, _): &(String, String, String)| {
+        kind != "unmanaged" || configured.contains(&key.as_str())
+    });
+    found.map(|(key, kind, credential)| format!("{key} is {kind} {credential}"))
 }
 
 /// Checks that every key has rotated within its last three periods.
