@@ -1,6 +1,7 @@
 //! Sends notifications in the background: one worker for each channel, one
 //! notification at a time, in order. A worker retries a failed notification,
-//! also in a later process, until its maximum age.
+//! also in a later process, until its maximum age. One that the receiver refuses
+//! for itself does not hold up those behind it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,9 +17,8 @@ use crate::alerting::outbox::OutboxSignal;
 use crate::core::duration;
 use crate::core::notification::{ChannelId, NOTIFICATION_MAX_AGE, Notification, retry_delay};
 use crate::core::plural::counted;
-use crate::core::policy::plausible_retry;
 use crate::core::time;
-use crate::ledger::Ledger;
+use crate::ledger::{FailedAttempt, Ledger, NextNotification, PendingNotification};
 use crate::platform::clock::Clock;
 use crate::platform::machine;
 
@@ -31,6 +31,10 @@ const MIN_SLEEP: Duration = Duration::from_millis(100);
 
 /// The time for which an ending process retries failed notifications.
 const FINAL_RETRY_WINDOW: Duration = Duration::from_secs(10);
+
+/// The number of notifications that a receiver refuses in a row, each for itself, before the
+/// others wait as well: it may refuse all of them.
+const MAX_REFUSALS: u32 = 3;
 
 /// The workers of this process, which stop on drop.
 pub(crate) struct NotificationDispatcher {
@@ -48,6 +52,10 @@ struct ChannelWorker {
     host: String,
     /// The outbox row whose notification was sent but could not be recorded.
     unrecorded_row: Option<i64>,
+    /// The number of notifications that the receiver refused since it accepted one.
+    refusals: u32,
+    /// When the next is sent, after the receiver refused several.
+    paused_until: Option<Timestamp>,
 }
 
 /// The end of a pass over the outbox.
@@ -56,6 +64,15 @@ enum DispatchProgress {
     /// No notification is pending.
     Drained,
     /// The next one is retried at this time.
+    RetryAt(Timestamp),
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterFailure {
+    /// The next notification is sent.
+    Continue,
+    /// Nothing is sent before this time.
     RetryAt(Timestamp),
 }
 
@@ -121,6 +138,8 @@ impl NotificationDispatcher {
             clock: Arc::clone(&self.clock),
             host: machine::hostname(),
             unrecorded_row: None,
+            refusals: 0,
+            paused_until: None,
         }
     }
 }
@@ -202,31 +221,34 @@ impl ChannelWorker {
         }
     }
 
-    /// Sends what is pending, in order, until a notification fails.
+    /// Sends what is pending, in order, until the channel fails.
     async fn send_pending(&mut self) -> DispatchProgress {
         let id = self.channel.id().clone();
         loop {
             let now = self.clock.now();
             let retry_later = DispatchProgress::RetryAt(time::after(now, MAX_SLEEP));
-            let pending = match self.ledger.next_notification(&id).await {
-                Ok(Some(pending)) => pending,
-                Ok(None) => return DispatchProgress::Drained,
+            if let Some(at) = self.paused_until.filter(|at| *at > now) {
+                return DispatchProgress::RetryAt(at);
+            }
+            let pending = match self.ledger.next_notification(&id, now).await {
+                Ok(NextNotification::Send(pending)) => pending,
+                Ok(NextNotification::None) => return DispatchProgress::Drained,
+                Ok(NextNotification::Wait(at)) => return DispatchProgress::RetryAt(at),
                 Err(error) => {
                     tracing::debug!(%error, "cannot read the pending notifications of {id}");
                     return retry_later;
                 }
             };
-            if let Some(at) = plausible_retry(pending.retry_at, now).filter(|at| *at > now) {
-                return DispatchProgress::RetryAt(at);
-            }
             if self.unrecorded_row != Some(pending.row_id) {
                 if let Err(error) = self.channel.send(&pending.notification, &self.host).await {
-                    return self
-                        .retry_or_give_up(&pending, error)
-                        .await
-                        .unwrap_or(retry_later);
+                    match self.retry_or_give_up(&pending, error).await {
+                        Some(AfterFailure::Continue) => continue,
+                        Some(AfterFailure::RetryAt(at)) => return DispatchProgress::RetryAt(at),
+                        None => return retry_later,
+                    }
                 }
                 self.unrecorded_row = Some(pending.row_id);
+                self.refusals = 0;
             }
             let recorded = self
                 .ledger
@@ -244,38 +266,74 @@ impl ChannelWorker {
     /// Schedules the next attempt, or gives up. Returns `None` if that cannot
     /// be recorded.
     async fn retry_or_give_up(
-        &self,
-        pending: &crate::ledger::PendingNotification,
+        &mut self,
+        pending: &PendingNotification,
         error: ChannelError,
-    ) -> Option<DispatchProgress> {
-        let id = self.channel.id();
+    ) -> Option<AfterFailure> {
+        let id = self.channel.id().clone();
         let now = self.clock.now();
-        let limit = time::before(now, NOTIFICATION_MAX_AGE);
-        if pending.notification.created_at < limit {
-            let count = self
-                .ledger
-                .abandon_notifications(id, limit, now)
-                .await
-                .ok()?;
-            tracing::error!(
-                notifier = %id,
-                "cannot notify {id} for a day: {error}; gave up {}, and continuing with newer ones",
-                counted(count, "notification")
-            );
-            return Some(DispatchProgress::RetryAt(now));
-        }
         let attempt = pending.attempts.saturating_add(1);
         let delay = delay_after(attempt, &error);
         let retry_at = time::next_whole_second(time::after(now, delay));
-        tracing::warn!(
-            notifier = %id, attempt, retry_at = time::to_text(retry_at),
-            "cannot notify {id}: {error}; retrying in {}", duration::to_human_text(delay)
-        );
-        let recorded =
-            self.ledger
-                .record_notification_failure(id, pending.row_id, retry_at, error.message);
+        let is_refused = error.is_refusal;
+        let limit = time::before(now, NOTIFICATION_MAX_AGE);
+        let is_too_old = pending.notification.created_at < limit;
+        if !is_too_old {
+            tracing::warn!(
+                notifier = %id, attempt, retry_at = time::to_text(retry_at),
+                "cannot notify {id}: {error}; retrying in {}", duration::to_human_text(delay)
+            );
+        }
+        let failed = FailedAttempt {
+            retry_at,
+            error: error.message.clone(),
+            is_refused,
+        };
+        let recorded = self
+            .ledger
+            .record_notification_failure(&id, pending.row_id, failed);
         recorded.await.ok()?;
-        Some(DispatchProgress::RetryAt(retry_at))
+        if is_too_old {
+            let ended = self
+                .ledger
+                .abandon_notifications(&id, limit, now)
+                .await
+                .ok()?;
+            if ended.abandoned > 0 {
+                tracing::error!(
+                    notifier = %id,
+                    "cannot notify {id} for a day: {error}; gave up {}, and continuing with newer \
+                     ones",
+                    counted(ended.abandoned, "notification")
+                );
+            }
+            if ended.renewed > 0 {
+                tracing::error!(
+                    notifier = %id,
+                    "cannot notify {id} for a day: {error}; {} of problems that last waiting for it",
+                    counted(ended.renewed, "notification")
+                );
+            } else {
+                return Some(AfterFailure::Continue);
+            }
+        }
+        Some(self.after_failure(is_refused, retry_at))
+    }
+
+    /// Returns whether the next notification is sent at once: the receiver may have refused
+    /// this one for itself.
+    fn after_failure(&mut self, is_refused: bool, retry_at: Timestamp) -> AfterFailure {
+        if !is_refused {
+            return AfterFailure::RetryAt(retry_at);
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals < MAX_REFUSALS {
+            return AfterFailure::Continue;
+        }
+        let pause = retry_delay(self.refusals - MAX_REFUSALS + 1);
+        let until = time::next_whole_second(time::after(self.clock.now(), pause));
+        self.paused_until = Some(until);
+        AfterFailure::RetryAt(until)
     }
 }
 

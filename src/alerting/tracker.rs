@@ -17,11 +17,11 @@ use jiff::Timestamp;
 use crate::alerting::outbox::Outbox;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{
-    Alert, AlertKind, Notification, NotificationId, NotificationState,
+    Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
 use crate::core::subscriptions::Subscriptions;
 use crate::core::time;
-use crate::ledger::OutboxEntry;
+use crate::ledger::{OutboxEntry, RaisedAlerts};
 use crate::platform::entropy::Entropy;
 
 /// The subscriptions, and the alerts that were raised.
@@ -29,6 +29,10 @@ pub(crate) struct AlertTracker {
     pub(crate) subscriptions: Arc<Subscriptions>,
     /// The alerts that are raised, each since when.
     active_alerts: BTreeMap<Alert, Timestamp>,
+    /// When each channel was last notified that an alert began.
+    notified_at: BTreeMap<Alert, BTreeMap<ChannelId, Timestamp>>,
+    /// When the next channel is reminded of an active condition.
+    next_reminder: Option<Timestamp>,
     /// Of these, the conditions that an earlier process raised and that this
     /// one has not observed yet.
     unconfirmed: BTreeSet<Alert>,
@@ -59,15 +63,21 @@ impl AlertTracker {
     /// that an earlier one raised.
     pub(crate) fn new(
         subscriptions: Arc<Subscriptions>,
-        raised: BTreeMap<Alert, Timestamp>,
+        raised: RaisedAlerts,
         now: Timestamp,
     ) -> Self {
+        let RaisedAlerts {
+            since: raised,
+            notified_at,
+        } = raised;
         let is_condition = |alert: &&Alert| alert.key.is_none() && !alert.kind.is_one_time();
         let conditions = raised.keys().filter(is_condition);
         Self {
             subscriptions,
             unconfirmed: conditions.cloned().collect(),
             active_alerts: raised,
+            notified_at,
+            next_reminder: None,
             check_queue: BTreeSet::new(),
             next_checks: BTreeMap::new(),
             unhealthy_since: BTreeMap::new(),
@@ -93,8 +103,15 @@ impl AlertTracker {
         }
         self.subscriptions = subscriptions;
         self.baseline.clear();
+        // A removed channel that returns was notified of nothing.
+        let ids: BTreeSet<_> = self.subscriptions.channel_ids().into_iter().collect();
+        for channels in self.notified_at.values_mut() {
+            channels.retain(|channel, _| ids.contains(channel));
+        }
         if self.subscriptions.is_empty() {
             self.active_alerts.clear();
+            self.notified_at.clear();
+            self.next_reminder = None;
             self.unconfirmed.clear();
             self.outbox.clear_pending();
             self.check_queue.clear();
@@ -117,6 +134,8 @@ impl AlertTracker {
         };
         let active = std::mem::take(&mut self.active_alerts).into_iter();
         self.active_alerts = active.map(|(alert, at)| (renamed(alert), at)).collect();
+        let notified = std::mem::take(&mut self.notified_at).into_iter();
+        self.notified_at = notified.map(|(alert, at)| (renamed(alert), at)).collect();
         if let Some(at) = self.next_checks.remove(from) {
             self.check_queue.remove(&(at, from.clone()));
         }
@@ -163,7 +182,8 @@ impl AlertTracker {
         let unraised = self.condition_since.iter();
         let unraised = unraised.filter(|(alert, _)| self.can_raise(alert));
         let conditions = unraised.map(|(alert, since)| self.raised_at(alert, *since));
-        next_check.into_iter().chain(conditions).min()
+        let times = next_check.into_iter().chain(self.next_reminder);
+        times.chain(conditions).min()
     }
 
     fn is_active(&self, alert: &Alert) -> bool {
@@ -184,7 +204,64 @@ impl AlertTracker {
         }
         let since = time::whole_seconds(since);
         self.active_alerts.insert(alert.clone(), since);
-        self.enqueue_notification(alert, state, since, text, entropy, now);
+        let channels = self.subscriptions.recipients(&alert, state);
+        if state == NotificationState::Raised {
+            self.note_notified(&alert, &channels, now);
+        }
+        self.enqueue_for(channels, alert, state, since, text, entropy, now);
+    }
+
+    /// Notifies the channels that have to be reminded of a raised alert, and those that were
+    /// not notified of it yet, such as a new one. Returns when the next has to be reminded.
+    fn remind(
+        &mut self,
+        alert: &Alert,
+        text: &str,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let since = *self.active_alerts.get(alert)?;
+        let mut due = Vec::new();
+        let mut next: Option<Timestamp> = None;
+        let notified = self.notified_at.get(alert);
+        for subscription in self.subscriptions.matching(alert) {
+            let last = notified.and_then(|channels| channels.get(&subscription.channel));
+            let every = subscription.remind_every;
+            let at = match (last, every) {
+                (None, _) => now,
+                (Some(_), None) => continue,
+                // The clock may have been set back.
+                (Some(last), Some(every)) => time::after((*last).min(now), every),
+            };
+            let is_due = at <= now;
+            if is_due {
+                due.push(subscription.channel.clone());
+            }
+            let following = if is_due {
+                every.map(|every| time::after(now, every))
+            } else {
+                Some(at)
+            };
+            next = next.into_iter().chain(following).min();
+        }
+        if !due.is_empty() {
+            self.note_notified(alert, &due, now);
+            let (alert, state, text) = (alert.clone(), NotificationState::Raised, text.to_owned());
+            self.enqueue_for(due, alert, state, since, text, entropy, now);
+        }
+        next
+    }
+
+    /// Returns when a channel is first reminded of an alert that is raised now.
+    fn first_reminder(&self, alert: &Alert, now: Timestamp) -> Option<Timestamp> {
+        let intervals = self.subscriptions.matching(alert);
+        let shortest = intervals.filter_map(|one| one.remind_every).min();
+        shortest.map(|every| time::after(now, every))
+    }
+
+    fn note_notified(&mut self, alert: &Alert, channels: &[ChannelId], now: Timestamp) {
+        let notified = self.notified_at.entry(alert.clone()).or_default();
+        notified.extend(channels.iter().map(|channel| (channel.clone(), now)));
     }
 
     /// Records that people know of an event: another notification names it.
@@ -210,6 +287,7 @@ impl AlertTracker {
 
     fn resolve(&mut self, alert: Alert, text: String, entropy: &dyn Entropy, now: Timestamp) {
         if let Some(since) = self.active_alerts.remove(&alert) {
+            self.notified_at.remove(&alert);
             self.enqueue_notification(
                 alert,
                 NotificationState::Resolved,
@@ -243,8 +321,22 @@ impl AlertTracker {
         entropy: &dyn Entropy,
         now: Timestamp,
     ) {
-        let id = self.new_notification_id(entropy, now);
         let channels = self.subscriptions.recipients(&alert, state);
+        self.enqueue_for(channels, alert, state, since, text, entropy, now);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one notification")]
+    fn enqueue_for(
+        &mut self,
+        channels: Vec<ChannelId>,
+        alert: Alert,
+        state: NotificationState,
+        since: Timestamp,
+        text: String,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
+        let id = self.new_notification_id(entropy, now);
         let notification = Notification {
             id,
             created_at: time::whole_seconds(now),

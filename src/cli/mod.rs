@@ -24,6 +24,7 @@ mod log_level;
 pub mod logging;
 pub mod manual;
 mod notes;
+mod notify;
 mod once;
 mod output;
 mod passed_file;
@@ -121,11 +122,15 @@ enum CliCommand {
     /// Show the state of each key
     ///
     /// The exit code is 1 if a key is failing or overdue, if there is a problem that concerns all
-    /// keys, if credentials that are not in the ledger look like rekeyd's, or if the daemon is not
-    /// running and `rekeyd once` did not run last.
+    /// keys, if a notification channel fails, if credentials that are not in the ledger look like
+    /// rekeyd's, or if the daemon is not running and `rekeyd once` did not run last.
     Status(status::StatusCommand),
     /// Show everything about one key: schedule, credentials, sinks and latest rotations
     Show(show::ShowCommand),
+    /// Send a test to the notification channels
+    ///
+    /// The exit code is 1 if a channel does not accept it.
+    Notify(notify::NotifyCommand),
     /// List past rotations, newest first
     History(history::HistoryCommand),
     /// List the next scheduled rotations, in UTC and in the time zone of each key
@@ -272,6 +277,7 @@ impl Cli {
             CliCommand::Status(command) => block_on(command.run(&self.options)),
             CliCommand::Show(command) => block_on(command.run(&self.options)),
             CliCommand::History(command) => block_on(command.run(&self.options)),
+            CliCommand::Notify(command) => block_on(command.run(&self.options)),
             CliCommand::Backup(command) => block_on(command.run(&self.options)),
             CliCommand::Restore(command) => command.run(&self.options),
             CliCommand::Ledger(command) => block_on(command.run(&self.options)),

@@ -12,11 +12,13 @@ use tokio::sync::Semaphore;
 use crate::alerting::channel::target::ClockFn;
 use crate::cli::failure::{Failure, exit_code};
 use crate::cli::renamed_keys::rename_states;
+use crate::cli::status::ChannelStatus;
 use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_SOCKET, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;
 use crate::core::decide::key_names::plan_renames;
 use crate::core::ids::KeyName;
+use crate::core::notification::ChannelId;
 use crate::core::state::KeyState;
 use crate::daemon::error::ServiceError;
 use crate::daemon::ledger_access;
@@ -53,22 +55,49 @@ pub(crate) enum CheckLevel {
 /// Lists the problems of the notification channels.
 pub(crate) async fn check_channels(settings: &Settings, level: CheckLevel) -> Vec<Problem> {
     let now: ClockFn = Arc::new(|| SystemClock.now());
+    let mut failing = match level {
+        CheckLevel::Online => failing_channels(settings).await,
+        CheckLevel::Local => BTreeMap::new(),
+    };
     let mut problems = Vec::new();
     for (number, settings_entry) in settings.notify.iter().enumerate() {
         let channel = settings_entry.build(Arc::clone(&now));
         let local_errors = channel.check().await;
-        let errors = if level == CheckLevel::Online && local_errors.is_empty() {
-            channel.check_reachable().await.err().into_iter().collect()
-        } else {
-            local_errors
-        };
+        let mut messages: Vec<_> = local_errors.iter().map(ToString::to_string).collect();
+        if level == CheckLevel::Online && messages.is_empty() {
+            let unreachable = channel.check_reachable().await.err();
+            messages.extend(unreachable.map(|error| error.to_string()));
+        }
+        if messages.is_empty() {
+            let failing = failing.remove(channel.id());
+            messages.extend(failing);
+        }
         let location = format!("notify[{number}]");
-        problems.extend(errors.into_iter().map(|error| {
-            let message = error.to_string();
-            Problem::for_host(&settings.file, location.clone(), message)
-        }));
+        problems.extend(
+            messages
+                .into_iter()
+                .map(|message| Problem::for_host(&settings.file, location.clone(), message)),
+        );
     }
     problems
+}
+
+/// Returns the problem of each channel whose notifications fail, as far as this user can read
+/// the ledger.
+async fn failing_channels(settings: &Settings) -> BTreeMap<ChannelId, String> {
+    let path = settings.ledger.clone();
+    let describe = || format!("reading {}", settings.ledger.display());
+    let read = run_blocking(describe, LEDGER_CHECK_TIMEOUT, move || {
+        let reader = LedgerReader::open_untouched(&path).ok()??;
+        reader.snapshot().ok()?.channel_states().ok()
+    });
+    let recorded = read.await.ok().flatten().unwrap_or_default();
+    let statuses = ChannelStatus::of_channels(settings, recorded).into_iter();
+    let failing = statuses.filter_map(|status| {
+        let problem = status.problem()?;
+        Some((status.id().clone(), problem))
+    });
+    failing.collect()
 }
 
 /// Checks whether a writing process could open the ledger.

@@ -1,6 +1,7 @@
 //! `rekeyd status`: the state of each key, from the configuration and the
 //! ledger.
 
+mod channel_status;
 mod json;
 mod key_status;
 mod process_status;
@@ -10,7 +11,8 @@ mod summary;
 
 use std::time::Duration;
 
-use self::json::StatusJson;
+pub(super) use self::channel_status::ChannelStatus;
+use self::json::{ChannelJson, StatusJson};
 pub(super) use self::json::{KeyJson, to_json};
 pub(super) use self::key_status::{KeyStatus, SinkStatus};
 pub(super) use self::report::{ReportSource, StatusReport};
@@ -105,6 +107,7 @@ impl StatusCommand {
                     .as_ref()
                     .map(|crashes| (&crashes.last).into()),
                 keys: keys.collect(),
+                notifications: report.channels.iter().map(ChannelJson::from).collect(),
             })?;
         } else {
             let screen = Screen::of_output(self.verbose);

@@ -1,6 +1,6 @@
 //! `[[notify]]`: the notification channels and their subscriptions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::claims::{PathClaims, PathOwner};
@@ -8,11 +8,13 @@ use super::top_table::TOP;
 use crate::alerting::channel::CHANNEL_TYPES;
 use crate::alerting::channel::target::{COMMON_OPTIONS, ChannelTarget, NotifySettings, channel_id};
 use crate::config_reader::files::NamedFiles;
+use crate::config_reader::location::Location;
 use crate::config_reader::quote::{expected_one_of, may_be_secret};
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::suggestion::closest_match;
-use crate::core::ids::KeyName;
+use crate::config_reader::values::read_duration;
+use crate::core::ids::{KeyName, NameError, is_valid_name};
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::subscriptions::Subscription;
 use crate::platform::path_walk::TrustedPaths;
@@ -31,10 +33,15 @@ pub(super) fn read_channels(
     };
     let mut ids: BTreeSet<ChannelId> = BTreeSet::new();
     let mut channels = Vec::new();
-    for table in list.tables(report) {
-        let Some(settings) = read_channel(&table, keys, trusted_paths, claims, report) else {
+    let tables = list.tables(report);
+    let mut names = ChannelNames::new(&tables);
+    for table in tables {
+        let name = names.assign(&table, report);
+        let settings = read_channel(&table, keys, trusted_paths, claims, report);
+        let Some((name, settings)) = name.zip(settings) else {
             continue;
         };
+        let settings = NotifySettings { name, ..settings };
         if ids.insert(settings.subscription.channel.clone()) {
             channels.push(settings);
         } else {
@@ -47,6 +54,59 @@ pub(super) fn read_channels(
         }
     }
     channels
+}
+
+/// The names of the channels.
+struct ChannelNames {
+    /// The names in the file, which no channel without one gets.
+    given: BTreeSet<String>,
+    used: BTreeMap<String, Location>,
+}
+
+impl ChannelNames {
+    fn new(tables: &[ConfigTable<'_>]) -> Self {
+        let names = tables.iter().filter_map(|table| {
+            let name = table.get(COMMON_OPTIONS, "name")?;
+            name.as_text().map(str::to_owned)
+        });
+        Self {
+            given: names.collect(),
+            used: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the name of a channel: that in the file, or its type, with a number if another
+    /// channel has it.
+    fn assign(&mut self, table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<String> {
+        let Some(value) = table.get(COMMON_OPTIONS, "name") else {
+            return self.assign_by_type(table);
+        };
+        let name = value.text(report)?;
+        if !is_valid_name(name) {
+            let message = "not a valid name for a notification channel";
+            report.add_problem(&value.location, message, NameError::InvalidForm.to_string());
+            return None;
+        }
+        if let Some(other) = self.used.get(name) {
+            let message = format!("already the name of {other}");
+            let hint = "use a different name for each [[notify]]";
+            report.add_problem(&value.location, message, hint);
+            return None;
+        }
+        self.used.insert(name.to_owned(), table.location.clone());
+        Some(name.to_owned())
+    }
+
+    fn assign_by_type(&mut self, table: &ConfigTable<'_>) -> Option<String> {
+        let type_value = table.get(COMMON_OPTIONS, "type")?;
+        let type_name = type_value.as_text()?;
+        let numbered = (2..).map(|number| format!("{type_name}-{number}"));
+        let mut names = std::iter::once(type_name.to_owned()).chain(numbered);
+        let is_free = |name: &String| !self.used.contains_key(name) && !self.given.contains(name);
+        let name = names.find(is_free)?;
+        self.used.insert(name.clone(), table.location.clone());
+        Some(name)
+    }
 }
 
 fn read_channel(
@@ -70,14 +130,21 @@ fn read_channel(
         Some(value) => read_key_filter(&value, key_names, report).map(Some),
         None => Some(None),
     };
+    let remind_every = match get("remind-every") {
+        Some(value) => read_duration(&value, report).map(Some),
+        None => Some(None),
+    };
     let target = read_target(table, type_name, &type_value, claims, report);
     let target = target?;
     let subscription = Subscription {
         channel: channel_id(&*target),
         on: events?,
         keys: keys?,
+        remind_every: remind_every?,
     };
     Some(NotifySettings {
+        // The caller names it: that depends on the other channels.
+        name: String::new(),
         subscription,
         target,
         trusted_paths: trusted_paths.clone(),
@@ -129,7 +196,8 @@ fn read_event_kinds(
         let Some(text) = item.text(report) else {
             continue;
         };
-        if let Some(event) = EventKind::from_text(text) {
+        let event = EventKind::from_text(text).filter(|event| *event != EventKind::Test);
+        if let Some(event) = event {
             events.insert(event);
             continue;
         }

@@ -136,12 +136,17 @@ fn check_failing(
     };
     let error = error.or(paused);
     let alert = Alert::for_key(key, AlertKind::Failing);
+    let describe = |error: &str| {
+        let hint = context.status_hint();
+        format!("{key} is failing: {error}{outlook}; {hint}")
+    };
     if was_raised(&alert) {
         // The repair after a restart or a failure is not finished.
         let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
         let is_in_progress = state.open_rotation().is_some() || state.live.iter().any(is_stranded);
         if error.is_some() || (is_in_progress && context.configured.is_some()) {
-            alerts.raise(alert, now, error.unwrap_or_default());
+            let error = error.as_deref().unwrap_or("its repair is not complete");
+            alerts.raise(alert, now, describe(error));
         }
         return;
     }
@@ -155,11 +160,7 @@ fn check_failing(
         alerts.recheck_no_later_than(at);
         return;
     }
-    let text = format!(
-        "{key} is failing: {error}{outlook}; {}",
-        context.status_hint()
-    );
-    alerts.raise(alert, since, text);
+    alerts.raise(alert, since, describe(&error));
 }
 
 fn check_overdue(
@@ -185,9 +186,18 @@ fn check_overdue(
         return;
     };
     let span = overdue_threshold(policy) + Duration::from_secs(1);
+    let why = match alertable_error(context.state, true) {
+        Some(error) => format!(": {error}"),
+        None => String::new(),
+    };
+    let text = format!(
+        "{key} has been due since {} but is not rotated yet{why}; {}",
+        time::to_text(since),
+        context.status_hint()
+    );
     if was_raised(&alert) {
         if time::after(since, span) <= now {
-            alerts.raise(alert, since, String::new());
+            alerts.raise(alert, since, text);
         }
         return;
     }
@@ -201,15 +211,6 @@ fn check_overdue(
         alerts.recheck_no_later_than(at);
         return;
     }
-    let why = match alertable_error(context.state, true) {
-        Some(error) => format!(": {error}"),
-        None => String::new(),
-    };
-    let text = format!(
-        "{key} has been due since {} but is not rotated yet{why}; {}",
-        time::to_text(since),
-        context.status_hint()
-    );
     alerts.raise(alert, since, text);
 }
 
@@ -232,8 +233,18 @@ fn check_expiring(
         return;
     };
     let alert = Alert::for_credential(key, AlertKind::Expiring, &credential.id);
+    let why = match alertable_error(state, true) {
+        Some(error) => format!(": {error}"),
+        None => String::new(),
+    };
+    let text = format!(
+        "the current credential {} of {key} expires at {} and has no successor yet{why}; hint: \
+         repair this before then, or its consumers lose access",
+        credential.id,
+        time::to_text(end)
+    );
     if was_raised(&alert) {
-        alerts.raise(alert, near_since, String::new());
+        alerts.raise(alert, near_since, text);
         return;
     }
     let is_failing = alerts
@@ -253,16 +264,6 @@ fn check_expiring(
         alerts.recheck_no_later_than(at);
         return;
     }
-    let why = match alertable_error(state, true) {
-        Some(error) => format!(": {error}"),
-        None => String::new(),
-    };
-    let text = format!(
-        "the current credential {} of {key} expires at {} and has no successor yet{why}; hint: \
-         repair this before then, or its consumers lose access",
-        credential.id,
-        time::to_text(end)
-    );
     alerts.raise(alert, near_since, text);
 }
 
@@ -521,6 +522,7 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         | AlertKind::Adopted
         | AlertKind::RevokedManually
         | AlertKind::Released => format!("{credential} of {key}"),
+        AlertKind::Test => "the test is over".to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod authority;
 pub mod backoff;
 pub mod change;
+pub mod channel_state;
 pub mod command;
 pub mod condition;
 pub mod crash;

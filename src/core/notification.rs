@@ -17,7 +17,8 @@ use crate::core::time::DAY;
 /// more than it by then.
 pub const NOTIFICATION_MAX_AGE: Duration = DAY;
 
-/// The events that a channel can subscribe to with the option `on`.
+/// The events of notifications. A channel subscribes to them with the option `on`, except
+/// to tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
     /// A key or the daemon is failing.
@@ -40,11 +41,13 @@ pub enum EventKind {
     Hold,
     /// An operator adopted a credential, had one revoked, or ended its hold.
     Operator,
+    /// An operator tests the channel.
+    Test,
 }
 
 impl EventKind {
-    /// Every event.
-    pub const ALL: [Self; 10] = [
+    /// Every event. That of a test is the last.
+    pub const ALL: [Self; 11] = [
         Self::Failure,
         Self::Recovered,
         Self::Overdue,
@@ -55,11 +58,13 @@ impl EventKind {
         Self::Clock,
         Self::Hold,
         Self::Operator,
+        Self::Test,
     ];
 
-    /// The word of every event, in the same order.
-    pub const NAMES: [&'static str; Self::ALL.len()] = {
-        let mut names = [""; Self::ALL.len()];
+    /// The words that the option `on` takes, in the same order: a test goes to a channel
+    /// whatever it subscribes to.
+    pub const NAMES: [&'static str; Self::ALL.len() - 1] = {
+        let mut names = [""; Self::ALL.len() - 1];
         let mut at = 0;
         while at < names.len() {
             names[at] = Self::ALL[at].as_str();
@@ -92,6 +97,7 @@ impl EventKind {
             Self::Clock => "clock",
             Self::Hold => "hold",
             Self::Operator => "operator",
+            Self::Test => "test",
         }
     }
 
@@ -167,11 +173,13 @@ pub enum AlertKind {
     RevokedManually,
     /// An operator ended the hold of an adopted credential, or shortened it.
     Released,
+    /// An operator tests a channel; nothing happened.
+    Test,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -203,6 +211,7 @@ impl AlertKind {
         Self::Adopted,
         Self::RevokedManually,
         Self::Released,
+        Self::Test,
     ];
 
     /// Returns the kind's word in the ledger and in the JSON.
@@ -240,6 +249,7 @@ impl AlertKind {
             Self::Adopted => "adopted",
             Self::RevokedManually => "revoked-manually",
             Self::Released => "released",
+            Self::Test => "test",
         }
     }
 
@@ -282,6 +292,7 @@ impl AlertKind {
             Self::Rotated => EventKind::Rotated,
             Self::Lookalike => EventKind::Lookalike,
             Self::Adopted | Self::RevokedManually | Self::Released => EventKind::Operator,
+            Self::Test => EventKind::Test,
         }
     }
 
@@ -312,7 +323,8 @@ impl AlertKind {
             | Self::Crashed
             | Self::Adopted
             | Self::RevokedManually
-            | Self::Released => true,
+            | Self::Released
+            | Self::Test => true,
             Self::Ledger
             | Self::Credential
             | Self::Organization

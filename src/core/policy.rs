@@ -140,7 +140,7 @@ pub fn key_backoff_delay(attempt: u32, creates_per_day: u32) -> Duration {
 
 /// A bound above every back-off. A retry time further in the future was written by
 /// a wrong clock, and would stop the key until then.
-const MAX_RETRY_DELAY: Duration = DAY;
+pub const MAX_RETRY_DELAY: Duration = DAY;
 
 /// Returns `retry_at` unless it is implausibly far in the future.
 #[must_use]

@@ -1,6 +1,7 @@
 //! Which channels receive which notifications.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::core::ids::KeyName;
 use crate::core::notification::{Alert, AlertKind, ChannelId, EventKind, NotificationState};
@@ -15,10 +16,14 @@ pub struct Subscription {
     /// The keys whose events it receives, beside those of the daemon; none for
     /// every key.
     pub keys: Option<BTreeSet<KeyName>>,
+    /// The interval at which it is reminded of a problem that lasts; none for never.
+    pub remind_every: Option<Duration>,
 }
 
 impl Subscription {
-    fn matches(&self, alert: &Alert) -> bool {
+    /// Returns whether the channel receives the notification that `alert` is raised.
+    #[must_use]
+    pub fn matches(&self, alert: &Alert) -> bool {
         let matches_key = match (&self.keys, &alert.key) {
             (Some(keys), Some(key)) => keys.contains(key),
             (None, _) | (Some(_), None) => true,
@@ -69,6 +74,14 @@ impl Subscriptions {
             .collect()
     }
 
+    /// Returns the subscriptions of the channels that receive the notification that `alert`
+    /// is raised.
+    pub fn matching<'a>(&'a self, alert: &'a Alert) -> impl Iterator<Item = &'a Subscription> {
+        self.0
+            .iter()
+            .filter(move |subscription| subscription.matches(alert))
+    }
+
     /// Returns whether any channel receives the notification that `alert` is raised.
     #[must_use]
     pub fn matches(&self, alert: &Alert) -> bool {
@@ -113,6 +126,7 @@ mod tests {
             channel: ChannelId::new("command:/bin/page".to_owned()),
             on: on.iter().copied().collect(),
             keys: keys.map(|keys| keys.iter().map(name).collect()),
+            remind_every: None,
         }
     }
 

@@ -29,7 +29,7 @@ use crate::engine::presence::CredentialPresence;
 use crate::engine::run_queue::RunQueue;
 use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::{RunMode, Services};
-use crate::ledger::{LastRun, LedgerError, SchedulingCommand};
+use crate::ledger::{LastRun, LedgerError, RaisedAlerts, SchedulingCommand};
 use crate::platform::clock::ClockReading;
 
 impl Engine {
@@ -54,7 +54,7 @@ impl Engine {
                     .retain_channels(services.subscriptions.channel_ids())
                     .await?
             }
-            RunMode::Command | RunMode::Proposal => BTreeMap::new(),
+            RunMode::Command | RunMode::Proposal => RaisedAlerts::default(),
         };
         let previous_run = begin_run(&services, mode, now).await;
         let mut live = states.iter().flat_map(|state| &state.live);

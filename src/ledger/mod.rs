@@ -11,6 +11,7 @@
 mod absence;
 mod backup;
 mod changed_names;
+mod channel_state;
 mod checkpoint;
 mod checkpoint_note;
 mod copy_in_memory;
@@ -73,7 +74,9 @@ pub use lock::WriterLock;
 pub use lock_record::EndedWriter;
 pub use missing_object::MissingObject;
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
-pub use outbox::{OutboxEntry, PendingNotification};
+pub use outbox::{
+    Abandonment, FailedAttempt, NextNotification, OutboxEntry, PendingNotification, RaisedAlerts,
+};
 pub use paths::{lock_path, lockable_files, log_path};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};

@@ -1,12 +1,17 @@
 //! The transactional outbox of notifications, and the alerts that were raised, so that
 //! each is notified once.
+//!
+//! At most one notification of an alert is undelivered for each channel: a newer one takes
+//! its place. The end of an alert goes to the channels that were notified of its beginning.
+
+mod alert_rows;
+mod sending;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{
     Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
@@ -15,44 +20,52 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::store::Ledger;
 
+use self::alert_rows::{IS_OF_ACTIVE_ALERT, OF_ALERT, alert_columns, read_alert, was_told};
+pub use self::sending::{Abandonment, FailedAttempt, NextNotification, PendingNotification};
+
 /// The number of sent notifications that are kept for inspection.
 const MAX_SENT_NOTIFICATIONS: i64 = 1_000;
 
 /// The number of notifications that are kept even if they are pending.
 const MAX_NOTIFICATIONS: i64 = 10_000;
 
+/// Whether the end of the alert of such a row is still to be sent to a channel.
+const IS_OF_PENDING_END: &str = "state = 'begun' AND EXISTS (SELECT 1
+        FROM notification ended JOIN outbox_entry t ON t.notification_row = ended.id
+        WHERE ended.key = notification.key AND ended.alert_kind = notification.alert_kind
+            AND ended.scope = notification.scope
+            AND ended.credential_id = notification.credential_id
+            AND ended.since = notification.since AND ended.state = 'over' AND t.outcome IS NULL)";
+
 /// A notification to record, with its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
     /// The notification.
     pub notification: Notification,
-    /// Its channels; empty if only its alert is recorded or deleted.
+    /// Its channels; empty if only its alert is recorded or deleted. One of an alert's end
+    /// goes only to those that were notified of its beginning.
     pub channels: Vec<ChannelId>,
 }
 
-/// A notification that is still to be sent to a channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingNotification {
-    /// Its row.
-    pub row_id: i64,
-    /// The notification.
-    pub notification: Notification,
-    /// The number of failed attempts.
-    pub attempts: u32,
-    /// The earliest time of the next attempt.
-    pub retry_at: Option<Timestamp>,
+/// The alerts that were raised and are not over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RaisedAlerts {
+    /// Each with its start.
+    pub since: BTreeMap<Alert, Timestamp>,
+    /// When the latest notification of each was written, by channel.
+    pub notified_at: BTreeMap<Alert, BTreeMap<ChannelId, Timestamp>>,
 }
 
 impl Ledger {
     /// Deletes the pending notifications of every channel but `channels`, and returns the
-    /// active alerts with their start. Without channels, deletes everything.
+    /// raised alerts. Without channels, deletes everything.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn retain_channels(
         &self,
         channels: Vec<ChannelId>,
-    ) -> Result<BTreeMap<Alert, Timestamp>, LedgerError> {
+    ) -> Result<RaisedAlerts, LedgerError> {
         self.submit(move |connection| retain_channels(connection, &channels))
             .await
     }
@@ -68,113 +81,17 @@ impl Ledger {
         self.submit(move |connection| enqueue_notifications(connection, &entries))
             .await
     }
-
-    /// Returns the oldest pending notification of `channel`. Lookalikes come last:
-    /// everybody who may create credentials decides how many there are.
-    ///
-    /// # Errors
-    /// See [`LedgerError`].
-    pub async fn next_notification(
-        &self,
-        channel: &ChannelId,
-    ) -> Result<Option<PendingNotification>, LedgerError> {
-        let channel = channel.clone();
-        self.submit(move |connection| next_notification(connection, &channel))
-            .await
-    }
-
-    /// Records that a notification was sent to `channel`.
-    ///
-    /// # Errors
-    /// Nothing was recorded; see [`LedgerError`].
-    pub async fn record_notification_sent(
-        &self,
-        channel: &ChannelId,
-        notification: i64,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let channel = channel.clone();
-        self.submit(move |connection| {
-            connection
-                .prepare_cached(
-                    "UPDATE outbox_entry SET attempts = attempts + 1, retry_at = NULL, error = NULL,
-                         outcome = 'sent', finished_at = ?3
-                     WHERE channel = ?1 AND notification_row = ?2",
-                )?
-                .execute(params![channel.as_str(), notification, SqlTimestamp(at)])?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Records a failed attempt to send to `channel`, and the time of the next.
-    ///
-    /// # Errors
-    /// Nothing was recorded; see [`LedgerError`].
-    pub async fn record_notification_failure(
-        &self,
-        channel: &ChannelId,
-        notification: i64,
-        retry_at: Timestamp,
-        error: String,
-    ) -> Result<(), LedgerError> {
-        let channel = channel.clone();
-        self.submit(move |connection| {
-            connection
-                .prepare_cached(
-                    "UPDATE outbox_entry SET attempts = attempts + 1, retry_at = ?3, error = ?4
-                     WHERE channel = ?1 AND notification_row = ?2 AND outcome IS NULL",
-                )?
-                .execute(params![
-                    channel.as_str(),
-                    notification,
-                    SqlTimestamp(retry_at),
-                    error
-                ])?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Abandons the pending notifications of `channel` from before `limit`, and returns
-    /// their number.
-    ///
-    /// # Errors
-    /// Nothing was recorded; see [`LedgerError`].
-    pub async fn abandon_notifications(
-        &self,
-        channel: &ChannelId,
-        limit: Timestamp,
-        at: Timestamp,
-    ) -> Result<usize, LedgerError> {
-        let channel = channel.clone();
-        self.submit(move |connection| {
-            let count = connection
-                .prepare_cached(
-                    "UPDATE outbox_entry SET outcome = 'abandoned', finished_at = ?3, retry_at = NULL
-                     WHERE channel = ?1 AND outcome IS NULL
-                       AND notification_row IN (SELECT id FROM notification WHERE created_at < ?2)",
-                )?
-                .execute(params![
-                    channel.as_str(),
-                    SqlTimestamp(limit),
-                    SqlTimestamp(at)
-                ])?;
-            Ok(count)
-        })
-        .await
-    }
 }
 
 fn retain_channels(
     connection: &Connection,
     channels: &[ChannelId],
-) -> Result<BTreeMap<Alert, Timestamp>, LedgerError> {
+) -> Result<RaisedAlerts, LedgerError> {
     if channels.is_empty() {
         // Without the WHERE, SQLite would write and sync even an empty table.
         connection.execute("DELETE FROM notification WHERE true", [])?;
         connection.execute("DELETE FROM alert WHERE true", [])?;
-        return Ok(BTreeMap::new());
+        return Ok(RaisedAlerts::default());
     }
     let recorded: Vec<String> = connection
         .prepare("SELECT DISTINCT channel FROM outbox_entry")?
@@ -185,6 +102,13 @@ fn retain_channels(
             connection.execute("DELETE FROM outbox_entry WHERE channel = ?1", [name])?;
         }
     }
+    Ok(RaisedAlerts {
+        since: alerts(connection)?,
+        notified_at: notified_at(connection)?,
+    })
+}
+
+fn alerts(connection: &Connection) -> Result<BTreeMap<Alert, Timestamp>, LedgerError> {
     let mut rows =
         connection.prepare("SELECT key, kind, scope, credential_id, since FROM alert")?;
     let alerts = rows.query_map([], |row| {
@@ -196,30 +120,184 @@ fn retain_channels(
     Ok(alerts.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Returns when each channel was last notified, or is to be, that each alert began.
+fn notified_at(
+    connection: &Connection,
+) -> Result<BTreeMap<Alert, BTreeMap<ChannelId, Timestamp>>, LedgerError> {
+    let mut query = connection.prepare(
+        "SELECT a.key, a.kind, a.scope, a.credential_id, t.channel,
+             max(n.created_at) AS notified_at
+         FROM alert a
+             JOIN notification n ON n.key = a.key AND n.alert_kind = a.kind
+                 AND n.scope = a.scope AND n.credential_id = a.credential_id
+                 AND n.since = a.since AND n.state = 'begun'
+             JOIN outbox_entry t ON t.notification_row = n.id
+         WHERE t.outcome IS NULL OR t.outcome = 'sent'
+         GROUP BY a.key, a.kind, a.scope, a.credential_id, t.channel",
+    )?;
+    let mut rows = query.query([])?;
+    let mut found: BTreeMap<Alert, BTreeMap<ChannelId, Timestamp>> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let at = row.get::<_, SqlTimestamp>("notified_at")?.0;
+        let channel = ChannelId::new(row.get("channel")?);
+        let channels = found.entry(read_alert(row, "kind")?).or_default();
+        channels.insert(channel, at);
+    }
+    Ok(found)
+}
+
 fn enqueue_notifications(
     connection: &Connection,
     entries: &[OutboxEntry],
 ) -> Result<(), LedgerError> {
-    for OutboxEntry {
-        notification,
-        channels,
-    } in entries
-    {
-        update_active_alerts(connection, notification)?;
-        // A caller whose reply was lost records the same notification again.
-        if channels.is_empty() || !insert_notification(connection, notification)? {
-            continue;
-        }
-        let row = connection.last_insert_rowid();
-        for channel in channels {
-            connection
-                .prepare_cached(
-                    "INSERT INTO outbox_entry (channel, notification_row) VALUES (?1, ?2)",
-                )?
-                .execute(params![channel.as_str(), row])?;
-        }
+    for entry in entries {
+        update_active_alerts(connection, &entry.notification)?;
+        enqueue(connection, entry)?;
     }
     prune_notifications(connection)
+}
+
+/// Adds a notification to the outbox of its channels. It takes the place of an undelivered
+/// one of the same alert.
+fn enqueue(connection: &Connection, entry: &OutboxEntry) -> Result<(), LedgerError> {
+    let OutboxEntry {
+        notification,
+        channels,
+    } = entry;
+    // A caller whose reply was lost records the same notification again.
+    if is_recorded(connection, &notification.id)? {
+        return Ok(());
+    }
+    let recipients = recipients(connection, notification, channels)?;
+    // What an operator did, or a crash, is news each time.
+    let replaces = !notification.alert.kind.is_always_news();
+    let mut replaced = BTreeMap::new();
+    for channel in recipients.iter().filter(|_| replaces) {
+        let attempts = undelivered_attempts(connection, &notification.alert, channel)?;
+        replaced.extend(attempts.map(|attempts| (*channel, attempts)));
+    }
+    if notification.state == NotificationState::Resolved {
+        drop_undelivered(connection, &notification.alert, None)?;
+    } else if replaces {
+        for channel in &recipients {
+            drop_undelivered(connection, &notification.alert, Some(channel))?;
+        }
+    }
+    if recipients.is_empty() {
+        return Ok(());
+    }
+    insert_notification(connection, notification)?;
+    let row = connection.last_insert_rowid();
+    for channel in recipients {
+        let attempts = replaced.remove(channel).unwrap_or_default();
+        insert_entry(connection, channel, row, &attempts)?;
+    }
+    Ok(())
+}
+
+/// The failed attempts of an undelivered notification. Its replacement inherits them, so
+/// that a channel that fails is not tried earlier.
+#[derive(Default)]
+struct FailedAttempts {
+    count: u32,
+    retry_at: Option<Timestamp>,
+    error: Option<String>,
+}
+
+fn insert_entry(
+    connection: &Connection,
+    channel: &ChannelId,
+    notification_row: i64,
+    failed: &FailedAttempts,
+) -> Result<(), LedgerError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox_entry (channel, notification_row, attempts, retry_at, error)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            channel.as_str(),
+            notification_row,
+            failed.count,
+            failed.retry_at.map(SqlTimestamp),
+            failed.error
+        ])?;
+    Ok(())
+}
+
+fn is_recorded(connection: &Connection, id: &NotificationId) -> Result<bool, LedgerError> {
+    let found = connection
+        .prepare_cached("SELECT 1 FROM notification WHERE notification_id = ?1")?
+        .exists([id.as_str()])?;
+    Ok(found)
+}
+
+/// Returns which of `channels` receive a notification: its end only those that were notified
+/// of its beginning, or are being notified of it.
+fn recipients<'a>(
+    connection: &Connection,
+    notification: &Notification,
+    channels: &'a [ChannelId],
+) -> Result<Vec<&'a ChannelId>, LedgerError> {
+    let mut found = Vec::new();
+    for channel in channels {
+        let receives = notification.state != NotificationState::Resolved
+            || was_told(connection, notification, channel, true)?;
+        if receives {
+            found.push(channel);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the failed attempts of the undelivered notification of an alert to a channel,
+/// if there is one that the channel did not refuse for itself.
+fn undelivered_attempts(
+    connection: &Connection,
+    alert: &Alert,
+    channel: &ChannelId,
+) -> Result<Option<FailedAttempts>, LedgerError> {
+    let (key, kind, scope, credential) = alert_columns(alert);
+    let query = format!(
+        "SELECT t.attempts, t.retry_at, t.error
+         FROM notification n JOIN outbox_entry t ON t.notification_row = n.id
+         WHERE {OF_ALERT} AND t.channel = ?5 AND t.outcome IS NULL AND t.refused = 0
+         ORDER BY n.id DESC LIMIT 1"
+    );
+    let found = connection
+        .prepare_cached(&query)?
+        .query_row(
+            params![key, kind, scope, credential, channel.as_str()],
+            |row| {
+                Ok(FailedAttempts {
+                    count: row.get("attempts")?,
+                    retry_at: rows::timestamp_column(row, "retry_at")?,
+                    error: row.get("error")?,
+                })
+            },
+        )
+        .optional()?;
+    Ok(found)
+}
+
+/// Drops the undelivered notifications of an alert to one channel, or to all, except one
+/// that is being sent.
+fn drop_undelivered(
+    connection: &Connection,
+    alert: &Alert,
+    channel: Option<&ChannelId>,
+) -> Result<(), LedgerError> {
+    let (key, kind, scope, credential) = alert_columns(alert);
+    let query = format!(
+        "DELETE FROM outbox_entry WHERE outcome IS NULL AND sending = 0
+             AND (?5 IS NULL OR channel = ?5)
+             AND notification_row IN (SELECT id FROM notification WHERE {OF_ALERT})"
+    );
+    let channel = channel.map(ChannelId::as_str);
+    connection
+        .prepare_cached(&query)?
+        .execute(params![key, kind, scope, credential, channel])?;
+    Ok(())
 }
 
 /// Records a raised alert until it is resolved, and the last rotation of each key.
@@ -262,18 +340,17 @@ fn update_active_alerts(
     Ok(())
 }
 
-/// Inserts a notification. Returns false if it is recorded already.
 fn insert_notification(
     connection: &Connection,
     notification: &Notification,
-) -> Result<bool, LedgerError> {
+) -> Result<(), LedgerError> {
     let (key, kind, scope, credential) = alert_columns(&notification.alert);
-    let written = connection
+    connection
         .prepare_cached(
             "INSERT INTO notification
                  (notification_id, created_at, state, key, alert_kind, scope, credential_id, since,
                   text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (notification_id) DO NOTHING",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             notification.id.as_str(),
@@ -286,22 +363,25 @@ fn insert_notification(
             SqlTimestamp(notification.since),
             notification.text,
         ])?;
-    Ok(written == 1)
+    Ok(())
 }
 
-/// Deletes the oldest sent notifications, and the oldest of all beyond a larger limit.
+/// Deletes the oldest sent notifications, and the oldest of all beyond a larger limit. Those
+/// of alerts that last, or whose end is still to be sent, show who was told, and stay.
 fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "DELETE FROM notification WHERE id <= (SELECT max(id) FROM notification) - ?1
                  AND NOT EXISTS (SELECT 1 FROM outbox_entry
-                     WHERE notification_row = notification.id AND outcome IS NULL)",
-        )?
+                     WHERE notification_row = notification.id AND outcome IS NULL)
+                 AND NOT ({IS_OF_ACTIVE_ALERT}) AND NOT ({IS_OF_PENDING_END})"
+        ))?
         .execute([MAX_SENT_NOTIFICATIONS])?;
     let discarded = connection
-        .prepare_cached(
-            "DELETE FROM notification WHERE id <= (SELECT max(id) FROM notification) - ?1",
-        )?
+        .prepare_cached(&format!(
+            "DELETE FROM notification WHERE id <= (SELECT max(id) FROM notification) - ?1
+                 AND NOT ({IS_OF_ACTIVE_ALERT}) AND NOT ({IS_OF_PENDING_END})"
+        ))?
         .execute([MAX_NOTIFICATIONS])?;
     if discarded > 0 {
         tracing::error!(
@@ -312,63 +392,5 @@ fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn next_notification(
-    connection: &Connection,
-    channel: &ChannelId,
-) -> Result<Option<PendingNotification>, LedgerError> {
-    let found = connection
-        .prepare_cached(
-            "SELECT n.*, t.attempts, t.retry_at
-             FROM outbox_entry t JOIN notification n ON n.id = t.notification_row
-             WHERE t.channel = ?1 AND t.outcome IS NULL
-             ORDER BY n.alert_kind = ?2, t.notification_row LIMIT 1",
-        )?
-        .query_row(
-            params![channel.as_str(), AlertKind::Lookalike.as_str()],
-            |row| {
-                Ok(PendingNotification {
-                    row_id: row.get("id")?,
-                    notification: read_notification(row)?,
-                    attempts: row.get("attempts")?,
-                    retry_at: rows::timestamp_column(row, "retry_at")?,
-                })
-            },
-        )
-        .optional()?;
-    Ok(found)
-}
-
-fn read_notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
-    Ok(Notification {
-        id: NotificationId::from_recorded(row.get("notification_id")?),
-        created_at: row.get::<_, SqlTimestamp>("created_at")?.0,
-        state: rows::parsed_column(row, "state", NotificationState::from_text)?,
-        alert: read_alert(row, "alert_kind")?,
-        since: row.get::<_, SqlTimestamp>("since")?.0,
-        text: row.get("text")?,
-    })
-}
-
-fn read_alert(row: &Row<'_>, kind_column: &str) -> rusqlite::Result<Alert> {
-    let (key, credential): (String, String) = (row.get("key")?, row.get("credential_id")?);
-    Ok(Alert {
-        key: if key.is_empty() {
-            None
-        } else {
-            Some(rows::key_column(row)?)
-        },
-        kind: rows::parsed_column(row, kind_column, AlertKind::from_text)?,
-        scope: rows::condition_scope_column(row)?,
-        credential: (!credential.is_empty()).then(|| CredentialId::new(credential)),
-    })
-}
-
-/// Returns the key, the kind, the scope and the credential of an alert as columns.
-fn alert_columns(alert: &Alert) -> (&str, &'static str, String, &str) {
-    (
-        alert.key.as_ref().map_or("", KeyName::as_str),
-        alert.kind.as_str(),
-        rows::scope_text(alert.scope.as_ref()),
-        alert.credential.as_ref().map_or("", CredentialId::as_str),
-    )
-}
+#[cfg(test)]
+mod tests;

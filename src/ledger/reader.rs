@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
+use crate::core::channel_state::ChannelState;
 use crate::core::condition::{Condition, ListenerProblem};
 use crate::core::decide::key_names::RecordedNames;
 use crate::core::ids::{CredentialId, KeyName};
+use crate::core::notification::ChannelId;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::ledger::channel_state;
 use crate::ledger::crash::{self, RecordedCrashes};
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{
@@ -260,6 +263,14 @@ impl LedgerSnapshot<'_> {
         let mut query = self.transaction.prepare(query)?;
         let mut reasons = query.query_map([listener.as_str()], |row| row.get(0))?;
         Ok(reasons.next().transpose()?)
+    }
+
+    /// Returns how each notification channel stands that has a notification.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn channel_states(&self) -> Result<BTreeMap<ChannelId, ChannelState>, LedgerError> {
+        channel_state::channel_states(&self.transaction)
     }
 
     /// Returns the requested rotations that have not started, by key.

@@ -20,14 +20,14 @@ fn valid_channels_are_accepted() {
     assert_eq!(listener.channel.as_str(), "command:/bin/page");
     assert_eq!(listener.on, BTreeSet::from(EventKind::DEFAULT));
     assert_eq!(listener.keys, None);
-    let every: Vec<_> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let every = EventKind::NAMES;
     let settings = parse_text(&with_command_channel(&format!(
         "on = {every:?}\nkeys = [\"a\"]"
     )))
     .unwrap();
     assert_eq!(
         settings.notify[0].subscription.on.len(),
-        EventKind::ALL.len()
+        EventKind::NAMES.len()
     );
     for to in ["\"root\"", "[\"root\", \"ops+rekeyd@example.com\"]"] {
         let text =
@@ -44,6 +44,45 @@ fn valid_channels_are_accepted() {
         settings.notify[0].subscription.channel.as_str(),
         "webhook:https://a/b"
     );
+}
+
+#[test]
+fn channels_have_names_and_reminders() {
+    let channel = |program: &str, lines: &str| {
+        format!("[[notify]]\ntype = \"command\"\nargv = [\"/bin/{program}\"]\n{lines}\n")
+    };
+    let text = [
+        channel("a", "remind-every = \"1d\""),
+        channel("b", "name = \"command-2\""),
+        channel("c", ""),
+        file_key_text(""),
+    ]
+    .concat();
+    let settings = parse_text(&text).unwrap();
+    let names: Vec<_> = settings.notify.iter().map(|one| &*one.name).collect();
+    assert_eq!(names, ["command", "command-2", "command-3"]);
+    let day = std::time::Duration::from_secs(86_400);
+    let reminders: Vec<_> = settings
+        .notify
+        .iter()
+        .map(|one| one.subscription.remind_every)
+        .collect();
+    assert_eq!(reminders, [Some(day), None, None]);
+    expect_problems(&[
+        (
+            &with_command_channel("name = \"Ops!\""),
+            &[
+                "4: notify[0].name: not a valid name for a notification channel; a name is 1 to \
+                 48 characters of a-z, 0-9 and -, and does not begin with -",
+            ],
+        ),
+        (
+            &with_command_channel("on = [\"test\"]"),
+            &[
+                "4: notify[0].on[0]: unknown event; expected \"failure\", \"recovered\", \"overdue\", \"expiring\", \"rotated\", \"orphan\", \"lookalike\", \"clock\", \"hold\" or \"operator\"",
+            ],
+        ),
+    ]);
 }
 
 #[test]
@@ -99,7 +138,9 @@ fn invalid_types_events_and_keys_are_reported() {
         ),
         (
             &with_command_channel("timeout = \"1m\""),
-            &["4: notify[0].timeout: unknown option; expected one of type, on, keys, argv"],
+            &[
+                "4: notify[0].timeout: unknown option; expected one of type, on, keys, remind-every, name, argv",
+            ],
         ),
         (
             &with_command_channel("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]"),

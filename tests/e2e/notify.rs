@@ -306,6 +306,58 @@ fn check_covers_notification_channels() {
     );
 }
 
+/// A test has to reach people, and must not close an incident.
+#[test]
+fn test_is_marked_and_recorded_nowhere() {
+    let (world, hook) = (world(), Hook::start());
+    let page = "[[notify]]\nname = \"pager\"\ntype = \"command\"\nargv = [\"/bin/false\"]\n";
+    let notify = hook.configuration("on = [\"rotated\"]");
+    world.configure(&format!("{}{notify}{page}", file_key_text("1h")));
+    let stdout = world.ok(&["notify", "--test", "webhook"]);
+    assert!(stdout.contains("webhook: webhook:http"), "{stdout}");
+    let posted = hook.posted.try_recv().unwrap();
+    let data = &posted.body["data"];
+    for (member, expected) in [("event", "test"), ("cause", "test"), ("state", "once")] {
+        assert_eq!(data[member], expected, "{data}");
+    }
+    assert_eq!(data["key"], Value::Null);
+    assert!(!world.path("ledger.db").exists());
+    let output = world.run(&["notify", "--test"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("pager: /bin/false"), "{stderr}");
+    assert_eq!(hook.events(), ["test test -"]);
+    let output = world.run(&["notify", "--test", "pagers"]);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("did you mean pager?"), "{stderr}");
+    assert_eq!(hook.events(), [""; 0]);
+    assert_eq!(world.run(&["notify"]).status.code(), Some(2));
+}
+
+#[test]
+fn failing_channel_shows_in_status_and_check() {
+    let world = world();
+    let page = "[[notify]]\nname = \"pager\"\ntype = \"command\"\non = [\"rotated\"]\n\
+                argv = [\"/bin/false\"]\n";
+    world.configure(&format!("{}{page}", file_key_text("1h")));
+    world.ok(&["once", "--for", "60s"]);
+    let output = world.run(&["status"]);
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    let expected = "problem: notifications to pager fail: /bin/false";
+    assert!(stdout.contains(expected), "{stdout}");
+    let status: Value = serde_json::from_slice(&world.run(&["status", "--json"]).stdout).unwrap();
+    let channel = &status["notifications"][0];
+    assert_eq!(channel["name"], "pager");
+    assert_eq!(channel["undelivered"], 1);
+    assert!(channel["problem"].as_str().unwrap().contains("/bin/false"));
+    let output = world.run(&["check", "--online"]);
+    let stderr = text(&output.stderr);
+    let expected = "notify[0]: notifications to pager fail: /bin/false";
+    assert!(stderr.contains(expected), "{stderr}");
+    world.ok(&["check"]);
+}
+
 #[test]
 fn rehearsal_records_notifications() {
     let (world, hook) = (world(), Hook::start());

@@ -16,6 +16,8 @@ pub struct ChannelError {
     pub message: String,
     /// The pause that the receiver asks for before the next attempt.
     pub retry_after: Option<Duration>,
+    /// Whether the receiver refused this notification for itself, and may accept others.
+    pub is_refusal: bool,
 }
 
 /// The kinds of problem.
@@ -41,6 +43,7 @@ impl ChannelError {
             kind,
             message,
             retry_after: None,
+            is_refusal: false,
         }
     }
 

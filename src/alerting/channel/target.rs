@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -12,6 +13,7 @@ use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueType};
+use crate::core::duration::MAX_DURATION;
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::subscriptions::Subscription;
 use crate::platform::path_walk::TrustedPaths;
@@ -45,6 +47,22 @@ pub const COMMON_OPTIONS: Section = Section {
             "The keys to send events about. Problems of rekeyd as a whole are always included.",
         )
         .with_default(DefaultValue::Described("all keys")),
+        ConfigOption::new(
+            "remind-every",
+            ValueType::Duration(Duration::from_secs(1), MAX_DURATION),
+            r#""1d""#,
+            "How often to send a problem again that lasts.",
+        )
+        .with_default(DefaultValue::Described("never")),
+        ConfigOption::new(
+            "name",
+            ValueType::Text("^[a-z0-9][a-z0-9-]{0,47}$"),
+            r#""pager""#,
+            "A name for `rekeyd notify --test NAME`, `rekeyd status` and the metrics.",
+        )
+        .with_default(DefaultValue::Described(
+            "the type, and a number from the second on",
+        )),
     ],
 };
 
@@ -117,6 +135,8 @@ pub fn channel_id(target: &dyn ChannelTarget) -> ChannelId {
 /// One `[[notify]]`: a channel, and its subscription.
 #[derive(Debug, Clone)]
 pub struct NotifySettings {
+    /// Its name, which no other channel has.
+    pub name: String,
     /// The channel's id, and the notifications that it subscribes to.
     pub subscription: Subscription,
     /// The target that it sends to.

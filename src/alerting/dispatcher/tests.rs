@@ -28,6 +28,8 @@ impl Clock for VirtualClock {
 struct FakeChannel {
     id: ChannelId,
     is_failing: Mutex<bool>,
+    /// The texts of the notifications that it refuses for themselves.
+    refused: Mutex<Vec<String>>,
     attempts: Mutex<Vec<(u64, String)>>,
     started: Instant,
 }
@@ -48,6 +50,12 @@ impl Channel for FakeChannel {
             .lock()
             .unwrap()
             .push((at, notification.text.clone()));
+        if self.refused.lock().unwrap().contains(&notification.text) {
+            return Err(ChannelError {
+                is_refusal: true,
+                ..ChannelError::host("it is refused".to_owned())
+            });
+        }
         if *self.is_failing.lock().unwrap() {
             Err(ChannelError::host("it is failing".to_owned()))
         } else {
@@ -65,6 +73,11 @@ struct DispatcherFixture {
 
 impl DispatcherFixture {
     async fn start(is_failing: bool) -> Self {
+        Self::start_with(is_failing, AlertKind::Failing).await
+    }
+
+    /// Returns a fixture with two pending notifications of this kind.
+    async fn start_with(is_failing: bool, kind: AlertKind) -> Self {
         let started = Instant::now();
         let clock = Arc::new(VirtualClock(started));
         let identity = LedgerIdentity {
@@ -78,13 +91,18 @@ impl DispatcherFixture {
             channel: Arc::new(FakeChannel {
                 id: ChannelId::new("command:/bin/page".to_owned()),
                 is_failing: Mutex::new(is_failing),
+                refused: Mutex::default(),
                 attempts: Mutex::default(),
                 started,
             }),
             outbox_signal: watch::Sender::default(),
         };
+        let state = match kind.is_one_time() {
+            true => NotificationState::OneTime,
+            false => NotificationState::Raised,
+        };
         for number in 1..=2 {
-            fixture.record_notification(number).await;
+            fixture.record(number, kind, state).await;
         }
         fixture
     }
@@ -122,6 +140,8 @@ impl DispatcherFixture {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             host: "here".to_owned(),
             unrecorded_row: None,
+            refusals: 0,
+            paused_until: None,
         }
     }
 
@@ -133,6 +153,11 @@ impl DispatcherFixture {
 
     fn take_attempts(&self) -> Vec<(u64, String)> {
         std::mem::take(&mut self.channel.attempts.lock().unwrap())
+    }
+
+    fn refuse(&self, texts: &[&str]) {
+        let texts = texts.iter().map(|text| (*text).to_owned());
+        *self.channel.refused.lock().unwrap() = texts.collect();
     }
 
     fn recover(&self) {
@@ -210,9 +235,10 @@ async fn new_notification_is_sent_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn notifications_are_given_up_after_a_day_and_newer_ones_are_sent() {
-    let fixture = DispatcherFixture::start(true).await;
+    let fixture = DispatcherFixture::start_with(true, AlertKind::Rotated).await;
     fixture.run_worker(23 * 60 * MINUTE).await;
-    fixture.record_notification(3).await;
+    let state = NotificationState::OneTime;
+    fixture.record(3, AlertKind::Rotated, state).await;
     fixture.run_worker(2 * 60 * MINUTE).await;
     let last = fixture.take_attempts().pop().unwrap().1;
     assert_eq!(last, "3");
@@ -224,6 +250,59 @@ async fn notifications_are_given_up_after_a_day_and_newer_ones_are_sent() {
         .map(|(_, text)| text)
         .collect();
     assert_eq!(sent, ["3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_notification_holds_up_nobody() {
+    let fixture = DispatcherFixture::start(false).await;
+    fixture.refuse(&["1"]);
+    fixture.record_notification(3).await;
+    fixture.run_worker(Duration::from_secs(4)).await;
+    let first = [(0, "1"), (0, "2"), (0, "3")];
+    assert_eq!(fixture.take_attempts(), attempts(&first));
+    // It is tried again beside the others, also by the next process.
+    fixture.record_notification(4).await;
+    fixture.run_worker(Duration::from_secs(3)).await;
+    assert_eq!(fixture.take_attempts(), attempts(&[(4, "4"), (5, "1")]));
+    fixture.refuse(&[]);
+    fixture.run_worker(MINUTE).await;
+    assert_eq!(fixture.take_attempts(), attempts(&[(20, "1")]));
+}
+
+/// A receiver that refuses everything is not sent everything at once.
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_refuses_all_gets_a_pause() {
+    let fixture = DispatcherFixture::start(false).await;
+    for number in 3..=6 {
+        fixture.record_notification(number).await;
+    }
+    fixture.refuse(&["1", "2", "3", "4", "5", "6"]);
+    fixture.run_worker(Duration::from_secs(4)).await;
+    let first = [(0, "1"), (0, "2"), (0, "3")];
+    assert_eq!(fixture.take_attempts(), attempts(&first));
+    let state = fixture.ledger.channel_state(&fixture.channel.id).await;
+    assert_eq!(state.unwrap().failure.unwrap().error, "it is refused");
+    fixture.refuse(&[]);
+    fixture.run_worker(MINUTE).await;
+    let texts = fixture.take_attempts().into_iter().map(|(_, text)| text);
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["1", "2", "3", "4", "5", "6"]);
+}
+
+/// A channel that is away for days is notified once of what still lasts.
+#[tokio::test(start_paused = true)]
+async fn a_problem_that_lasts_survives_its_channel() {
+    let fixture = DispatcherFixture::start(true).await;
+    let recovery = async {
+        tokio::time::sleep(3 * 24 * 60 * MINUTE).await;
+        fixture.take_attempts();
+        fixture.recover();
+    };
+    let run = fixture.run_worker(3 * 24 * 60 * MINUTE + 60 * MINUTE);
+    tokio::join!(run, recovery);
+    let texts = fixture.take_attempts().into_iter().map(|(_, text)| text);
+    assert_eq!(texts.collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,14 +322,15 @@ async fn flush_does_not_wait_for_an_unreachable_channel() {
 #[tokio::test(start_paused = true)]
 async fn notification_that_bypasses_the_ledger_is_sent() {
     let fixture = DispatcherFixture::start(true).await;
-    let notification = fixture
+    let next = fixture
         .ledger
-        .next_notification(&fixture.channel.id)
-        .await
-        .unwrap();
+        .next_notification(&fixture.channel.id, fixture.clock.now());
+    let NextNotification::Send(pending) = next.await.unwrap() else {
+        panic!("nothing is pending");
+    };
     let notification = Notification {
         text: "the disk is full".to_owned(),
-        ..notification.unwrap().notification
+        ..pending.notification
     };
     let channels = vec![fixture.channel.id.clone()];
     fixture

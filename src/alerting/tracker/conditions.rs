@@ -66,18 +66,29 @@ impl AlertTracker {
         let known = known.filter(|alert| alert.kind.is_about_listener() == is_about_listener);
         // Worst first, whether they are raised or resolved.
         let alerts: BTreeSet<_> = known.chain(active.keys().cloned()).collect();
+        let mut next_reminder: Option<Timestamp> = None;
         for alert in alerts {
             match active.get(&alert) {
                 Some(text) if self.can_raise(&alert) => {
-                    self.raise_condition_alert(alert, text, entropy, now);
+                    self.raise_condition_alert(alert.clone(), text, entropy, now);
+                    let raised = self
+                        .is_active(&alert)
+                        .then(|| self.first_reminder(&alert, now));
+                    next_reminder = next_reminder.into_iter().chain(raised.flatten()).min();
                 }
-                Some(_) => {
+                Some(text) => {
                     self.unconfirmed.remove(&alert);
                     self.note_condition(&alert, now);
+                    let reminder = self.remind(&alert, text, entropy, now);
+                    next_reminder = next_reminder.into_iter().chain(reminder).min();
                 }
                 None => self.clear_condition_alert(alert, entropy, now),
             }
         }
+        let of_others = self
+            .next_reminder
+            .filter(|at| *at > now && is_about_listener);
+        self.next_reminder = next_reminder.into_iter().chain(of_others).min();
     }
 
     /// Returns whether people were notified that the ledger's files are damaged.
@@ -96,7 +107,9 @@ impl AlertTracker {
         let since = time::whole_seconds(now);
         let since = *self.active_alerts.entry(alert.clone()).or_insert(since);
         let state = NotificationState::Raised;
-        self.enqueue_notification(alert, state, since, text, entropy, now);
+        let channels = self.subscriptions.recipients(&alert, state);
+        self.note_notified(&alert, &channels, now);
+        self.enqueue_for(channels, alert, state, since, text, entropy, now);
     }
 
     pub(super) fn can_raise(&self, alert: &Alert) -> bool {

@@ -60,13 +60,22 @@ impl AlertTracker {
         evaluation
             .active
             .retain(|alert, _| self.subscriptions.matches(alert));
-        self.schedule_check(key, evaluation.recheck_at);
         let resolved: Vec<_> = self
             .alerts_of(key)
             .filter(|alert| !alert.kind.is_one_time() && !evaluation.active.contains_key(alert))
             .cloned()
             .collect();
+        let mut next_check = evaluation.recheck_at;
         for (alert, active) in evaluation.active {
+            if self.is_active(&alert) {
+                let reminder = self.remind(&alert, &active.text, entropy, now);
+                next_check = next_check.into_iter().chain(reminder).min();
+                continue;
+            }
+            next_check = next_check
+                .into_iter()
+                .chain(self.first_reminder(&alert, now))
+                .min();
             self.raise(
                 alert,
                 NotificationState::Raised,
@@ -76,6 +85,7 @@ impl AlertTracker {
                 now,
             );
         }
+        self.schedule_check(key, next_check);
         for alert in resolved {
             let text = alert::resolved_text(&alert, Some(state));
             self.resolve(alert, text, entropy, now);

@@ -29,13 +29,22 @@ fn tracker() -> (AlertTracker, CountingEntropy) {
         channel: ChannelId::new("command:/bin/page".to_owned()),
         on: BTreeSet::from(EventKind::DEFAULT),
         keys: None,
+        remind_every: None,
     };
     let subscriptions = Arc::new(Subscriptions::new(vec![subscription]));
-    let tracker = AlertTracker::new(subscriptions, BTreeMap::new(), at(0));
+    let tracker = AlertTracker::new(subscriptions, RaisedAlerts::default(), at(0));
     (
         tracker,
         CountingEntropy(std::sync::atomic::AtomicU64::new(0)),
     )
+}
+
+/// Returns an alert that an earlier process raised.
+fn raised_earlier(kind: AlertKind) -> RaisedAlerts {
+    RaisedAlerts {
+        since: BTreeMap::from([(Alert::global(kind), at(-100))]),
+        ..RaisedAlerts::default()
+    }
 }
 
 fn hold_condition_at(
@@ -117,7 +126,7 @@ fn a_failed_batch_is_written_again_unchanged() {
 #[test]
 fn an_alert_of_an_earlier_process_is_resolved_after_confirmation() {
     let (earlier, entropy) = tracker();
-    let raised = BTreeMap::from([(Alert::global(AlertKind::Provider), at(-100))]);
+    let raised = raised_earlier(AlertKind::Provider);
     let mut tracker = AlertTracker::new(Arc::clone(&earlier.subscriptions), raised, at(0));
     tracker.update_conditions(&[], &entropy, at(1));
     assert_eq!(tracker.outbox.take_batch(), []);
@@ -237,7 +246,7 @@ fn a_place_that_cannot_be_taken_is_notified_once_and_at_its_end() {
 #[test]
 fn the_next_daemon_resolves_the_alert_of_a_place() {
     let (earlier, entropy) = tracker();
-    let raised = BTreeMap::from([(Alert::global(AlertKind::MetricsAddress), at(-100))]);
+    let raised = raised_earlier(AlertKind::MetricsAddress);
     let subscriptions = Arc::clone(&earlier.subscriptions);
     let mut tracker = AlertTracker::new(subscriptions, raised, at(0));
     tracker.confirm_conditions();
@@ -247,4 +256,89 @@ fn the_next_daemon_resolves_the_alert_of_a_place() {
     let batch = tracker.outbox.take_batch();
     assert_eq!(batch[0].notification.state, NotificationState::Resolved);
     assert_eq!(batch[0].notification.since, at(-100));
+}
+
+/// Returns a tracker whose channel is reminded each hour.
+fn reminding_tracker(raised: RaisedAlerts) -> (AlertTracker, CountingEntropy) {
+    let (tracker, entropy) = tracker();
+    let subscriptions = tracker.subscriptions.channel_ids().into_iter();
+    let subscriptions = subscriptions.map(|channel| Subscription {
+        channel,
+        on: BTreeSet::from(EventKind::DEFAULT),
+        keys: None,
+        remind_every: Some(std::time::Duration::from_secs(3_600)),
+    });
+    let subscriptions = Arc::new(Subscriptions::new(subscriptions.collect()));
+    (AlertTracker::new(subscriptions, raised, at(0)), entropy)
+}
+
+/// Returns the state and the start of each new notification.
+fn take_sent(tracker: &mut AlertTracker) -> Vec<(NotificationState, Timestamp)> {
+    let batch = tracker.outbox.take_batch();
+    tracker.outbox.finish_batch(WriteOutcome::Written);
+    let sent = batch.into_iter().map(|entry| entry.notification);
+    sent.map(|sent| (sent.state, sent.since)).collect()
+}
+
+#[test]
+fn a_lasting_condition_is_notified_again_at_each_interval() {
+    let (mut tracker, entropy) = reminding_tracker(RaisedAlerts::default());
+    let hold = |tracker: &mut AlertTracker, seconds| {
+        hold_condition_at(tracker, &entropy, Condition::Provider, seconds);
+        take_sent(tracker)
+    };
+    assert_eq!(hold(&mut tracker, 0), []);
+    let begun = (NotificationState::Raised, at(0));
+    assert_eq!(hold(&mut tracker, 30), [begun]);
+    assert_eq!(tracker.next_at(), Some(at(30 + 3_600)));
+    assert_eq!(hold(&mut tracker, 3_600), []);
+    assert_eq!(hold(&mut tracker, 3_630), [begun]);
+    assert_eq!(tracker.next_at(), Some(at(3_630 + 3_600)));
+    tracker.update_conditions(&[], &entropy, at(4_000));
+    let over = (NotificationState::Resolved, at(0));
+    assert_eq!(take_sent(&mut tracker), [over]);
+    assert_eq!(tracker.next_at(), None);
+}
+
+/// The next process knows when a channel was notified.
+#[test]
+fn a_reminder_is_due_across_restarts() {
+    let (other, _) = tracker();
+    let alert = Alert::global(AlertKind::Provider);
+    let channels = other.subscriptions.channel_ids().into_iter();
+    let notified = channels.map(|channel| (channel, at(-100))).collect();
+    let raised = RaisedAlerts {
+        since: BTreeMap::from([(alert.clone(), at(-130))]),
+        notified_at: BTreeMap::from([(alert, notified)]),
+    };
+    let (mut tracker, entropy) = reminding_tracker(raised);
+    hold_condition_at(&mut tracker, &entropy, Condition::Provider, 0);
+    assert_eq!(take_sent(&mut tracker), []);
+    hold_condition_at(&mut tracker, &entropy, Condition::Provider, 3_500);
+    let begun = (NotificationState::Raised, at(-130));
+    assert_eq!(take_sent(&mut tracker), [begun]);
+}
+
+/// An operator who repairs the URL of a channel has a new one, which knows of nothing yet.
+#[test]
+fn a_new_channel_is_notified_of_what_lasts() {
+    let (mut tracker, entropy) = tracker();
+    hold_condition_at(&mut tracker, &entropy, Condition::Provider, 0);
+    hold_condition_at(&mut tracker, &entropy, Condition::Provider, 30);
+    assert_eq!(take_sent(&mut tracker).len(), 1);
+    let subscription = Subscription {
+        channel: ChannelId::new("command:/bin/other".to_owned()),
+        on: BTreeSet::from(EventKind::DEFAULT),
+        keys: None,
+        remind_every: None,
+    };
+    let subscriptions = Subscriptions::new(vec![subscription]);
+    tracker.set_subscriptions(Arc::new(subscriptions), at(40));
+    for seconds in [41, 42] {
+        hold_condition_at(&mut tracker, &entropy, Condition::Provider, seconds);
+    }
+    let batch = tracker.outbox.take_batch();
+    let channels: Vec<_> = batch.iter().flat_map(|entry| &entry.channels).collect();
+    assert_eq!(channels, [&ChannelId::new("command:/bin/other".to_owned())]);
+    assert_eq!(batch[0].notification.since, at(0));
 }

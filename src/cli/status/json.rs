@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::status::channel_status::ChannelStatus;
 use crate::cli::status::key_status::KeyStatus;
 use crate::core::crash::Crash;
 use crate::core::ids::{CredentialId, KeyName};
@@ -30,6 +31,44 @@ pub(super) struct StatusJson<'a> {
     pub(super) last_crash: Option<CrashJson<'a>>,
     /// The keys, by name.
     pub(super) keys: Vec<KeyJson<'a>>,
+    /// The notification channels, in the order of the configuration.
+    pub(super) notifications: Vec<ChannelJson<'a>>,
+}
+
+/// How a notification channel stands.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ChannelJson<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Its type and its target.
+    channel: &'a str,
+    /// The number of notifications that its receiver has not accepted yet.
+    undelivered: u64,
+    /// When its receiver last accepted one.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    last_sent_at: Option<String>,
+    /// Why the last attempt failed, for people.
+    problem: Option<&'a String>,
+    /// When rekeyd tries again.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    retry_at: Option<String>,
+}
+
+impl<'a> From<&'a ChannelStatus> for ChannelJson<'a> {
+    fn from(status: &'a ChannelStatus) -> Self {
+        let failure = status.state.failure.as_ref();
+        Self {
+            name: &status.name,
+            channel: status.id.as_str(),
+            undelivered: status.state.undelivered,
+            last_sent_at: status.state.last_sent_at.map(time::to_text),
+            problem: failure.map(|failure| &failure.error),
+            retry_at: failure
+                .and_then(|failure| failure.retry_at)
+                .map(time::to_text),
+        }
+    }
 }
 
 /// The end of an earlier process by an error in rekeyd itself.

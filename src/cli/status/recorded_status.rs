@@ -7,8 +7,10 @@ use jiff::Timestamp;
 
 use crate::cli::renamed_keys::{pending_renames, rename_states};
 use crate::config::settings::Settings;
+use crate::core::channel_state::ChannelState;
 use crate::core::decide::key_names::Rename;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
+use crate::core::notification::ChannelId;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::core::time::{self, DAY};
@@ -45,6 +47,8 @@ pub(super) struct RecordedStatus {
     pub(super) crashes: Option<RecordedCrashes>,
     /// The latest run that rotates by schedule, and the time of the newest event.
     pub(super) last_run: Option<(LastRun, Option<Timestamp>)>,
+    /// How each notification channel stands that has a notification.
+    pub(super) channels: BTreeMap<ChannelId, ChannelState>,
 }
 
 impl RecordedStatus {
@@ -63,6 +67,7 @@ impl RecordedStatus {
             problems: snapshot.conditions()?,
             last_run: snapshot.last_run()?,
             crashes: snapshot.crashes(time::before(now, CRASH_MEMORY))?,
+            channels: snapshot.channel_states()?,
             lookalikes: snapshot.lookalikes(&Scope::AdminKeys)?,
             requests: snapshot
                 .rotation_requests()?

@@ -10,6 +10,7 @@ use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
+use crate::cli::status::channel_status::ChannelStatus;
 use crate::cli::status::key_status::{KeyStatus, key_status, unmanaged_key_status};
 use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
@@ -44,6 +45,8 @@ pub(crate) struct StatusReport {
     pub(crate) keys: Vec<KeyStatus>,
     /// The last crash, and the number of the recent ones.
     pub(super) crashes: Option<RecordedCrashes>,
+    /// The notification channels.
+    pub(super) channels: Vec<ChannelStatus>,
     /// The ledger, if there is one.
     pub(crate) ledger: Option<LedgerReader>,
 }
@@ -84,6 +87,9 @@ impl StatusReport {
         {
             problems.insert(0, problem.to_owned());
         }
+        let recorded_channels = std::mem::take(&mut recorded.channels);
+        let channels = ChannelStatus::of_channels(settings, recorded_channels);
+        problems.extend(channels.iter().filter_map(ChannelStatus::problem));
         let mut states = std::mem::take(&mut recorded.states);
         let key = key.map(|name| present_name(&states, name).to_owned());
         let mut keys: Vec<_> = settings
@@ -131,6 +137,7 @@ impl StatusReport {
             process,
             problems,
             keys,
+            channels,
             ledger,
         })
     }

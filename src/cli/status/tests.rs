@@ -95,6 +95,7 @@ fn report(process: ProcessStatus, problem: Option<&str>, keys: Vec<KeyStatus>) -
         process,
         stopped_unit: None,
         problems: problem.map(str::to_owned).into_iter().collect(),
+        channels: Vec::new(),
         keys,
         crashes: None,
         ledger: None,

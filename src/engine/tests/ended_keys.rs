@@ -16,6 +16,7 @@ use crate::core::state::HELD_UNTIL_RELEASED;
 use crate::core::subscriptions::{Subscription, Subscriptions};
 use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, key, sink_named};
+use crate::engine::tests::notifications::send_all;
 use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{Engine, ManagedKey, RotationRequest, RunMode, Services};
 
@@ -422,6 +423,7 @@ async fn alert_of_a_renamed_key_ends_under_its_new_name() {
         channel: ChannelId::new("command:/bin/page".to_owned()),
         on: EventKind::DEFAULT.into_iter().collect(),
         keys: None,
+        remind_every: None,
     };
     let subscribed = |world: &World| Services {
         subscriptions: Arc::new(Subscriptions::new(vec![channel.clone()])),
@@ -437,6 +439,7 @@ async fn alert_of_a_renamed_key_ends_under_its_new_name() {
     let sent = "SELECT key || ' ' || alert_kind || ' ' || state FROM notification ORDER BY id";
     let begun = "SELECT key FROM alert WHERE kind = 'failing'";
     assert_eq!(world.fakes.query_rows(begun), ["billing"]);
+    send_all(&world.engine).await;
     let renames = [Rename {
         from: key(),
         to: name("invoices"),

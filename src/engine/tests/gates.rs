@@ -13,6 +13,7 @@ use crate::core::state::Pause;
 use crate::core::subscriptions::{Subscription, Subscriptions};
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::notifications::send_all;
 use crate::engine::tests::rotation_changes::{current, intended};
 use crate::engine::tests::{key_name, rotation_request};
 use crate::engine::{Engine, PendingRotation, RunMode, Services};
@@ -31,6 +32,7 @@ async fn engine_with_due_keys(fakes: &Fakes, count: u64) -> Engine {
             channel: ChannelId::new("command:/bin/page".to_owned()),
             on: BTreeSet::from(EventKind::DEFAULT),
             keys: None,
+            remind_every: None,
         }])),
         max_in_flight: 8,
         ..fakes.services()
@@ -96,6 +98,7 @@ async fn a_limit_costs_a_few_creates_and_one_line_however_many_keys_are_due() {
     assert_eq!(notifications(&fakes), [""; 0], "it may pass by itself");
     fakes.run_for(&mut engine, 5 * MINUTE).await;
     assert_eq!(notifications(&fakes), ["create-limit begun"]);
+    send_all(&engine).await;
     assert_eq!(lines.lines_with("ERROR", "").len(), 1, "it lasts");
 
     fakes.fail_creates(None);

@@ -15,6 +15,7 @@ use crate::core::scope::Scope;
 use crate::core::subscriptions::{Subscription, Subscriptions};
 use crate::engine::operator_command::{OperatorCommand, PendingCommand, Unrecognized};
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
+use crate::ledger::NextNotification;
 use crate::provider::ErrorKind;
 use crate::sink::Acceptance;
 
@@ -28,11 +29,29 @@ const SECOND: Duration = Duration::from_secs(1);
 const NOTIFICATIONS_SQL: &str =
     "SELECT trim(key || ' ' || alert_kind || ' ' || state) FROM notification ORDER BY id";
 
+fn channel() -> ChannelId {
+    ChannelId::new("command:/bin/page".to_owned())
+}
+
+/// Sends what is pending: the end of an alert goes to those who were told of its beginning.
+pub(super) async fn send_all(engine: &Engine) {
+    let (ledger, now) = (&engine.services().ledger, engine.now());
+    while let NextNotification::Send(pending) =
+        ledger.next_notification(&channel(), now).await.unwrap()
+    {
+        ledger
+            .record_notification_sent(&channel(), pending.row_id, now)
+            .await
+            .unwrap();
+    }
+}
+
 fn subscriptions(on: &[EventKind]) -> Subscriptions {
     Subscriptions::new(vec![Subscription {
-        channel: ChannelId::new("command:/bin/page".to_owned()),
+        channel: channel(),
         on: on.iter().copied().collect::<BTreeSet<_>>(),
         keys: None,
+        remind_every: None,
     }])
 }
 
@@ -67,6 +86,7 @@ async fn a_failing_sink_is_notified_once_and_once_when_resolved() {
         fakes.query_rows(NOTIFICATIONS_SQL),
         ["billing failing begun"]
     );
+    send_all(&engine).await;
     // The failure lasts, even across a restart.
     fakes.run_for(&mut engine, 600 * SECOND).await;
     engine.stop().await;
@@ -104,6 +124,7 @@ async fn a_provider_outage_is_one_alert_for_all_keys() {
     // All keys become overdue meanwhile.
     fakes.run_for(&mut engine, 5 * HOUR).await;
     assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), ["provider begun"]);
+    send_all(&engine).await;
     engine.stop().await;
     drop(engine);
     let mut engine = open(&fakes, managed(), &EventKind::DEFAULT).await;
@@ -398,6 +419,7 @@ async fn a_place_that_cannot_be_taken_is_notified() {
         "{text}"
     );
     assert_eq!(fakes.live_ids().len(), 1);
+    send_all(&engine).await;
     engine.set_listener_problems(BTreeMap::new()).await;
     fakes.run_for(&mut engine, SECOND).await;
     let both = ["metrics-address begun", "metrics-address over"];

@@ -188,11 +188,13 @@ fn replace_provider(real: ProviderSettings, targets: &RehearsalTargets<'_>) -> P
 /// Replaces a channel by a file that records its notifications.
 fn record_notifications(real: NotifySettings, targets: &RehearsalTargets<'_>) -> NotifySettings {
     let NotifySettings {
+        name,
         subscription,
         target: _,
         trusted_paths,
     } = real;
     NotifySettings {
+        name,
         subscription,
         target: Arc::new(FileChannelTarget {
             path: targets.folder.join(recording::NOTIFICATIONS_FILE),

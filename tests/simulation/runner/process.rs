@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::tz::TimeZone;
+use rekeyd::alerting::outbox::OutboxSignal;
 use rekeyd::core::active_credential::ActiveCredential;
 use rekeyd::core::ids::{KeyName, SinkId};
 use rekeyd::core::notification::{ChannelId, EventKind};
@@ -13,11 +14,13 @@ use rekeyd::core::scope::Scope;
 use rekeyd::core::subscriptions::{Subscription, Subscriptions};
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
-use rekeyd::ledger::{self, Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
+use rekeyd::ledger::{self, Ledger, LedgerIdentity, LedgerOptions, NextNotification, WriterDriver};
 use rekeyd::platform::clock::Clock;
 use rekeyd::provider::failover::FailoverProvider;
 use rekeyd::sink::Sink;
 use rekeyd::sink::self_credential::SelfCredentialSink;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::provider::{SelfCredentialFile, SimProvider};
 use crate::rng::{SeededRng, SimEntropy};
@@ -39,6 +42,8 @@ pub(super) struct SimProcess {
     number: u64,
     pub(super) services: Services,
     active_credential: ActiveCredential,
+    /// Sends the notifications, and stops with the process.
+    notifications: JoinSet<()>,
 }
 
 impl SimProcess {
@@ -50,18 +55,26 @@ impl SimProcess {
     ) -> Option<(Engine, Self)> {
         create_ledger(world);
         let active_credential = ActiveCredential::new();
-        let process = Self {
+        let mut process = Self {
             world: Arc::clone(world),
             number,
             services: services(world, number, seed, &active_credential),
             active_credential,
+            notifications: JoinSet::new(),
         };
         let services = process.services.clone();
         let engine = Engine::open(services, process.managed_keys(), RunMode::Daemon).await;
         let engine = engine.inspect_err(|error| {
             world.log_trace(format!("the process cannot start: {error}"));
         });
-        Some((engine.ok()?, process))
+        let engine = engine.ok()?;
+        let sending = send_notifications(
+            Arc::clone(world),
+            process.services.ledger.clone(),
+            engine.subscribe_outbox(),
+        );
+        process.notifications.spawn(sending);
+        Some((engine, process))
     }
 
     /// Returns the keys of the present configuration.
@@ -112,6 +125,31 @@ impl SimProcess {
             | SinkKind::HangingWebhook => sink,
         }
     }
+}
+
+/// Sends each notification to a receiver that accepts it.
+async fn send_notifications(
+    world: Arc<SimWorld>,
+    ledger: Ledger,
+    mut signal: watch::Receiver<OutboxSignal>,
+) {
+    let channel = channel();
+    while signal.changed().await.is_ok() {
+        while let Ok(NextNotification::Send(pending)) =
+            ledger.next_notification(&channel, world.now()).await
+        {
+            let sent = ledger
+                .record_notification_sent(&channel, pending.row_id, world.now())
+                .await;
+            if sent.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn channel() -> ChannelId {
+    ChannelId::new("command:/bin/page".to_owned())
 }
 
 pub(super) fn key_name(key: &str) -> KeyName {
@@ -191,8 +229,9 @@ fn subscriptions() -> Subscriptions {
     let mut on = BTreeSet::from(EventKind::ALL);
     on.retain(|kind| !once.contains(kind));
     Subscriptions::new(vec![Subscription {
-        channel: ChannelId::new("command:/bin/page".to_owned()),
+        channel: channel(),
         on,
         keys: None,
+        remind_every: None,
     }])
 }

@@ -8,6 +8,7 @@ mod options;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 
 use crate::alerting::channel::support::run_off_thread;
@@ -152,6 +153,7 @@ impl WebhookChannel {
         let message = format!("{url_text} answered {status}{quoted_body}");
         Err(ChannelError {
             retry_after,
+            is_refusal: refuses_one(status),
             ..ChannelError::new(ChannelErrorKind::Rejected, message)
         })
     }
@@ -190,6 +192,15 @@ impl Channel for WebhookChannel {
             ))),
         }
     }
+}
+
+/// Returns whether a status is about the request that was sent, and another one may succeed.
+fn refuses_one(status: StatusCode) -> bool {
+    let asks_for_patience = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    );
+    status.is_client_error() && !asks_for_patience
 }
 
 const fn unreachable(message: String) -> ChannelError {

@@ -1,0 +1,72 @@
+//! The rows of an alert, and who was told of it.
+
+use rusqlite::{Connection, Row, params};
+
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::notification::{Alert, AlertKind, ChannelId, Notification};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{self, SqlTimestamp};
+
+/// Whether a row of `notification` is of the alert with these columns.
+pub(super) const OF_ALERT: &str =
+    "key = ?1 AND alert_kind = ?2 AND scope = ?3 AND credential_id = ?4";
+
+/// Whether a row of `notification` says that an alert which lasts began: it is pending, or
+/// shows who was told.
+pub(super) const IS_OF_ACTIVE_ALERT: &str = "state = 'begun' AND EXISTS (SELECT 1 FROM alert
+        WHERE alert.key = notification.key AND alert.kind = notification.alert_kind
+            AND alert.scope = notification.scope
+            AND alert.credential_id = notification.credential_id
+            AND alert.since = notification.since)
+    AND EXISTS (SELECT 1 FROM outbox_entry WHERE notification_row = notification.id)";
+
+/// Returns whether a channel was notified of the beginning of the alert whose end
+/// `notification` reports. One that is being sent counts if `or_is_being` says so.
+pub(super) fn was_told(
+    connection: &Connection,
+    notification: &Notification,
+    channel: &ChannelId,
+    or_is_being: bool,
+) -> Result<bool, LedgerError> {
+    let (key, kind, scope, credential) = alert_columns(&notification.alert);
+    let query = format!(
+        "SELECT 1 FROM notification n JOIN outbox_entry t ON t.notification_row = n.id
+         WHERE {OF_ALERT} AND n.state = 'begun' AND n.since = ?5 AND t.channel = ?6
+             AND (t.outcome = 'sent' OR (t.sending = 1 AND ?7))"
+    );
+    let found = connection.prepare_cached(&query)?.exists(params![
+        key,
+        kind,
+        scope,
+        credential,
+        SqlTimestamp(notification.since),
+        channel.as_str(),
+        or_is_being
+    ])?;
+    Ok(found)
+}
+
+/// Reads the alert of a row, whose kind is in `kind_column`.
+pub(super) fn read_alert(row: &Row<'_>, kind_column: &str) -> rusqlite::Result<Alert> {
+    let (key, credential): (String, String) = (row.get("key")?, row.get("credential_id")?);
+    Ok(Alert {
+        key: if key.is_empty() {
+            None
+        } else {
+            Some(rows::key_column(row)?)
+        },
+        kind: rows::parsed_column(row, kind_column, AlertKind::from_text)?,
+        scope: rows::condition_scope_column(row)?,
+        credential: (!credential.is_empty()).then(|| CredentialId::new(credential)),
+    })
+}
+
+/// Returns the key, the kind, the scope and the credential of an alert as columns.
+pub(super) fn alert_columns(alert: &Alert) -> (&str, &'static str, String, &str) {
+    (
+        alert.key.as_ref().map_or("", KeyName::as_str),
+        alert.kind.as_str(),
+        rows::scope_text(alert.scope.as_ref()),
+        alert.credential.as_ref().map_or("", CredentialId::as_str),
+    )
+}
