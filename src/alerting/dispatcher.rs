@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::alerting::channel::target::{ChannelTarget, ClockFn, NotifySettings};
 use crate::alerting::channel::{Channel, ChannelError};
+use crate::alerting::channel_states::ChannelStates;
 use crate::alerting::outbox::OutboxSignal;
 use crate::core::duration;
 use crate::core::notification::{ChannelId, NOTIFICATION_MAX_AGE, Notification, retry_delay};
@@ -41,6 +42,7 @@ pub(crate) struct NotificationDispatcher {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     outbox_signal: watch::Receiver<OutboxSignal>,
+    states: Arc<ChannelStates>,
     workers: BTreeMap<ChannelId, (Arc<dyn ChannelTarget>, JoinSet<()>)>,
 }
 
@@ -50,6 +52,7 @@ struct ChannelWorker {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     host: String,
+    states: Arc<ChannelStates>,
     /// The outbox row whose notification was sent but could not be recorded.
     unrecorded_row: Option<i64>,
     /// The number of notifications that the receiver refused since it accepted one.
@@ -82,11 +85,13 @@ impl NotificationDispatcher {
         ledger: Ledger,
         clock: Arc<dyn Clock>,
         signal: watch::Receiver<OutboxSignal>,
+        states: Arc<ChannelStates>,
     ) -> Self {
         Self {
             ledger,
             clock,
             outbox_signal: signal,
+            states,
             workers: BTreeMap::new(),
         }
     }
@@ -100,6 +105,10 @@ impl NotificationDispatcher {
         };
         self.workers
             .retain(|id, (target, _)| is_unchanged(id, target));
+        let names = channels
+            .iter()
+            .map(|settings| (settings.subscription.channel.clone(), settings.name.clone()));
+        self.states.set_channels(names.collect());
         for settings in channels {
             let id = &settings.subscription.channel;
             if self.workers.contains_key(id) {
@@ -137,6 +146,7 @@ impl NotificationDispatcher {
             ledger: self.ledger.clone(),
             clock: Arc::clone(&self.clock),
             host: machine::hostname(),
+            states: Arc::clone(&self.states),
             unrecorded_row: None,
             refusals: 0,
             paused_until: None,
@@ -221,8 +231,19 @@ impl ChannelWorker {
         }
     }
 
-    /// Sends what is pending, in order, until the channel fails.
+    /// Sends what is pending, and shows how the channel stands then.
     async fn send_pending(&mut self) -> DispatchProgress {
+        let progress = self.send_until_failure().await;
+        let id = self.channel.id();
+        match self.ledger.channel_state(id).await {
+            Ok(state) => self.states.update(id, state),
+            Err(error) => tracing::debug!(%error, "cannot read the state of {id}"),
+        }
+        progress
+    }
+
+    /// Sends what is pending, in order, until the channel fails.
+    async fn send_until_failure(&mut self) -> DispatchProgress {
         let id = self.channel.id().clone();
         loop {
             let now = self.clock.now();

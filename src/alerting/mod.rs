@@ -3,6 +3,7 @@
 //! outbox in the ledger), and how they are sent ([`dispatcher`], [`channel`]).
 
 pub mod channel;
+pub(crate) mod channel_states;
 pub mod dispatcher;
 pub mod outbox;
 pub mod tracker;

@@ -72,6 +72,17 @@ pub enum BlockedWork {
 }
 
 impl BlockedWork {
+    /// Returns its label in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotations => "rotations",
+            Self::Creates => "creates",
+            Self::Reads => "reads",
+            Self::Revocations => "revocations",
+        }
+    }
+
     /// Returns what does not happen, for people.
     #[must_use]
     pub const fn blocked_text(self) -> &'static str {

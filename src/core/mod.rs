@@ -40,6 +40,7 @@ pub mod policy;
 pub mod redact;
 pub mod refusals;
 pub mod reported_time;
+pub mod revocation_delay;
 pub mod schedule;
 pub mod scope;
 pub mod secret;

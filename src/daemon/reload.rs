@@ -149,6 +149,9 @@ impl Runtime {
             },
             Err(error) => Err(error),
         };
+        if let Some(metrics) = &self.context.metrics {
+            metrics.observe_reload(outcome.is_ok(), self.clock.now());
+        }
         match &outcome {
             Ok(removed) => {
                 self.engine.record_configuration_problem(None).await;

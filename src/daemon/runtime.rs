@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::alerting::channel_states::ChannelStates;
 use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::config;
 use crate::config::settings::{KeySettings, Settings};
@@ -66,6 +67,7 @@ pub(crate) struct ProcessContext {
     conditions: Arc<Conditions>,
     active_credential: ActiveCredential,
     pub(crate) metrics: Option<Arc<Metrics>>,
+    channel_states: Arc<ChannelStates>,
     /// Whether alerts are raised and sent. A command reports to the person who runs it.
     can_notify: bool,
 }
@@ -127,6 +129,7 @@ pub async fn start(
         }
         ledger.rename_keys(renames, clock.now()).await?;
     }
+    let channel_states: Arc<ChannelStates> = Arc::default();
     let context = ProcessContext {
         ledger,
         clock: Arc::clone(&clock),
@@ -135,9 +138,13 @@ pub async fn start(
         active_credential: ActiveCredential::new(),
         // Nothing reads the metrics of a short-lived process.
         metrics: match run_mode {
-            RunMode::Daemon => Some(Arc::new(Metrics::new()?)),
+            RunMode::Daemon => Some(Arc::new(Metrics::new(
+                Arc::clone(&channel_states),
+                clock.now(),
+            )?)),
             RunMode::Once | RunMode::Command | RunMode::Proposal => None,
         },
+        channel_states,
         can_notify: match run_mode {
             RunMode::Daemon | RunMode::Once => true,
             RunMode::Command | RunMode::Proposal => false,
@@ -167,8 +174,14 @@ pub async fn start(
         crash.notify(&mut engine);
     }
     let outbox = engine.subscribe_outbox();
+    let dispatcher = NotificationDispatcher::new(
+        context.ledger.clone(),
+        Arc::clone(&clock),
+        outbox,
+        Arc::clone(&context.channel_states),
+    );
     Ok(Runtime {
-        dispatcher: NotificationDispatcher::new(context.ledger.clone(), Arc::clone(&clock), outbox),
+        dispatcher,
         engine,
         clock,
         run_mode,

@@ -62,7 +62,10 @@ impl Engine {
                 self.handle_reconciliation(&scope, report);
             }
             Ok(Completion::LedgerWrite) => {}
-            Ok(Completion::LedgerCheck) => self.is_checking_ledger = false,
+            Ok(Completion::LedgerCheck(size)) => {
+                self.is_checking_ledger = false;
+                self.ledger_size = size.or(self.ledger_size);
+            }
             Ok(Completion::Notifications(outcome)) => {
                 self.alert_tracker.outbox.finish_batch(outcome)
             }

@@ -23,10 +23,14 @@ impl Engine {
         }
         let services = Arc::clone(&self.services);
         self.running.spawn(async move {
-            if let Err(error) = services.ledger.check_files().await {
-                raise_ledger_condition(&services.conditions, &error);
-            }
-            Completion::LedgerCheck
+            let size = match services.ledger.check_files().await {
+                Ok(size) => Some(size),
+                Err(error) => {
+                    raise_ledger_condition(&services.conditions, &error);
+                    None
+                }
+            };
+            Completion::LedgerCheck(size)
         });
     }
 

@@ -100,6 +100,7 @@ impl Engine {
             last_reading: reading,
             is_scheduling: !mode.is_command(),
             is_checking_ledger: false,
+            ledger_size: None,
             has_reported_rotations: false,
             is_command: mode.is_command(),
             only_proposes: mode == RunMode::Proposal,

@@ -84,6 +84,8 @@ pub struct Engine {
     pub(super) is_scheduling: bool,
     /// Whether a check of the ledger's files is running.
     pub(super) is_checking_ledger: bool,
+    /// The size of the ledger's files in bytes, once they were checked.
+    pub(super) ledger_size: Option<u64>,
     /// Whether the rotations in memory were reported, because the ledger is damaged.
     pub(super) has_reported_rotations: bool,
     /// Whether this process executes one command of an operator.
@@ -108,7 +110,8 @@ pub(super) enum Completion {
     DriftCheck(BTreeSet<KeyName>),
     Reconciliation(Scope, Result<ReconciliationReport, ReconciliationFailure>),
     LedgerWrite,
-    LedgerCheck,
+    /// The size of the ledger in bytes, if the check found it undamaged.
+    LedgerCheck(Option<u64>),
     Notifications(WriteOutcome),
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::{ActiveCondition, BlockedWork, Condition};
+use crate::core::condition::{ActiveCondition, BlockedWork, Condition, ListenerProblem};
 use crate::core::decide::revocation::{next_deadline, wants_successor};
 use crate::core::gate::RequestClass;
 use crate::core::health::most_urgent_error;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::overdue::{due_since, is_overdue};
 use crate::core::policy::plausible_retry;
+use crate::core::revocation_delay::count_overdue_revocations;
 use crate::core::state::KeyState;
 use crate::core::time;
 use crate::core::unmanaged::unmanaged;
@@ -51,6 +52,11 @@ pub struct KeyView<'a> {
     pub is_configured: bool,
     /// Whether it has been due for too long; none while a worker has it.
     pub is_overdue: Option<bool>,
+    /// The number of its credentials whose revocation has been due for too long; none while
+    /// a worker has it.
+    pub overdue_revocations: Option<usize>,
+    /// Whether it has an error that lasts, at the latest evaluation.
+    pub is_failing: bool,
 }
 
 impl Engine {
@@ -59,24 +65,47 @@ impl Engine {
         let now = self.services.clock.now();
         self.keys.iter().map(move |(key, entry)| {
             let state = entry.state();
-            let is_overdue = entry.active().zip(state).map(|(managed, state)| {
-                let since = entry.failing_since;
-                is_overdue(
-                    &managed.policy,
-                    &managed.required_sinks(),
-                    state,
-                    since,
-                    now,
-                )
-            });
+            let is_overdue = match entry.active() {
+                // A key that is not configured, or retired, is never due.
+                None => Some(false),
+                Some(managed) => state.map(|state| {
+                    let since = entry.failing_since;
+                    let required = managed.required_sinks();
+                    is_overdue(&managed.policy, &required, state, since, now)
+                }),
+            };
+            let policy = entry.managed.as_ref().map(|managed| &*managed.policy);
+            let overdue_revocations =
+                state.map(|state| count_overdue_revocations(state, policy, now));
             KeyView {
                 key,
+                overdue_revocations,
+                is_failing: self.unhealthy.contains(key),
                 state,
                 rotates_at: entry.rotates_at,
                 is_configured: entry.managed.is_some(),
                 is_overdue,
             }
         })
+    }
+
+    /// Returns the names of the sinks of a configured key.
+    pub fn sink_names(&self, key: &KeyName) -> impl Iterator<Item = &str> {
+        let managed = self.keys.get(key).and_then(|entry| entry.managed.as_ref());
+        let sinks = managed.map_or(&[][..], |managed| &managed.sinks);
+        sinks.iter().map(|(sink, _)| sink.id().name.as_str())
+    }
+
+    /// Returns the size of the ledger's files in bytes, once they were checked.
+    #[must_use]
+    pub const fn ledger_size(&self) -> Option<u64> {
+        self.ledger_size
+    }
+
+    /// Returns the places at which the daemon cannot listen, each with its problem.
+    pub fn listener_problems(&self) -> impl Iterator<Item = ListenerProblem> {
+        let problems = self.listener_problems.iter();
+        problems.flat_map(|problems| problems.keys().copied())
     }
 
     /// Returns whether requests may be sent to the provider at all: not any more once the

@@ -118,21 +118,23 @@ impl OpenLedger {
     }
 
     /// Checks that the ledger is still this process's, and that its files are undamaged.
+    /// Returns their size in bytes, as far as they are watched.
     ///
     /// # Errors
     /// [`LedgerError::Damaged`], or [`LedgerError::Locked`]: another process took one of
     /// its locks.
-    pub(super) fn check(&mut self) -> Result<(), LedgerError> {
+    pub(super) fn check(&mut self) -> Result<u64, LedgerError> {
         let watched = self.check_watched();
         // A removed lock file is created again even beside damaged files: no second writer
         // may start while this process runs.
         let locked = self.lock.as_mut().map_or(Ok(()), WriterLock::check);
-        watched.and(locked)
+        let size = watched?;
+        locked.map(|()| size)
     }
 
-    fn check_watched(&mut self) -> Result<(), LedgerError> {
+    fn check_watched(&mut self) -> Result<u64, LedgerError> {
         let Some(watch) = &mut self.watch else {
-            return Ok(());
+            return Ok(0);
         };
         if watch.check(&self.connection)? == FileActivity::Foreign
             && let Some(pages) = &self.pages
@@ -140,7 +142,7 @@ impl OpenLedger {
         {
             pages.start_soon(written);
         }
-        Ok(())
+        Ok(watch.total_size())
     }
 
     /// Runs operations in one transaction, see [`run_transaction`].
@@ -178,7 +180,8 @@ impl OpenLedger {
                 .unwrap_or(error)
         })?;
         watch.note_commit();
-        self.check_watched()
+        self.check_watched()?;
+        Ok(())
     }
 
     /// Checks that the disk has room for what the ledger writes.

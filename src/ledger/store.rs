@@ -620,7 +620,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Damaged`], from then on; or [`LedgerError::Locked`]: another process
     /// took one of its locks.
-    pub async fn check_files(&self) -> Result<(), LedgerError> {
+    pub async fn check_files(&self) -> Result<u64, LedgerError> {
         let (sender, reply) = oneshot::channel();
         self.messages
             .send(WriterMessage::CheckFiles(sender))
@@ -660,7 +660,8 @@ impl Ledger {
         self.messages
             .send(WriterMessage::MarkDamaged(damage))
             .map_err(|_| LedgerError::WriterStopped)?;
-        self.check_files().await
+        self.check_files().await?;
+        Ok(())
     }
 
     /// Returns the rotations whose latest deadline of a leak was set at a time after `now`,

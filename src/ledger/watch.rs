@@ -26,6 +26,8 @@ pub(super) struct FileWatch {
     files: [WatchedFile; 3],
     /// The length of the ledger at the last check.
     size: u64,
+    /// The length of the ledger and its log at the last check.
+    total_size: u64,
     /// The number of its pages at that time, those in the log included.
     page_count: i64,
     /// The length of the log's index. SQLite has it mapped, so that reading a page that was
@@ -85,6 +87,7 @@ impl FileWatch {
             ledger: path.to_owned(),
             files,
             size: own_stamps[0].size,
+            total_size: own_stamps[0].size + own_stamps[1].size,
             page_count: page_count(connection)?,
             main: MainFile::new(path, descriptor, connection, own_stamps[1].size == 0)?,
             content: OwnContent::new(path, connection)?,
@@ -92,6 +95,11 @@ impl FileWatch {
             index_size,
             damage: None,
         })
+    }
+
+    /// Returns the length of the ledger and its log at the last check.
+    pub(super) const fn total_size(&self) -> u64 {
+        self.total_size
     }
 
     /// Looks at the files.
@@ -112,6 +120,7 @@ impl FileWatch {
                 Err(error) => return Err(cannot_open(&file.path, &error)),
             }
         }
+        self.total_size = stamps[0].size + stamps[1].size;
         // Before SQLite reads the index.
         self.check_index(stamps[2].size)?;
         self.check_size(stamps[0].size, connection)?;

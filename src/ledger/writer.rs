@@ -26,7 +26,7 @@ pub(super) struct Mailbox {
 /// Work of the writer.
 enum WriterTask {
     Commit(Vec<Box<dyn WriteOperation>>),
-    CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    CheckFiles(oneshot::Sender<Result<u64, LedgerError>>),
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
     Copy(oneshot::Sender<Result<Arc<LedgerCopy>, LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
@@ -181,7 +181,7 @@ pub(super) async fn run_with_faults(
 fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>) {
     let committed = ledger
         .check()
-        .and_then(|()| ledger.run_transaction(&mut operations));
+        .and_then(|_| ledger.run_transaction(&mut operations));
     let outcome = ledger.finish_commit(committed);
     let is_committed = outcome.is_ok();
     reply_all(operations, &outcome);
@@ -192,7 +192,7 @@ fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>)
     }
 }
 
-fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<(), LedgerError>>) {
+fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<u64, LedgerError>>) {
     // The caller may have stopped waiting.
     let _ = reply.send(ledger.check());
 }

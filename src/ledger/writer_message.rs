@@ -17,7 +17,7 @@ pub(super) enum WriterMessage {
     /// Run this operation in the next transaction.
     Run(Box<dyn WriteOperation>),
     /// Check that the ledger is still this process's, and undamaged.
-    CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    CheckFiles(oneshot::Sender<Result<u64, LedgerError>>),
     /// Check that the disk has room for what the ledger writes.
     CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
     /// Copy the ledger into memory.

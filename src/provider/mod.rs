@@ -236,6 +236,22 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::NoCredential,
+        Self::CredentialRefused,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Refused,
+        Self::ScopeRefused,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::Unreachable,
+        Self::NoAnswer,
+        Self::ServerError,
+        Self::BadAnswer,
+    ];
+
     /// Returns its label in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

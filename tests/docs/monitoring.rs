@@ -25,7 +25,8 @@ fn real_metrics() -> Metrics {
         "verify-interval",
         "expires-after = \"60d\"\nverify-interval",
     );
-    world.configure(&format!("[metrics]\nlisten = \"{address}\"\n{key}"));
+    let notify = "[[notify]]\ntype = \"command\"\nargv = [\"/bin/true\"]\n";
+    world.configure(&format!("[metrics]\nlisten = \"{address}\"\n{key}{notify}"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
     let (_, _, page) = get(&address, "/metrics");
@@ -116,13 +117,13 @@ fn page_alerts_and_dashboard_name_real_metrics() {
     let mut documented = Metrics::new();
     for row in PAGE
         .lines()
-        .filter_map(|line| line.strip_prefix("| `rekeyd_"))
+        .filter(|line| line.starts_with("| `rekeyd_") || line.starts_with("| `process_"))
     {
         let mut cells = row.split(" | ");
-        let name = cells.next().unwrap().trim_end_matches('`');
+        let name = cells.next().unwrap().trim_matches(['|', ' ', '`']);
         let labels = cells.next().unwrap().split('`').skip(1).step_by(2);
         let labels = labels.map(str::to_owned).collect();
-        documented.insert(format!("rekeyd_{name}"), labels);
+        documented.insert(name.to_owned(), labels);
     }
     assert_eq!(documented, metrics);
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();

@@ -14,6 +14,7 @@ mod function_server;
 mod support;
 
 mod adoption_question;
+mod alerts;
 mod backup;
 mod broken_file;
 mod check;

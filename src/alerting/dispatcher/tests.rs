@@ -139,6 +139,7 @@ impl DispatcherFixture {
             ledger: self.ledger.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             host: "here".to_owned(),
+            states: Arc::default(),
             unrecorded_row: None,
             refusals: 0,
             paused_until: None,

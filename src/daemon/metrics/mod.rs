@@ -6,5 +6,8 @@
 //! page is requested, so a response proves that the loop is alive.
 
 pub(crate) mod instrumented_provider;
+mod key_series;
+mod process_series;
 pub(crate) mod registry;
+mod series;
 pub(crate) mod server;
