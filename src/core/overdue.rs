@@ -22,9 +22,26 @@ pub fn is_overdue(
     failing_since: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
-    drops_runs(state)
-        || due_since(policy, required, state, failing_since, now)
-            .is_some_and(|since| time::until(since, now) > overdue_threshold(policy))
+    overdue_from(policy, required, state, failing_since, None, now).is_some_and(|from| from < now)
+}
+
+/// Returns the time after which a key is overdue, if it stays as it is: of a key that is due,
+/// and of one whose next rotation is `planned` at a later time. None if it is neither.
+#[must_use]
+pub fn overdue_from(
+    policy: &KeyPolicy,
+    required: &[SinkId],
+    state: &KeyState,
+    failing_since: Option<Timestamp>,
+    planned: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if drops_runs(state) {
+        return Some(Timestamp::MIN);
+    }
+    let since = due_since(policy, required, state, failing_since, now);
+    let since = since.or(planned.filter(|at| *at > now))?;
+    Some(time::after(since, overdue_threshold(policy)))
 }
 
 /// The number of runs that are dropped one after another from which on a key is overdue: a

@@ -13,21 +13,17 @@ use crate::core::time;
 /// How long a revocation may be due: a deletion that fails is retried within this time.
 const REVOCATION_GRACE_PERIOD: Duration = time::HOUR;
 
-/// Returns the number of a key's credentials whose revocation has been due for more than an
-/// hour. One that is deferred is not due: the deferral has an alert of its own where a
-/// person has to act.
-#[must_use]
-pub fn count_overdue_revocations(
+/// Returns the times from which the revocations of a key's credentials are overdue: an hour
+/// after they are due. One that is deferred is not due: the deferral has an alert of its own
+/// where a person has to act.
+pub fn overdue_times(
     state: &KeyState,
     policy: Option<&KeyPolicy>,
     now: Timestamp,
-) -> usize {
-    let live = state.live.iter();
-    live.filter(|rotation| {
-        let due = revocation_due(rotation, state, policy, now);
-        due.is_some_and(|at| time::after(at, REVOCATION_GRACE_PERIOD) <= now)
-    })
-    .count()
+) -> impl Iterator<Item = Timestamp> {
+    let due = move |rotation| revocation_due(rotation, state, policy, now);
+    let due = state.live.iter().filter_map(due);
+    due.map(|at| time::after(at, REVOCATION_GRACE_PERIOD))
 }
 
 /// Returns the number of a key's credentials whose revocation failed at the last attempt.
@@ -106,6 +102,11 @@ mod tests {
         }
     }
 
+    fn count_overdue(state: &KeyState, now: Timestamp) -> usize {
+        let times = overdue_times(state, None, now);
+        times.filter(|at| *at <= now).count()
+    }
+
     #[test]
     fn a_revocation_is_overdue_an_hour_after_it_is_due() {
         let state = state();
@@ -114,8 +115,7 @@ mod tests {
             ("2026-11-24T03:59:59Z", 0),
             ("2026-11-24T04:00:00Z", 1),
         ] {
-            let found = count_overdue_revocations(&state, None, at(now));
-            assert_eq!(found, expected, "{now}");
+            assert_eq!(count_overdue(&state, at(now)), expected, "{now}");
         }
     }
 
@@ -124,10 +124,10 @@ mod tests {
         let now = at("2026-11-25T04:00:00Z");
         let mut deferred = state();
         deferred.live[0].deferral = Some(DeferralKind::RecentlyUsed);
-        assert_eq!(count_overdue_revocations(&deferred, None, now), 0);
+        assert_eq!(count_overdue(&deferred, now), 0);
         let mut held = state();
         held.live[0].hold_until = Some(at("2026-11-26T00:00:00Z"));
-        assert_eq!(count_overdue_revocations(&held, None, now), 0);
+        assert_eq!(count_overdue(&held, now), 0);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl OnceEnd {
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), ServiceError> {
-    let mut inbox = Inbox::for_daemon(read);
+    let mut inbox = Inbox::for_daemon(read, &runtime);
     inbox.listen(&mut runtime).await;
     // Logged once the servers listen, so that a reader can send a request.
     tracing::info!(
@@ -245,20 +245,20 @@ async fn run_until(
         if limit.is_some_and(|limit| started_at.elapsed() >= limit) {
             break ExitReason::TimedOut;
         }
+        // What is read, and what callers ask for, never delays a signal or the engine's work.
         tokio::select! {
             biased;
             signal = runtime.signals.recv() => match signal {
                 Some(SignalAction::Reload) => inbox.start_reload(None),
                 Some(SignalAction::Stop) | None => break ExitReason::Signaled,
             },
+            _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
+            () = ticker.tick() => runtime.engine.check_ledger(),
             next = inbox.next() => match next {
                 InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
-                InboxEvent::PageRequest(request) => inbox.reply_page(request, runtime),
                 InboxEvent::LogLevelChanged => runtime.engine.log_decisions_again(),
             },
-            _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
-            () = ticker.tick() => runtime.engine.check_ledger(),
         }
     };
     let engine = &mut runtime.engine;

@@ -1,7 +1,7 @@
 //! The events of a running process besides the engine's: requests from the
-//! control socket or its own command line, configurations that were read, and
-//! monitoring pages to render. A daemon also reports its state to the service
-//! manager.
+//! control socket or its own command line, and configurations that were read. A
+//! daemon also reports its state to the service manager. Nothing that is only read
+//! passes through here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +20,9 @@ use crate::daemon::control::protocol::{
 };
 use crate::daemon::control::server::ControlConfig;
 use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
+use crate::daemon::heartbeat::Heartbeat;
 use crate::daemon::listeners::Listeners;
-use crate::daemon::metrics::server::{MonitoringPage, PageRequest};
+use crate::daemon::probes::Probes;
 use crate::daemon::reload::{self, ConfigReader, ReadConfig};
 use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
@@ -36,8 +37,10 @@ pub(crate) struct Inbox {
     config_reads: JoinSet<ReadConfig>,
     /// Callers that wait for the outcome of the reload.
     reload_replies: Vec<oneshot::Sender<ControlResponse>>,
+    /// The outcomes of reloads for their callers.
+    finished_reloads: Vec<(oneshot::Sender<ControlResponse>, ControlResponse)>,
     requests: Option<mpsc::UnboundedReceiver<IncomingRequest>>,
-    page_requests: Option<mpsc::UnboundedReceiver<PageRequest>>,
+    heartbeat: Heartbeat,
     /// Set in a daemon alone.
     listeners: Option<Listeners>,
     /// Set in a daemon alone.
@@ -55,21 +58,25 @@ pub(crate) type WaitReporter = Box<dyn FnMut(Vec<Wait>)>;
 pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ReadConfig>),
-    PageRequest(PageRequest),
     LogLevelChanged,
 }
 
 impl Inbox {
     /// Returns the inbox of a daemon, which reads its configuration with
     /// `read`.
-    pub(crate) fn for_daemon(read_config: ConfigReader) -> Self {
+    pub(crate) fn for_daemon(read_config: ConfigReader, runtime: &Runtime) -> Self {
         let (requests, incoming_requests) = mpsc::unbounded_channel();
-        let (pages, page_requests) = mpsc::unbounded_channel();
+        let heartbeat = Heartbeat::default();
+        let probes = Probes {
+            heartbeat: heartbeat.clone(),
+            conditions: Arc::clone(&runtime.engine.services().conditions),
+            view: runtime.engine.shared_view(),
+        };
         Self {
             config_reader: Some(read_config),
             requests: Some(incoming_requests),
-            page_requests: Some(page_requests),
-            listeners: Some(Listeners::new(requests, pages)),
+            listeners: Some(Listeners::new(requests, probes, runtime)),
+            heartbeat,
             service_manager: Some(ServiceManager::from_env()),
             ..Self::default()
         }
@@ -139,7 +146,6 @@ impl Inbox {
                     }
                     incoming => return InboxEvent::Request(incoming),
                 },
-                request = recv_or_pending(&mut self.page_requests) => return InboxEvent::PageRequest(request),
                 Some(read) = self.config_reads.join_next() => {
                     // An error means that a newer reload aborted it.
                     if let Ok(read) = read {
@@ -194,38 +200,11 @@ impl Inbox {
             );
             outcomes.push(outcome("admin key", false, message));
         }
-        for caller in std::mem::take(&mut self.reload_replies) {
-            // The caller may have disconnected.
-            let _ = caller.send(ControlResponse {
-                outcomes: outcomes.clone(),
-            });
-        }
-    }
-
-    /// Renders a monitoring page.
-    pub(crate) fn reply_page(&self, request: PageRequest, runtime: &Runtime) {
-        let engine = &runtime.engine;
-        let content = match request.page {
-            MonitoringPage::Health => Ok("ok\n".to_owned()),
-            MonitoringPage::Readiness => {
-                let mut active = engine.active_conditions().into_iter();
-                let blocking =
-                    active.find(|active| active.condition.blocked_work().includes_rotations());
-                match (blocking, engine.reconciled_at()) {
-                    (Some(active), _) => Err(active.problem),
-                    (None, None) => {
-                        Err("the ledger was not compared with the provider yet".to_owned())
-                    }
-                    (None, Some(_)) => Ok("ok\n".to_owned()),
-                }
-            }
-            MonitoringPage::Metrics => match &runtime.context.metrics {
-                Some(metrics) => Ok(metrics.render(engine)),
-                None => Err("metrics are not enabled".to_owned()),
-            },
-        };
-        // The connection may have ended.
-        let _ = request.reply.send(content);
+        let callers = self.reload_replies.drain(..);
+        self.finished_reloads.extend(callers.map(|caller| {
+            let outcomes = outcomes.clone();
+            (caller, ControlResponse { outcomes })
+        }));
     }
 
     /// Reports to the service manager that the daemon is ready.
@@ -256,14 +235,20 @@ impl Inbox {
         }
     }
 
-    /// Replies to finished requests and reports the state of the engine. Called
-    /// once in each iteration of the loop.
+    /// Reports the state of the engine, and then replies to finished requests: whoever has
+    /// a reply reads no state from before it. Called once in each iteration of the loop.
     pub(crate) fn publish_progress(&mut self, engine: &mut Engine) {
-        self.tracker.reply_finished(engine);
+        let keeps_pace = engine.keeps_pace();
+        if keeps_pace {
+            self.heartbeat.beat();
+        }
+        self.tracker.collect_outcomes(engine);
         let problem = engine.active_conditions().into_iter().next();
         let problem = problem.map(|active| active.problem);
         if let Some(manager) = &mut self.service_manager {
-            manager.ping_watchdog();
+            if keeps_pace {
+                manager.ping_watchdog();
+            }
             manager.set_status(status_line(engine, problem.as_deref()));
         }
         if let Some(listeners) = &self.listeners {
@@ -276,6 +261,11 @@ impl Inbox {
                 self.tracker.waits(engine)
             });
         }
+        self.tracker.reply_finished();
+        for (caller, response) in self.finished_reloads.drain(..) {
+            // The caller may have disconnected.
+            let _ = caller.send(response);
+        }
     }
 
     /// Replies to the requests that are still open with the text `unanswered`,
@@ -284,7 +274,7 @@ impl Inbox {
         self.tracker.close(engine, unanswered);
         self.reload_replies.clear();
         self.requests = None;
-        self.page_requests = None;
+        self.finished_reloads.clear();
         if let Some(listeners) = &mut self.listeners {
             listeners.shut_down(engine).await;
         }

@@ -18,7 +18,8 @@ use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::protocol::Wait;
 use crate::daemon::control::server::{ControlConfig, ControlServer, DaemonProgress};
 use crate::daemon::control::tracker::IncomingRequest;
-use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, PageRequest};
+use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, Pages};
+use crate::daemon::probes::Probes;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::socket_file::{SocketListenError, SocketOwner, SocketPlace};
 use crate::engine::Engine;
@@ -38,7 +39,9 @@ pub(crate) struct Listeners {
     cookie: Option<Arc<OwnerCookie>>,
     /// Whether the problem of the cookie was logged.
     has_cookie_problem: bool,
-    pages: mpsc::UnboundedSender<PageRequest>,
+    probes: Arc<Probes>,
+    /// The pages of the metrics; none if they are not kept.
+    pages: Option<Arc<Pages>>,
     metrics: Option<MetricsServer>,
     problems: BTreeMap<ListenerProblem, String>,
     /// The control socket that the lock file names.
@@ -50,15 +53,23 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Returns servers that listen nowhere yet.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         requests: mpsc::UnboundedSender<IncomingRequest>,
-        pages: mpsc::UnboundedSender<PageRequest>,
+        probes: Probes,
+        runtime: &Runtime,
     ) -> Self {
+        let (probes, clock) = (Arc::new(probes), &runtime.clock);
+        let metrics = runtime.context.metrics.as_ref();
+        let pages = metrics.map(|metrics| {
+            let (metrics, clock) = (Arc::clone(metrics), Arc::clone(clock));
+            Arc::new(Pages::new(metrics, Arc::clone(&probes), clock))
+        });
         Self {
             requests,
             control: None,
             cookie: None,
             has_cookie_problem: false,
+            probes,
             pages,
             metrics: None,
             problems: BTreeMap::new(),
@@ -141,11 +152,12 @@ impl Listeners {
         let (requests, ledger) = (self.requests.clone(), runtime.context.ledger());
         let metrics = runtime.context.metrics.as_ref();
         let refused = metrics.map(|metrics| metrics.control_refusals());
+        let (probes, config) = (Arc::clone(&self.probes), config(runtime));
         let place = SocketPlace {
             path: path.to_owned(),
             option: CONTROL_OPTION,
         };
-        match ControlServer::listen(&place, requests, ledger, config(runtime), refused).await {
+        match ControlServer::listen(&place, requests, ledger, probes, config, refused).await {
             Ok(server) => {
                 server.set_cookie(self.cookie.clone());
                 self.control = Some(server);
@@ -233,13 +245,13 @@ impl Listeners {
         if self.metrics.as_ref().is_some_and(is_served) {
             return self.set_problem(ListenerProblem::Metrics, None);
         }
-        let Some(address) = configured else {
+        let Some((address, pages)) = configured.zip(self.pages.clone()) else {
             if let Some(server) = self.metrics.take() {
                 server.shut_down().await;
             }
             return self.set_problem(ListenerProblem::Metrics, None);
         };
-        match self.replace_metrics(address).await {
+        match self.replace_metrics(address, &pages).await {
             Ok(()) => self.set_problem(ListenerProblem::Metrics, None),
             Err(error) => {
                 let former = self.metrics.as_ref().filter(|server| server.is_reachable());
@@ -259,9 +271,10 @@ impl Listeners {
     async fn replace_metrics(
         &mut self,
         address: &MetricsAddress,
+        pages: &Arc<Pages>,
     ) -> Result<(), MetricsListenError> {
         let former = self.metrics.as_ref().map(MetricsServer::address).cloned();
-        match MetricsServer::listen(address, self.pages.clone()).await {
+        match MetricsServer::listen(address, Arc::clone(pages)).await {
             Ok(server) => {
                 if let Some(former) = self.metrics.replace(server) {
                     former.shut_down().await;
@@ -275,14 +288,14 @@ impl Listeners {
                 if let Some(server) = self.metrics.take() {
                     server.shut_down().await;
                 }
-                let listened = MetricsServer::listen(address, self.pages.clone()).await;
+                let listened = MetricsServer::listen(address, Arc::clone(pages)).await;
                 match listened {
                     Ok(server) => {
                         self.metrics = Some(server);
                         Ok(())
                     }
                     Err(error) => {
-                        let again = MetricsServer::listen(&former, self.pages.clone()).await;
+                        let again = MetricsServer::listen(&former, Arc::clone(pages)).await;
                         self.metrics = again.ok();
                         Err(error)
                     }

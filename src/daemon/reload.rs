@@ -205,6 +205,7 @@ impl Runtime {
         let deadline = CleanupDeadline::starting_now();
         temp_cleanup::remove_stale_temps(&settings, Some(&self.settings), deadline).await;
         let (services, provider) = self.context.build_services(&settings, sources);
+        self.context.add_counters(&settings);
         self.engine
             .reconfigure(services, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);

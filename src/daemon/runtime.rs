@@ -150,6 +150,7 @@ pub async fn start(
             RunMode::Command | RunMode::Proposal => false,
         },
     };
+    context.add_counters(settings);
     let crash = if run_mode.is_command() {
         None
     } else {
@@ -232,6 +233,13 @@ impl ProcessContext {
     /// Returns a handle of the ledger's writer.
     pub(crate) fn ledger(&self) -> Ledger {
         self.ledger.clone()
+    }
+
+    /// Has the counters of the configured keys exist from now on, where somebody may read them.
+    pub(crate) fn add_counters(&self, settings: &Settings) {
+        if let Some(metrics) = &self.metrics {
+            metrics.add_keys(&settings.keys);
+        }
     }
 
     /// Builds the services that all keys share under these settings.

@@ -20,7 +20,7 @@ use crate::platform::clock::{Clock, ClockJump, ClockReading};
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The longest sleep of the loop while the scheduler is silent.
-const MAX_SLEEP: Duration = Duration::from_secs(30);
+pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// Wakes the event loop.
 pub enum Ticker {

@@ -65,6 +65,7 @@ impl Engine {
             Ok(Completion::LedgerCheck(size)) => {
                 self.is_checking_ledger = false;
                 self.ledger_size = size.or(self.ledger_size);
+                self.publish_process();
             }
             Ok(Completion::Notifications(outcome)) => {
                 self.alert_tracker.outbox.finish_batch(outcome)
@@ -175,6 +176,7 @@ impl Engine {
             self.awaiting_provider
                 .insert(since, key.clone(), is_rotating);
         }
+        self.view.publish(&key, &entry.view(), now);
         if awaits != Some(AwaitedPlace::Destination) {
             self.places.leave(&key);
         }

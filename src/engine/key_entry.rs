@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
 use crate::core::decide::revocation::{RecheckCause, rotations_to_recheck};
+use crate::core::health::alertable_error;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
@@ -24,6 +25,7 @@ use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
+use crate::engine::shared_view::EntryView;
 use crate::engine::worker::{
     AwaitedPlace, ObservedEnds, PlannedRetries, Preflight, RunContext, Worker,
 };
@@ -409,6 +411,26 @@ impl KeyEntry {
     /// Returns the state of the key, while it is parked.
     pub(super) fn state(&self) -> Option<&KeyState> {
         self.parked.as_ref().map(|parked| &parked.state)
+    }
+
+    /// Returns what readers outside the event loop see of the key.
+    pub(super) fn view(&self) -> EntryView<'_> {
+        EntryView {
+            managed: self.managed.as_deref(),
+            state: self.state(),
+            rotates_at: self.rotates_at,
+            failing_since: self.failing_since,
+            is_failing: self.is_failing(),
+        }
+    }
+
+    /// Returns whether the parked key has an error that lasts.
+    fn is_failing(&self) -> bool {
+        let is_rotated = self.active().is_some();
+        let error = self
+            .state()
+            .and_then(|state| alertable_error(state, is_rotated));
+        error.is_some()
     }
 
     /// Returns whether the key is parked, and may fall due by its age together with

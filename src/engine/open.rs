@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::alerting::tracker::AlertTracker;
 use crate::core::decide::due::Downtime;
@@ -26,9 +25,10 @@ use crate::engine::managed_key::ManagedKey;
 use crate::engine::pending_rechecks::PendingRechecks;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::CredentialPresence;
-use crate::engine::run_queue::RunQueue;
+use crate::engine::run_queue::{DueWatch, RunQueue};
 use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::{RunMode, Services};
+use crate::engine::task_set::TaskSet;
 use crate::ledger::{LastRun, LedgerError, RaisedAlerts, SchedulingCommand};
 use crate::platform::clock::ClockReading;
 
@@ -80,8 +80,9 @@ impl Engine {
             keys: BTreeMap::new(),
             run_queue: RunQueue::default(),
             next_rotations: BTreeSet::new(),
-            running: JoinSet::new(),
+            running: TaskSet::new(),
             has_more_due: false,
+            due_watch: DueWatch::new(),
             drift_cursor: None,
             awaiting_reconciliation: Vec::new(),
             presence: BTreeMap::new(),
@@ -107,6 +108,7 @@ impl Engine {
             listener_problems: None,
             configuration_problem: None,
             rechecks: PendingRechecks::at_start(),
+            view: Arc::default(),
         };
         let all_keys = engine.configured.values();
         engine.file_search.set_sinks(all_keys.map(AsRef::as_ref));
@@ -122,6 +124,7 @@ impl Engine {
             let entries = engine.keys.values_mut();
             entries.for_each(|entry| entry.ignores_backoff = true);
         }
+        engine.publish_all();
         Ok(engine)
     }
 

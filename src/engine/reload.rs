@@ -86,12 +86,14 @@ impl Engine {
         for (name, key) in configured {
             self.add_key(Some(key), KeyState::unknown(name), now);
         }
+        self.publish_all();
     }
 
     /// Records why the configuration cannot be applied, or with none that it was. Returns
     /// when `status` shows it, unless the ledger hangs.
     pub async fn record_configuration_problem(&mut self, problem: Option<String>) {
         self.configuration_problem.clone_from(&problem);
+        self.publish_process();
         self.record_problem(CONFIGURATION, problem).await;
     }
 
@@ -110,6 +112,7 @@ impl Engine {
             self.record_problem(listener.as_str(), problem).await;
         }
         self.listener_problems = Some(problems);
+        self.publish_process();
         self.update_condition_alerts();
     }
 

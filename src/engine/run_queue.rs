@@ -4,9 +4,10 @@
 //! started before it, the engine would create thousands of credentials before it
 //! delivered the first, and lose their secrets if the process ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::core::ids::KeyName;
 
@@ -19,6 +20,10 @@ pub(super) struct RunQueue {
     /// The number of keys popped from the priority queue since the normal one had one.
     priority_streak: u8,
 }
+
+/// Since when each watched key has been due: those at the heads of the queues, until they
+/// begin.
+pub(super) type DueWatch = BTreeMap<(Timestamp, KeyName), Instant>;
 
 type TimeQueue = BTreeSet<(Timestamp, KeyName)>;
 
@@ -65,6 +70,16 @@ impl RunQueue {
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         let first = [&self.priority, &self.normal].map(|queue| queue.first());
         first.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// Returns the first key with an open rotation, and the first other one.
+    pub(super) fn heads(&self) -> impl Iterator<Item = &(Timestamp, KeyName)> {
+        self.priority.first().into_iter().chain(self.normal.first())
+    }
+
+    /// Returns whether a key is queued for a time.
+    pub(super) fn contains(&self, entry: &(Timestamp, KeyName)) -> bool {
+        self.priority.contains(entry) || self.normal.contains(entry)
     }
 
     /// Removes every key.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::alerting::outbox::WriteOutcome;
 use crate::alerting::tracker::AlertTracker;
@@ -29,8 +28,10 @@ use crate::engine::places::PlacePool;
 use crate::engine::presence::PresenceTally;
 use crate::engine::probe;
 use crate::engine::reconciliation::{self, LabelName, ReconciliationFailure, ReconciliationReport};
-use crate::engine::run_queue::RunQueue;
+use crate::engine::run_queue::{DueWatch, RunQueue};
 use crate::engine::services::Services;
+use crate::engine::shared_view::SharedView;
+use crate::engine::task_set::TaskSet;
 use crate::engine::worker::{AwaitedPlace, RunContext, Worker};
 use crate::platform::clock::{ClockJump, ClockReading};
 
@@ -47,9 +48,10 @@ pub struct Engine {
     pub(super) run_queue: RunQueue,
     /// The next scheduled rotation of each key.
     pub(super) next_rotations: BTreeSet<(Timestamp, KeyName)>,
-    pub(super) running: JoinSet<Completion>,
+    pub(super) running: TaskSet<Completion>,
     /// Whether [`Engine::start_due`] left keys for its next call.
     pub(super) has_more_due: bool,
+    pub(super) due_watch: DueWatch,
     pub(super) maintenance: MaintenanceSchedule,
     /// The key at which the next batch of the drift check starts.
     pub(super) drift_cursor: Option<Bound<KeyName>>,
@@ -98,6 +100,8 @@ pub struct Engine {
     pub(super) configuration_problem: Option<String>,
     /// The places at which the daemon cannot listen; none in a process that listens nowhere.
     pub(super) listener_problems: Option<BTreeMap<ListenerProblem, String>>,
+    /// What readers outside the event loop see.
+    pub(super) view: Arc<SharedView>,
     /// What may have ended the reason of deferred revocations.
     pub(super) rechecks: PendingRechecks,
 }
@@ -158,6 +162,7 @@ impl Engine {
     /// Dispatches the due keys, as far as places are free, and starts the due maintenance
     /// tasks.
     pub fn start_due(&mut self) {
+        self.publish_process();
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
@@ -363,6 +368,7 @@ impl Engine {
             locks: self.credential_locks.clone(),
             configured: Arc::clone(&self.configured),
             file_search: self.file_search.clone(),
+            view: Arc::clone(&self.view),
             has_others_due: self.due_by_age.len() > usize::from(self.due_by_age.contains(key)),
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),

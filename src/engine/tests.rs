@@ -26,6 +26,7 @@ mod missed_runs;
 mod notifications;
 mod older_content;
 mod outcomes;
+mod pace;
 mod places;
 mod reconciliation;
 mod recovery;

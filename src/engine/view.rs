@@ -1,18 +1,18 @@
 //! Read-only views of the engine, for the status, the metrics and the control socket.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::{ActiveCondition, BlockedWork, Condition, ListenerProblem};
+use crate::core::condition::{ActiveCondition, BlockedWork, Condition};
 use crate::core::decide::revocation::{next_deadline, wants_successor};
 use crate::core::gate::RequestClass;
 use crate::core::health::most_urgent_error;
 use crate::core::ids::{CredentialId, KeyName, SinkId};
-use crate::core::overdue::{due_since, is_overdue};
+use crate::core::overdue::due_since;
 use crate::core::policy::plausible_retry;
-use crate::core::revocation_delay::count_overdue_revocations;
 use crate::core::state::KeyState;
 use crate::core::time;
 use crate::core::unmanaged::unmanaged;
@@ -20,6 +20,7 @@ use crate::engine::activity::Activity;
 use crate::engine::effects::retirement::retired_problem;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
+use crate::engine::shared_view::{ProcessFigures, SharedView};
 
 /// The time to the end of what leaked for which a process that would end waits.
 const AWAITED_DEADLINE: Duration = Duration::from_secs(5 * 60);
@@ -46,66 +47,43 @@ pub struct KeyView<'a> {
     pub key: &'a KeyName,
     /// Its state in the ledger; none while a worker has it.
     pub state: Option<&'a KeyState>,
-    /// Its next scheduled rotation at the latest evaluation.
-    pub rotates_at: Option<Timestamp>,
-    /// Whether it is configured; otherwise it is not rotated any more.
-    pub is_configured: bool,
-    /// Whether it has been due for too long; none while a worker has it.
-    pub is_overdue: Option<bool>,
-    /// The number of its credentials whose revocation has been due for too long; none while
-    /// a worker has it.
-    pub overdue_revocations: Option<usize>,
-    /// Whether it has an error that lasts, at the latest evaluation.
-    pub is_failing: bool,
 }
 
 impl Engine {
     /// Returns a view of every key.
     pub fn key_views(&self) -> impl Iterator<Item = KeyView<'_>> {
-        let now = self.services.clock.now();
-        self.keys.iter().map(move |(key, entry)| {
-            let state = entry.state();
-            let is_overdue = match entry.active() {
-                // A key that is not configured, or retired, is never due.
-                None => Some(false),
-                Some(managed) => state.map(|state| {
-                    let since = entry.failing_since;
-                    let required = managed.required_sinks();
-                    is_overdue(&managed.policy, &required, state, since, now)
-                }),
-            };
-            let policy = entry.managed.as_ref().map(|managed| &*managed.policy);
-            let overdue_revocations =
-                state.map(|state| count_overdue_revocations(state, policy, now));
-            KeyView {
-                key,
-                overdue_revocations,
-                is_failing: self.unhealthy.contains(key),
-                state,
-                rotates_at: entry.rotates_at,
-                is_configured: entry.managed.is_some(),
-                is_overdue,
-            }
+        self.keys.iter().map(|(key, entry)| KeyView {
+            key,
+            state: entry.state(),
         })
     }
 
-    /// Returns the names of the sinks of a configured key.
-    pub fn sink_names(&self, key: &KeyName) -> impl Iterator<Item = &str> {
-        let managed = self.keys.get(key).and_then(|entry| entry.managed.as_ref());
-        let sinks = managed.map_or(&[][..], |managed| &managed.sinks);
-        sinks.iter().map(|(sink, _)| sink.id().name.as_str())
-    }
-
-    /// Returns the size of the ledger's files in bytes, once they were checked.
+    /// Returns what readers outside the event loop see, now and later.
     #[must_use]
-    pub const fn ledger_size(&self) -> Option<u64> {
-        self.ledger_size
+    pub fn shared_view(&self) -> Arc<SharedView> {
+        Arc::clone(&self.view)
     }
 
-    /// Returns the places at which the daemon cannot listen, each with its problem.
-    pub fn listener_problems(&self) -> impl Iterator<Item = ListenerProblem> {
-        let problems = self.listener_problems.iter();
-        problems.flat_map(|problems| problems.keys().copied())
+    /// Publishes every key for readers outside the event loop.
+    pub(super) fn publish_all(&self) {
+        let now = self.services.clock.now();
+        for (key, entry) in &self.keys {
+            self.view.publish(key, &entry.view(), now);
+        }
+        self.publish_process();
+    }
+
+    /// Publishes what concerns no single key for these readers.
+    pub(super) fn publish_process(&self) {
+        let listeners = self.listener_problems.iter();
+        let listeners = listeners.flat_map(|problems| problems.keys().copied());
+        self.view.publish_process(ProcessFigures {
+            reconciled_at: self.reconciled_at(),
+            last_reconciliation: self.last_reconciliation(),
+            ledger_size: self.ledger_size,
+            listener_problems: listeners.collect(),
+            is_configuration_rejected: self.configuration_problem.is_some(),
+        });
     }
 
     /// Returns whether requests may be sent to the provider at all: not any more once the

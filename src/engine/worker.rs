@@ -35,6 +35,7 @@ use crate::engine::places::{Place, PlacePool, ProviderPlace};
 use crate::engine::probe;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
+use crate::engine::shared_view::SharedView;
 use crate::ledger::{Discrepancy, LedgerError};
 use crate::platform::clock::ClockReading;
 use crate::provider::{ProviderError, ProviderResponse};
@@ -61,6 +62,8 @@ pub(crate) struct RunContext {
     pub(crate) configured: ConfiguredKeys,
     /// The search through the files of all configured sinks.
     pub(crate) file_search: FileSearch,
+    /// What readers outside the event loop see.
+    pub(crate) view: Arc<SharedView>,
     /// Whether other keys may fall due by their age together with this one.
     pub(crate) has_others_due: bool,
     /// The scope of the key's credentials.
@@ -311,6 +314,9 @@ impl Worker {
         let before = std::mem::replace(&mut self.state, state);
         log::log_changes(&before, &self.state, changes, self.now());
         self.services.observer.observe(&self.state, changes);
+        let managed = self.managed.as_deref();
+        let view = &self.context.view;
+        view.publish_state(&self.state, managed, self.now());
         self.moved_targets |= changes.iter().any(moves_targets);
         self.drop_unneeded_secret();
         // The target of a sink that was left as it is for this credential is repaired.

@@ -120,7 +120,17 @@ fn every_route_is_documented_with_its_members() {
         }
     }
     let reading: Vec<_> = sections.into_keys().collect();
-    assert_eq!(reading, ["configuration", "daemon", "handshake", "ledger"]);
+    assert_eq!(
+        reading,
+        [
+            "configuration",
+            "daemon",
+            "handshake",
+            "ledger",
+            "live",
+            "ready"
+        ]
+    );
     for route in reading {
         assert!(SERVER.contains(&format!(".route(\"/{route}\", get(")));
     }

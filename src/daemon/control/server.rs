@@ -45,6 +45,7 @@ use crate::daemon::control::proven_request::{
 use crate::daemon::control::refusals::Refusals;
 use crate::daemon::control::request_text::request_text;
 use crate::daemon::control::tracker::IncomingRequest;
+use crate::daemon::probes::Probes;
 use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketPlace};
 use crate::ledger::{Ledger, LedgerCopy};
 use crate::net::http_server::{
@@ -96,6 +97,7 @@ struct ControlState {
     /// None if it could not be written yet.
     cookie: Mutex<Option<Arc<OwnerCookie>>>,
     ledger: Ledger,
+    probes: Arc<Probes>,
     refusals: Arc<Refusals>,
     memberships: Memberships,
     operators: KnownOperators,
@@ -203,6 +205,7 @@ impl ControlServer {
         place: &SocketPlace,
         requests: mpsc::UnboundedSender<IncomingRequest>,
         ledger: Ledger,
+        probes: Arc<Probes>,
         config: ControlConfig,
         refused: Option<IntCounter>,
     ) -> Result<Self, SocketListenError> {
@@ -217,6 +220,7 @@ impl ControlServer {
             config: Mutex::new(config),
             cookie: Mutex::default(),
             ledger,
+            probes,
             refusals: Refusals::new(refused),
             memberships: Memberships::default(),
             operators: KnownOperators::default(),
@@ -349,6 +353,8 @@ fn routes(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/daemon", get(daemon_info))
         .route("/configuration", get(configuration_text))
+        .route("/live", get(liveness))
+        .route("/ready", get(readiness))
         .route("/ledger", get(ledger_copy))
         .route("/{verb}", post(handle_request))
         .fallback(not_found)
@@ -431,9 +437,9 @@ fn refused_proof() -> String {
 async fn not_found() -> Response {
     error_response(
         StatusCode::NOT_FOUND,
-        "no such route; the routes are GET /daemon, /configuration and /ledger, and POST /rotate, \
-         /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume, /log-level and \
-         /reload"
+        "no such route; the routes are GET /daemon, /live, /ready, /configuration and /ledger, and \
+         POST /rotate, /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume, \
+         /retire, /log-level and /reload"
             .to_owned(),
     )
 }
@@ -445,14 +451,56 @@ async fn daemon_info(
     ConnectInfo(peer): ConnectInfo<ControlPeer>,
     proof: Proof,
 ) -> Response {
-    if peer.credentials.user() != Some(own_user()) {
-        let author = state.authorize(&peer, of(&proof), Authority::Observe, "status");
-        if let Err(refusal) = author.await {
-            return *refusal;
-        }
+    if let Err(refusal) = authorize_look(&state, &peer, &proof).await {
+        return *refusal;
     }
     let info = state.lock_config().info.clone();
     Json(info).into_response()
+}
+
+/// Lets every user look who may connect, and the daemon's own without a proof.
+async fn authorize_look(
+    state: &ControlState,
+    peer: &ControlPeer,
+    proof: &Proof,
+) -> Result<(), Box<Response>> {
+    if peer.credentials.user() == Some(own_user()) {
+        return Ok(());
+    }
+    let author = state.authorize(peer, of(proof), Authority::Observe, "status");
+    author.await.map(drop)
+}
+
+/// Returns whether the main loop is alive. A container's own probe has its user, and no
+/// proof.
+async fn liveness(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    proof: Proof,
+) -> Response {
+    match authorize_look(&state, &peer, &proof).await {
+        Ok(()) => answer_probe("live", state.probes.check_live()),
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Returns whether no condition keeps keys from rotating.
+async fn readiness(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<ControlPeer>,
+    proof: Proof,
+) -> Response {
+    match authorize_look(&state, &peer, &proof).await {
+        Ok(()) => answer_probe("ready", state.probes.check_ready()),
+        Err(refusal) => *refusal,
+    }
+}
+
+fn answer_probe(name: &str, outcome: Result<(), String>) -> Response {
+    match outcome {
+        Ok(()) => Json(serde_json::json!({ name: true })).into_response(),
+        Err(problem) => error_response(StatusCode::SERVICE_UNAVAILABLE, problem),
+    }
 }
 
 /// Returns the text of the configuration in force to a user who may read its file.

@@ -31,7 +31,8 @@ impl RequestTracker {
         self.pending.is_empty()
     }
 
-    /// Submits a request to the engine. [`ControlRequest::Reload`] is refused.
+    /// Submits a request to the engine. [`ControlRequest::Reload`] is refused. The reply
+    /// follows with [`RequestTracker::reply_finished`].
     pub(crate) async fn submit(&mut self, incoming: IncomingRequest, engine: &mut Engine) {
         let IncomingRequest {
             request,
@@ -41,11 +42,10 @@ impl RequestTracker {
         let mut pending = PendingRequest::new(reply);
         pending.start(request, author, engine).await;
         self.pending.push(pending);
-        self.reply_finished(engine);
     }
 
-    /// Replies to the requests that are finished.
-    pub(crate) fn reply_finished(&mut self, engine: &mut Engine) {
+    /// Collects the outcomes that have arrived.
+    pub(crate) fn collect_outcomes(&mut self, engine: &mut Engine) {
         let polled = self
             .pending
             .iter_mut()
@@ -61,6 +61,10 @@ impl RequestTracker {
                 engine.cancel_request(&key);
             }
         }
+    }
+
+    /// Replies to the requests whose outcomes are collected.
+    pub(crate) fn reply_finished(&mut self) {
         for pending in self.pending.extract_if(.., |pending| pending.is_finished()) {
             pending.send_reply();
         }
@@ -74,7 +78,7 @@ impl RequestTracker {
 
     /// Replies `reason` to all callers that still wait, since the engine stops.
     pub(crate) fn close(&mut self, engine: &mut Engine, reason: &str) {
-        self.reply_finished(engine);
+        self.collect_outcomes(engine);
         for mut pending in std::mem::take(&mut self.pending) {
             pending.fail_open_items(engine, reason);
             pending.send_reply();

@@ -2,12 +2,15 @@
 //! and `/readyz`.
 //!
 //! Counters count recorded changes and requests to the provider since the start
-//! of the process. The event loop reads all other values from the engine when a
-//! page is requested, so a response proves that the loop is alive.
+//! of the process. All other values come from the engine's shared view. No page
+//! passes through the event loop; its heartbeat shows whether it is alive.
 
 pub(crate) mod instrumented_provider;
-mod key_series;
+mod key_counters;
+mod key_families;
+mod page;
 mod process_series;
 pub(crate) mod registry;
 mod series;
 pub(crate) mod server;
+mod shared_page;

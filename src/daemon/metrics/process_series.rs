@@ -11,7 +11,8 @@ use crate::alerting::channel_states::ChannelStates;
 use crate::core::condition::{BlockedWork, Condition, ListenerProblem};
 use crate::core::scope::Scope;
 use crate::daemon::metrics::series::{options, register, to_float};
-use crate::engine::Engine;
+use crate::engine::ProcessFigures;
+use crate::engine::conditions::Conditions;
 use crate::platform::log::queue;
 
 /// The label of a condition that belongs to the daemon and to no scope.
@@ -115,11 +116,12 @@ impl ProcessSeries {
     }
 
     /// Sets the present values.
-    pub(super) fn update(&self, engine: &Engine) {
-        self.clock_offset.set(engine.clock_offset().unwrap_or(0.0));
-        let reconciled_at = engine.last_reconciliation().map_or(0, |at| at.as_second());
+    pub(super) fn update(&self, figures: &ProcessFigures, conditions: &Conditions) {
+        self.clock_offset
+            .set(conditions.clock_offset().unwrap_or(0.0));
+        let reconciled_at = figures.last_reconciliation.map_or(0, |at| at.as_second());
         self.last_reconciliation.set(to_float(reconciled_at));
-        if let Some(size) = engine.ledger_size() {
+        if let Some(size) = figures.ledger_size {
             self.ledger_size
                 .set(i64::try_from(size).unwrap_or(i64::MAX));
         }
@@ -128,13 +130,17 @@ impl ProcessSeries {
         self.dropped_log_lines
             .inc_by(dropped.saturating_sub(counted));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.update_conditions(engine, &mut known.conditions);
+        let active = active_conditions(figures, conditions);
+        self.update_conditions(&active, &mut known.conditions);
         self.update_channels(&mut known.channels);
     }
 
     /// Sets each condition that every process may have, and each of a scope that was ever active.
-    fn update_conditions(&self, engine: &Engine, known: &mut BTreeSet<ConditionLabels>) {
-        let active = active_conditions(engine);
+    fn update_conditions(
+        &self,
+        active: &BTreeSet<ConditionLabels>,
+        known: &mut BTreeSet<ConditionLabels>,
+    ) {
         known.extend(usual_conditions());
         known.extend(active.iter().cloned());
         for labels in &*known {
@@ -184,15 +190,18 @@ fn usual_conditions() -> impl Iterator<Item = ConditionLabels> {
         .chain([labels(CONFIGURATION, None, NOTHING)])
 }
 
-fn active_conditions(engine: &Engine) -> BTreeSet<ConditionLabels> {
-    let conditions = engine.active_conditions().into_iter().map(|active| {
+fn active_conditions(
+    figures: &ProcessFigures,
+    conditions: &Conditions,
+) -> BTreeSet<ConditionLabels> {
+    let conditions = conditions.active().into_iter().map(|active| {
         let blocks = active.condition.blocked_work().as_str();
         labels(active.condition.as_str(), active.scope.as_ref(), blocks)
     });
-    let listeners = engine.listener_problems();
+    let listeners = figures.listener_problems.iter();
     let listeners = listeners.map(|listener| labels(listener.as_str(), None, NOTHING));
-    let rejected = engine.configuration_problem();
-    let rejected = rejected.map(|_| labels(CONFIGURATION, None, NOTHING));
+    let is_rejected = figures.is_configuration_rejected;
+    let rejected = is_rejected.then(|| labels(CONFIGURATION, None, NOTHING));
     conditions.chain(listeners).chain(rejected).collect()
 }
 

@@ -1,9 +1,9 @@
 //! The metrics and their values.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use jiff::Timestamp;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
@@ -11,15 +11,18 @@ use prometheus::{
 };
 
 use crate::alerting::channel_states::ChannelStates;
+use crate::config::settings::KeySettings;
 use crate::core::change::{Change, DeliveryChange, OnChangeState, RotationChange, Transition};
-use crate::core::ids::KeyName;
 use crate::core::lifecycle::LifecycleEvent;
-use crate::core::state::{DeliveryState, KeyState};
-use crate::daemon::metrics::key_series::KeySeries;
+use crate::core::state::KeyState;
+use crate::daemon::metrics::key_counters::KeyCounters;
+use crate::daemon::metrics::key_families::{KEY_FAMILIES, KeyValues};
+use crate::daemon::metrics::page::PageWriter;
 use crate::daemon::metrics::process_series::ProcessSeries;
 use crate::daemon::metrics::series::{options, register};
+use crate::engine::ViewSnapshot;
+use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
-use crate::engine::{Engine, KeyView};
 use crate::provider::ErrorKind;
 
 /// The upper bounds of the buckets of provider requests, in seconds: from a
@@ -29,25 +32,14 @@ const DURATION_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 
 /// The operations of requests to the provider.
 const OPERATIONS: [&str; 6] = ["create", "check", "list", "retrieve", "verify", "delete"];
 
-/// The outcomes of rotations.
-const ROTATION_OUTCOMES: [&str; 4] = ["current", "failed", "orphaned", "stranded"];
-
-/// The outcomes of deliveries.
-const DELIVERY_OUTCOMES: [DeliveryState; 3] = [
-    DeliveryState::Accepted,
-    DeliveryState::Refused,
-    DeliveryState::Uncertain,
-];
-
-/// All metrics of a process.
+/// All metrics of a process, except those of a key's state, which are in the engine's shared
+/// view.
 pub(crate) struct Metrics {
     registry: Registry,
-    rotations: IntCounterVec,
-    deliveries: IntCounterVec,
+    keys: KeyCounters,
     requests: IntCounterVec,
     control_refusals: IntCounter,
     request_seconds: HistogramVec,
-    keys: KeySeries,
     process: ProcessSeries,
 }
 
@@ -68,14 +60,6 @@ impl Metrics {
         register(&registry, build_info)?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let rotations = IntCounterVec::new(
-            options("rotations_total", "Finished rotations by outcome."),
-            &["key", "outcome"],
-        )?;
-        let deliveries = IntCounterVec::new(
-            options("deliveries_total", "Deliveries by outcome."),
-            &["key", "sink", "outcome"],
-        )?;
         let requests = IntCounterVec::new(
             options(
                 "provider_requests_total",
@@ -88,12 +72,10 @@ impl Metrics {
             "Requests and connections that the control socket refused.",
         ))?;
         Ok(Self {
-            rotations: register(&registry, rotations)?,
-            deliveries: register(&registry, deliveries)?,
+            keys: KeyCounters::default(),
             requests: register(&registry, requests)?,
             control_refusals: register(&registry, control_refusals)?,
             request_seconds: register(&registry, request_histogram()?)?,
-            keys: KeySeries::new(&registry)?,
             process: ProcessSeries::new(&registry, channel_states, now)?,
             registry,
         }
@@ -117,6 +99,15 @@ impl Metrics {
         self.control_refusals.clone()
     }
 
+    /// Has the counters of these keys and their sinks exist with 0, so that their first
+    /// increase is seen.
+    pub(crate) fn add_keys(&self, keys: &[KeySettings]) {
+        for key in keys {
+            let sinks = key.sinks.iter().map(|sink| sink.id.name.as_str());
+            self.keys.add_sinks(&key.name, sinks);
+        }
+    }
+
     /// Counts and times one request to the provider.
     pub(crate) fn observe_request(&self, operation: &str, outcome: &str, duration: Duration) {
         self.requests.with_label_values(&[operation, outcome]).inc();
@@ -131,82 +122,57 @@ impl Metrics {
         self.process.observe_reload(is_accepted, at);
     }
 
-    /// Renders the page with the present values. A key that a worker holds
-    /// keeps the values of the last page.
-    pub(crate) fn render(&self, engine: &Engine) -> String {
-        let mut present = BTreeSet::new();
-        for view in engine.key_views() {
-            let is_alive = view.state.map(has_live_credential);
-            if view.is_configured || is_alive.unwrap_or_else(|| self.keys.knows(view.key)) {
-                present.insert(view.key.clone());
-                self.update_key(engine, &view);
-            }
-        }
-        for key in self.keys.retain(&present) {
-            self.remove_counters(&key);
-        }
-        self.process.update(engine);
-        let mut page = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+    /// Renders a page with the values of `view`, as those at the time `now`.
+    pub(crate) fn render(
+        &self,
+        view: &ViewSnapshot,
+        conditions: &Conditions,
+        now: Timestamp,
+    ) -> Vec<Bytes> {
+        self.process.update(&view.process, conditions);
+        let values = KeyValues {
+            view,
+            counters: &self.keys,
+            now,
+        };
+        let mut page = PageWriter::default();
+        if let Err(error) = self.write(&mut page, &values) {
             tracing::error!("cannot render the metrics: {error}");
         }
-        String::from_utf8(page).unwrap_or_default()
+        page.finish()
     }
 
-    /// Updates the values of one key. Its counters exist with 0 from the start, so that their
-    /// first increase is seen.
-    fn update_key(&self, engine: &Engine, view: &KeyView<'_>) {
-        let key = view.key.as_str();
-        if self.keys.add_key(view.key) {
-            for outcome in ROTATION_OUTCOMES {
-                self.rotations.with_label_values(&[key, outcome]);
+    /// Writes all families in the order of their names.
+    fn write(&self, page: &mut PageWriter, values: &KeyValues<'_>) -> prometheus::Result<()> {
+        let encoder = TextEncoder::new();
+        let mut families = self.registry.gather().into_iter().peekable();
+        for of_keys in &KEY_FAMILIES {
+            while let Some(family) = families.next_if(|family| family.name() < of_keys.name) {
+                encoder.encode(&[family], page)?;
             }
+            of_keys.write(page, values)?;
         }
-        for sink in self.keys.add_sinks(view.key, engine.sink_names(view.key)) {
-            for outcome in DELIVERY_OUTCOMES {
-                self.deliveries
-                    .with_label_values(&[key, sink, outcome.as_str()]);
-            }
-        }
-        self.keys.update(view, engine.now());
+        let rest: Vec<_> = families.collect();
+        encoder.encode(&rest, page)
     }
-
-    /// Removes the counters of a key that has no live credential any more.
-    fn remove_counters(&self, (key, sinks): &(KeyName, BTreeSet<String>)) {
-        // An error means that there is no such series.
-        for outcome in ROTATION_OUTCOMES {
-            let _ = self.rotations.remove_label_values(&[key.as_str(), outcome]);
-        }
-        for sink in sinks {
-            for outcome in DELIVERY_OUTCOMES {
-                let labels = [key.as_str(), sink, outcome.as_str()];
-                let _ = self.deliveries.remove_label_values(&labels);
-            }
-        }
-    }
-}
-
-/// Returns whether a key has a live credential.
-fn has_live_credential(state: &KeyState) -> bool {
-    state.live.iter().any(|row| row.credential.is_some())
 }
 
 impl ChangeObserver for Metrics {
     fn observe(&self, state: &KeyState, changes: &[Change]) {
-        let key = state.key.as_str();
+        let key = &state.key;
         for change in changes {
             if let Change::Rotation(RotationChange::Transitioned(transition)) = change
                 && let Some(outcome) = rotation_outcome(transition)
             {
-                self.rotations.with_label_values(&[key, outcome]).inc();
+                self.keys.count_rotation(key, outcome);
             }
             // A delivery that is written but whose program has not succeeded
             // yet has no outcome.
             if let Change::Delivery(DeliveryChange::Finished(finished)) = change
                 && finished.on_change != OnChangeState::Pending
             {
-                let labels = [key, &finished.sink.name, finished.state.as_str()];
-                self.deliveries.with_label_values(&labels).inc();
+                self.keys
+                    .count_delivery(key, &finished.sink.name, finished.state);
             }
         }
     }

@@ -6,19 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::settings::MetricsAddress;
 use crate::core::os_error;
+use crate::daemon::metrics::registry::Metrics;
+use crate::daemon::metrics::shared_page::SharedPage;
+use crate::daemon::probes::Probes;
 use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketOwner, SocketPlace};
 use crate::net::http_server::{self, ConnectionLimits};
+use crate::platform::clock::Clock;
 use crate::platform::passed_sockets::{self, PassedSocket};
 
 /// The option that names the address, for people.
@@ -28,26 +33,26 @@ pub(crate) const METRICS_OPTION: &str = "[metrics] listen";
 /// the file descriptors of a process.
 const MAX_CONNECTIONS: usize = 64;
 
-/// The time after which an event loop that does not answer is reported as
-/// stuck.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a reader may wait for a page, if others read the earlier ones slowly.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A monitoring page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MonitoringPage {
-    /// `/metrics`.
-    Metrics,
-    /// `/healthz`: whether the event loop is alive.
-    Health,
-    /// `/readyz`: whether keys are rotated.
-    Readiness,
+/// The sources of the pages.
+pub(crate) struct Pages {
+    metrics: Arc<SharedPage>,
+    probes: Arc<Probes>,
 }
 
-/// A request for a page, for the event loop to answer.
-pub(crate) struct PageRequest {
-    pub(crate) page: MonitoringPage,
-    /// The channel for the page, or for the problem of a 503.
-    pub(crate) reply: oneshot::Sender<Result<String, String>>,
+impl Pages {
+    /// Returns the pages about a process with these `metrics`.
+    pub(crate) fn new(metrics: Arc<Metrics>, probes: Arc<Probes>, clock: Arc<dyn Clock>) -> Self {
+        let (view, conditions) = (Arc::clone(&probes.view), Arc::clone(&probes.conditions));
+        Self {
+            metrics: SharedPage::new(Box::new(move || {
+                metrics.render(&view.snapshot(), &conditions, clock.now())
+            })),
+            probes,
+        }
+    }
 }
 
 /// The reason why the server cannot listen.
@@ -90,13 +95,13 @@ pub(crate) struct MetricsServer {
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 impl MetricsServer {
-    /// Listens on `address`, and sends requests to `requests`.
+    /// Listens on `address`, and shows `pages`.
     ///
     /// # Errors
     /// If the address cannot be bound, or the service manager has passed no socket.
     pub(crate) async fn listen(
         address: &MetricsAddress,
-        requests: mpsc::UnboundedSender<PageRequest>,
+        pages: Arc<Pages>,
     ) -> Result<Self, MetricsListenError> {
         let (listener, socket) = bind(address).await?;
         let (shutdown, stopped) = watch::channel(false);
@@ -104,7 +109,7 @@ impl MetricsServer {
             .route("/metrics", get(metrics))
             .route("/healthz", get(health))
             .route("/readyz", get(readiness))
-            .with_state(Arc::new(requests));
+            .with_state(pages);
         let limits = ConnectionLimits::new(MAX_CONNECTIONS);
         let server_task = match listener {
             PageListener::Tcp(listener) => {
@@ -194,35 +199,38 @@ fn to_tokio(listener: std::net::TcpListener) -> io::Result<PageListener> {
     TcpListener::from_std(listener).map(PageListener::Tcp)
 }
 
-type PageRequestSender = State<Arc<mpsc::UnboundedSender<PageRequest>>>;
-
-async fn metrics(requests: PageRequestSender) -> Response {
-    let mut response = request_page(requests, MonitoringPage::Metrics).await;
-    if response.status().is_success() {
-        let content_type = axum::http::HeaderValue::from_static(prometheus::TEXT_FORMAT);
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
+async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
+    if let Err(problem) = pages.probes.check_live() {
+        return unavailable(problem);
     }
-    response
+    let page = tokio::time::timeout(PAGE_TIMEOUT, pages.metrics.read());
+    match page.await {
+        Ok(Some(page)) => {
+            let mut response = Response::new(Body::new(page));
+            let content_type = HeaderValue::from_static(prometheus::TEXT_FORMAT);
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+            response
+        }
+        Ok(None) => unavailable("cannot render the metrics".to_owned()),
+        Err(_) => unavailable("others read the metrics too slowly".to_owned()),
+    }
 }
 
-async fn health(requests: PageRequestSender) -> Response {
-    request_page(requests, MonitoringPage::Health).await
+async fn health(State(pages): State<Arc<Pages>>) -> Response {
+    answer_probe(pages.probes.check_live())
 }
 
-async fn readiness(requests: PageRequestSender) -> Response {
-    request_page(requests, MonitoringPage::Readiness).await
+async fn readiness(State(pages): State<Arc<Pages>>) -> Response {
+    answer_probe(pages.probes.check_ready())
 }
 
-async fn request_page(State(requests): PageRequestSender, page: MonitoringPage) -> Response {
-    let (reply, response) = oneshot::channel();
-    let unavailable = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
-    if requests.send(PageRequest { page, reply }).is_err() {
-        return unavailable("rekeyd is stopping".to_owned()).into_response();
+fn answer_probe(outcome: Result<(), String>) -> Response {
+    match outcome {
+        Ok(()) => "ok\n".into_response(),
+        Err(problem) => unavailable(problem),
     }
-    match tokio::time::timeout(REPLY_TIMEOUT, response).await {
-        Ok(Ok(Ok(page))) => page.into_response(),
-        Ok(Ok(Err(reason))) => unavailable(reason).into_response(),
-        Ok(Err(_)) => unavailable("rekeyd is stopping".to_owned()).into_response(),
-        Err(_) => unavailable("the main loop does not respond".to_owned()).into_response(),
-    }
+}
+
+fn unavailable(reason: String) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
 }

@@ -1,9 +1,16 @@
 //! The read-only views of the engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use crate::core::authority::Authority;
 use crate::core::condition::Condition;
-use crate::core::ids::KeyName;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::lifecycle::Phase;
+use crate::core::time;
+use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::tests::{HOUR, rotation_request};
@@ -34,14 +41,14 @@ async fn key_views_show_state_and_next_rotation() {
     assert!(engine.unhealthy().is_empty());
     let first = "2026-12-01T00:00:00Z".parse().unwrap();
     assert_eq!(engine.next_rotation(), Some((&key(), first)));
-    let [view] = engine
-        .key_views()
-        .collect::<Vec<_>>()
-        .try_into()
-        .ok()
-        .unwrap();
-    assert_eq!((view.key, view.rotates_at), (&key(), Some(first)));
-    assert_eq!(view.is_overdue, Some(false));
+    let shared = engine.shared_view();
+    let figures = || shared.snapshot().keys[&key()];
+    let before = figures();
+    assert_eq!(before.rotates_at, Some(first));
+    assert!(!before.is_overdue(engine.now()));
+    let live = before.live().filter(|(_, count)| *count > 0);
+    let live: Vec<_> = live.collect();
+    assert_eq!(live, [(Phase::Current, 1), (Phase::Retired, 1)]);
     assert!(!engine.has_pending_secrets());
 
     // While a worker has the key, its views show the sequence before the work.
@@ -50,6 +57,54 @@ async fn key_views_show_state_and_next_rotation() {
     assert_eq!(fakes.place_of(engine.current_sequence(&key())), 2);
     assert!(engine.key_views().all(|view| view.state.is_none()));
     assert!(engine.has_pending_secrets());
+    assert_eq!(figures(), before, "as before the work");
+    engine.stop().await;
+}
+
+/// A command is answered while its worker still has the key.
+#[tokio::test]
+async fn readers_see_a_change_before_its_command_is_answered() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = rotated_engine(&fakes).await;
+    let shared = engine.shared_view();
+    let retired = || {
+        let view = shared.snapshot();
+        let mut live = view.keys[&key()].live();
+        live.find(|(phase, _)| *phase == Phase::Retired).unwrap().1
+    };
+    assert_eq!(retired(), 1);
+    let (reply, answer) = oneshot::channel();
+    let command = PendingCommand {
+        command: OperatorCommand::Revoke {
+            credential: CredentialId::new("key_1"),
+            force: true,
+            name: None,
+            authority: Authority::Full,
+            operator: None,
+        },
+        started: Arc::default(),
+        reply,
+    };
+    assert!(engine.submit_command(&key(), command));
+    engine.start_due();
+    // The engine takes no result meanwhile.
+    answer.await.unwrap().unwrap();
+    assert_eq!(retired(), 0);
+    engine.stop().await;
+}
+
+/// A key becomes overdue for readers although nothing evaluates it: the engine may be stuck,
+/// or its ledger full.
+#[tokio::test]
+async fn readers_see_when_a_planned_rotation_is_overdue() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let engine = rotated_engine(&fakes).await;
+    let figures = engine.shared_view().snapshot().keys[&key()];
+    let due_at = figures.rotates_at.unwrap();
+    // The key's jitter is none, and its delivery-deadline half an hour.
+    let is_overdue = |wait| figures.is_overdue(time::after(due_at, wait));
+    assert!(!is_overdue(HOUR / 2));
+    assert!(is_overdue(HOUR / 2 + Duration::from_secs(1)));
 }
 
 #[tokio::test]
