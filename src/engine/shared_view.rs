@@ -5,7 +5,6 @@
 //! engine publishes what only it knows when it takes the key back. A reader copies all of
 //! them at once, and works with its copy.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -26,8 +25,9 @@ pub struct SharedView(Mutex<ViewSnapshot>);
 /// The figures of all keys at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct ViewSnapshot {
-    /// The keys of the configuration and of the ledger, by name.
-    pub keys: BTreeMap<KeyName, KeyFigures>,
+    /// The keys of the configuration and of the ledger, in the order of their names. A map
+    /// would take twice the memory.
+    pub keys: Vec<(KeyName, KeyFigures)>,
     /// What concerns no single key.
     pub process: ProcessFigures,
 }
@@ -106,15 +106,23 @@ impl SharedView {
 
     /// Publishes what the engine knows of a key.
     pub(super) fn publish(&self, key: &KeyName, entry: &EntryView<'_>, now: Timestamp) {
+        self.lock().figures(key).set_entry(entry, now);
+    }
+
+    /// Publishes what the engine knows of all keys, in the order of their names.
+    pub(super) fn publish_all<'a>(
+        &self,
+        keys: impl Iterator<Item = (&'a KeyName, EntryView<'a>)>,
+        now: Timestamp,
+    ) {
         let mut view = self.lock();
-        let figures = view.keys.entry(key.clone()).or_default();
-        figures.is_configured = entry.managed.is_some();
-        if let Some(state) = entry.state {
-            figures.rotates_at = entry.rotates_at;
-            figures.failing_since = entry.failing_since;
-            figures.is_failing = entry.is_failing;
-            figures.set_state(state, entry.managed, now);
-        }
+        let published = keys.map(|(key, entry)| {
+            let mut figures = view.get(key).copied().unwrap_or_default();
+            figures.set_entry(&entry, now);
+            (key.clone(), figures)
+        });
+        let published = published.collect();
+        view.keys = published;
     }
 
     /// Publishes the state of a key after a commit of its worker.
@@ -125,8 +133,7 @@ impl SharedView {
         now: Timestamp,
     ) {
         let mut view = self.lock();
-        let figures = view.keys.entry(state.key.clone()).or_default();
-        figures.set_state(state, managed, now);
+        view.figures(&state.key).set_state(state, managed, now);
     }
 
     /// Publishes what concerns no single key.
@@ -136,6 +143,29 @@ impl SharedView {
 
     fn lock(&self) -> MutexGuard<'_, ViewSnapshot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ViewSnapshot {
+    /// Returns the figures of a key.
+    #[must_use]
+    pub fn get(&self, key: &KeyName) -> Option<&KeyFigures> {
+        let index = self.search(key).ok()?;
+        self.keys.get(index).map(|(_, figures)| figures)
+    }
+
+    /// Returns the figures of a key, which is added if it is new.
+    fn figures(&mut self, key: &KeyName) -> &mut KeyFigures {
+        let index = self.search(key).unwrap_or_else(|index| {
+            let new = (key.clone(), KeyFigures::default());
+            self.keys.insert(index, new);
+            index
+        });
+        &mut self.keys[index].1
+    }
+
+    fn search(&self, key: &KeyName) -> Result<usize, usize> {
+        self.keys.binary_search_by(|(name, _)| name.cmp(key))
     }
 }
 
@@ -188,6 +218,16 @@ impl KeyFigures {
         }
     }
 
+    fn set_entry(&mut self, entry: &EntryView<'_>, now: Timestamp) {
+        self.is_configured = entry.managed.is_some();
+        if let Some(state) = entry.state {
+            self.rotates_at = entry.rotates_at;
+            self.failing_since = entry.failing_since;
+            self.is_failing = entry.is_failing;
+            self.set_state(state, entry.managed, now);
+        }
+    }
+
     fn set_state(&mut self, state: &KeyState, managed: Option<&ManagedKey>, now: Timestamp) {
         let current = state.current();
         let current = current.and_then(|rotation| rotation.credential.as_ref());
@@ -224,4 +264,98 @@ impl KeyFigures {
 
 fn to_count(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::ids::{CredentialId, RotationId};
+    use crate::core::scope::Scope;
+    use crate::core::state::{CredentialMetadata, Pause, Trigger};
+    use crate::core::time;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn start() -> Timestamp {
+        "2026-11-24T01:00:00Z".parse().unwrap()
+    }
+
+    fn row(sequence: u64, phase: Phase) -> Rotation {
+        let id = RotationId::from_recorded(format!("{sequence:016x}"));
+        let trigger = Trigger::Schedule;
+        Rotation {
+            credential: Some(CredentialMetadata {
+                id: CredentialId::new(format!("key_{sequence}")),
+                redacted_value: None,
+                created_at: None,
+                expires_at: None,
+            }),
+            current_at: Some(start()),
+            ..Rotation::new(id, Scope::AdminKeys, sequence, trigger, phase, start())
+        }
+    }
+
+    /// Returns the figures of a key that is not configured.
+    fn figures_of(live: Vec<Rotation>, pause: Option<Pause>) -> KeyFigures {
+        let key = KeyName::new("billing").unwrap();
+        let state = KeyState {
+            live,
+            pause,
+            ..KeyState::unknown(key.clone())
+        };
+        let entry = EntryView {
+            managed: None,
+            state: Some(&state),
+            rotates_at: None,
+            failing_since: None,
+            is_failing: false,
+        };
+        let view = SharedView::default();
+        view.publish(&key, &entry, start());
+        *view.snapshot().get(&key).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_left_is_shown_until_its_last_credential_is_gone() {
+        let figures = figures_of(vec![row(1, Phase::Current)], None);
+        assert!(figures.is_shown());
+        assert_eq!(figures.unmanaged(), 1);
+        let figures = figures_of(vec![row(1, Phase::Orphaned)], None);
+        assert!(figures.is_shown());
+        assert_eq!(figures.unmanaged(), 0, "rekeyd revokes it");
+        assert!(!figures_of(Vec::new(), None).is_shown());
+    }
+
+    /// Nothing evaluates a key whose deletion waits at a gate.
+    #[test]
+    fn a_revocation_becomes_overdue_without_an_evaluation() {
+        let retired = Rotation {
+            retired_at: Some(start()),
+            revoke_after: Some(start()),
+            ..row(1, Phase::Retired)
+        };
+        let figures = figures_of(vec![retired, row(2, Phase::Current)], None);
+        for (wait, expected) in [(Duration::ZERO, 0), (HOUR, 1), (HOUR * 24, 1)] {
+            let found = figures.overdue_revocations(time::after(start(), wait));
+            assert_eq!(found, expected, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_ends_without_an_evaluation() {
+        let pause = |until| Pause {
+            from: start(),
+            until,
+        };
+        let ending = figures_of(Vec::new(), Some(pause(Some(time::after(start(), HOUR)))));
+        let endless = figures_of(Vec::new(), Some(pause(None)));
+        for figures in [ending, endless] {
+            assert!(figures.is_paused(start()));
+        }
+        let end = time::after(start(), HOUR);
+        assert!(!ending.is_paused(end));
+        assert!(endless.is_paused(end));
+    }
 }

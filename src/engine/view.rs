@@ -67,9 +67,8 @@ impl Engine {
     /// Publishes every key for readers outside the event loop.
     pub(super) fn publish_all(&self) {
         let now = self.services.clock.now();
-        for (key, entry) in &self.keys {
-            self.view.publish(key, &entry.view(), now);
-        }
+        let keys = self.keys.iter().map(|(key, entry)| (key, entry.view()));
+        self.view.publish_all(keys, now);
         self.publish_process();
     }
 

@@ -103,7 +103,7 @@ async fn a_run_that_was_missed_is_caught_up_and_said() {
 
 fn is_overdue(engine: &Engine) -> bool {
     let view = engine.shared_view().snapshot();
-    view.keys[&key()].is_overdue(engine.now())
+    view.get(&key()).unwrap().is_overdue(engine.now())
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn key_views_show_state_and_next_rotation() {
     let first = "2026-12-01T00:00:00Z".parse().unwrap();
     assert_eq!(engine.next_rotation(), Some((&key(), first)));
     let shared = engine.shared_view();
-    let figures = || shared.snapshot().keys[&key()];
+    let figures = || *shared.snapshot().get(&key()).unwrap();
     let before = figures();
     assert_eq!(before.rotates_at, Some(first));
     assert!(!before.is_overdue(engine.now()));
@@ -69,7 +69,7 @@ async fn readers_see_a_change_before_its_command_is_answered() {
     let shared = engine.shared_view();
     let retired = || {
         let view = shared.snapshot();
-        let mut live = view.keys[&key()].live();
+        let mut live = view.get(&key()).unwrap().live();
         live.find(|(phase, _)| *phase == Phase::Retired).unwrap().1
     };
     assert_eq!(retired(), 1);
@@ -99,7 +99,7 @@ async fn readers_see_a_change_before_its_command_is_answered() {
 async fn readers_see_when_a_planned_rotation_is_overdue() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let engine = rotated_engine(&fakes).await;
-    let figures = engine.shared_view().snapshot().keys[&key()];
+    let figures = *engine.shared_view().snapshot().get(&key()).unwrap();
     let due_at = figures.rotates_at.unwrap();
     // The key's jitter is none, and its delivery-deadline half an hour.
     let is_overdue = |wait| figures.is_overdue(time::after(due_at, wait));
