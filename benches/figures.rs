@@ -42,6 +42,8 @@ mod nothing_due;
 mod process;
 #[path = "figures/provider.rs"]
 mod provider;
+#[path = "figures/readers.rs"]
+mod readers;
 #[path = "figures/reading.rs"]
 mod reading;
 #[path = "figures/ready.rs"]
@@ -64,7 +66,7 @@ type Measurement = fn() -> Vec<TableRow>;
 /// since it creates a thousand files: ext4 without a journal skips every inode
 /// that was freed in the last five minutes, and the other measurements free
 /// thousands.
-const MEASUREMENTS: [(&str, Measurement); 9] = [
+const MEASUREMENTS: [(&str, Measurement); 10] = [
     ("burst", burst::rows),
     ("rotation", rotation::rows),
     ("commits", commits::rows),
@@ -72,6 +74,7 @@ const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("ready", ready::rows),
     ("idle", idle::rows),
     ("reading", reading::rows),
+    ("readers", readers::rows),
     ("size", size::rows),
     ("day", day::rows),
 ];

@@ -24,8 +24,14 @@ const CALM_TIME: Duration = Duration::from_secs(15);
 pub(crate) fn rows() -> Vec<TableRow> {
     let (one_provider, many_provider) = (TlsSandbox::start(), TlsSandbox::start());
     let (one, many) = (process::folder(), process::folder());
-    configure(&one, &one_provider, 1, &keys::yearly_schedule());
-    configure(&many, &many_provider, MANY_KEYS, &keys::yearly_schedule());
+    configure(&one, &one_provider, 1, &keys::yearly_schedule(), "");
+    configure(
+        &many,
+        &many_provider,
+        MANY_KEYS,
+        &keys::yearly_schedule(),
+        "",
+    );
     rotate_all(many.path(), &many_provider);
 
     let (one, rotated_file) = (
@@ -57,18 +63,25 @@ pub(crate) fn rows() -> Vec<TableRow> {
     ]
 }
 
-fn configure(dir: &TempDir, provider: &TlsSandbox, count: usize, options: &str) {
+/// Writes a configuration with `count` keys, each with these options, and more `sections`.
+pub(crate) fn configure(
+    dir: &TempDir,
+    provider: &TlsSandbox,
+    count: usize,
+    options: &str,
+    sections: &str,
+) {
     let dir = dir.path();
     let admin_key = provider.sandbox.admin_key();
     support::write(&dir.join("admin-key"), admin_key.expose());
     let text = keys::text(count, dir, &provider.secure_url, options);
-    let trusted_provider = format!("[provider]\nca-file = {:?}", provider.ca_file());
+    let trusted_provider = format!("{sections}[provider]\nca-file = {:?}", provider.ca_file());
     let text = text.replacen("[provider]", &trusted_provider, 1);
     support::write(&dir.join("config.toml"), &text);
 }
 
 /// Records that every key was rotated yesterday.
-fn rotate_all(dir: &Path, provider: &TlsSandbox) {
+pub(crate) fn rotate_all(dir: &Path, provider: &TlsSandbox) {
     let text = std::fs::read_to_string(dir.join("config.toml")).unwrap();
     let settings = many::settings(&text, SystemClock.now());
     let rotated_at = SystemClock.now() - SignedDuration::from_hours(24);

@@ -97,6 +97,16 @@ fn proc_value(file: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Forgets the highest memory that a process had before.
+pub(crate) fn reset_peak_memory(process: &str) {
+    fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+}
+
+/// Returns the highest memory of a process since then, in KiB.
+pub(crate) fn peak_memory_of(process: &str) -> u64 {
+    proc_value(&format!("/proc/{process}/status"), "VmHWM:").unwrap()
+}
+
 /// Returns the resident memory of a process, and the anonymous part of it, in
 /// KiB.
 pub(crate) fn memory(process: &str) -> (u64, u64) {

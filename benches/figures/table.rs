@@ -41,6 +41,12 @@ impl TableRow {
         self
     }
 
+    /// Adds the ratio of rekeyd's amount to the other one.
+    pub(crate) fn times_as_much(mut self, ratio: f64) -> Self {
+        self.ratio = format!("{ratio:.2} times as much");
+        self
+    }
+
     /// Adds the goal.
     pub(crate) fn reach(mut self, goal: impl Into<String>) -> Self {
         self.goal = goal.into();

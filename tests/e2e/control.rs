@@ -773,3 +773,40 @@ fn reload_without_an_admin_key_is_applied_and_fails() {
     world.ok(&["reload"]);
     daemon.stop();
 }
+
+/// The probe of a container has the daemon's user, and no cookie.
+#[test]
+fn probes_need_no_proof() {
+    let mut world = world();
+    let daemon = running(&world);
+    let socket = world.path("control.sock");
+    let probe = |path| {
+        let (status, answer) = control_socket::ask(&socket, None, ["GET", path, ""]);
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        (status, body)
+    };
+    let started_at = Instant::now();
+    // The first reconciliation may be under way.
+    while probe("/ready").0 != 200 {
+        assert!(started_at.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(probe("/ready").1, serde_json::json!({"ready": true}));
+    world.stop_sandbox();
+    world.ok(&["rotate", "billing", "--no-wait"]);
+    let started_at = Instant::now();
+    let problem = loop {
+        let (status, body) = probe("/ready");
+        if status == 503 {
+            break body["error"].as_str().unwrap().to_owned();
+        }
+        assert!(started_at.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(problem.contains("provider"), "{problem}");
+    // The provider's problem is none of the main loop's.
+    let live = serde_json::json!({"live": true});
+    assert_eq!(probe("/live"), (200, live));
+    daemon.stop();
+}

@@ -39,6 +39,7 @@ mod ledger_unwritable;
 mod limited_creates;
 mod log;
 mod log_level;
+mod many_readers;
 mod metrics;
 mod metrics_sockets;
 mod migration;
