@@ -66,15 +66,17 @@ impl KeyCounters {
     /// Returns the rotations of a key.
     pub(super) fn rotations_of(&self, key: &KeyName) -> RotationCounts {
         let keys = self.lock();
-        keys.get(key)
-            .map_or_else(Default::default, |counts| counts.rotations)
+        let counts = keys.get(key);
+        counts.map(|counts| counts.rotations).unwrap_or_default()
     }
 
     /// Returns the deliveries of a key, by the names of its sinks.
     pub(super) fn deliveries_of(&self, key: &KeyName) -> Vec<(Arc<str>, DeliveryCounts)> {
         let keys = self.lock();
-        keys.get(key)
-            .map_or_else(Vec::new, |counts| counts.deliveries.clone())
+        let counts = keys.get(key);
+        counts
+            .map(|counts| counts.deliveries.clone())
+            .unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<KeyName, KeyCounts>> {
