@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod channel_status;
 mod check;
 mod clean_fields;
 mod config_effects;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::alerting::channel::target::ClockFn;
+use crate::cli::channel_status::ChannelStatus;
 use crate::cli::failure::{Failure, exit_code};
 use crate::cli::renamed_keys::rename_states;
-use crate::cli::status::ChannelStatus;
 use crate::config::settings::Settings;
 use crate::config::{self, DEFAULT_SOCKET, Problem, ProblemKind};
 use crate::core::active_credential::ActiveCredential;

@@ -1,7 +1,6 @@
 //! `rekeyd status`: the state of each key, from the configuration and the
 //! ledger.
 
-mod channel_status;
 mod json;
 mod key_status;
 mod process_status;
@@ -11,7 +10,6 @@ mod summary;
 
 use std::time::Duration;
 
-pub(super) use self::channel_status::ChannelStatus;
 use self::json::{ChannelJson, StatusJson};
 pub(super) use self::json::{KeyJson, to_json};
 pub(super) use self::key_status::{KeyStatus, SinkStatus};

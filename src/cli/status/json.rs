@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::status::channel_status::ChannelStatus;
+use crate::cli::channel_status::ChannelStatus;
 use crate::cli::status::key_status::KeyStatus;
 use crate::core::crash::Crash;
 use crate::core::ids::{CredentialId, KeyName};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::cli::channel_status::ChannelStatus;
 use crate::cli::context::unknown_key;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
-use crate::cli::status::channel_status::ChannelStatus;
 use crate::cli::status::key_status::{KeyStatus, key_status, unmanaged_key_status};
 use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
