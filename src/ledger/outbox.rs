@@ -7,6 +7,7 @@
 mod alert_rows;
 mod sending;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -151,10 +152,34 @@ fn enqueue_notifications(
     entries: &[OutboxEntry],
 ) -> Result<(), LedgerError> {
     for entry in entries {
+        let entry = with_present_name(connection, entry)?;
         update_active_alerts(connection, &entry.notification)?;
-        enqueue(connection, entry)?;
+        enqueue(connection, &entry)?;
     }
     prune_notifications(connection)
+}
+
+/// Returns an entry under the present name of its key, which may have been renamed while the
+/// entry was on its way.
+fn with_present_name<'e>(
+    connection: &Connection,
+    entry: &'e OutboxEntry,
+) -> Result<Cow<'e, OutboxEntry>, LedgerError> {
+    let Some(key) = &entry.notification.alert.key else {
+        return Ok(Cow::Borrowed(entry));
+    };
+    let present = connection
+        .prepare_cached(
+            "SELECT renamed_to AS key FROM key_state WHERE key = ?1 AND renamed_to IS NOT NULL",
+        )?
+        .query_row([key.as_str()], rows::key_column)
+        .optional()?;
+    let Some(present) = present else {
+        return Ok(Cow::Borrowed(entry));
+    };
+    let mut renamed = entry.clone();
+    renamed.notification.alert.key = Some(present);
+    Ok(Cow::Owned(renamed))
 }
 
 /// Adds a notification to the outbox of its channels. It takes the place of an undelivered

@@ -1,6 +1,7 @@
 //! Which notifications a channel gets, and when.
 
 use super::*;
+use crate::core::decide::key_names::Rename;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::ledger::{LedgerIdentity, LedgerOptions, NextNotification};
 
@@ -244,4 +245,37 @@ async fn who_was_told_of_a_lasting_alert_is_not_forgotten() {
     send_all(&ledger, at(6)).await;
     enqueue_all(&ledger, &[notification(3, AlertKind::Failing, RESOLVED)]).await;
     assert_eq!(send_all(&ledger, at(7)).await, ["3"]);
+}
+
+/// A batch may be on its way while its key is renamed.
+#[tokio::test]
+async fn notification_under_a_former_name_counts_for_the_present_one() {
+    let ledger = ledger();
+    ledger
+        .submit(|connection| {
+            connection.execute("INSERT INTO key_state (key) VALUES ('k')", [])?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let present = KeyName::new("present").unwrap();
+    let rename = Rename {
+        from: KeyName::new("k").unwrap(),
+        to: present.clone(),
+    };
+    ledger.rename_keys(vec![rename], at(1)).await.unwrap();
+    enqueue_all(&ledger, &[notification(1, AlertKind::Failing, RAISED)]).await;
+    let raised = ledger.retain_channels(vec![channel()]).await.unwrap();
+    let alert = Alert::for_key(&present, AlertKind::Failing);
+    assert_eq!(
+        raised.since.into_keys().collect::<Vec<_>>(),
+        [alert.clone()]
+    );
+    assert_eq!(send_all(&ledger, at(5)).await, ["1"]);
+    let ended = Notification {
+        alert,
+        ..notification(2, AlertKind::Failing, RESOLVED)
+    };
+    enqueue_all(&ledger, &[ended]).await;
+    assert_eq!(send_all(&ledger, at(6)).await, ["2"]);
 }
