@@ -6,16 +6,20 @@
 //! or when the older one is withdrawn from readers that are too slow.
 
 use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
+
+use crate::core::os_error;
 
 /// The number of pages in memory. With ten thousand keys, each has several megabytes.
 const MAX_PAGES: usize = 2;
@@ -26,9 +30,9 @@ const READ_TIME: Duration = Duration::from_secs(5);
 /// Renders the parts of a page.
 pub(crate) type RenderPage = Box<dyn Fn() -> Vec<Bytes> + Send + Sync>;
 
-/// A page that is rendered when somebody asks for it, on a blocking thread.
+/// A page that is rendered when somebody asks for it.
 pub(crate) struct SharedPage {
-    render: RenderPage,
+    renderer: Renderer,
     queue: Mutex<Queue>,
     /// The pages in memory, the oldest first, each with the time at which it was rendered.
     pages: Mutex<VecDeque<(Instant, Weak<RenderedPage>)>>,
@@ -65,7 +69,7 @@ pub(crate) struct PageWithdrawn;
 impl SharedPage {
     pub(crate) fn new(render: RenderPage) -> Arc<Self> {
         Arc::new(Self {
-            render,
+            renderer: Renderer::start(render),
             queue: Mutex::default(),
             pages: Mutex::default(),
             released: Arc::default(),
@@ -93,8 +97,8 @@ impl SharedPage {
             self.make_room().await;
             let waiting = std::mem::take(&mut lock(&self.queue).waiting);
             let readers = waiting.len();
-            let (shared, started_at) = (Arc::clone(&self), Instant::now());
-            let Ok(parts) = spawn_blocking(move || (shared.render)()).await else {
+            let started_at = Instant::now();
+            let Some(parts) = self.renderer.render().await else {
                 // The panic was logged. Those who waited are told by the end of their channels.
                 continue;
             };
@@ -161,6 +165,43 @@ impl SharedPage {
         let kept = (Instant::now(), Arc::downgrade(&page));
         lock(&self.pages).push_back(kept);
         page
+    }
+}
+
+/// A thread that renders pages. The memory of those that were read is used again for the next
+/// ones: with several threads, each would keep the memory of its own.
+struct Renderer(Option<mpsc::Sender<oneshot::Sender<Vec<Bytes>>>>);
+
+impl Renderer {
+    /// Starts the thread, which ends with this value.
+    fn start(render: RenderPage) -> Self {
+        let (requests, received) = mpsc::channel::<oneshot::Sender<Vec<Bytes>>>();
+        let thread = thread::Builder::new().name("metrics".to_owned());
+        let started = thread.spawn(move || {
+            for reply in received {
+                // A panic is logged by the hook. It ends this rendering alone.
+                let Ok(parts) = panic::catch_unwind(AssertUnwindSafe(&render)) else {
+                    continue;
+                };
+                // Whoever asked may be gone.
+                let _ = reply.send(parts);
+            }
+        });
+        if let Err(error) = &started {
+            tracing::error!(
+                "cannot start the thread that renders the metrics: {}",
+                os_error::describe(error)
+            );
+        }
+        Self(started.is_ok().then_some(requests))
+    }
+
+    /// Returns the parts of a new page; none if they could not be
+    /// rendered.
+    async fn render(&self) -> Option<Vec<Bytes>> {
+        let (reply, parts) = oneshot::channel();
+        self.0.as_ref()?.send(reply).ok()?;
+        parts.await.ok()
     }
 }
 

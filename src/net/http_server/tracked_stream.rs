@@ -1,6 +1,6 @@
 //! A stream that reports its progress to its connection.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -46,6 +46,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<'_, S> {
             self.connection.note_written();
         }
         written
+    }
+
+    // Without this, hyper would copy the parts of large answers into a buffer of each connection.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        if written.is_ready() {
+            self.connection.note_written();
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     // hyper flushes when it has written all of an answer that it holds.
