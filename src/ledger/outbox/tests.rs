@@ -269,7 +269,7 @@ async fn notification_under_a_former_name_counts_for_the_present_one() {
     let alert = Alert::for_key(&present, AlertKind::Failing);
     assert_eq!(
         raised.since.into_keys().collect::<Vec<_>>(),
-        [alert.clone()]
+        std::slice::from_ref(&alert)
     );
     assert_eq!(send_all(&ledger, at(5)).await, ["1"]);
     let ended = Notification {
