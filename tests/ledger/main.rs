@@ -102,6 +102,42 @@ fn rotation_count(path: &Path) -> usize {
     history.rows().unwrap().map(Result::unwrap).count()
 }
 
+/// Keys whose rotations start in one second: their names are in another order.
+#[test]
+fn history_lists_rotations_of_one_second_as_they_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let numbers = [5, 9, 2, 7];
+    block_on(async {
+        let options = options();
+        let ledger = Ledger::open_unlocked(&path, &options, at(), WriterDriver::Task).unwrap();
+        for number in numbers {
+            record(&ledger, &key(number), vec![rotation_started(number)])
+                .await
+                .unwrap();
+        }
+    });
+    let reader = LedgerReader::open(&path).unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    for (since, limit, count) in [
+        (None, None, 4),
+        (None, Some(3), 3),
+        (Some(at()), Some(2), 2),
+        (None, Some(0), 0),
+    ] {
+        let filter = HistoryFilter {
+            key: None,
+            since,
+            limit,
+        };
+        let mut history = snapshot.history(&filter).unwrap();
+        let listed = history.rows().unwrap().map(|entry| entry.unwrap().key);
+        let newest_first = numbers.iter().rev().take(count);
+        let expected: Vec<_> = newest_first.map(|number| key(*number)).collect();
+        assert_eq!(listed.collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+}
+
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -115,31 +115,29 @@ const COLUMNS: &str = "rotation, key, sequence, \"trigger\", scheduled_for, star
     credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
     revoke_after, revoked_at, error, held, hold_until, holder, hold_reason, name";
 
+/// The view with the row of each rotation, in whose order `start` is read.
+const BY_START: &str = "(SELECT id AS start_row, rotation AS start_of, started_at AS start
+    FROM rotation) CROSS JOIN history ON rotation = start_of";
+
 fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
-    let mut sql = format!("SELECT {COLUMNS} FROM history WHERE true");
     let mut parameters = Vec::new();
+    let (source, start, order) = match &filter.key {
+        // The sequences of one key are in order even after a clock jump.
+        Some(_) => ("history", "started_at", "sequence DESC"),
+        // Rotations that start in one second are in the order of their rows. SQLite reads both
+        // from the index, and sorts nothing before it returns the first.
+        None => (BY_START, "start", "start DESC, start_row DESC"),
+    };
+    let mut sql = format!("SELECT {COLUMNS} FROM {source} WHERE true");
     if let Some(key) = &filter.key {
         sql.push_str(&format!(" AND key IN {NAMES_OF_KEY}"));
         parameters.push(Value::Text(key.clone()));
     }
     if let Some(since) = filter.since {
-        sql.push_str(" AND started_at >= ?");
+        sql.push_str(&format!(" AND {start} >= ?"));
         parameters.push(Value::Text(time::to_text(since)));
     }
-    // Without this bound SQLite sorts all rows before it returns the first.
-    if let (None, Some(limit)) = (&filter.key, filter.limit) {
-        sql.push_str(
-            " AND started_at >= coalesce((SELECT started_at FROM history
-              ORDER BY started_at DESC LIMIT 1 OFFSET ?), '')",
-        );
-        parameters.push(Value::Integer(i64::from(limit.saturating_sub(1))));
-    }
-    // The sequences of one key are in order even after a clock jump.
-    sql.push_str(match filter.key {
-        Some(_) => " ORDER BY sequence DESC",
-        None => " ORDER BY started_at DESC, key, sequence DESC",
-    });
-    sql.push_str(" LIMIT ?");
+    sql.push_str(&format!(" ORDER BY {order} LIMIT ?"));
     parameters.push(Value::Integer(filter.limit.map_or(-1, i64::from)));
     (sql, parameters)
 }
