@@ -10,10 +10,8 @@ use clap::Args;
 use crate::cli::failure::Failure;
 use crate::cli::passed_key::passed_admin_key;
 use crate::config::settings::{KeySettings, Settings};
-use crate::config::{self, Environment};
-use crate::core::first_few::join_few;
+use crate::config::{self, Environment, KnownKeys, describe_unknown_key};
 use crate::core::ids::KeyName;
-use crate::core::redact;
 use crate::core::secret_text::{self, SecretForm};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::log::filter::{self, LogFilter};
@@ -108,12 +106,12 @@ pub(super) fn unknown_key<'k>(
     configured: impl Iterator<Item = &'k KeyName>,
     place: &str,
 ) -> Failure {
-    let names = join_few(configured);
-    let names = if names.is_empty() { "none" } else { &names };
-    let name = redact::sanitize_name(name);
-    Failure::Other(format!(
-        "no key {name} is {place}; configured keys: {names}"
-    ))
+    let configured: Vec<_> = configured.cloned().collect();
+    let known = KnownKeys {
+        configured: &configured,
+        all: &configured,
+    };
+    Failure::Other(describe_unknown_key(name, place, known))
 }
 
 /// Returns the parts of the environment that a configuration depends on.

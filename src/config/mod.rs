@@ -24,6 +24,7 @@ mod sinks;
 mod source_file;
 mod top_table;
 mod unit;
+mod unknown_key;
 
 pub use crate::config_reader::problem::{Problem, ProblemKind};
 pub use crate::config_reader::render::render_problems;
@@ -35,3 +36,4 @@ pub use load::{load, load_lenient, parse, parse_loaded};
 pub use private_paths::{ledger_files, private_paths};
 pub(crate) use provider::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
 pub use unit::{DEFAULT_FILE, find_unit, stored_admin_key, units_in_use};
+pub(crate) use unknown_key::{KnownKeys, describe_unknown_key};

@@ -393,6 +393,12 @@ impl Engine {
         keys.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Returns every key that is configured or has a state in the ledger, by name.
+    #[must_use]
+    pub fn known_keys(&self) -> Vec<KeyName> {
+        self.keys.keys().cloned().collect()
+    }
+
     /// Returns the configured keys that are not retired, by name, with their states; none
     /// while a worker has the key.
     pub fn configured_states(&self) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {

@@ -125,6 +125,15 @@ fn rejected_request_is_answered_with_a_reason() {
             "no key nobody is configured; configured keys: billing",
         ),
         (
+            vec!["retire", "nothing"],
+            "no key nothing is configured or in the ledger; configured keys: billing\n",
+        ),
+        (
+            vec!["retire", "bilings"],
+            "no key bilings is configured or in the ledger; configured keys: billing; hint: did \
+             you mean billing?",
+        ),
+        (
             vec!["pause", "Nobody"],
             "\"Nobody\" is not a valid key name",
         ),

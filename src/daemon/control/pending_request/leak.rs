@@ -15,7 +15,7 @@ use crate::core::ids::KeyName;
 use crate::daemon::control::leak_wait::{Follower, LeakFollowUp, LeakWait};
 use crate::daemon::control::pending_item::WaitCondition;
 use crate::daemon::control::pending_request::PendingRequest;
-use crate::daemon::control::pending_request::submit::{LEDGER_TIMEOUT, TargetKeys};
+use crate::daemon::control::pending_request::submit::{CONFIGURED, LEDGER_TIMEOUT, TargetKeys};
 use crate::daemon::control::protocol::RequestOutcome;
 use crate::engine::operator_command::{FileHolder, OperatorCommand, PendingCommand};
 use crate::engine::{Engine, ReplaceApproval, RotationRequest, SharingKey};
@@ -185,7 +185,7 @@ impl PendingRequest {
         engine: &mut Engine,
     ) {
         let Some(timeout) = engine.delivery_deadline(&key) else {
-            self.refuse_unknown_key(&key, engine);
+            self.refuse_unknown_key(&key, CONFIGURED, engine);
             return;
         };
         let request = RotationRequest {
@@ -208,7 +208,7 @@ impl PendingRequest {
         };
         let previous_sequence = engine.current_sequence(&key);
         if !engine.submit_command(&key, command) {
-            self.refuse_unknown_key(&key, engine);
+            self.refuse_unknown_key(&key, CONFIGURED, engine);
             return;
         }
         let follow_up = LeakFollowUp {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::config::{KnownKeys, describe_unknown_key};
 use crate::core::duration;
-use crate::core::first_few::join_few;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::daemon::control::pending_item::{PendingItem, WaitCondition};
 use crate::daemon::control::pending_request::PendingRequest;
@@ -20,6 +20,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time limit of the ledger's lookup of a credential's key, which blocks
 /// the event loop.
 pub(super) const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a rotation needs its key.
+pub(super) const CONFIGURED: &str = "configured";
 
 /// Describes a rotation request that nobody waits for. The rotation may fail or have to
 /// wait, so that it is never reported as done.
@@ -67,7 +70,7 @@ impl PendingRequest {
         keys.retain(|key| {
             let is_configured = engine.delivery_deadline(key).is_some();
             if !is_configured {
-                self.refuse_unknown_key(key, engine);
+                self.refuse_unknown_key(key, CONFIGURED, engine);
             }
             is_configured
         });
@@ -109,7 +112,7 @@ impl PendingRequest {
         for key in keys {
             let previous_sequence = engine.current_sequence(&key);
             let Some(timeout) = engine.delivery_deadline(&key) else {
-                self.refuse_unknown_key(&key, engine);
+                self.refuse_unknown_key(&key, CONFIGURED, engine);
                 continue;
             };
             engine.request_rotation(&key, rotation_request.clone());
@@ -214,7 +217,7 @@ impl PendingRequest {
                 COMMAND_TIMEOUT,
             );
         } else {
-            self.refuse_unknown_key(key, engine);
+            self.refuse_unknown_key(key, "configured or in the ledger", engine);
         }
     }
 
@@ -223,16 +226,18 @@ impl PendingRequest {
             .push(PendingItem::new(subject, awaiting, timeout));
     }
 
-    pub(super) fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
+    /// Refuses a key that is not in this `place`, where the request needs it.
+    pub(super) fn refuse_unknown_key(&mut self, key: &KeyName, place: &str, engine: &Engine) {
         let reason = if let Some(problem) = engine.retirement_problem(key) {
             format!("{key}: {problem}")
         } else if let Some(present) = engine.present_name(key) {
             format!("{key} is the former name of {present}; hint: use {present}")
         } else {
-            format!(
-                "no key {key} is configured; configured keys: {}",
-                join_few(engine.configured_keys())
-            )
+            let known = KnownKeys {
+                configured: &engine.configured_keys(),
+                all: &engine.known_keys(),
+            };
+            describe_unknown_key(key.as_str(), place, known)
         };
         self.refuse(key.as_str(), &reason);
     }
