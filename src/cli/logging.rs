@@ -91,7 +91,7 @@ pub(super) fn may_color() -> bool {
 /// out (no-color.org).
 fn allows_color(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let is_opted_out = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_dumb = variable("TERM").is_none_or(|value| value == "dumb");
+    let is_dumb = variable("TERM").is_none_or(|value| value.is_empty() || value == "dumb");
     !is_opted_out && !is_dumb
 }
 
@@ -217,6 +217,7 @@ mod tests {
             (Some("1"), Some("xterm"), false),
             (Some("0"), Some("xterm"), false),
             (None, Some("dumb"), false),
+            (None, Some(""), false),
             (None, None, false),
         ] {
             let variable = |name: &str| match name {

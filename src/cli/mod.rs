@@ -252,7 +252,19 @@ fn program() -> clap::Command {
     } else {
         ColorChoice::Never
     };
-    Cli::command().color(color)
+    ignore_empty_variables(Cli::command()).color(color)
+}
+
+/// Has each option ignore its variable where that is empty, as a shell script or a unit sets a
+/// variable to nothing.
+fn ignore_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|option| {
+        let value = option.get_env().and_then(std::env::var_os);
+        match value.is_some_and(|value| value.is_empty()) {
+            true => option.env(None::<&'static str>),
+            false => option,
+        }
+    })
 }
 
 impl Cli {

@@ -86,6 +86,12 @@ fn level_comes_from_the_command_line_then_the_variable_then_the_file() {
     let by_file = world.run(&["once"]);
     assert_eq!(text(&by_file.stderr), "", "nothing is worth a warning");
 
+    // As a unit or a script sets a variable to nothing.
+    world.set_env("REKEYD_LOG", "");
+    let by_file = world.run(&["once"]);
+    assert_eq!(by_file.status.code(), Some(0));
+    assert_eq!(text(&by_file.stderr), "");
+
     world.set_env("REKEYD_LOG", "warn,engine=debug");
     let by_variable = text(&world.run(&["once"]).stderr);
     let mut lines = by_variable.lines();
