@@ -25,8 +25,8 @@ impl BackupCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let path = absolute(&self.path)?;
-        let daemon = dispatch::ask_writer(&settings).await;
-        if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
+        let answer = dispatch::ask_writer(&settings).await;
+        if let Some(damage) = answer.ledger_damage(&settings) {
             return Err(Failure::Other(format!(
                 "cannot back up the ledger {}, because it is damaged: {damage}",
                 settings.ledger.display()

@@ -80,10 +80,14 @@ impl CheckCommand {
             problems.push(problem);
             LedgerNotes::default()
         });
-        let daemon = dispatch::ask_configured(&settings).await;
-        if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
+        let answer = dispatch::ask_configured(&settings).await;
+        if let Some(damage) = answer.ledger_damage(&settings) {
             let location = "ledger.path".to_owned();
-            problems.push(Problem::for_host(&settings.file, location, damage));
+            problems.push(Problem::for_host(
+                &settings.file,
+                location,
+                damage.to_owned(),
+            ));
         }
         let effects = find_effects(&settings, &mut problems);
         let level = if self.online {
@@ -101,7 +105,7 @@ impl CheckCommand {
         let mut of_sinks = preflight::check_sinks(&settings, level, unit.as_ref(), records).await;
         of_sinks.retain(|found| !is_explained(found, &of_units));
         problems.extend(of_sinks);
-        problems.extend(listener_check::check_listeners(&settings, daemon.as_ref()).await);
+        problems.extend(listener_check::check_listeners(&settings, &answer).await);
         problems.extend(of_units.into_iter().map(|found| found.problem));
         problems.extend(preflight::check_channels(&settings, level).await);
         let of_programs = program_check::check_programs(&settings).await;

@@ -4,7 +4,8 @@
 //! runs have the same user. So a command that may read the daemon's cookie exchanges challenges
 //! first, for each request: it sends nothing to a process that does not know the cookie, and
 //! believes no answer without a proof. The cookie itself is never sent. Where there is none, as
-//! after a stop, no process of that user is believed.
+//! after a stop, no process of that user gets a request (`unproven_daemon.rs` has what it is
+//! believed in).
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,8 @@ pub(super) enum ChannelError {
         ledger: PathBuf,
         /// The socket.
         socket: PathBuf,
+        /// Its process id, unless it passes on what another process says.
+        process: Option<u32>,
     },
     /// The process that listens proves to write another ledger than the expected one. Any
     /// process of its user can.
@@ -141,6 +144,8 @@ enum Acquaintance {
     None {
         /// The ledger that the process names.
         ledger: PathBuf,
+        /// Its process id, unless it passes on what another process says.
+        process: Option<u32>,
     },
 }
 
@@ -273,9 +278,10 @@ impl DaemonChannel {
         let socket = self.client.socket().to_owned();
         match acquaintance {
             Acquaintance::ByUser => None,
-            Acquaintance::None { ledger } => Some(ChannelError::NoCookie {
+            Acquaintance::None { ledger, process } => Some(ChannelError::NoCookie {
                 ledger: ledger.clone(),
                 socket,
+                process: *process,
             }),
             Acquaintance::ByCookie(introduced) => {
                 let expected = self.expected.clone();
@@ -309,6 +315,9 @@ impl DaemonChannel {
             ledger: ledger.clone(),
             socket: socket.to_owned(),
         };
+        let is_its_own = |introduction: &Introduction| {
+            is_socket(socket, introduction.socket) && is_server(connection, introduction.process)
+        };
         let Some(FoundCookie { key, is_expected }) = self.find_cookie(&ledger, connection) else {
             // A process that names a ledger without a cookie must not pass for the daemon whose
             // cookie is here.
@@ -316,7 +325,10 @@ impl DaemonChannel {
             return match own_cookie.and_then(|it| read_cookie(it, server)) {
                 Some(_) => Err(impostor()),
                 None if server == 0 => Ok(Acquaintance::ByUser),
-                None => Ok(Acquaintance::None { ledger }),
+                None => Ok(Acquaintance::None {
+                    ledger,
+                    process: is_its_own(&introduction).then_some(introduction.process.id),
+                }),
             };
         };
         let of_daemon = introduction.challenge.as_deref().and_then(Challenge::parse);
@@ -327,7 +339,7 @@ impl DaemonChannel {
         if !check_proof(&key, &Method::GET, HANDSHAKE_PATH, &challenges, &response) {
             return Err(impostor());
         }
-        if !is_socket(socket, introduction.socket) || !is_server(connection, introduction.process) {
+        if !is_its_own(&introduction) {
             return Err(ChannelError::Replaced {
                 socket: socket.to_owned(),
             });
@@ -468,6 +480,7 @@ mod tests {
             ChannelError::NoCookie {
                 ledger: ledger(),
                 socket: socket(),
+                process: None,
             },
             ChannelError::OtherLedger {
                 ledger: ledger(),

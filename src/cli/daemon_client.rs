@@ -12,6 +12,7 @@ use crate::cli::daemon_channel::{ChannelError, DaemonChannel, DaemonResponse, IN
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::terminal_text::visible_line;
+use crate::cli::unproven_daemon::UnprovenDaemon;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::settings::Settings;
 use crate::core::os_error;
@@ -158,8 +159,10 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
     let info: DaemonInfo = serde_json::from_slice(&body)
         .map_err(|error| connect_error(socket, &unexpected(&error)))?;
     let info = visible_info(info);
-    if let Some(doubt @ ChannelError::NoCookie { .. }) = &answer.doubt {
-        return Err(connect_error(socket, &unproven(doubt, &info)));
+    if let Some(doubt @ ChannelError::NoCookie { process, .. }) = &answer.doubt {
+        let doubt = connect_error(socket, doubt).to_string();
+        let unproven = UnprovenDaemon::new(&doubt, info, *process);
+        return Err(Failure::Unproven(Box::new(unproven)));
     }
     // One that names two ledgers would be known by the cookie of one, and trusted with the other.
     let proven = answer.proven_ledger.as_deref();
@@ -172,14 +175,6 @@ pub(super) async fn connect(address: DaemonAddress<'_>) -> Result<Option<DaemonC
         info,
         doubt,
     }))
-}
-
-/// Describes a process that proves nothing, and what it says: the daemon has no cookie either
-/// where the folder of its ledger is gone.
-fn unproven(doubt: &ChannelError, info: &DaemonInfo) -> String {
-    let says = info.ledger_damage.as_ref().or(info.problem.as_ref());
-    let says = says.map(|says| format!("; it says: {}", visible_line(&says.replace('\n', " "))));
-    format!("{doubt}{}", says.unwrap_or_default())
 }
 
 /// Returns what a daemon says of itself, with the texts that people see within a line as a

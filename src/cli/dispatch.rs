@@ -14,6 +14,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::preflight;
 use crate::cli::service_view;
+use crate::cli::unproven_daemon::UnprovenDaemon;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::DEFAULT_FILE;
 use crate::config::settings::Settings;
@@ -23,6 +24,39 @@ use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 use crate::ledger::{LedgerError, LedgerReader, SnapshotReason, WriterLock};
 use crate::platform::file_identity::is_same_file;
+
+/// What answers at a control socket.
+pub(super) enum SocketAnswer {
+    /// A daemon.
+    Daemon(Box<DaemonClient>),
+    /// It may be another process than the daemon.
+    Unproven(Box<UnprovenDaemon>),
+    /// Nothing, or nothing that a command may ask.
+    None,
+}
+
+impl SocketAnswer {
+    fn new(asked: Result<Option<DaemonClient>, Failure>) -> Self {
+        match asked {
+            Ok(Some(daemon)) => Self::Daemon(Box::new(daemon)),
+            Err(Failure::Unproven(unproven)) => Self::Unproven(unproven),
+            Ok(None) | Err(_) => Self::None,
+        }
+    }
+
+    /// Returns the damage of the ledger of `settings` that the daemon that writes it has found.
+    pub(super) fn ledger_damage(&self, settings: &Settings) -> Option<&str> {
+        let ledger = &settings.ledger;
+        match self {
+            Self::Daemon(daemon) if daemon.writes_ledger(ledger) => daemon.ledger_damage(),
+            Self::Unproven(unproven) => {
+                let report = unproven.damage_report(ledger);
+                report.map(|report| report.damage)
+            }
+            Self::Daemon(_) | Self::None => None,
+        }
+    }
+}
 
 /// Executes `request`, and prints its outcomes.
 pub(crate) async fn execute(
@@ -251,19 +285,19 @@ pub(super) async fn running_settings(
     daemon_options.loaded_settings(&daemon).await
 }
 
-/// Returns the daemon at the control socket of `settings`, whichever ledger it writes; none
-/// if it does not answer, or may not be asked.
-pub(super) async fn ask_configured(settings: &Settings) -> Option<DaemonClient> {
+/// Returns what answers at the control socket of `settings`, whichever ledger it writes;
+/// nothing if it does not answer in time, or may not be asked.
+pub(super) async fn ask_configured(settings: &Settings) -> SocketAnswer {
     let asked = tokio::time::timeout(ANSWER_TIMEOUT, connect_configured(settings)).await;
-    asked.ok()?.ok()?
+    SocketAnswer::new(asked.unwrap_or(Ok(None)))
 }
 
 /// As [`ask_configured`], or the daemon that writes the ledger of `settings` at another socket.
-pub(super) async fn ask_writer(settings: &Settings) -> Option<DaemonClient> {
+pub(super) async fn ask_writer(settings: &Settings) -> SocketAnswer {
     let is_writer = |daemon: &DaemonClient| daemon.writes_ledger(&settings.ledger);
-    let configured = ask_configured(settings).await;
-    let asked = or_recorded(Ok(configured), is_writer, settings, false).await;
-    asked.ok()?
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, connect_configured(settings)).await;
+    let asked = asked.unwrap_or(Ok(None));
+    SocketAnswer::new(or_recorded(asked, is_writer, settings, false).await)
 }
 
 /// Warns if the running daemon has loaded the configuration of `settings` in another form:
@@ -280,12 +314,6 @@ pub(super) async fn warn_if_not_loaded(
         .filter(|daemon| daemon.doubt().is_none())?;
     daemon.warn_if_config_is_stale(settings);
     Some(daemon.has_loaded(settings))
-}
-
-/// Returns the damage of the ledger of `settings` that the daemon that writes it has found.
-pub(super) fn ledger_damage(daemon: Option<&DaemonClient>, settings: &Settings) -> Option<String> {
-    let daemon = daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger))?;
-    daemon.ledger_damage().map(str::to_owned)
 }
 
 /// Opens the ledger of `settings` for reading; none if there is none. A user who may not

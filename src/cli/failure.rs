@@ -1,5 +1,6 @@
 //! The failure of a command, and its exit code.
 
+use crate::cli::unproven_daemon::UnprovenDaemon;
 use crate::config::{Problem, ProblemKind};
 use crate::core::os_error;
 use crate::daemon::error::ServiceError;
@@ -31,6 +32,9 @@ pub(crate) enum Failure {
     /// The running daemon has no time for an answer now.
     #[error("{0}")]
     Busy(String),
+    /// The process at the control socket may be another one than the daemon.
+    #[error(transparent)]
+    Unproven(Box<UnprovenDaemon>),
     /// Any other failure.
     #[error("{0}")]
     Other(String),
@@ -110,6 +114,7 @@ impl Failure {
                 | ServiceError::WrongLedgerOwner(_),
             )
             | Self::Busy(_)
+            | Self::Unproven(_)
             | Self::Other(_)
             | Self::Reported => exit_code::FAILED,
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::cli::daemon_client::{DaemonAddress, DaemonClient};
+use crate::cli::dispatch::SocketAnswer;
 use crate::config::Problem;
 use crate::config::settings::{MetricsAddress, Settings};
 use crate::core::condition::ListenerProblem;
@@ -18,15 +19,15 @@ use crate::ledger::{LedgerReader, WriterLock};
 use crate::platform::path_walk;
 use crate::platform::users::name_or_number;
 
-/// Lists the problems of the control socket and of the address of the metrics. `daemon` is
-/// the one that answers at the socket, whichever ledger it writes.
-pub(super) async fn check_listeners(
-    settings: &Settings,
-    daemon: Option<&DaemonClient>,
-) -> Vec<Problem> {
-    let own = daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger));
+/// Lists the problems of the control socket and of the address of the metrics. `answer` is
+/// what answers at the socket, whichever ledger it writes.
+pub(super) async fn check_listeners(settings: &Settings, answer: &SocketAnswer) -> Vec<Problem> {
+    let own = match answer {
+        SocketAnswer::Daemon(daemon) if daemon.writes_ledger(&settings.ledger) => Some(&**daemon),
+        SocketAnswer::Daemon(_) | SocketAnswer::Unproven(_) | SocketAnswer::None => None,
+    };
     let is_running = own.is_some() || WriterLock::holder(&settings.ledger).is_some();
-    let socket = check_socket(settings, daemon, own.is_some(), is_running).await;
+    let socket = check_socket(settings, answer, own.is_some(), is_running).await;
     let metrics = check_metrics(settings, own, is_running).await;
     let problems = [("control.socket", socket), ("metrics.listen", metrics)];
     let problems = problems.into_iter().filter_map(|(location, message)| {
@@ -42,7 +43,7 @@ pub(super) async fn check_listeners(
 
 async fn check_socket(
     settings: &Settings,
-    daemon: Option<&DaemonClient>,
+    answer: &SocketAnswer,
     is_answering: bool,
     is_running: bool,
 ) -> Option<String> {
@@ -63,9 +64,9 @@ async fn check_socket(
     if !matches!(error, SocketListenError::InUse { .. }) {
         return describe_obstacle(&error, settings);
     }
-    match daemon {
+    match answer {
         _ if is_answering => None,
-        Some(other) => Some(format!(
+        SocketAnswer::Daemon(other) => Some(format!(
             "the rekeyd with the ledger {1} (process {0}) listens on {2}; hint: give each \
              rekeyd its own [control] socket",
             other.process(),
@@ -73,8 +74,11 @@ async fn check_socket(
             path.display()
         )),
         // It may be the daemon's own, which does not answer; the ledger has what it knows.
-        None if is_running => recorded_problem(settings, ListenerProblem::ControlSocket),
-        None => Some(error.to_string()),
+        SocketAnswer::None if is_running => {
+            recorded_problem(settings, ListenerProblem::ControlSocket)
+        }
+        SocketAnswer::Unproven(unproven) => Some(unproven.to_string()),
+        SocketAnswer::None => Some(error.to_string()),
     }
 }
 

@@ -51,6 +51,7 @@ mod status;
 mod table;
 mod terminal_text;
 mod time_argument;
+mod unproven_daemon;
 mod wait_notes;
 
 use std::ffi::OsString;

@@ -81,6 +81,8 @@ impl Impostor {
                 "ledger": self.ledger,
                 "configuration": {"file": self.configuration, "sha256": "0"},
                 "problem": null,
+                // Root believes it in nothing: it does not say that rekeyd runs.
+                "ledger_damage": "the files of the ledger are damaged",
             }),
             _ => json!({"outcomes": [{"about": "x", "done": true, "message": "all is done"}]}),
         }
@@ -189,6 +191,34 @@ pub fn impostor_after_a_stop_is_not_believed() {
         }
         fs::remove_file(&socket).unwrap();
     }
+}
+
+/// The daemon runs, as its lock shows, but cannot write a new cookie. What listens at its socket
+/// may be another process, which no command takes for a healthy daemon.
+pub fn daemon_without_a_cookie_is_not_shown_as_healthy() {
+    let mut host = SharedHost::new();
+    let daemon = host.start_as_service();
+    host.env.ok(&["status"]);
+    // In the way of a new one.
+    fs::create_dir(host.env.path("ledger.db.cookie.new")).unwrap();
+    fs::write(host.env.path("ledger.db.cookie.new/file"), "").unwrap();
+    fs::remove_file(host.env.path("ledger.db.cookie")).unwrap();
+    let by_owner = host.run_as(DAEMON, DAEMON, &["status"]);
+    for status in [host.env.run(&["status"]), by_owner] {
+        let shown = text(&status.stdout);
+        assert_eq!(status.status.code(), Some(1), "{shown}");
+        assert!(
+            shown.contains("cannot prove that it is the rekeyd"),
+            "{shown}"
+        );
+        assert!(shown.contains("\nrunning: rekeyd run"), "{shown}");
+    }
+    let check = host.env.run(&["check"]);
+    let problems = text(&check.stderr);
+    assert_eq!(check.status.code(), Some(1), "{problems}");
+    assert!(problems.contains("cannot prove that it is"), "{problems}");
+    fs::remove_dir_all(host.env.path("ledger.db.cookie.new")).unwrap();
+    daemon.stop();
 }
 
 /// The daemon's own socket is in its place again when the command compares it: it is not the

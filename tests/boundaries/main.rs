@@ -56,6 +56,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     bystanders::consumer_of_a_file_gets_no_other_secret,
     control::impostor_of_the_daemon_gets_no_command,
     impostors::impostor_after_a_stop_is_not_believed,
+    impostors::daemon_without_a_cookie_is_not_shown_as_healthy,
     impostors::relay_passes_no_command_on,
     control::slow_readers_hold_one_copy_of_the_ledger,
     control::long_bodies_hold_little_memory,

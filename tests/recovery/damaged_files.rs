@@ -395,17 +395,6 @@ fn assert_each_damage_is_noticed(rotates_meanwhile: bool) {
     }
 }
 
-/// Says what an ordinary user cannot try: without the cookie, which is gone with the ledger,
-/// a command believes a daemon of root's alone.
-#[allow(clippy::print_stderr)]
-fn skips(what: &str) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("not tested without root: {what}");
-    }
-    !is_root
-}
-
 #[test]
 fn damaged_files_stop_an_idle_daemon() {
     assert_each_damage_is_noticed(false);
@@ -499,9 +488,6 @@ struct MovedLink {
 /// The files that the daemon has open stay as they are.
 #[test]
 fn a_link_on_the_path_of_the_ledger_that_leads_elsewhere_stops_the_daemon() {
-    if skips("what status says of a moved ledger") {
-        return;
-    }
     let ways = [
         MovedLink {
             prepare: "mkdir one two; ln -s one link",
@@ -562,9 +548,6 @@ fn assert_moved_link_is_noticed(way: &MovedLink) {
 /// Without the folder, neither the ledger nor a lock shows that the daemon runs.
 #[test]
 fn status_asks_a_daemon_whose_folder_is_gone() {
-    if skips("what status says of a folder that is gone") {
-        return;
-    }
     let world = TestEnv::start(&[]);
     fs::create_dir(world.path("state")).unwrap();
     world.configure(&crate::support::file_key_text("1h"));

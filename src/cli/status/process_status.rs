@@ -65,7 +65,9 @@ impl ProcessStatus {
             .then(|| foreign_lock(&settings.ledger));
         let holder = WriterLock::holder(&settings.ledger).or(report.holder);
         if let Some(holder) = holder {
+            // A writer at whose socket another process may answer is not well.
             let problem = report.problem.or(foreign_lock.flatten());
+            let problem = problem.or(report.silence);
             return Self::Running { holder, problem };
         }
         if let Some(reason) = report.silence.filter(|_| !sees_locks(&settings.ledger)) {
@@ -214,6 +216,16 @@ struct DaemonReport {
     silence: Option<String>,
 }
 
+impl DaemonReport {
+    /// Returns the report of a process that does not say what it is, or is not believed.
+    fn of_silence(reason: String) -> Self {
+        Self {
+            silence: Some(reason),
+            ..Self::default()
+        }
+    }
+}
+
 /// Asks the running daemon; the report is empty if it has no control socket.
 async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonReport {
     // The ledger has all but the condition of a ledger that cannot be written.
@@ -225,14 +237,11 @@ async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonRepor
     match found {
         Ok(Some(daemon)) => match daemon.doubt() {
             None => DaemonReport {
-                holder: Some(format!("rekeyd run (process {})", daemon.process())),
+                holder: Some(holder_name(daemon.process())),
                 problem: daemon.problem(),
                 silence: None,
             },
-            Some(doubt) => DaemonReport {
-                silence: Some(doubt.to_owned()),
-                ..DaemonReport::default()
-            },
+            Some(doubt) => DaemonReport::of_silence(doubt.to_owned()),
         },
         Ok(None) => DaemonReport::default(),
         // A process that may look sees by its lock whether it runs.
@@ -241,9 +250,19 @@ async fn ask_daemon(settings: &Settings, options: &DaemonOptions) -> DaemonRepor
             silence: Some(text),
             ..DaemonReport::default()
         },
-        Err(error) => DaemonReport {
-            silence: Some(error.to_string()),
-            ..DaemonReport::default()
+        Err(Failure::Unproven(unproven)) => match unproven.damage_report(&settings.ledger) {
+            Some(report) => DaemonReport {
+                holder: Some(holder_name(report.process)),
+                problem: Some(report.damage.to_owned()),
+                silence: None,
+            },
+            None => DaemonReport::of_silence(unproven.to_string()),
         },
+        Err(error) => DaemonReport::of_silence(error.to_string()),
     }
+}
+
+/// Describes a daemon as the lock file does.
+fn holder_name(process: u32) -> String {
+    format!("{DAEMON_COMMAND} (process {process})")
 }
