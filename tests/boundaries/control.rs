@@ -172,6 +172,53 @@ pub fn forged_end_in_a_file_adopts_no_admin_key() {
     daemon.stop();
 }
 
+/// A super-admin copies a working key of rekeyd's into the file of his sink: its last characters
+/// are by chance those of another admin key.
+pub fn key_that_ends_like_another_one_adopts_no_admin_key() {
+    let mut host = SharedHost::new();
+    let config = fs::read_to_string(host.env.config_path()).unwrap();
+    let groups = format!("[control]\nsuper-admins = [\"{SUPER_OPERATOR}\"]\n");
+    let config = config.replace("[control]\n", &groups);
+    let (head, billing) = config.split_once("[key.billing]").unwrap();
+    let reports = billing.replace("billing", "reports");
+    let keys = format!("[key.billing]{billing}\n[key.reports]{reports}");
+    fs::write(host.env.config_path(), format!("{head}{keys}")).unwrap();
+    host.env.ok(&["once"]);
+    let (file, other_file) = (host.env.path("billing.key"), host.env.path("reports.key"));
+    let secret = fs::read_to_string(&other_file).unwrap();
+    let secret = secret.trim().to_owned();
+    host.env.stop_sandbox();
+    let mut keys = host.env.keys();
+    let mut laptop = keys[0].clone();
+    laptop["id"] = "key_laptop".into();
+    laptop["name"] = "a laptop".into();
+    let end = &secret[secret.len() - 4..];
+    laptop["value"] = format!("sk-admin-{}{end}", "x1".repeat(40)).into();
+    keys.push(laptop);
+    let state = serde_json::to_string(&keys).unwrap();
+    fs::write(host.env.path("sandbox.json"), state).unwrap();
+    host.env.restart_sandbox(&[]);
+    let daemon = host.start();
+    chown(&file, Some(SUPER_OPERATOR), None).unwrap();
+    run_as(SUPER_OPERATOR, SUPER_OPERATOR, move || {
+        fs::write(file, secret).unwrap();
+    });
+    chown(host.env.path("control.sock"), None, Some(SUPER_OPERATOR)).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let arguments = [&["adopt", "billing", "key_laptop"], force].concat();
+        let refused = host.run_as(SUPER_OPERATOR, SUPER_OPERATOR, &arguments);
+        let error = text(&refused.stderr);
+        assert!(!refused.status.success(), "{error}");
+        assert!(
+            error.contains("ends like the secrets of other credentials"),
+            "{error}"
+        );
+    }
+    let mut history = host.env.history().into_iter();
+    assert!(history.all(|row| row["credential_id"] != "key_laptop"));
+    daemon.stop();
+}
+
 /// Starts the daemon of a host whose files at these paths are replaced, each by the file of
 /// this name in the environment.
 fn start_with_files(host: &SharedHost, replaced: &[(&str, &str)]) -> Daemon {

@@ -46,6 +46,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     paths::certificates_of_another_user_prove_nothing,
     control::operator_deletes_no_admin_key_of_others,
     control::forged_end_in_a_file_adopts_no_admin_key,
+    control::key_that_ends_like_another_one_adopts_no_admin_key,
     control::rights_follow_the_groups_of_the_name_service,
     control::name_service_that_hangs_delays_nobody_else,
     listeners::impostor_of_a_receiver_gets_no_secret,
