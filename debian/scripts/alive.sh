@@ -79,5 +79,5 @@ note_alive() {
 # Prints the running units of rekeyd.
 running() {
     systemctl list-units --plain --no-legend --state=active,activating,reloading,deactivating \
-        rekeyd.service 'rekeyd-once.*' 'rekeyd@*.service' | cut -d ' ' -f 1
+        rekeyd.service 'rekeyd-once.*' 'rekeyd-once@*' 'rekeyd@*.service' | cut -d ' ' -f 1
 }

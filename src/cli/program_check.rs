@@ -315,7 +315,7 @@ fn shared_user_note(settings: &Settings, unit: &ServiceUnit) -> Option<String> {
     let name = &unit.name;
     let advice = match unit.instance() {
         Some(instance) => {
-            let commands = own_user_commands(settings, instance);
+            let commands = own_user_commands(settings, unit.name_for_commands(), instance);
             format!(
                 "to give {name} a user of its own, run:\n  {}",
                 commands.join("\n  ")
@@ -332,17 +332,22 @@ fn shared_user_note(settings: &Settings, unit: &ServiceUnit) -> Option<String> {
 }
 
 /// Returns the commands that give an instance a user of its own.
-fn own_user_commands(settings: &Settings, instance: &str) -> Vec<String> {
+fn own_user_commands(settings: &Settings, service: &str, instance: &str) -> Vec<String> {
     let user = format!("rekeyd-{instance}");
+    // What starts it: itself, or its timer.
+    let started = match service.starts_with("rekeyd-once@") {
+        true => format!("{service}.timer"),
+        false => service.to_owned(),
+    };
     let file = settings.file.display();
     let folder = settings.ledger.parent().unwrap_or(Path::new("/"));
     let (folder, new_folder) = (folder.display(), format!("/var/lib/{user}"));
     vec![
-        format!("systemctl stop rekeyd@{instance}"),
+        format!("systemctl stop {started}"),
         format!("useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {user}"),
         format!(
             "install -D -m 0644 {EXAMPLES}/own-user.conf \
-             /etc/systemd/system/rekeyd@{instance}.service.d/own-user.conf"
+             /etc/systemd/system/{service}.service.d/own-user.conf"
         ),
         format!("mv {folder} {new_folder}"),
         format!("chown -R --no-dereference {user}:{user} {new_folder}"),
@@ -350,7 +355,7 @@ fn own_user_commands(settings: &Settings, instance: &str) -> Vec<String> {
         format!("chgrp {user} {file}"),
         "systemctl daemon-reload".to_owned(),
         format!("rekeyd --config {file} check"),
-        format!("systemctl start rekeyd@{instance}"),
+        format!("systemctl start {started}"),
     ]
 }
 
@@ -437,10 +442,18 @@ mod tests {
         let environment = Environment::empty(Timestamp::UNIX_EPOCH);
         let file = Path::new("/etc/rekeyd/acme.toml");
         let settings = config::parse(file, text, &environment).unwrap();
-        let commands = own_user_commands(&settings, "acme").join("\n");
+        let commands = own_user_commands(&settings, "rekeyd@acme", "acme").join("\n");
         assert!(
             page.contains(&format!("```sh\n{commands}\n```")),
             "{commands}"
         );
+        let of_timer = own_user_commands(&settings, "rekeyd-once@acme", "acme").join("\n");
+        for line in [
+            "systemctl stop rekeyd-once@acme.timer",
+            "/etc/systemd/system/rekeyd-once@acme.service.d/own-user.conf",
+            "systemctl start rekeyd-once@acme.timer",
+        ] {
+            assert!(of_timer.contains(line), "{of_timer}");
+        }
     }
 }

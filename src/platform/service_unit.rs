@@ -181,14 +181,16 @@ impl ServiceUnit {
     /// Returns the units below `root` that run `file`, the one that counts first.
     fn find_below(root: &Path, file: &Path, default_file: &Path) -> Vec<Self> {
         let instance = file.file_stem().map(|stem| stem.to_string_lossy());
-        let instance = instance.map(|instance| format!("rekeyd@{instance}.service"));
+        let instances = instance.map(|instance| {
+            ["rekeyd", "rekeyd-once"].map(|name| format!("{name}@{instance}.service"))
+        });
         let names = [
             "rekeyd.service".to_owned(),
             "rekeyd-once.service".to_owned(),
         ];
         let mut units: Vec<_> = names
             .into_iter()
-            .chain(instance)
+            .chain(instances.into_iter().flatten())
             .filter_map(|name| Self::load(root, &name))
             .filter(|unit| unit.configuration_file(default_file) == file)
             .collect();

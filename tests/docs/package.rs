@@ -11,10 +11,15 @@ use rekeyd::cli::manual::EXAMPLES;
 use rekeyd::config::settings::Settings;
 use rekeyd::config::{Environment, parse};
 
-const UNITS: [&str; 3] = [
+const UNITS: [&str; 4] = [
     include_str!("../../systemd/rekeyd.service"),
     include_str!("../../systemd/rekeyd@.service"),
     include_str!("../../systemd/rekeyd-once.service"),
+    include_str!("../../systemd/rekeyd-once@.service"),
+];
+const TIMERS: [&str; 2] = [
+    include_str!("../../systemd/rekeyd-once.timer"),
+    include_str!("../../systemd/rekeyd-once@.timer"),
 ];
 const INSTALLED_CONFIG: &str = include_str!("../../debian/config.toml");
 
@@ -24,9 +29,50 @@ fn units_share_the_same_sandboxing() {
         let (_, sandbox) = unit.split_once("# The sandbox is the same").unwrap();
         sandbox.split("\n[").next().unwrap().trim_end().to_owned()
     });
-    assert!(sandboxes[0].contains("NoNewPrivileges=yes"));
-    assert_eq!(sandboxes[0], sandboxes[1]);
-    assert_eq!(sandboxes[0], sandboxes[2]);
+    for option in ["NoNewPrivileges=yes", "MemoryMax=", "TasksMax="] {
+        assert!(sandboxes[0].contains(&format!("\n{option}")), "{option}");
+    }
+    for sandbox in &sandboxes {
+        assert_eq!(*sandbox, sandboxes[0]);
+    }
+}
+
+/// Returns the values of an option of a unit.
+fn values<'t>(unit: &'t str, option: &str) -> Vec<&'t str> {
+    let lines = unit.lines().filter_map(|line| line.split_once('='));
+    lines
+        .filter(|(name, _)| *name == option)
+        .map(|(_, value)| value)
+        .collect()
+}
+
+#[test]
+fn instance_of_the_timer_has_the_folders_of_the_daemon_that_it_replaces() {
+    let [_, daemon, plain, once] = UNITS;
+    for option in [
+        "Environment",
+        "UnsetEnvironment",
+        "LoadCredential",
+        "StateDirectory",
+        "CacheDirectory",
+    ] {
+        // The daemon's own lines on its allocator are not about the instance.
+        let of_daemon = values(daemon, option);
+        let of_daemon = of_daemon.iter().filter(|line| !line.contains("MALLOC"));
+        let of_daemon: Vec<_> = of_daemon.copied().collect();
+        assert!(!of_daemon.is_empty(), "{option}");
+        assert_eq!(values(once, option), of_daemon, "{option}");
+    }
+    for option in ["Type", "ExecStart", "TimeoutStartSec", "KillMode"] {
+        assert_eq!(values(once, option), values(plain, option), "{option}");
+    }
+}
+
+#[test]
+fn timers_spread_their_runs() {
+    let options = TIMERS.map(|timer| timer.split_once("[Timer]").unwrap().1.to_owned());
+    assert_eq!(options[0], options[1]);
+    assert_eq!(values(TIMERS[0], "RandomizedDelaySec"), ["5min"]);
 }
 
 fn parse_settings(text: &str) -> Settings {

@@ -61,6 +61,9 @@ fn unit_of_entry(entry: &str) -> Option<String> {
     let name = entry.strip_prefix("invocation:").unwrap_or(entry);
     let name = name.replace(".timer", ".service");
     let is_of_rekeyd = matches!(name.as_str(), "rekeyd.service" | "rekeyd-once.service")
-        || (name.starts_with("rekeyd@") && name.ends_with(".service"));
+        || (["rekeyd@", "rekeyd-once@"]
+            .iter()
+            .any(|start| name.starts_with(start))
+            && name.ends_with(".service"));
     is_of_rekeyd.then_some(name)
 }

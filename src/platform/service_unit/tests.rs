@@ -16,6 +16,10 @@ fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
             "rekeyd-once.service",
             include_str!("../../../systemd/rekeyd-once.service"),
         ),
+        (
+            "rekeyd-once@.service",
+            include_str!("../../../systemd/rekeyd-once@.service"),
+        ),
     ];
     let packaged = packaged.map(|(name, text)| (format!("lib/systemd/system/{name}"), text));
     let files = files.iter().map(|(name, text)| ((*name).to_owned(), *text));
@@ -65,6 +69,13 @@ fn unit_is_found_by_its_configuration() {
     )]);
     let unit = find(&timer, "/etc/rekeyd/config.toml").unwrap();
     assert_eq!(unit.name, "rekeyd-once.service");
+    let instance = root(&[(
+        "etc/systemd/system/timers.target.wants/rekeyd-once@acme.timer",
+        "",
+    )]);
+    let unit = find(&instance, "/etc/rekeyd/acme.toml").unwrap();
+    assert_eq!(unit.name, "rekeyd-once@acme.service");
+    assert_eq!(unit.instance(), Some("acme"));
 }
 
 #[test]
