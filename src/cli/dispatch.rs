@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use crate::cli::unproven_daemon::UnprovenDaemon;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::DEFAULT_FILE;
 use crate::config::settings::Settings;
-use crate::core::time;
+use crate::core::{duration, time};
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
@@ -73,14 +74,25 @@ pub(crate) async fn send(
     daemon_options: &DaemonOptions,
     request: ControlRequest,
 ) -> Result<ControlResponse, Failure> {
+    send_within(options, daemon_options, request, None).await
+}
+
+/// Executes `request`, and returns its outcomes, or a failure once it has waited for `limit`:
+/// then a running daemon goes on with the request, and without one this process abandons it.
+pub(crate) async fn send_within(
+    options: &GlobalOptions,
+    daemon_options: &DaemonOptions,
+    request: ControlRequest,
+    limit: Option<Duration>,
+) -> Result<ControlResponse, Failure> {
     let settings = match daemon_options.target(options).await? {
         CommandTarget::File(settings) => settings,
-        CommandTarget::Daemon(daemon) => return daemon.send(&request).await,
+        CommandTarget::Daemon(daemon) => return ask_daemon(&daemon, &request, limit).await,
     };
     match find_daemon(daemon_options, &settings).await? {
         Some(daemon) => {
             daemon.warn_if_config_is_stale(&settings);
-            daemon.send(&request).await
+            ask_daemon(&daemon, &request, limit).await
         }
         None => {
             // Files of root's would lock the service out.
@@ -94,9 +106,29 @@ pub(crate) async fn send(
             let request = without_no_wait(request);
             let mut notes = WaitNotes::start();
             let reporter = Box::new(move |waits: Vec<Wait>| notes.show(&waits, ""));
-            Ok(event_loop::run_request(runtime, request, current_operator(), reporter).await?)
+            let operator = current_operator();
+            Ok(event_loop::run_request(runtime, request, operator, limit, reporter).await?)
         }
     }
+}
+
+/// Sends a request to a running daemon, and waits for its response for `limit` at most.
+async fn ask_daemon(
+    daemon: &DaemonClient,
+    request: &ControlRequest,
+    limit: Option<Duration>,
+) -> Result<ControlResponse, Failure> {
+    let Some(limit) = limit else {
+        return daemon.send(request).await;
+    };
+    let sent = tokio::time::timeout(limit, daemon.send(request)).await;
+    sent.unwrap_or_else(|_elapsed| {
+        Err(Failure::Other(format!(
+            "not finished within {}; the running rekeyd goes on with what it has begun; hint: \
+             follow it with `rekeyd status`",
+            duration::to_text(limit)
+        )))
+    })
 }
 
 /// Returns how the engine executes a request without a daemon.

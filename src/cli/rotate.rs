@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::{execute, report_results, send};
+use crate::cli::dispatch::{execute, report_results, send, send_within};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::question::confirm;
@@ -16,7 +16,8 @@ use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "rekeyd rotate [OPTIONS] <KEY>...\n       rekeyd rotate [OPTIONS] --all"
+    override_usage = "rekeyd rotate [OPTIONS] <KEY>...\n       rekeyd rotate [OPTIONS] --all",
+    group = clap::ArgGroup::new("revocation").args(["revoke_previous_now", "revoke_previous_within"])
 )]
 pub(crate) struct RotateCommand {
     /// Keys to rotate
@@ -45,8 +46,8 @@ pub(crate) struct RotateCommand {
     #[arg(long, requires = "revoke_previous_within")]
     force: bool,
     /// With --revoke-previous-within: also rotate other keys that share a credential, without
-    /// asking
-    #[arg(long, requires = "revoke_previous_within")]
+    /// asking; with --all --revoke-previous-now: do not ask
+    #[arg(long, requires = "revocation")]
     yes: bool,
     /// Overwrite the key in a sink's target even if rekeyd neither wrote nor adopted it
     #[arg(long)]
@@ -54,15 +55,26 @@ pub(crate) struct RotateCommand {
     /// Do not wait for the running daemon to finish the rotation
     #[arg(long)]
     no_wait: bool,
+    /// Maximum time to wait, such as 5m; a running daemon then goes on with the rotation, and
+    /// without one it is abandoned [default: the `delivery-deadline` of each key]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse_duration,
+        conflicts_with_all = ["no_wait", "revoke_previous_within"]
+    )]
+    timeout: Option<Duration>,
     #[command(flatten)]
     daemon: DaemonOptions,
 }
 
 impl RotateCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        self.confirm_revocation()?;
         let request = self.request(Vec::new());
         if self.revoke_previous_within.is_none() {
-            return execute(options, &self.daemon, request).await;
+            let response = send_within(options, &self.daemon, request, self.timeout).await?;
+            return report_results(&response);
         }
         let response = send(options, &self.daemon, request).await?;
         let shared = response.outcomes.iter().flat_map(|one| &one.shared_with);
@@ -84,6 +96,21 @@ impl RotateCommand {
         }
         let request = self.request(also.into_iter().collect());
         execute(options, &self.daemon, request).await
+    }
+
+    /// Asks the person at the terminal whether every key is to lose its older credentials at
+    /// once. A script is not asked.
+    fn confirm_revocation(&self) -> Result<(), Failure> {
+        let is_drastic = self.all && self.revoke_previous_now;
+        if !is_drastic || self.yes || !std::io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let question = "Rotate all keys, and revoke every older credential without an overlap? \
+                        Consumers that still use one then have a dead key.";
+        match confirm(question)? {
+            true => Ok(()),
+            false => Err(Failure::Other("cancelled; nothing was rotated".to_owned())),
+        }
     }
 
     fn request(&self, also: Vec<String>) -> ControlRequest {

@@ -179,8 +179,8 @@ pub async fn run_once(
     Ok((engine, exit_reason))
 }
 
-/// Executes `request` as a running daemon would, and returns its response. Shows
-/// `wait_reporter` each second what it waits for.
+/// Executes `request` as a running daemon would, for `limit` at most, and returns its
+/// response. Shows `wait_reporter` each second what it waits for.
 /// Abandons a rotation that is still open then.
 ///
 /// # Errors
@@ -189,6 +189,7 @@ pub async fn run_request(
     mut runtime: Runtime,
     request: ControlRequest,
     requested_by: String,
+    limit: Option<Duration>,
     wait_reporter: Box<dyn FnMut(Vec<Wait>)>,
 ) -> Result<ControlResponse, ServiceError> {
     let (reply, mut response) = oneshot::channel();
@@ -208,16 +209,18 @@ pub async fn run_request(
         let is_done = engine.active_tasks() == 0 && inbox.tracker.is_empty();
         is_done.then_some(ExitReason::Done)
     };
-    let exit_reason = run_until(&mut runtime, None, &mut inbox, end_reason).await?;
+    let exit_reason = run_until(&mut runtime, limit, &mut inbox, end_reason).await?;
+    // Without a limit, none can pass.
+    let reason = undelivered_reason(exit_reason, limit.unwrap_or_default());
     if is_rotation {
-        let reason = match exit_reason {
-            ExitReason::Done | ExitReason::TimedOut | ExitReason::Blocked => "the command ended",
-            ExitReason::Signaled => "a signal stopped the command",
-        };
-        abandon_open_rotations(&mut runtime, reason).await?;
+        abandon_open_rotations(&mut runtime, &reason).await?;
     }
     // An answer says what follows, which an abandoned rotation changes.
-    reply_unfinished(&mut runtime, &mut inbox, exit_reason).await;
+    if exit_reason == ExitReason::TimedOut {
+        inbox.shut_down(&mut runtime.engine, &reason).await;
+    } else {
+        reply_unfinished(&mut runtime, &mut inbox, exit_reason).await;
+    }
     runtime.close().await;
     Ok(response.try_recv().unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::daemon::Daemon;
-use crate::support::{ChildGuard, TestEnv, write};
+use crate::support::{ChildGuard, TestEnv, text, write};
 use crate::support::{free_address, get};
 
 /// Writes twelve keys with such a receiver, three with a file every two seconds, and four
@@ -137,4 +137,37 @@ fn a_command_beside_a_hanging_receiver_says_what_it_waits_for() {
     // Without a daemon, the command does the work itself.
     let note = wait_of(&world, &["rotate", "billing"]);
     assert!(note.contains("billing: waiting for"), "{note}");
+}
+
+#[test]
+fn rotate_waits_no_longer_than_its_timeout() {
+    let (world, _receiver) = world_with_hanging_receiver();
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("verified");
+    let began = Instant::now();
+    let rotate = || world.run(&["rotate", "billing", "--timeout", "1s"]);
+    let output = rotate();
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(
+        shown.contains("not finished within 1s; the running rekeyd goes on"),
+        "{shown}"
+    );
+    // The daemon itself waits for the whole `delivery-deadline`.
+    assert!(began.elapsed() < Duration::from_secs(60));
+    let rotations = world.history().len();
+    assert_eq!(
+        rotations, 1,
+        "the daemon goes on with the one that was open"
+    );
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let output = rotate();
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("the time limit of 1s passed"), "{shown}");
+    for other in [&["--no-wait"][..], &["--revoke-previous-within", "30s"]] {
+        let arguments = [&["rotate", "billing", "--timeout", "1s"], other].concat();
+        assert_eq!(world.run(&arguments).status.code(), Some(2), "{other:?}");
+    }
 }

@@ -68,4 +68,5 @@ mod signals;
 mod snapshot;
 mod status;
 mod system_errors;
+mod terminal;
 mod two_organizations;

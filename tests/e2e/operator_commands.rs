@@ -10,6 +10,7 @@ use rekeyd::provider::Provider;
 
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, has_machine_id, text, write_ledger};
+use crate::terminal::run_on_terminal;
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -97,6 +98,35 @@ fn revoke_previous_now_skips_the_overlap() {
     assert_eq!(phase(&world, 0), "current");
     assert_eq!(phase(&world, 1), "revoked");
     assert_eq!(phase(&world, 2), "revoked");
+}
+
+/// Only a person at a terminal is asked; scripts go on.
+#[test]
+fn end_of_every_older_credential_is_confirmed_at_a_terminal() {
+    let world = rotated(1);
+    let arguments = ["rotate", "--all", "--revoke-previous-now"];
+    let prompt = "[y/N] ";
+    for answer in ["n", "", "all"] {
+        let (is_done, shown) = run_on_terminal(&world, &arguments, prompt, answer);
+        assert!(!is_done, "{answer:?}: {shown}");
+        assert!(
+            shown.contains("cancelled; nothing was rotated"),
+            "{answer:?}: {shown}"
+        );
+        assert_eq!(world.history().len(), 1, "{answer:?}");
+    }
+    let (is_done, shown) = run_on_terminal(&world, &arguments, prompt, "y");
+    assert!(is_done, "{shown}");
+    assert!(shown.contains("Rotate all keys, and revoke"), "{shown}");
+    let agreed = [&arguments[..], &["--yes"]].concat();
+    for arguments in [&agreed[..], &["rotate", "billing", "--revoke-previous-now"]] {
+        let (is_done, shown) = run_on_terminal(&world, arguments, prompt, "n");
+        assert!(is_done && !shown.contains(prompt), "{shown}");
+    }
+    world.ok(&arguments);
+    assert_eq!(world.history().len(), 5);
+    let alone = world.run(&["rotate", "billing", "--yes"]);
+    assert_eq!(alone.status.code(), Some(2));
 }
 
 #[test]
