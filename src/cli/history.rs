@@ -3,6 +3,7 @@
 mod json;
 
 use std::io::{Error, ErrorKind, Write};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serializer as _;
@@ -23,6 +24,7 @@ use crate::cli::time_argument;
 use crate::config::settings::Settings;
 use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
+use crate::core::redact;
 use crate::ledger::{
     HistoryEntry, HistoryFilter, HistoryQuery, LedgerError, LedgerReader, LedgerSnapshot,
     OperatorRecord,
@@ -59,6 +61,7 @@ impl HistoryCommand {
         if let Some(ledger) = &self.daemon.ledger {
             let reader = LedgerReader::open(ledger)?;
             report_mistakes(options);
+            self.check_recorded_key(&reader, ledger)?;
             return self.print(&reader);
         }
         let settings = self.daemon.settings(options).await?;
@@ -85,17 +88,23 @@ impl HistoryCommand {
         if configured.any(|key| key.as_str() == name) {
             return Ok(());
         }
-        let snapshot = reader.snapshot()?;
-        let mut history = snapshot.history(&HistoryFilter {
-            key: Some(name.clone()),
-            since: None,
-            limit: Some(1),
-        })?;
-        if history.rows()?.next().is_some() {
+        if is_recorded(reader, name)? {
             return Ok(());
         }
         let configured = settings.keys.iter().map(|key| &key.name);
         Err(unknown_key(name, configured, "configured or in the ledger"))
+    }
+
+    /// Refuses a key that the ledger does not have, where no configuration has it either.
+    fn check_recorded_key(&self, reader: &LedgerReader, ledger: &Path) -> Result<(), Failure> {
+        match &self.key {
+            Some(name) if !is_recorded(reader, name)? => Err(Failure::Other(format!(
+                "no key {} is in the ledger {}; hint: without a key, `rekeyd history` shows all",
+                redact::sanitize_name(name),
+                ledger.display()
+            ))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Prints the latest `limit` rotations, of one key or of all, as a table.
@@ -176,6 +185,25 @@ impl HistoryCommand {
             "no matching rotations\n"
         }
     }
+}
+
+/// Returns whether the ledger has a key of this name, or rotations of one.
+fn is_recorded(reader: &LedgerReader, name: &str) -> Result<bool, Failure> {
+    let snapshot = reader.snapshot()?;
+    if snapshot
+        .key_states()?
+        .keys()
+        .any(|key| key.as_str() == name)
+    {
+        return Ok(true);
+    }
+    let mut history = snapshot.history(&HistoryFilter {
+        key: Some(name.to_owned()),
+        since: None,
+        limit: Some(1),
+    })?;
+    let is_found = history.rows()?.next().is_some();
+    Ok(is_found)
 }
 
 /// The columns of the view.

@@ -104,6 +104,47 @@ fn history_has_the_columns_and_values_of_the_view() {
     }
 }
 
+/// An empty answer would look like that of a key that never rotated.
+#[test]
+fn commands_refuse_a_key_that_does_not_exist() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let ledger = world.path("ledger.db");
+    let ledger = ledger.to_str().unwrap();
+    let before = world.history();
+    for arguments in [
+        &["history", "biling"][..],
+        &["history", "biling", "--json"],
+        &["history", "biling", "--ledger", ledger],
+        &["history", "biling", "--ledger", ledger, "--csv"],
+        &["schedule", "biling"],
+        &["schedule", "biling", "--json"],
+        &["status", "biling"],
+        &["show", "biling"],
+        &["rotate", "biling"],
+        &["pause", "biling"],
+        &["resume", "biling"],
+        &["retire", "biling"],
+        &["hold", "biling"],
+        &["release", "biling"],
+        &["adopt", "biling", "key_a"],
+    ] {
+        let output = world.run(arguments);
+        let shown = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {shown}");
+        assert!(shown.contains("biling"), "{arguments:?}: {shown}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    }
+    for arguments in [
+        &["history", "billing"][..],
+        &["history", "billing", "--ledger", ledger],
+    ] {
+        assert!(world.ok(arguments).contains("billing"), "{arguments:?}");
+    }
+    assert_eq!(world.history(), before);
+}
+
 #[test]
 fn history_lists_the_newest_up_to_its_limit() {
     let world = TestEnv::start(&[]);
