@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::settings::{ControlSettings, FROM_SERVICE_MANAGER, MetricsAddress};
+use super::settings::{ControlSettings, FROM_SERVICE_MANAGER, MetricsAccess, MetricsAddress};
 use super::top_table::TOP;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -52,14 +52,33 @@ pub const CONTROL: Section = Section {
 pub const METRICS: Section = Section {
     name: "metrics",
     about: "Monitoring: `/metrics` for Prometheus, `/healthz` and `/readyz`.",
-    options: &[ConfigOption::new(
-        "listen",
-        ValueType::Text("^.+$"),
-        r#""127.0.0.1:9464""#,
-        "The IP address and the port to listen on, `unix:/PATH` for a Unix socket, or `systemd` \
-         for the socket of a systemd unit. Anybody who can reach an address can read the metrics; \
-         a Unix socket has the mode and the group of the control socket.",
-    )],
+    options: &[
+        ConfigOption::new(
+            "listen",
+            ValueType::Text("^.+$"),
+            r#""127.0.0.1:9464""#,
+            "The IP address and the port to listen on, `unix:/PATH` for a Unix socket, or \
+             `systemd` for the socket of a systemd unit. A Unix socket has the mode and the group \
+             of the control socket. If other hosts can reach the address, `/metrics` needs \
+             `password-file` or `unprotected`.",
+        ),
+        ConfigOption::new(
+            "password-file",
+            ValueType::Path,
+            r#""/etc/rekeyd/metrics-password""#,
+            "A file with the password of `/metrics`, for HTTP Basic authentication with any user \
+             name. rekeyd reads it for each request. `/healthz` and `/readyz` need no password.",
+        ),
+        ConfigOption::new(
+            "unprotected",
+            ValueType::Flag,
+            "true",
+            "`true`: everybody who can reach the address may read `/metrics`, which names keys \
+             and sinks. Without it and without `password-file`, `/metrics` answers 403 at an \
+             address that other hosts can reach.",
+        )
+        .or("false"),
+    ],
 };
 
 /// The default path of the control socket.
@@ -86,13 +105,34 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
     }
 }
 
-/// Reads `[metrics] listen`.
-pub(super) fn read_metrics_address(
+/// Reads `[metrics]`.
+pub(super) fn read_metrics(
     top: &ConfigTable<'_>,
     report: &mut ProblemReport,
-) -> Option<MetricsAddress> {
+) -> (Option<MetricsAddress>, MetricsAccess) {
     let table = top.subtable(TOP, "metrics", report);
     table.reject_unknown(&[METRICS], report);
+    let address = read_metrics_address(&table, report);
+    let file = table.get(METRICS, "password-file");
+    let file = file.and_then(|value| values::read_path(&value, report));
+    let flag_value = table.get(METRICS, "unprotected");
+    let flag = flag_value.as_ref().and_then(|value| value.flag(report));
+    let unprotected = flag == Some(true);
+    if let Some(value) = flag_value.filter(|_| unprotected && file.is_some()) {
+        let message = "cannot be combined with `password-file`";
+        report.add_problem(&value.location, message, "remove one of them");
+    }
+    let access = MetricsAccess {
+        password_file: file,
+        unprotected,
+    };
+    (address, access)
+}
+
+fn read_metrics_address(
+    table: &ConfigTable<'_>,
+    report: &mut ProblemReport,
+) -> Option<MetricsAddress> {
     let value = table.get(METRICS, "listen")?;
     let text = value.text(report)?;
     if text == FROM_SERVICE_MANAGER {

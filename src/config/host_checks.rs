@@ -5,10 +5,11 @@
 use std::path::Path;
 
 use super::environment::Environment;
-use super::settings::Settings;
+use super::settings::{MetricsAddress, Settings};
 use super::unit::stored_admin_key;
 use crate::config_reader::problem::Problem;
 use crate::config_reader::quote::redact_if_secret;
+use crate::core::loopback::is_loopback_address;
 use crate::core::secret_text::SecretForm;
 use crate::platform::admin_key_place::AdminKeyPlace;
 use crate::platform::secret_file::{
@@ -16,6 +17,10 @@ use crate::platform::secret_file::{
 };
 use crate::platform::users;
 use crate::provider::failover::missing_key_advice;
+
+/// What to do about metrics that other hosts can reach and nobody may read.
+pub(crate) const OPEN_METRICS_HINT: &str =
+    "set password-file in [metrics], or unprotected = true if everybody may read them";
 
 /// Lists the problems that the host may repair: `check` reports them, and `run`
 /// starts anyway.
@@ -30,6 +35,7 @@ pub fn host_problems(settings: &Settings, environment: &Environment) -> Vec<Prob
     for (option, message) in settings.provider.connection_problems() {
         check.add_problem(format!("provider.{option}"), message);
     }
+    check.check_metrics();
     let control = &settings.control;
     let super_admins = control.super_admins.iter().flatten();
     let groups = control.admins.iter().map(|group| ("admins", group));
@@ -95,6 +101,28 @@ impl HostCheck<'_> {
                 let advice = missing_key_advice(stored_admin_key(&self.settings.file).as_ref());
                 self.add_problem(location, format!("found no admin key; hint: {advice}"));
             }
+        }
+    }
+
+    /// Checks who may read the metrics.
+    fn check_metrics(&mut self) {
+        let access = &self.settings.metrics_access;
+        if let Some(file) = &access.password_file {
+            let folder = self.environment.credentials_directory.as_deref();
+            let check = permission_check_for(file, folder, self.settings.trusted_paths());
+            if let Err(error) = secret_file::check(file, &check, SecretForm::Token) {
+                self.add_problem("metrics.password-file".to_owned(), error.to_string());
+            }
+        }
+        let Some(MetricsAddress::Tcp(address)) = &self.settings.metrics else {
+            return;
+        };
+        if access.refuses_other_hosts() && !is_loopback_address(address.ip()) {
+            let message = format!(
+                "/metrics at {address} answers 403, because other hosts could read the names of \
+                 keys and sinks; hint: {OPEN_METRICS_HINT}"
+            );
+            self.add_problem("metrics.listen".to_owned(), message);
         }
     }
 

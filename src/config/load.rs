@@ -107,7 +107,7 @@ fn check_configuration(
     } = provider::read_ledger(top, environment, report);
     let mut control = control::read_control(top, report);
     control.is_named |= is_ledger_named;
-    let metrics = control::read_metrics_address(top, report);
+    let (metrics, metrics_access) = control::read_metrics(top, report);
     let log = log::read_log(top, report);
 
     let mut claims = PathClaims::new();
@@ -117,6 +117,10 @@ fn check_configuration(
     }
     if let Some(MetricsAddress::Socket(socket)) = &metrics {
         claims.reserve(socket, "the socket of the metrics");
+    }
+    if let Some(file) = &metrics_access.password_file {
+        claims.reserve(file, "metrics.password-file");
+        claims.add_secrets(std::slice::from_ref(file));
     }
     for name in CRASH_FILE_NAMES {
         claims.reserve(&ledger.with_file_name(name), "the record of the last crash");
@@ -162,6 +166,7 @@ fn check_configuration(
         snapshot,
         control,
         metrics,
+        metrics_access,
         log,
         notify,
         keys,

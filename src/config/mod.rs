@@ -31,6 +31,7 @@ pub use crate::config_reader::render::render_problems;
 pub(crate) use crate::config_reader::suggestion::closest_match;
 pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
+pub(crate) use host_checks::OPEN_METRICS_HINT;
 pub use host_checks::host_problems;
 pub use load::{load, load_lenient, parse, parse_loaded};
 pub use private_paths::{ledger_files, private_paths};

@@ -41,6 +41,23 @@ impl fmt::Display for MetricsAddress {
     }
 }
 
+/// Who may read `/metrics`, which names keys and sinks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetricsAccess {
+    /// `password-file`: the file with the password that a request needs; read for each.
+    pub password_file: Option<PathBuf>,
+    /// `unprotected`: whether everybody may read it who can reach the address.
+    pub unprotected: bool,
+}
+
+impl MetricsAccess {
+    /// Whether nobody may read it at an address that other hosts reach.
+    #[must_use]
+    pub const fn refuses_other_hosts(&self) -> bool {
+        self.password_file.is_none() && !self.unprotected
+    }
+}
+
 /// The checked content of the configuration file.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -63,6 +80,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[metrics] listen`.
     pub metrics: Option<MetricsAddress>,
+    /// The other options of `[metrics]`.
+    pub metrics_access: MetricsAccess,
     /// `[log]`.
     pub log: LogSettings,
     /// `[[notify]]`: the notification channels.

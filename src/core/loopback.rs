@@ -1,6 +1,8 @@
 //! Whether a URL stays on this host. Only such a URL may be plain http, and no
 //! proxy is used for it.
 
+use std::net::IpAddr;
+
 use url::{Host, Url};
 
 /// Returns whether `url` names this host: `localhost`, a name below it,
@@ -25,9 +27,32 @@ pub fn is_loopback_name(name: &str) -> bool {
     last.eq_ignore_ascii_case("localhost") && !name.starts_with('.') && !name.contains("..")
 }
 
+/// Returns whether only this host reaches what listens at an address.
+#[must_use]
+pub const fn is_loopback_address(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wildcard_addresses_are_reached_from_outside() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("127.8.9.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            let found = is_loopback_address(address.parse().unwrap());
+            assert_eq!(found, expected, "{address}");
+        }
+    }
 
     #[test]
     fn only_local_addresses_are_loopback() {

@@ -18,6 +18,7 @@ use crate::daemon::control::cookie::OwnerCookie;
 use crate::daemon::control::protocol::Wait;
 use crate::daemon::control::server::{ControlConfig, ControlServer, DaemonProgress};
 use crate::daemon::control::tracker::IncomingRequest;
+use crate::daemon::metrics::access::AccessRule;
 use crate::daemon::metrics::server::{MetricsListenError, MetricsServer, Pages};
 use crate::daemon::probes::Probes;
 use crate::daemon::runtime::Runtime;
@@ -240,6 +241,14 @@ impl Listeners {
 
     async fn listen_metrics(&mut self, runtime: &Runtime) {
         let configured = runtime.settings.metrics.as_ref();
+        let rule = AccessRule {
+            access: runtime.settings.metrics_access.clone(),
+            trusted_paths: runtime.settings.trusted_paths().clone(),
+        };
+        // Also one that stays at its former address follows the configuration.
+        if let Some(server) = &self.metrics {
+            server.set_rule(rule.clone());
+        }
         let is_served =
             |server: &MetricsServer| configured == Some(server.address()) && server.is_reachable();
         if self.metrics.as_ref().is_some_and(is_served) {
@@ -251,7 +260,7 @@ impl Listeners {
             }
             return self.set_problem(ListenerProblem::Metrics, None);
         };
-        match self.replace_metrics(address, &pages).await {
+        match self.replace_metrics(address, &rule, &pages).await {
             Ok(()) => self.set_problem(ListenerProblem::Metrics, None),
             Err(error) => {
                 let former = self.metrics.as_ref().filter(|server| server.is_reachable());
@@ -271,10 +280,14 @@ impl Listeners {
     async fn replace_metrics(
         &mut self,
         address: &MetricsAddress,
+        rule: &AccessRule,
         pages: &Arc<Pages>,
     ) -> Result<(), MetricsListenError> {
+        let listen = async |address: &MetricsAddress| {
+            MetricsServer::listen(address, rule.clone(), Arc::clone(pages)).await
+        };
         let former = self.metrics.as_ref().map(MetricsServer::address).cloned();
-        match MetricsServer::listen(address, Arc::clone(pages)).await {
+        match listen(address).await {
             Ok(server) => {
                 if let Some(former) = self.metrics.replace(server) {
                     former.shut_down().await;
@@ -288,14 +301,14 @@ impl Listeners {
                 if let Some(server) = self.metrics.take() {
                     server.shut_down().await;
                 }
-                let listened = MetricsServer::listen(address, Arc::clone(pages)).await;
+                let listened = listen(address).await;
                 match listened {
                     Ok(server) => {
                         self.metrics = Some(server);
                         Ok(())
                     }
                     Err(error) => {
-                        let again = MetricsServer::listen(&former, Arc::clone(pages)).await;
+                        let again = listen(&former).await;
                         self.metrics = again.ok();
                         Err(error)
                     }

@@ -372,3 +372,85 @@ fn silent_connections_delay_no_health_check() {
     );
     daemon.stop();
 }
+
+/// Requests a page with a header, and returns its status, its head and its body.
+fn get_with(address: &str, path: &str, header: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: x\r\n{header}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), body.to_owned())
+}
+
+/// Other hosts must not read the names of keys by mistake, and a mistake stops no rotation.
+#[test]
+fn metrics_outside_loopback_need_a_password_or_a_decision() {
+    // x:right and x:wrong
+    const RIGHT: &str = "authorization: Basic eDpyaWdodA==";
+    const WRONG: &str = "authorization: Basic eDp3cm9uZw==";
+    let own = free_address();
+    let (_, port) = own.rsplit_once(':').unwrap();
+    let world = TestEnv::start(&[]);
+    let configure = |address: &str, option: &str| {
+        let keys = file_key_text("24h");
+        world.configure(&format!(
+            "[metrics]\nlisten = \"{address}\"\n{option}{keys}"
+        ));
+    };
+    let wide = format!("0.0.0.0:{port}");
+    configure(&wide, "");
+    let check = world.run(&["check"]);
+    let shown = text(&check.stderr);
+    assert_eq!(check.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("unprotected = true"), "{shown}");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let (status, _, body) = get(&own, "/metrics");
+    assert_eq!(status, 403, "{body}");
+    assert!(body.contains("password-file"), "{body}");
+    assert!(!body.contains("billing"), "{body}");
+    for page in ["/healthz", "/readyz"] {
+        assert_eq!(get(&own, page).0, 200, "{page}");
+    }
+    world.ok(&["rotate", "billing"]);
+
+    let file = world.path("metrics-password");
+    write(&file, "right\n");
+    let option = "password-file = \"DIR/metrics-password\"\n";
+    // A password protects an address of this host as well.
+    for address in [&wide, &own] {
+        configure(address, option);
+        world.ok(&["check"]);
+        world.ok(&["reload"]);
+        let (status, head, body) = get(&own, "/metrics");
+        assert_eq!(status, 401, "{body}");
+        assert!(head.contains("Basic realm="), "{head}");
+        assert!(!body.contains("billing"), "{body}");
+        assert_eq!(get_with(&own, "/metrics", WRONG).0, 401);
+        let (status, _, body) = get_with(&own, "/metrics", RIGHT);
+        assert_eq!(status, 200);
+        assert!(body.contains("billing"), "{body}");
+        assert_eq!(get(&own, "/readyz").0, 200);
+    }
+    // It is replaced without a reload.
+    write(&file, "wrong\n");
+    assert_eq!(get_with(&own, "/metrics", WRONG).0, 200);
+    assert_eq!(get_with(&own, "/metrics", RIGHT).0, 401);
+
+    configure(&wide, "unprotected = true\n");
+    world.ok(&["check"]);
+    world.ok(&["reload"]);
+    assert_eq!(get(&own, "/metrics").0, 200);
+    configure(&wide, &format!("unprotected = true\n{option}"));
+    let check = world.run(&["check"]);
+    let shown = text(&check.stderr);
+    assert!(!check.status.success(), "{shown}");
+    assert!(shown.contains("cannot be combined with"), "{shown}");
+    daemon.stop();
+}

@@ -9,15 +9,19 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::config::OPEN_METRICS_HINT;
 use crate::config::settings::MetricsAddress;
+use crate::core::loopback::is_loopback_address;
 use crate::core::os_error;
+use crate::daemon::metrics::access::AccessRule;
+use crate::daemon::metrics::public_problem::without_names;
 use crate::daemon::metrics::registry::Metrics;
 use crate::daemon::metrics::shared_page::SharedPage;
 use crate::daemon::probes::Probes;
@@ -86,6 +90,9 @@ pub(crate) struct MetricsServer {
     address: MetricsAddress,
     /// The Unix socket at which it listens.
     socket: Option<BoundSocket>,
+    /// Whether other hosts can reach it.
+    is_exposed: bool,
+    rule: watch::Sender<AccessRule>,
     shutdown: watch::Sender<bool>,
     server_task: JoinHandle<()>,
 }
@@ -95,21 +102,28 @@ pub(crate) struct MetricsServer {
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 impl MetricsServer {
-    /// Listens on `address`, and shows `pages`.
+    /// Listens on `address`, and shows `pages`, the metrics to whom `rule` allows.
     ///
     /// # Errors
     /// If the address cannot be bound, or the service manager has passed no socket.
     pub(crate) async fn listen(
         address: &MetricsAddress,
+        rule: AccessRule,
         pages: Arc<Pages>,
     ) -> Result<Self, MetricsListenError> {
         let (listener, socket) = bind(address).await?;
+        let is_exposed = listener.is_exposed();
         let (shutdown, stopped) = watch::channel(false);
+        let (rule, current_rule) = watch::channel(rule);
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(health))
             .route("/readyz", get(readiness))
-            .with_state(pages);
+            .with_state(Arc::new(ServedPages {
+                pages,
+                is_exposed,
+                rule: current_rule,
+            }));
         let limits = ConnectionLimits::new(MAX_CONNECTIONS);
         let server_task = match listener {
             PageListener::Tcp(listener) => {
@@ -119,12 +133,40 @@ impl MetricsServer {
                 tokio::spawn(http_server::serve(listener, limits, router, (), stopped))
             }
         };
-        Ok(Self {
+        let server = Self {
             address: address.clone(),
             socket,
+            is_exposed,
+            rule,
             shutdown,
             server_task,
-        })
+        };
+        server.log_refusal();
+        Ok(server)
+    }
+
+    /// Replaces the rule by which requests are allowed.
+    pub(crate) fn set_rule(&self, rule: AccessRule) {
+        let is_new = self.rule.send_if_modified(|current| {
+            let is_new = *current != rule;
+            *current = rule;
+            is_new
+        });
+        if is_new {
+            self.log_refusal();
+        }
+    }
+
+    /// Logs that the socket of the service manager refuses `/metrics`. An address in the
+    /// configuration is checked there.
+    fn log_refusal(&self) {
+        let is_passed = self.address == MetricsAddress::ServiceManager;
+        if is_passed && self.is_exposed && self.rule.borrow().access.refuses_other_hosts() {
+            tracing::error!(
+                "/metrics at the socket of the service manager answers 403, because other hosts \
+                 could read the names of keys and sinks; hint: {OPEN_METRICS_HINT}"
+            );
+        }
     }
 
     /// Stops, and frees the address and all that overlap it.
@@ -156,6 +198,19 @@ impl Drop for MetricsServer {
 enum PageListener {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl PageListener {
+    /// Whether other hosts can reach it. An address that cannot be read may be one of them.
+    fn is_exposed(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => {
+                let address = listener.local_addr();
+                !address.is_ok_and(|address| is_loopback_address(address.ip()))
+            }
+            Self::Unix(_) => false,
+        }
+    }
 }
 
 async fn bind(
@@ -199,7 +254,19 @@ fn to_tokio(listener: std::net::TcpListener) -> io::Result<PageListener> {
     TcpListener::from_std(listener).map(PageListener::Tcp)
 }
 
-async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
+/// What the handlers of a server share.
+struct ServedPages {
+    pages: Arc<Pages>,
+    is_exposed: bool,
+    rule: watch::Receiver<AccessRule>,
+}
+
+async fn metrics(State(served): State<Arc<ServedPages>>, headers: HeaderMap) -> Response {
+    let rule = served.rule.borrow().clone();
+    if let Err(refusal) = rule.check(served.is_exposed, &headers).await {
+        return refusal.into_response();
+    }
+    let pages = &served.pages;
     if let Err(problem) = pages.probes.check_live() {
         return unavailable(problem);
     }
@@ -216,12 +283,17 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
     }
 }
 
-async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    answer_probe(pages.probes.check_live())
+async fn health(State(served): State<Arc<ServedPages>>) -> Response {
+    answer_probe(served.pages.probes.check_live())
 }
 
-async fn readiness(State(pages): State<Arc<Pages>>) -> Response {
-    answer_probe(pages.probes.check_ready())
+/// Returns the readiness to anybody who reaches the address, who must not learn a key's name.
+async fn readiness(State(served): State<Arc<ServedPages>>) -> Response {
+    let probes = &served.pages.probes;
+    answer_probe(probes.check_ready().map_err(|problem| {
+        let keys = probes.view.snapshot().keys;
+        without_names(&problem, keys.iter().map(|(key, _)| key))
+    }))
 }
 
 fn answer_probe(outcome: Result<(), String>) -> Response {

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::alerting::channel::file::FileChannelTarget;
 use crate::alerting::channel::target::NotifySettings;
-use crate::config::settings::{ControlSettings, KeySettings, LogSettings, Settings};
+use crate::config::settings::{ControlSettings, KeySettings, LogSettings, MetricsAccess, Settings};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::InitialRotation;
 use crate::provider::settings::ProviderSettings;
@@ -90,6 +90,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
         snapshot: _,
         control: _,
         metrics: _,
+        metrics_access: _,
         log: _,
         notify,
         keys,
@@ -146,6 +147,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
             is_named: false,
         },
         metrics: None,
+        metrics_access: MetricsAccess::default(),
         log: LogSettings::default(),
         notify: notify
             .into_iter()
