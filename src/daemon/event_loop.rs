@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use tokio::sync::oneshot;
 
 use crate::core::authority::Authority;
@@ -239,6 +240,7 @@ async fn run_until(
     let exit_reason = loop {
         runtime.engine.start_due();
         inbox.check_listeners(runtime).await;
+        inbox.check_zones(&runtime.engine);
         inbox.publish_progress(&mut runtime.engine);
         #[cfg(debug_assertions)]
         panic_for_test(&runtime.engine);
@@ -261,6 +263,7 @@ async fn run_until(
                 InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
                 InboxEvent::LogLevelChanged => runtime.engine.log_decisions_again(),
+                InboxEvent::ZonesRead(zones) => replace_zones(&mut runtime.engine, &zones),
             },
         }
     };
@@ -284,6 +287,13 @@ async fn run_until(
         engine.record_end().await;
     }
     Ok(exit_reason)
+}
+
+/// Has the schedules follow the time zones of this host, which newer tzdata may have changed.
+fn replace_zones(engine: &mut Engine, zones: &[TimeZone]) {
+    for name in engine.replace_zones(zones) {
+        tracing::info!("the time zone {name} has changed on this host; its schedules follow it");
+    }
 }
 
 /// Panics with the text that a test of the panic hook sets, once the admin key was used. A

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -27,6 +28,7 @@ use crate::daemon::reload::{self, ConfigReader, ReadConfig};
 use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
 use crate::engine::Engine;
+use crate::platform::{run_blocking, zones};
 
 /// The sources of a process's events, and its servers.
 #[derive(Default)]
@@ -49,7 +51,18 @@ pub(crate) struct Inbox {
     wait_reporter: Option<WaitReporter>,
     /// Whether that is what the engine waits for, and not what callers wait for.
     reports_engine: bool,
+    /// The time zones of the schedules, while they are read again.
+    zone_reads: JoinSet<Vec<TimeZone>>,
+    zones_read_at: Option<Instant>,
+    /// Held by the thread that reads them, which may hang.
+    zone_reader: Arc<()>,
 }
+
+/// The interval at which the time zones are read again.
+const ZONE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The time limit of reading them.
+const ZONE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Shows what callers wait for.
 pub(crate) type WaitReporter = Box<dyn FnMut(Vec<Wait>)>;
@@ -59,6 +72,8 @@ pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ReadConfig>),
     LogLevelChanged,
+    /// The time zones of the schedules, as this host has them now.
+    ZonesRead(Vec<TimeZone>),
 }
 
 impl Inbox {
@@ -115,6 +130,32 @@ impl Inbox {
         }
     }
 
+    /// Reads the time zones of the schedules again, if that is due: the host may have newer
+    /// tzdata than at the start.
+    pub(crate) fn check_zones(&mut self, engine: &Engine) {
+        let Some(read_at) = self.zones_read_at else {
+            self.zones_read_at = Some(Instant::now());
+            return;
+        };
+        let is_reading = Arc::strong_count(&self.zone_reader) > 1;
+        if !self.is_daemon() || is_reading || read_at.elapsed() < ZONE_INTERVAL {
+            return;
+        }
+        self.zones_read_at = Some(Instant::now());
+        let names = engine.zone_names();
+        let reader = Arc::clone(&self.zone_reader);
+        self.zone_reads.spawn(async move {
+            let describe = || "reading the time zones".to_owned();
+            let reading = run_blocking(describe, ZONE_TIMEOUT, move || {
+                let zones = zones::read_again(&names);
+                drop(reader);
+                zones
+            });
+            // Without an answer, the schedules keep the zones that they have.
+            reading.await.unwrap_or_default()
+        });
+    }
+
     /// Reads the configuration again. Drops a read in progress, whose result
     /// may be older than this request.
     pub(crate) fn start_reload(&mut self, reply: Option<oneshot::Sender<ControlResponse>>) {
@@ -150,6 +191,11 @@ impl Inbox {
                     // An error means that a newer reload aborted it.
                     if let Ok(read) = read {
                         return InboxEvent::ConfigRead(Box::new(read));
+                    }
+                }
+                Some(read) = self.zone_reads.join_next() => {
+                    if let Ok(zones) = read {
+                        return InboxEvent::ZonesRead(zones);
                     }
                 }
                 () = log_level::end_in_time() => {}

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
@@ -31,6 +33,21 @@ impl ManagedKey {
             .iter()
             .map(|(sink, _)| sink)
             .find(|sink| sink.id() == id)
+    }
+
+    /// Returns the same key with its schedule in another zone.
+    #[must_use]
+    pub(super) fn in_zone(&self, zone: TimeZone) -> Self {
+        let policy = KeyPolicy {
+            timetable: self.policy.timetable.in_zone(zone),
+            ..(*self.policy).clone()
+        };
+        Self {
+            name: self.name.clone(),
+            scope: self.scope.clone(),
+            policy: Arc::new(policy),
+            sinks: self.sinks.clone(),
+        }
     }
 
     /// Returns the sinks that a rotation waits for.

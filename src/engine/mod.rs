@@ -48,6 +48,7 @@ mod task_set;
 mod view;
 mod work;
 mod worker;
+mod zones;
 
 pub use managed_key::ManagedKey;
 pub use rotation_request::{ReplaceApproval, RotationRequest};

@@ -40,6 +40,7 @@ mod shown_ends;
 mod sink_sync;
 mod unclear_commit;
 mod views;
+mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! This host's time zones, by their IANA names.
 
+use std::collections::BTreeSet;
+
 use jiff::tz::TimeZone;
 
 /// Returns the zone with this name, if this host knows it. UTC needs no tzdata.
@@ -16,6 +18,13 @@ pub fn find(name: &str) -> Option<TimeZone> {
 pub fn names() -> Vec<String> {
     let names = jiff::tz::db().available();
     names.map(|name| name.as_str().to_owned()).collect()
+}
+
+/// Returns those of these zones that this host has, as its tzdata has them now. Blocks.
+#[must_use]
+pub fn read_again(names: &BTreeSet<String>) -> Vec<TimeZone> {
+    clear_cache();
+    names.iter().filter_map(|name| find(name)).collect()
 }
 
 /// Clears the cache of zones, since the host may have newer tzdata.

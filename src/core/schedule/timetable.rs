@@ -125,6 +125,19 @@ impl Timetable {
         }
     }
 
+    /// Returns the same timetable in another zone, or in the same one with other rules.
+    #[must_use]
+    pub fn in_zone(&self, zone: TimeZone) -> Self {
+        let rule = match &self.rule {
+            Rule::Cron(schedule) => Rule::Cron(schedule.in_zone(zone)),
+            Rule::Every(age, _) => Rule::Every(*age, zone),
+        };
+        Self {
+            rule,
+            jitter: self.jitter.clone(),
+        }
+    }
+
     /// Returns the longest delay of a firing.
     #[must_use]
     pub const fn jitter(&self) -> Duration {
