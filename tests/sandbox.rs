@@ -64,12 +64,12 @@ async fn dropped_sandbox_stops_serving() {
     let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
     let url = sandbox.base_url();
     let patience = Duration::from_secs(5);
-    rekeyd::net::connect_check::check_connection(&url, None, patience)
+    rekeyd::net::connect_check::check_connection(&url, None, None, patience)
         .await
         .unwrap();
     drop(sandbox);
     let stopped = async {
-        while rekeyd::net::connect_check::check_connection(&url, None, patience)
+        while rekeyd::net::connect_check::check_connection(&url, None, None, patience)
             .await
             .is_ok()
         {
@@ -91,6 +91,7 @@ async fn send_request(
         url: &url.parse().unwrap(),
         timeout: Duration::from_secs(5),
         ca_file: None,
+        identity: None,
     });
     let own = sandbox.admin_key();
     let request = client.unwrap().request(method, url);

@@ -150,6 +150,10 @@ fn check_configuration(
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
+    for (option, file) in &provider.client_files.read_only {
+        claims.reserve(file, format!("provider.{option}"));
+    }
+    claims.add_secrets(&provider.client_files.secrets);
     let notify = notify::read_channels(top, &keys.names(), &trusted_paths, &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());

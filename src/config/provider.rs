@@ -8,6 +8,7 @@ use url::Url;
 use super::environment::Environment;
 use super::settings::SnapshotSettings;
 use super::top_table::TOP;
+use crate::config_reader::files::NamedFiles;
 use crate::config_reader::location::Location;
 use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
@@ -15,7 +16,7 @@ use crate::config_reader::section::{ConfigOption, DefaultValue, Section, ValueTy
 use crate::config_reader::values::{self, MAX_TIMEOUT, MIN_TIMEOUT, UrlRole};
 use crate::core::time::MINUTE;
 use crate::platform::path_walk::TrustedPaths;
-use crate::provider::settings::ProviderSettings;
+use crate::provider::settings::{ClientIdentityFiles, ProviderSettings};
 
 /// `[provider]`.
 pub const PROVIDER: Section = Section {
@@ -63,9 +64,11 @@ pub const PROVIDER: Section = Section {
              TLS.",
         )
         .with_details(
-            "rekeyd reads both at start, and again when it does not trust the provider's \
-             certificate.",
+            "rekeyd reads both at start, and again when they change or when it does not trust the \
+             provider's certificate.",
         ),
+        values::client_certificate_option(),
+        values::client_key_option(),
         ConfigOption::new(
             "request-timeout",
             ValueType::Duration(MIN_TIMEOUT, MAX_TIMEOUT),
@@ -154,6 +157,8 @@ pub(super) struct ProviderSection {
     pub(super) settings: Option<ProviderSettings>,
     pub(super) credential_file: Option<(PathBuf, Location)>,
     pub(super) ca_file: Option<PathBuf>,
+    /// The files of the certificate that the provider may ask for.
+    pub(super) client_files: NamedFiles,
 }
 
 /// Reads `[provider]`.
@@ -174,6 +179,8 @@ pub(super) fn read_provider(
         |name, report: &mut ProblemReport| get(name).and_then(|v| values::read_path(&v, report));
     let credential_file = read_file("credential-file", report);
     let ca_file = read_file("ca-file", report);
+    let mut client_files = NamedFiles::default();
+    let identity = values::read_client_files(&table, PROVIDER, &mut client_files, report);
     let organization = get("organization").and_then(|value| read_organization(&value, report));
     let request_timeout =
         get("request-timeout").and_then(|value| values::read_duration(&value, report));
@@ -185,6 +192,7 @@ pub(super) fn read_provider(
         credential_file: credential_file.clone(),
         organization,
         ca_file: ca_file.clone(),
+        identity: identity.map(|(certificate, key)| ClientIdentityFiles { certificate, key }),
         request_timeout: request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT),
         max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
         reconcile_every: reconcile_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
@@ -195,6 +203,7 @@ pub(super) fn read_provider(
         settings,
         credential_file: credential_file.map(|file| (file, location)),
         ca_file,
+        client_files,
     }
 }
 

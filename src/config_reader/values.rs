@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::files::NamedFiles;
 use super::quote::{expected_one_of, is_secret_like};
-use super::reader::ConfigValue;
+use super::reader::{ConfigTable, ConfigValue};
 use super::report::ProblemReport;
-use super::section::{ConfigOption, ValueType};
+use super::section::{ConfigOption, Section, ValueType};
 use super::suggestion::closest_match;
 use crate::core::path::is_normalized;
 use crate::core::{duration, loopback};
@@ -27,6 +28,10 @@ pub(crate) const ACCOUNT: ValueType = ValueType::Text("^[!-.0-9;-~][!-.0-9;-~]*$
 
 /// The longest path of a socket on Linux, see unix(7).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// The options for the certificate that a server may ask for.
+const CLIENT_CERTIFICATE: &str = "client-certificate";
+const CLIENT_KEY: &str = "client-key";
 
 /// What the URL of a Unix socket begins with.
 const SOCKET_SCHEME: &str = "unix:";
@@ -47,6 +52,66 @@ pub(crate) const fn signing_secret_option() -> ConfigOption {
          for each attempt.",
     )
     .required()
+}
+
+/// Returns the option for the certificate that a server may ask for.
+pub(crate) const fn client_certificate_option() -> ConfigOption {
+    ConfigOption::new(
+        CLIENT_CERTIFICATE,
+        ValueType::Path,
+        r#""/etc/rekeyd/client.pem""#,
+        "A certificate (PEM) to show the server, followed by those that lead to its root. rekeyd \
+         reads it again when it changes.",
+    )
+    .only_with(CLIENT_KEY, None)
+}
+
+/// Returns the option for the key of that certificate.
+pub(crate) const fn client_key_option() -> ConfigOption {
+    ConfigOption::new(
+        CLIENT_KEY,
+        ValueType::Path,
+        r#""/etc/rekeyd/client.key""#,
+        "The private key of `client-certificate` (PEM, without a passphrase).",
+    )
+    .only_with(CLIENT_CERTIFICATE, None)
+}
+
+/// Reads the two options for a certificate that a server may ask for. Adds both files, if
+/// they are named, to `files`.
+pub(crate) fn read_client_files(
+    table: &ConfigTable<'_>,
+    section: Section,
+    files: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<(PathBuf, PathBuf)> {
+    let mut read = |name| {
+        let value = table.get(section, name);
+        (
+            value.is_some(),
+            value.and_then(|value| read_path(&value, report)),
+        )
+    };
+    let (has_certificate, certificate) = read(CLIENT_CERTIFICATE);
+    let (has_key, key) = read(CLIENT_KEY);
+    files
+        .read_only
+        .extend(certificate.clone().map(|file| (CLIENT_CERTIFICATE, file)));
+    if let Some(key) = &key {
+        files.add_secret(CLIENT_KEY, key.clone());
+    }
+    match (has_certificate, has_key) {
+        (true, false) => {
+            let purpose = "the private key of client-certificate";
+            report.add_missing_option(&table.location, section, CLIENT_KEY, purpose);
+        }
+        (false, true) => {
+            let purpose = "the certificate of client-key";
+            report.add_missing_option(&table.location, section, CLIENT_CERTIFICATE, purpose);
+        }
+        (true, true) | (false, false) => {}
+    }
+    Some((certificate?, key?))
 }
 
 /// Reads a duration in the range of its option.

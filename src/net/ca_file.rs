@@ -13,6 +13,9 @@ use crate::core::os_error;
 /// The largest file that is read, in bytes: all roots of a system fit.
 const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
 
+/// The option that names a file with roots.
+pub(super) const OPTION: &str = "ca-file";
+
 /// The byte order mark that some editors put before a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -23,16 +26,20 @@ const CERTIFICATE_LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileError {
     /// The file cannot be read.
-    #[error("cannot read ca-file {}: {}", path.display(), os_error::describe(source))]
+    #[error("cannot read {option} {}: {}", path.display(), os_error::describe(source))]
     Unreadable {
+        /// The option that names it.
+        option: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the system.
         source: io::Error,
     },
     /// The content is not usable.
-    #[error("cannot use ca-file {}: {problem}", path.display())]
+    #[error("cannot use {option} {}: {problem}", path.display())]
     Unusable {
+        /// The option that names it.
+        option: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -166,16 +173,21 @@ const fn describe_certificate_problem(source: &webpki::Error) -> &'static str {
 /// # Errors
 /// [`CaFileError`].
 pub fn check(path: &Path) -> Result<(), CaFileError> {
-    read(path).map(drop)
+    read(OPTION, path).map(drop)
 }
 
-/// Reads the certificates of a file.
-pub(super) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
+/// Reads the certificates of the file that an option names.
+pub(super) fn read(
+    option: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let unreadable = |source| CaFileError::Unreadable {
+        option,
         path: path.to_owned(),
         source,
     };
     let unusable = |problem| CaFileError::Unusable {
+        option,
         path: path.to_owned(),
         problem,
     };

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::core::loopback::is_loopback;
 use crate::net::address::HostResolver;
+use crate::net::client_identity::ClientIdentity;
 use crate::net::connection_use::OpenedConnections;
 use crate::net::error_text;
 use crate::net::proxy::{self, ProxyError};
@@ -50,6 +51,8 @@ pub struct ClientOptions<'a> {
     pub timeout: Duration,
     /// The file with roots (PEM) to trust in addition to the system's.
     pub ca_file: Option<&'a Path>,
+    /// The certificate to show a server that asks for one.
+    pub identity: Option<&'a ClientIdentity>,
 }
 
 /// The time for which [`ClientPair::pooled`] reuses an idle connection: far
@@ -103,7 +106,7 @@ fn tls_config(options: &ClientOptions<'_>) -> Result<ClientConfig, TlsError> {
     if is_loopback(options.url) && options.url.scheme() == "http" {
         tls::client_config_without_roots()
     } else {
-        tls::client_config(options.ca_file)
+        tls::client_config(options.ca_file, options.identity)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use crate::core::duration;
+use crate::net::client_identity::ClientIdentity;
 use crate::net::proxy::{self, ProxyAddress, ProxyError};
 use crate::net::proxy_tunnel::open_tunnel;
 use crate::net::tls::{self, TlsError};
@@ -114,9 +115,10 @@ pub enum ConnectError {
 pub async fn check_connection(
     url: &Url,
     ca_file: Option<&Path>,
+    identity: Option<&ClientIdentity>,
     timeout: Duration,
 ) -> Result<(), ConnectError> {
-    match tokio::time::timeout(timeout, try_connect(url, ca_file)).await {
+    match tokio::time::timeout(timeout, try_connect(url, ca_file, identity)).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(ConnectError::TimedOut {
             host: describe_way(url),
@@ -131,7 +133,11 @@ fn describe_way(url: &Url) -> String {
     peer.strip_prefix(" at ").unwrap_or("the host").to_owned()
 }
 
-async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectError> {
+async fn try_connect(
+    url: &Url,
+    ca_file: Option<&Path>,
+    identity: Option<&ClientIdentity>,
+) -> Result<(), ConnectError> {
     if let Some(proxy) = proxy::find_proxy(url)? {
         let ProxyAddress { host, port, .. } = proxy.clone();
         let unreachable = |source| ConnectError::ProxyUnreachable {
@@ -162,7 +168,7 @@ async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectErr
     let Some(port) = url.port_or_known_default() else {
         return Err(ConnectError::NoPort { host });
     };
-    let tls = (url.scheme() == "https").then(|| TlsParty::new(&host, ca_file));
+    let tls = (url.scheme() == "https").then(|| TlsParty::new(&host, ca_file, identity));
     let tls = tls.transpose()?;
     let unreachable = |source| ConnectError::Unreachable {
         host: host.clone(),
@@ -199,8 +205,12 @@ struct TlsParty {
 }
 
 impl TlsParty {
-    fn new(host: &str, ca_file: Option<&Path>) -> Result<Self, ConnectError> {
-        let config = tls::client_config(ca_file)?;
+    fn new(
+        host: &str,
+        ca_file: Option<&Path>,
+        identity: Option<&ClientIdentity>,
+    ) -> Result<Self, ConnectError> {
+        let config = tls::client_config(ca_file, identity)?;
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|source| ConnectError::TlsName {
             host: host.to_owned(),
@@ -259,9 +269,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = Url::parse(&format!("http://127.0.0.1:{port}/hook?token=x")).unwrap();
-        check_connection(&url, None, TIMEOUT).await.unwrap();
+        check_connection(&url, None, None, TIMEOUT).await.unwrap();
         drop(listener);
-        let error = check_connection(&url, None, TIMEOUT).await.unwrap_err();
+        let error = check_connection(&url, None, None, TIMEOUT)
+            .await
+            .unwrap_err();
         let error = error.to_string();
         assert!(
             error.contains(&format!("cannot connect to 127.0.0.1:{port}")),
@@ -277,7 +289,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "localhost.", "a.localhost"] {
             let url = Url::parse(&format!("http://{host}:{port}/")).unwrap();
-            check_connection(&url, None, TIMEOUT).await.unwrap();
+            check_connection(&url, None, None, TIMEOUT).await.unwrap();
         }
     }
 
@@ -307,7 +319,7 @@ mod tests {
             let (stream, _) = listener.accept().await.unwrap();
             drop(stream);
         };
-        let (outcome, ()) = tokio::join!(check_connection(&url, None, TIMEOUT), hang_up);
+        let (outcome, ()) = tokio::join!(check_connection(&url, None, None, TIMEOUT), hang_up);
         let error = outcome.unwrap_err().to_string();
         let expected = "TLS handshake with 127.0.0.1 failed: ";
         assert!(error.starts_with(expected), "{error}");
@@ -344,7 +356,7 @@ mod tests {
             let _ = acceptor.accept(stream).await;
         };
         let url = Url::parse(&format!("https://127.0.0.1:{port}/")).unwrap();
-        let check = check_connection(&url, Some(file.path()), TIMEOUT);
+        let check = check_connection(&url, Some(file.path()), None, TIMEOUT);
         tokio::join!(check, serve).0
     }
 

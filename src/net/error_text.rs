@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::iter::successors;
 
-use rustls::{CertificateError, OtherError};
+use rustls::{AlertDescription, CertificateError, OtherError};
 
 use crate::core::os_error;
 use crate::core::redact;
@@ -82,11 +82,13 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     }
 }
 
-/// Whether a request failed since the certificate of the server is not trusted.
+/// Whether a request failed because one side does not trust the certificate of the other.
 pub(crate) fn rejects_certificate(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls_error(error) {
+        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) =
+            tls_error(error)
+        {
             return true;
         }
         cause = error.source();
@@ -97,8 +99,14 @@ pub(crate) fn rejects_certificate(error: &reqwest::Error) -> bool {
 // Neither enum is our own.
 #[allow(clippy::wildcard_enum_match_arm)]
 fn describe_tls(error: &rustls::Error) -> String {
-    let rustls::Error::InvalidCertificate(problem) = error else {
-        return format!("TLS error: {error}");
+    let problem = match error {
+        rustls::Error::InvalidCertificate(problem) => problem,
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            return "the server requires a certificate of its clients; hint: set client-certificate \
+                    and client-key"
+                .to_owned();
+        }
+        error => return format!("TLS error: {error}"),
     };
     let text = match problem {
         CertificateError::UnknownIssuer => {

@@ -6,7 +6,8 @@
 //! no request ([`connect_check`]), signatures of webhooks ([`signature`]), pauses
 //! that a server asks for ([`retry_after`]), URLs without secrets ([`target`]),
 //! proxies of the environment ([`proxy`]), the roots that it trusts ([`tls`],
-//! [`ca_file`]), a client of the control socket (`unix_client`), addresses of names (`address`), whether a request opened its
+//! [`ca_file`]), whether they have changed ([`trust_note`]), the certificate that a server may
+//! ask for ([`client_identity`]), a client of the control socket (`unix_client`), addresses of names (`address`), whether a request opened its
 //! connection (`connection_use`), connections to receivers whose user is known
 //! (`receiver_connection`, from the kernel's `tcp_table`), and errors without URLs
 //! ([`error_text`]).
@@ -15,6 +16,7 @@ mod address;
 pub mod body;
 pub mod ca_file;
 pub mod client;
+pub mod client_identity;
 pub mod connect_check;
 pub(crate) mod connection_use;
 pub mod error_text;
@@ -27,4 +29,5 @@ pub mod signature;
 pub mod target;
 pub(crate) mod tcp_table;
 pub mod tls;
+pub mod trust_note;
 pub(crate) mod unix_client;

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use crate::net::ca_file::{self, CaFileError};
+use crate::net::client_identity::ClientIdentity;
 
 /// The reason why there is no TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -33,19 +35,29 @@ pub enum TlsError {
 }
 
 /// Returns a configuration that trusts the host's roots and those of `ca_file`,
-/// as they are now: a change takes effect with the next configuration.
-pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+/// as they are now: a change takes effect with the next configuration. It shows a server
+/// that asks for it the certificate of `identity`.
+pub(super) fn client_config(
+    ca_file: Option<&Path>,
+    identity: Option<&ClientIdentity>,
+) -> Result<ClientConfig, TlsError> {
     let extra_roots = match ca_file {
-        Some(path) => ca_file::read(path)?,
+        Some(path) => ca_file::read(ca_file::OPTION, path)?,
         None => Vec::new(),
     };
     let provider = crypto_provider();
     let verifier = Verifier::new_with_extra_roots(extra_roots, Arc::clone(&provider))
         .map_err(|source| TlsError::Roots { source })?;
-    Ok(config_builder(provider)?
+    let builder = config_builder(provider)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match identity {
+        Some(identity) => {
+            let certified = SingleCertAndKey::from(identity.certified_key());
+            builder.with_client_cert_resolver(Arc::new(certified))
+        }
+        None => builder.with_no_client_auth(),
+    })
 }
 
 /// Returns a configuration that trusts no server, for plain http on loopback.

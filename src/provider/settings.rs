@@ -1,11 +1,15 @@
 //! The settings of the provider.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::core::secret_text::SecretForm;
 use crate::net::ca_file;
+pub use crate::net::client_identity::ClientIdentityFiles;
+use crate::net::client_identity::{ClientIdentity, ClientIdentityError};
 use crate::net::proxy::check_proxy;
 use crate::platform::path_walk::{self, TrustedPaths};
+use crate::platform::secret_file;
 
 /// The options of `[provider]`.
 #[derive(Debug, Clone)]
@@ -18,6 +22,8 @@ pub struct ProviderSettings {
     pub organization: Option<String>,
     /// The file with roots (PEM) to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate to show the provider, or a proxy in its place.
+    pub identity: Option<ClientIdentityFiles>,
     /// The time limit of one request, from connecting to the last byte.
     pub request_timeout: Duration,
     /// The number of keys that may use the provider concurrently.
@@ -38,8 +44,25 @@ impl ProviderSettings {
             let problem = error.or_else(|| path_walk::describe_exchange(file, &self.trusted_paths));
             Some(("ca-file", problem?))
         });
+        let identity = self.read_identity().err();
+        let identity = identity.map(|error| ("client-certificate", error.to_string()));
         let proxy = check_proxy(&self.base_url).err();
         let proxy = proxy.map(|error| ("base-url", error.to_string()));
-        ca_file.into_iter().chain(proxy).collect()
+        ca_file.into_iter().chain(identity).chain(proxy).collect()
+    }
+
+    /// Reads the certificate to show the provider, if there is one. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read or used.
+    pub fn read_identity(&self) -> Result<Option<ClientIdentity>, ClientIdentityError> {
+        let read_key = |path: &Path| {
+            secret_file::read_configured(path, SecretForm::Lines, &self.trusted_paths)
+                .map_err(|error| error.to_string())
+        };
+        self.identity
+            .as_ref()
+            .map(|files| files.read(read_key))
+            .transpose()
     }
 }

@@ -21,7 +21,9 @@ async fn loopback_requests_bypass_the_proxy() {
         let error = adapter(&other).list(&Scope::AdminKeys).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ServerError, "{error}");
         let patience = Duration::from_secs(5);
-        check_connection(&other, None, patience).await.unwrap();
+        check_connection(&other, None, None, patience)
+            .await
+            .unwrap();
         return;
     }
     let proxy = CannedServer::start(vec![response("502 No", "", b"from the proxy")]).await;
@@ -120,7 +122,7 @@ async fn unreadable_proxy_is_not_bypassed() {
             error.message.contains("the proxy in $HTTP_PROXY"),
             "{error}"
         );
-        let error = check_connection(&other, None, Duration::from_secs(5)).await;
+        let error = check_connection(&other, None, None, Duration::from_secs(5)).await;
         let error = error.unwrap_err().to_string();
         assert!(error.contains("the proxy in $HTTP_PROXY"), "{error}");
         return;

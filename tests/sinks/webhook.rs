@@ -10,6 +10,7 @@ use crate::webhook_fixture::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rekeyd::core::ids::{CredentialId, RotationId};
+use rekeyd::net::client_identity::ClientIdentityFiles;
 use rekeyd::sink::{Acceptance, ReplacedCredential, Sink as _};
 use ring::hmac;
 use serde_json::{Value, json};
@@ -378,4 +379,48 @@ async fn roots_and_secrets_that_another_user_could_exchange_are_not_used() {
         set_mode(part, closed);
     }
     assert_eq!(hook.sink().check().await, []);
+}
+
+#[tokio::test]
+async fn client_certificate_is_checked_with_its_key() {
+    let mut hook = WebhookFixture::new("https://localhost:9/");
+    let folder = tempfile::tempdir().unwrap();
+    let files = ClientIdentityFiles {
+        certificate: folder.path().join("client.pem"),
+        key: folder.path().join("client.key"),
+    };
+    hook.target.identity = Some(files.clone());
+    let made = || rcgen::generate_simple_self_signed(vec!["rekeyd".to_owned()]).unwrap();
+    let (own, other) = (made(), made());
+    let write_key = |text: &str, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(&files.key, text).unwrap();
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let problem = async || {
+        let problems = hook.sink().check().await;
+        let texts: Vec<_> = problems
+            .iter()
+            .map(|problem| problem.message.clone())
+            .collect();
+        let error = hook.deliver().await.unwrap_err();
+        assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
+        texts.join("; ")
+    };
+    let found = problem().await;
+    assert!(found.contains("cannot read client-certificate"), "{found}");
+    std::fs::write(&files.certificate, own.cert.pem()).unwrap();
+    write_key(&other.signing_key.serialize_pem(), 0o600);
+    let found = problem().await;
+    assert!(
+        found.contains("is not the key of client-certificate"),
+        "{found}"
+    );
+    let key = own.signing_key.serialize_pem();
+    write_key(&key, 0o604);
+    let found = problem().await;
+    assert!(found.contains("has mode 0604"), "{found}");
+    assert!(!found.contains(key.lines().nth(1).unwrap()), "{found}");
+    write_key(&key, 0o600);
+    assert_eq!(problem().await, "");
 }

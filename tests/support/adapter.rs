@@ -32,6 +32,7 @@ pub(crate) fn adapter_with(url: &Url, timeout: Duration, cell: ActiveCredential)
         credential_file: None,
         organization: Some("org-1".to_owned()),
         ca_file: None,
+        identity: None,
         request_timeout: timeout,
         max_in_flight: 1,
         reconcile_every: Duration::from_secs(21_600),

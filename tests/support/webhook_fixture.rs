@@ -45,6 +45,7 @@ impl WebhookFixture {
             signing_secret_file: folder.path().join("signing"),
             bearer_token_file: None,
             ca_file: None,
+            identity: None,
         };
         let settings = SinkSettings {
             id: SinkId {

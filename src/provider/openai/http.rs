@@ -23,7 +23,7 @@ pub(super) struct RawResponse {
 /// A request without a response.
 pub(super) struct FailedRequest {
     pub(super) error: ProviderError,
-    /// Whether the certificate of the server is not trusted.
+    /// Whether one side does not trust the certificate of the other.
     pub(super) rejects_certificate: bool,
 }
 

@@ -170,6 +170,7 @@ fn replace_provider(real: ProviderSettings, targets: &RehearsalTargets<'_>) -> P
         credential_file: _,
         organization: _,
         ca_file: _,
+        identity: _,
         request_timeout,
         max_in_flight,
         reconcile_every,
@@ -180,6 +181,7 @@ fn replace_provider(real: ProviderSettings, targets: &RehearsalTargets<'_>) -> P
         credential_file: Some(targets.credential_file.to_owned()),
         organization: None,
         ca_file: None,
+        identity: None,
         request_timeout,
         max_in_flight,
         reconcile_every,
@@ -276,5 +278,6 @@ fn receiver_target(
         signing_secret_file: targets.signing_secret_file.to_owned(),
         bearer_token_file: None,
         ca_file: None,
+        identity: None,
     })
 }

@@ -78,6 +78,7 @@ impl SinkTarget for WebhookTarget {
             signing_secret_file: _,
             bearer_token_file,
             ca_file: _,
+            identity: _,
         } = self;
         let url = self.identity();
         let ignored = [
@@ -225,11 +226,12 @@ impl Sink for WebhookSink {
 
     async fn preflight(&self) -> Result<(), SinkError> {
         SinkError::if_any(self.check().await)?;
-        let (_, transport) = self.load_secrets().await?;
+        let (secrets, transport) = self.load_secrets().await?;
         let connected = match transport {
             Transport::HttpClient => {
                 let (url, ca_file) = (&self.target.url, self.target.ca_file.as_deref());
-                let checked = check_connection(url, ca_file, self.timeout).await;
+                let identity = secrets.identity.as_ref();
+                let checked = check_connection(url, ca_file, identity, self.timeout).await;
                 checked.map_err(|error| SinkProblem {
                     kind: SinkProblemKind::Unreachable,
                     message: error.to_string(),

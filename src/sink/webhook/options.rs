@@ -9,6 +9,7 @@ use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::values::{self, UrlRole};
+use crate::net::client_identity::ClientIdentityFiles;
 
 /// The options that only a webhook sink has.
 pub(super) const OPTIONS: Section = Section {
@@ -46,6 +47,8 @@ pub(super) const OPTIONS: Section = Section {
             r#""/etc/rekeyd/ca.pem""#,
             "Certificates (PEM) to trust in addition to the system's.",
         ),
+        values::client_certificate_option(),
+        values::client_key_option(),
         ConfigOption::new(
             "bearer-token-file",
             ValueType::Path,
@@ -74,6 +77,8 @@ pub struct WebhookTarget {
     pub bearer_token_file: Option<PathBuf>,
     /// The file with roots (PEM) to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate to show a receiver with https.
+    pub identity: Option<ClientIdentityFiles>,
 }
 
 /// Reads the receiver of the sink in `table`.
@@ -119,6 +124,7 @@ pub(super) fn read(
     files
         .read_only
         .extend(ca_file.clone().map(|file| ("ca-file", file)));
+    let client_files = values::read_client_files(table, OPTIONS, files, report);
     let ((url, socket), (owner, unauthenticated_receiver)) = (url?, identity?);
     Some(WebhookTarget {
         url,
@@ -128,6 +134,7 @@ pub(super) fn read(
         signing_secret_file: signing_secret_file?,
         bearer_token_file,
         ca_file,
+        identity: client_files.map(|(certificate, key)| ClientIdentityFiles { certificate, key }),
     })
 }
 

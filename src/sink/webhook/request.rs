@@ -46,7 +46,7 @@ pub(super) struct PreparedRequest {
     deadline: Instant,
     /// Kept until the response is classified: only secrets that are alive are masked in it,
     /// and a receiver may echo them.
-    _secrets: WebhookSecrets,
+    secrets: WebhookSecrets,
     /// Kept likewise: the query may hold a token.
     _query_secrets: Vec<Secret>,
 }
@@ -90,7 +90,7 @@ impl PreparedRequest {
             body,
             send_tracker,
             deadline: parts.deadline,
-            _secrets: parts.secrets,
+            secrets: parts.secrets,
         }
     }
 
@@ -115,6 +115,7 @@ impl PreparedRequest {
             url: &self.target.url,
             timeout: self.deadline.saturating_duration_since(Instant::now()),
             ca_file: self.target.ca_file.as_deref(),
+            identity: self.secrets.identity.as_ref(),
         };
         let client = build_client(&options).map_err(|error| self.not_posted(&error.to_string()))?;
         let request = client

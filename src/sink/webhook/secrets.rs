@@ -7,6 +7,7 @@ use reqwest::header::HeaderValue;
 use super::options::WebhookTarget;
 use crate::core::secret::Secret;
 use crate::core::secret_text::SecretForm;
+use crate::net::client_identity::{ClientIdentity, ClientIdentityFiles};
 use crate::net::signature::SigningKeys;
 use crate::platform::path_walk::TrustedPaths;
 use crate::platform::secret_file;
@@ -18,6 +19,8 @@ pub(super) struct WebhookSecrets {
     /// The `Authorization` header, with its token so that the token is masked
     /// while the header is in use.
     pub(super) bearer_token: Option<(HeaderValue, Secret)>,
+    /// The certificate to show the receiver.
+    pub(super) identity: Option<ClientIdentity>,
 }
 
 /// Reads the files with secrets, and reports the problems of all of them.
@@ -31,13 +34,20 @@ pub(super) fn read_secrets(
         .as_deref()
         .map(|path| read_bearer_token(path, trusted_paths))
         .transpose();
-    match (keys, bearer) {
-        (Ok(keys), Ok(bearer)) => Ok(WebhookSecrets {
+    let identity = target
+        .identity
+        .as_ref()
+        .map(|files| read_identity(files, trusted_paths))
+        .transpose();
+    match (keys, bearer, identity) {
+        (Ok(keys), Ok(bearer), Ok(identity)) => Ok(WebhookSecrets {
             signing_keys: keys,
             bearer_token: bearer,
+            identity,
         }),
-        (keys, bearer) => {
-            let problems = [keys.err(), bearer.err()].into_iter().flatten();
+        (keys, bearer, identity) => {
+            let problems = [keys.err(), bearer.err(), identity.err()];
+            let problems = problems.into_iter().flatten();
             Err(SinkError {
                 problems: problems.map(SinkProblem::host).collect(),
             })
@@ -50,6 +60,17 @@ fn read_signing_keys(path: &Path, trusted_paths: &TrustedPaths) -> Result<Signin
         .map_err(|error| error.to_string())?;
     SigningKeys::parse(text.expose())
         .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
+}
+
+fn read_identity(
+    files: &ClientIdentityFiles,
+    trusted_paths: &TrustedPaths,
+) -> Result<ClientIdentity, String> {
+    let read_key = |path: &Path| {
+        secret_file::read_configured(path, SecretForm::Lines, trusted_paths)
+            .map_err(|error| error.to_string())
+    };
+    files.read(read_key).map_err(|error| error.to_string())
 }
 
 fn read_bearer_token(

@@ -5,6 +5,7 @@
 
 mod options;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use crate::core::redact::sanitize_bytes;
 use crate::core::secret::Secret;
 use crate::core::secret_text::SecretForm;
 use crate::net::client::{ClientOptions, build_client};
+use crate::net::client_identity::ClientIdentity;
 use crate::net::connect_check::check_connection;
 use crate::net::proxy::check_proxy;
 use crate::net::retry_after::requested_pause;
@@ -110,17 +112,36 @@ impl WebhookChannel {
         keys.await?.map_err(ChannelError::host)
     }
 
+    /// Reads the certificate to show the receiver, if there is one.
+    async fn read_identity(&self) -> Result<Option<ClientIdentity>, ChannelError> {
+        let Some(files) = self.target.identity.clone() else {
+            return Ok(None);
+        };
+        let path_text = files.certificate.display().to_string();
+        let trusted_paths = self.trusted_paths.clone();
+        let identity = run_off_thread(&path_text, move || {
+            let read_key = |path: &Path| {
+                secret_file::read_configured(path, SecretForm::Lines, &trusted_paths)
+                    .map_err(|error| error.to_string())
+            };
+            files.read(read_key).map_err(|error| error.to_string())
+        });
+        identity.await?.map(Some).map_err(ChannelError::host)
+    }
+
     async fn send_request(
         &self,
         notification: &Notification,
         host: &str,
         keys: &SigningKeys,
+        identity: Option<&ClientIdentity>,
     ) -> Result<(), ChannelError> {
         let (url, url_text) = (&self.target.url, &self.redacted_url);
         let options = ClientOptions {
             url,
             timeout: TIMEOUT,
             ca_file: None,
+            identity,
         };
         let client = build_client(&options)
             .map_err(|error| ChannelError::host(format!("cannot post to {url_text}: {error}")))?;
@@ -169,21 +190,25 @@ impl Channel for WebhookChannel {
         let keys = self.read_signing_keys().await.err();
         let proxy = check_proxy(&self.target.url).err();
         let proxy = proxy.map(|error| ChannelError::host(error.to_string()));
-        keys.into_iter().chain(proxy).collect()
+        let identity = self.read_identity().await.err();
+        keys.into_iter().chain(identity).chain(proxy).collect()
     }
 
     async fn check_reachable(&self) -> Result<(), ChannelError> {
-        check_connection(&self.target.url, None, TIMEOUT)
+        let identity = self.read_identity().await?;
+        check_connection(&self.target.url, None, identity.as_ref(), TIMEOUT)
             .await
             .map_err(|error| unreachable(error.to_string()))
     }
 
     async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError> {
         let keys = self.read_signing_keys().await?;
+        let identity = self.read_identity().await?;
         // Kept until the response is classified: only secrets that are alive
         // are masked in it, and a receiver may echo them.
         let _query_secrets: Vec<Secret> = query_secrets(&self.target.url);
-        match tokio::time::timeout(TIMEOUT, self.send_request(notification, host, &keys)).await {
+        let sending = self.send_request(notification, host, &keys, identity.as_ref());
+        match tokio::time::timeout(TIMEOUT, sending).await {
             Ok(result) => result,
             Err(_) => Err(unreachable(format!(
                 "{} did not answer within {}",

@@ -7,6 +7,7 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::{ConfigOption, Section, ValueType};
 use crate::config_reader::values::{self, UrlRole};
+use crate::net::client_identity::ClientIdentityFiles;
 
 /// The options that only a webhook channel has.
 pub(super) const OPTIONS: Section = Section {
@@ -21,6 +22,8 @@ pub(super) const OPTIONS: Section = Section {
         )
         .required(),
         values::signing_secret_option(),
+        values::client_certificate_option(),
+        values::client_key_option(),
     ],
 };
 
@@ -31,6 +34,8 @@ pub struct WebhookChannelTarget {
     pub url: url::Url,
     /// The file with one or two lines `whsec_<base64>`; read for each attempt.
     pub signing_secret_file: PathBuf,
+    /// The certificate to show a receiver with https; read for each attempt.
+    pub identity: Option<ClientIdentityFiles>,
 }
 
 /// Reads the receiver that `table` names.
@@ -67,8 +72,10 @@ pub(super) fn read(
     if let Some(file) = &file {
         files.add_secret("signing-secret-file", file.clone());
     }
+    let client_files = values::read_client_files(table, OPTIONS, files, report);
     Some(WebhookChannelTarget {
         url: url?,
         signing_secret_file: file?,
+        identity: client_files.map(|(certificate, key)| ClientIdentityFiles { certificate, key }),
     })
 }
