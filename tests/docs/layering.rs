@@ -107,6 +107,37 @@ fn cron_and_signal_libraries_have_one_place_each() {
     }
 }
 
+/// Whether a source names a crate, and not only a module or a part of another name.
+fn names_crate(source: &str, name: &str) -> bool {
+    let path = format!("{name}::");
+    let mut places = source.match_indices(&path);
+    places.any(|(at, _)| {
+        let before = source[..at].chars().next_back();
+        before.is_none_or(|letter| !letter.is_alphanumeric() && letter != '_' && letter != ':')
+    })
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let manifest: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+    let mut found = Sources::new();
+    collect_sources(&source_root(), &mut found);
+    let mut unused = Vec::new();
+    for dependency in manifest["dependencies"].as_table().unwrap().keys() {
+        // The code has another name for one of them.
+        let name = match dependency.as_str() {
+            "rustls-webpki" => "webpki".to_owned(),
+            other => other.replace('-', "_"),
+        };
+        if !found.values().any(|source| names_crate(source, &name)) {
+            unused.push(dependency);
+        }
+    }
+    assert!(unused.is_empty(), "no source uses {unused:?}");
+    assert!(names_crate("use url::Url;", "url") && !names_crate("net::url::x", "url"));
+    assert!(!names_crate("string::x", "ring"));
+}
+
 /// The engine works with every type of sink alike. Temporary files beside a target are
 /// the exception: their names are claimed, and those of a killed process are removed.
 #[test]
