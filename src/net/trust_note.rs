@@ -3,7 +3,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The files and folders in which hosts keep the roots that they trust.
 const HOST_ROOTS: [&str; 4] = [
@@ -34,11 +34,14 @@ impl TrustNote {
     /// Looks at these files, following links, and at the roots of this host. Blocks.
     #[must_use]
     pub fn take<'p>(files: impl Iterator<Item = &'p Path>) -> Self {
-        let variables = ROOT_VARIABLES.iter().filter_map(std::env::var_os);
-        let named: Vec<PathBuf> = variables.map(PathBuf::from).collect();
-        let roots = HOST_ROOTS.iter().map(Path::new);
-        let all = files.chain(roots).chain(named.iter().map(PathBuf::as_path));
-        Self(all.map(look_at).collect())
+        let mut notes: Vec<_> = files.map(look_at).collect();
+        notes.extend(HOST_ROOTS.map(|root| look_at(Path::new(root))));
+        let named = ROOT_VARIABLES.map(|variable| {
+            let path = std::env::var_os(variable)?;
+            look_at(Path::new(&path))
+        });
+        notes.extend(named);
+        Self(notes)
     }
 }
 
@@ -66,7 +69,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, new) = (folder.path().join("ca.pem"), folder.path().join("new"));
         let link = folder.path().join("link");
-        let note = || TrustNote::take([file.as_path(), &link].into_iter());
+        let note = || TrustNote::take([file.as_path(), link.as_path()].into_iter());
         let mut notes = vec![note()];
         std::fs::write(&file, "one").unwrap();
         notes.push(note());

@@ -42,6 +42,24 @@ fn invalid_provider_and_ledger_options_are_reported() {
             ],
         ),
         (
+            "[metrics]\npassword-file = \"/etc/rekeyd/metrics\"\nunprotected = true",
+            &[
+                "3: metrics.unprotected: cannot be combined with `password-file`; remove one of them",
+            ],
+        ),
+        (
+            "[provider]\nclient-certificate = \"/etc/rekeyd/client.pem\"",
+            &[
+                "1: provider: missing option `client-key`; add client-key = \"/etc/rekeyd/client.key\", the private key of client-certificate",
+            ],
+        ),
+        (
+            "[provider]\nclient-key = \"/etc/rekeyd/client.key\"",
+            &[
+                "1: provider: missing option `client-certificate`; add client-certificate = \"/etc/rekeyd/client.pem\", the certificate of client-key",
+            ],
+        ),
+        (
             "[provider]\nbase-url = \"api\"",
             &[
                 "2: provider.base-url: expected a URL that starts with https://, such as base-url = \"https://api.openai.com/v1\"",
