@@ -320,6 +320,78 @@ fn host_problems_name_missing_and_exposed_files() {
     );
 }
 
+/// Returns the problems that the host may repair, with an admin key in the environment.
+fn problems_with_key(text: &str) -> String {
+    let settings = parse_text(text).unwrap();
+    let mut with_key = environment();
+    with_key.admin_key_variable = Some(Ok(()));
+    let problems = host_problems(&settings, &with_key);
+    let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+#[test]
+fn client_certificate_of_the_provider_is_checked_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, key_file) = (folder.path().join("client.pem"), folder.path().join("key"));
+    let text = format!("[provider]\nclient-certificate = {file:?}\nclient-key = {key_file:?}\n");
+    let made = || rcgen::generate_simple_self_signed(vec!["rekeyd".to_owned()]).unwrap();
+    let (own, other) = (made(), made());
+    let write_key = |text: &str| {
+        fs::write(&key_file, text).unwrap();
+        fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let found = problems_with_key(&text);
+    assert!(
+        found.starts_with(
+            "/etc/c.toml: provider.client-certificate: cannot read client-certificate "
+        ),
+        "{found}"
+    );
+    fs::write(&file, own.cert.pem()).unwrap();
+    write_key(&other.signing_key.serialize_pem());
+    let found = problems_with_key(&text);
+    assert!(
+        found.contains("is not the key of client-certificate"),
+        "{found}"
+    );
+    write_key(&own.signing_key.serialize_pem());
+    assert_eq!(problems_with_key(&text), "");
+}
+
+#[test]
+fn metrics_that_other_hosts_reach_need_a_decision() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let password = format!("password-file = {file:?}\n");
+    let refused = "/etc/c.toml: metrics.listen: /metrics at ";
+    let missing = "/etc/c.toml: metrics.password-file: ";
+    for (listen, options, expected) in [
+        ("127.0.0.1:9464", "", ""),
+        ("[::1]:9464", "", ""),
+        ("unix:/run/rekeyd/metrics.sock", "", ""),
+        ("systemd", "", ""),
+        ("0.0.0.0:9464", "", refused),
+        ("[::]:9464", "", refused),
+        ("192.0.2.1:9464", "unprotected = false\n", refused),
+        ("0.0.0.0:9464", "unprotected = true\n", ""),
+        ("0.0.0.0:9464", password.as_str(), missing),
+        ("127.0.0.1:9464", password.as_str(), missing),
+    ] {
+        let found = problems_with_key(&format!("[metrics]\nlisten = \"{listen}\"\n{options}"));
+        assert!(found.starts_with(expected), "{listen} {options}: {found}");
+        assert_eq!(
+            found.is_empty(),
+            expected.is_empty(),
+            "{listen} {options}: {found}"
+        );
+    }
+    fs::write(&file, "secret\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let found = problems_with_key(&format!("[metrics]\nlisten = \"0.0.0.0:9464\"\n{password}"));
+    assert_eq!(found, "");
+}
+
 #[test]
 fn group_that_does_not_exist_is_reported() {
     let settings = parse_text("[control]\nadmins = [\"root\", \"opps-no-such\"]\n").unwrap();
