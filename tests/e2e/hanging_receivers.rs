@@ -167,7 +167,7 @@ fn rotate_waits_no_longer_than_its_timeout() {
     let shown = text(&output.stderr);
     assert!(shown.contains("the time limit of 1s passed"), "{shown}");
     for other in [&["--no-wait"][..], &["--revoke-previous-within", "30s"]] {
-        let arguments = [&["rotate", "billing", "--timeout", "1s"], other].concat();
+        let arguments = [&["rotate", "billing", "--timeout", "1s"][..], other].concat();
         assert_eq!(world.run(&arguments).status.code(), Some(2), "{other:?}");
     }
 }
