@@ -3,6 +3,7 @@
 //! Each operation is one request, or one for each page of a list, sent once.
 //! Retries and decisions are elsewhere; `decode` interprets the responses.
 
+mod clients;
 mod decode;
 mod errors;
 mod http;
@@ -10,9 +11,7 @@ mod schema;
 mod time_field;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::AUTHORIZATION;
@@ -29,9 +28,7 @@ use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
 use crate::core::secret::{EndMatch, Secret};
 use crate::core::state::CredentialMetadata;
-use crate::net::client::{ClientOptions, ClientPair, build_clients};
-use crate::net::trust_note::TrustNote;
-use crate::platform::path_walk;
+use crate::provider::openai::clients::ProviderClients;
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::openai::http::{
@@ -58,26 +55,9 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The Admin API at one base URL, for one organization.
 #[derive(Debug)]
 pub struct OpenAiProvider {
-    settings: ProviderSettings,
+    clients: ProviderClients,
     credential: ActiveCredential,
-    /// The clients, once one was needed.
-    clients: Mutex<Option<KeptClients>>,
 }
-
-/// Clients, which trust the roots and show the certificate of the time at which they were
-/// built.
-#[derive(Debug)]
-struct KeptClients {
-    clients: Arc<ClientPair>,
-    /// What the files looked like then.
-    note: TrustNote,
-    /// What they looked like when they could not be used.
-    refused: Option<TrustNote>,
-    looked_at: Instant,
-}
-
-/// The time for which clients are used without a look at their files.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl OpenAiProvider {
     /// Returns the configured provider, without sending a request or reading a
@@ -85,9 +65,8 @@ impl OpenAiProvider {
     #[must_use]
     pub fn new(settings: &ProviderSettings, credential: ActiveCredential) -> Self {
         Self {
-            settings: settings.clone(),
+            clients: ProviderClients::new(settings),
             credential,
-            clients: Mutex::new(None),
         }
     }
 
@@ -110,12 +89,14 @@ impl OpenAiProvider {
             )
         })?;
         let authorization = authorization_header(operation, secret)?;
-        let clients = self.clients(operation)?;
+        let clients = self.clients.get().await;
+        let clients = clients
+            .map_err(|problem| error_before_send(operation, ErrorKind::Unreachable, problem))?;
         let may_repeat = method != Method::POST;
         let prepare = |client: &Client| -> RequestBuilder {
             let mut request = client.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, authorization.clone());
-            if let Some(organization) = &self.settings.organization {
+            if let Some(organization) = &self.clients.settings().organization {
                 request = request.header("OpenAI-Organization", organization);
             }
             if let Some(body) = body.clone() {
@@ -134,97 +115,11 @@ impl OpenAiProvider {
         };
         let response = sent.map_err(|failed| {
             if failed.rejects_certificate {
-                self.forget_clients(&clients);
+                self.clients.forget(&clients);
             }
             failed.error
         })?;
         decode::require_success(operation, response)
-    }
-
-    /// Returns the clients. Files that TLS depends on and that have changed are read again; if
-    /// they cannot be used, the clients stay as they are until a certificate is rejected.
-    fn clients(&self, operation: &str) -> Result<Arc<ClientPair>, ProviderError> {
-        let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = &mut *kept {
-            if kept.looked_at.elapsed() >= LOOK_INTERVAL {
-                kept.looked_at = Instant::now();
-                self.renew(kept);
-            }
-            return Ok(Arc::clone(&kept.clients));
-        }
-        let built = self.build_clients();
-        let built = built
-            .map_err(|problem| error_before_send(operation, ErrorKind::Unreachable, problem))?;
-        Ok(Arc::clone(&kept.insert(built).clients))
-    }
-
-    /// Replaces clients whose files have changed.
-    fn renew(&self, kept: &mut KeptClients) {
-        let look = self.look_at_files();
-        if look == kept.note || kept.refused.as_ref() == Some(&look) {
-            return;
-        }
-        match self.build_clients() {
-            Ok(built) => {
-                tracing::info!("certificates have changed; using the new ones for the provider");
-                *kept = built;
-            }
-            Err(problem) => {
-                kept.refused = Some(look);
-                tracing::warn!(
-                    "certificates have changed, and the new ones cannot be used for the provider; \
-                     still using the former ones: {problem}"
-                );
-            }
-        }
-    }
-
-    /// Builds clients from the files as they are now. Fails with the problem, for people.
-    fn build_clients(&self) -> Result<KeptClients, String> {
-        let settings = &self.settings;
-        // Before the files are read: a later change is noticed.
-        let note = self.look_at_files();
-        let ca_file = settings.ca_file.as_deref();
-        if let Some(problem) =
-            ca_file.and_then(|file| path_walk::describe_exchange(file, &settings.trusted_paths))
-        {
-            return Err(problem);
-        }
-        let identity = settings
-            .read_identity()
-            .map_err(|error| error.to_string())?;
-        let options = ClientOptions {
-            url: &settings.base_url,
-            timeout: settings.request_timeout,
-            ca_file,
-            identity: identity.as_ref(),
-        };
-        let clients = build_clients(&options).map_err(|error| error.to_string())?;
-        Ok(KeptClients {
-            clients: Arc::new(clients),
-            note,
-            refused: None,
-            looked_at: Instant::now(),
-        })
-    }
-
-    fn look_at_files(&self) -> TrustNote {
-        let identity = self.settings.identity.iter();
-        let identity = identity.flat_map(|files| [&files.certificate, &files.key]);
-        let files = self.settings.ca_file.iter().chain(identity);
-        TrustNote::take(files.map(PathBuf::as_path))
-    }
-
-    /// Forgets clients after a certificate was rejected, so that the next request reads the
-    /// files again, whatever they look like.
-    fn forget_clients(&self, clients: &Arc<ClientPair>) {
-        let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_kept = kept
-            .as_ref()
-            .is_some_and(|kept| Arc::ptr_eq(&kept.clients, clients));
-        if is_kept {
-            *kept = None;
-        }
     }
 
     /// Returns the URL `…/organization/admin_api_keys`, or that of one
@@ -237,7 +132,7 @@ impl OpenAiProvider {
         let invalid_url = |reason: &str| {
             fatal_error_before_send(operation, ErrorKind::Refused, reason.to_owned())
         };
-        let mut url = self.settings.base_url.clone();
+        let mut url = self.clients.settings().base_url.clone();
         let mut path = url.path_segments_mut().map_err(|()| {
             invalid_url(
                 "base-url cannot have a path; hint: use a URL such as https://api.openai.com/v1",
