@@ -14,7 +14,7 @@ use crate::config::OPEN_METRICS_HINT;
 use crate::config::settings::MetricsAccess;
 use crate::core::secret_text::SecretForm;
 use crate::platform::path_walk::TrustedPaths;
-use crate::platform::{run_blocking, secret_file};
+use crate::platform::{BlockingPool, secret_file};
 
 /// The time limit of reading the password: its file system may hang.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ impl AccessRefusal {
 
 impl AccessRule {
     /// Checks that a request may read the metrics. `is_exposed` says whether other hosts
-    /// reach the address.
+    /// reach the address. A thread of `files` reads the password.
     ///
     /// # Errors
     /// Why not.
@@ -77,6 +77,7 @@ impl AccessRule {
         &self,
         is_exposed: bool,
         headers: &HeaderMap,
+        files: &BlockingPool,
     ) -> Result<(), AccessRefusal> {
         let Some(file) = self.access.password_file.clone() else {
             return match is_exposed && self.access.refuses_other_hosts() {
@@ -91,7 +92,7 @@ impl AccessRule {
             move || format!("reading {file}")
         };
         let trusted_paths = self.trusted_paths.clone();
-        let reading = run_blocking(describe, READ_TIMEOUT, move || {
+        let reading = files.run(describe, READ_TIMEOUT, move || {
             secret_file::read_configured(&file, SecretForm::Token, &trusted_paths)
                 .map_err(|error| error.to_string())
         });
@@ -167,6 +168,10 @@ mod tests {
         }
     }
 
+    fn files() -> BlockingPool {
+        BlockingPool::new(1)
+    }
+
     #[tokio::test]
     async fn other_hosts_need_an_option() {
         let none = HeaderMap::new();
@@ -176,7 +181,8 @@ mod tests {
             (true, true, Ok(())),
             (true, false, Err(AccessRefusal::NotConfigured)),
         ] {
-            let found = rule(None, unprotected).check(is_exposed, &none).await;
+            let rule = rule(None, unprotected);
+            let found = rule.check(is_exposed, &none, &files()).await;
             assert_eq!(found, expected, "{is_exposed} {unprotected}");
         }
     }
@@ -188,7 +194,7 @@ mod tests {
         let rule = rule(Some(&file), false);
         let pass = headers("Basic eDpwYXNz");
         for is_exposed in [false, true] {
-            let check = async |headers: &HeaderMap| rule.check(is_exposed, headers).await;
+            let check = async |headers: &HeaderMap| rule.check(is_exposed, headers, &files()).await;
             let _ = std::fs::remove_file(&file);
             assert_eq!(check(&pass).await, Err(AccessRefusal::NoPassword));
             for (text, expected) in [

@@ -27,6 +27,7 @@ use crate::daemon::metrics::shared_page::SharedPage;
 use crate::daemon::probes::Probes;
 use crate::daemon::socket_file::{self, BoundSocket, SocketListenError, SocketOwner, SocketPlace};
 use crate::net::http_server::{self, ConnectionLimits};
+use crate::platform::BlockingPool;
 use crate::platform::clock::Clock;
 use crate::platform::passed_sockets::{self, PassedSocket};
 
@@ -36,6 +37,9 @@ pub(crate) const METRICS_OPTION: &str = "[metrics] listen";
 /// The limit of connections: more than monitoring needs, and few compared with
 /// the file descriptors of a process.
 const MAX_CONNECTIONS: usize = 64;
+
+/// The number of threads that read the password at the same time.
+const FILE_THREADS: usize = 4;
 
 /// How long a reader may wait for a page, if others read the earlier ones slowly.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,6 +127,7 @@ impl MetricsServer {
                 pages,
                 is_exposed,
                 rule: current_rule,
+                files: BlockingPool::new(FILE_THREADS),
             }));
         let limits = ConnectionLimits::new(MAX_CONNECTIONS);
         let server_task = match listener {
@@ -259,11 +264,13 @@ struct ServedPages {
     pages: Arc<Pages>,
     is_exposed: bool,
     rule: watch::Receiver<AccessRule>,
+    /// The threads that read the password: requests of others must not occupy all.
+    files: BlockingPool,
 }
 
 async fn metrics(State(served): State<Arc<ServedPages>>, headers: HeaderMap) -> Response {
     let rule = served.rule.borrow().clone();
-    if let Err(refusal) = rule.check(served.is_exposed, &headers).await {
+    if let Err(refusal) = rule.check(served.is_exposed, &headers, &served.files).await {
         return refusal.into_response();
     }
     let pages = &served.pages;
