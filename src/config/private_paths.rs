@@ -137,15 +137,19 @@ mod tests {
         let folder = place.path().display();
         let text = format!(
             "[provider]\ncredential-file = \"{folder}/secrets/admin-key\"\n\
+             client-certificate = \"/etc/rekeyd/client.pem\"\nclient-key = \"/etc/rekeyd/client.key\"\n\
              [ledger]\npath = \"{folder}/ledger.db\"\nsnapshot = \"/srv/shown/ledger.db\"\n\
              [control]\nsocket = \"{folder}/control.sock\"\n\
              [metrics]\nlisten = \"unix:{folder}/metrics.sock\"\n\
+             password-file = \"/etc/rekeyd/metrics.password\"\n\
              [[notify]]\ntype = \"webhook\"\nurl = \"https://example.com\"\n\
              signing-secret-file = \"/etc/rekeyd/hook.secret\"\n\
              [key.billing]\nschedule = \"@monthly\"\noverlap = \"24h\"\n\
              [[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://example.com/x\"\n\
              signing-secret-file = \"/etc/rekeyd/billing.secret\"\n\
-             bearer-token-file = \"/etc/rekeyd/billing.token\"\nca-file = \"/etc/rekeyd/ca.pem\"\n"
+             bearer-token-file = \"/etc/rekeyd/billing.token\"\nca-file = \"/etc/rekeyd/ca.pem\"\n\
+             client-certificate = \"/etc/rekeyd/client.pem\"\n\
+             client-key = \"/etc/rekeyd/billing.client.key\"\n"
         );
         let environment = Environment::empty(Timestamp::UNIX_EPOCH);
         let settings = parse(Path::new("/etc/rekeyd/config.toml"), &text, &environment).unwrap();
@@ -160,9 +164,12 @@ mod tests {
         mode(0o700);
         let of_unit = shown(Some("/run/credentials/rekeyd@acme.service"));
         let mut expected = vec![
+            "/etc/rekeyd/billing.client.key",
             "/etc/rekeyd/billing.secret",
             "/etc/rekeyd/billing.token",
+            "/etc/rekeyd/client.key",
             "/etc/rekeyd/hook.secret",
+            "/etc/rekeyd/metrics.password",
             "/run/credentials",
             "/srv/shown",
             "DIR",
@@ -173,7 +180,7 @@ mod tests {
             "/var/lib/rekeyd",
         ];
         assert_eq!(of_unit, expected);
-        expected.remove(3);
+        expected.retain(|path| *path != "/run/credentials");
         assert_eq!(shown(None), expected);
         // Others may have files there.
         mode(0o750);
