@@ -455,7 +455,7 @@ fn secret_like_values_are_never_quoted() {
             (
                 &format!("[provider]\n{secret} = 1"),
                 &[
-                    "2: provider.\"…\": unknown option; expected one of base-url, credential-file, organization, ca-file, request-timeout, max-in-flight, reconcile-every",
+                    "2: provider.\"…\": unknown option; expected one of base-url, credential-file, organization, ca-file, client-certificate, client-key, request-timeout, max-in-flight, reconcile-every",
                 ],
             ),
             (

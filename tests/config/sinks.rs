@@ -170,7 +170,7 @@ fn invalid_sinks_are_reported() {
         (
             &webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"\npath = \"/k\""),
             &[
-                "7: key.a.sink[0].path: unknown option; expected one of type, name, required, timeout, url, owner, unauthenticated-receiver, signing-secret-file, ca-file, bearer-token-file",
+                "7: key.a.sink[0].path: unknown option; expected one of type, name, required, timeout, url, owner, unauthenticated-receiver, signing-secret-file, ca-file, client-certificate, client-key, bearer-token-file",
             ],
         ),
     ]);

@@ -46,7 +46,7 @@ const HOST_COMMANDS: [&str; 29] = [
 ];
 
 /// Languages of blocks that are shown and not run.
-const SHOWN: [&str; 6] = ["ini", "js", "promql", "python", "rust", "text"];
+const SHOWN: [&str; 7] = ["ini", "js", "promql", "python", "rust", "text", "yaml"];
 
 /// The words before a command that runs as the service does.
 const AS_SERVICE: [&str; 4] = ["runuser", "-u", "rekeyd", "--"];
