@@ -311,6 +311,28 @@ impl DaemonClient {
         Err(failed(&refusal(response.status, &response.body)))
     }
 
+    /// Asks a question whose answer is yes or a reason.
+    ///
+    /// # Errors
+    /// With the reason.
+    pub(super) async fn probe(&self, path: &str) -> Result<(), Failure> {
+        if let Some(doubt) = self.doubt() {
+            return Err(Failure::Other(doubt.to_owned()));
+        }
+        let answer = self.get(path, COPY_TIMEOUT).await;
+        let answer = answer.map_err(|error| channel_failure(self.channel.socket(), &error))?;
+        let response = answer.response;
+        if response.status.is_success() {
+            return Ok(());
+        }
+        // A problem may have several lines.
+        let reason = match serde_json::from_slice::<ErrorBody>(&response.body) {
+            Ok(body) => visible_line(&body.error.replace('\n', " ")),
+            Err(_) => refusal(response.status, &response.body),
+        };
+        Err(Failure::Other(reason))
+    }
+
     async fn get(&self, path: &str, limit: Duration) -> Result<DaemonResponse, ChannelError> {
         let asking = self.channel.send(&Method::GET, path, String::new());
         let asked = tokio::time::timeout(limit, asking).await;

@@ -3,6 +3,7 @@
 
 mod json;
 mod key_status;
+mod probe;
 mod process_status;
 mod recorded_status;
 mod report;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use self::json::{ChannelJson, StatusJson};
 pub(super) use self::json::{KeyJson, to_json};
 pub(super) use self::key_status::{KeyStatus, SinkStatus};
+use self::probe::Probe;
 pub(super) use self::report::{ReportSource, StatusReport};
 pub(super) use self::summary::{next_rotation_text, note_lines, revocation_text, state_cell};
 use crate::cli::context::GlobalOptions;
@@ -44,12 +46,24 @@ pub(crate) struct StatusCommand {
     /// Show every column, and exact times beside the relative ones
     #[arg(long, short, conflicts_with = "json")]
     verbose: bool,
+    /// Only ask whether the running daemon is alive, for a liveness probe
+    #[arg(
+        long,
+        conflicts_with_all = ["key", "json", "offline", "watch", "verbose", "ready"]
+    )]
+    live: bool,
+    /// Only ask whether the running daemon can rotate keys, for a readiness probe
+    #[arg(long, conflicts_with_all = ["key", "json", "offline", "watch", "verbose"])]
+    ready: bool,
     #[command(flatten)]
     daemon: DaemonOptions,
 }
 
 impl StatusCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        if let Some(probe) = self.probe() {
+            return probe.run(options, &self.daemon).await;
+        }
         if !self.watch {
             return self.print(options, "").await;
         }
@@ -66,6 +80,15 @@ impl StatusCommand {
                 }
             }
             tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+
+    /// Returns what is asked of the daemon alone, if it is.
+    const fn probe(&self) -> Option<Probe> {
+        match (self.live, self.ready) {
+            (true, _) => Some(Probe::Live),
+            (false, true) => Some(Probe::Ready),
+            (false, false) => None,
         }
     }
 

@@ -52,6 +52,7 @@ mod once;
 mod one_writer;
 mod onlooker;
 mod operator_commands;
+mod probes;
 mod programs;
 mod receivers;
 mod refused_list;
