@@ -113,6 +113,10 @@ impl Provider for SlowProvider {
         self.inner.verify(secret).await
     }
 
+    async fn sees(&self, secret: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        self.inner.sees(secret, id).await
+    }
+
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         self.inner.delete(id).await
     }

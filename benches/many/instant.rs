@@ -169,6 +169,10 @@ impl Provider for InstantProvider {
         self.respond(())
     }
 
+    async fn sees(&self, _: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        Ok(self.retrieve(id).await?.value.is_some())
+    }
+
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         self.with_live(|live| live.remove(id.as_str()));
         self.respond(())

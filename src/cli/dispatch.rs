@@ -145,6 +145,7 @@ const fn run_mode(request: &ControlRequest) -> RunMode {
         | ControlRequest::Adopt { .. }
         | ControlRequest::Retire { .. }
         | ControlRequest::LogLevel { .. }
+        | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => RunMode::Command,
     }
 }
@@ -164,6 +165,7 @@ fn refuse_unknown_keys(request: &ControlRequest, settings: &Settings) -> Result<
         // A key that is not configured any more can be retired.
         | ControlRequest::Retire { .. }
         | ControlRequest::LogLevel { .. }
+        | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => return Ok(()),
     };
     let mut failures = Vec::new();
@@ -201,7 +203,9 @@ fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
         | ControlRequest::Retire { .. } => {
             "writes the ledger; the next `rekeyd run` or `rekeyd once` acts on it"
         }
-        ControlRequest::LogLevel { .. } | ControlRequest::Reload => return String::new(),
+        ControlRequest::LogLevel { .. }
+        | ControlRequest::UseCredential { .. }
+        | ControlRequest::Reload => return String::new(),
     };
     let ledger = ledger.display();
     format!("no rekeyd is running with the ledger {ledger}, so this command {work}")

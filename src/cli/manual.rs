@@ -121,7 +121,7 @@ pub const EXAMPLES: [(&str, &str); 5] = [
 ];
 
 /// The commands that are explained together with a command.
-const RELATED: [(&str, &[&str]); 20] = [
+const RELATED: [(&str, &[&str]); 21] = [
     ("run", &["once", "reload", "status"]),
     ("once", &["run"]),
     ("check", &["reload"]),
@@ -134,6 +134,7 @@ const RELATED: [(&str, &[&str]); 20] = [
     ("resume", &["pause"]),
     ("retire", &["rotate", "revoke", "status"]),
     ("reload", &["check", "run"]),
+    ("use-credential", &["reload", "check"]),
     ("audit", &["adopt", "revoke"]),
     ("status", &["show", "history"]),
     ("show", &["status", "history"]),

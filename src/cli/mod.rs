@@ -52,6 +52,7 @@ mod table;
 mod terminal_text;
 mod time_argument;
 mod unproven_daemon;
+mod use_credential;
 mod wait_notes;
 
 use std::ffi::OsString;
@@ -116,6 +117,8 @@ enum CliCommand {
     Reload(reload::ReloadCommand),
     /// Change what the running daemon logs, also for a while
     LogLevel(log_level::LogLevelCommand),
+    /// Give the running daemon another admin key, which its next start must find by itself
+    UseCredential(use_credential::UseCredentialCommand),
     /// Compare the ledger with the provider's list of credentials
     ///
     /// The exit code is 1 if they disagree, if credentials that are not in the ledger look like
@@ -283,6 +286,7 @@ impl Cli {
             CliCommand::Adopt(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Reload(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::LogLevel(command) => block_on(command.run(&self.options)),
+            CliCommand::UseCredential(command) => block_on(command.run(&self.options)),
             CliCommand::Pause(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Resume(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Retire(command) => self.run_with_logging(command.run(&self.options)),

@@ -24,6 +24,12 @@ pub struct ActiveCredential(Arc<RwLock<KnownSecrets>>);
 struct KnownSecrets {
     in_use: Option<Secret>,
     previous: Option<PreviousCredential>,
+    /// The credential that a person put in the place of another, until rekeyd replaces it or
+    /// it is found in a place of its own.
+    given: Option<Secret>,
+    /// The credential that was in use before a person replaced it, until it is revoked by
+    /// force.
+    replaced: Option<Secret>,
     /// Computes the digests: keyed with a random key of this process, so that a digest
     /// says nothing elsewhere.
     hasher: RandomState,
@@ -141,6 +147,13 @@ impl KnownSecrets {
         }
     }
 
+    /// Returns whether a credential is, or may be, the one that a person replaced.
+    fn may_be_replaced(&self, id: &CredentialId, redacted_value: Option<&str>) -> bool {
+        let replaced = self.replaced.as_ref();
+        let compared = replaced.map(|replaced| self.compare(replaced, id, redacted_value));
+        compared.is_some_and(|compared| compared != EndMatch::Different)
+    }
+
     /// Returns whether rekeyd worked with a secret before a credential was created.
     fn is_older(&self, secret: &Secret, id: &CredentialId) -> bool {
         let older = self.older.get(id);
@@ -234,6 +247,10 @@ impl ActiveCredential {
         match inner.compare(used, id, redacted_value) {
             EndMatch::Same => CredentialUsage::InUse,
             EndMatch::Unknown => CredentialUsage::MayBeInUse,
+            // The schedule must not end it: the one that a person gave may be withdrawn.
+            EndMatch::Different if inner.may_be_replaced(id, redacted_value) => {
+                CredentialUsage::MayBeInUse
+            }
             EndMatch::Different => {
                 match previous.map(|previous| inner.compare(&previous.secret, id, redacted_value)) {
                     Some(EndMatch::Same) => CredentialUsage::Previous,
@@ -415,7 +432,51 @@ impl ActiveCredential {
                 id: replaced,
             });
         }
+        // rekeyd's own rotation is newer than what a person gave.
+        pair.given = None;
         pair.work_with(secret);
+    }
+
+    /// Works with a credential that a person put in the place of the one in use. That one is
+    /// kept as the previous one, and no schedule revokes it any more.
+    pub fn replace(&self, secret: Secret) {
+        let replaced = self.get().filter(|used| !used.same_as(&secret));
+        self.switch_to(secret, None);
+        if let Some(replaced) = replaced {
+            self.write().replaced = Some(replaced);
+        }
+    }
+
+    /// Works with a credential as [`ActiveCredential::replace`] does, and before those of
+    /// every place until one of them holds it.
+    pub fn give(&self, secret: Secret) {
+        self.replace(secret.clone());
+        self.write().given = Some(secret);
+    }
+
+    /// Returns the credential that was given and that no place holds yet.
+    #[must_use]
+    pub fn given(&self) -> Option<Secret> {
+        self.read().given.clone()
+    }
+
+    /// Records that a place holds the credential that was given.
+    pub fn forget_given(&self) {
+        self.write().given = None;
+    }
+
+    /// Records that a credential is of the organization of the one in use.
+    pub fn record_same_organization(&self, secret: &Secret) {
+        let mut inner = self.write();
+        let digest = inner.digest(secret);
+        inner.same_organization.insert(digest);
+    }
+
+    /// Returns whether a credential is certainly of the organization of the one in use.
+    #[must_use]
+    pub fn is_of_organization(&self, secret: &Secret) -> bool {
+        let inner = self.read();
+        inner.same_organization.contains(&inner.digest(secret))
     }
 
     /// Drops the previous credential if it is the revoked one.
@@ -424,6 +485,11 @@ impl ActiveCredential {
         let previous = pair.previous.as_ref();
         if previous.is_some_and(|previous| previous.id.as_ref() == Some(revoked)) {
             pair.previous = None;
+            pair.version += 1;
+        }
+        let is_revoked = |secret: &Secret| pair.compare(secret, revoked, None) == EndMatch::Same;
+        if pair.replaced.as_ref().is_some_and(is_revoked) {
+            pair.replaced = None;
             pair.version += 1;
         }
     }
@@ -476,6 +542,41 @@ mod tests {
 
     fn usage(cell: &ActiveCredential, redacted_value: &str) -> CredentialUsage {
         cell.usage(&id("key_listed"), Some(redacted_value))
+    }
+
+    /// The one that a person replaced is kept from the schedule, and one that rekeyd replaces
+    /// itself counts before the one that was given.
+    #[test]
+    fn given_credential_keeps_the_replaced_one_until_force() {
+        let cell = ActiveCredential::new();
+        let (first, given) = (
+            secret("sk-admin-first0first"),
+            secret("sk-admin-given0given"),
+        );
+        cell.record_created(&id("key_first"), &first, None);
+        cell.set(first.clone());
+        cell.record_same_organization(&given);
+        let generation = cell.generation();
+        cell.give(given.clone());
+        assert_eq!(
+            cell.generation(),
+            generation,
+            "the organization is the same"
+        );
+        assert!(cell.get().unwrap().same_as(&given));
+        assert!(cell.given().unwrap().same_as(&given));
+        assert!(cell.previous().unwrap().same_as(&first));
+        let usage = || cell.usage(&id("key_first"), Some("sk-admin...first"));
+        assert_eq!(usage(), CredentialUsage::MayBeInUse, "only force ends it");
+
+        let made = secret("sk-admin-made00made");
+        cell.switch_to(made.clone(), None);
+        assert!(cell.given().is_none());
+        assert_eq!(usage(), CredentialUsage::MayBeInUse);
+        cell.forget_revoked(&id("key_first"));
+        assert_eq!(usage(), CredentialUsage::Unused);
+        cell.give(made);
+        assert_eq!(usage(), CredentialUsage::Unused, "nothing was replaced");
     }
 
     /// What rekeyd created itself is of the organization that it works with.

@@ -14,13 +14,15 @@ use tokio::task::JoinSet;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
+use crate::daemon::admin_key::{AdminKeyChanges, GivenCredential, TriedCredential};
 use crate::daemon::control::authorization::ControlGroups;
 use crate::daemon::control::log_level;
 use crate::daemon::control::protocol::{
-    CONFIGURATION, ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome, Wait,
+    CONFIGURATION, ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome,
+    SentSecret, Wait,
 };
 use crate::daemon::control::server::ControlConfig;
-use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
+use crate::daemon::control::tracker::{FinishedRequest, IncomingRequest, RequestTracker};
 use crate::daemon::heartbeat::Heartbeat;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::probes::Probes;
@@ -39,10 +41,11 @@ pub(crate) struct Inbox {
     config_reads: JoinSet<ReadConfig>,
     /// Callers that wait for the outcome of the reload.
     reload_replies: Vec<oneshot::Sender<ControlResponse>>,
-    /// The outcomes of reloads for their callers.
-    finished_reloads: Vec<(oneshot::Sender<ControlResponse>, ControlResponse)>,
+    /// The requests whose callers get the responses once readers see what they say.
+    finished_requests: Vec<FinishedRequest>,
     requests: Option<mpsc::UnboundedReceiver<IncomingRequest>>,
     heartbeat: Heartbeat,
+    admin_key: AdminKeyChanges,
     /// Set in a daemon alone.
     listeners: Option<Listeners>,
     /// Set in a daemon alone.
@@ -74,6 +77,8 @@ pub(crate) enum InboxEvent {
     LogLevelChanged,
     /// The time zones of the schedules, as this host has them now.
     ZonesRead(Vec<TimeZone>),
+    CredentialGiven(GivenCredential),
+    CredentialTried(TriedCredential),
 }
 
 impl Inbox {
@@ -185,6 +190,10 @@ impl Inbox {
                         let _ = reply.send(log_level::set(&level, span.as_deref()));
                         return InboxEvent::LogLevelChanged;
                     }
+                    IncomingRequest { request: ControlRequest::UseCredential { secret, file }, reply, .. } => {
+                        let SentSecret(secret) = secret;
+                        return InboxEvent::CredentialGiven(GivenCredential { secret, file, reply });
+                    }
                     incoming => return InboxEvent::Request(incoming),
                 },
                 Some(read) = self.config_reads.join_next() => {
@@ -198,8 +207,30 @@ impl Inbox {
                         return InboxEvent::ZonesRead(zones);
                     }
                 }
+                tried = self.admin_key.next() => return InboxEvent::CredentialTried(tried),
                 () = log_level::end_in_time() => {}
             }
+        }
+    }
+
+    /// Tries an admin key that a person gives.
+    pub(crate) fn try_credential(&mut self, given: GivenCredential, runtime: &Runtime) {
+        let provider = Arc::clone(&runtime.provider);
+        self.admin_key.try_given(given, provider);
+    }
+
+    /// Continues with another admin key, if the one that was tried was taken.
+    pub(crate) fn settle_credential(&mut self, tried: TriedCredential, engine: &mut Engine) {
+        if tried.is_taken {
+            engine.use_other_admin_key();
+        }
+        self.finished_requests.extend(tried.answer);
+    }
+
+    /// Checks whether the file with the admin key has changed, in a daemon.
+    pub(crate) fn check_admin_key_file(&mut self, runtime: &Runtime) {
+        if self.is_daemon() && runtime.engine.can_send_requests() {
+            self.admin_key.check_file(&runtime.provider);
         }
     }
 
@@ -209,6 +240,7 @@ impl Inbox {
         let ReadConfig {
             result,
             credential_problem,
+            unseen_credential,
         } = read;
         let result = runtime.apply_reload(result).await;
         if result.is_ok() {
@@ -231,6 +263,9 @@ impl Inbox {
                 message.push_str(&format!("; but {problem}"));
             }
         }
+        if is_taken && let Some(unseen) = unseen_credential {
+            message.push_str(&format!("; {unseen}"));
+        }
         let outcome = |about: &str, done, message| RequestOutcome {
             about: about.to_owned(),
             done,
@@ -247,7 +282,7 @@ impl Inbox {
             outcomes.push(outcome("admin key", false, message));
         }
         let callers = self.reload_replies.drain(..);
-        self.finished_reloads.extend(callers.map(|caller| {
+        self.finished_requests.extend(callers.map(|caller| {
             let outcomes = outcomes.clone();
             (caller, ControlResponse { outcomes })
         }));
@@ -308,7 +343,7 @@ impl Inbox {
             });
         }
         self.tracker.reply_finished();
-        for (caller, response) in self.finished_reloads.drain(..) {
+        for (caller, response) in self.finished_requests.drain(..) {
             // The caller may have disconnected.
             let _ = caller.send(response);
         }
@@ -320,7 +355,8 @@ impl Inbox {
         self.tracker.close(engine, unanswered);
         self.reload_replies.clear();
         self.requests = None;
-        self.finished_reloads.clear();
+        self.admin_key = AdminKeyChanges::default();
+        self.finished_requests.clear();
         if let Some(listeners) = &mut self.listeners {
             listeners.shut_down(engine).await;
         }

@@ -1,5 +1,6 @@
 //! The long-running service: start order, event loop, signals, shutdown.
 
+mod admin_key;
 pub mod control;
 mod crash_report;
 pub mod error;
@@ -10,6 +11,7 @@ mod heartbeat;
 mod inbox;
 pub mod key_names;
 pub(crate) mod ledger_access;
+mod ledger_credentials;
 pub(crate) mod listeners;
 pub(crate) mod metrics;
 pub(crate) mod own_files;

@@ -90,6 +90,8 @@ pub(crate) struct ReadConfig {
     /// Why none of its sources has an admin key, if that is so: the running process
     /// has one in memory, and its next start would have none.
     pub(crate) credential_problem: Option<String>,
+    /// Why a reload does not see another admin key where it is kept, if that is so.
+    pub(crate) unseen_credential: Option<String>,
 }
 
 /// Reads the configuration again.
@@ -108,19 +110,22 @@ pub(crate) async fn read_config(read: ConfigReader) -> ReadConfig {
         read()
     });
     let result = reading.await.unwrap_or_else(|error| Err(error.into()));
-    let credential_problem = match &result {
-        Ok((_, sources)) => missing_credential(sources).await,
-        Err(_) => None,
+    let (credential_problem, unseen_credential) = match &result {
+        Ok((_, sources)) => {
+            let (credentials, problems) = sources.read_all().await;
+            let unseen = credentials
+                .first()
+                .and_then(|(place, _)| place.unseen_change());
+            let problem = credentials.is_empty().then(|| problems.join("; "));
+            (problem, unseen)
+        }
+        Err(_) => (None, None),
     };
     ReadConfig {
         result,
         credential_problem,
+        unseen_credential,
     }
-}
-
-async fn missing_credential(sources: &AdminCredentialSources) -> Option<String> {
-    let (credentials, problems) = sources.read_all().await;
-    credentials.is_empty().then(|| problems.join("; "))
 }
 
 impl Runtime {
@@ -212,6 +217,7 @@ impl Runtime {
         hide_private_paths(&settings);
         filter::set_configured(settings.log.level.clone());
         self.settings = settings;
+        self.provider = Arc::clone(&provider);
         if self.engine.can_send_requests() {
             // The source of the admin key may hold another one now.
             drop(tokio::spawn(async move { provider.reselect().await }));

@@ -19,6 +19,7 @@ use crate::daemon::crash_report::record_last_crash;
 use crate::daemon::error::ServiceError;
 use crate::daemon::key_names;
 use crate::daemon::ledger_access::{check_command, check_worker};
+use crate::daemon::ledger_credentials::LedgerCredentials;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
 use crate::daemon::own_files;
@@ -55,6 +56,8 @@ pub struct Runtime {
     /// The configuration in force.
     pub(crate) settings: Arc<Settings>,
     pub(crate) context: ProcessContext,
+    /// The provider in force.
+    pub(crate) provider: ProviderStack,
     /// Sends notifications.
     pub(crate) dispatcher: NotificationDispatcher,
 }
@@ -156,7 +159,7 @@ pub async fn start(
     } else {
         record_last_crash(&settings.ledger, &context.ledger, clock.as_ref()).await
     };
-    let (services, _) = context.build_services(settings, sources);
+    let (services, provider) = context.build_services(settings, sources);
     // One thread reads the ledger while another one searches for files.
     let managed_keys = context.managed_keys(settings);
     let opening = Engine::open(services, managed_keys, run_mode);
@@ -189,6 +192,7 @@ pub async fn start(
         signals: signal_actions,
         settings: Arc::clone(settings),
         context,
+        provider,
     })
 }
 
@@ -252,11 +256,12 @@ impl ProcessContext {
             inner: OpenAiProvider::new(&settings.provider, self.active_credential.clone()),
             metrics: self.metrics.clone(),
         };
-        let provider = Arc::new(FailoverProvider::new(
-            provider,
-            self.active_credential.clone(),
-            sources,
-        ));
+        let provider = FailoverProvider::new(provider, self.active_credential.clone(), sources);
+        let recorded = LedgerCredentials {
+            ledger: self.ledger.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        let provider = Arc::new(provider.with_ledger(Arc::new(recorded)));
         let services = Services {
             provider: Arc::clone(&provider) as Arc<dyn Provider>,
             ledger: self.ledger.clone(),

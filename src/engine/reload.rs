@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::core::condition::ListenerProblem;
+use crate::core::condition::{Condition, ListenerProblem};
 use crate::core::decide::revocation::RecheckCause;
 use crate::core::state::KeyState;
 use crate::core::time;
@@ -87,6 +87,14 @@ impl Engine {
             self.add_key(Some(key), KeyState::unknown(name), now);
         }
         self.publish_all();
+    }
+
+    /// Continues with another admin key, which the provider has just accepted: what the former
+    /// one was refused may succeed now.
+    pub fn use_other_admin_key(&mut self) {
+        self.services.conditions.resume_requests();
+        self.services.conditions.clear(Condition::Credential);
+        self.maintenance.probe_now(self.services.clock.now());
     }
 
     /// Records why the configuration cannot be applied, or with none that it was. Returns

@@ -335,15 +335,36 @@ pub(super) fn credentials_of_target(
                   OR d.state IN ('uncertain', 'accepted')
                   OR (r.\"trigger\" = 'adopted' AND d.state = 'missed'))",
     )?;
-    let found = statement.query_map([target], |row| {
-        Ok(CredentialMetadata {
-            id: CredentialId::new(row.get::<_, String>(0)?),
-            redacted_value: row.get(1)?,
-            created_at: None,
-            expires_at: None,
-        })
-    })?;
+    let found = statement.query_map([target], shown_credential)?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Returns the credentials that were revoked since a time. A redacted value that misleads is
+/// left out.
+pub(super) fn credentials_revoked_since(
+    connection: &Connection,
+    since: Timestamp,
+) -> Result<Vec<CredentialMetadata>, LedgerError> {
+    let mut statement = connection.prepare_cached(REVOKED_SINCE)?;
+    let found = statement.query_map([SqlTimestamp(since)], shown_credential)?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Read by the index of the events: revoked rotations stay for ever.
+const REVOKED_SINCE: &str =
+    "SELECT credential_id, CASE WHEN wrong_redaction = 0 THEN redacted_value END
+     FROM rotation
+     WHERE id IN (SELECT rotation_row FROM event_log WHERE at >= ?1)
+         AND phase = 'revoked' AND revoked_at >= ?1 AND credential_id IS NOT NULL";
+
+/// Reads the id of a credential and its redacted value.
+fn shown_credential(row: &Row<'_>) -> rusqlite::Result<CredentialMetadata> {
+    Ok(CredentialMetadata {
+        id: CredentialId::new(row.get::<_, String>(0)?),
+        redacted_value: row.get(1)?,
+        created_at: None,
+        expires_at: None,
+    })
 }
 
 /// A create whose answer could not be true, and that no list explains.
@@ -481,6 +502,15 @@ mod tests {
         let plan: Vec<String> = plan.map(Result::unwrap).collect();
         let by_end = "SEARCH rotation USING INDEX rotation_by_end";
         assert!(plan[0].starts_with(by_end), "{plan:?}");
+        let mut explained = ledger
+            .prepare(&format!("EXPLAIN QUERY PLAN {REVOKED_SINCE}"))
+            .unwrap();
+        let plan = explained.query_map([""], |row| row.get("detail")).unwrap();
+        let plan: Vec<String> = plan.map(Result::unwrap).collect();
+        assert!(
+            plan.iter().any(|step| step.contains("event_log_by_time")),
+            "{plan:?}"
+        );
         for (filter, by) in [("", "SCAN"), ("AND r.key = 'a'", "SEARCH")] {
             let sql = format!("EXPLAIN QUERY PLAN {}", live_rotations_sql(filter));
             let mut explained = ledger.prepare(&sql).unwrap();

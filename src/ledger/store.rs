@@ -404,6 +404,19 @@ impl Ledger {
             .await
     }
 
+    /// Returns the credentials that were revoked since a time. A redacted value that misleads
+    /// is left out.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn credentials_revoked_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<CredentialMetadata>, LedgerError> {
+        self.submit(move |connection| read::credentials_revoked_since(connection, since))
+            .await
+    }
+
     /// Returns the number of live rotations whose credentials have a redacted value.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ pub enum AdminKeyPlace {
     Variable,
     /// The key in use before the last rotation of rekeyd's own key.
     Previous,
+    /// A key that a person gave to the running process.
+    Given,
 }
 
 impl AdminKeyPlace {
@@ -50,7 +52,54 @@ impl AdminKeyPlace {
                 format!("set ${ADMIN_KEY_VARIABLE} to a valid admin key, and restart rekeyd")
             }
             Self::Previous => "store a valid admin key in [provider] credential-file".to_owned(),
+            Self::Given => {
+                "run `rekeyd use-credential FILE` with the file of a valid admin key".to_owned()
+            }
         }
+    }
+
+    /// Returns how a person stores the key that rekeyd uses in this place, so that the next
+    /// start finds it.
+    #[must_use]
+    pub fn storing(&self) -> String {
+        match self {
+            Self::File(path) => format!("store it in {}", path.display()),
+            Self::Service {
+                stored: Some(stored),
+                ..
+            } if stored.is_encrypted => format!(
+                "encrypt it with `systemd-creds encrypt` to {}",
+                stored.path.display()
+            ),
+            Self::Service {
+                stored: Some(stored),
+                ..
+            } => format!("store it in {}", stored.path.display()),
+            Self::Service { stored: None, .. } => {
+                format!("pass it to the service as {ADMIN_CREDENTIAL_NAME}")
+            }
+            Self::Variable => format!("set ${ADMIN_KEY_VARIABLE} to it"),
+            Self::Previous | Self::Given => "store it in [provider] credential-file".to_owned(),
+        }
+    }
+
+    /// Returns why a running rekeyd does not see another key in this place, and what to do
+    /// after it was stored; none if it does.
+    #[must_use]
+    pub fn unseen_change(&self) -> Option<String> {
+        let Self::Service {
+            copy: Some(_),
+            stored,
+        } = self
+        else {
+            return None;
+        };
+        let file = stored.as_ref().filter(|stored| !stored.is_encrypted);
+        let file = file.map_or_else(|| "FILE".to_owned(), |file| file.path.display().to_string());
+        Some(format!(
+            "the admin key is the copy that the service manager made at the start, and a reload \
+             sees no other one; hint: to use another key, run `rekeyd use-credential {file}`"
+        ))
     }
 
     /// Describes why the file of this place is not used, and what to do about it.
@@ -96,6 +145,7 @@ impl fmt::Display for AdminKeyPlace {
             }
             Self::Variable => write!(formatter, "${ADMIN_KEY_VARIABLE}"),
             Self::Previous => formatter.write_str("before the last rotation"),
+            Self::Given => formatter.write_str("`rekeyd use-credential`"),
         }
     }
 }
@@ -103,6 +153,52 @@ impl fmt::Display for AdminKeyPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copy_of_the_service_manager_hides_a_change() {
+        let stored = |is_encrypted| StoredCredential {
+            name: ADMIN_CREDENTIAL_NAME.to_owned(),
+            path: "/etc/credstore/k".into(),
+            is_encrypted,
+            unit: "rekeyd.service".to_owned(),
+        };
+        let service = |stored| AdminKeyPlace::Service {
+            copy: Some("/run/credentials/rekeyd.service/k".into()),
+            stored,
+        };
+        for (place, storing, command) in [
+            (
+                service(Some(stored(false))),
+                "store it in /etc/credstore/k",
+                Some("`rekeyd use-credential /etc/credstore/k`"),
+            ),
+            (
+                service(Some(stored(true))),
+                "encrypt it with `systemd-creds encrypt` to /etc/credstore/k",
+                Some("`rekeyd use-credential FILE`"),
+            ),
+            (
+                service(None),
+                "pass it to the service as openai-admin-key",
+                Some("`rekeyd use-credential FILE`"),
+            ),
+            (
+                AdminKeyPlace::File("/var/lib/rekeyd/admin-key".into()),
+                "store it in /var/lib/rekeyd/admin-key",
+                None,
+            ),
+            (AdminKeyPlace::Variable, "set $OPENAI_ADMIN_KEY to it", None),
+        ] {
+            assert_eq!(place.storing(), storing);
+            let unseen = place.unseen_change();
+            assert_eq!(unseen.is_some(), command.is_some(), "{unseen:?}");
+            assert!(
+                unseen
+                    .unwrap_or_default()
+                    .ends_with(command.unwrap_or_default())
+            );
+        }
+    }
 
     #[test]
     fn advice_names_the_place_that_rekeyd_reads() {

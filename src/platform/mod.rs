@@ -10,6 +10,7 @@ pub mod entropy;
 pub mod file_access;
 pub mod file_identity;
 pub mod file_locks;
+pub mod file_stamp;
 pub(crate) mod folder_sync;
 #[cfg(test)]
 pub(crate) mod json_schema;

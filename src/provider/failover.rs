@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -18,11 +18,13 @@ use crate::core::secret_text::{SecretForm, SecretTextError};
 use crate::core::state::CredentialMetadata;
 use crate::platform::BlockingPool;
 use crate::platform::admin_key_place::AdminKeyPlace;
+use crate::platform::file_stamp::FileStamp;
 use crate::platform::path_walk::TrustedPaths;
 use crate::platform::secret_file::{
     self, ADMIN_CREDENTIAL_NAME, PermissionCheck, permission_check_for,
 };
 use crate::platform::service_unit::StoredCredential;
+use crate::provider::candidate::{CandidateError, RecordedCredentials, examine};
 use crate::provider::{
     CreatedCredential, Effect, ErrorKind, GENERAL_ADVICE, ListedCredential, Provider,
     ProviderError, ProviderResponse, RetryAdvice,
@@ -130,6 +132,8 @@ enum SourceProblem {
     Rejected(AdminKeyPlace),
     /// It cannot be used, in words.
     Unusable(String),
+    /// rekeyd must not work with the key from there.
+    Unfit(AdminKeyPlace, CandidateError),
 }
 
 impl fmt::Display for SourceProblem {
@@ -142,6 +146,9 @@ impl fmt::Display for SourceProblem {
                 )
             }
             Self::Unusable(problem) => formatter.write_str(problem),
+            Self::Unfit(place, error) => {
+                write!(formatter, "not using the admin key from {place}: {error}")
+            }
         }
     }
 }
@@ -152,6 +159,17 @@ pub trait CredentialSource: Send + Sync {
     /// Reads the sources. Returns each credential with its place, in the order of
     /// precedence, and the problems of the other sources.
     async fn read_all(&self) -> (Vec<(AdminKeyPlace, Secret)>, Vec<String>);
+
+    /// Returns the stamp of the configured file, if that can be seen now: none in it if there
+    /// is no such file.
+    async fn file_stamp(&self) -> Option<Option<FileStamp>> {
+        Some(None)
+    }
+
+    /// Returns where the next process looks for the admin key first.
+    fn first_place(&self) -> Option<AdminKeyPlace> {
+        None
+    }
 }
 
 /// The time limit of reading the sources.
@@ -171,6 +189,36 @@ impl CredentialSource for AdminCredentialSources {
             .await
             .unwrap_or_else(|error| (Vec::new(), vec![error.to_string()]))
     }
+
+    async fn file_stamp(&self) -> Option<Option<FileStamp>> {
+        let Some(path) = self.file.clone() else {
+            return Some(None);
+        };
+        let describe = || "checking the file with the admin key".to_owned();
+        let seen = READS.run(describe, READ_TIMEOUT, move || FileStamp::of(&path));
+        seen.await.ok()
+    }
+
+    fn first_place(&self) -> Option<AdminKeyPlace> {
+        let is_of_service = self.credentials_directory.is_some() || self.stored.is_some();
+        match &self.file {
+            Some(path) => Some(AdminKeyPlace::File(path.clone())),
+            None if is_of_service => Some(self.service_place(None)),
+            None => self.env_secret.as_ref().map(|_| AdminKeyPlace::Variable),
+        }
+    }
+}
+
+/// The pause before a changed file is tried again that could not be tried.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+
+/// What was seen of the configured file.
+#[derive(Debug, Default)]
+struct SeenFile {
+    /// Its stamp when it was read last; none before that.
+    stamp: Option<Option<FileStamp>>,
+    /// Before when a change is not tried again.
+    retry_at: Option<Instant>,
 }
 
 /// A provider that authenticates with the first credential that it accepts.
@@ -183,6 +231,16 @@ pub struct FailoverProvider<P, S = AdminCredentialSources> {
     source: S,
     /// The place of the credential in use, as of the last selection.
     place: Mutex<Option<AdminKeyPlace>>,
+    /// The ledger by which another credential is recognized.
+    ledger: Option<Arc<dyn RecordedCredentials>>,
+    seen_file: Mutex<SeenFile>,
+}
+
+/// What became of an admin key that a person gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenCredential {
+    /// Where it has to be stored so that the next process finds it; none if a place holds it.
+    pub to_store_in: Option<AdminKeyPlace>,
 }
 
 impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
@@ -194,6 +252,18 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             active,
             source,
             place: Mutex::new(None),
+            ledger: None,
+            seen_file: Mutex::default(),
+        }
+    }
+
+    /// Returns a provider that replaces the credential in use only by one that shows a live
+    /// credential of this ledger.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Arc<dyn RecordedCredentials>) -> Self {
+        Self {
+            ledger: Some(ledger),
+            ..self
         }
     }
 
@@ -202,7 +272,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         if self.active.get().is_some() {
             return Ok(());
         }
-        let problems = self.select().await;
+        let problems = self.select(Fallback::Previous).await;
         if self.active.get().is_some() {
             return Ok(());
         }
@@ -219,11 +289,14 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         })
     }
 
-    /// Selects the first credential that the provider does not refuse: those of
-    /// the sources, then the one before the last switch. If it refuses all, the
-    /// one in use stays. Returns the problems of the sources.
-    async fn select(&self) -> Vec<SourceProblem> {
+    /// Selects the first credential that the provider does not refuse: one that a person
+    /// gave, those of the sources, then the one before the last switch. If it refuses all,
+    /// the one in use stays. Returns the problems of the sources.
+    async fn select(&self, fallback: Fallback) -> Vec<SourceProblem> {
+        let stamp = self.source.file_stamp().await;
         let (mut credentials, problems) = self.source.read_all().await;
+        // A file that is replaced after the stamp was taken counts as changed.
+        self.lock_seen_file().stamp = stamp;
         let problems = problems.into_iter().map(SourceProblem::Unusable);
         let mut problems: Vec<_> = problems.collect();
         for (_, secret) in &credentials {
@@ -237,34 +310,146 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
             self.activate(source, secret.clone());
             return problems;
         }
-        let previous = self.active.previous();
+        if let Some(given) = self.active.given() {
+            let mut stored = credentials.iter();
+            if stored.any(|(_, secret)| secret.same_as(&given)) {
+                self.active.forget_given();
+            } else {
+                credentials.insert(0, (AdminKeyPlace::Given, given));
+            }
+        }
+        let previous = match fallback {
+            Fallback::Previous => self.active.previous(),
+            Fallback::InUse => None,
+        };
         credentials.extend(previous.map(|secret| (AdminKeyPlace::Previous, secret)));
         for (source, secret) in credentials {
-            match self.inner.verify(&secret).await {
-                Ok(_) => {
+            match self.try_credential(&source, &secret).await {
+                Ok(()) => {
                     self.activate(&source, secret);
                     return problems;
                 }
-                Err(error) if error.kind == ErrorKind::CredentialRefused => {
+                Err(CandidateError::Refused(_)) => {
                     self.note_place(&source, &secret);
                     problems.push(SourceProblem::Rejected(source));
                 }
+                Err(
+                    error @ (CandidateError::Retired { .. }
+                    | CandidateError::Revoked { .. }
+                    | CandidateError::Foreign { .. }),
+                ) => problems.push(SourceProblem::Unfit(source, error)),
                 // This error does not concern the credential, so precedence
                 // decides.
-                Err(_) if self.active.get().is_none() => {
-                    self.activate(&source, secret);
+                Err(CandidateError::Untried(_) | CandidateError::NoLedger) => {
+                    if self.active.get().is_none() {
+                        self.activate(&source, secret);
+                    }
                     return problems;
                 }
-                Err(_) => return problems,
             }
         }
         problems
     }
 
+    /// Tries a credential. One that rekeyd works or worked with only has to be accepted.
+    async fn try_credential(
+        &self,
+        place: &AdminKeyPlace,
+        secret: &Secret,
+    ) -> Result<(), CandidateError> {
+        let in_use = self.active.get();
+        let is_known = matches!(place, AdminKeyPlace::Previous)
+            || in_use.is_some_and(|in_use| in_use.same_as(secret));
+        let ledger = self.ledger.as_deref().filter(|_| !is_known);
+        examine(&self.inner, &self.active, ledger, secret).await
+    }
+
+    /// Works with an admin key that a person gives, before those of every place until one of
+    /// them holds it.
+    ///
+    /// # Errors
+    /// Why it is not used. Nothing has changed then.
+    pub async fn give(&self, secret: Secret) -> Result<TakenCredential, CandidateError> {
+        let place = AdminKeyPlace::Given;
+        self.try_credential(&place, &secret).await?;
+        let (stored, _) = self.source.read_all().await;
+        let mut stored = stored.into_iter();
+        let holder = stored.find(|(_, stored)| stored.same_as(&secret));
+        let holder = holder.map(|(place, _)| place);
+        self.replace(holder.as_ref().unwrap_or(&place), secret.clone());
+        if holder.is_some() {
+            return Ok(TakenCredential { to_store_in: None });
+        }
+        self.active.give(secret);
+        let to_store_in = self.source.first_place();
+        Ok(TakenCredential { to_store_in })
+    }
+
+    /// Checks whether the configured file has changed, and works with the key in it if rekeyd
+    /// may. Each change is tried once, and again only if nothing could be learned of the key.
+    /// Returns whether rekeyd works with another key now.
+    pub async fn check_file(&self) -> bool {
+        let Some(stamp) = self.source.file_stamp().await else {
+            return false;
+        };
+        if !self.lock_seen_file().has_news(stamp) {
+            return false;
+        }
+        let (stored, problems) = self.source.read_all().await;
+        let mut stored = stored.into_iter();
+        let in_file = stored.find(|(place, _)| matches!(place, AdminKeyPlace::File(_)));
+        let Some((place, secret)) = in_file else {
+            self.lock_seen_file().take_note(stamp);
+            for problem in problems {
+                tracing::warn!("{CHANGE_REFUSED}: {problem}");
+            }
+            return false;
+        };
+        if self.is_known_change(&secret) {
+            self.lock_seen_file().take_note(stamp);
+            return false;
+        }
+        match self.try_credential(&place, &secret).await {
+            Ok(()) => {
+                self.lock_seen_file().take_note(stamp);
+                self.replace(&place, secret);
+                true
+            }
+            Err(error) if error.may_pass_later() => {
+                self.lock_seen_file().retry_at = Some(Instant::now() + RETRY_PAUSE);
+                false
+            }
+            Err(error) => {
+                self.lock_seen_file().take_note(stamp);
+                tracing::warn!("{CHANGE_REFUSED}: the one in {place} is not used: {error}");
+                false
+            }
+        }
+    }
+
+    /// Returns whether a file that changed tells nothing new: rekeyd works with its key, or
+    /// wrote it, or a person gave another one that counts before it.
+    fn is_known_change(&self, secret: &Secret) -> bool {
+        if let Some(given) = self.active.given() {
+            if given.same_as(secret) {
+                self.active.forget_given();
+            }
+            return true;
+        }
+        let in_use = self.active.get();
+        in_use.is_none_or(|in_use| in_use.same_as(secret))
+            || self.active.origin(secret) == SecretOrigin::Created
+    }
+
+    fn lock_seen_file(&self) -> MutexGuard<'_, SeenFile> {
+        let seen = self.seen_file.lock();
+        seen.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the sources again, and selects the first credential that the
     /// provider accepts.
     pub async fn reselect(&self) {
-        for problem in self.select().await {
+        for problem in self.select(Fallback::InUse).await {
             tracing::warn!("{problem}");
         }
     }
@@ -275,6 +460,14 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         if in_use.is_some_and(|in_use| in_use.same_as(secret)) {
             *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
         }
+    }
+
+    /// Works with another credential, and keeps the one in use as the previous one.
+    fn replace(&self, place: &AdminKeyPlace, secret: Secret) {
+        tracing::info!("using the admin key from {place}");
+        self.active.record_own(&secret);
+        self.active.replace(secret.clone());
+        self.note_place(place, &secret);
     }
 
     fn activate(&self, source: &AdminKeyPlace, secret: Secret) {
@@ -298,6 +491,32 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
     }
 }
 
+impl SeenFile {
+    /// Returns whether a file with this stamp has to be read.
+    fn has_news(&self, stamp: Option<FileStamp>) -> bool {
+        let is_changed = self.stamp.is_some_and(|seen| seen != stamp);
+        is_changed && self.retry_at.is_none_or(|at| Instant::now() >= at)
+    }
+
+    fn take_note(&mut self, stamp: Option<FileStamp>) {
+        self.stamp = Some(stamp);
+        self.retry_at = None;
+    }
+}
+
+/// How the log begins to say that a changed file changes nothing.
+const CHANGE_REFUSED: &str = "[provider] credential-file has changed, and rekeyd goes on with the admin key \
+                    in use";
+
+/// What is used where no source has a credential that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fallback {
+    /// The one before the last switch, because the one in use is refused.
+    Previous,
+    /// The one in use.
+    InUse,
+}
+
 fn join_problems(problems: &[SourceProblem]) -> String {
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     problems.join("; ")
@@ -317,14 +536,14 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
         self.ensure_selected().await?;
         if self.active.is_using_previous() {
-            self.select().await;
+            self.select(Fallback::Previous).await;
         }
         let previous = self.active.get();
         let mut error = match self.inner.check().await {
             Err(error) if error.kind == ErrorKind::CredentialRefused => error,
             response => return response,
         };
-        let problems = self.select().await;
+        let problems = self.select(Fallback::Previous).await;
         if self
             .active
             .get()
@@ -339,7 +558,7 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
             .partition(|problem| matches!(problem, SourceProblem::Rejected(_)));
         let places = rejected.iter().filter_map(|problem| match problem {
             SourceProblem::Rejected(place) => Some(format!("the key from {place}")),
-            SourceProblem::Unusable(_) => None,
+            SourceProblem::Unusable(_) | SourceProblem::Unfit(..) => None,
         });
         let places: Vec<_> = places.collect();
         if !places.is_empty() {
@@ -433,6 +652,10 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
 
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
         self.inner.verify(secret).await
+    }
+
+    async fn sees(&self, secret: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        self.inner.sees(secret, id).await
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {

@@ -4,6 +4,7 @@
 //! obligations. [`openai`] implements it over HTTP, and [`failover`] selects
 //! the credential of the requests.
 
+pub mod candidate;
 pub mod failover;
 pub mod kind;
 pub mod openai;
@@ -123,6 +124,10 @@ pub trait Provider: Send + Sync {
     /// `Ok` means that it works; [`ErrorKind::CredentialRefused`] and
     /// [`ErrorKind::Forbidden`] mean that the provider refused it.
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError>;
+
+    /// Returns whether `secret`, used instead of the credential in use, shows a credential: only
+    /// one of the same organization does.
+    async fn sees(&self, secret: &Secret, id: &CredentialId) -> Result<bool, ProviderError>;
 
     /// Deletes a credential; `Ok` also if it did not exist any more. It MUST
     /// change the credential in use neither before nor while it sends the

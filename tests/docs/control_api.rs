@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::readme::read_blocks;
+use rekeyd::core::secret::Secret;
 use rekeyd::daemon::control::protocol::{
-    ControlRequest, ControlResponse, DaemonInfo, ErrorBody, Introduction,
+    ControlRequest, ControlResponse, DaemonInfo, ErrorBody, Introduction, SentSecret,
 };
 
 const PAGE: &str = include_str!("../../docs/control-api.md");
@@ -83,6 +84,10 @@ fn full_requests() -> Vec<ControlRequest> {
         ControlRequest::LogLevel {
             level: text(),
             span: Some(text()),
+        },
+        ControlRequest::UseCredential {
+            secret: SentSecret(Secret::new("sk-admin-example".to_owned())),
+            file: text(),
         },
         ControlRequest::Reload,
     ]

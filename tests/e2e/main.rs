@@ -13,6 +13,7 @@ mod function_server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin_key;
 mod adoption_question;
 mod alerts;
 mod backup;

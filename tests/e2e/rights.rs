@@ -18,6 +18,9 @@ const LOOKERS: u32 = 4_711;
 const OPERATORS: u32 = 4_712;
 const DESTROYERS: u32 = 4_713;
 
+/// What no group may do.
+const NO_GROUP: u32 = u32::MAX;
+
 /// Sends a request, and returns the status and the answer.
 fn ask(socket: &Path, verb: &str, body: &str, cookie: Option<&str>) -> (u16, String) {
     control_socket::ask(socket, cookie, ["POST", &format!("/{verb}"), body])
@@ -64,7 +67,7 @@ const LEAK: &str = r#"{"keys":["none"],"revoke_previous_within":"30s"}"#;
 
 /// The requests, none of which finds what it names, and the least of the groups that may send
 /// them.
-const REQUESTS: [(&str, &str, u32); 18] = [
+const REQUESTS: [(&str, &str, u32); 19] = [
     ("rotate", r#"{"keys":["none"]}"#, OPERATORS),
     (
         "rotate",
@@ -91,6 +94,11 @@ const REQUESTS: [(&str, &str, u32); 18] = [
     ("retire", r#"{"keys":["none"],"undo":true}"#, OPERATORS),
     ("retire", r#"{"keys":["none"],"now":true}"#, DESTROYERS),
     ("log-level", r#"{"level":"info"}"#, OPERATORS),
+    (
+        "use-credential",
+        r#"{"secret":"sk-admin-none-0123456789abcdef","file":"none"}"#,
+        NO_GROUP,
+    ),
     ("reload", "", OPERATORS),
     (
         "adopt",
@@ -126,9 +134,11 @@ fn each_verb_has_its_callers() {
             let expected = if user < least { 403 } else { 200 };
             assert_eq!(status, expected, "{user}, {verb} {body}: {answer}");
             if user < least {
-                for part in ["sudo rekeyd ", verb.split('-').next().unwrap(), "[control]"] {
+                for part in ["sudo rekeyd ", verb.split('-').next().unwrap()] {
                     assert!(answer.contains(part), "{part}: {answer}");
                 }
+                let names_groups = answer.contains("[control]");
+                assert_eq!(names_groups, least != NO_GROUP, "{verb}: {answer}");
             }
         }
     }

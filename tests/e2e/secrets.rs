@@ -22,6 +22,7 @@ use serde_json::json;
 // None of them has the form of the provider's secrets, so that redaction by form does not
 // help.
 const ADMIN_KEY: &str = "own+admin/key-of-the-tests-0123456789-KLMNOPQRSTUVWXYZ";
+const REFUSED_KEY: &str = "refused+key/of-the-tests-0123456789-ZYXWVUTSRQ";
 const NEW_SECRET: &str = "new+secret/of-the-tests-0123456789-ABCDEFGHIJ";
 const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3RzLTEyMzQ1Njc4";
 const TOKEN: &str = "bearer/token+of-the-tests-0123456789";
@@ -165,7 +166,16 @@ impl Hidden {
         let (one, two) = (new_secret(1), new_secret(2));
         let signing = SIGNING.strip_prefix("whsec_").unwrap();
         let mut forms = Vec::new();
-        for secret in [ADMIN_KEY, &one, &two, SIGNING, signing, TOKEN, QUERY] {
+        for secret in [
+            ADMIN_KEY,
+            REFUSED_KEY,
+            &one,
+            &two,
+            SIGNING,
+            signing,
+            TOKEN,
+            QUERY,
+        ] {
             forms.push((secret.to_owned(), secret.to_owned()));
             for shift in 0..3 {
                 // The part that base64 of any surrounding text contains.
@@ -331,6 +341,18 @@ impl Echoing {
         }
     }
 
+    /// Gives the running daemon another admin key, and asserts that neither answer has it.
+    fn give_admin_key(&self, talkative: &[&str], key: &str, code: i32) {
+        let file = self.world.path("given");
+        write(&file, key);
+        let command = ["use-credential", file.to_str().unwrap()];
+        let output = self.world.run(&[talkative, &command].concat());
+        std::fs::remove_file(file).unwrap();
+        let output_bytes = [output.stdout, output.stderr].concat();
+        self.hidden.assert_none("use-credential", &output_bytes);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output_bytes));
+    }
+
     /// Asserts that no command prints a secret at the end.
     fn assert_commands(&self, talkative: &[&str]) {
         for command in [
@@ -393,6 +415,9 @@ fn assert_no_output_contains_a_secret(format: &str) {
     log.push_str(&stderr);
     let mut daemon = Daemon::start_with(world, &talkative);
     daemon.wait_for("revoked the previous");
+    for (key, code) in [(REFUSED_KEY, 1), (&new_secret(2), 0)] {
+        echoing.give_admin_key(&talkative, key, code);
+    }
     log.push_str(&daemon.stop());
 
     hidden.assert_none("log", log.as_bytes());

@@ -11,6 +11,9 @@ use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
 use rekeyd::platform::admin_key_place::AdminKeyPlace;
+use rekeyd::provider::candidate::{
+    CandidateError, RecordedCredential, RecordedCredentials, RecordedState,
+};
 use rekeyd::provider::failover::{CredentialSource, FailoverProvider};
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{ErrorKind, Provider as _};
@@ -36,6 +39,29 @@ impl CredentialSource for FakeSources {
             self.0.lock().unwrap().clone(),
             vec!["a: unreadable".to_owned()],
         )
+    }
+}
+
+/// The credentials of a ledger.
+#[derive(Clone, Default)]
+struct FakeLedger(Arc<Mutex<Vec<RecordedCredential>>>);
+
+impl FakeLedger {
+    fn add(&self, id: &CredentialId, secret: &Secret, state: RecordedState) {
+        let value = secret.expose();
+        let shown = format!("sk-admin...{}", &value[value.len() - 6..]);
+        self.0.lock().unwrap().push(RecordedCredential {
+            id: id.clone(),
+            redacted_value: Some(shown),
+            state,
+        });
+    }
+}
+
+#[async_trait]
+impl RecordedCredentials for FakeLedger {
+    async fn read(&self) -> Option<Vec<RecordedCredential>> {
+        Some(self.0.lock().unwrap().clone())
     }
 }
 
@@ -172,4 +198,65 @@ async fn a_repeated_delivery_keeps_the_previous_credential() {
             .previous()
             .is_some_and(|previous| previous.same_as(&old))
     );
+}
+
+/// A key of another organization sees none of the credentials of the ledger.
+#[tokio::test]
+async fn given_credential_shows_a_live_one_and_is_none_that_ends() {
+    let mut world = FailoverFixture::new().await;
+    let ledger = FakeLedger::default();
+    world.subject = world.subject.with_ledger(Arc::new(ledger.clone()));
+    let (_, first) = world.create_credential("first").await;
+    let (live_id, live) = world.create_credential("live").await;
+    let (retired_id, retired) = world.create_credential("retired").await;
+    let (revoked_id, revoked) = world.create_credential("revoked").await;
+    let (_, second) = world.create_credential("second").await;
+    world.sources.set(&[("file", &first)]);
+    world.subject.check().await.unwrap();
+
+    let elsewhere = Secret::new("sk-admin-elsewhere-xyzxyz".to_owned());
+    ledger.add(
+        &CredentialId::new("key_elsewhere".to_owned()),
+        &elsewhere,
+        RecordedState::Kept,
+    );
+    let foreign = world.subject.give(second.clone()).await.unwrap_err();
+    assert!(
+        matches!(foreign, CandidateError::Foreign { .. }),
+        "{foreign}"
+    );
+    assert!(foreign.to_string().contains("key_elsewhere"), "{foreign}");
+    // A reload takes no such key from a file either.
+    world.sources.set(&[("file", &second)]);
+    world.subject.reselect().await;
+    assert!(world.uses(&first));
+    world.sources.set(&[("file", &first)]);
+
+    ledger.add(&live_id, &live, RecordedState::Kept);
+    ledger.add(&retired_id, &retired, RecordedState::Ending);
+    let ended = world.subject.give(retired).await.unwrap_err();
+    assert!(matches!(ended, CandidateError::Retired { .. }), "{ended}");
+    // The provider still accepts it for a moment.
+    ledger.add(&revoked_id, &revoked, RecordedState::Revoked);
+    let ended = world.subject.give(revoked).await.unwrap_err();
+    assert!(matches!(ended, CandidateError::Revoked { .. }), "{ended}");
+    let unknown = Secret::new("sk-admin-of-nobody".to_owned());
+    let refused = world.subject.give(unknown).await.unwrap_err();
+    assert!(matches!(refused, CandidateError::Refused(_)), "{refused}");
+    assert!(world.uses(&first));
+    assert!(world.active_credential.given().is_none());
+
+    let generation = world.active_credential.generation();
+    world.subject.give(second.clone()).await.unwrap();
+    assert!(world.uses(&second));
+    assert_eq!(world.active_credential.generation(), generation);
+    world.subject.reselect().await;
+    assert!(world.uses(&second), "it counts before the file");
+    world.sources.set(&[("file", &second)]);
+    world.subject.reselect().await;
+    assert!(
+        world.active_credential.given().is_none(),
+        "the file holds it"
+    );
+    assert!(world.uses(&second));
 }

@@ -360,6 +360,10 @@ impl Provider for SimProvider {
         }
     }
 
+    async fn sees(&self, _: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        Ok(self.retrieve(id).await?.value.is_some())
+    }
+
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         let configuration = self.world.configuration_number();
         let own = self.active_credential.get();

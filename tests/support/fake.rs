@@ -558,6 +558,10 @@ impl Provider for FakeWorld {
         self.respond(())
     }
 
+    async fn sees(&self, _: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        Ok(self.retrieve(id).await?.value.is_some())
+    }
+
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         self.provider_call(format!("delete {id}"))?;
         if !self.is_hidden(id) {

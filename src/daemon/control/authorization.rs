@@ -119,19 +119,24 @@ fn refusal(
     command: &str,
     groups: &ControlGroups,
 ) -> String {
-    let user_text = describe_user(user);
-    let (option, configured) = match needed {
-        Authority::Observe | Authority::Operate => ("admins", &groups.admins),
-        Authority::Destroy | Authority::Full => ("super-admins", &groups.super_admins),
-    };
-    let others = match configured.as_slice() {
-        [] => format!("add {option} = [\"GROUP\"] to [control]"),
-        _ => format!("have one of your groups added to {option} in [control]"),
+    let others = match needed {
+        Authority::Observe | Authority::Operate => other_way("admins", &groups.admins),
+        Authority::Destroy => other_way("super-admins", &groups.super_admins),
+        Authority::Full => String::new(),
     };
     format!(
-        "{user_text} {}; hint: use `sudo rekeyd {command}`, or {others}",
+        "{} {}; hint: use `sudo rekeyd {command}`{others}",
+        describe_user(user),
         authority.permits()
     )
+}
+
+/// Describes how a group may do what root may.
+fn other_way(option: &str, configured: &[String]) -> String {
+    match configured {
+        [] => format!(", or add {option} = [\"GROUP\"] to [control]"),
+        _ => format!(", or have one of your groups added to {option} in [control]"),
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +223,13 @@ mod tests {
                 "uid 4000000011 may rotate, pause, hold and reload; hint: use `sudo rekeyd adopt`, \
                  or add super-admins = [\"GROUP\"] to [control]"
                     .to_owned(),
+            ),
+            (
+                other,
+                Full,
+                "use-credential",
+                groups(&[], &["4000000011"]),
+                "uid 4000000011 may only look; hint: use `sudo rekeyd use-credential`".to_owned(),
             ),
             (
                 own,

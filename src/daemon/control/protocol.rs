@@ -1,12 +1,18 @@
 //! The requests to a running daemon and its responses: JSON over HTTP on its
-//! control socket. Neither ever contains a secret.
+//! control socket. Only `use-credential` sends a secret, and no response has one.
 
+use secrecy::zeroize::Zeroizing;
 use serde::de::Error as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::core::authority::Authority;
 use crate::core::json;
+use crate::core::secret::Secret;
+use crate::core::secret_text::{self, SecretForm};
+
+/// The verb whose body has a secret.
+const USE_CREDENTIAL: &str = "use-credential";
 
 /// The member of a request that its path stands for.
 const VERB: &str = "verb";
@@ -160,8 +166,41 @@ pub enum ControlRequest {
         #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
         span: Option<String>,
     },
+    /// Work with another admin key.
+    UseCredential {
+        /// The admin key.
+        secret: SentSecret,
+        /// The file from which the command read it, for people.
+        file: String,
+    },
     /// Reload the configuration.
     Reload,
+}
+
+/// An admin key in the body of a request, and nowhere else: its debug text hides it.
+#[derive(Debug, Clone)]
+pub struct SentSecret(pub Secret);
+
+impl PartialEq for SentSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_as(&other.0)
+    }
+}
+
+impl Eq for SentSecret {}
+
+impl Serialize for SentSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for SentSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let secret = secret_text::parse(text.as_bytes(), SecretForm::AdminKey);
+        secret.map(Self).map_err(D::Error::custom)
+    }
 }
 
 /// Returns whether a member is left out.
@@ -169,7 +208,7 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// The reason why a body is no request. Its text quotes the body, which has no
+/// The reason why a body is no request. Its text quotes the body, except one that has a
 /// secret.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -179,6 +218,9 @@ pub enum RequestError {
         /// The error of the parser.
         source: serde_json::Error,
     },
+    /// The object has no admin key, or what follows from one in another place.
+    #[error("expected {{\"secret\": ADMIN_KEY, \"file\": PATH}} with a valid admin key")]
+    Withheld,
     /// The object is none that the verb accepts, or the verb is unknown.
     #[error("{source}")]
     Invalid {
@@ -315,6 +357,7 @@ impl ControlRequest {
             Self::Resume { .. } => "resume",
             Self::Retire { .. } => "retire",
             Self::LogLevel { .. } => "log-level",
+            Self::UseCredential { .. } => USE_CREDENTIAL,
             Self::Reload => "reload",
         }
     }
@@ -335,6 +378,7 @@ impl ControlRequest {
             "retire" => (Authority::Operate, "retire"),
             "revoke" => (Authority::Operate, "revoke"),
             "rotate" => (Authority::Operate, "rotate"),
+            USE_CREDENTIAL => (Authority::Full, USE_CREDENTIAL),
             // Who may operate learns that there is no such verb.
             _ => (Authority::Operate, "help"),
         }
@@ -358,6 +402,8 @@ impl ControlRequest {
             | Self::Adopt { .. }
             | Self::AdoptFromSinks { apply: true, .. }
             | Self::Retire { now: true, .. } => Authority::Destroy,
+            // It decides with whose key rekeyd works.
+            Self::UseCredential { .. } => Authority::Full,
             Self::Rotate { .. }
             | Self::Revoke { .. }
             | Self::Hold { .. }
@@ -397,6 +443,7 @@ impl ControlRequest {
             Self::Retire { undo: true, .. } => "retire --undo",
             Self::Retire { .. } => "retire",
             Self::LogLevel { .. } => "log-level",
+            Self::UseCredential { .. } => USE_CREDENTIAL,
             Self::Reload => "reload",
         }
     }
@@ -413,7 +460,10 @@ impl ControlRequest {
             Self::Revoke { credential_id, .. } => vec![credential_id.clone()],
             Self::Hold { what, .. } | Self::Release { what, .. } => vec![what.clone()],
             Self::Adopt { key, .. } => vec![key.clone()],
-            Self::AdoptFromSinks { .. } | Self::LogLevel { .. } | Self::Reload => Vec::new(),
+            Self::AdoptFromSinks { .. }
+            | Self::LogLevel { .. }
+            | Self::UseCredential { .. }
+            | Self::Reload => Vec::new(),
         }
     }
 
@@ -430,7 +480,7 @@ impl ControlRequest {
             | Self::Pause { reason, .. }
             | Self::Resume { reason, .. }
             | Self::Retire { reason, .. } => reason.as_deref(),
-            Self::LogLevel { .. } | Self::Reload => None,
+            Self::LogLevel { .. } | Self::UseCredential { .. } | Self::Reload => None,
         }
     }
 
@@ -452,6 +502,7 @@ impl ControlRequest {
             | Self::Resume { .. }
             | Self::Retire { .. }
             | Self::LogLevel { .. }
+            | Self::UseCredential { .. }
             | Self::Reload => false,
         }
     }
@@ -461,7 +512,10 @@ impl ControlRequest {
     /// # Errors
     /// If the body is no JSON object, or not one that this verb accepts.
     pub fn parse(verb: &str, body: &[u8]) -> Result<Self, RequestError> {
-        let no_object = |source| RequestError::NoObject { source };
+        let no_object = |source| match verb {
+            USE_CREDENTIAL => RequestError::Withheld,
+            _ => RequestError::NoObject { source },
+        };
         let mut members = if body.trim_ascii().is_empty() {
             Map::new()
         } else {
@@ -477,8 +531,12 @@ impl ControlRequest {
             return Err(RequestError::Invalid { source });
         }
         members.insert(VERB.to_owned(), verb.into());
-        serde_json::from_value(Value::Object(members))
-            .map_err(|source| RequestError::Invalid { source })
+        let parsed = serde_json::from_value(Value::Object(members));
+        parsed.map_err(|source| match verb {
+            // The parser may quote the key that is in the wrong member.
+            USE_CREDENTIAL => RequestError::Withheld,
+            _ => RequestError::Invalid { source },
+        })
     }
 
     /// Returns the body to send to the path of [`ControlRequest::verb`].
@@ -495,6 +553,33 @@ impl ControlRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sent_secret_is_in_the_body_alone() {
+        let key = "sk-admin-0123456789abcdef0123456789abcdef";
+        let request = ControlRequest::UseCredential {
+            secret: SentSecret(Secret::new(key.to_owned())),
+            file: "/root/new-key".to_owned(),
+        };
+        assert!(request.body().contains(key));
+        assert!(!format!("{request:?}").contains(key));
+        let parsed = ControlRequest::parse(request.verb(), request.body().as_bytes());
+        assert_eq!(parsed.unwrap(), request);
+        for body in [
+            format!("{{\"secret\":\"{key}\"}}"),
+            format!("{{\"secret\":[\"{key}\"],\"file\":\"a\"}}"),
+            format!("{{\"secret\":\"{key} {key}\",\"file\":\"a\"}}"),
+            format!("{{\"{key}\":\"secret\",\"file\":\"a\"}}"),
+            format!("\"{key}\""),
+            format!("[\"{key}\"]"),
+            "{\"secret\":\"\",\"file\":\"a\"}".to_owned(),
+        ] {
+            let error = ControlRequest::parse("use-credential", body.as_bytes()).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains(&key[9..20]), "{text}");
+            assert!(text.contains("with a valid admin key"), "{text}");
+        }
+    }
 
     #[test]
     fn requests_round_trip_and_parse_errors_name_the_problem() {

@@ -101,6 +101,7 @@ fn arguments(request: &ControlRequest) -> Vec<Option<String>> {
         ControlRequest::LogLevel { level, span } => {
             vec![Some(level.clone()), option("--for", span.as_ref())]
         }
+        ControlRequest::UseCredential { secret: _, file } => vec![Some(file.clone())],
         ControlRequest::Reload => Vec::new(),
     }
 }
@@ -167,6 +168,11 @@ mod tests {
                 "log-level",
                 r#"{"level":"info,engine=debug","for":"10m"}"#,
                 "log-level info,engine=debug --for 10m",
+            ),
+            (
+                "use-credential",
+                r#"{"secret":"sk-admin-0123456789abcdef","file":"/root/new-key"}"#,
+                "use-credential /root/new-key",
             ),
             ("reload", "{}", "reload"),
         ] {

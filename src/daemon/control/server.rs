@@ -4,8 +4,8 @@
 //! The mode of the socket lets its owner and its group connect, and look. What
 //! else a user may do depends on the user, whom the system identifies, and on
 //! the groups in `[control]` (`authorization.rs`). The daemon's own user gets nothing
-//! without a proof that it knows the cookie (`proof.rs`). No route returns or accepts
-//! a secret.
+//! without a proof that it knows the cookie (`proof.rs`). No route returns a secret, and
+//! only `/use-credential` accepts one.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -439,7 +439,7 @@ async fn not_found() -> Response {
         StatusCode::NOT_FOUND,
         "no such route; the routes are GET /daemon, /live, /ready, /configuration and /ledger, and \
          POST /rotate, /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume, \
-         /retire, /log-level and /reload"
+         /retire, /log-level, /use-credential and /reload"
             .to_owned(),
     )
 }

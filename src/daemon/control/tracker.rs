@@ -19,6 +19,9 @@ pub struct IncomingRequest {
     pub reply: oneshot::Sender<ControlResponse>,
 }
 
+/// A caller, and the response to its request.
+pub(crate) type FinishedRequest = (oneshot::Sender<ControlResponse>, ControlResponse);
+
 /// The requests in progress.
 #[derive(Default)]
 pub(crate) struct RequestTracker {

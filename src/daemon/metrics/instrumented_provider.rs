@@ -120,6 +120,18 @@ impl<P: Provider> Provider for InstrumentedProvider<P> {
         self.measure("verify", self.inner.verify(secret)).await
     }
 
+    async fn sees(&self, secret: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        let asking = async {
+            let value = self.inner.sees(secret, id).await?;
+            Ok::<_, ProviderError>(ProviderResponse {
+                value,
+                server_time: None,
+            })
+        };
+        let seen = self.measure("retrieve", asking).await?;
+        Ok(seen.value)
+    }
+
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         self.measure("delete", self.inner.delete(id)).await
     }

@@ -121,6 +121,28 @@ async fn nothing_but_verification_delays_the_end() {
     }
 }
 
+/// The provider may accept a credential for a while after its end.
+#[tokio::test]
+async fn ended_credential_is_listed_among_the_revoked_ones() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    let since = engine.now();
+    let revoked = async |engine: &Engine, since| {
+        let ledger = &engine.services().ledger;
+        let found = ledger.credentials_revoked_since(since).await.unwrap();
+        found.len()
+    };
+    assert_eq!(revoked(&engine, since).await, 0);
+    let reply = end_present(&mut engine, false, "uid 7");
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    reply.await.unwrap().unwrap();
+    assert_ends_at_deadline(&fakes, &mut engine).await;
+    assert_eq!(revoked(&engine, since).await, 1);
+    fakes.run_for(&mut engine, SECOND).await;
+    assert_eq!(revoked(&engine, engine.now()).await, 0);
+}
+
 #[tokio::test]
 async fn end_waits_until_the_new_credential_is_verified() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);

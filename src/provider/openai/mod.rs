@@ -370,6 +370,17 @@ impl Provider for OpenAiProvider {
         Ok(provider_response((), head.server_time))
     }
 
+    async fn sees(&self, secret: &Secret, id: &CredentialId) -> Result<bool, ProviderError> {
+        let operation = format!("retrieve credential {}", sanitize_name(id.as_str()));
+        let url = self.credential_url(&operation, Some(id))?;
+        let response = self
+            .request(&operation, Some(secret), Method::GET, url, None)
+            .await;
+        let lookup = decode::into_lookup(response)?;
+        let retrieved = decode::decode_retrieve(&operation, id, lookup, &self.credential)?;
+        Ok(retrieved.value.is_some())
+    }
+
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         let operation = format!("delete credential {}", sanitize_name(id.as_str()));
         let lookup = self.lookup(&operation, Method::DELETE, id).await;

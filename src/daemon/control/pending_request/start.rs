@@ -175,6 +175,9 @@ impl PendingRequest {
             ControlRequest::LogLevel { .. } => {
                 self.refuse("log-level", "this process cannot change its log level");
             }
+            ControlRequest::UseCredential { .. } => {
+                self.refuse("admin key", "this process ends with its own work");
+            }
             ControlRequest::Reload => self.refuse(
                 "reload",
                 "this process cannot reload its \
