@@ -358,9 +358,15 @@ impl DaemonClient {
                 settings.file.display()
             ));
         } else {
+            let since = config.loaded_at.as_ref().map_or_else(
+                || "since the running rekeyd loaded it".to_owned(),
+                |at| {
+                    let at = visible_line(at);
+                    format!("since {at}, when the running rekeyd loaded it")
+                },
+            );
             output::report_warning(&format!(
-                "{} changed since the running rekeyd loaded it; hint: run `rekeyd reload` to apply \
-                 it",
+                "{} has changed {since}, and was not taken; hint: run `rekeyd reload` to apply it",
                 settings.file.display()
             ));
         }

@@ -336,20 +336,41 @@ pub(super) async fn ask_writer(settings: &Settings) -> SocketAnswer {
     SocketAnswer::new(or_recorded(asked, is_writer, settings, false).await)
 }
 
-/// Warns if the running daemon has loaded the configuration of `settings` in another form:
-/// what a command shows by the file is not what it does. Returns whether it has loaded this
-/// one; none if no daemon answers.
-pub(super) async fn warn_if_not_loaded(
+/// The configuration of which a command speaks.
+pub(super) struct ShownSettings {
+    /// That of the running daemon, or else the one in the file.
+    pub(super) settings: Arc<Settings>,
+    /// Whether the daemon has loaded the file in its present form; none if no daemon answers.
+    pub(super) is_loaded: Option<bool>,
+}
+
+/// Returns the configuration that the running daemon has loaded, where that is not the one of
+/// `settings`: what follows from the file is not what the daemon does. Warns then.
+pub(super) async fn shown_settings(
     options: &DaemonOptions,
-    settings: &Settings,
-) -> Option<bool> {
-    let finding = tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await;
-    let daemon = finding
-        .ok()?
-        .ok()?
-        .filter(|daemon| daemon.doubt().is_none())?;
-    daemon.warn_if_config_is_stale(settings);
-    Some(daemon.has_loaded(settings))
+    settings: Arc<Settings>,
+) -> ShownSettings {
+    let finding = tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, &settings)).await;
+    let found = finding.ok().and_then(Result::ok).flatten();
+    let Some(daemon) = found.filter(|daemon| daemon.doubt().is_none()) else {
+        return ShownSettings {
+            settings,
+            is_loaded: None,
+        };
+    };
+    daemon.warn_if_config_is_stale(&settings);
+    if daemon.has_loaded(&settings) {
+        return ShownSettings {
+            settings,
+            is_loaded: Some(true),
+        };
+    }
+    let loaded = options.loaded_settings(&daemon).await;
+    ShownSettings {
+        // The warning says that the file is not what the daemon does.
+        settings: loaded.unwrap_or(settings),
+        is_loaded: Some(false),
+    }
 }
 
 /// Opens the ledger of `settings` for reading; none if there is none. A user who may not

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger, warn_if_not_loaded};
+use crate::cli::dispatch::{ShownSettings, as_of_line, note_as_of, open_ledger, shown_settings};
 use crate::cli::failure::Failure;
 use crate::cli::renamed_keys::states_by_name;
 use crate::cli::screen::{Screen, TimeStyle};
@@ -58,6 +58,10 @@ struct ScheduledRun<'s> {
 impl ScheduleCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
+        let ShownSettings {
+            settings,
+            is_loaded,
+        } = shown_settings(&self.daemon, settings).await;
         let keys = self.selected_keys(&settings)?;
         let now = SystemClock.now();
         let from = self.from.unwrap_or(now);
@@ -66,9 +70,8 @@ impl ScheduleCommand {
             .iter()
             .flat_map(|key| self.next_runs(key, recorded.state(&key.name).as_ref(), from, now))
             .collect();
-        let configuration_loaded = warn_if_not_loaded(&self.daemon, &settings).await;
         if self.json {
-            let objects = firings.iter().map(|run| run.to_json(configuration_loaded));
+            let objects = firings.iter().map(|run| run.to_json(is_loaded));
             let objects: Vec<_> = objects.collect();
             return output::print_json(&objects);
         }

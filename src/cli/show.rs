@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::warn_if_not_loaded;
+use crate::cli::dispatch::{ShownSettings, shown_settings};
 use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
 use crate::cli::output;
@@ -40,6 +40,10 @@ pub(crate) struct ShowCommand {
 impl ShowCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let (settings, mistakes) = self.daemon.settings_and_mistakes(options).await?;
+        let ShownSettings {
+            settings,
+            is_loaded: configuration_loaded,
+        } = shown_settings(&self.daemon, settings).await;
         let now = SystemClock.now();
         let source = ReportSource {
             daemon: &self.daemon,
@@ -54,7 +58,6 @@ impl ShowCommand {
             .keys
             .iter()
             .find(|key| key.name.as_str() == self.key);
-        let configuration_loaded = warn_if_not_loaded(&self.daemon, &settings).await;
         for status in &report.keys {
             if self.json {
                 let mut json = key_json(status, configured, now);

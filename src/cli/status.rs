@@ -19,7 +19,7 @@ pub(super) use self::report::{ReportSource, StatusReport};
 pub(super) use self::summary::{next_rotation_text, note_lines, revocation_text, state_cell};
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::warn_if_not_loaded;
+use crate::cli::dispatch::{ShownSettings, shown_settings};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::screen::Screen;
@@ -95,6 +95,17 @@ impl StatusCommand {
     /// Prints the status once, behind these characters.
     async fn print(&self, options: &GlobalOptions, start: &str) -> Result<(), Failure> {
         let (settings, mistakes) = self.daemon.settings_and_mistakes(options).await?;
+        let ShownSettings {
+            settings,
+            is_loaded: configuration_loaded,
+        } = if self.offline {
+            ShownSettings {
+                settings,
+                is_loaded: None,
+            }
+        } else {
+            shown_settings(&self.daemon, settings).await
+        };
         let now = SystemClock.now();
         let source = ReportSource {
             daemon: &self.daemon,
@@ -108,10 +119,6 @@ impl StatusCommand {
         if !start.is_empty() {
             output::print(start.as_bytes())?;
         }
-        let configuration_loaded = match self.offline {
-            true => None,
-            false => warn_if_not_loaded(&self.daemon, &settings).await,
-        };
         if self.json {
             let keys = report.keys.iter().map(|status| to_json(status, now));
             output::print_json(&StatusJson {

@@ -433,6 +433,7 @@ fn control_config(runtime: &Runtime) -> ControlConfig {
             configuration: ConfigInfo {
                 file: settings.file.display().to_string(),
                 sha256: settings.digest.clone(),
+                loaded_at: Some(time::to_text(runtime.loaded_at)),
             },
             problem: None,
             ledger_damage: None,

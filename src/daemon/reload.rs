@@ -217,6 +217,7 @@ impl Runtime {
         hide_private_paths(&settings);
         filter::set_configured(settings.log.level.clone());
         self.settings = settings;
+        self.loaded_at = self.clock.now();
         self.provider = Arc::clone(&provider);
         if self.engine.can_send_requests() {
             // The source of the admin key may hold another one now.

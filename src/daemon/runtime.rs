@@ -55,6 +55,8 @@ pub struct Runtime {
     pub(crate) signals: UnboundedReceiver<SignalAction>,
     /// The configuration in force.
     pub(crate) settings: Arc<Settings>,
+    /// Since when it is.
+    pub(crate) loaded_at: Timestamp,
     pub(crate) context: ProcessContext,
     /// The provider in force.
     pub(crate) provider: ProviderStack,
@@ -187,6 +189,7 @@ pub async fn start(
     Ok(Runtime {
         dispatcher,
         engine,
+        loaded_at: clock.now(),
         clock,
         run_mode,
         signals: signal_actions,

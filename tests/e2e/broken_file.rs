@@ -271,7 +271,8 @@ fn commands_find_the_daemon_at_the_socket_that_it_uses() {
                 let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
                 assert!(output.status.success(), "{command:?}: {stderr}");
                 assert!(stdout.contains(expected), "{command:?}: {stdout}");
-                let is_reported = stderr.contains("changed since the running rekeyd loaded it")
+                let is_reported = stderr
+                    .contains("the running rekeyd loaded it, and was not taken")
                     || stderr.contains("the configuration has mistakes");
                 assert!(
                     is_reported || command[0] == "history",
@@ -343,7 +344,7 @@ fn audit_answers_for_the_configuration_of_the_running_daemon() {
     assert!(output.status.success(), "{stderr}");
     assert!(stdout.contains("\nlive "), "{stdout}");
     assert!(
-        stderr.contains("changed since the running rekeyd loaded it"),
+        stderr.contains("the running rekeyd loaded it, and was not taken"),
         "{stderr}"
     );
     daemon.stop();

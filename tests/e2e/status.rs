@@ -221,7 +221,7 @@ fn commands_that_read_warn_of_a_configuration_that_is_not_loaded() {
         for command in [&["status"][..], &["show", "billing"], &["schedule"]] {
             let output = world.run(command);
             let said = text(&output.stderr);
-            let warns = said.contains("changed since the running rekeyd loaded it");
+            let warns = said.contains("the running rekeyd loaded it, and was not taken");
             assert_eq!(warns, is_edited, "{command:?}: {said}");
             assert!(output.status.success(), "{command:?}: {said}");
             let output = world.run(&[command, &["--json"]].concat());
@@ -233,5 +233,50 @@ fn commands_that_read_warn_of_a_configuration_that_is_not_loaded() {
     let offline = world.run(&["status", "--offline", "--json"]);
     let json: Value = serde_json::from_slice(&offline.stdout).unwrap();
     assert_eq!(json["configuration_loaded"], Value::Null);
+    daemon.stop();
+}
+
+/// The daemon rotates by what it has loaded, and so `status` and `schedule` answer by that.
+#[test]
+fn edited_file_changes_no_answer_before_a_reload() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let next = |command: &[&str]| {
+        let output = world.run(command);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        json
+    };
+    let status = || next(&["status", "--json"])["keys"].clone();
+    let schedule = || {
+        let runs = next(&["schedule", "--json"]);
+        let runs = runs.as_array().unwrap().iter();
+        let runs = runs.map(|run| (run["key"].clone(), run["at"].clone()));
+        runs.collect::<Vec<_>>()
+    };
+    let next_at = |keys: &Value| keys[0]["next_rotation_at"].clone();
+    let (keys, runs) = (status(), schedule());
+    let loaded = fs::read_to_string(world.path("config.toml")).unwrap();
+    let edited = loaded.replace("@monthly", "@yearly");
+    let another = edited.replace("billing", "shipping");
+    let (_, another) = another.split_once("[key.").unwrap();
+    write(
+        &world.path("config.toml"),
+        &format!("{edited}[key.{another}"),
+    );
+    assert_eq!(next_at(&status()), next_at(&keys));
+    assert_eq!(status().as_array().unwrap().len(), 1, "one key is loaded");
+    assert_eq!(schedule(), runs);
+    let said = text(&world.run(&["status"]).stderr);
+    let year = Timestamp::to_string(&SystemClock.now());
+    let expected = format!("has changed since {}", &year[..4]);
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains("rekeyd reload"), "{said}");
+
+    world.ok(&["reload"]);
+    assert_eq!(status().as_array().unwrap().len(), 2);
+    assert_ne!(schedule(), runs);
     daemon.stop();
 }

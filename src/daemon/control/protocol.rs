@@ -333,6 +333,9 @@ pub struct ConfigInfo {
     pub file: String,
     /// SHA-256 of its text, in hexadecimal digits.
     pub sha256: String,
+    /// When the daemon applied it, in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded_at: Option<String>,
 }
 
 /// The body of a rejected request: with 400, 403, 404 and 503.
