@@ -156,7 +156,7 @@ fn find_effects(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<String>
         return Vec::new();
     };
     match config_effects(settings, Some(&ledger)) {
-        Ok(effects) => effects,
+        Ok(effects) => effects.iter().map(ToString::to_string).collect(),
         Err(Failure::Service(ServiceError::UnfitNames(unfit))) => {
             problems.extend(unfit.problems.iter().map(|problem| Problem {
                 kind: ProblemKind::Configuration,

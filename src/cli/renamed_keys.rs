@@ -6,7 +6,7 @@ use crate::config::settings::Settings;
 use crate::core::decide::key_names::Rename;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
-use crate::daemon::key_names;
+use crate::daemon::key_names::{self, rename_states};
 use crate::ledger::{LedgerError, LedgerSnapshot};
 
 /// Returns the renames of the file that the ledger does not have yet. One that does not fit
@@ -36,19 +36,4 @@ pub(crate) fn states_by_name(
     let mut states = snapshot.key_states()?;
     rename_states(&mut states, &pending_renames(settings, snapshot)?);
     Ok(states)
-}
-
-/// Renames keys as the next start or reload does in the ledger.
-pub(crate) fn rename_states(states: &mut BTreeMap<KeyName, KeyState>, renames: &[Rename]) {
-    for Rename { from, to } in renames {
-        // A key of the new name has no rotation.
-        states.remove(to);
-        let Some(mut state) = states.remove(from) else {
-            continue;
-        };
-        state.former_names.retain(|name| name != to);
-        state.former_names.push(from.clone());
-        state.key = to.clone();
-        states.insert(to.clone(), state);
-    }
 }

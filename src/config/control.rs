@@ -45,6 +45,18 @@ pub const CONTROL: Section = Section {
             "A credential that neither its name nor a working key in a sink's file shows to be a \
              key's is adopted by root or the owner of the ledger alone.",
         ),
+        ConfigOption::new(
+            "reload-on-change",
+            ValueType::Flag,
+            "true",
+            "`true`: the running daemon takes a changed configuration by itself.",
+        )
+        .or("false")
+        .with_details(
+            "It reads the file once that has stayed the same for five seconds, also behind a link. \
+             A change that drops, renames or retargets a key or a sink waits for `rekeyd reload`: \
+             `rekeyd status` shows it, and people are notified of it once.",
+        ),
     ],
 };
 
@@ -97,10 +109,14 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
     };
     let admins = table.get(CONTROL, "admins");
     let super_admins = table.get(CONTROL, "super-admins");
+    let reload_on_change = table.get(CONTROL, "reload-on-change");
     ControlSettings {
         socket,
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
         super_admins: super_admins.map(|value| value.text_list(report)),
+        reload_on_change: reload_on_change
+            .and_then(|value| value.flag(report))
+            .unwrap_or_default(),
         is_named,
     }
 }

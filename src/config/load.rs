@@ -17,6 +17,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::core::hex;
 use crate::core::path::LEDGER_FILE_ENDINGS;
 use crate::platform::crash::CRASH_FILE_NAMES;
+use crate::platform::file_stamp::FileStamp;
 use crate::platform::path_walk::TrustedPaths;
 
 /// Reads and checks the configuration file.
@@ -25,8 +26,11 @@ use crate::platform::path_walk::TrustedPaths;
 /// Every problem of the file at once, in the order of the lines.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // A file that is replaced while it is read has another stamp.
+    let stamp = FileStamp::of(&path);
     let text = source_file::read_text(&path).map_err(|problem| vec![*problem])?;
-    into_result(parse_lenient(&path, &text, environment))
+    let settings = into_result(parse_lenient(&path, &text, environment))?;
+    Ok(Settings { stamp, ..settings })
 }
 
 /// Reads the settings of a file that may have problems. They serve to find the
@@ -164,6 +168,7 @@ fn check_configuration(
         file: path.to_owned(),
         provider: provider.settings?,
         digest: String::new(),
+        stamp: None,
         text: ConfigText::default(),
         is_ledger_named: is_ledger_named || environment.state_directory.is_some(),
         ledger,

@@ -10,6 +10,7 @@ use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::scope::Scope;
 use crate::core::subscriptions::Subscriptions;
+use crate::platform::file_stamp::FileStamp;
 use crate::platform::log::filter::LogFilter;
 use crate::platform::log::format::LogFormat;
 use crate::platform::path_walk::TrustedPaths;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub provider: ProviderSettings,
     /// SHA-256 of its text, in hexadecimal digits.
     pub digest: String,
+    /// The file that was read; none if the text is from elsewhere.
+    pub stamp: Option<FileStamp>,
     /// Its text.
     pub text: ConfigText,
     /// `[ledger] path`.
@@ -138,6 +141,8 @@ pub struct ControlSettings {
     pub admins: Vec<String>,
     /// Groups that may also destroy; none if the file does not say.
     pub super_admins: Option<Vec<String>>,
+    /// Whether a running daemon takes a changed file by itself.
+    pub reload_on_change: bool,
     /// Whether the file names the socket or the ledger: a daemon of another file may use
     /// the default ones.
     pub is_named: bool,

@@ -517,6 +517,7 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
             format!("no sink holds the retired {credential} of {key} any more{current}")
         }
         AlertKind::Crashed => "rekeyd runs again".to_owned(),
+        AlertKind::ConfigurationWaits => "no change of the configuration waits".to_owned(),
         AlertKind::Rotated
         | AlertKind::Lookalike
         | AlertKind::Adopted

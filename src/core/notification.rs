@@ -167,6 +167,8 @@ pub enum AlertKind {
     Lookalike,
     /// The process before ended by a panic.
     Crashed,
+    /// A changed configuration waits for a person: for a reload, or for a correction.
+    ConfigurationWaits,
     /// An operator adopted a credential.
     Adopted,
     /// An operator revoked a credential, or ordered the end of a key's.
@@ -179,7 +181,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -208,6 +210,7 @@ impl AlertKind {
         Self::Rotated,
         Self::Lookalike,
         Self::Crashed,
+        Self::ConfigurationWaits,
         Self::Adopted,
         Self::RevokedManually,
         Self::Released,
@@ -246,6 +249,7 @@ impl AlertKind {
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
             Self::Crashed => "crashed",
+            Self::ConfigurationWaits => "configuration-waits",
             Self::Adopted => "adopted",
             Self::RevokedManually => "revoked-manually",
             Self::Released => "released",
@@ -276,6 +280,7 @@ impl AlertKind {
             | Self::ControlSocket
             | Self::MetricsAddress
             | Self::Crashed
+            | Self::ConfigurationWaits
             | Self::Failing
             | Self::MayBeInUse
             | Self::OtherName
@@ -309,7 +314,11 @@ impl AlertKind {
     pub const fn is_always_news(self) -> bool {
         matches!(
             self,
-            Self::Crashed | Self::Adopted | Self::RevokedManually | Self::Released
+            Self::Crashed
+                | Self::ConfigurationWaits
+                | Self::Adopted
+                | Self::RevokedManually
+                | Self::Released
         )
     }
 
@@ -321,6 +330,7 @@ impl AlertKind {
             Self::Rotated
             | Self::Lookalike
             | Self::Crashed
+            | Self::ConfigurationWaits
             | Self::Adopted
             | Self::RevokedManually
             | Self::Released

@@ -242,6 +242,7 @@ async fn run_until(
         inbox.check_listeners(runtime).await;
         inbox.check_zones(&runtime.engine);
         inbox.check_admin_key_file(runtime);
+        inbox.check_config_file(runtime);
         inbox.publish_progress(&mut runtime.engine);
         #[cfg(debug_assertions)]
         panic_for_test(&runtime.engine);
@@ -263,6 +264,8 @@ async fn run_until(
             next = inbox.next() => match next {
                 InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
+                InboxEvent::ConfigSeen(seen) => inbox.note_config(seen, runtime),
+                InboxEvent::ChangedConfigRead(read) => inbox.apply_changed_config(*read, runtime).await,
                 InboxEvent::CredentialGiven(given) => inbox.try_credential(given, runtime),
                 InboxEvent::CredentialTried(tried) => inbox.settle_credential(tried, &mut runtime.engine),
                 InboxEvent::LogLevelChanged => runtime.engine.log_decisions_again(),

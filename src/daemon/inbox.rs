@@ -15,6 +15,8 @@ use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
 use crate::daemon::admin_key::{AdminKeyChanges, GivenCredential, TriedCredential};
+use crate::daemon::config_changes::ending_changes;
+use crate::daemon::config_watch::ConfigWatch;
 use crate::daemon::control::authorization::ControlGroups;
 use crate::daemon::control::log_level;
 use crate::daemon::control::protocol::{
@@ -30,6 +32,7 @@ use crate::daemon::reload::{self, ConfigReader, ReadConfig};
 use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
 use crate::engine::Engine;
+use crate::platform::file_stamp::FileStamp;
 use crate::platform::{run_blocking, zones};
 
 /// The sources of a process's events, and its servers.
@@ -39,6 +42,10 @@ pub(crate) struct Inbox {
     config_reader: Option<ConfigReader>,
     /// The configuration that is being read.
     config_reads: JoinSet<ReadConfig>,
+    /// Whether the configuration file has changed.
+    config_watch: ConfigWatch,
+    /// The changed configuration that is being read although nobody asked for it.
+    changed_config_reads: JoinSet<ReadConfig>,
     /// Callers that wait for the outcome of the reload.
     reload_replies: Vec<oneshot::Sender<ControlResponse>>,
     /// The requests whose callers get the responses once readers see what they say.
@@ -74,6 +81,10 @@ pub(crate) type WaitReporter = Box<dyn FnMut(Vec<Wait>)>;
 pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ReadConfig>),
+    /// The configuration file was seen.
+    ConfigSeen(Option<FileStamp>),
+    /// A configuration that was read because it has changed.
+    ChangedConfigRead(Box<ReadConfig>),
     LogLevelChanged,
     /// The time zones of the schedules, as this host has them now.
     ZonesRead(Vec<TimeZone>),
@@ -173,6 +184,7 @@ impl Inbox {
         }
         self.reload_replies.extend(reply);
         // A read that has ended and was not handled yet is dropped as well.
+        self.changed_config_reads = JoinSet::new();
         self.config_reads = JoinSet::new();
         self.config_reads
             .spawn(reload::read_config(Arc::clone(read_config)));
@@ -207,10 +219,56 @@ impl Inbox {
                         return InboxEvent::ZonesRead(zones);
                     }
                 }
+                seen = self.config_watch.seen() => return InboxEvent::ConfigSeen(seen),
+                Some(read) = self.changed_config_reads.join_next() => {
+                    // An error means that a reload took its place.
+                    if let Ok(read) = read {
+                        return InboxEvent::ChangedConfigRead(Box::new(read));
+                    }
+                }
                 tried = self.admin_key.next() => return InboxEvent::CredentialTried(tried),
                 () = log_level::end_in_time() => {}
             }
         }
+    }
+
+    /// Checks whether the configuration file has changed, in a daemon that takes it by itself.
+    pub(crate) fn check_config_file(&mut self, runtime: &Runtime) {
+        if self.is_daemon() && runtime.settings.control.reload_on_change {
+            self.config_watch.check(&runtime.settings.file);
+        }
+    }
+
+    /// Reads the configuration file that was seen, if it has changed and is complete.
+    pub(crate) fn note_config(&mut self, seen: Option<FileStamp>, runtime: &Runtime) {
+        if !self.config_reads.is_empty() {
+            // The next check compares with what a person has reloaded.
+            return;
+        }
+        let loaded = runtime.settings.stamp;
+        if self.config_watch.note(seen, loaded, Instant::now())
+            && let Some(read_config) = &self.config_reader
+        {
+            self.changed_config_reads
+                .spawn(reload::read_config(Arc::clone(read_config)));
+        }
+    }
+
+    /// Applies a changed configuration by itself if it ends nothing; else it waits for a
+    /// person. People are notified of one that is not in use then.
+    pub(crate) async fn apply_changed_config(&mut self, read: ReadConfig, runtime: &mut Runtime) {
+        if let Ok((settings, _)) = &read.result {
+            if settings.digest == runtime.settings.digest {
+                return runtime.forget_configuration_problem().await;
+            }
+            let ending = ending_changes(&runtime.settings, settings);
+            if !ending.is_empty() {
+                runtime.let_configuration_wait(settings, &ending).await;
+                return runtime.engine.notify_of_configuration();
+            }
+        }
+        self.apply_config(read, runtime).await;
+        runtime.engine.notify_of_configuration();
     }
 
     /// Tries an admin key that a person gives.

@@ -1,6 +1,9 @@
 //! The long-running service: start order, event loop, signals, shutdown.
 
 mod admin_key;
+mod config_changes;
+pub(crate) mod config_effects;
+mod config_watch;
 pub mod control;
 mod crash_report;
 pub mod error;

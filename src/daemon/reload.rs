@@ -13,6 +13,9 @@ use crate::config::settings::Settings;
 use crate::core::decide::key_names::Rename;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
+use crate::core::time;
+use crate::daemon::config_changes::describe_change;
+use crate::daemon::config_effects::{ConfigEffect, config_effects};
 use crate::daemon::key_names::{self, UnfitNames};
 use crate::daemon::runtime::{Runtime, hide_private_paths};
 use crate::daemon::temp_cleanup::{self, CleanupDeadline};
@@ -154,9 +157,7 @@ impl Runtime {
             },
             Err(error) => Err(error),
         };
-        if let Some(metrics) = &self.context.metrics {
-            metrics.observe_reload(outcome.is_ok(), self.clock.now());
-        }
+        self.observe_reload(outcome.is_ok());
         match &outcome {
             Ok(removed) => {
                 self.engine.record_configuration_problem(None).await;
@@ -183,6 +184,58 @@ impl Runtime {
             }
         }
         outcome
+    }
+
+    /// Lets a changed configuration wait for a person, because of the changes in `ending`.
+    pub(crate) async fn let_configuration_wait(
+        &mut self,
+        settings: &Settings,
+        ending: &[ConfigEffect],
+    ) {
+        let changes = describe_change(ending, &self.config_effects(settings).await);
+        let text = format!(
+            "{} has changed since {}, and was not taken by itself, but waits for `rekeyd reload`, \
+             because it ends something: {}",
+            self.settings.file.display(),
+            time::to_text(self.loaded_at),
+            join_few(changes)
+        );
+        tracing::warn!("{text}");
+        self.observe_reload(false);
+        self.engine.record_configuration_problem(Some(text)).await;
+    }
+
+    /// Records that the file is again the one that was loaded.
+    pub(crate) async fn forget_configuration_problem(&mut self) {
+        if self.engine.configuration_problem().is_some() {
+            self.observe_reload(true);
+            self.engine.record_configuration_problem(None).await;
+            tracing::info!("{} is in use again", self.settings.file.display());
+        }
+    }
+
+    /// Returns what a configuration changes by the ledger; nothing if that does not answer.
+    async fn config_effects(&self, settings: &Settings) -> Vec<ConfigEffect> {
+        let ledger = self.context.ledger();
+        let reading = async {
+            let names = ledger.recorded_names().await.ok()?;
+            let states = ledger.all_key_states().await.ok()?;
+            Some((names, states))
+        };
+        let read = tokio::time::timeout(LEDGER_TIMEOUT, reading).await;
+        let Ok(Some((names, states))) = read else {
+            return Vec::new();
+        };
+        // `rekeyd reload` refuses names that do not fit.
+        let renames = key_names::renames(settings, &names).unwrap_or_default();
+        let states = states.into_iter().map(|state| (state.key.clone(), state));
+        config_effects(settings, states.collect(), &renames)
+    }
+
+    fn observe_reload(&self, is_accepted: bool) {
+        if let Some(metrics) = &self.context.metrics {
+            metrics.observe_reload(is_accepted, self.clock.now());
+        }
     }
 
     /// Renames the keys that the settings name differently.

@@ -102,6 +102,18 @@ impl Engine {
         self.record_notifications();
     }
 
+    /// Notifies people that a changed configuration is not in use, if that is so.
+    pub fn notify_of_configuration(&mut self) {
+        let Some(text) = self.configuration_problem.clone() else {
+            return;
+        };
+        let (entropy, now) = (self.services.entropy.as_ref(), self.services.clock.now());
+        let alert = Alert::global(AlertKind::ConfigurationWaits);
+        self.alert_tracker
+            .notify_once(alert, now, text, entropy, now);
+        self.record_notifications();
+    }
+
     /// Notifies people of lookalikes after the provider was listed.
     pub(super) fn update_lookalike_alerts(&mut self, lookalikes: &[Lookalike], now: Timestamp) {
         self.alert_tracker.confirm_conditions();

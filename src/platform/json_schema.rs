@@ -45,7 +45,7 @@ macro_rules! words {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "enum": $type::ALL.map($type::as_str)})
+                json_schema!({"type": "string", "enum": $type::ALL.map($type::as_str).as_slice()})
             }
         }
     )*};

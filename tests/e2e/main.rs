@@ -58,6 +58,7 @@ mod programs;
 mod receivers;
 mod refused_list;
 mod rehearse;
+mod reload_on_change;
 mod renamed_options;
 mod repair;
 mod rights;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cli::renamed_keys::{pending_renames, rename_states};
+use crate::cli::renamed_keys::pending_renames;
 use crate::config::settings::Settings;
 use crate::core::channel_state::ChannelState;
 use crate::core::decide::key_names::Rename;
@@ -14,6 +14,7 @@ use crate::core::notification::ChannelId;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::core::time::{self, DAY};
+use crate::daemon::key_names::rename_states;
 use crate::ledger::{
     LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord, RecordedCrashes,
     RecordedRequest,

@@ -83,6 +83,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
     let Settings {
         file,
         digest,
+        stamp: _,
         text,
         provider,
         ledger: _,
@@ -134,6 +135,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
     let settings = Settings {
         file,
         digest,
+        stamp: None,
         text,
         provider: replace_provider(provider, targets),
         ledger: targets.ledger.clone(),
@@ -144,6 +146,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
             socket: None,
             admins: Vec::new(),
             super_admins: None,
+            reload_on_change: false,
             is_named: false,
         },
         metrics: None,
