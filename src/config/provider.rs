@@ -45,8 +45,9 @@ pub const PROVIDER: Section = Section {
         )
         .with_details(
             "rekeyd reads all three at start, at reload, and while the provider refuses the key in \
-             use. systemd provides its credential as `$CREDENTIALS_DIRECTORY/openai-admin-key`, a \
-             copy that it makes when the service starts; `$OPENAI_ADMIN_KEY` is for rehearsals.",
+             use; a running daemon takes another key in the file within a second. systemd \
+             provides its credential as `$CREDENTIALS_DIRECTORY/openai-admin-key`, a copy that it \
+             makes when the service starts; `$OPENAI_ADMIN_KEY` is for rehearsals.",
         ),
         ConfigOption::new(
             "organization",
