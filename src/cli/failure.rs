@@ -134,6 +134,7 @@ fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Migration { .. }
         | LedgerError::KeptFile { .. }
         | LedgerError::Copy { .. }
+        | LedgerError::Archive { .. }
         | LedgerError::NotADatabase { .. }
         | LedgerError::NotFound { .. }
         | LedgerError::Gone { .. }

@@ -88,6 +88,10 @@ pub enum LedgerEventKind {
     RetirementUndone,
     /// The configuration renamed the key.
     KeyRenamed,
+    /// An operator had rotations pruned that are in an archive.
+    LedgerPruned,
+    /// The credential of a pruned rotation was seen, which has its row again.
+    RowReturned,
     /// The process before ended by a panic.
     Crashed,
 }
@@ -100,7 +104,7 @@ impl From<LifecycleEvent> for LedgerEventKind {
 
 impl LedgerEventKind {
     /// Every kind but the transitions.
-    pub const OTHER_THAN_LIFECYCLE: [Self; 41] = [
+    pub const OTHER_THAN_LIFECYCLE: [Self; 43] = [
         Self::SecretRecovered,
         Self::AnswerRejected,
         Self::CredentialNamed,
@@ -141,6 +145,8 @@ impl LedgerEventKind {
         Self::KeyRetired,
         Self::RetirementUndone,
         Self::KeyRenamed,
+        Self::LedgerPruned,
+        Self::RowReturned,
         Self::Crashed,
     ];
 
@@ -195,14 +201,18 @@ impl LedgerEventKind {
             Self::KeyRetired => "key-retired",
             Self::RetirementUndone => "retirement-undone",
             Self::KeyRenamed => "key-renamed",
+            Self::LedgerPruned => "ledger-pruned",
+            Self::RowReturned => "row-returned",
             Self::Crashed => "crashed",
         }
     }
 }
 
 /// The names of the members that the details of events have.
-pub const EVENT_DETAILS: [&str; 28] = [
+pub const EVENT_DETAILS: [&str; 32] = [
+    "archive",
     "attempt",
+    "before",
     "by",
     "checks",
     "counts_from",
@@ -219,9 +229,11 @@ pub const EVENT_DETAILS: [&str; 28] = [
     "name",
     "outcome",
     "pending_run",
+    "phase",
     "reason",
     "redacted_value",
     "revoke_after",
+    "rotations",
     "scheduled_for",
     "sink",
     "target",

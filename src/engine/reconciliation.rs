@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::core::condition::Condition;
 use crate::core::duration;
 use crate::core::first_few::join_few;
-use crate::core::ids::{CredentialId, KeyName, Label};
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::plural::counted;
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
@@ -113,6 +113,12 @@ pub(crate) async fn reconcile(
         discrepancies,
         unknown,
     } = reconciliation;
+    let ended = ended_rotations(&discrepancies);
+    if !ended.is_empty() {
+        let returned = services.ledger.return_rows(ended, now);
+        let returned = watch_ledger(services, returned).await;
+        returned.map_err(|error| ledger_failure(services, &error))?;
+    }
     let mut lookalikes = Vec::new();
     let unknown = unknown
         .into_iter()
@@ -143,6 +149,16 @@ pub(crate) async fn reconcile(
         lookalikes,
         generation,
     })
+}
+
+/// Returns the rotations that have ended and whose credentials, or others with their labels,
+/// were listed: those that were pruned need their rows again.
+fn ended_rotations(discrepancies: &DiscrepanciesByKey) -> Vec<RotationId> {
+    let discrepancies = discrepancies.values().flatten();
+    let ended = discrepancies.filter(|discrepancy| discrepancy.phase.is_ended());
+    ended
+        .map(|discrepancy| discrepancy.rotation.clone())
+        .collect()
 }
 
 /// Lists a scope. If the first list takes long, raises the condition before its end.

@@ -95,15 +95,22 @@ fn read_unclear(
     connection: &Connection,
     scope: &Scope,
 ) -> Result<Vec<(Label, Timestamp)>, LedgerError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT label, started_at, not_created_before FROM rotation
-         WHERE scope = ?1 AND phase IN ('intended', 'failed') AND credential_id IS NULL
-             AND maybe_created = 1 AND label IS NOT NULL
-         ORDER BY id DESC LIMIT ?2",
-    )?;
-    let rows = statement.query_map(rusqlite::params![scope.to_string(), SEARCHED_ROWS], |row| {
-        let label = Label::from_recorded(row.get::<_, String>("label")?);
-        Ok((label, rows::earliest_creation_column(row)?))
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let mut unclear = Vec::new();
+    for table in ["rotation", "pruned_rotation"] {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT label, started_at, not_created_before FROM {table}
+             WHERE scope = ?1 AND phase IN ('intended', 'failed') AND credential_id IS NULL
+                 AND maybe_created = 1 AND label IS NOT NULL
+             ORDER BY id DESC LIMIT ?2"
+        ))?;
+        let parameters = rusqlite::params![scope.to_string(), SEARCHED_ROWS];
+        let rows = statement.query_map(parameters, |row| {
+            let label = Label::from_recorded(row.get::<_, String>("label")?);
+            Ok((label, rows::earliest_creation_column(row)?))
+        })?;
+        for row in rows {
+            unclear.push(row?);
+        }
+    }
+    Ok(unclear)
 }

@@ -86,6 +86,14 @@ pub enum LedgerError {
         /// The cause.
         reason: String,
     },
+    /// The archive of a ledger cannot be used.
+    #[error("cannot use the archive {}: {reason}", .path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// The cause, with a hint.
+        reason: String,
+    },
     /// The ledger belongs to another provider or organization.
     #[error("the ledger {} belongs to {recorded}, but the configuration names {configured}; hint: \
              restore base-url and organization, or give this provider its own ledger", .path.display())]
@@ -261,6 +269,7 @@ impl LedgerError {
             | Self::Migration { .. }
             | Self::KeptFile { .. }
             | Self::Copy { .. }
+            | Self::Archive { .. }
             | Self::IdentityMismatch { .. }
             | Self::OtherHost { .. }
             | Self::OtherConfiguration { .. }

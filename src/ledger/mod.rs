@@ -9,6 +9,9 @@
 //! recorded.
 
 mod absence;
+mod archive;
+mod archive_file;
+mod archive_stamp;
 mod backup;
 mod changed_names;
 mod channel_state;
@@ -42,6 +45,7 @@ mod own_content;
 mod page_check;
 mod paths;
 mod preflight;
+mod prune;
 mod read;
 mod read_only;
 mod reader;
@@ -58,6 +62,8 @@ mod write;
 mod writer;
 mod writer_message;
 
+pub use archive::{Archive, MAX_ARCHIVED_ROTATIONS, NewArchive};
+pub use archive_stamp::ArchiveStamp;
 pub use backup::{NewCopy, back_up, write_copy};
 pub use changed_names::ChangedNames;
 pub use copy_in_memory::LedgerCopy;
@@ -79,6 +85,7 @@ pub use outbox::{
 };
 pub use paths::{lock_path, lockable_files, log_path};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};
+pub use prune::{ArchivedRotation, MIN_PRUNABLE_AGE, PruneBatch, PrunedRows};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
 pub use reader::operator_note::OperatorRecord;
 pub use reader::{LedgerReader, LedgerSnapshot, SnapshotReason};

@@ -1,7 +1,8 @@
 //! What this process knows to be in the ledger: the newest event, and the number of
 //! rotations.
 //!
-//! Events and rotations are never deleted. Content from another time that is written into
+//! Neither the newest event nor the newest rotation is ever deleted, and what remains of a
+//! pruned rotation counts as one. Content from another time that is written into
 //! the files in place is complete, so no check of the pages finds anything. But it lacks
 //! the newest event, or has another one in its place, however it came there.
 
@@ -148,12 +149,13 @@ impl EventRow {
 }
 
 fn newest_rotation(connection: &Connection) -> Result<i64, LedgerError> {
+    // The newest one is never pruned.
     let sql = "SELECT coalesce(max(id), 0) FROM rotation";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 fn count_rotations(connection: &Connection) -> Result<i64, LedgerError> {
-    let sql = "SELECT count(*) FROM rotation";
+    let sql = "SELECT (SELECT count(*) FROM rotation) + (SELECT count(*) FROM pruned_rotation)";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }

@@ -14,6 +14,7 @@ use crate::core::state::{
 };
 use crate::ledger::error::LedgerError;
 use crate::ledger::key_names::{self, NAMES_OF_KEY, PRESENT_NAME};
+use crate::ledger::prune::WITH_PRUNED;
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
 };
@@ -293,19 +294,19 @@ pub(super) fn failed_at(
     Ok(found.flatten())
 }
 
-/// Returns the keys that have or had a row of a credential.
+/// Returns the keys that have or had a row of a credential, pruned ones included.
 pub(super) fn keys_of_credential(
     connection: &Connection,
     credential: &CredentialId,
 ) -> Result<Vec<KeyName>, LedgerError> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {PRESENT_NAME} FROM rotation WHERE credential_id = ?1 ORDER BY id"
+        "SELECT {PRESENT_NAME} FROM {WITH_PRUNED} WHERE credential_id = ?1 ORDER BY id"
     ))?;
     let found = statement.query_map([credential.as_str()], rows::key_column)?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Returns the key that a credential belongs to, if it has a row: of several, the first
+/// Returns the key that a credential belongs to, if it has or had a row: of several, the first
 /// with a live one.
 pub(super) fn key_for_credential(
     connection: &Connection,
@@ -313,7 +314,7 @@ pub(super) fn key_for_credential(
 ) -> Result<Option<KeyName>, LedgerError> {
     let found = connection
         .prepare_cached(&format!(
-            "SELECT {PRESENT_NAME} FROM rotation WHERE credential_id = ?1
+            "SELECT {PRESENT_NAME} FROM {WITH_PRUNED} WHERE credential_id = ?1
              ORDER BY phase IN ('revoked', 'failed'), id LIMIT 1"
         ))?
         .query_row([credential.as_str()], rows::key_column)

@@ -4,6 +4,7 @@ pub(super) mod history;
 pub(super) mod operator_note;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use crate::core::notification::ChannelId;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::ledger::archive_file;
 use crate::ledger::channel_state;
 use crate::ledger::crash::{self, RecordedCrashes};
 use crate::ledger::error::LedgerError;
@@ -75,6 +77,19 @@ impl LedgerReader {
         }
         Ok(Self {
             connection,
+            path: path.to_owned(),
+            as_of: None,
+        })
+    }
+
+    /// Opens the archive in `file`, which was opened at `path`, to show its history.
+    ///
+    /// # Errors
+    /// It is none, is of a newer version, or cannot be read.
+    pub fn of_archive(path: &Path, file: File) -> Result<Self, LedgerError> {
+        let content = archive_file::read_content(path, file)?;
+        Ok(Self {
+            connection: archive_file::open_content(path, &content)?,
             path: path.to_owned(),
             as_of: None,
         })
@@ -173,7 +188,7 @@ fn of_other_version(path: &Path) -> LedgerError {
 
 /// The ledger at the moment of the first read.
 pub struct LedgerSnapshot<'a> {
-    transaction: Transaction<'a>,
+    pub(super) transaction: Transaction<'a>,
     path: &'a Path,
 }
 

@@ -1,4 +1,5 @@
-//! Compares the provider's list of credentials with every row.
+//! Compares the provider's list of credentials with every row, and with what is kept of pruned
+//! ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::core::time;
 use crate::ledger::changed_names::ChangedNames;
 use crate::ledger::error::LedgerError;
 use crate::ledger::key_names::PRESENT_NAME;
+use crate::ledger::prune::WITH_PRUNED;
 use crate::ledger::read::name_without_row;
 use crate::ledger::rows::{self, SqlTimestamp};
 
@@ -267,7 +269,7 @@ fn find_rotations_by(
 ) -> Result<Vec<RotationRow>, LedgerError> {
     let sql = format!(
         "SELECT {PRESENT_NAME}, rotation, phase, credential_id, expires_at, revoked_at
-         FROM rotation WHERE {column} = ?1"
+         FROM {WITH_PRUNED} WHERE {column} = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([value], read_rotation_row)?;
@@ -318,7 +320,8 @@ pub(super) fn record_reconciliation(
     // What had another name before it had a label stays known by that one: no create made
     // it.
     const NAME: &str = "CASE WHEN name IS NOT NULL
-        AND EXISTS (SELECT 1 FROM rotation WHERE label = ?4) THEN name ELSE ?4 END";
+        AND (EXISTS (SELECT 1 FROM rotation WHERE label = ?4)
+            OR EXISTS (SELECT 1 FROM pruned_rotation WHERE label = ?4)) THEN name ELSE ?4 END";
     let mut update = connection.prepare_cached(&format!(
         "UPDATE unknown_credential SET name = {NAME}, last_seen_at = ?5
          WHERE scope = ?1 AND credential_id = ?2 AND kind = ?3",
@@ -387,6 +390,8 @@ pub(super) fn all_lookalikes(
            AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
            AND NOT EXISTS (SELECT 1 FROM rotation
                            WHERE rotation.credential_id = unknown.credential_id)
+           AND NOT EXISTS (SELECT 1 FROM pruned_rotation AS pruned
+                           WHERE pruned.credential_id = unknown.credential_id)
          ORDER BY name DESC",
     )?;
     let rows = query.query_map([&scope.to_string()], |row| {
@@ -425,6 +430,8 @@ fn lookalikes_of_name(
            AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
            AND NOT EXISTS (SELECT 1 FROM rotation
                            WHERE rotation.credential_id = unknown_credential.credential_id)
+           AND NOT EXISTS (SELECT 1 FROM pruned_rotation AS pruned
+                           WHERE pruned.credential_id = unknown_credential.credential_id)
          ORDER BY name DESC",
     )?;
     let rows = query.query_map([&scope.to_string(), key.as_str()], |row| {

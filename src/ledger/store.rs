@@ -28,6 +28,7 @@ use crate::ledger::last_run::{self, LastRun, SchedulingCommand};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{LedgerOptions, OpenLedger};
 use crate::ledger::page_check::PageCheck;
+use crate::ledger::prune::{self, PruneBatch, PrunedRows};
 use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
@@ -504,6 +505,30 @@ impl Ledger {
             })
         })
         .await
+    }
+
+    /// Gives pruned rotations their rows back, since their credentials were seen. Others are
+    /// left alone.
+    ///
+    /// # Errors
+    /// Nothing was recorded, or it is unknown; see [`LedgerError`].
+    pub async fn return_rows(
+        &self,
+        rotations: Vec<RotationId>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.submit(move |connection| prune::return_rows(connection, &rotations, at))
+            .await
+    }
+
+    /// Prunes the rotations of a batch that are as the archive has them and may still be
+    /// pruned: all of them, or none.
+    ///
+    /// # Errors
+    /// [`LedgerError::Archive`] if the archive is another ledger's; see [`LedgerError`].
+    pub async fn prune(&self, batch: PruneBatch, at: Timestamp) -> Result<PrunedRows, LedgerError> {
+        self.submit(move |connection| prune::prune(connection, &batch, at))
+            .await
     }
 
     /// Returns whether a list has none of the credentials that the last one of its scope

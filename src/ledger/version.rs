@@ -19,11 +19,12 @@ const LAST_VERSION_OF_FIRST_RELEASE: i64 = 5;
 
 /// The migrations from an empty file to the newest schema. Those of a published release
 /// never change.
-static MIGRATIONS: [&str; 4] = [
+static MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_file_access.sql"),
     include_str!("../../migrations/0003_ended_keys.sql"),
     include_str!("../../migrations/0004_notifications.sql"),
+    include_str!("../../migrations/0005_pruned_rotations.sql"),
 ];
 
 /// The migrations of 0.1.0, to each of its versions.
@@ -195,7 +196,7 @@ mod tests {
     fn former_ledger() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-102.db");
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-103.db");
         std::fs::copy(fixture, &path).unwrap();
         (dir, path)
     }
