@@ -144,6 +144,7 @@ const fn run_mode(request: &ControlRequest) -> RunMode {
         | ControlRequest::Release { .. }
         | ControlRequest::Adopt { .. }
         | ControlRequest::Retire { .. }
+        | ControlRequest::Prune { .. }
         | ControlRequest::LogLevel { .. }
         | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => RunMode::Command,
@@ -164,6 +165,7 @@ fn refuse_unknown_keys(request: &ControlRequest, settings: &Settings) -> Result<
         | ControlRequest::AdoptFromSinks { .. }
         // A key that is not configured any more can be retired.
         | ControlRequest::Retire { .. }
+        | ControlRequest::Prune { .. }
         | ControlRequest::LogLevel { .. }
         | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => return Ok(()),
@@ -203,7 +205,8 @@ fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
         | ControlRequest::Retire { .. } => {
             "writes the ledger; the next `rekeyd run` or `rekeyd once` acts on it"
         }
-        ControlRequest::LogLevel { .. }
+        ControlRequest::Prune { .. }
+        | ControlRequest::LogLevel { .. }
         | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => return String::new(),
     };
@@ -221,7 +224,7 @@ fn without_no_wait(mut request: ControlRequest) -> ControlRequest {
 }
 
 /// Returns the name of the user for the event log.
-fn current_operator() -> String {
+pub(super) fn current_operator() -> String {
     format!("uid {}", rustix::process::getuid().as_raw())
 }
 

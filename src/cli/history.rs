@@ -4,6 +4,7 @@ mod json;
 
 use std::io::{Error, ErrorKind, Write};
 use std::path::Path;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serializer as _;
@@ -16,6 +17,7 @@ use crate::cli::daemon_options::{DaemonOptions, report_mistakes};
 use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::json_output::VisibleFormatter;
+use crate::cli::ledger_prune::open_archive;
 use crate::cli::notes;
 use crate::cli::output::{self, PrintError};
 use crate::cli::screen::Screen;
@@ -42,6 +44,9 @@ pub(crate) struct HistoryCommand {
     /// Maximum number of rotations
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
+    /// Show the rotations in an archive that `rekeyd ledger prune` made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ledger", "socket"])]
+    archive: Option<PathBuf>,
     /// Print JSON, with the columns of the view `history`
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -57,7 +62,11 @@ pub(crate) struct HistoryCommand {
 
 impl HistoryCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        // The ledger alone needs no configuration.
+        // An archive needs no configuration, nor does the ledger alone.
+        if let Some(archive) = &self.archive {
+            let reader = LedgerReader::of_archive(archive, open_archive(archive)?)?;
+            return self.print(&reader);
+        }
         if let Some(ledger) = &self.daemon.ledger {
             let reader = LedgerReader::open(ledger)?;
             report_mistakes(options);

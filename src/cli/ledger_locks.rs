@@ -1,10 +1,12 @@
-//! `rekeyd ledger locks`: names the processes that hold a lock of the ledger.
+//! `rekeyd ledger`, and `rekeyd ledger locks`: names the processes that hold a lock of the
+//! ledger.
 
 use std::path::Path;
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
+use crate::cli::ledger_prune::PruneCommand;
 use crate::cli::output;
 use crate::core::os_error;
 use crate::ledger::lockable_files;
@@ -23,6 +25,11 @@ enum LedgerSubcommand {
     ///
     /// Only root sees the processes of all users.
     Locks(LocksCommand),
+    /// Move rotations that ended long ago from the ledger to an archive
+    ///
+    /// Through the running daemon, or under the lock of the ledger without one. The same command
+    /// finishes a run that was cut short.
+    Prune(PruneCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,8 +40,16 @@ struct LocksCommand {
 
 impl LedgerCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let LedgerSubcommand::Locks(command) = &self.command;
-        let settings = command.daemon.settings(options).await?;
+        match &self.command {
+            LedgerSubcommand::Locks(command) => command.run(options).await,
+            LedgerSubcommand::Prune(command) => command.run(options).await,
+        }
+    }
+}
+
+impl LocksCommand {
+    async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = self.daemon.settings(options).await?;
         let mut text = String::new();
         for file in lockable_files(&settings.ledger) {
             let holders = lock_holders(&file).map_err(|error| {

@@ -20,6 +20,7 @@ mod golden;
 mod history;
 mod json_output;
 mod ledger_locks;
+mod ledger_prune;
 mod listener_check;
 mod log_level;
 pub mod logging;

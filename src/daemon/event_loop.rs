@@ -16,6 +16,7 @@ use crate::core::state::KeyState;
 use crate::core::time;
 use crate::daemon::control::authorization::VerifiedPeer;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
+use crate::daemon::control::pruning;
 use crate::daemon::control::tracker::IncomingRequest;
 use crate::daemon::error::ServiceError;
 use crate::daemon::inbox::{Inbox, InboxEvent};
@@ -262,6 +263,9 @@ async fn run_until(
             _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
             () = ticker.tick() => runtime.engine.check_ledger(),
             next = inbox.next() => match next {
+                InboxEvent::Request(incoming) if pruning::is_prune(&incoming.request) => {
+                    pruning::start(incoming, runtime.context.ledger(), runtime.clock.now());
+                }
                 InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
                 InboxEvent::ConfigSeen(seen) => inbox.note_config(seen, runtime),

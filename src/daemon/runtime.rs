@@ -317,6 +317,18 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
     Ok(ledger::prepare(lock, &options, SystemClock.now())?)
 }
 
+/// Locks and opens the ledger for a command that needs no engine.
+///
+/// # Errors
+/// If the ledger belongs to another user, is locked by another process, or
+/// cannot be opened.
+pub fn open_ledger_alone(settings: &Settings, command: &str) -> Result<Ledger, ServiceError> {
+    explain_refusal(check_command(settings), settings)?;
+    let lock = WriterLock::acquire(&settings.ledger, command)?;
+    let now = SystemClock.now();
+    Ok(open_ledger(lock, settings, RunMode::Command, now)?)
+}
+
 /// Replaces the ledger by a copy of `source`.
 ///
 /// # Errors

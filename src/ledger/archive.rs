@@ -218,6 +218,20 @@ fn columns_of(connection: &Connection, table: &str) -> Result<Vec<String>, Ledge
 }
 
 impl LedgerSnapshot<'_> {
+    /// Returns the number of an archive's rotations that have not left the ledger.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn count_unpruned(&self, archive: &Archive) -> Result<usize, LedgerError> {
+        let sql = "SELECT 1 FROM rotation WHERE rotation = ?1";
+        let mut query = self.transaction.prepare(sql)?;
+        let mut count = 0;
+        for archived in &archive.rotations {
+            count += usize::from(query.exists([archived.rotation.as_str()])?);
+        }
+        Ok(count)
+    }
+
     /// Returns the number that tells this ledger, and its backups, from all others.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ pub struct PruneBatch {
 }
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PrunedRows {
     /// The rotations that left the ledger now.
     pub rotations: usize,
@@ -72,16 +72,7 @@ pub struct PrunedRows {
     pub events: usize,
     /// The rotations that stay: they have changed since the archive was made, or may not be
     /// pruned any more.
-    pub kept: usize,
-}
-
-impl PrunedRows {
-    /// Adds what became of another batch.
-    pub fn add(&mut self, other: Self) {
-        self.rotations += other.rotations;
-        self.events += other.events;
-        self.kept += other.kept;
-    }
+    pub kept: Vec<RotationId>,
 }
 
 /// A rotation that may be pruned.
@@ -168,7 +159,7 @@ pub(super) fn prune(
             Some(id) => rows.push(id),
             // A command that was repeated names those that are gone already.
             None if is_pruned(connection, &archived.rotation)? => {}
-            None => pruned.kept += 1,
+            None => pruned.kept.push(archived.rotation.clone()),
         }
     }
     if rows.is_empty() {
@@ -182,7 +173,7 @@ pub(super) fn prune(
     for id in rows {
         pruned.events += move_out(connection, id)?;
     }
-    record_checkpoint(connection, batch, pruned, last_event, at)?;
+    record_checkpoint(connection, batch, &pruned, last_event, at)?;
     Ok(pruned)
 }
 
@@ -274,7 +265,7 @@ fn record_event(
 fn record_checkpoint(
     connection: &Connection,
     batch: &PruneBatch,
-    pruned: PrunedRows,
+    pruned: &PrunedRows,
     last_event: i64,
     at: Timestamp,
 ) -> Result<(), LedgerError> {

@@ -13,6 +13,7 @@ mod pending_request;
 pub(crate) mod proof;
 pub mod protocol;
 mod proven_request;
+pub(crate) mod pruning;
 mod refusals;
 mod request_text;
 pub(crate) mod server;

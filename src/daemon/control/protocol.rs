@@ -1,6 +1,8 @@
 //! The requests to a running daemon and its responses: JSON over HTTP on its
 //! control socket. Only `use-credential` sends a secret, and no response has one.
 
+use std::collections::BTreeMap;
+
 use secrecy::zeroize::Zeroizing;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -153,6 +155,22 @@ pub enum ControlRequest {
         /// Whether to rotate retired keys again instead.
         #[serde(default)]
         undo: bool,
+        /// The reason, for the event log.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// Remove rotations from the ledger that an archive has.
+    Prune {
+        /// The name of the archive's file.
+        archive: String,
+        /// SHA-256 of the archive, in hexadecimal digits.
+        sha256: String,
+        /// The number of the ledger that it is of.
+        ledger: String,
+        /// The time before which its rotations ended, in RFC 3339.
+        before: String,
+        /// The rotations, each with the number of its newest event in the archive.
+        rotations: BTreeMap<String, i64>,
         /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
@@ -359,6 +377,7 @@ impl ControlRequest {
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Retire { .. } => "retire",
+            Self::Prune { .. } => "prune",
             Self::LogLevel { .. } => "log-level",
             Self::UseCredential { .. } => USE_CREDENTIAL,
             Self::Reload => "reload",
@@ -375,6 +394,7 @@ impl ControlRequest {
             "hold" => (Authority::Operate, "hold"),
             "log-level" => (Authority::Operate, "log-level"),
             "pause" => (Authority::Operate, "pause"),
+            "prune" => (Authority::Destroy, "ledger prune"),
             "release" => (Authority::Operate, "release"),
             "reload" => (Authority::Operate, "reload"),
             "resume" => (Authority::Operate, "resume"),
@@ -404,7 +424,8 @@ impl ControlRequest {
             | Self::Revoke { name: Some(_), .. }
             | Self::Adopt { .. }
             | Self::AdoptFromSinks { apply: true, .. }
-            | Self::Retire { now: true, .. } => Authority::Destroy,
+            | Self::Retire { now: true, .. }
+            | Self::Prune { .. } => Authority::Destroy,
             // It decides with whose key rekeyd works.
             Self::UseCredential { .. } => Authority::Full,
             Self::Rotate { .. }
@@ -445,6 +466,7 @@ impl ControlRequest {
             Self::Retire { now: true, .. } => "retire --now",
             Self::Retire { undo: true, .. } => "retire --undo",
             Self::Retire { .. } => "retire",
+            Self::Prune { .. } => "ledger prune",
             Self::LogLevel { .. } => "log-level",
             Self::UseCredential { .. } => USE_CREDENTIAL,
             Self::Reload => "reload",
@@ -464,6 +486,7 @@ impl ControlRequest {
             Self::Hold { what, .. } | Self::Release { what, .. } => vec![what.clone()],
             Self::Adopt { key, .. } => vec![key.clone()],
             Self::AdoptFromSinks { .. }
+            | Self::Prune { .. }
             | Self::LogLevel { .. }
             | Self::UseCredential { .. }
             | Self::Reload => Vec::new(),
@@ -482,7 +505,8 @@ impl ControlRequest {
             | Self::AdoptFromSinks { reason, .. }
             | Self::Pause { reason, .. }
             | Self::Resume { reason, .. }
-            | Self::Retire { reason, .. } => reason.as_deref(),
+            | Self::Retire { reason, .. }
+            | Self::Prune { reason, .. } => reason.as_deref(),
             Self::LogLevel { .. } | Self::UseCredential { .. } | Self::Reload => None,
         }
     }
@@ -504,6 +528,7 @@ impl ControlRequest {
             | Self::Pause { .. }
             | Self::Resume { .. }
             | Self::Retire { .. }
+            | Self::Prune { .. }
             | Self::LogLevel { .. }
             | Self::UseCredential { .. }
             | Self::Reload => false,

@@ -1,17 +1,26 @@
 //! A request as the command line has it, for the log.
 
 use crate::core::first_few::join_few;
+use crate::core::plural::counted;
 use crate::core::redact;
 use crate::daemon::control::protocol::ControlRequest;
 
 /// Describes a request for the log: its command line, since each of its options changes what
 /// it does, and its reason.
 pub(super) fn request_text(request: &ControlRequest) -> String {
-    let is_from_sinks = matches!(request, ControlRequest::AdoptFromSinks { .. });
-    let verb = if is_from_sinks {
-        "adopt"
-    } else {
-        request.verb()
+    let verb = match request {
+        ControlRequest::AdoptFromSinks { .. } => "adopt",
+        ControlRequest::Prune { .. } => "ledger prune",
+        ControlRequest::Rotate { .. }
+        | ControlRequest::Revoke { .. }
+        | ControlRequest::Hold { .. }
+        | ControlRequest::Release { .. }
+        | ControlRequest::Adopt { .. }
+        | ControlRequest::Pause { .. }
+        | ControlRequest::Resume { .. }
+        | ControlRequest::Retire { .. }
+        | ControlRequest::LogLevel { .. }
+        | ControlRequest::Reload => request.verb(),
     };
     let words = [verb.to_owned()].into_iter();
     let words: Vec<_> = words
@@ -98,6 +107,17 @@ fn arguments(request: &ControlRequest) -> Vec<Option<String>> {
             undo,
             reason: _,
         } => vec![names(keys), flag(*now, "--now"), flag(*undo, "--undo")],
+        ControlRequest::Prune {
+            archive,
+            sha256: _,
+            ledger: _,
+            before: _,
+            rotations,
+            reason: _,
+        } => vec![
+            Some(format!("--archive {archive}")),
+            Some(format!("({})", counted(rotations.len(), "rotation"))),
+        ],
         ControlRequest::LogLevel { level, span } => {
             vec![Some(level.clone()), option("--for", span.as_ref())]
         }
@@ -162,6 +182,12 @@ mod tests {
                 "adopt --from-sinks --yes",
             ),
             ("retire", r#"{"keys":["a"],"now":true}"#, "retire a --now"),
+            (
+                "prune",
+                r#"{"archive":"old.archive","sha256":"00","ledger":"1","before":"2024-01-01T00:00:00Z",
+                    "rotations":{"0011223344556677":41},"reason":"why"}"#,
+                "ledger prune --archive old.archive (1 rotation) (reason: why)",
+            ),
             ("pause", r#"{"all":true}"#, "pause --all"),
             ("resume", r#"{"keys":["a"]}"#, "resume a"),
             (

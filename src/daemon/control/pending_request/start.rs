@@ -172,6 +172,9 @@ impl PendingRequest {
                 undo,
                 reason,
             } => self.retire(&keys, now, undo, operator(reason), engine),
+            ControlRequest::Prune { .. } => {
+                self.refuse("ledger", "this process cannot prune its ledger");
+            }
             ControlRequest::LogLevel { .. } => {
                 self.refuse("log-level", "this process cannot change its log level");
             }
