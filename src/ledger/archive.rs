@@ -61,6 +61,14 @@ impl NewArchive {
         self.rotations
     }
 
+    /// Returns the content of the archive as its file at `path` will have it.
+    ///
+    /// # Errors
+    /// It cannot be read back.
+    pub fn read_back(&self, path: &Path) -> Result<Archive, LedgerError> {
+        Archive::parse(path, &self.content)
+    }
+
     /// Writes the archive of the ledger at `ledger` to the new file `target`, which only its
     /// owner can read. The content is on disk and was read back when the file gets its name.
     ///
@@ -247,9 +255,12 @@ impl Archive {
     /// # Errors
     /// The file cannot be read, or is no archive of this or an earlier version.
     pub fn read(path: &Path, file: File) -> Result<Self, LedgerError> {
-        let content = read_content(path, file)?;
-        let connection = open_content(path, &content)?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, &content);
+        Self::parse(path, &read_content(path, file)?)
+    }
+
+    fn parse(path: &Path, content: &[u8]) -> Result<Self, LedgerError> {
+        let connection = open_content(path, content)?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, content);
         let name = path.file_name().unwrap_or(path.as_os_str());
         let sql = "SELECT before FROM archive";
         let before = connection.query_row(sql, [], |row| row.get::<_, SqlTimestamp>(0))?;

@@ -301,11 +301,12 @@ pub(super) fn return_rows(
     Ok(())
 }
 
-fn return_row(
+/// Gives a pruned rotation its row back. Returns whether it was pruned.
+pub(super) fn return_row(
     connection: &Connection,
     rotation: &RotationId,
     at: Timestamp,
-) -> Result<(), LedgerError> {
+) -> Result<bool, LedgerError> {
     let run = |sql: &str| {
         let mut statement = connection.prepare_cached(sql)?;
         statement.execute([rotation.as_str()])
@@ -315,7 +316,7 @@ fn return_row(
          SELECT {KEPT_COLUMNS} FROM pruned_rotation WHERE rotation = ?1"
     ))?;
     if returned == 0 {
-        return Ok(());
+        return Ok(false);
     }
     run("DELETE FROM pruned_rotation WHERE rotation = ?1")?;
     let kind = LedgerEventKind::RowReturned.as_str();
@@ -326,5 +327,5 @@ fn return_row(
          FROM rotation r WHERE rotation = ?1",
         params![rotation.as_str(), SqlTimestamp(at), kind],
     )?;
-    Ok(())
+    Ok(true)
 }

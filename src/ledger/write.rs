@@ -13,6 +13,7 @@ use crate::ledger::difference::{Column, DeliveryWrite, Difference, KeyWrite, Rot
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
 use crate::ledger::key_names::NAMES_OF_KEY;
+use crate::ledger::prune;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::version::LedgerVersion;
 
@@ -25,6 +26,7 @@ pub(crate) fn write_difference(
     let mut writer = Writer {
         connection,
         key: &difference.key,
+        at: difference.at,
         row_ids: Vec::new(),
     };
     if let Some(key) = &difference.key_state {
@@ -92,6 +94,7 @@ pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError>
 struct Writer<'a> {
     connection: &'a Connection,
     key: &'a KeyName,
+    at: Timestamp,
     /// The row ids of the rotations that were written or found.
     row_ids: Vec<(RotationId, i64)>,
 }
@@ -217,23 +220,31 @@ impl Writer<'_> {
         self.expect_one_row(changed, table)
     }
 
-    /// Returns the row id of a rotation of this key.
+    /// Returns the row id of a rotation of this key. One that was pruned after it was read gets
+    /// its row back.
     fn find_row(&mut self, rotation: &RotationId) -> Result<i64, LedgerError> {
         let mut known = self.row_ids.iter();
         if let Some((_, row)) = known.find(|(id, _)| id == rotation) {
             return Ok(*row);
         }
-        let sql = format!("SELECT id FROM rotation WHERE rotation = ?2 AND key IN {NAMES_OF_KEY}");
-        let found = self
-            .connection
-            .prepare_cached(&sql)?
-            .query_row([self.key.as_str(), rotation.as_str()], |row| row.get(0))
-            .optional()?;
+        let found = match self.query_row_id(rotation)? {
+            None if prune::return_row(self.connection, rotation, self.at)? => {
+                self.query_row_id(rotation)?
+            }
+            found => found,
+        };
         let row = found.ok_or_else(|| {
             LedgerError::Corrupt(format!("no rotation {rotation} of key {}", self.key))
         })?;
         self.row_ids.push((rotation.clone(), row));
         Ok(row)
+    }
+
+    fn query_row_id(&self, rotation: &RotationId) -> Result<Option<i64>, LedgerError> {
+        let sql = format!("SELECT id FROM rotation WHERE rotation = ?2 AND key IN {NAMES_OF_KEY}");
+        let mut query = self.connection.prepare_cached(&sql)?;
+        let found = query.query_row([self.key.as_str(), rotation.as_str()], |row| row.get(0));
+        Ok(found.optional()?)
     }
 
     fn expect_one_row(&self, changed: usize, table: &str) -> Result<(), LedgerError> {

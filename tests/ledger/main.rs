@@ -5,6 +5,7 @@
 mod copies;
 mod foreign_schema;
 mod migration;
+mod pruning;
 mod scopes;
 
 use std::path::{Path, PathBuf};

@@ -297,18 +297,19 @@ impl Worker {
                 ..
             }) => {
                 let ledger = &self.services.ledger;
-                let ended_row = ledger.rotation(&self.state.key, rotation).await?;
+                let Some(ended_row) = ledger.rotation(&self.state.key, rotation).await? else {
+                    // It was pruned since the comparison, and the next one returns its row.
+                    return Ok(());
+                };
                 // A row without a credential claims this one, whose name the provider may have
                 // changed.
-                let claims = ended_row
-                    .as_ref()
-                    .is_some_and(|row| row.credential.is_none());
+                let claims = ended_row.credential.is_none();
                 // Nobody else knows the label: what bears it in this answer is not older.
                 let is_older = |row: &Rotation| {
                     listed.name.as_deref() != row.label.as_ref().map(Label::as_str)
                         && existed_before(listed.metadata.created_at, row.earliest_creation())
                 };
-                if claims && ended_row.as_ref().is_some_and(is_older) {
+                if claims && is_older(&ended_row) {
                     tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
                         "{}: a list shows {} under the label of {rotation}, but it is older and \
                          has another name; not revoking it", self.state.key, credential.id);
@@ -317,7 +318,7 @@ impl Worker {
                 let transition = Transition {
                     credential: Some(credential),
                     name: listed.name.filter(|_| claims),
-                    ended_row: ended_row.map(Box::new),
+                    ended_row: Some(Box::new(ended_row)),
                     ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };
                 self.record(vec![Change::from(transition)]).await?;
