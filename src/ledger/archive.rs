@@ -13,7 +13,7 @@ use rusqlite::{Connection, Statement, params, params_from_iter};
 
 use crate::core::hex;
 use crate::core::ids::RotationId;
-use crate::ledger::archive_file::{ARCHIVE_APPLICATION_ID, open_content, read_content};
+use crate::ledger::archive_file::{open_content, read_content};
 use crate::ledger::archive_stamp::{ArchiveStamp, ledger_number};
 use crate::ledger::backup::{NewCopy, cannot_write};
 use crate::ledger::checkpoint::check_integrity;
@@ -22,7 +22,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::prune::{ArchivedRotation, PrunableRow, prunable};
 use crate::ledger::reader::LedgerSnapshot;
 use crate::ledger::rows::SqlTimestamp;
-use crate::ledger::version;
+use crate::ledger::version::{self, ARCHIVE_APPLICATION_ID};
 
 /// The greatest number of rotations in one archive, which is made in memory.
 pub const MAX_ARCHIVED_ROTATIONS: usize = 100_000;

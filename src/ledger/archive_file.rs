@@ -11,10 +11,9 @@ use crate::core::os_error;
 use crate::ledger::checkpoint::check_integrity;
 use crate::ledger::error::LedgerError;
 use crate::ledger::foreign_schema;
-use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion, SCHEMA_VERSION};
-
-/// The `application_id` in the header of an archive: "rkya".
-pub(super) const ARCHIVE_APPLICATION_ID: i64 = 0x726b_7961;
+use crate::ledger::version::{
+    self, ARCHIVE_APPLICATION_ID, FIRST_VERSION, LedgerVersion, SCHEMA_VERSION,
+};
 
 /// Reads the content of an archive's file.
 pub(super) fn read_content(path: &Path, mut file: File) -> Result<Vec<u8>, LedgerError> {

@@ -10,6 +10,9 @@ use crate::ledger::error::LedgerError;
 /// of 0.1.0 have none.
 pub(super) const APPLICATION_ID: i64 = 0x726b_7964;
 
+/// The `application_id` in the header of an archive of a ledger: "rkya".
+pub(super) const ARCHIVE_APPLICATION_ID: i64 = 0x726b_7961;
+
 /// The version of a ledger after the first migration. 0.1.0 counted from 1 to 5, and
 /// rejects every greater number as newer.
 pub(super) const FIRST_VERSION: i64 = 100;
@@ -47,6 +50,11 @@ const NOT_A_LEDGER_REASON: &str =
 const WRONG_HEADER_REASON: &str = "it has rekeyd's tables, but the user_version or application_id in its header is not \
      rekeyd's, as after .dump of sqlite3; hint: stop rekeyd and restore the newest backup, \
      which keeps this file under another name: rekeyd restore BACKUP";
+
+/// The reason why an archive cannot be opened as a ledger: every live credential would be
+/// unknown.
+const ARCHIVE_REASON: &str =
+    "it is an archive, and no ledger; hint: `rekeyd history --archive FILE` shows it";
 
 /// Counts the tables of a ledger, which no other program has by these names.
 const LEDGER_TABLES: &str = "SELECT count(*) FROM sqlite_schema
@@ -96,6 +104,10 @@ impl LedgerVersion {
             (0, 1..=LAST_VERSION_OF_FIRST_RELEASE) if number(first_release_tables)? == 5 => {
                 Ok(Self::FirstRelease(version))
             }
+            (ARCHIVE_APPLICATION_ID, _) => Err(LedgerError::Open {
+                path: path.to_owned(),
+                reason: ARCHIVE_REASON.to_owned(),
+            }),
             _ if number(LEDGER_TABLES)? == 3 => Err(wrong_header(path)),
             _ => Err(not_a_ledger(path)),
         }

@@ -220,7 +220,7 @@ fn pruned_rotations_are_known_by_what_stays() {
         // A command that lost the reply repeats it.
         let repeated = world.prune(&archive).await.unwrap();
         assert_eq!(repeated, PrunedRows::default());
-        assert_eq!(archived(world.archive()), [id(0); 0]);
+        assert!(archived(world.archive()).is_empty());
 
         let credential = metadata(2).id;
         let key = world.ledger.key_for_credential(&credential).await.unwrap();
@@ -281,7 +281,7 @@ fn rotation_that_is_seen_alive_gets_its_row_back() {
         let count: u32 = world.raw().query_row(events, [], |row| row.get(0)).unwrap();
         assert_eq!(count, 2);
         // A new look keeps them: they are alive.
-        assert_eq!(archived(world.archive()), [id(0); 0]);
+        assert!(archived(world.archive()).is_empty());
     });
 }
 
@@ -326,7 +326,7 @@ fn archive_has_every_row_and_is_no_ledger() {
         assert_eq!(found, format!("3 {count} 1"));
 
         let error = LedgerReader::open(&path).map(drop).unwrap_err().to_string();
-        assert!(error.contains("not rekeyd's"), "{error}");
+        assert!(error.contains("an archive, and no ledger"), "{error}");
         for (name, content) in [("text", &b"none"[..]), ("empty", b"")] {
             let path = world.path(name);
             std::fs::write(&path, content).unwrap();
@@ -368,7 +368,7 @@ fn what_may_be_needed_stays() {
         let world = World::new();
         rotate(&world.ledger, 1, time("2020-01-01"), &["a"]).await;
         rotate(&world.ledger, 2, time("2025-01-01"), &["a"]).await;
-        assert_eq!(archived(world.archive()), [id(0); 0]);
+        assert!(archived(world.archive()).is_empty());
     });
 }
 
@@ -409,6 +409,7 @@ fn rows_leave_through_one_door() {
         rotate(&world.ledger, 5, time("2026-11-01"), &["a"]).await;
         let raw = world.raw();
         raw.pragma_update(None, "foreign_keys", false).unwrap();
+        let newest = format!("{MOVED} 5");
         for (sql, expected) in [
             ("DELETE FROM rotation", "a rotation cannot be deleted"),
             ("DELETE FROM delivery", "a delivery cannot be deleted"),
@@ -416,7 +417,7 @@ fn rows_leave_through_one_door() {
             ("DELETE FROM event_log WHERE event = 'ledger-pruned'", "append-only"),
             ("DELETE FROM pruned_rotation", "cannot be deleted"),
             ("UPDATE pruned_rotation SET label = 'x'", "cannot be changed"),
-            (&format!("{MOVED} 5"), "the newest"),
+            (newest.as_str(), "the newest"),
             (
                 "INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, label, phase)
                  VALUES ('x234567890123456', 'billing', 9, 'manual', '2026-11-24T03:00:00Z',

@@ -108,6 +108,8 @@ pub(crate) enum OperatorAction {
     Pause,
     /// Retires the first key for half a period.
     Retire,
+    /// Prunes every rotation that may leave the ledger, however lately it ended.
+    Prune,
     /// Reloads the scenario's other configuration.
     Reload,
 }
@@ -239,7 +241,7 @@ impl SimFault {
 }
 
 /// The events, which may occur at any operation.
-pub(crate) const EVENTS: [SimFault; 17] = [
+pub(crate) const EVENTS: [SimFault; 18] = [
     SimFault::CredentialFileRestore,
     SimFault::ClockStepForward,
     SimFault::ClockStepBack,
@@ -256,5 +258,6 @@ pub(crate) const EVENTS: [SimFault; 17] = [
     SimFault::Operator(OperatorAction::AdoptShared),
     SimFault::Operator(OperatorAction::Pause),
     SimFault::Operator(OperatorAction::Retire),
+    SimFault::Operator(OperatorAction::Prune),
     SimFault::Operator(OperatorAction::Reload),
 ];

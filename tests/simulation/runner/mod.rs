@@ -3,6 +3,7 @@
 
 mod operator;
 mod process;
+mod prune;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::process::{SimProcess, key_name};
+use super::prune::PruneTask;
 use crate::fault::OperatorAction;
 use crate::scenario::PERIOD;
 use crate::world::{LEAK_BOUND, SimWorld};
@@ -43,6 +44,7 @@ pub(super) struct Operator {
     /// The time from the start at which the operator requests a rotation of every key.
     requests_all_at: Option<Duration>,
     replies: Vec<PendingReply>,
+    prunes: Vec<PruneTask>,
 }
 
 impl Operator {
@@ -53,6 +55,7 @@ impl Operator {
         Self {
             requests_all_at,
             replies: Vec::new(),
+            prunes: Vec::new(),
         }
     }
 
@@ -70,6 +73,11 @@ impl Operator {
             self.requests_all_at = Some(world.elapsed() + REQUEST_DELAY);
         }
         for action in world.take_operator_actions() {
+            if action == OperatorAction::Prune {
+                let ledger = process.services.ledger.clone();
+                self.prunes.push(PruneTask::start(world, ledger));
+                continue;
+            }
             self.replies
                 .extend(perform_action(action, world, process, engine));
         }
@@ -255,9 +263,10 @@ fn perform_action(
             until: half_period_from(world.true_now()),
             operator: None,
         },
-        OperatorAction::AdoptShared | OperatorAction::RotateAfterLeak | OperatorAction::Retire => {
-            return None;
-        }
+        OperatorAction::AdoptShared
+        | OperatorAction::RotateAfterLeak
+        | OperatorAction::Retire
+        | OperatorAction::Prune => return None,
         OperatorAction::Adopt => {
             let id = world.create_manually();
             world.request_deletion(&id);

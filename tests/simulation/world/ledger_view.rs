@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rekeyd::core::state::KeyState;
 use rekeyd::ledger::{HistoryFilter, LedgerReader};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::SimWorld;
 use super::credentials::{SimCredential, key_of_label};
@@ -23,7 +23,32 @@ impl SimWorld {
         let snapshot = reader.snapshot().unwrap();
         let mut history = snapshot.history(&HistoryFilter::default()).unwrap();
         let labels = history.rows().unwrap().filter_map(|row| row.unwrap().label);
-        labels.map(|label| label.as_str().to_owned()).collect()
+        let labels = labels.map(|label| label.as_str().to_owned());
+        labels.chain(self.pruned_labels()).collect()
+    }
+
+    /// Returns the labels of the rotations that were pruned from the ledger. The files may have
+    /// been exchanged, so that only a new connection reads them.
+    fn pruned_labels(&self) -> Vec<String> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let ledger = Connection::open_with_flags(self.ledger_path(), flags).unwrap();
+        let sql = "SELECT label FROM pruned_rotation WHERE label IS NOT NULL";
+        let mut query = ledger.prepare(sql).unwrap();
+        let labels = query.query_map([], |row| row.get(0)).unwrap();
+        labels.map(Result::unwrap).collect()
+    }
+
+    /// Checks that the ledger knows every live credential that the daemon created or adopted,
+    /// as after a prune.
+    pub(crate) fn check_live_credentials_known(&self) {
+        for credential in self.live_managed_credentials() {
+            if !self.has_row_of(&credential) {
+                self.record_violation(format!(
+                    "{} is alive, and the ledger does not know it any more",
+                    credential.name
+                ));
+            }
+        }
     }
 
     /// Returns whether the ledger has an intended rotation with this label.
@@ -48,14 +73,16 @@ impl SimWorld {
 
     /// Returns whether the ledger has this credential.
     pub(super) fn has_record_of(&self, id: &str) -> bool {
-        let sql = "SELECT 1 FROM history WHERE credential_id = ?1";
+        let sql = "SELECT 1 FROM history WHERE credential_id = ?1
+             UNION ALL SELECT 1 FROM pruned_rotation WHERE credential_id = ?1";
         self.read_ledger(|ledger| ledger.prepare_cached(sql).unwrap().exists([id]).unwrap())
     }
 
     /// Returns whether the ledger has a row of this credential: its own, or that of its
     /// label, of which a provider may have made two credentials.
     pub(super) fn has_row_of(&self, credential: &SimCredential) -> bool {
-        let sql = "SELECT 1 FROM history WHERE credential_id = ?1 OR label = ?2";
+        let sql = "SELECT 1 FROM history WHERE credential_id = ?1 OR label = ?2
+             UNION ALL SELECT 1 FROM pruned_rotation WHERE credential_id = ?1 OR label = ?2";
         self.read_ledger(|ledger| {
             let mut query = ledger.prepare_cached(sql).unwrap();
             query.exists([&credential.id, &credential.name]).unwrap()
