@@ -37,8 +37,8 @@ pub const CONTROL: Section = Section {
             ValueType::Texts(""),
             r#"["security"]"#,
             "Groups whose members may do what `admins` may, and also adopt credentials, revoke \
-             current and adopted ones, release adopted ones, and use `revoke --force`, `rotate \
-             --revoke-previous-now` and `rotate --revoke-previous-within`.",
+             current and adopted ones, release adopted ones, prune the ledger, and use `revoke \
+             --force`, `rotate --revoke-previous-now` and `rotate --revoke-previous-within`.",
         )
         .or("[]")
         .with_details(

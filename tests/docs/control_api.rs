@@ -79,6 +79,14 @@ fn full_requests() -> Vec<ControlRequest> {
             keys,
             now: true,
             undo: true,
+            reason: reason.clone(),
+        },
+        ControlRequest::Prune {
+            archive: text(),
+            sha256: text(),
+            ledger: text(),
+            before: text(),
+            rotations: [(text(), 1)].into(),
             reason,
         },
         ControlRequest::LogLevel {

@@ -36,6 +36,7 @@ mod hanging_receivers;
 mod known_receivers;
 mod leak;
 mod leak_in_files;
+mod ledger_prune;
 mod ledger_unwritable;
 mod limited_creates;
 mod log;

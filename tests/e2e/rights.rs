@@ -65,6 +65,8 @@ fn world_with_groups() -> (TestEnv, Daemon) {
 
 const LEAK: &str = r#"{"keys":["none"],"revoke_previous_within":"30s"}"#;
 
+const PRUNE: &str = r#"{"archive":"none","sha256":"","ledger":"","before":"","rotations":{}}"#;
+
 /// The requests, none of which finds what it names, and the least of the groups that may send
 /// them.
 const REQUESTS: [(&str, &str, u32); 19] = [
@@ -93,6 +95,7 @@ const REQUESTS: [(&str, &str, u32); 19] = [
     ("retire", r#"{"keys":["none"]}"#, OPERATORS),
     ("retire", r#"{"keys":["none"],"undo":true}"#, OPERATORS),
     ("retire", r#"{"keys":["none"],"now":true}"#, DESTROYERS),
+    ("prune", PRUNE, DESTROYERS),
     ("log-level", r#"{"level":"info"}"#, OPERATORS),
     (
         "use-credential",

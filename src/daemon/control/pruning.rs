@@ -15,7 +15,7 @@ use crate::ledger::{ArchiveStamp, ArchivedRotation, Ledger, PruneBatch, PrunedRo
 pub(crate) const ABOUT: &str = "ledger";
 
 /// The greatest number of rotations in one request. Other commits wait for theirs.
-pub(crate) const MAX_BATCH: usize = 200;
+pub(crate) const MAX_BATCH: usize = 100;
 
 /// The number of characters in an archive's digest.
 const DIGEST_LENGTH: usize = 64;
@@ -154,7 +154,7 @@ mod tests {
             (request("00", at, 1), "64 hexadecimal digits"),
             (request(&"G".repeat(64), at, 1), "64 hexadecimal digits"),
             (request(&digest, "yesterday", 1), "is no time"),
-            (request(&digest, at, MAX_BATCH + 1), "are more than 200"),
+            (request(&digest, at, MAX_BATCH + 1), "are more than 100"),
             (ControlRequest::Reload, "something else"),
         ] {
             let problem = batch(request, "uid 0".to_owned()).unwrap_err();

@@ -79,13 +79,15 @@ pub(crate) fn check_punctuality(world: &SimWorld) {
 }
 
 /// Returns every rotation of a key without hanging receivers, except those during which the
-/// key backed off.
+/// key backed off, and those that were pruned and are back.
 fn punctual_rotations(ledger: &Connection) -> Vec<RotationTimes> {
     let sql = "SELECT label, scheduled_for, started_at, current_at, phase = 'failed'
          FROM history WHERE label IS NOT NULL AND key NOT LIKE 'hang-%'
          AND NOT EXISTS (SELECT 1 FROM events WHERE events.key = history.key
              AND event = 'key-backed-off' AND at >= coalesce(scheduled_for, started_at)
-             AND at <= coalesce(current_at, at))";
+             AND at <= coalesce(current_at, at))
+         AND NOT EXISTS (SELECT 1 FROM events WHERE events.rotation = history.rotation
+             AND event = 'row-returned')";
     let mut query = ledger.prepare(sql).unwrap();
     let rotations = query.query_map([], |row| {
         let parse = |text: String| text.parse::<Timestamp>().unwrap();
