@@ -85,7 +85,8 @@ pub(super) struct PrunableRow {
 /// ended, and ?2 that for those that certainly made nothing.
 ///
 /// Neither a key's newest rotation nor its newest that was ever current is among them, nor one
-/// whose credential a sink may hold because no newer one was accepted at the same target.
+/// whose credential a sink may hold because no newer one was accepted at the same target. What
+/// an unclear create made may be at a sink as well: commits may have been lost with a restore.
 fn prunable_sql(filter: &str) -> String {
     let newer = format!("n.sequence > r.sequence AND n.key IN {NAMES}");
     let limit = "CASE WHEN r.phase = 'failed' AND r.maybe_created = 0 THEN ?2 ELSE ?1 END";
@@ -108,7 +109,8 @@ fn prunable_sql(filter: &str) -> String {
                WHERE d.rotation_row = r.id
                  AND (d.accepted_at IS NOT NULL OR d.maybe_accepted = 1
                      OR d.state IN ('uncertain', 'accepted', 'removed')
-                     OR (r.\"trigger\" = 'adopted' AND d.state = 'missed'))
+                     OR (r.\"trigger\" = 'adopted' AND d.state = 'missed')
+                     OR (r.phase = 'failed' AND r.maybe_created = 1))
                  AND NOT EXISTS (SELECT 1 FROM rotation n
                      JOIN delivery later ON later.rotation_row = n.id
                      WHERE {newer} AND later.target = d.target AND later.accepted_at < ?1))
