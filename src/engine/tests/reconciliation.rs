@@ -1,8 +1,9 @@
 //! The consequences of a comparison with the provider.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::core::change::{Change, RotationChange, SinkDrift};
+use crate::core::change::{Change, OperatorNote, RotationChange, SinkDrift};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
 use crate::core::state::Trigger;
@@ -11,6 +12,7 @@ use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, intended, rotation, transitioned};
 use crate::engine::{Engine, RunMode};
+use crate::ledger::{LedgerReader, MIN_PRUNABLE_AGE, PruneBatch, WriterDriver};
 use crate::provider::{Effect, ErrorKind};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -148,6 +150,59 @@ async fn a_live_credential_of_a_revoked_rotation_is_revoked_again() {
     let mut engine = open_daemon(&fakes, changes).await;
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.live_ids(), ["key_2"]);
+}
+
+/// Prunes every rotation that may leave the ledger, as a month after the last change.
+async fn prune(fakes: &Fakes) -> usize {
+    let before = time::after(at(), MINUTE);
+    let now = time::after(before, MIN_PRUNABLE_AGE);
+    let ledger = fakes.open_ledger_with(WriterDriver::Task);
+    let archive = {
+        let reader = LedgerReader::open(&fakes.ledger_path()).unwrap();
+        let made = reader.snapshot().unwrap().make_archive(before, now);
+        made.unwrap().unwrap()
+    };
+    let archive = archive.read_back(Path::new("/old.archive")).unwrap();
+    let batch = PruneBatch {
+        archive: archive.stamp,
+        rotations: archive.rotations,
+        operator: OperatorNote {
+            reason: None,
+            by: "ada".to_owned(),
+        },
+    };
+    ledger.prune(batch, now).await.unwrap().rotations
+}
+
+/// The provider restored a key, and applied a create late: what stays of a pruned rotation
+/// recognizes both.
+#[tokio::test]
+async fn live_credential_of_a_pruned_rotation_is_revoked_again() {
+    let mut changes = created(1);
+    changes.extend([
+        transitioned(1, LifecycleEvent::Abandoned),
+        transitioned(1, LifecycleEvent::Deleted),
+    ]);
+    changes.extend(intended(2));
+    changes.push(transitioned(2, LifecycleEvent::LabelNotFound));
+    changes.extend(current(3));
+    let alive = [
+        ("key_1", "label-1"),
+        ("key_late", "label-2"),
+        ("key_3", "label-3"),
+    ];
+    let fakes = Fakes::new(&alive);
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    assert_eq!(prune(&fakes).await, 2);
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE * 30);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.journal_details("row-returned").len(), 2);
+    assert_eq!(fakes.journal_details("found-alive").len(), 2);
+    fakes.run_for(&mut engine, MINUTE * 180).await;
+    assert_eq!(fakes.live_ids(), ["key_3"]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.phase_of(&rotation(2)), "revoked");
 }
 
 #[tokio::test]
