@@ -72,7 +72,7 @@ pub struct PrunedRows {
     pub events: usize,
     /// The rotations that stay: they have changed since the archive was made, or may not be
     /// pruned any more.
-    pub kept: Vec<RotationId>,
+    pub remaining: Vec<RotationId>,
 }
 
 /// A rotation that may be pruned.
@@ -161,7 +161,7 @@ pub(super) fn prune(
             Some(id) => rows.push(id),
             // A command that was repeated names those that are gone already.
             None if is_pruned(connection, &archived.rotation)? => {}
-            None => pruned.kept.push(archived.rotation.clone()),
+            None => pruned.remaining.push(archived.rotation.clone()),
         }
     }
     if rows.is_empty() {

@@ -230,14 +230,7 @@ fn every_command_in_the_text_parses() {
             if !span.starts_with("rekeyd ") || span.contains('…') {
                 continue;
             }
-            // Two words may be the name of a command, without its arguments.
-            let is_name = span.split_whitespace().count() == 2;
-            let usage = if is_name {
-                format!("{span} --help")
-            } else {
-                span
-            };
-            for line in command_lines::lines_of(&usage) {
+            for line in command_lines::lines_of(&command_lines::usage_of(&span)) {
                 parse_command_line(&line).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }

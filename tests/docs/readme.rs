@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::command_lines;
 use crate::json_schema::{from_toml, problems, schema};
 use crate::support::{TestEnv, text, write};
 use clap::{CommandFactory as _, Parser as _};
@@ -255,14 +256,7 @@ pub(crate) fn check_every_command_is_described(spans: &[String]) {
             }
             None => span.clone(),
         };
-        // Two words may be the name of a command, without its arguments.
-        let is_name = span.split_whitespace().count() == 2;
-        let usage = if is_name {
-            format!("{span} --help")
-        } else {
-            span.clone()
-        };
-        for line in crate::command_lines::lines_of(&usage) {
+        for line in command_lines::lines_of(&command_lines::usage_of(&span)) {
             described.extend(line.get(1).cloned());
             parse_command_line(&line).unwrap();
         }

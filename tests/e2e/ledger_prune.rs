@@ -139,7 +139,7 @@ fn file_that_is_no_archive_of_this_ledger_is_left_alone() {
         (world.path("folder"), "it is not a regular file"),
         (world.path("ledger.db"), "it is not an archive of a ledger"),
         (
-            world.path("ledger.db-wal"),
+            world.path("ledger.db-journal"),
             "treat it as a file of the ledger",
         ),
         (world.path("none/old.archive"), "no such file"),

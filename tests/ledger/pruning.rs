@@ -213,7 +213,7 @@ fn pruned_rotations_are_known_by_what_stays() {
         let archive = world.archive().unwrap();
         assert_eq!(archived(world.archive()), [id(1), id(2), id(3)]);
         let pruned = world.prune(&archive).await.unwrap();
-        assert_eq!((pruned.rotations, pruned.kept.len()), (3, 0));
+        assert_eq!((pruned.rotations, pruned.remaining.len()), (3, 0));
         assert!(pruned.events > 20, "{pruned:?}");
         assert_eq!(world.sequences(), [4]);
         assert_eq!(world.state().await, state);
@@ -379,7 +379,7 @@ fn rotation_that_changed_since_its_archive_stays() {
         let mut archive = world.archive().unwrap();
         archive.rotations[1].last_event -= 1;
         let pruned = world.prune(&archive).await.unwrap();
-        assert_eq!((pruned.rotations, pruned.kept), (2, vec![id(2)]));
+        assert_eq!((pruned.rotations, pruned.remaining), (2, vec![id(2)]));
         assert_eq!(world.sequences(), [4, 2]);
     });
 }

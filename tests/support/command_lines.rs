@@ -76,6 +76,20 @@ struct UsagePart {
     alternatives: Vec<Vec<String>>,
 }
 
+/// Returns the usage that a text between backticks stands for: the name of a command, without
+/// its arguments, stands for its help.
+pub(crate) fn usage_of(span: &str) -> String {
+    let words = match span.strip_prefix("rekeyd ledger ") {
+        Some(rest) => rest.split_whitespace().count() + 1,
+        None => span.split_whitespace().count(),
+    };
+    if words == 2 {
+        format!("{span} --help")
+    } else {
+        span.to_owned()
+    }
+}
+
 /// Returns the command lines that a usage allows: without any option, and with each
 /// alternative of each part alone.
 pub(crate) fn lines_of(usage: &str) -> Vec<Vec<String>> {

@@ -108,7 +108,7 @@ fn batch(request: ControlRequest, by: String) -> Result<PruneBatch, String> {
 }
 
 fn outcomes(pruned: &PrunedRows) -> Vec<RequestOutcome> {
-    let kept = pruned.kept.iter().map(|rotation| {
+    let kept = pruned.remaining.iter().map(|rotation| {
         let message = format!(
             "{rotation} stays in the ledger: it has changed since the archive was made, or may be \
              needed"
