@@ -356,6 +356,16 @@ fn what_may_be_needed_stays() {
         let expected = [id(1), id(2), id(3), id(5), id(6), id(7)];
         assert_eq!(archived(world.archive()), expected);
 
+        // The newest that was ever current stays although no sink holds its secret.
+        let world = World::new();
+        rotate(&world.ledger, 1, time("2020-01-01"), &[]).await;
+        rotate(&world.ledger, 2, time("2021-01-01"), &[]).await;
+        let deleted = moved(2, LifecycleEvent::FoundDeleted);
+        record(&world.ledger, time("2022-01-01"), &[deleted]).await;
+        fail(&world.ledger, 3, time("2022-01-02")).await;
+        fail(&world.ledger, 4, time("2022-01-03")).await;
+        assert_eq!(archived(world.archive()), [id(1), id(3)]);
+
         // A sink that accepted nothing newer may hold what it got last.
         let world = World::new();
         rotate(&world.ledger, 1, time("2020-01-01"), &["a", "b"]).await;
