@@ -131,6 +131,7 @@ impl CheckCommand {
             let folders = preflight::group_writable_folders(&settings).await;
             found_notes.extend(folders.iter().map(|folder| group_note(folder)));
             found_notes.extend(own_files::describe_open_folder(&settings));
+            found_notes.extend(own_files::describe_open_secrets(&settings));
             found_notes.extend(preflight::listed_readers(&settings).await);
             let migration = notes.pending_migration;
             found_notes.extend(migration.map(|migration| migration_note(&settings, &migration)));

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::core::condition::{Condition, FAILURE_GRACE_PERIOD};
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::sightings::{open_sightings, repair_time, sighting_text};
-use crate::core::health::{alertable_error, paused_repair};
+use crate::core::health::{alertable_error, file_access_problems, paused_repair};
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::notification::{Alert, AlertKind};
@@ -95,6 +95,7 @@ pub fn active_alerts(
     check_overdue(context, &was_raised, now, &mut alerts);
     check_expiring(context, &was_raised, now, &mut alerts);
     check_unmanaged(context, &was_raised, now, &mut alerts);
+    check_file_access(context, now, &mut alerts);
     for rotation in &context.state.live {
         check_orphan(context, rotation, now, &mut alerts);
         check_hold(context, rotation, now, &mut alerts);
@@ -289,6 +290,22 @@ fn check_unmanaged(
     let key = &context.state.key;
     let text = format!("{key}: {}", unmanaged.text(key));
     alerts.raise(alert, unmanaged.since.unwrap_or(now), text);
+}
+
+/// Raises the alert of a file that does not have the owner, the group or the mode of its
+/// delivery. The check that found it was no attempt that may succeed soon: nothing is waited
+/// for.
+fn check_file_access(context: &AlertContext<'_>, now: Timestamp, alerts: &mut ActiveAlerts) {
+    let differences = file_access_problems(context.state).filter(|_| context.configured.is_some());
+    let problems: Vec<_> = differences
+        .map(|(sink, problem)| format!("{sink}: {problem}"))
+        .collect();
+    if problems.is_empty() {
+        return;
+    }
+    let key = &context.state.key;
+    let text = format!("{key}: {}", problems.join("; "));
+    alerts.raise(Alert::for_key(key, AlertKind::FileAccess), now, text);
 }
 
 /// Raises the alert of a live orphan, whose revocation is retried without end.
@@ -516,10 +533,14 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::HeldAgain | AlertKind::HeldAgainEnds => {
             format!("no sink holds the retired {credential} of {key} any more{current}")
         }
+        AlertKind::FileAccess => {
+            format!("the files of {key} have the owner, group and mode of their deliveries again")
+        }
         AlertKind::Crashed => "rekeyd runs again".to_owned(),
         AlertKind::ConfigurationWaits => "no change of the configuration waits".to_owned(),
         AlertKind::Rotated
         | AlertKind::Lookalike
+        | AlertKind::FileExposed
         | AlertKind::Adopted
         | AlertKind::RevokedManually
         | AlertKind::Released => format!("{credential} of {key}"),

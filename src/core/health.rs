@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::ids::KeyName;
+use crate::core::ids::{KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{DeferralKind, Delivery, DeliveryState, KeyState, Pause, Rotation};
 use crate::core::time;
@@ -55,6 +55,16 @@ pub fn paused_repair(state: &KeyState, now: Timestamp) -> Option<String> {
         drifted.sink,
         pause_end(&state.key, pause)
     ))
+}
+
+/// Returns the files of the current credential that do not have the owner, the group or the
+/// mode of their deliveries, each with what to do about it. They hold the right secret.
+pub fn file_access_problems(state: &KeyState) -> impl Iterator<Item = (&SinkId, &str)> {
+    let current = state.current().into_iter();
+    let deliveries = current.flat_map(|rotation| &rotation.deliveries);
+    // A delivery that was accepted has no other error.
+    let accepted = deliveries.filter(|delivery| delivery.state == DeliveryState::Accepted);
+    accepted.filter_map(|delivery| Some((&delivery.sink, delivery.error.as_deref()?)))
 }
 
 /// Describes the end of a pause.

@@ -58,6 +58,12 @@ pub enum LedgerEventKind {
     /// The owner, the group and the mode of a file were recorded that a delivery of an earlier
     /// version left.
     FileAccessRecorded,
+    /// The owner, the group or the mode of a file is not what its delivery left.
+    FileAccessDiffers,
+    /// They are what the delivery left again, or what is configured.
+    FileAccessRestored,
+    /// The mode of a file was wider than its delivery left it, and was narrowed.
+    FileNarrowed,
     /// The schedule changed.
     TimetableChanged,
     /// A scheduled run fell due, and no rotation can start yet.
@@ -104,7 +110,7 @@ impl From<LifecycleEvent> for LedgerEventKind {
 
 impl LedgerEventKind {
     /// Every kind but the transitions.
-    pub const OTHER_THAN_LIFECYCLE: [Self; 43] = [
+    pub const OTHER_THAN_LIFECYCLE: [Self; 46] = [
         Self::SecretRecovered,
         Self::AnswerRejected,
         Self::CredentialNamed,
@@ -130,6 +136,9 @@ impl LedgerEventKind {
         Self::SinkReturned,
         Self::SinkDrifted,
         Self::FileAccessRecorded,
+        Self::FileAccessDiffers,
+        Self::FileAccessRestored,
+        Self::FileNarrowed,
         Self::TimetableChanged,
         Self::RunDue,
         Self::RunMissed,
@@ -186,6 +195,9 @@ impl LedgerEventKind {
             Self::SinkReturned => "sink-returned",
             Self::SinkDrifted => "sink-drifted",
             Self::FileAccessRecorded => "file-access-recorded",
+            Self::FileAccessDiffers => "file-access-differs",
+            Self::FileAccessRestored => "file-access-restored",
+            Self::FileNarrowed => "file-narrowed",
             Self::TimetableChanged => "timetable-changed",
             Self::RunDue => "run-due",
             Self::RunMissed => "run-missed",

@@ -161,10 +161,14 @@ pub enum AlertKind {
     HeldElsewhereEnds,
     /// A key that is neither configured nor retired has a live credential.
     Unmanaged,
+    /// The file of a sink does not have the owner, the group or the mode of its delivery.
+    FileAccess,
     /// A rotation became current.
     Rotated,
     /// A credential at the provider has a name like a label of rekeyd.
     Lookalike,
+    /// The file of a sink was open to other users, and is narrowed.
+    FileExposed,
     /// The process before ended by a panic.
     Crashed,
     /// A changed configuration waits for a person: for a reload, or for a correction.
@@ -181,7 +185,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
@@ -207,8 +211,10 @@ impl AlertKind {
         Self::HeldElsewhere,
         Self::HeldElsewhereEnds,
         Self::Unmanaged,
+        Self::FileAccess,
         Self::Rotated,
         Self::Lookalike,
+        Self::FileExposed,
         Self::Crashed,
         Self::ConfigurationWaits,
         Self::Adopted,
@@ -246,8 +252,10 @@ impl AlertKind {
             Self::HeldElsewhere => "held-elsewhere",
             Self::HeldElsewhereEnds => "held-elsewhere-ends",
             Self::Unmanaged => "unmanaged",
+            Self::FileAccess => "file-access",
             Self::Rotated => "rotated",
             Self::Lookalike => "lookalike",
+            Self::FileExposed => "file-exposed",
             Self::Crashed => "crashed",
             Self::ConfigurationWaits => "configuration-waits",
             Self::Adopted => "adopted",
@@ -288,7 +296,9 @@ impl AlertKind {
             | Self::HeldAgainEnds
             | Self::HeldElsewhere
             | Self::HeldElsewhereEnds
-            | Self::Unmanaged => EventKind::Failure,
+            | Self::Unmanaged
+            | Self::FileAccess
+            | Self::FileExposed => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
             Self::Expiring => EventKind::Expiring,
@@ -314,7 +324,8 @@ impl AlertKind {
     pub const fn is_always_news(self) -> bool {
         matches!(
             self,
-            Self::Crashed
+            Self::FileExposed
+                | Self::Crashed
                 | Self::ConfigurationWaits
                 | Self::Adopted
                 | Self::RevokedManually
@@ -329,6 +340,7 @@ impl AlertKind {
         match self {
             Self::Rotated
             | Self::Lookalike
+            | Self::FileExposed
             | Self::Crashed
             | Self::ConfigurationWaits
             | Self::Adopted
@@ -359,7 +371,8 @@ impl AlertKind {
             | Self::HeldAgainEnds
             | Self::HeldElsewhere
             | Self::HeldElsewhereEnds
-            | Self::Unmanaged => false,
+            | Self::Unmanaged
+            | Self::FileAccess => false,
         }
     }
 }

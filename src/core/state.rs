@@ -9,7 +9,7 @@ mod sighting;
 use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
-pub use self::file_access::{FileAccess, LeftFile};
+pub use self::file_access::{FileAccess, LeftFile, ModeNarrowing, WideningCause};
 pub use self::file_note::FileNote;
 pub(crate) use self::rotation::phase_as_newest;
 pub use self::rotation::{

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::settings::{MetricsAddress, Settings};
 use crate::config::{self, DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
 use crate::platform::own_files::{self, OwnFile};
+use crate::platform::secret_file;
 
 /// The interval of the checks besides those after each program.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -76,6 +77,31 @@ pub(super) fn narrow_own_folders(settings: &Settings) {
             );
         }
     }
+}
+
+/// Logs that others can enter the folder of the ledger, which is not rekeyd's own and stays as
+/// it is. Blocks.
+pub(super) fn report_open_folder(settings: &Settings) {
+    if let Some(description) = describe_open_folder(settings) {
+        tracing::info!("{description}");
+    }
+}
+
+/// Narrows the files with secrets that are rekeyd's own from now on, and those that are open to
+/// others at once: the modes that they have at the start are kept later.
+pub(super) fn narrow_own_secrets(settings: &Settings) {
+    secret_file::narrow_own_files();
+    for path in settings.protected_files.secrets() {
+        secret_file::narrow(path, settings.trusted_paths());
+    }
+}
+
+/// Says that files with secrets of rekeyd's own are open to others, and are narrowed. Blocks.
+pub(crate) fn describe_open_secrets(settings: &Settings) -> Vec<String> {
+    let secrets = settings.protected_files.secrets().iter();
+    let trusted = settings.trusted_paths();
+    let found = secrets.filter_map(|path| secret_file::describe_narrowing(path, trusted));
+    found.collect()
 }
 
 /// Says that others than the owner can enter the folder of the ledger. Blocks.

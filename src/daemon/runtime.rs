@@ -114,6 +114,12 @@ pub async fn start(
         descriptor_limit::raise();
     }
     own_files::narrow_own_folders(settings);
+    if matches!(run_mode, RunMode::Daemon | RunMode::Once) {
+        own_files::report_open_folder(settings);
+    }
+    if run_mode != RunMode::Proposal {
+        own_files::narrow_own_secrets(settings);
+    }
     hide_private_paths(settings);
     if run_mode == RunMode::Daemon && machine::id().is_none() {
         tracing::warn!(

@@ -15,11 +15,11 @@ use crate::core::decide::sightings::has_open_sighting;
 use crate::core::ids::KeyName;
 use crate::core::state::{CredentialMetadata, Delivery, KeyState};
 use crate::engine::effects::drift::accepted_deliveries;
-use crate::engine::effects::file_access::lacks_access;
+use crate::engine::effects::file_access::{has_file_access, lacks_access};
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::scheduler::{Completion, Engine};
 use crate::sink::Sink;
-use crate::sink::drift::find_drift;
+use crate::sink::drift::{BlockingCheck, find_drift};
 
 /// The number of keys that are checked together; more would only use more memory.
 pub(super) const DRIFT_BATCH_SIZE: usize = 256;
@@ -44,7 +44,7 @@ impl Engine {
         };
         let mut keys = self.keys.range_mut((from, Bound::Unbounded));
         let mut checks = JoinSet::new();
-        let mut blocking_checks = Vec::new();
+        let mut blocking_checks: Vec<(KeyName, BlockingCheck)> = Vec::new();
         let mut last = None;
         // Whether a target still holds the retired credential that was seen there, and who
         // could get a file.
@@ -54,11 +54,14 @@ impl Engine {
             if entry.state().is_some_and(has_open_sighting) || entry.has_unrecorded_file() {
                 sighted.insert(key.clone());
             }
+            for check in entry.access_checks() {
+                blocking_checks.push((key.clone(), check));
+            }
             for (sink, credential) in entry.drift_checks() {
                 let key = key.clone();
                 let expected = provider.expected_secret(credential);
                 if let Some(check) = sink.blocking_drift_check(&expected) {
-                    blocking_checks.push((key, check));
+                    blocking_checks.push((key, Box::new(move || check().is_some())));
                     continue;
                 }
                 let sink = Arc::clone(sink);
@@ -109,6 +112,28 @@ impl KeyEntry {
         }
         self.accepted_deliveries()
             .map(|(_, sink, credential)| (sink, credential))
+    }
+
+    /// Returns the checks of the access to the files, each of which returns whether that
+    /// differs from what is recorded.
+    fn access_checks(&self) -> Vec<BlockingCheck> {
+        let Some(state) = self.state() else {
+            return Vec::new();
+        };
+        let files = self
+            .accepted_deliveries()
+            .filter(|(delivery, sink, _)| has_file_access(delivery, sink.as_ref()));
+        let checks = files.filter_map(|(delivery, sink, _)| {
+            let recorded = state.recorded_access(&delivery.sink.target);
+            let check = sink.blocking_access_check(recorded)?;
+            let known = delivery.error.clone();
+            let differs = move || {
+                let report = check();
+                report.narrowed.is_some() || report.problem != known
+            };
+            Some(Box::new(differs) as BlockingCheck)
+        });
+        checks.collect()
     }
 
     /// Whether the ledger lacks who could get a file of the current credential.

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 
 use crate::core::change::{
     Adoption, Change, CredentialHold, DeadlineUpdate, DeliveryChange, DeliveryResult, KeyBackoff,
-    KeyRetirement, MissedRun, MissingCredential, OnChangeState, OperatorChange, PauseUpdate,
-    RetiredSighting, RetrySchedule, RevocationDeferral, RotationChange, ScheduleChange, Transition,
+    KeyRetirement, MissedRun, MissingCredential, NarrowedFile, OnChangeState, OperatorChange,
+    PauseUpdate, RetiredSighting, RetrySchedule, RevocationDeferral, RotationChange,
+    ScheduleChange, Transition,
 };
 use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::sightings::open_sightings;
@@ -15,7 +16,9 @@ use crate::core::health::pause_end;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::CHECKS_UNTIL_GONE;
-use crate::core::state::{DeferralKind, DeliveryState, KeyState, Rotation, visible_hold_end};
+use crate::core::state::{
+    DeferralKind, DeliveryState, KeyState, ModeNarrowing, Rotation, WideningCause, visible_hold_end,
+};
 use crate::core::time;
 
 /// What a message says of a rotation without a credential.
@@ -321,6 +324,26 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
     }
 }
 
+fn log_narrowed_file(name: &KeyName, narrowed: &NarrowedFile) {
+    let (rotation, sink) = (&narrowed.rotation, &narrowed.sink);
+    let ModeNarrowing { from, to, cause } = narrowed.mode;
+    match cause {
+        WideningCause::FsGroup => tracing::info!(
+            key = %name, %rotation, %sink,
+            "{name}: narrowed the file of {sink} from mode {from:04o}, which fsGroup makes, to \
+             {to:04o}"
+        ),
+        WideningCause::Other if narrowed.mode.exposes_secret() => tracing::warn!(
+            key = %name, %rotation, %sink,
+            "{name}: {}", narrowed.describe(name)
+        ),
+        WideningCause::Configuration | WideningCause::Other => tracing::info!(
+            key = %name, %rotation, %sink,
+            "{name}: narrowed the file of {sink} from mode {from:04o} to {to:04o}"
+        ),
+    }
+}
+
 fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChange, now: Timestamp) {
     let name = &key.key;
     match change {
@@ -358,6 +381,18 @@ fn log_delivery_change(before: &KeyState, key: &KeyState, change: &DeliveryChang
              delivered: {}; another owner gets no new secret from now on",
             seen.sink, seen.access
         ),
+        DeliveryChange::FileAccessCompared(compared) => match &compared.problem {
+            Some(problem) => tracing::warn!(
+                key = %name, rotation = %compared.rotation, sink = %compared.sink,
+                "{name}: {problem}"
+            ),
+            None => tracing::info!(
+                key = %name, rotation = %compared.rotation, sink = %compared.sink,
+                "{name}: the file of {} has the owner, group and mode of its delivery again",
+                compared.sink
+            ),
+        },
+        DeliveryChange::FileNarrowed(narrowed) => log_narrowed_file(name, narrowed),
         DeliveryChange::RepairWithdrawn(withdrawn) => tracing::info!(
             key = %name, rotation = %withdrawn.rotation, sink = %withdrawn.sink,
             "{name}: {} need not be written again yet", withdrawn.sink

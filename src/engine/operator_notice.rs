@@ -1,4 +1,5 @@
-//! What an operator did to a credential, for the people who are notified.
+//! What an operator did to a credential, and what rekeyd found at a file, for the people who
+//! are notified.
 
 use crate::core::change::OperatorNote;
 use crate::core::ids::CredentialId;
@@ -6,7 +7,7 @@ use crate::core::notification::AlertKind;
 use crate::core::redact;
 use crate::platform::users;
 
-/// What an operator did.
+/// What an operator did, or what rekeyd found.
 pub(crate) struct OperatorNotice {
     pub(crate) kind: AlertKind,
     pub(crate) credential: Option<CredentialId>,

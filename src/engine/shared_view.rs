@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use crate::core::condition::ListenerProblem;
+use crate::core::health::file_access_problems;
 use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::overdue_from;
@@ -66,6 +67,9 @@ pub struct KeyFigures {
     pub held: u16,
     /// The number of its credentials whose revocation failed at the last attempt.
     pub failing_revocations: u16,
+    /// The number of files of its current credential that do not have the owner, the group or
+    /// the mode of their deliveries.
+    pub differing_files: u16,
     /// The number of its live credentials that nothing ends if it is not configured.
     unmanaged: u16,
     /// The number of its credentials whose revocation was overdue at the latest evaluation.
@@ -248,6 +252,8 @@ impl KeyFigures {
         self.paused_until = state.pause.map(|pause| pause.until.unwrap_or(endless));
         let is_held = |row: &&Rotation| row.credential.is_some() && row.hold(now).is_some();
         self.held = to_count(state.live.iter().filter(is_held).count());
+        let differing = file_access_problems(state).filter(|_| managed.is_some());
+        self.differing_files = to_count(differing.count());
         let unmanaged = unmanaged(state).filter(|_| managed.is_none());
         self.unmanaged = unmanaged.map_or(0, |unmanaged| to_count(unmanaged.credentials.len()));
         self.set_revocations(state, managed, now);

@@ -108,7 +108,7 @@ pub(crate) struct Worker {
     /// problem may have been repaired.
     pub(crate) ignores_backoff: bool,
     pub(crate) commands: VecDeque<PendingCommand>,
-    /// What operators did since this worker was dispatched.
+    /// What operators did, and what was found at files, since this worker was dispatched.
     pub(crate) notices: Vec<OperatorNotice>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
     /// The ends that this worker's retrieves showed and the ledger does not have.

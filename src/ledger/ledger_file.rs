@@ -5,25 +5,26 @@
 //! has no connection to that ledger, or keeps the descriptor until the connection is
 //! closed.
 
-use std::fs::{File, OpenOptions, Permissions, set_permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, StatFs, fstat, fstatfs, statfs};
+use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
 use rustix::io::Errno;
 
 use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
+use crate::platform::own_files::{NarrowedMode, is_fs_group_widening, narrow_mode};
 
 /// The mode of the ledger's files: a user who can read a file can lock it, and keep the
 /// writer out.
 pub(super) const LEDGER_FILE_MODE: u32 = 0o600;
 
-/// The rights of everybody but the owner.
-const OTHERS: u32 = 0o077;
+/// The bits of a mode that let others than the owner write.
+const WRITE_OF_OTHERS: u32 = 0o022;
 
 /// The reason why a read-only file cannot be opened.
 pub(super) const READ_ONLY_REASON: &str =
@@ -139,41 +140,74 @@ pub(super) fn create_if_missing(path: &Path) -> Result<(), LedgerError> {
     created.map(drop).map_err(|error| cannot_open(path, &error))
 }
 
-/// Takes the rights of others from the files of the ledger at `path`, as far as they belong
-/// to this process's user. Opens none of them.
+/// Takes the rights of others from the files of the ledger at `path` that belong to this
+/// process's user and have no other name. Opens none of them for reading: closing it would drop
+/// a lock.
 pub(super) fn narrow_modes(path: &Path) {
     let files = files_of_sqlite(path).into_iter();
     let own = ["lock", "checkpoint"].map(|ending| sibling_path(path, &format!(".{ending}")));
-    let mut narrowed = Vec::new();
+    let mut narrowed = NarrowedFiles::default();
     for file in files.chain(own) {
-        // Only the owner may, and another's file is opened as it is.
-        if narrow_mode(&file).is_ok_and(|is_changed| is_changed) {
-            narrowed.push(file.display().to_string());
+        let found = file.symlink_metadata().ok();
+        let Some(found) = found.filter(Metadata::is_file) else {
+            continue;
+        };
+        // One that cannot be narrowed is opened as it is.
+        if let Ok(Some(mode)) = narrow_mode(&file, 0) {
+            narrowed.add(&file, mode, found.gid());
         }
     }
-    if !narrowed.is_empty() {
-        tracing::info!(
-            "only their owner can read these files from now on: {}; other users read \
-             them through the control socket of the running rekeyd",
-            narrowed.join(", ")
-        );
-    }
+    narrowed.log();
 }
 
-/// Takes the rights of others from a regular file. Returns whether it had any. What is changed
-/// is what was looked at: nobody can put a link in its place meanwhile. The descriptor
-/// cannot read, so that closing it drops no lock.
-fn narrow_mode(path: &Path) -> Result<bool, Error> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, Mode::empty())?;
-    let found = fstat(&opened)?;
-    let mode = found.st_mode & 0o7777;
-    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || mode & OTHERS == 0 {
-        return Ok(false);
+/// The files of a ledger whose modes were narrowed, as one line for each cause.
+#[derive(Default)]
+struct NarrowedFiles {
+    /// Those with the rights that earlier releases gave.
+    earlier: Vec<String>,
+    /// Those with the rights that Kubernetes gives to `fsGroup`.
+    fs_group: Vec<String>,
+    /// Those that others could change.
+    exposed: Vec<String>,
+}
+
+impl NarrowedFiles {
+    fn add(&mut self, file: &Path, mode: NarrowedMode, group: u32) {
+        let NarrowedMode { from, to } = mode;
+        let files = if is_fs_group_widening(from, to, group) {
+            &mut self.fs_group
+        } else if from & WRITE_OF_OTHERS == 0 {
+            &mut self.earlier
+        } else {
+            &mut self.exposed
+        };
+        files.push(format!("{} ({from:04o})", file.display()));
     }
-    let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    set_permissions(opened, Permissions::from_mode(mode & !OTHERS))?;
-    Ok(true)
+
+    fn log(&self) {
+        let list = |files: &[String]| files.join(", ");
+        if !self.earlier.is_empty() {
+            tracing::info!(
+                "only their owner can read these files from now on: {}; other users read \
+                 them through the control socket of the running rekeyd",
+                list(&self.earlier)
+            );
+        }
+        if !self.fs_group.is_empty() {
+            tracing::info!(
+                "narrowed the files of the ledger that had the rights that fsGroup gives to mode \
+                 0600: {}",
+                list(&self.fs_group)
+            );
+        }
+        if !self.exposed.is_empty() {
+            tracing::warn!(
+                "narrowed the files of the ledger that other users could change: {}; hint: find \
+                 out who opened them, and compare the ledger with the provider by `rekeyd audit`",
+                list(&self.exposed)
+            );
+        }
+    }
 }
 
 /// Checks that SQLite can open `path` without waiting: it is a regular file, or missing.
@@ -241,6 +275,8 @@ fn network_file_system_name(magic: u64) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::set_permissions;
+
     use super::*;
 
     #[test]

@@ -6,13 +6,16 @@
 
 use std::fs::{Permissions, set_permissions};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, XattrFlags, fstat, open, setxattr};
+use rustix::fs::{
+    FileType, Mode, OFlags, Stat, StatVfsMountFlags, XattrFlags, fchmod, fstat, fstatvfs, open,
+    setxattr,
+};
 
 use super::access_list::{
     self, ACCESS_LIST, AccessEntry, MASK, NAMED_GROUP, NAMED_USER, OWNING_GROUP,
@@ -25,6 +28,9 @@ const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// The bits of a mode that give access to the group.
 const RIGHTS_OF_GROUP: u32 = 0o070;
+
+/// The bits of a mode that Kubernetes adds to the files of a volume for `fsGroup`.
+const FS_GROUP_RIGHTS: u32 = 0o660;
 
 /// How long the files may take: their file system may hang.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -284,8 +290,53 @@ pub fn narrow_mode(path: &Path, allowed: u32) -> io::Result<Option<NarrowedMode>
     }
 }
 
+/// Whether [`narrow_opened`] may change the mode of an opened file: it is a regular file of
+/// this process's user with one name, on a file system that can be written.
+#[must_use]
+pub fn can_narrow(file: impl AsFd) -> bool {
+    let is_of_process = fstat(&file).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode).is_file() && is_of_this_user(&found)
+    });
+    let is_read_only =
+        fstatvfs(&file).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+    is_of_process && !is_read_only
+}
+
+/// Takes the bits that are not `allowed` from the mode of an opened file, if [`can_narrow`]
+/// allows that. Returns the modes if it changed.
+///
+/// # Errors
+/// The system's.
+pub fn narrow_opened(file: impl AsFd, allowed: u32) -> io::Result<Option<NarrowedMode>> {
+    let from = fstat(&file)?.st_mode & 0o7777;
+    let to = from & allowed;
+    if from == to || !can_narrow(&file) {
+        return Ok(None);
+    }
+    fchmod(&file, Mode::from_raw_mode(to))?;
+    Ok(Some(NarrowedMode { from, to }))
+}
+
+/// Whether a narrowing from one mode to another takes back exactly what Kubernetes gives to a
+/// file for the `fsGroup` of a pod: the group of its volumes, which may read and write. That
+/// group is one of the groups of every process in the pod.
+#[must_use]
+pub fn is_fs_group_widening(from: u32, to: u32, group: u32) -> bool {
+    let removed = from & !to;
+    let is_given = from & FS_GROUP_RIGHTS == FS_GROUP_RIGHTS && from & 0o007 == to & 0o007;
+    let is_only_that = removed != 0 && removed & !RIGHTS_OF_GROUP == 0 && from & 0o7000 == 0;
+    is_given && is_only_that && is_group_of_process(group)
+}
+
+fn is_group_of_process(group: u32) -> bool {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let mut groups = groups.into_iter().chain([rustix::process::getegid()]);
+    groups.any(|own| own.as_raw() == group)
+}
+
 /// Whether a file or folder belongs to this process's user, and has no other name.
-fn is_of_this_user(found: &Stat) -> bool {
+#[must_use]
+pub fn is_of_this_user(found: &Stat) -> bool {
     let kind = FileType::from_raw_mode(found.st_mode);
     let has_one_name = kind.is_dir() || (kind.is_file() && found.st_nlink == 1);
     has_one_name && found.st_uid == rustix::process::geteuid().as_raw()

@@ -15,11 +15,15 @@ use crate::core::os_error;
 use crate::core::secret::Secret;
 use crate::core::secret_text::{self, SecretForm, SecretTextError};
 use crate::core::shell;
+use crate::platform::own_files::{self, NarrowedMode};
 use crate::platform::path_walk::{self, TrustedPaths, Weakness};
 use crate::platform::users;
 
 /// The largest file that is read as a secret, in bytes.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
+
+/// The bits that the mode of a file with a secret may have.
+const ALLOWED_MODE: u32 = 0o740;
 
 /// The name of rekeyd's own admin key in `$CREDENTIALS_DIRECTORY`.
 pub const ADMIN_CREDENTIAL_NAME: &str = "openai-admin-key";
@@ -285,6 +289,10 @@ fn open_checked(path: &Path, permission_check: &PermissionCheck) -> Result<File,
         });
     }
     match permission_check {
+        // Whoever leads the path elsewhere must not choose the file whose mode is changed.
+        PermissionCheck::Enforce(_) if weakness.is_none() => {
+            keep_permissions(path, &file, &metadata)?;
+        }
         PermissionCheck::Enforce(_) => check_permissions(path, &metadata)?,
         PermissionCheck::Skip => {}
     }
@@ -337,6 +345,86 @@ fn onlooker_advice() -> Option<&'static str> {
     is_onlooker().then_some(
         "run this command as root or as rekeyd's user, because only they see whether rekeyd can read it",
     )
+}
+
+/// Whether this process narrows the modes of its own files before it reads them.
+static IS_NARROWING: AtomicBool = AtomicBool::new(false);
+
+/// Narrows the modes of this process's own files from now on, before they are read. A process
+/// that only checks leaves them to the one that works.
+pub fn narrow_own_files() {
+    IS_NARROWING.store(true, Ordering::Relaxed);
+}
+
+/// Checks who else can get a file that was opened. A file of this process's own that is open
+/// to others is narrowed, or left to the process that works to be narrowed.
+fn keep_permissions(path: &Path, file: &File, metadata: &Metadata) -> Result<(), SecretFileError> {
+    let checked = check_permissions(path, metadata);
+    match checked {
+        Err(SecretFileError::Exposed { .. }) if own_files::can_narrow(file) => {}
+        checked => return checked,
+    }
+    if !IS_NARROWING.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    match own_files::narrow_opened(file, ALLOWED_MODE) {
+        Ok(narrowed) => {
+            log_narrowing(path, narrowed, metadata.gid());
+            Ok(())
+        }
+        Err(_) => checked,
+    }
+}
+
+fn log_narrowing(path: &Path, narrowed: Option<NarrowedMode>, group: u32) {
+    let Some(NarrowedMode { from, to }) = narrowed else {
+        return;
+    };
+    let path = path.display();
+    if own_files::is_fs_group_widening(from, to, group) {
+        tracing::info!(
+            "{path} had the rights that fsGroup gives (mode {from:04o}), and is narrowed to \
+             {to:04o}"
+        );
+    } else {
+        tracing::warn!(
+            "{path} was open to other users (mode {from:04o}), and is narrowed to {to:04o}; hint: \
+             if they are not to have its secret, replace it"
+        );
+    }
+}
+
+/// Narrows a file with a secret as its next reader would, if this process may narrow any. What
+/// is wrong with it otherwise is left to that reader. Blocks.
+pub fn narrow(path: &Path, trusted_paths: &TrustedPaths) {
+    let check = PermissionCheck::Enforce(trusted_paths.clone());
+    if let Ok((file, None)) = open(path, &check)
+        && let Ok(metadata) = file.metadata()
+    {
+        let _ = keep_permissions(path, &file, &metadata);
+    }
+}
+
+/// Describes for people that a file with a secret is open to others, and that the next start
+/// narrows it. `None` for one that is not, or that is refused. Blocks.
+#[must_use]
+pub fn describe_narrowing(path: &Path, trusted_paths: &TrustedPaths) -> Option<String> {
+    let check = PermissionCheck::Enforce(trusted_paths.clone());
+    let (file, weakness) = open(path, &check).ok()?;
+    let metadata = file.metadata().ok()?;
+    let Err(SecretFileError::Exposed { mode, exposure, .. }) = check_permissions(path, &metadata)
+    else {
+        return None;
+    };
+    let is_narrowed = weakness.is_none() && own_files::can_narrow(&file);
+    is_narrowed.then(|| {
+        format!(
+            "{} has mode {mode:04o}: {exposure}; rekeyd narrows it to {:04o} before it reads it; \
+             hint: if others are not to have its secret, replace it",
+            path.display(),
+            mode & ALLOWED_MODE
+        )
+    })
 }
 
 fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), SecretFileError> {
@@ -521,6 +609,8 @@ mod tests {
             (0o620, "its group can write to it"),
         ] {
             let file = temp_secret_file("sk-admin-open-file", mode);
+            // Only what has no other name is rekeyd's own.
+            std::fs::hard_link(file.path(), file.path().with_extension("other")).unwrap();
             let path_text = file.path().display();
             let kept = if mode & 0o040 == 0 { "0600" } else { "0640" };
             let message = format!(
@@ -529,8 +619,26 @@ mod tests {
             assert_eq!(read_error(file.path()), message);
             let checked = check(file.path(), &enforce(), SecretForm::AdminKey);
             assert_eq!(checked.unwrap_err().to_string(), message);
+            assert!(describe_narrowing(file.path(), &TrustedPaths::default()).is_none());
             assert!(read(file.path(), &PermissionCheck::Skip, SecretForm::AdminKey).is_ok());
         }
+    }
+
+    /// A process that works narrows it; the tests of the program show that.
+    #[test]
+    fn own_file_that_is_open_to_others_is_read_and_described() {
+        for (mode, narrowed) in [(0o660, 0o640), (0o604, 0o600), (0o666, 0o640)] {
+            let file = temp_secret_file("sk-admin-open-file", mode);
+            let (path, trusted) = (file.path(), TrustedPaths::default());
+            assert!(check(path, &enforce(), SecretForm::AdminKey).is_ok());
+            let description = describe_narrowing(path, &trusted).unwrap();
+            let expected = format!("rekeyd narrows it to {narrowed:04o} before it reads it");
+            assert!(description.contains(&expected), "{description}");
+            let found = path.metadata().unwrap().permissions().mode() & 0o7777;
+            assert_eq!(found, mode);
+        }
+        let closed = temp_secret_file("sk-admin-closed-file", 0o640);
+        assert!(describe_narrowing(closed.path(), &TrustedPaths::default()).is_none());
     }
 
     #[test]

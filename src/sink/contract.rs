@@ -9,7 +9,7 @@ use super::target_content::TargetContent;
 use crate::core::expected_secret::ExpectedSecret;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
-use crate::core::state::{CredentialMetadata, FileAccess, FileNote, LeftFile};
+use crate::core::state::{CredentialMetadata, FileAccess, FileNote, LeftFile, ModeNarrowing};
 
 /// A receiver of secrets.
 #[async_trait]
@@ -84,6 +84,22 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Returns how owner, group and mode of the target's file differ from what the last
+    /// delivery left, `recorded`, or from the configuration: as work that blocks its thread,
+    /// and that changes nothing. `None` for a target that is no file.
+    fn blocking_access_check(&self, recorded: Option<FileAccess>) -> Option<BlockingAccessCheck> {
+        let _ = recorded;
+        None
+    }
+
+    /// Narrows the mode of the target's file where it is wider than the configuration or
+    /// `recorded` says, and returns that and every other difference. MUST return within the
+    /// sink's timeout.
+    async fn keep_access(&self, recorded: Option<FileAccess>) -> AccessReport {
+        let _ = recorded;
+        AccessReport::default()
+    }
+
     /// Whether the sink replaces the credential that rekeyd itself works with.
     fn rotates_self_credential(&self) -> bool {
         false
@@ -132,6 +148,18 @@ pub trait Sink: Send + Sync {
 
 /// Returns how a target differs from what its sink accepted. It blocks its thread.
 pub type BlockingDriftCheck = Box<dyn FnOnce() -> Option<Drift> + Send>;
+
+/// Returns how the access to a target's file differs. It blocks its thread.
+pub type BlockingAccessCheck = Box<dyn FnOnce() -> AccessReport + Send>;
+
+/// How owner, group and mode of a target's file differ from what a delivery left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessReport {
+    /// The wider mode that is narrowed.
+    pub narrowed: Option<ModeNarrowing>,
+    /// What differs besides, and what to do about it.
+    pub problem: Option<String>,
+}
 
 /// Returns what a target holds. It blocks its thread.
 pub type BlockingInspection = Box<dyn FnOnce() -> TargetContent + Send>;

@@ -28,8 +28,8 @@ use self::target::SinkType;
 use crate::core::state::FileNote;
 
 pub use self::contract::{
-    BlockingDriftCheck, BlockingInspection, DeliveredPayload, Destination, Payload,
-    ReplacedCredential, Sink,
+    AccessReport, BlockingAccessCheck, BlockingDriftCheck, BlockingInspection, DeliveredPayload,
+    Destination, Payload, ReplacedCredential, Sink,
 };
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,

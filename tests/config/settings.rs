@@ -224,6 +224,9 @@ fn host_problems_name_missing_and_exposed_files() {
     );
     fs::write(&secret, "sk-admin-host").unwrap();
     fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    // rekeyd narrows it, unless it has another name.
+    assert!(host_problems(&settings, &environment()).is_empty());
+    fs::hard_link(&secret, folder.path().join("too")).unwrap();
     assert_eq!(
         host_problems(&settings, &environment())[0].to_string(),
         format!(

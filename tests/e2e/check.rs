@@ -94,6 +94,9 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
         world.path("config.toml").display()
     );
 
+    // Only a file with one name is narrowed.
+    let other = world.path("admin-key-too");
+    fs::hard_link(&file, &other).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     let open = format!(
         "{displayed} has mode 0644: other users can read or write it; hint: chmod 0640 {displayed}"
@@ -428,6 +431,8 @@ fn credentials_directory_is_exempt_from_permission_checks() {
     let secret = given.join("hook");
     write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     fs::set_permissions(&secret, Permissions::from_mode(0o444)).unwrap();
+    // With another name it is not narrowed.
+    fs::hard_link(&secret, given.join("too")).unwrap();
     assert!(check(&world, 1).contains("other users can read"));
     world.set_env("CREDENTIALS_DIRECTORY", given.to_str().unwrap());
     check(&world, 0);

@@ -23,6 +23,7 @@ mod colors;
 mod control;
 mod crash;
 mod daemon;
+mod delivered_access;
 mod demo;
 mod descriptor_limit;
 mod end_to_end;

@@ -334,6 +334,7 @@ impl FileFixture {
             write: WriteMode::Replace,
             format: FileFormat::Raw,
             mode: 0o600,
+            has_mode_option: true,
             owner: None,
             group: None,
         };

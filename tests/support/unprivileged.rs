@@ -50,6 +50,18 @@ impl UnprivilegedEnv {
         command.output().unwrap()
     }
 
+    /// Whether the tests may choose the groups of a command.
+    pub fn can_choose_groups(&self) -> bool {
+        is_root()
+    }
+
+    /// Runs a command whose process has no other group than this one.
+    pub fn run_in_group(&self, group: u32, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.uid(NOBODY_UID).gid(group);
+        command.output().unwrap()
+    }
+
     /// Runs a command as the user of the test, with a program that both users can run.
     pub fn run_as_invoker(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()

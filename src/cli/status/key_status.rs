@@ -8,7 +8,9 @@ use crate::core::decide::due::imminent_expiry;
 use crate::core::decide::revocation::describe_leak;
 use crate::core::decide::sightings::{open_sightings, sighting_text};
 use crate::core::forecast::next_rotation;
-use crate::core::health::{alertable_error, error_time, most_urgent_error, paused_repair};
+use crate::core::health::{
+    alertable_error, error_time, file_access_problems, most_urgent_error, paused_repair,
+};
 use crate::core::ids::{CredentialId, KeyName, Label, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::{dropped_runs_text, is_overdue};
@@ -77,6 +79,8 @@ pub(crate) struct KeyStatus {
     pub(crate) dropped_runs: Option<String>,
     /// Each target that holds a retired credential again, in words.
     pub(crate) sightings: Vec<String>,
+    /// The files that do not have the owner, group or mode of their deliveries.
+    pub(crate) file_access: Vec<String>,
 }
 
 impl KeyStatus {
@@ -131,12 +135,16 @@ pub(crate) fn key_status(
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let problem = most_urgent_error(&state).or_else(|| paused_repair(&state, now));
     let sightings = sighting_texts(&state, Some(&key.policy), now);
+    let file_access = file_access_problems(&state)
+        .map(|(sink, problem)| format!("{sink}: {problem}"))
+        .collect();
     let dropped_runs = dropped_runs_text(&state);
     let open = state.open_rotation().cloned();
     let names: Vec<_> = state.names().cloned().collect();
     let mut status = build_key_status(state, problem, recorded, now);
     status.dropped_runs = dropped_runs;
     status.sightings = sightings;
+    status.file_access = file_access;
     status.sinks = sink_statuses(key, status.current.as_ref(), open.as_ref());
     // Without a history, the problem is that of its first rotation, and names them.
     if !(status.is_new && status.problem.is_some()) {
@@ -240,6 +248,7 @@ fn build_key_status(
         holds,
         dropped_runs: None,
         sightings: Vec::new(),
+        file_access: Vec::new(),
         sinks: Vec::new(),
         leaks,
         lookalikes: Vec::new(),

@@ -203,6 +203,7 @@ pub(crate) fn note_lines(status: &KeyStatus, screen: &Screen, now: Timestamp) ->
         ));
     }
     lines.extend(status.sightings.iter().cloned());
+    lines.extend(status.file_access.iter().cloned());
     lines.extend(deferred_revocations(status));
     lines
 }

@@ -7,20 +7,20 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::core::change::{
-    AddedSink, Adoption, Change, CredentialHold, CredentialName, CredentialUpdate, DeadlineUpdate,
-    DeliveryResult, DeliveryStart, DowntimeReason, DueRun, EndedSighting, FoundCredential,
-    ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential, OnChangeState, OverlapExtension,
-    PauseUpdate, PreviousRevocation, RejectedAnswer, RemovedSink, RetiredSighting, RetryRequest,
-    RetrySchedule, ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent,
-    ScheduleChange, SeenFileAccess, SinkDrift, SinkRequirement, SkippedDelivery, TimetableChange,
-    Transition, WithdrawnRepair,
+    AddedSink, Adoption, Change, ComparedFileAccess, CredentialHold, CredentialName,
+    CredentialUpdate, DeadlineUpdate, DeliveryResult, DeliveryStart, DowntimeReason, DueRun,
+    EndedSighting, FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential,
+    NarrowedFile, OnChangeState, OverlapExtension, PauseUpdate, PreviousRevocation, RejectedAnswer,
+    RemovedSink, RetiredSighting, RetryRequest, RetrySchedule, ReturnedSink, RevocationDeferral,
+    RevokedDuplicate, RotationIntent, ScheduleChange, SeenFileAccess, SinkDrift, SinkRequirement,
+    SkippedDelivery, TimetableChange, Transition, WithdrawnRepair,
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
 use crate::core::state::{
     CredentialMetadata, DeferralKind, DeliveryState, FileAccess, FileNote, LeftFile, MissingSince,
-    Pause, RevocationDeadline, Trigger,
+    ModeNarrowing, Pause, RevocationDeadline, Trigger, WideningCause,
 };
 
 pub(crate) fn at() -> Timestamp {
@@ -252,7 +252,7 @@ fn file_access(number: u8) -> FileAccess {
 fn any_delivery_change() -> impl Strategy<Value = Change> {
     let sink = proptest::sample::select(vec![sink("file"), sink("webhook"), sink("command")]);
     let state = proptest::sample::select(DeliveryState::ALL.to_vec());
-    let subject = (any_number(), sink, 0_u8..13, state);
+    let subject = (any_number(), sink, 0_u8..15, state);
     (subject, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
         let rotation = rotation(number);
         match kind {
@@ -299,6 +299,22 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 rotation,
                 sink,
                 access: file_access(number),
+            }
+            .into(),
+            11 => ComparedFileAccess {
+                rotation,
+                sink,
+                problem: flag.then(|| "it belongs to somebody else".to_owned()),
+            }
+            .into(),
+            12 => NarrowedFile {
+                rotation,
+                sink,
+                mode: ModeNarrowing {
+                    from: 0o666,
+                    to: 0o600,
+                    cause: WideningCause::Other,
+                },
             }
             .into(),
             8 => EndedSighting {

@@ -87,6 +87,34 @@ pub(super) fn apply_change(
             update.append_event(Some(&seen.rotation), event, detail);
             Ok(())
         }
+        DeliveryChange::FileAccessCompared(compared) => {
+            let problem = &compared.problem;
+            update.update_delivery(&compared.rotation, &compared.sink, |delivery| {
+                // The error of any other delivery is why it was not accepted.
+                if delivery.state == DeliveryState::Accepted {
+                    delivery.error.clone_from(problem);
+                }
+            })?;
+            let detail = sink_detail(&compared.sink, problem.as_deref());
+            let event = match problem {
+                Some(_) => LedgerEventKind::FileAccessDiffers,
+                None => LedgerEventKind::FileAccessRestored,
+            };
+            update.append_event(Some(&compared.rotation), event, detail);
+            Ok(())
+        }
+        DeliveryChange::FileNarrowed(narrowed) => {
+            // What is recorded stays: it is what the file has again.
+            update.update_delivery(&narrowed.rotation, &narrowed.sink, |_| {})?;
+            let change = format!(
+                "from mode {:04o} to {:04o}",
+                narrowed.mode.from, narrowed.mode.to
+            );
+            let detail = sink_detail(&narrowed.sink, Some(&change));
+            let event = LedgerEventKind::FileNarrowed;
+            update.append_event(Some(&narrowed.rotation), event, detail);
+            Ok(())
+        }
         DeliveryChange::RepairWithdrawn(withdrawn) => {
             update.update_delivery(&withdrawn.rotation, &withdrawn.sink, |delivery| {
                 if delivery.accepted_at.is_some() {

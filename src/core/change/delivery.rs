@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::core::ids::{RotationId, SinkId};
-use crate::core::state::{DeliveryState, FileAccess, LeftFile};
+use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::state::{DeliveryState, FileAccess, LeftFile, ModeNarrowing};
 
 /// A change to one delivery of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,11 @@ pub enum DeliveryChange {
     SinkDrifted(SinkDrift),
     /// The file of a delivery that recorded no owner, group and mode was checked.
     FileAccessSeen(SeenFileAccess),
+    /// Others can get the file of a delivery than it left, or its owner and group cannot any
+    /// more; or that is over.
+    FileAccessCompared(ComparedFileAccess),
+    /// The mode of the file of a delivery was wider than it left it, and is narrowed.
+    FileNarrowed(NarrowedFile),
     /// A sink whose content drifted is not repaired yet after all.
     RepairWithdrawn(WithdrawnRepair),
     /// A sink's target holds a retired credential again.
@@ -180,6 +185,41 @@ pub struct SeenFileAccess {
     pub sink: SinkId,
     /// Who could get the file.
     pub access: FileAccess,
+}
+
+/// How owner, group and mode of the file of an accepted delivery differ from those that it
+/// left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComparedFileAccess {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// The difference, and what to do about it; none if there is none any more.
+    pub problem: Option<String>,
+}
+
+/// The file of a delivery whose mode was narrowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarrowedFile {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// Its mode, before and now.
+    pub mode: ModeNarrowing,
+}
+
+impl NarrowedFile {
+    /// Describes for people what was found and done, and what a person does.
+    #[must_use]
+    pub fn describe(&self, key: &KeyName) -> String {
+        let (sink, ModeNarrowing { from, to, .. }) = (&self.sink, self.mode);
+        format!(
+            "the file of {sink} was open to other users (mode {from:04o}) and is narrowed to \
+             {to:04o}; hint: if they are not to have the key, run `rekeyd rotate {key}`"
+        )
+    }
 }
 
 /// A sink whose recorded drift counts no longer: its target holds the current secret, or a

@@ -7,9 +7,9 @@ mod rotation;
 mod schedule;
 
 pub use delivery::{
-    AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, EndedSighting, OnChangeState,
-    RemovedSink, RetiredSighting, ReturnedSink, SeenFileAccess, SinkDrift, SinkRequirement,
-    SkippedDelivery, WithdrawnRepair,
+    AddedSink, ComparedFileAccess, DeliveryChange, DeliveryResult, DeliveryStart, EndedSighting,
+    NarrowedFile, OnChangeState, RemovedSink, RetiredSighting, ReturnedSink, SeenFileAccess,
+    SinkDrift, SinkRequirement, SkippedDelivery, WithdrawnRepair,
 };
 pub use operator::{
     Adoption, CredentialHold, DeadlineUpdate, ImmediateRevocation, KeyRetirement, OperatorChange,
@@ -48,7 +48,9 @@ impl Change {
             Self::Rotation(change) => matches!(change, RotationChange::Started(_)),
             Self::Delivery(change) => matches!(
                 change,
-                DeliveryChange::Started(_) | DeliveryChange::FileAccessSeen(_)
+                DeliveryChange::Started(_)
+                    | DeliveryChange::FileAccessSeen(_)
+                    | DeliveryChange::FileAccessCompared(_)
             ),
             Self::Schedule(change) => match change {
                 ScheduleChange::TimetableChanged(_)
@@ -111,6 +113,8 @@ impl_from_struct!(Delivery: DeliveryChange {
     SinkRequirementChanged(SinkRequirement),
     SinkDrifted(SinkDrift),
     FileAccessSeen(SeenFileAccess),
+    FileAccessCompared(ComparedFileAccess),
+    FileNarrowed(NarrowedFile),
     RepairWithdrawn(WithdrawnRepair),
     RetiredSeen(RetiredSighting),
     SightingEnded(EndedSighting),

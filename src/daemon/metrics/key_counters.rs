@@ -31,6 +31,7 @@ pub(super) struct KeyCounters(Mutex<BTreeMap<KeyName, KeyCounts>>);
 #[derive(Debug, Default)]
 struct KeyCounts {
     rotations: RotationCounts,
+    exposed_files: u64,
     /// By the names of the sinks. A key has few.
     deliveries: Vec<(Arc<str>, DeliveryCounts)>,
 }
@@ -61,6 +62,18 @@ impl KeyCounters {
             let mut keys = self.lock();
             keys.entry(key.clone()).or_default().of_sink(sink)[index] += 1;
         }
+    }
+
+    /// Counts a file of a key that was open to other users and was narrowed.
+    pub(super) fn count_exposed_file(&self, key: &KeyName) {
+        self.lock().entry(key.clone()).or_default().exposed_files += 1;
+    }
+
+    /// Returns the number of such files of a key.
+    pub(super) fn exposed_files_of(&self, key: &KeyName) -> u64 {
+        self.lock()
+            .get(key)
+            .map_or(0, |counts| counts.exposed_files)
     }
 
     /// Returns the rotations of a key.

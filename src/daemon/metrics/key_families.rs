@@ -12,7 +12,7 @@ use crate::daemon::metrics::page::PageWriter;
 use crate::engine::{KeyFigures, ViewSnapshot};
 
 /// The metrics of keys, in the order of their names.
-pub(super) const KEY_FAMILIES: [KeyFamily; 14] = [
+pub(super) const KEY_FAMILIES: [KeyFamily; 16] = [
     KeyFamily {
         name: "rekeyd_credential_age_seconds",
         help: "Age of the current credential.",
@@ -40,6 +40,16 @@ pub(super) const KEY_FAMILIES: [KeyFamily; 14] = [
         name: "rekeyd_failing",
         help: "Whether a step of the key fails.",
         samples: KeySamples::Gauge(|figures, _| Some(figures.is_failing.into())),
+    },
+    KeyFamily {
+        name: "rekeyd_file_access_differs",
+        help: "Files that do not have the owner, group or mode of their deliveries.",
+        samples: KeySamples::Gauge(|figures, _| Some(figures.differing_files.into())),
+    },
+    KeyFamily {
+        name: "rekeyd_files_exposed_total",
+        help: "Files that were open to other users and were narrowed.",
+        samples: KeySamples::ExposedFiles,
     },
     KeyFamily {
         name: "rekeyd_held_credentials",
@@ -105,6 +115,8 @@ enum KeySamples {
     Rotations,
     /// The counters of its deliveries.
     Deliveries,
+    /// The counter of its files that were open to other users.
+    ExposedFiles,
 }
 
 /// What the samples show.
@@ -135,7 +147,7 @@ impl KeyFamily {
         let (name, help) = (self.name, self.help);
         let kind = match self.samples {
             KeySamples::Gauge(_) | KeySamples::Phases => "gauge",
-            KeySamples::Rotations | KeySamples::Deliveries => "counter",
+            KeySamples::Rotations | KeySamples::Deliveries | KeySamples::ExposedFiles => "counter",
         };
         writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}")
     }
@@ -143,7 +155,7 @@ impl KeyFamily {
     fn has_samples(&self, key: &KeyName, figures: &KeyFigures, values: &KeyValues<'_>) -> bool {
         match self.samples {
             KeySamples::Gauge(value) => value(figures, values.now).is_some(),
-            KeySamples::Phases | KeySamples::Rotations => true,
+            KeySamples::Phases | KeySamples::Rotations | KeySamples::ExposedFiles => true,
             KeySamples::Deliveries => !values.counters.deliveries_of(key).is_empty(),
         }
     }
@@ -176,6 +188,10 @@ impl KeyFamily {
                         "{name}{{key=\"{key}\",outcome=\"{outcome}\"}} {count}"
                     )?;
                 }
+            }
+            KeySamples::ExposedFiles => {
+                let count = values.counters.exposed_files_of(key);
+                writeln!(page, "{name}{{key=\"{key}\"}} {count}")?;
             }
             KeySamples::Deliveries => {
                 for (sink, counts) in values.counters.deliveries_of(key) {

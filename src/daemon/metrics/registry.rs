@@ -166,6 +166,11 @@ impl ChangeObserver for Metrics {
             {
                 self.keys.count_rotation(key, outcome);
             }
+            if let Change::Delivery(DeliveryChange::FileNarrowed(narrowed)) = change
+                && narrowed.mode.exposes_secret()
+            {
+                self.keys.count_exposed_file(key);
+            }
             // A delivery that is written but whose program has not succeeded
             // yet has no outcome.
             if let Change::Delivery(DeliveryChange::Finished(finished)) = change

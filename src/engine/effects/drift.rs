@@ -26,6 +26,10 @@ impl Worker {
         else {
             return Ok(());
         };
+        if !self.keep_file_access(&managed, &current).await? {
+            self.needs_drift_check = true;
+            return Ok(());
+        }
         let looked_at = self.look_at_unrecorded_files(&managed, &current).await;
         let Some(mut changes) = looked_at else {
             self.needs_drift_check = true;

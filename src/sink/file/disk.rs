@@ -50,7 +50,7 @@ pub(super) fn chown(file: &File, owner: Option<Uid>, group: Option<Gid>) -> Resu
     step("chown", || fs::fchown(file, owner, group))
 }
 
-pub(super) fn set_mode(file: &File, mode: Mode) -> Result<(), Errno> {
+pub(super) fn set_mode(file: impl AsFd, mode: Mode) -> Result<(), Errno> {
     step("set_mode", || fs::fchmod(file, mode))
 }
 

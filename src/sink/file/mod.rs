@@ -14,6 +14,7 @@
 //! a file that cannot be replaced.
 
 mod access_advice;
+mod access_check;
 mod acl;
 mod attempt_guard;
 mod attributes;
@@ -61,8 +62,9 @@ use crate::sink::target::{
     Substitute,
 };
 use crate::sink::{
-    BlockingDriftCheck, BlockingInspection, DeliveredPayload, DeliveryError, Destination, Drift,
-    Payload, Sink, SinkError, SinkProblem, SinkProblemKind, TargetContent, UnseenCause,
+    AccessReport, BlockingAccessCheck, BlockingDriftCheck, BlockingInspection, DeliveredPayload,
+    DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem, SinkProblemKind,
+    TargetContent, UnseenCause,
 };
 
 /// The type of these sinks.
@@ -106,6 +108,7 @@ impl SinkTarget for FileTarget {
             write,
             format,
             mode,
+            has_mode_option,
             owner,
             group,
             on_change,
@@ -124,6 +127,7 @@ impl SinkTarget for FileTarget {
             write: *write,
             format: format.clone(),
             mode: *mode,
+            has_mode_option: *has_mode_option,
             // The owner of the real file need not be known on this host.
             owner: None,
             group: None,
@@ -334,6 +338,21 @@ impl Sink for FileSink {
         let location = self.location();
         let looked = self.run_with_timeout(move || location.safe_access());
         looked.await.ok().flatten()
+    }
+
+    fn blocking_access_check(&self, recorded: Option<FileAccess>) -> Option<BlockingAccessCheck> {
+        let location = self.location();
+        Some(Box::new(move || {
+            access_check::find_differences(&location, recorded)
+        }))
+    }
+
+    async fn keep_access(&self, recorded: Option<FileAccess>) -> AccessReport {
+        self.guard.note_recorded_access(recorded);
+        let location = self.location();
+        // A file system that hangs says nothing about the file.
+        let kept = self.run_with_timeout(move || access_check::keep(&location, recorded));
+        kept.await.unwrap_or_default()
     }
 
     fn has_foreign_folder(&self) -> bool {

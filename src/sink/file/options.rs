@@ -179,6 +179,7 @@ fn read_target(
         write: write?,
         format: format?,
         mode: mode?,
+        has_mode_option: get("mode").is_some(),
         owner,
         group,
         on_change: on_change?,

@@ -20,6 +20,8 @@ pub struct FileTarget {
     pub format: FileFormat,
     /// Its permission bits.
     pub mode: u32,
+    /// Whether the configuration says so: otherwise they are the default.
+    pub has_mode_option: bool,
     /// The user that owns it, by name or number.
     pub owner: Option<String>,
     /// Its group, by name or number.
@@ -88,6 +90,7 @@ impl FileTarget {
             write: WriteMode::Replace,
             format: FileFormat::Raw,
             mode: DEFAULT_MODE,
+            has_mode_option: false,
             owner: None,
             group: None,
             on_change: None,

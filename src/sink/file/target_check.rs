@@ -53,10 +53,9 @@ impl TargetLocation {
                 let needs_folder = self.target.write == WriteMode::Replace || present.is_none();
                 self.folder_problems(&folder, needs_folder, &mut problems);
                 self.target_problems(found, &mut problems);
-                let receiver = present
-                    .as_ref()
-                    .and_then(|file| self.receiver_problem(file));
-                problems.extend(receiver);
+                if let Some(file) = &present {
+                    problems.extend(self.receiver_problems(&folder, file));
+                }
                 // One cause is enough: a read-only mount is not also reported as a mount
                 // point in the wrong place.
                 if problems.is_empty() {

@@ -26,8 +26,8 @@ use crate::sink::target::{
     Substitute,
 };
 use crate::sink::{
-    BlockingInspection, DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem,
-    TargetContent,
+    AccessReport, BlockingAccessCheck, BlockingInspection, DeliveryError, Destination, Drift,
+    Payload, Sink, SinkError, SinkProblem, TargetContent,
 };
 
 /// The type of these sinks.
@@ -173,6 +173,14 @@ impl Sink for SelfCredentialSink {
 
     async fn look_at_access(&self) -> Option<FileAccess> {
         self.file.look_at_access().await
+    }
+
+    fn blocking_access_check(&self, recorded: Option<FileAccess>) -> Option<BlockingAccessCheck> {
+        self.file.blocking_access_check(recorded)
+    }
+
+    async fn keep_access(&self, recorded: Option<FileAccess>) -> AccessReport {
+        self.file.keep_access(recorded).await
     }
 
     fn has_foreign_folder(&self) -> bool {
