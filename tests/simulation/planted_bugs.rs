@@ -7,9 +7,19 @@ use std::path::Path;
 /// lines that a patch removes or surrounds stand there in one piece.
 ///
 /// # Panics
-/// If one does not.
+/// If one does not, or if the tests that must fail are named in another line than the second,
+/// the only one that `tests/mutants/run` reads.
 pub(crate) fn assert_applies(root: &Path, path: &Path) {
     let patch = std::fs::read_to_string(path).unwrap();
+    let has_late_tests = patch
+        .lines()
+        .skip(2)
+        .any(|line| line.starts_with("Tests: "));
+    assert!(
+        !has_late_tests,
+        "{}: name its tests in line 2",
+        path.display()
+    );
     let mut source = String::new();
     let mut hunks = 0;
     let mut lines = patch.lines().peekable();
