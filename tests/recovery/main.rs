@@ -7,5 +7,7 @@ mod clock;
 mod damaged_files;
 mod kill;
 mod restored_backup;
+#[path = "../support/seed.rs"]
+mod seed;
 #[path = "../support/mod.rs"]
 mod support;

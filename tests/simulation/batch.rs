@@ -1,6 +1,5 @@
 //! Runs a batch of planned simulations in parallel, and reports their violations.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -8,6 +7,7 @@ use crate::fault::{EVENTS, SimFault};
 use crate::rng::SeededRng;
 use crate::runner;
 use crate::scenario::Scenario;
+use crate::seed::seed_by;
 use crate::world::{FaultPlan, PlannedFault, SimReport};
 
 /// The faults of one simulation.
@@ -73,13 +73,7 @@ pub(crate) fn check_sample(scenario: &Scenario, mut plans: Vec<FixedPlan>) {
 /// The seed of this process's samples.
 fn sample_seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| {
-        let given = std::env::var("REKEYD_SAMPLE").ok();
-        let fresh = || RandomState::new().hash_one(0) >> 32;
-        given.map_or_else(fresh, |seed| {
-            seed.parse().expect("REKEYD_SAMPLE is a number")
-        })
-    })
+    *SEED.get_or_init(|| seed_by("REKEYD_SAMPLE"))
 }
 
 /// Panics with the trace of the first simulation that has a violation.

@@ -4,8 +4,8 @@
 //!
 //! The tests plan every single fault, and a sample of the pairs of faults, another one each
 //! time; `REKEYD_PLANS=all` plans every pair. Beyond these, `REKEYD_SEEDS=1000 cargo test
-//! simulation --release` runs 1000 simulations with random faults. A failed test prints the
-//! command that repeats its simulation.
+//! simulation --release` runs 1000 simulations with random faults, from another seed each time.
+//! A failed test prints the command that repeats its simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod batch;
@@ -20,6 +20,8 @@ mod redaction;
 mod rng;
 mod runner;
 mod scenario;
+#[path = "../support/seed.rs"]
+mod seed;
 mod simulated_provider;
 mod sink;
 mod world;
@@ -33,6 +35,7 @@ use name_form::NameForm;
 use redaction::RedactionForm;
 use rng::SeededRng;
 use scenario::Scenario;
+use seed::seed_by;
 use world::{FaultPlan, PlannedFault, SimReport};
 
 /// Repeats the simulation of `REKEYD_FAULTS`, such as `large 3:CrashAfter 17:Failure`, and
@@ -422,14 +425,20 @@ fn planted_bug_patches_apply() {
     assert!(count >= 12, "{count} planted bugs");
 }
 
-/// Runs `REKEYD_SEEDS` simulations with random faults, or the one of `REKEYD_SEED`.
+/// The number of simulations with random faults by default.
+const DEFAULT_SEEDS: u64 = 50;
+
+/// Runs `REKEYD_SEEDS` simulations with random faults from a fresh seed on, or from
+/// `REKEYD_SEED` on; that one alone without a number.
 #[test]
 fn simulation_of_random_faults() {
-    let seeds = std::env::var("REKEYD_SEEDS");
-    let seeds: u64 = seeds.map_or(50, |seeds| seeds.parse().expect("REKEYD_SEEDS is a number"));
-    let given = std::env::var("REKEYD_SEED").ok();
-    let first = given.map_or(0, |seed| seed.parse().expect("REKEYD_SEED is a number"));
-    let end = if first > 0 { first + 1 } else { seeds };
+    let count = match (std::env::var("REKEYD_SEEDS"), std::env::var("REKEYD_SEED")) {
+        (Ok(count), _) => count.parse().expect("REKEYD_SEEDS is a number"),
+        (Err(_), Ok(_)) => 1,
+        (Err(_), Err(_)) => DEFAULT_SEEDS,
+    };
+    let first = seed_by("REKEYD_SEED");
+    let end = first + count;
     let next = AtomicU64::new(first);
     let created = AtomicUsize::new(0);
     let failed = Mutex::new(None);
