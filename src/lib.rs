@@ -29,3 +29,6 @@ pub mod engine;
 
 pub mod cli;
 pub mod daemon;
+#[cfg(test)]
+#[path = "../tests/support/host.rs"]
+mod test_host;

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use rekeyd::platform::log::queue::{LogQueue, QueueLimits};
 
@@ -15,6 +16,9 @@ const ERRORS: usize = 32;
 /// The rounds in which a slow reader takes a few lines of many.
 const SLOW_ROUNDS: usize = 100;
 const LINES_PER_ROUND: usize = 5;
+
+/// How long the reader may take for all that is left.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A reader of the log that takes as many lines as it is permitted.
 struct LogReader {
@@ -93,7 +97,12 @@ fn dropped_lines_are_counted_and_leave_room_for_errors() {
     // All of it, now that the reader takes everything: what is logged later comes later.
     reader.permit(usize::MAX);
     let (mut failures, mut accounted, mut is_later) = (0, 0, false);
+    let begun = Instant::now();
     while accounted < logged || !is_later {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{accounted} of {logged} lines are accounted for"
+        );
         tracing::info!("again");
         for line in reader.lines.try_iter() {
             failures += usize::from(line.contains(" failure "));

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::report_missing;
 use crate::support::{TestEnv, file_key_text, text, write};
 use crate::users::{LOOKER, OTHER, SharedHost, run_as};
 
@@ -172,7 +173,7 @@ const SHARER: &str = "cat >/dev/null; folder=$1; \
 pub fn program_shares_no_own_file() {
     let has_lists = Command::new("setfacl").arg("--version").output();
     if !has_lists.is_ok_and(|output| output.status.success()) {
-        eprintln!("program_shares_no_own_file is not complete: it needs setfacl(1)");
+        report_missing("setfacl(1) of the package acl");
         return;
     }
     let host = SharedHost::new();
@@ -240,7 +241,7 @@ pub fn check_names_who_reads_a_secret_by_its_access_control_list() {
     };
     // rekeyd's user reads root's file by its list.
     if !share(&own) {
-        eprintln!("check_names_who_reads_a_secret is not complete: it needs setfacl(1)");
+        report_missing("setfacl(1) of the package acl");
         return;
     }
     chown(env.path(""), Some(LOOKER), None).unwrap();

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::daemon::Daemon;
+use crate::support::host::report_missing;
 use crate::support::{TestEnv, file_key_text, free_address, get, text, write};
 
 /// The time between two samples, and how many there are of the state before and of the state
@@ -128,7 +129,7 @@ fn input_series(series: &str, before: Option<f64>, after: f64) -> String {
 #[test]
 fn each_failure_fires_its_alert_and_no_other() {
     let Some(tool) = std::env::var_os("REKEYD_PROMTOOL") else {
-        eprintln!("skipped: REKEYD_PROMTOOL does not name Prometheus' promtool");
+        report_missing("Prometheus' promtool, as REKEYD_PROMTOOL names it");
         return;
     };
     let address = free_address();

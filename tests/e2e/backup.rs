@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use crate::support::daemon::Daemon;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, file_key_text, text};
 
 const PAGE: &str = include_str!("../../docs/ledger.md");
@@ -232,7 +233,9 @@ fn ledger_that_the_daemon_found_damaged_is_not_backed_up() {
     world.ok(&["rotate", "billing"]);
     fs::copy(&backup, world.path("ledger.db")).unwrap();
     daemon.wait_for("changed while rekeyd was using them");
-    while !text(&world.run(&["status"]).stdout).contains("changed while rekeyd was using them") {}
+    wait_until("status shows the change", || {
+        text(&world.run(&["status"]).stdout).contains("changed while rekeyd was using them")
+    });
     daemon_has("later.db", 1);
 }
 

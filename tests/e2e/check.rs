@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Stdio;
 
+use crate::support::host::{has_root, report_unsupported};
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{ChildGuard, TestEnv, has_machine_id, text, write, write_ledger};
 
@@ -300,8 +301,7 @@ fn foreign_file_beside_the_ledger_is_reported_as_at_a_start() {
 /// it does not work as that user itself.
 #[test]
 fn ledger_of_another_user_is_refused_by_check_as_by_once() {
-    if !rustix::process::geteuid().is_root() {
-        // Only root can give a folder to another user.
+    if !has_root() {
         return;
     }
     for has_ledger in [false, true] {
@@ -467,7 +467,7 @@ fn readers_by_the_default_list_of_a_folder_are_named() {
     let name = "system.posix_acl_default";
     let set = rustix::fs::setxattr(&folder, name, &list, rustix::fs::XattrFlags::empty());
     if set.is_err() {
-        eprintln!("no access control lists on this file system: not tried");
+        report_unsupported("this file system has no access control lists");
         return;
     }
     let printed = checked(&world);

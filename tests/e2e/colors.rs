@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::support::host::report_missing;
 use crate::support::{TestEnv, file_key_text, text};
 
 /// The start of every escape sequence.
@@ -30,7 +31,7 @@ fn no_output_has_colors_if_the_user_wants_none() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("1h"));
     let Some(plain) = on_terminal(&world, &["once"], &[]) else {
-        eprintln!("this test is not complete: it needs script(1) of bsdutils");
+        report_missing("script(1) of bsdutils");
         return;
     };
     assert!(plain.contains(ESCAPE), "a capable terminal shows colors");
@@ -91,7 +92,7 @@ fn tables_fit_a_terminal_of_80_columns() {
         (&["schedule"], "KEY ", false),
     ] {
         let Some(terminal) = on_terminal(&world, arguments, &[("COLUMNS", "80")]) else {
-            eprintln!("this test is not complete: it needs script(1) of bsdutils");
+            report_missing("script(1) of bsdutils");
             return;
         };
         assert!(terminal.contains(ESCAPE), "{arguments:?}: {terminal}");

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::control_socket;
 use crate::support::daemon::Daemon;
+use crate::support::host::has_root;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 use jiff::Timestamp;
 use rekeyd::platform::clock::{Clock as _, SystemClock};
@@ -199,7 +201,7 @@ fn control_socket_serves_plain_http() {
 #[test]
 fn group_can_read_and_only_admins_can_change() {
     const NOBODY: u32 = 65_534;
-    if !rustix::process::geteuid().is_root() {
+    if !has_root() {
         return;
     }
     let world = world();
@@ -246,9 +248,7 @@ fn group_can_read_and_only_admins_can_change() {
     write(&world.path("config.toml"), &with_admins);
     let mut daemon = Daemon::start(&world);
     daemon.wait_for(" started");
-    while !socket.exists() {
-        std::thread::yield_now();
-    }
+    wait_until("the socket is there", || socket.exists());
     std::fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let output = as_nobody(&["pause", "billing"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -590,12 +590,11 @@ fn skipped_delivery_to_optional_sink_is_shown() {
         file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"main\"");
     world.configure(&format!("{required}{optional}"));
     let daemon = running(&world);
-    let status = loop {
-        let status = world.ok(&["status"]);
-        if status.contains("copy") {
-            break status;
-        }
-    };
+    let mut status = String::new();
+    wait_until("status shows the sink", || {
+        status = world.ok(&["status"]);
+        status.contains("copy")
+    });
     assert!(status.contains("billing: optional sink copy "), "{status}");
     world.ok(&["rotate", "billing"]);
     let ledger = read_ledger(&world.path("ledger.db"));
@@ -682,9 +681,7 @@ fn removed_socket_is_made_again() {
     for _ in 0..2 {
         std::fs::remove_file(&socket).unwrap();
         daemon.wait_for("was removed; creating it again");
-        while !socket.exists() {
-            std::thread::yield_now();
-        }
+        wait_until("the socket is made again", || socket.exists());
         world.ok(&["rotate", "billing"]);
     }
     daemon.stop();

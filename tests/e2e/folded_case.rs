@@ -6,11 +6,14 @@
 use std::fs;
 use std::process::Command;
 
+use crate::support::host::{report_missing, report_unsupported};
 use crate::support::{TestEnv, file_key_text, text};
 
 /// A file system in a file.
 struct FileSystem {
     name: &'static str,
+    /// The program that makes it.
+    maker: &'static str,
     /// Makes it in `$1`, as a shell does.
     make: &'static str,
     /// Mounts `$1` at `$2`, and makes the folder `$2/out`.
@@ -21,18 +24,21 @@ struct FileSystem {
 const FILE_SYSTEMS: [FileSystem; 3] = [
     FileSystem {
         name: "ext4",
+        maker: "mkfs.ext4",
         make: "truncate -s 4M \"$1\" && mkfs.ext4 -q \"$1\"",
         mount: "mount -o loop \"$1\" \"$2\" && mkdir \"$2/out\"",
         ignores_case: false,
     },
     FileSystem {
         name: "ext4 with casefold",
+        maker: "mkfs.ext4",
         make: "truncate -s 4M \"$1\" && mkfs.ext4 -q -O casefold -E encoding=utf8 \"$1\"",
         mount: "mount -o loop \"$1\" \"$2\" && mkdir \"$2/out\" && chattr +F \"$2/out\"",
         ignores_case: true,
     },
     FileSystem {
         name: "FAT",
+        maker: "mkfs.vfat",
         make: "truncate -s 4M \"$1\" && mkfs.vfat \"$1\"",
         mount: "mount -o loop,uid=0,umask=077 \"$1\" \"$2\" && mkdir \"$2/out\"",
         ignores_case: true,
@@ -64,6 +70,11 @@ fn names_that_differ_in_case_alone_are_one_file_where_case_is_ignored() {
         let (image, disk) = (world.path("image"), world.path("disk"));
         fs::create_dir(&disk).unwrap();
         let paths = [image.to_str().unwrap(), disk.to_str().unwrap()];
+        let maker = sh(&format!("command -v {}", system.maker), &[]).output();
+        if !maker.is_ok_and(|found| found.status.success()) {
+            report_missing(system.maker);
+            continue;
+        }
         let probe = format!("{} && {}", system.make, system.mount);
         let probe = sh(&probe, &paths).output();
         let probe = probe.map_or_else(
@@ -77,10 +88,7 @@ fn names_that_differ_in_case_alone_are_one_file_where_case_is_ignored() {
             },
         );
         if !probe.is_empty() {
-            eprintln!(
-                "{} is not tested: it cannot be mounted here: {probe}",
-                system.name
-            );
+            report_unsupported(&format!("{} cannot be mounted: {probe}", system.name));
             continue;
         }
         for (names, is_one) in [

@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::report_missing;
 use crate::support::{ChildGuard, TestEnv, free_address, get, text, write};
+
+/// What this host lacks where no small disk can be made.
+const MOUNTS: &str = "the right to mount in a namespace (unshare)";
 
 /// How long the test waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -43,6 +47,7 @@ impl SmallDiskDaemon {
             .args([&script, "sh", "true"])
             .output();
         if !probe.is_ok_and(|probe| probe.status.success()) {
+            report_missing(MOUNTS);
             return None;
         }
         let run = world.command(&["run"]);
@@ -223,7 +228,7 @@ fn check_finds_a_full_disk_before_a_start() {
     );
     let check = |options: &str, command: &str| run_on_tmpfs(&world, &state, options, command);
     if !check("size=8m", "true").is_ok_and(|probe| probe.status.success()) {
-        eprintln!("left out: this host lets the test mount nothing");
+        report_missing(MOUNTS);
         return;
     }
     for (options, is_fine) in [
@@ -256,7 +261,7 @@ fn check_finds_a_full_folder_of_a_sink() {
     write(&world.path("config.toml"), &in_folder);
     let check = |options: &str, command: &str| run_on_tmpfs(&world, &folder, options, command);
     if !check("size=8m", "true").is_ok_and(|probe| probe.status.success()) {
-        eprintln!("left out: this host lets the test mount nothing");
+        report_missing(MOUNTS);
         return;
     }
     for (options, expected) in [

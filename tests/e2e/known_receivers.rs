@@ -8,6 +8,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::support::daemon::Daemon;
+use crate::support::host::has_root;
 use crate::support::{TestEnv, file_key_text, text, write};
 
 /// Answers each request with 200, and sends those that have a body.
@@ -111,8 +112,7 @@ fn serve_as(user: u32, listener: TcpListener) -> Receiver<String> {
 /// The receiver stops, and another user takes its port.
 #[test]
 fn user_who_takes_the_port_of_a_receiver_gets_no_secret() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not tested without root: a user who takes the port of a receiver");
+    if !has_root() {
         return;
     }
     let world = TestEnv::start(&[]);

@@ -5,6 +5,7 @@ use std::fs;
 use crate::leak::{assert_refused, configure_two_keys};
 use crate::moving_in::create_manually;
 use crate::support::daemon::Daemon;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, text, write};
 
 const ORDER: [&str; 4] = ["rotate", "a", "--revoke-previous-within", "2s"];
@@ -99,9 +100,9 @@ fn holder_of_a_leaked_credential_is_rotated_after_a_restart() {
     world.ok(&[&ORDER[..], &["--yes", "--no-wait"]].concat());
     drop(daemon);
     let daemon = Daemon::start(&world);
-    while world.live_ids().contains(&id) {
-        std::thread::yield_now();
-    }
+    wait_until("the leaked credential is revoked", || {
+        !world.live_ids().contains(&id)
+    });
     world.ok(&["rotate", "a"]);
     assert!(works(&world, "a") && works(&world, "b"));
     daemon.stop();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::support::daemon::Daemon;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, free_address, get};
 
 const KEYS: usize = 40;
@@ -59,9 +60,9 @@ fn a_limited_organization_gets_few_creates_and_one_line() {
     daemon.wait_for("no credential is created: ");
     // The pauses after the first three refusals are 2, 5 and 15 seconds.
     let first = next_attempt(&address);
-    while next_attempt(&address) < first + Duration::from_secs(15) {
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("the third pause has begun", || {
+        next_attempt(&address) >= first + Duration::from_secs(15)
+    });
     let sent = creates(&address);
     assert!(sent <= IN_FLIGHT + PROBES, "{sent} creates");
     let shown = world.run(&["status"]);

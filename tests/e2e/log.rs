@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::host::report_missing;
+use crate::support::limit::wait_until;
 use crate::support::{ChildGuard, TestEnv, file_key_text, free_address, get, text, write};
 
 /// One entry of the journal, by the names of its fields.
@@ -34,7 +36,7 @@ impl Host {
         let mut mount = unshare();
         mount.args(["mount", "-t", "tmpfs", "none", "/run"]);
         if !mount.output().is_ok_and(|done| done.status.success()) {
-            eprintln!("not tested: no mount namespace can be made here");
+            report_missing("the right to mount in a namespace (unshare)");
             return None;
         }
         let world = TestEnv::start(&[]);
@@ -245,10 +247,10 @@ impl<'w> UnreadDaemon<'w> {
         let mut process = ChildGuard(command.spawn().unwrap());
         // The process has the other end of the pipe.
         drop(command);
-        while !world.path("control.sock").exists() {
+        wait_until("the daemon takes requests", || {
             assert_eq!(process.0.try_wait().unwrap(), None, "the daemon has ended");
-            std::thread::yield_now();
-        }
+            world.path("control.sock").exists()
+        });
         Self { world, process }
     }
 

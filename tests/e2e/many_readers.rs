@@ -72,8 +72,10 @@ impl Readers {
     }
 
     fn wait_for(&self, count: usize) {
+        let started_at = Instant::now();
         while self.pages.load(Ordering::Relaxed) < count {
             assert!(self.threads.iter().all(|thread| !thread.is_finished()));
+            assert!(started_at.elapsed() < PATIENCE, "the pages are not read");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

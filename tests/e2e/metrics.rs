@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
+use crate::support::host::report_missing;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, file_key_text, free_address, get, text, write};
 
 /// Returns the value of a sample.
@@ -33,6 +35,7 @@ fn assert_metrics_exist(text: &str, page: &str) {
 /// Checks the page with Prometheus' own promtool, if `REKEYD_PROMTOOL` names it.
 fn check_with_promtool(page: &str) {
     let Some(tool) = std::env::var_os("REKEYD_PROMTOOL") else {
+        report_missing("Prometheus' promtool, as REKEYD_PROMTOOL names it");
         return;
     };
     let mut check = Command::new(tool)
@@ -149,10 +152,11 @@ fn metrics_agree_with_the_ledger() {
     }
     assert!(value(&page, "rekeyd_credential_age_seconds{key=\"billing\"}") < 120.0);
     // The first check of the files shows it.
-    while value(&get(&address, "/metrics").2, "rekeyd_ledger_size_bytes") < 4_096.0 {
+    wait_until("the size of the ledger is shown", || {
         // A command gives the daemon time for other work than pages.
         world.history();
-    }
+        value(&get(&address, "/metrics").2, "rekeyd_ledger_size_bytes") >= 4_096.0
+    });
     assert!(value(&page, "process_start_time_seconds") > 1.7e9);
     assert!(value(&page, "rekeyd_last_sweep_timestamp_seconds") > 1.7e9);
     assert!(value(&page, "rekeyd_clock_offset_seconds").abs() < 60.0);
@@ -220,16 +224,18 @@ fn series_exist_with_0_from_the_start_and_leave_with_the_last_credential() {
     }
     // A worker may have the key for a moment.
     let unmanaged = "rekeyd_unmanaged_credentials{key=\"other\"}";
-    while value(&get(&address, "/metrics").2, unmanaged) < 0.5 {
+    wait_until("the credential is unmanaged", || {
         world.history();
-    }
+        value(&get(&address, "/metrics").2, unmanaged) > 0.5
+    });
     let mut rows = world.history().into_iter();
     let current = rows.find(|row| row["key"] == "other" && row["phase"] == "current");
     let id = current.unwrap()["credential_id"].clone();
     world.ok(&["revoke", id.as_str().unwrap(), "--force"]);
-    while get(&address, "/metrics").2.contains("key=\"other\"") {
+    wait_until("the series of the key are gone", || {
         world.history();
-    }
+        !get(&address, "/metrics").2.contains("key=\"other\"")
+    });
     daemon.stop();
 }
 
@@ -320,7 +326,9 @@ fn removed_key_is_not_overdue_and_keeps_its_series() {
     let samples = ["overdue", "credential_expires_timestamp_seconds"];
     let samples = samples.map(|name| format!("rekeyd_{name}{{key=\"second\"}}"));
     let all = |page: &str| samples.iter().all(|sample| page.contains(sample));
-    while !all(&get(&address, "/metrics").2) {}
+    wait_until("the second key is shown", || {
+        all(&get(&address, "/metrics").2)
+    });
     world.configure(&keys);
     world.ok(&["reload"]);
     let page = get(&address, "/metrics").2;

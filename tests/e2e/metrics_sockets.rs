@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::support::daemon::{Daemon, as_process_1};
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, binary, file_key_text, get, text};
 
 /// Returns the first line of the answer, if a server listens.
@@ -51,7 +52,9 @@ fn unix_socket_has_the_mode_of_the_control_socket_and_leaves_with_the_daemon() {
     world.ok(&["check"]);
     // It comes back when it was removed, and is missed when it was replaced.
     std::fs::remove_file(&socket).unwrap();
-    while get_status(&socket, "/healthz").is_none() {}
+    wait_until("the socket is made again", || {
+        get_status(&socket, "/healthz").is_some()
+    });
     std::fs::remove_file(&socket).unwrap();
     let other = UnixListener::bind(&socket).unwrap();
     daemon.wait_for("metrics.sock: another process listens on it");

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::{has_program, report_unsupported};
 use crate::support::{ChildGuard, TestEnv, file_key_text, text};
 
 /// How long a command may take that must not wait.
@@ -233,7 +234,7 @@ fn ledger_on_a_network_file_system_is_locked_by_its_lock_file_alone() {
     assert!(once.status.success(), "{}", text(&once.stderr));
     let calls = fs::read_to_string(&trace).unwrap();
     if !calls.contains("(INJECTED: args)") {
-        eprintln!("this test is not complete: it needs strace 5.16, which changes arguments");
+        report_unsupported("strace before 5.16 changes no arguments");
         return;
     }
     let is_lock = |call: &&str| call.contains("flock(") && call.contains("LOCK_EX");
@@ -252,8 +253,14 @@ fn ledger_on_a_network_file_system_is_locked_by_its_lock_file_alone() {
 /// Returns the path of strace if the host has it, and lets it trace.
 fn strace() -> Option<std::path::PathBuf> {
     let path = Path::new("/usr/bin/strace");
+    if !has_program("/usr/bin/strace") {
+        return None;
+    }
     let traced = std::process::Command::new(path).arg("true").output();
     let works = traced.is_ok_and(|output| output.status.success());
+    if !works {
+        report_unsupported("this host lets strace trace nothing");
+    }
     works.then(|| path.to_owned())
 }
 

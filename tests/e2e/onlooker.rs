@@ -7,20 +7,17 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::has_root;
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, copy_binary, file_key_text, scratch_dir, text};
 
 /// A user who is neither root nor the owner of the ledger.
 const STRANGER: u32 = 4_711;
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Done as told, everybody who looks could read the admin key, and the service could not.
 #[test]
 fn group_of_an_onlooker_is_never_let_in() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let world = TestEnv::start(&[]);
@@ -63,7 +60,7 @@ fn group_of_an_onlooker_is_never_let_in() {
 
 #[test]
 fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let mut world = TestEnv::start(&[]);
@@ -91,7 +88,7 @@ fn copy_that_root_made_is_restored_by_the_user_of_the_ledger() {
 
 #[test]
 fn root_keeps_and_restores_copies_where_only_root_may_enter() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let mut world = TestEnv::start(&[]);
@@ -134,7 +131,7 @@ fn root_keeps_and_restores_copies_where_only_root_may_enter() {
 /// Members of the socket's group see everything, and can lock nothing.
 #[test]
 fn group_of_the_socket_looks_through_the_daemon() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let world = TestEnv::start(&[]);

@@ -9,6 +9,7 @@ use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::provider::Provider;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::{has_program, has_root, report_missing, report_unsupported};
 use crate::support::{TestEnv, file_key_text, has_machine_id, text, write_ledger};
 use crate::terminal::run_on_terminal;
 
@@ -282,7 +283,7 @@ fn root_does_not_write_another_users_ledger() {
     world.configure(&file_key_text("1s"));
     world.ok(&["once"]);
     let ledger = world.path("ledger.db");
-    if !rustix::process::geteuid().is_root() {
+    if !has_root() {
         return;
     }
     std::os::unix::fs::chown(&ledger, Some(65_534), None).unwrap();
@@ -335,7 +336,7 @@ fn command_of_root_works_as_the_owner_of_the_ledger() {
     world.ok(&["once"]);
     let chown = |name: &str| std::os::unix::fs::chown(world.path(name), Some(NOBODY), Some(NOBODY));
     if chown("").is_err() {
-        eprintln!("this test is not complete: it needs root, to give files away");
+        report_missing("the rights of root, to give files away");
         return;
     }
     for entry in std::fs::read_dir(world.path("")).unwrap() {
@@ -350,7 +351,9 @@ fn command_of_root_works_as_the_owner_of_the_ledger() {
         .arg("--version")
         .output();
     if !reachable.is_ok_and(|output| output.status.success()) {
-        eprintln!("this test is not complete: it needs setpriv(1), and a binary that all reach");
+        if has_program("setpriv") {
+            report_unsupported("another user does not reach the binary");
+        }
         return;
     }
     let output = world.run(&["check"]);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::{report_missing, report_unsupported};
 use crate::support::{TestEnv, copy_binary, text, write};
 use rustix::process::Signal;
 
@@ -77,7 +78,9 @@ fn program_starts_after_the_file_of_rekeyd_was_replaced() {
 fn is_supported() -> bool {
     let obstacle = rekeyd::platform::process::find_kernel_obstacle();
     if let Some(obstacle) = &obstacle {
-        eprintln!("left out: {obstacle}");
+        report_unsupported(&format!(
+            "this kernel does not confine programs: {obstacle}"
+        ));
     }
     obstacle.is_none()
 }
@@ -161,7 +164,7 @@ fn host_without_proc_starts_no_program_and_creates_nothing() {
     let output = command.output().unwrap();
     let messages = text(&output.stderr);
     if output.status.code() == Some(200) || messages.contains("unshare: ") {
-        eprintln!("left out: this host lets the test mount nothing");
+        report_missing("the right to unmount /proc in a namespace (unshare)");
         return;
     }
     assert!(messages.contains("hint: mount /proc"), "{messages}");

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use crate::function_server::{ServedRequest, serve_with};
+use crate::support::host::report_missing;
 use crate::support::{ChildGuard, TestEnv, write};
 use rekeyd::net::signature::SigningKeys;
 
@@ -87,7 +88,7 @@ impl Receiver {
             .stderr(Stdio::null())
             .spawn();
         let Ok(child) = started else {
-            eprintln!("{example} is not tested: {interpreter} is not installed");
+            report_missing(interpreter);
             return None;
         };
         let mut process = ChildGuard(child);
@@ -95,7 +96,7 @@ impl Receiver {
         let output = process.0.stdout.take().unwrap();
         BufReader::new(output).read_line(&mut line).unwrap();
         let Some(port) = line.trim().strip_prefix("listening on port ") else {
-            eprintln!("{example} is not tested: {interpreter} does not run it: {line}");
+            report_missing(&format!("a {interpreter} that runs {example}: {line}"));
             return None;
         };
         let port = port.parse().unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::operator_commands::delete_manually;
 use crate::support::daemon::Daemon;
+use crate::support::limit::wait_until;
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 
@@ -283,9 +284,9 @@ fn repaired_host_is_tried_at_once_by_a_reload_and_by_a_start() {
         let mut daemon = Daemon::start(&world);
         let planned = planned_retry(&daemon.wait_for("billing: rotation failed"));
         // The log has the failure before the ledger has.
-        while !text(&world.run(&["status"]).stdout).contains("failing") {
-            std::thread::yield_now();
-        }
+        wait_until("status shows the failure", || {
+            text(&world.run(&["status"]).stdout).contains("failing")
+        });
         fs::create_dir(world.path("absent")).unwrap();
         if is_restarted {
             daemon.stop();

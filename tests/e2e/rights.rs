@@ -11,6 +11,8 @@ use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use crate::moving_in::create_manually;
 use crate::support::control_socket::{self, shake_hands};
 use crate::support::daemon::Daemon;
+use crate::support::host::has_root;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, file_key_text, text, write};
 
 /// The groups of looking, operating and destroying users, each with a user of that number.
@@ -237,7 +239,7 @@ fn refusal_does_not_wait_for_the_body() {
 /// An operator ends what rekeyd made and replaced, and no more.
 #[test]
 fn operator_revokes_only_what_rekeyd_made_and_replaced() {
-    if !rustix::process::geteuid().is_root() {
+    if !has_root() {
         return;
     }
     let (world, daemon) = world_with_groups();
@@ -278,7 +280,7 @@ fn operator_revokes_only_what_rekeyd_made_and_replaced() {
 /// its hold would end.
 #[test]
 fn operator_ends_no_hold_of_an_adopted_credential() {
-    if !rustix::process::geteuid().is_root() {
+    if !has_root() {
         return;
     }
     let (world, daemon) = world_with_groups();
@@ -346,9 +348,7 @@ fn each_daemon_has_a_cookie_of_its_own() {
     // A cookie that somebody removed is made again.
     let second = cookie_of(&world);
     std::fs::remove_file(&place).unwrap();
-    while !place.exists() {
-        std::thread::yield_now();
-    }
+    wait_until("the cookie is made again", || place.exists());
     assert_ne!(cookie_of(&world), second);
     world.ok(&["resume", "billing"]);
     daemon.stop();

@@ -4,27 +4,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::daemon::{Daemon, as_process_1};
+use crate::support::limit::wait_until;
 use crate::support::{ChildGuard, TestEnv, binary, file_key_text, write};
-
-/// How long a test waits for a state of a process.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The bit of SIGHUP in the signal masks of `/proc/PID/status`.
 const HANGUP_BIT: u64 = 1;
-
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::yield_now();
-    }
-}
 
 /// Whether a process has a handler for SIGHUP.
 fn catches_hangup(id: u32) -> bool {

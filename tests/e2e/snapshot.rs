@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use crate::support::daemon::Daemon;
+use crate::support::host::has_root;
 use crate::support::{TestEnv, copy_binary, file_key_text, text, write};
 
 /// The user and the group that may look.
@@ -40,7 +41,7 @@ fn world_with_snapshot() -> (TestEnv, PathBuf) {
 /// Each answer says of when it is, and is that of the last commit.
 #[test]
 fn looker_reads_the_last_snapshot_where_no_daemon_runs() {
-    if !rustix::process::geteuid().is_root() {
+    if !has_root() {
         return;
     }
     let (world, program) = world_with_snapshot();

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::support::daemon::Daemon;
+use crate::support::host::report_missing;
 use crate::support::{TestEnv, binary, file_key_text, text, write};
 
 /// Runs a script in a mount namespace whose `/var/lib` and `/run` are empty; none if this
@@ -24,6 +25,7 @@ fn run_with_own_host_folders(world: &TestEnv, script: &str) -> Option<String> {
         command.env_remove("REKEYD_CONFIG").output()
     };
     if !run(mounts).is_ok_and(|probe| probe.status.success()) {
+        report_missing("the right to mount in a namespace (unshare)");
         return None;
     }
     let output = run(&format!("{mounts}; {script}")).unwrap();

@@ -142,16 +142,20 @@ const WAYS: [Way; 11] = [
     },
 ];
 
+/// The most worlds that are made until one is as wanted.
+const MAX_WORLDS: usize = 20;
+
 /// Returns a world with a backup, `rounds` further rotations of each key, and no daemon,
 /// which was not killed in the middle of a checkpoint.
 fn world_with_backup(rounds: usize, stop: Stop) -> (TestEnv, Vec<Value>) {
-    loop {
+    for _ in 0..MAX_WORLDS {
         let (world, recorded) = any_world_with_backup(rounds, stop);
         let note = fs::read_to_string(world.path("ledger.db.checkpoint")).unwrap();
         if !note.contains("under-way") {
             return (world, recorded);
         }
     }
+    panic!("each of {MAX_WORLDS} daemons was killed in the middle of a checkpoint");
 }
 
 fn any_world_with_backup(rounds: usize, stop: Stop) -> (TestEnv, Vec<Value>) {

@@ -300,7 +300,12 @@ async fn dropped_delivery_kills_process_group() {
         let payload = payload();
         let mut delivery = sink.deliver(&payload);
         let has_started = || script.path("begun").exists();
+        let begun = std::time::Instant::now();
         while !has_started() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "it never starts"
+            );
             let turn = tokio::time::timeout(Duration::from_millis(20), &mut delivery).await;
             assert!(turn.is_err(), "{turn:?}");
         }

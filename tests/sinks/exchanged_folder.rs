@@ -16,6 +16,7 @@ use rekeyd::sink::target::SinkSettings;
 use rekeyd::sink::{Acceptance, Sink};
 
 use crate::file::{SECRET_VALUE, payload};
+use crate::support::host::has_root;
 
 /// A user who is neither root nor the one of this process.
 const STRANGER: u32 = 4_711;
@@ -236,7 +237,7 @@ async fn folder_made_again_by_its_owner_is_written_and_told() {
 /// Only root can make files of other users.
 #[tokio::test]
 async fn folder_of_another_owner_is_refused_until_a_reload() {
-    if !rustix::process::geteuid().is_root() {
+    if !has_root() {
         return;
     }
     for write in MODES {

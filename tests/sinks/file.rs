@@ -407,7 +407,7 @@ impl FileFixture {
     }
 }
 
-pub(crate) fn is_root() -> bool {
+fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

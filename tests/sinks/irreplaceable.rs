@@ -12,15 +12,20 @@ use rekeyd::sink::file::settings::WriteMode;
 use rekeyd::sink::{Acceptance, Sink};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use crate::file::{CHILD_FOLDER, FileFixture, SECRET_VALUE, is_root, payload, set_mode};
+use crate::file::{CHILD_FOLDER, FileFixture, SECRET_VALUE, payload, set_mode};
+use crate::support::host::{has_program, has_root, report_missing, report_unsupported};
 
 /// The attribute with the access control list of a file.
 const ACL: &str = "system.posix_acl_access";
 const DEFAULT_ACL: &str = "system.posix_acl_default";
 
-/// Reports what this host lacks for a test.
-fn note_missing(test: &str, what: &str) {
-    eprintln!("{test} is not complete: it needs {what}");
+/// Reports that a child in front of which `program` runs cannot be started.
+fn report_no_child(program: &str) {
+    if has_program(program) {
+        report_unsupported(&format!(
+            "{program} does not start this binary as another user"
+        ));
+    }
 }
 
 /// Runs `child`, a test of this binary that needs [`CHILD_FOLDER`], with `command` in
@@ -74,10 +79,9 @@ async fn immutable_and_append_only_targets_are_refused() {
             output.is_ok_and(|output| output.status.success())
         };
         if !chattr(format!("+{flag}")) {
-            note_missing(
-                "immutable_and_append_only",
-                "chattr(1) as root, on ext4 or XFS",
-            );
+            if has_program("chattr") && has_root() {
+                report_unsupported("this file system has no immutable files");
+            }
             return;
         }
         let modes = [WriteMode::Replace, WriteMode::InPlace];
@@ -114,7 +118,7 @@ async fn mount_point_is_refused_or_written_in_place() {
     let command = ["unshare", "-m", "sh", "-c", script, "sh"];
     let child = "irreplaceable::child_replaces_mount_point";
     let Some(output) = run_child(&command, place.folder(), child) else {
-        note_missing("mount_point", "unshare(1) and mount(8) as root");
+        report_missing("the right to mount in a namespace (unshare)");
         return;
     };
     assert_passed(&output);
@@ -141,8 +145,7 @@ async fn child_replaces_mount_point() {
 
 #[tokio::test]
 async fn file_of_another_user_in_a_sticky_folder_is_refused() {
-    if !is_root() {
-        note_missing("sticky_folder", "root, to give files away");
+    if !has_root() {
         return;
     }
     let place = FileFixture::new();
@@ -153,10 +156,7 @@ async fn file_of_another_user_in_a_sticky_folder_is_refused() {
     let user = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
     let child = "irreplaceable::child_replaces_file_of_another_user";
     let Some(output) = run_child(&user, place.folder(), child) else {
-        note_missing(
-            "sticky_folder",
-            "setpriv(1), and a binary that other users reach",
-        );
+        report_no_child("setpriv");
         return;
     };
     assert_passed(&output);
@@ -201,8 +201,7 @@ async fn writing_in_place_keeps_the_file_and_sets_its_mode() {
 /// Whoever had the file opened it before, and would read what is written into it for another.
 #[tokio::test]
 async fn file_of_a_former_owner_is_not_written_in_place() {
-    if !is_root() {
-        note_missing("former_owner", "root, to give files away");
+    if !has_root() {
         return;
     }
     let mut place = FileFixture::new();
@@ -279,7 +278,9 @@ async fn access_list_and_attributes_are_kept() {
             let path = place.target.path.clone();
             fs::write(&path, "old").unwrap();
             if !set_attribute(&path, ACL, &list) || !set_attribute(&path, "user.origin", b"ops") {
-                note_missing("access_list", "a file system with ACLs and user attributes");
+                report_unsupported(
+                    "this file system has no access control lists and user attributes",
+                );
                 return;
             }
             assert!(place.sink().check().await.is_empty());
@@ -302,7 +303,7 @@ async fn default_access_list_of_the_folder_counts_for_new_files_alone() {
     place.target.mode = 0o640;
     let path = place.target.path.clone();
     if !set_attribute(place.folder(), DEFAULT_ACL, &access_list(4, 0, 7)) {
-        note_missing("default_access_list", "a file system with ACLs");
+        report_unsupported("this file system has no access control lists");
         return;
     }
     // The mode is what the configuration says, and the named user reads.
@@ -345,7 +346,7 @@ async fn reader_by_a_list_that_the_mode_shuts_out_is_refused() {
         };
         let (mask, removal) = if has_file { (0, "-x") } else { (7, "-d -x") };
         if !set_attribute(changed, name, &access_list(6, 0, mask)) {
-            note_missing("reader_by_a_list", "a file system with ACLs");
+            report_unsupported("this file system has no access control lists");
             return;
         }
         let problems = place.sink().check().await;
@@ -367,8 +368,7 @@ async fn reader_by_a_list_that_the_mode_shuts_out_is_refused() {
 
 #[tokio::test]
 async fn file_in_place_that_its_group_can_read_is_refused() {
-    if !is_root() {
-        note_missing("group_in_place", "root, to give files away");
+    if !has_root() {
         return;
     }
     let place = FileFixture::new();
@@ -380,10 +380,7 @@ async fn file_in_place_that_its_group_can_read_is_refused() {
     let user = ["setpriv", "--reuid=4711", "--regid=4711", "--groups=1"];
     let child = "irreplaceable::child_writes_file_of_another_group_in_place";
     let Some(output) = run_child(&user, place.folder(), child) else {
-        note_missing(
-            "group_in_place",
-            "setpriv(1), and a binary that other users reach",
-        );
+        report_no_child("setpriv");
         return;
     };
     assert_passed(&output);
@@ -415,8 +412,11 @@ async fn masked_reader_of_a_foreign_file_in_place_is_refused() {
     let place = FileFixture::new();
     let path = place.target.path.clone();
     fs::write(&path, "old").unwrap();
-    if !is_root() || !set_attribute(&path, ACL, &access_list(4, 6, 2)) {
-        note_missing("masked_in_place", "root, and a file system with ACLs");
+    if !has_root() {
+        return;
+    }
+    if !set_attribute(&path, ACL, &access_list(4, 6, 2)) {
+        report_unsupported("this file system has no access control lists");
         return;
     }
     chown(&path, Some(4713), Some(1)).unwrap();
@@ -428,10 +428,7 @@ async fn masked_reader_of_a_foreign_file_in_place_is_refused() {
     ] {
         assert!(set_attribute(&path, ACL, &access_list(4, 6, mask)));
         let Some(output) = run_child(&user, place.folder(), child) else {
-            note_missing(
-                "masked_in_place",
-                "setpriv(1), and a binary that other users reach",
-            );
+            report_no_child("setpriv");
             return;
         };
         assert_passed(&output);
@@ -476,8 +473,7 @@ async fn child_finds_no_masked_reader() {
 /// A process without privileges cannot set the attributes of a security module.
 #[tokio::test]
 async fn attribute_that_would_be_lost_is_refused() {
-    if !is_root() {
-        note_missing("attribute_that_would_be_lost", "root, to set the attribute");
+    if !has_root() {
         return;
     }
     let place = FileFixture::new();
@@ -486,20 +482,14 @@ async fn attribute_that_would_be_lost_is_refused() {
     let capability = [&2_u32.to_le_bytes()[..], &[0; 16]].concat();
     let capability = [&0x0200_0000_u32.to_le_bytes()[..], &capability[4..]].concat();
     if !set_attribute(&place.target.path, "security.capability", &capability) {
-        note_missing(
-            "attribute_that_would_be_lost",
-            "the attribute security.capability",
-        );
+        report_unsupported("this file system has no attribute security.capability");
         return;
     }
     chown(place.folder(), Some(4711), Some(4711)).unwrap();
     let user = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
     let child = "irreplaceable::child_loses_attribute";
     let Some(output) = run_child(&user, place.folder(), child) else {
-        note_missing(
-            "attribute_that_would_be_lost",
-            "setpriv(1), and a binary that other users reach",
-        );
+        report_no_child("setpriv");
         return;
     };
     assert_passed(&output);

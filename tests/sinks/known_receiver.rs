@@ -16,22 +16,11 @@ use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::canned_server::{CannedServer, ok};
+use crate::support::host::has_root;
 use crate::webhook_fixture::{SECRET_VALUE, SIGNING_SECRET, WebhookFixture, own_user};
 
 /// A user who is neither root nor the one of these tests.
 const OTHER: u32 = 4_712;
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Says what cannot be tried by an ordinary user.
-fn skips(what: &str) -> bool {
-    if !is_root() {
-        eprintln!("not tested without root: {what}");
-    }
-    !is_root()
-}
 
 /// Runs `work` on a thread of another user.
 fn run_as_other<T: Send + 'static>(
@@ -130,7 +119,7 @@ async fn listener_of_another_user_gets_at_most_the_method() {
 
 #[tokio::test]
 async fn other_users_process_gets_no_secret_and_the_users_own_does() {
-    if skips("a listener of another user") {
+    if !has_root() {
         return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -154,7 +143,7 @@ async fn other_users_process_gets_no_secret_and_the_users_own_does() {
 /// The receiver may listen on one address of a name only.
 #[tokio::test]
 async fn other_user_on_the_other_address_of_a_name_keeps_nothing_from_the_receiver() {
-    if skips("a listener of another user on [::1]") {
+    if !has_root() {
         return;
     }
     let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -345,7 +334,7 @@ async fn socket_of_another_user_gets_no_byte() {
 /// A service owns the folder of its socket: the line to add names its user.
 #[tokio::test]
 async fn socket_in_the_folder_of_its_service_names_the_owner_to_set() {
-    if skips("the folder of another user") {
+    if !has_root() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
+use super::host::report_unsupported;
+
 /// The clock of every process that has its [`FakeClock::environment`]. It runs like a
 /// real clock, and must outlive those processes.
 pub struct FakeClock {
@@ -19,7 +21,10 @@ impl FakeClock {
     /// Returns a clock that shows `time`; none if `REKEYD_FAKETIME` does not name the
     /// library.
     pub fn at(time: &str) -> Option<Self> {
-        let library = std::env::var("REKEYD_FAKETIME").ok()?;
+        let Ok(library) = std::env::var("REKEYD_FAKETIME") else {
+            report_unsupported("REKEYD_FAKETIME does not name libfaketime's library");
+            return None;
+        };
         // The dynamic linker only warns of a library that it cannot load.
         assert!(Path::new(&library).is_file(), "no file {library}");
         let clock = Self {

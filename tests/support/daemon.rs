@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::host::report_missing;
 use super::{ChildGuard, TestEnv, assert_no_error_number};
 
 /// How long a test waits for a line of the log.
@@ -100,7 +101,6 @@ impl Daemon {
 
 /// Returns a command that runs what is added to it as process 1 of a namespace; none if this
 /// host lets its tests make no namespace.
-#[allow(clippy::print_stderr, reason = "the reader learns what was left out")]
 pub fn as_process_1() -> Option<Command> {
     // The process ends with the test.
     let namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -115,7 +115,7 @@ pub fn as_process_1() -> Option<Command> {
     };
     let probe = command().arg("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("not tested: this host lets its tests make no process namespace (unshare)");
+        report_missing("namespaces of processes (unshare)");
         return None;
     }
     Some(command())

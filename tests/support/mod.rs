@@ -16,9 +16,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
+use self::limit::TestLimit;
+
 pub mod clock;
 pub mod control_socket;
 pub mod daemon;
+pub mod host;
+pub mod limit;
 pub mod unprivileged;
 
 /// Returns an address that is free now, and that no other test uses.
@@ -33,6 +37,8 @@ pub fn free_address() -> String {
 /// Requests a page, and returns its status, head and body.
 pub fn get(address: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
+    let limit = std::time::Duration::from_secs(120);
+    stream.set_read_timeout(Some(limit)).unwrap();
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -86,6 +92,7 @@ pub struct TestEnv {
     sandbox: Option<ChildGuard>,
     /// The folder of the configuration, if it is not the one of everything else.
     config_dir: Option<TempDir>,
+    _limit: TestLimit,
 }
 
 /// Opens a ledger read-only, as an operator with `sqlite3` does.
@@ -160,6 +167,7 @@ impl TestEnv {
             environment: Vec::new(),
             sandbox: None,
             config_dir: None,
+            _limit: TestLimit::start(),
         }
     }
 

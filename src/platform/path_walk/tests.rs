@@ -7,6 +7,7 @@ use super::*;
 use crate::platform::access_list::{
     self, ACCESS_LIST, AccessEntry, MASK, NAMED_GROUP, NAMED_USER, OTHERS, OWNER, OWNING_GROUP,
 };
+use crate::test_host::{has_program, has_root, report_unsupported};
 
 /// A user and a group that this host has no name for.
 const STRANGER: u32 = 4_711_000;
@@ -63,13 +64,9 @@ fn group_of_another() -> Option<(u32, u32)> {
         }
     });
     if found.is_none() {
-        eprintln!("no group with one member in /etc/group: not tried");
+        report_unsupported("no group in /etc/group has one member");
     }
     found
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 #[test]
@@ -193,7 +190,7 @@ fn links_lead_where_the_kernel_follows_them() {
 
 #[test]
 fn folders_and_links_of_others_are_weak() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let place = Place::new();
@@ -233,7 +230,7 @@ fn folders_and_links_of_others_are_weak() {
 
 #[test]
 fn a_group_is_as_safe_as_its_members() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let place = Place::new();
@@ -285,7 +282,7 @@ fn set_access_list(folder: &Path, entry: (u16, u16, u32), mask: u16) -> bool {
 
 #[test]
 fn entries_of_an_access_list_count_as_far_as_its_mask_lets_them() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let place = Place::new();
@@ -314,7 +311,7 @@ fn entries_of_an_access_list_count_as_far_as_its_mask_lets_them() {
 
 #[test]
 fn foreign_links_are_found_as_far_as_a_path_exists() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let place = Place::new();
@@ -348,14 +345,11 @@ fn run_as_root(command: &str) {
 /// A reader of a hint can copy its command, which leaves nothing to refuse.
 #[test]
 fn command_of_each_weakness_ends_it() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let (group, _) = group_of_another().unwrap_or((0, 0));
-    let has_lists = std::process::Command::new("setfacl")
-        .arg("--version")
-        .output()
-        .is_ok();
+    let has_lists = has_program("setfacl");
     let writable = |path: &Path| {
         std::fs::set_permissions(path, Permissions::from_mode(0o757)).unwrap();
     };
@@ -409,7 +403,7 @@ fn command_of_each_weakness_ends_it() {
 
 #[test]
 fn command_of_a_link_and_of_an_unreadable_list_end_them() {
-    if !is_root() {
+    if !has_root() {
         return;
     }
     let place = Place::new();

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::configuration::notifications as configuration;
 use crate::recording::Recording;
 use crate::scenario::Scenario;
+use crate::support::host::{report_missing, report_unsupported};
 use crate::support::{text, write};
 
 /// The golden files of this scenario.
@@ -50,7 +51,10 @@ pub(crate) fn run() -> Recording {
     }
     let tried = entered(&scenario, &["true".as_ref()]).output();
     if is_link || !tried.is_ok_and(|tried| tried.status.success()) {
-        eprintln!("the journal and sendmail are not compared: no mount namespace can be made");
+        match is_link {
+            true => report_unsupported("/usr/sbin is a link, over which nothing is mounted"),
+            false => report_missing("the right to mount in a namespace (unshare)"),
+        }
         scenario.recording.skipped.extend(FILES.map(str::to_owned));
         return scenario.finish();
     }
