@@ -87,6 +87,19 @@ impl MainFile {
         }
     }
 
+    /// Notes the file after a checkpoint of this process that failed. Where it copied a part of
+    /// the log, the file alone mixes the pages of several commits: its content is compared
+    /// again after the next complete checkpoint.
+    pub(super) fn note_failed_checkpoint(&mut self) {
+        let Ok(found) = self.file.metadata() else {
+            return;
+        };
+        let stamp = ChangeStamp::new(&found);
+        if stamp != self.stamp {
+            (self.stamp, self.newest_event) = (stamp, None);
+        }
+    }
+
     /// Checks that the file holds what this process wrote, if another one has changed it.
     ///
     /// # Errors
@@ -156,4 +169,76 @@ fn malformed(error: &dyn std::fmt::Display) -> LedgerDamage {
 fn newest_event(connection: &Connection) -> Result<Option<i64>, LedgerError> {
     let sql = "SELECT max(seq) FROM event_log";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt as _;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// More events than one page holds, so that the table gets pages beneath its first one.
+    const MANY_EVENTS: &str = "WITH RECURSIVE numbers (number) AS \
+         (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 2000) \
+         INSERT INTO event_log (text) SELECT 'an event' FROM numbers";
+
+    /// The pages that are copied before the disk is full: that of the schema and the first
+    /// one of the table.
+    const COPIED_BYTES: usize = 2 * 4096;
+
+    fn checkpoint(connection: &Connection) {
+        let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+        connection.query_row(sql, [], |_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn checkpoint_that_a_full_disk_ends_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE event_log (seq INTEGER PRIMARY KEY, text TEXT NOT NULL); \
+                 INSERT INTO event_log (text) VALUES ('an event')",
+            )
+            .unwrap();
+        checkpoint(&connection);
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut main = MainFile::new(&path, file, &connection, false).unwrap();
+        main.note_checkpoint(&connection, true);
+        let earlier = fs::read(&path).unwrap();
+        connection.execute_batch(MANY_EVENTS).unwrap();
+
+        // What a complete checkpoint would write.
+        let other = dir.path().join("other.db");
+        for ending in ["", "-wal"] {
+            let at = |name: &str| dir.path().join(format!("{name}.db{ending}"));
+            fs::copy(at("ledger"), at("other")).unwrap();
+        }
+        let other_connection = Connection::open(&other).unwrap();
+        checkpoint(&other_connection);
+        let later = fs::read(&other).unwrap();
+        main.file.write_all_at(&later[..COPIED_BYTES], 0).unwrap();
+        let size = main.file.metadata().unwrap().len();
+        assert!(main.read_newest_event(size).is_err(), "half copied");
+        main.note_failed_checkpoint();
+        main.check().unwrap();
+        // Another process touches the file, which is half copied still.
+        main.file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        main.check().unwrap();
+
+        checkpoint(&connection);
+        main.note_checkpoint(&connection, true);
+        main.check().unwrap();
+        main.file
+            .set_len(u64::try_from(earlier.len()).unwrap())
+            .unwrap();
+        main.file.write_all_at(&earlier, 0).unwrap();
+        assert!(matches!(main.check(), Err(LedgerDamage::Overwritten(_))));
+    }
 }

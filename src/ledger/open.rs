@@ -219,15 +219,17 @@ impl OpenLedger {
         self.changes = changes;
     }
 
-    /// Notes that the content is damaged, which the next check reports.
+    /// Copies the log into the ledger if it has become long. The next check reports damage.
     pub(super) fn checkpoint_if_long(&mut self) {
         let copied = self.checkpoints.after_commit(&self.connection);
         let Some(watch) = &mut self.watch else { return };
         match copied {
             Ok(Some(is_complete)) => watch.note_own_checkpoint(&self.connection, is_complete),
             Ok(None) => {}
-            // The next check reports it.
-            Err(error) => drop(watch.mark_if_damaged(error)),
+            Err(error) => {
+                watch.note_failed_checkpoint();
+                drop(watch.mark_if_damaged(error));
+            }
         }
     }
 

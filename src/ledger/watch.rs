@@ -216,6 +216,12 @@ impl FileWatch {
         self.main.note_checkpoint(connection, is_complete);
     }
 
+    /// Notes a checkpoint of this process that failed, perhaps in the middle.
+    pub(super) fn note_failed_checkpoint(&mut self) {
+        self.note_checkpoint();
+        self.main.note_failed_checkpoint();
+    }
+
     fn note(&mut self, number: usize) {
         // A file that is gone is found by the next check.
         if let Ok(Some(found)) = look_at(&self.files[number].path) {
