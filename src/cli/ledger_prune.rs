@@ -46,7 +46,10 @@ impl PruneCommand {
         let settings = self.daemon.settings(options).await?;
         let path = absolute(&self.archive)?;
         let daemon = dispatch::find_daemon(&self.daemon, &settings).await?;
-        if let Some(damage) = dispatch::ledger_damage(daemon.as_ref(), &settings) {
+        let writing = daemon
+            .as_ref()
+            .filter(|daemon| daemon.writes_ledger(&settings.ledger));
+        if let Some(damage) = writing.and_then(DaemonClient::ledger_damage) {
             return Err(Failure::Other(format!(
                 "cannot prune the ledger {}, because it is damaged: {damage}",
                 settings.ledger.display()

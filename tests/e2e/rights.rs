@@ -71,7 +71,7 @@ const PRUNE: &str = r#"{"archive":"none","sha256":"","ledger":"","before":"","ro
 
 /// The requests, none of which finds what it names, and the least of the groups that may send
 /// them.
-const REQUESTS: [(&str, &str, u32); 19] = [
+const REQUESTS: [(&str, &str, u32); 20] = [
     ("rotate", r#"{"keys":["none"]}"#, OPERATORS),
     (
         "rotate",

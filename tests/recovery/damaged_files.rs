@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::support::control_socket;
 use crate::support::daemon::Daemon;
-use crate::support::host::has_root;
 use crate::support::{TestEnv, free_address, get, read_ledger, text, write, write_ledger};
 
 /// A time in which a daemon that did not stop would rotate several times.

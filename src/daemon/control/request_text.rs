@@ -20,6 +20,7 @@ pub(super) fn request_text(request: &ControlRequest) -> String {
         | ControlRequest::Resume { .. }
         | ControlRequest::Retire { .. }
         | ControlRequest::LogLevel { .. }
+        | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => request.verb(),
     };
     let words = [verb.to_owned()].into_iter();
