@@ -417,6 +417,8 @@ async fn client_certificate_is_checked_with_its_key() {
         "{found}"
     );
     let key = own.signing_key.serialize_pem();
+    // A file with one name would be narrowed by the process that works.
+    std::fs::hard_link(&files.key, folder.path().join("other")).unwrap();
     write_key(&key, 0o604);
     let found = problem().await;
     assert!(found.contains("has mode 0604"), "{found}");
