@@ -353,7 +353,9 @@ pub(super) fn record_reconciliation(
 }
 
 /// Returns whether a list has none of the credentials that the last one of its scope had,
-/// neither those without a row nor those of live rows: it may be another organization's.
+/// neither those without a row nor those of live rows: it may be another organization's. After
+/// a crash, the last one is the newest that the ledger has: what it lacks of later ones is no
+/// evidence for another organization, and what it has of earlier ones is.
 pub(super) fn is_foreign(
     connection: &Connection,
     scope: &Scope,
@@ -361,7 +363,9 @@ pub(super) fn is_foreign(
 ) -> Result<bool, LedgerError> {
     let mut query = connection.prepare_cached(
         "SELECT credential_id, 0 FROM unknown_credential
-         WHERE scope = ?1 AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
+         WHERE scope = ?1 AND last_seen_at = coalesce(
+             (SELECT reconciled_at FROM scope WHERE scope = ?1),
+             (SELECT max(last_seen_at) FROM unknown_credential WHERE scope = ?1))
          UNION ALL
          SELECT credential_id, 1 FROM rotation
          WHERE scope = ?1 AND credential_id IS NOT NULL AND phase NOT IN ('revoked', 'failed')",

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::support::daemon::Daemon;
 use crate::support::host::report_missing;
 use crate::support::{TestEnv, binary, file_key_text, text, write};
@@ -82,9 +84,25 @@ fn the_named_socket_decides_whose_ledger_is_shown() {
 /// with the right one is.
 #[test]
 fn admin_key_of_another_organization_creates_nothing() {
-    let mut world = TestEnv::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure(&file_key_text("1h"));
     world.ok(&["once"]);
+    assert_nothing_is_created_elsewhere(world);
+}
+
+/// After a crash, the ledger may lack what the last comparison found.
+#[test]
+fn admin_key_of_another_organization_creates_nothing_after_a_crash() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential key=billing");
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    assert_nothing_is_created_elsewhere(world);
+}
+
+fn assert_nothing_is_created_elsewhere(mut world: TestEnv) {
     // The same address, and an admin key that is valid there.
     world.stop_sandbox();
     let own = std::fs::read(world.path("sandbox.json")).unwrap();
