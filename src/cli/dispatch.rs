@@ -308,20 +308,40 @@ pub(super) async fn running_settings(
     options: &GlobalOptions,
 ) -> Result<Arc<Settings>, Failure> {
     let settings = daemon_options.settings(options).await?;
-    let finding = find_daemon(daemon_options, &settings);
-    let found = tokio::time::timeout(ANSWER_TIMEOUT, finding).await;
-    let Ok(Ok(Some(daemon))) = found else {
+    let Some(daemon) = find_writer(daemon_options, &settings).await else {
         return Ok(settings);
     };
-    if let Some(doubt) = daemon.doubt() {
-        output::report_warning(doubt);
-        return Ok(settings);
-    }
     daemon.warn_if_config_is_stale(&settings);
     if daemon.has_loaded(&settings) {
         return Ok(settings);
     }
     daemon_options.loaded_settings(&daemon).await
+}
+
+/// Returns the configuration that the daemon which writes the ledger of `settings` has loaded,
+/// if that is another one.
+pub(super) async fn other_settings(
+    daemon_options: &DaemonOptions,
+    settings: &Settings,
+) -> Result<Option<Arc<Settings>>, Failure> {
+    let daemon = find_writer(daemon_options, settings).await;
+    match daemon.filter(|daemon| !daemon.has_loaded(settings)) {
+        Some(daemon) => Ok(Some(daemon_options.loaded_settings(&daemon).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Returns the daemon that writes the ledger of `settings`, if it answers in time and is not
+/// in doubt. Warns about a doubt.
+async fn find_writer(daemon_options: &DaemonOptions, settings: &Settings) -> Option<DaemonClient> {
+    let finding = find_daemon(daemon_options, settings);
+    let found = tokio::time::timeout(ANSWER_TIMEOUT, finding).await;
+    let daemon = found.ok()?.ok()??;
+    if let Some(doubt) = daemon.doubt() {
+        output::report_warning(doubt);
+        return None;
+    }
+    Some(daemon)
 }
 
 /// Returns what answers at the control socket of `settings`, whichever ledger it writes;

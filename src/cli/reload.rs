@@ -9,12 +9,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cli::config_effects::config_effects;
 use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::{find_daemon_to_reload, open_ledger};
+use crate::cli::dispatch::{find_daemon_to_reload, open_ledger, other_settings};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config;
 use crate::config::settings::Settings;
 use crate::core::os_error;
+use crate::daemon::config_changes::{ending_changes, unknown_to_ledger};
 use crate::daemon::control::protocol::{CONFIGURATION, ControlRequest};
 use crate::ledger::WriterLock;
 
@@ -58,10 +59,18 @@ impl ReloadCommand {
     }
 }
 
-/// Shows what the file would change. The daemon is not asked: its keys are in the ledger.
+/// Shows what the file would change: by the ledger, and by the configuration of the running
+/// daemon, which may have keys that never had a credential.
 async fn show_effects(settings: &Settings) -> Result<(), Failure> {
-    let ledger = open_ledger(&DaemonOptions::default(), settings).await?;
-    let effects = config_effects(settings, ledger.as_ref())?;
+    let daemon_options = DaemonOptions::default();
+    let ledger = open_ledger(&daemon_options, settings).await?;
+    let mut effects = config_effects(settings, ledger.as_ref())?;
+    let running = other_settings(&daemon_options, settings).await?;
+    let ending = running.map(|running| ending_changes(&running, settings));
+    let ending = ending.unwrap_or_default();
+    let unknown: Vec<_> = unknown_to_ledger(&ending, &effects).cloned().collect();
+    effects.extend(unknown);
+    effects.sort_by(|one, other| one.key.cmp(&other.key));
     let file = settings.file.display();
     let mut text = if effects.is_empty() {
         format!("{file}: no key or sink is created, dropped, retargeted or left unmanaged\n")

@@ -6,9 +6,12 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::ids::{KeyName, SinkId};
 use crate::daemon::config_effects::ConfigEffect;
 
+/// What happens to a key that the new configuration lacks.
+const DROPPED: &str = "dropped";
+
 /// Returns each key that the new configuration drops or renames, and each sink that it drops
 /// or retargets.
-pub(super) fn ending_changes(old: &Settings, new: &Settings) -> Vec<ConfigEffect> {
+pub(crate) fn ending_changes(old: &Settings, new: &Settings) -> Vec<ConfigEffect> {
     let kept: BTreeMap<&KeyName, &KeySettings> =
         new.keys.iter().map(|key| (&key.name, key)).collect();
     let mut changes = Vec::new();
@@ -30,7 +33,7 @@ fn key_change(name: &KeyName, new: &Settings) -> ConfigEffect {
         },
         None => ConfigEffect {
             key: name.clone(),
-            text: "dropped".to_owned(),
+            text: DROPPED.to_owned(),
         },
     }
 }
@@ -56,15 +59,25 @@ fn sink_changes(old: &KeySettings, new: &KeySettings) -> Vec<ConfigEffect> {
     changes.collect()
 }
 
-/// Describes a change that ends something, which `ending` names: first what follows for those
-/// keys by the ledger, where it knows them, and then the rest of its `effects`.
-pub(super) fn describe_change(ending: &[ConfigEffect], effects: &[ConfigEffect]) -> Vec<String> {
-    let ends = |key: &KeyName| ending.iter().any(|change| change.key == *key);
-    let is_known = |key: &KeyName| effects.iter().any(|effect| effect.key == *key);
-    let unknown = ending.iter().filter(|change| !is_known(&change.key));
-    let (first, rest): (Vec<_>, Vec<_>) = effects.iter().partition(|effect| ends(&effect.key));
-    let changes = first.into_iter().chain(unknown).chain(rest);
-    changes.map(ToString::to_string).collect()
+/// Describes what a change ends, which `ending` names: by what follows for those keys, where
+/// the `effects` on the ledger show it.
+pub(super) fn describe_ending(ending: &[ConfigEffect], effects: &[ConfigEffect]) -> Vec<String> {
+    let ends = |effect: &&ConfigEffect| ending.iter().any(|change| change.key == effect.key);
+    let shown = effects.iter().filter(ends);
+    let unknown = unknown_to_ledger(ending, effects);
+    shown.chain(unknown).map(ToString::to_string).collect()
+}
+
+/// Returns what ends by the two configurations, and not by the `effects` on the ledger: a key
+/// that never had a credential is in no ledger.
+pub(crate) fn unknown_to_ledger<'a>(
+    ending: &'a [ConfigEffect],
+    effects: &[ConfigEffect],
+) -> impl Iterator<Item = &'a ConfigEffect> {
+    ending.iter().filter(|change| {
+        let mut of_key = effects.iter().filter(|effect| effect.key == change.key);
+        !of_key.any(|effect| change.text == DROPPED || effect.text.starts_with(&change.text))
+    })
 }
 
 #[cfg(test)]
@@ -136,19 +149,32 @@ mod tests {
 
     /// A key that never had a credential is in no ledger, and its end is a change nevertheless.
     #[test]
-    fn what_ends_comes_first_as_the_ledger_knows_it() {
+    fn what_ends_is_described_as_the_ledger_knows_it() {
         let effect = |key: &str, text: &str| ConfigEffect {
             key: KeyName::new(key).unwrap(),
             text: text.to_owned(),
         };
-        let ending = [effect("b", "dropped"), effect("c", "dropped")];
+        let ending = [
+            effect("b", "dropped"),
+            effect("c", "dropped"),
+            effect("d", "drops the sink one (file:/srv/one)"),
+            effect("e", "drops the sink two (file:/srv/two)"),
+        ];
         let effects = [
             effect("a", "new"),
-            effect("b", "dropped; key_1 stays alive"),
+            effect("b", "key_1 stays alive"),
+            effect("d", "new"),
+            effect("e", "drops the sink two (file:/srv/two), which counts"),
         ];
         assert_eq!(
-            describe_change(&ending, &effects),
-            ["b: dropped; key_1 stays alive", "c: dropped", "a: new"]
+            describe_ending(&ending, &effects),
+            [
+                "b: key_1 stays alive",
+                "d: new",
+                "e: drops the sink two (file:/srv/two), which counts",
+                "c: dropped",
+                "d: drops the sink one (file:/srv/one)",
+            ]
         );
     }
 }

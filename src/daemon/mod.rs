@@ -1,7 +1,7 @@
 //! The long-running service: start order, event loop, signals, shutdown.
 
 mod admin_key;
-mod config_changes;
+pub(crate) mod config_changes;
 pub(crate) mod config_effects;
 mod config_watch;
 pub mod control;

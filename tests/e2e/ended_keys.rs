@@ -118,6 +118,28 @@ fn retired_key_is_shown_and_not_rotated_until_it_is_undone() {
     daemon.stop();
 }
 
+/// A key that was never rotated is in no ledger, and the running daemon has it.
+#[test]
+fn dry_run_shows_the_end_of_what_only_the_daemon_knows() {
+    let world = start();
+    let both = format!("{}{}", file_key_text("24h"), other_key());
+    world.configure(&both);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
+    assert!(!world.ok(&["reload", "--dry-run"]).contains("drops"));
+    for (changed, expected) in [
+        (file_key_text("24h"), "reports: dropped\n"),
+        (
+            both.replace("reports.key", "other.key"),
+            "reports: retargets the sink file from file:",
+        ),
+    ] {
+        world.configure(&changed);
+        let dry = world.ok(&["reload", "--dry-run"]);
+        assert!(dry.contains(expected), "{dry}");
+    }
+}
+
 #[test]
 fn renamed_key_keeps_its_credential() {
     let world = start();

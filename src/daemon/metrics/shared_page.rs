@@ -3,7 +3,8 @@
 //! A rendering serves those who asked before it began. Those who ask meanwhile share the next
 //! one, so that each sees every change that was answered before it asked. At most two pages are
 //! in memory: if both are still being read, those who wait for a third get it when one is read,
-//! or when the older one is withdrawn from readers that are too slow.
+//! or when the older one is withdrawn from readers that are too slow. After each rendering there
+//! is a pause of a multiple of its time.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::core::os_error;
 
@@ -26,6 +27,13 @@ const MAX_PAGES: usize = 2;
 
 /// The time for which a page is kept for its readers while others wait for a newer one.
 const READ_TIME: Duration = Duration::from_secs(5);
+
+/// How much longer than a rendering the pause after it is: with many readers, rotations keep
+/// most of the processor.
+const PAUSE_FACTOR: u32 = 4;
+
+/// The longest pause between renderings.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Renders the parts of a page.
 pub(crate) type RenderPage = Box<dyn Fn() -> Vec<Bytes> + Send + Sync>;
@@ -36,6 +44,8 @@ pub(crate) struct SharedPage {
     queue: Mutex<Queue>,
     /// The pages in memory, the oldest first, each with the time at which it was rendered.
     pages: Mutex<VecDeque<(Instant, Weak<RenderedPage>)>>,
+    /// When the next page may be rendered.
+    next_at: Mutex<Option<Instant>>,
     /// Notified when nobody reads a page any more.
     released: Arc<Notify>,
 }
@@ -72,6 +82,7 @@ impl SharedPage {
             renderer: Renderer::start(render),
             queue: Mutex::default(),
             pages: Mutex::default(),
+            next_at: Mutex::default(),
             released: Arc::default(),
         })
     }
@@ -94,6 +105,7 @@ impl SharedPage {
     /// Renders pages until nobody waits for one.
     async fn serve(self: Arc<Self>) {
         while self.is_awaited() {
+            self.pause().await;
             self.make_room().await;
             let waiting = std::mem::take(&mut lock(&self.queue).waiting);
             let readers = waiting.len();
@@ -102,12 +114,15 @@ impl SharedPage {
                 // The panic was logged. Those who waited are told by the end of their channels.
                 continue;
             };
+            let rendering = started_at.elapsed();
+            let pause = MAX_PAUSE.min(rendering * PAUSE_FACTOR);
+            *lock(&self.next_at) = Some(started_at + rendering + pause);
             let page = self.keep(parts);
             tracing::debug!(
                 readers,
                 bytes = page.length,
                 "rendered the metrics for {readers} readers in {} ms",
-                started_at.elapsed().as_millis()
+                rendering.as_millis()
             );
             for reply in waiting {
                 // The connection may have ended.
@@ -126,6 +141,14 @@ impl SharedPage {
         queue.waiting.retain(|reply| !reply.is_closed());
         queue.is_served = !queue.waiting.is_empty();
         queue.is_served
+    }
+
+    /// Waits until the pause after the last rendering is over.
+    async fn pause(&self) {
+        let next_at = *lock(&self.next_at);
+        if let Some(next_at) = next_at {
+            sleep_until(next_at).await;
+        }
     }
 
     /// Waits until one more page may be in memory.

@@ -1,4 +1,4 @@
-//! How many pages are rendered and kept, counted: no test depends on how long anything takes.
+//! How many pages are rendered and kept, counted: no test fails where anything takes longer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -128,4 +128,19 @@ async fn failed_rendering_is_no_last_one() {
     }));
     assert!(page.read().await.is_none());
     assert_eq!(text(page.read().await.unwrap()).await.unwrap(), "page\n");
+}
+
+/// With many readers, a page that takes long to render leaves most of the processor to others.
+#[tokio::test]
+async fn a_pause_follows_each_rendering() {
+    let rendering = Duration::from_millis(50);
+    let page = SharedPage::new(Box::new(move || {
+        std::thread::sleep(rendering);
+        vec!["page\n".into()]
+    }));
+    let started_at = Instant::now();
+    for _ in 0..3 {
+        page.read().await.unwrap();
+    }
+    assert!(started_at.elapsed() >= rendering * (3 + 2 * PAUSE_FACTOR));
 }
