@@ -84,7 +84,7 @@ fn parse_lenient(
     let top = ConfigTable::root(&table);
     let settings = check_configuration(&top, keys, path, environment, &mut report);
     let settings = settings.map(|settings| Settings {
-        digest: sha256_hex(text),
+        digest: digest(text),
         text: ConfigText(Arc::from(text)),
         ..settings
     });
@@ -183,7 +183,8 @@ fn check_configuration(
     })
 }
 
-fn sha256_hex(text: &str) -> String {
+/// Returns the digest of a configuration's text, as [`Settings::digest`] has it.
+pub fn digest(text: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     hex::encode(hash.as_ref())
 }

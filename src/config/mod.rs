@@ -33,7 +33,7 @@ pub use control::DEFAULT_SOCKET;
 pub use environment::Environment;
 pub(crate) use host_checks::OPEN_METRICS_HINT;
 pub use host_checks::host_problems;
-pub use load::{load, load_lenient, parse, parse_loaded};
+pub use load::{digest, load, load_lenient, parse, parse_loaded};
 pub use private_paths::{ledger_files, private_paths};
 pub(crate) use provider::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
 pub use unit::{DEFAULT_FILE, find_unit, stored_admin_key, units_in_use};

@@ -1,16 +1,21 @@
-//! `[control] reload-on-change`: whether the configuration file has changed, and has stayed the
-//! same since.
+//! Whether the configuration file has changed, and has stayed the same since: for the metrics,
+//! and for `[control] reload-on-change`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use crate::config;
+use crate::config::settings::Settings;
 use crate::platform::file_stamp::FileStamp;
 use crate::platform::{BlockingError, run_blocking};
 
-/// The interval at which the daemon checks the file.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which a daemon checks the file that takes it by itself.
+const SHORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The interval at which any other daemon checks it, for the metrics.
+const LONG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,10 +24,32 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// writes several files, may not be done.
 const QUIET_PERIOD: Duration = Duration::from_secs(5);
 
+/// The configuration file, as a check saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeenConfig {
+    /// None if there is no file.
+    pub(crate) stamp: Option<FileStamp>,
+    /// Whether its text is another one than the daemon has loaded.
+    pub(crate) is_changed: bool,
+}
+
+impl SeenConfig {
+    /// Looks at the file, and reads it if it is another one than the loaded one. Blocks.
+    fn of(file: &Path, loaded: Option<FileStamp>, digest: &str) -> Self {
+        let stamp = FileStamp::of(file);
+        let has_text =
+            || std::fs::read_to_string(file).is_ok_and(|text| config::digest(&text) == digest);
+        Self {
+            stamp,
+            is_changed: stamp != loaded && !has_text(),
+        }
+    }
+}
+
 /// Watches the configuration file.
 #[derive(Default)]
 pub(crate) struct ConfigWatch {
-    checks: JoinSet<Result<Option<FileStamp>, BlockingError>>,
+    checks: JoinSet<Result<SeenConfig, BlockingError>>,
     checked_at: Option<Instant>,
     /// The file that was read last because it had changed.
     read: Option<Option<FileStamp>>,
@@ -31,23 +58,28 @@ pub(crate) struct ConfigWatch {
 }
 
 impl ConfigWatch {
-    /// Checks the file, if that is due and no check is in progress.
-    pub(crate) fn check(&mut self, file: &Path) {
-        let is_due = self
-            .checked_at
-            .is_none_or(|at| at.elapsed() >= CHECK_INTERVAL);
+    /// Checks the file of `settings`, if that is due and no check is in progress.
+    pub(crate) fn check(&mut self, settings: &Settings) {
+        let interval = if settings.control.reload_on_change {
+            SHORT_INTERVAL
+        } else {
+            LONG_INTERVAL
+        };
+        let is_due = self.checked_at.is_none_or(|at| at.elapsed() >= interval);
         if is_due && self.checks.is_empty() {
             self.checked_at = Some(Instant::now());
-            let file = file.to_owned();
+            let (file, stamp) = (settings.file.clone(), settings.stamp);
+            let digest = settings.digest.clone();
             let describe = || "checking the configuration file".to_owned();
-            let check = run_blocking(describe, CHECK_TIMEOUT, move || FileStamp::of(&file));
+            let check = run_blocking(describe, CHECK_TIMEOUT, move || {
+                SeenConfig::of(&file, stamp, &digest)
+            });
             self.checks.spawn(check);
         }
     }
 
-    /// Waits for the end of a check, and returns the file that was seen; none in it if there is
-    /// no file. Cancel safe.
-    pub(crate) async fn seen(&mut self) -> Option<FileStamp> {
+    /// Waits for the end of a check, and returns what it saw. Cancel safe.
+    pub(crate) async fn seen(&mut self) -> SeenConfig {
         loop {
             match self.checks.join_next().await {
                 None => std::future::pending().await,

@@ -16,7 +16,7 @@ use crate::core::ids::KeyName;
 use crate::core::time;
 use crate::daemon::admin_key::{AdminKeyChanges, GivenCredential, TriedCredential};
 use crate::daemon::config_changes::ending_changes;
-use crate::daemon::config_watch::ConfigWatch;
+use crate::daemon::config_watch::{ConfigWatch, SeenConfig};
 use crate::daemon::control::authorization::ControlGroups;
 use crate::daemon::control::log_level;
 use crate::daemon::control::protocol::{
@@ -32,7 +32,6 @@ use crate::daemon::reload::{self, ConfigReader, ReadConfig};
 use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
 use crate::engine::Engine;
-use crate::platform::file_stamp::FileStamp;
 use crate::platform::{run_blocking, zones};
 
 /// The sources of a process's events, and its servers.
@@ -82,7 +81,7 @@ pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ReadConfig>),
     /// The configuration file was seen.
-    ConfigSeen(Option<FileStamp>),
+    ConfigSeen(SeenConfig),
     /// A configuration that was read because it has changed.
     ChangedConfigRead(Box<ReadConfig>),
     LogLevelChanged,
@@ -232,21 +231,24 @@ impl Inbox {
         }
     }
 
-    /// Checks whether the configuration file has changed, in a daemon that takes it by itself.
+    /// Checks whether the configuration file has changed, in a daemon.
     pub(crate) fn check_config_file(&mut self, runtime: &Runtime) {
-        if self.is_daemon() && runtime.settings.control.reload_on_change {
-            self.config_watch.check(&runtime.settings.file);
+        if self.is_daemon() {
+            self.config_watch.check(&runtime.settings);
         }
     }
 
-    /// Reads the configuration file that was seen, if it has changed and is complete.
-    pub(crate) fn note_config(&mut self, seen: Option<FileStamp>, runtime: &Runtime) {
+    /// Shows whether the configuration file that was seen has changed. Reads it if it is
+    /// complete, in a daemon that takes it by itself.
+    pub(crate) fn note_config(&mut self, seen: SeenConfig, runtime: &Runtime) {
         if !self.config_reads.is_empty() {
             // The next check compares with what a person has reloaded.
             return;
         }
+        runtime.observe_config_file(seen.is_changed);
         let loaded = runtime.settings.stamp;
-        if self.config_watch.note(seen, loaded, Instant::now())
+        if runtime.settings.control.reload_on_change
+            && self.config_watch.note(seen.stamp, loaded, Instant::now())
             && let Some(read_config) = &self.config_reader
         {
             self.changed_config_reads

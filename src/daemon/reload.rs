@@ -14,7 +14,7 @@ use crate::core::decide::key_names::Rename;
 use crate::core::first_few::join_few;
 use crate::core::ids::KeyName;
 use crate::core::time;
-use crate::daemon::config_changes::describe_change;
+use crate::daemon::config_changes::describe_ending;
 use crate::daemon::config_effects::{ConfigEffect, config_effects};
 use crate::daemon::key_names::{self, UnfitNames};
 use crate::daemon::runtime::{Runtime, hide_private_paths};
@@ -192,7 +192,7 @@ impl Runtime {
         settings: &Settings,
         ending: &[ConfigEffect],
     ) {
-        let changes = describe_change(ending, &self.config_effects(settings).await);
+        let changes = describe_ending(ending, &self.config_effects(settings).await);
         let text = format!(
             "{} has changed since {}, and was not taken by itself, but waits for `rekeyd reload`, \
              because it ends something: {}",
@@ -235,6 +235,13 @@ impl Runtime {
     fn observe_reload(&self, is_accepted: bool) {
         if let Some(metrics) = &self.context.metrics {
             metrics.observe_reload(is_accepted, self.clock.now());
+        }
+    }
+
+    /// Shows in the metrics whether the file is another one than the loaded one.
+    pub(crate) fn observe_config_file(&self, is_changed: bool) {
+        if let Some(metrics) = &self.context.metrics {
+            metrics.observe_config_file(is_changed);
         }
     }
 

@@ -128,6 +128,7 @@ fn metrics_agree_with_the_ledger() {
             0.0,
         ),
         ("rekeyd_config_last_reload_successful", 1.0),
+        ("rekeyd_config_file_changed", 0.0),
         ("rekeyd_log_lines_dropped_total", 0.0),
     ] {
         expect(&page, sample, expected);

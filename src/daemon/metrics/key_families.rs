@@ -7,9 +7,14 @@ use std::io::{self, Write as _};
 use jiff::Timestamp;
 
 use crate::core::ids::KeyName;
+use crate::core::lifecycle::Phase;
 use crate::daemon::metrics::key_counters::{DELIVERY_OUTCOMES, KeyCounters, ROTATION_OUTCOMES};
 use crate::daemon::metrics::page::PageWriter;
 use crate::engine::{KeyFigures, ViewSnapshot};
+
+/// The phases that have a sample with 0, too: that of a healthy key, and those about which
+/// there is an alert. A page with the others for ten thousand keys would have a sixth more.
+const IDLE_PHASES: [Phase; 3] = [Phase::Current, Phase::Orphaned, Phase::Stranded];
 
 /// The metrics of keys, in the order of their names.
 pub(super) const KEY_FAMILIES: [KeyFamily; 16] = [
@@ -176,7 +181,9 @@ impl KeyFamily {
                 }
             }
             KeySamples::Phases => {
-                for (phase, count) in figures.live() {
+                let shown =
+                    |(phase, count): &(Phase, u16)| *count > 0 || IDLE_PHASES.contains(phase);
+                for (phase, count) in figures.live().filter(shown) {
                     writeln!(page, "{name}{{key=\"{key}\",phase=\"{phase}\"}} {count}")?;
                 }
             }

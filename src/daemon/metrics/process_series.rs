@@ -35,6 +35,7 @@ pub(super) struct ProcessSeries {
     ledger_size: IntGauge,
     last_reload: Gauge,
     is_reload_accepted: IntGauge,
+    has_changed_file: IntGauge,
     dropped_log_lines: IntCounter,
     undelivered: IntGaugeVec,
     channels_failing: IntGaugeVec,
@@ -92,6 +93,10 @@ impl ProcessSeries {
                 "config_last_reload_successful",
                 "Whether the configuration that was last read was accepted.",
             )?,
+            has_changed_file: count(
+                "config_file_changed",
+                "Whether the configuration file is another one than the one in use.",
+            )?,
             dropped_log_lines: register(registry, dropped)?,
             undelivered: labelled(
                 "notifications_undelivered",
@@ -113,6 +118,13 @@ impl ProcessSeries {
     pub(super) fn observe_reload(&self, is_accepted: bool, at: Timestamp) {
         self.last_reload.set(to_float(at.as_second()));
         self.is_reload_accepted.set(i64::from(is_accepted));
+        if is_accepted {
+            self.observe_config_file(false);
+        }
+    }
+
+    pub(super) fn observe_config_file(&self, is_changed: bool) {
+        self.has_changed_file.set(i64::from(is_changed));
     }
 
     /// Sets the present values.

@@ -122,6 +122,11 @@ impl Metrics {
         self.process.observe_reload(is_accepted, at);
     }
 
+    /// Records whether the configuration file is another one than the loaded one.
+    pub(crate) fn observe_config_file(&self, is_changed: bool) {
+        self.process.observe_config_file(is_changed);
+    }
+
     /// Renders a page with the values of `view`, as those at the time `now`.
     pub(crate) fn render(
         &self,
