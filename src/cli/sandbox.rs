@@ -11,7 +11,10 @@ use crate::core::secret_text::SecretForm;
 use crate::platform::path_walk::{self, PathTrust, TrustedPaths, WeaknessKind};
 use crate::platform::secret_file::{self, PermissionCheck};
 use crate::platform::signals;
-use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, PropagationDelays, Sandbox, SandboxOptions};
+use crate::sandbox::{
+    DEFAULT_ADMIN_KEY, DEFAULT_PROJECT, Fault, ProjectOption, ProjectPolicy, PropagationDelays,
+    Sandbox, SandboxOptions, Support,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SandboxCommand {
@@ -24,12 +27,26 @@ pub(crate) struct SandboxCommand {
     /// File with the admin key that the sandbox accepts from the start
     #[arg(long, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
-    /// Keep the keys and their secrets in this file across restarts
+    /// Keep projects, accounts, keys and their secrets in this file across restarts
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Inject a fault, such as create:drop-after:0.5; can be repeated
-    #[arg(long = "fault", value_name = "OP:KIND:PROBABILITY")]
+    #[arg(long = "fault", value_name = "OP[@PROJECT]:KIND:PROBABILITY")]
     faults: Vec<Fault>,
+    /// Have this project from the start, with the service account svc_acct_NAME for
+    /// proj_NAME; can be repeated
+    #[arg(long = "project", value_name = "ID[,archived]", default_value = DEFAULT_PROJECT)]
+    projects: Vec<ProjectOption>,
+    /// Apply a rule to the new keys of a project: max-lifetime=DURATION, requires-lifetime or
+    /// disabled; can be repeated
+    #[arg(long = "policy", value_name = "PROJECT:RULE")]
+    policies: Vec<ProjectPolicy>,
+    /// Whether a key that a service account owns can be deleted
+    #[arg(long, value_name = "SUPPORT", default_value_t)]
+    deletion_of_account_keys: Support,
+    /// Whether a project's key can be updated
+    #[arg(long, value_name = "SUPPORT", default_value_t)]
+    update_of_keys: Support,
     /// Delay until a new key works and a deleted key stops working
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     propagation: Duration,
@@ -44,6 +61,10 @@ impl SandboxCommand {
             admin_key,
             state_file: self.state.clone(),
             faults: self.faults.clone(),
+            projects: self.projects.clone(),
+            policies: self.policies.clone(),
+            account_key_deletion: self.deletion_of_account_keys,
+            key_update: self.update_of_keys,
             delays: PropagationDelays {
                 new_key: self.propagation,
                 deleted_key: self.propagation,

@@ -23,15 +23,42 @@ const SECRET_SIDE_LEN: usize = 58;
 /// each equally often.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Generates the secret of a new key.
-pub(super) fn new_secret() -> String {
-    let side = || random_text(SECRET_SIDE_LEN, 64);
-    format!("sk-admin-{}{SECRET_MARKER}{}", side(), side())
+/// What the beginning of a secret tells of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SecretFamily {
+    /// A key of the organization.
+    Admin,
+    /// A key of a service account.
+    ServiceAccount,
+    /// A key of a user in a project.
+    User,
 }
 
-/// Returns the redacted form of a secret, which shows its end.
+impl SecretFamily {
+    const ALL: [Self; 3] = [Self::Admin, Self::ServiceAccount, Self::User];
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Admin => "sk-admin",
+            Self::ServiceAccount => "sk-svcacct",
+            Self::User => "sk-proj",
+        }
+    }
+}
+
+/// Generates the secret of a new key.
+pub(super) fn new_secret(family: SecretFamily) -> String {
+    let side = || random_text(SECRET_SIDE_LEN, 64);
+    format!("{}-{}{SECRET_MARKER}{}", family.prefix(), side(), side())
+}
+
+/// Returns the redacted form of a secret, which shows its end. One of another format is
+/// shown as an admin key.
 pub(super) fn redact(secret: &str) -> String {
-    format!("sk-admin...{}", shown_end(secret))
+    let mut families = SecretFamily::ALL.into_iter();
+    let family = families.find(|family| secret.starts_with(family.prefix()));
+    let prefix = family.unwrap_or(SecretFamily::Admin).prefix();
+    format!("{prefix}...{}", shown_end(secret))
 }
 
 /// Returns the last three characters of a secret, which its redacted form shows.
@@ -81,9 +108,15 @@ mod tests {
 
     #[test]
     fn secrets_have_the_real_format() {
-        for secret in [new_secret(), DEFAULT_ADMIN_KEY.to_owned()] {
-            assert_ne!(secret, new_secret());
-            let rest = secret.strip_prefix("sk-admin-").unwrap();
+        for (secret, prefix) in [
+            (new_secret(SecretFamily::Admin), "sk-admin"),
+            (DEFAULT_ADMIN_KEY.to_owned(), "sk-admin"),
+            (new_secret(SecretFamily::ServiceAccount), "sk-svcacct"),
+            (new_secret(SecretFamily::User), "sk-proj"),
+        ] {
+            assert_ne!(secret, new_secret(SecretFamily::Admin));
+            let rest = secret.strip_prefix(prefix).unwrap();
+            let rest = rest.strip_prefix('-').unwrap();
             assert_eq!(rest.len(), 2 * SECRET_SIDE_LEN + SECRET_MARKER.len());
             assert_eq!(
                 &rest[SECRET_SIDE_LEN..SECRET_SIDE_LEN + SECRET_MARKER.len()],
@@ -91,7 +124,7 @@ mod tests {
             );
             assert_eq!(
                 redact(&secret),
-                format!("sk-admin...{}", &secret[secret.len() - 3..])
+                format!("{prefix}...{}", &secret[secret.len() - 3..])
             );
         }
     }

@@ -1,6 +1,6 @@
 //! A local Admin API that injects faults.
 //!
-//! It behaves like the real one as far as that is known (`state`, `routes`) and
+//! It behaves like the real one as far as that is known (`state`, `routes`), and
 //! fails on request ([`Fault`]), so that rekeyd can be rehearsed against it
 //! without an account. It must not store anything real: it keeps its secrets in
 //! plain text, with [`SandboxOptions::state_file`] also on disk.
@@ -8,9 +8,18 @@
 //! Beside it are the [`receiver`] of webhooks and the environment of the demo.
 //! All of it is behind the cargo feature `demo`.
 
+mod authorization;
+mod behaviour;
 pub(crate) mod demo;
 mod fault;
 mod key_format;
+mod live;
+mod manual;
+mod objects;
+mod operation;
+mod policy;
+mod project_access;
+mod project_option;
 pub mod receiver;
 mod reply;
 mod routes;
@@ -28,15 +37,22 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
 
-pub use crate::sandbox::fault::{ApiOperation, Fault, FaultError, FaultKind};
+pub use crate::sandbox::behaviour::{PropagationDelays, Support};
+pub use crate::sandbox::fault::{Fault, FaultError, FaultKind};
 pub use crate::sandbox::key_format::DEFAULT_ADMIN_KEY;
-pub use crate::sandbox::state::{ADMIN_KEY_NAME, PropagationDelays};
+pub use crate::sandbox::live::{KeyOwner, LiveKey, LiveProjectKey};
+pub use crate::sandbox::operation::ApiOperation;
+pub use crate::sandbox::policy::{PolicyError, PolicyRule, ProjectPolicy};
+pub use crate::sandbox::project_option::{DEFAULT_PROJECT, ProjectOption, ProjectOptionError};
+pub use crate::sandbox::state::admin_keys::ADMIN_KEY_NAME;
 
+use crate::core::ids::ProjectId;
 use crate::core::os_error;
+use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::sandbox::server::SandboxApp;
-use crate::sandbox::state::SandboxState;
+use crate::sandbox::state::sandbox_state::SandboxState;
 use crate::sandbox::store::StateFileError;
 
 /// The limit of connections, more than any rehearsal opens.
@@ -50,9 +66,17 @@ pub struct SandboxOptions {
     /// The admin key that it accepts from the start; by default
     /// [`DEFAULT_ADMIN_KEY`].
     pub admin_key: Option<String>,
-    /// The file that keeps its keys over a restart: JSON with their secrets,
-    /// mode 0600. Without it the process loses them.
+    /// The file that keeps its projects, accounts and keys over a restart: JSON with the
+    /// secrets, mode 0600. Without it the process loses them.
     pub state_file: Option<PathBuf>,
+    /// The projects that it has from the start; by default [`DEFAULT_PROJECT`].
+    pub projects: Vec<ProjectOption>,
+    /// The rules of its projects, which must exist.
+    pub policies: Vec<ProjectPolicy>,
+    /// Whether a key that a service account owns can be deleted.
+    pub account_key_deletion: Support,
+    /// Whether a project's key can be updated.
+    pub key_update: Support,
     /// The faults that are injected.
     pub faults: Vec<Fault>,
     /// The delays until a change affects the acceptance of secrets.
@@ -72,15 +96,6 @@ pub struct Sandbox {
     stop: watch::Sender<bool>,
 }
 
-/// A key that is alive in the sandbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveKey {
-    /// Its id.
-    pub id: String,
-    /// Its name; [`ADMIN_KEY_NAME`] for the one from the start.
-    pub name: String,
-}
-
 /// The error of a sandbox that does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -98,6 +113,9 @@ pub enum SandboxError {
     /// The file with its keys cannot be read or written.
     #[error(transparent)]
     State(#[from] StateFileError),
+    /// A policy names a project that it does not have.
+    #[error("there is no project {0} for a policy; hint: create it with --project {0}")]
+    UnknownProject(ProjectId),
 }
 
 impl Default for SandboxOptions {
@@ -106,6 +124,10 @@ impl Default for SandboxOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             admin_key: None,
             state_file: None,
+            projects: vec![ProjectOption::new(DEFAULT_PROJECT)],
+            policies: Vec::new(),
+            account_key_deletion: Support::default(),
+            key_update: Support::default(),
             faults: Vec::new(),
             delays: PropagationDelays::default(),
             late_create_delay: Duration::from_secs(3),
@@ -120,15 +142,9 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`].
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
-        let mut state = match &options.state_file {
-            Some(path) => store::load(path)?,
-            None => SandboxState::default(),
-        };
-        state.delays = options.delays;
-        let admin_key = options
-            .admin_key
-            .unwrap_or_else(|| DEFAULT_ADMIN_KEY.to_owned());
-        state.ensure_key(admin_key.clone());
+        let admin_key = options.admin_key.clone();
+        let admin_key = admin_key.unwrap_or_else(|| DEFAULT_ADMIN_KEY.to_owned());
+        let state = first_state(&options, &admin_key)?;
         if let Some(path) = &options.state_file {
             store::save(path, &state)?;
         }
@@ -187,21 +203,14 @@ impl Sandbox {
         Secret::new(self.admin_key.clone())
     }
 
-    /// Lists every live key, oldest first, with its own admin key.
+    /// Lists every live admin key, oldest first, with its own.
     #[must_use]
     pub fn live_keys(&self) -> Vec<LiveKey> {
-        self.app
-            .lock_state()
-            .live_keys()
-            .into_iter()
-            .map(|key| LiveKey {
-                id: key.id,
-                name: key.name,
-            })
-            .collect()
+        self.app.lock_state().live_admin_keys()
     }
 
-    /// Whether it accepts a request with `secret` now.
+    /// Whether a request with `secret` is authenticated now. The secret of an archived
+    /// project is not.
     #[must_use]
     pub fn accepts(&self, secret: &str) -> bool {
         self.app.lock_state().accepts(secret)
@@ -212,26 +221,38 @@ impl Sandbox {
         self.app.set_faults(faults);
     }
 
-    /// Creates a key like a person on the provider's page. Returns its id and
-    /// its secret.
-    #[must_use]
-    pub fn create_manually(&self, name: &str) -> (String, String) {
-        let key = self.app.update(|state| state.create(name.to_owned(), None));
-        let secret = SandboxState::secret_of(&key);
-        (key.id, secret)
-    }
-
-    /// Deletes a key like a person on the provider's page. Returns false if
-    /// there is none.
-    pub fn delete_manually(&self, id: &str) -> bool {
-        self.app.update(|state| state.delete(id))
-    }
-
     /// Returns the number of requests for `operation`, answered or not.
     #[must_use]
     pub fn requests(&self, operation: ApiOperation) -> u64 {
-        self.app.requests(operation)
+        self.app.requests(operation, None)
     }
+
+    /// Returns the number of requests for `operation` in `scope`, answered or not.
+    #[must_use]
+    pub fn requests_in(&self, scope: &Scope, operation: ApiOperation) -> u64 {
+        self.app.requests(operation, Some(scope))
+    }
+}
+
+/// Returns the state that the options describe.
+fn first_state(options: &SandboxOptions, admin_key: &str) -> Result<SandboxState, SandboxError> {
+    let mut state = match &options.state_file {
+        Some(path) => store::load(path)?,
+        None => SandboxState::default(),
+    };
+    state.delays = options.delays;
+    state.account_key_deletion = options.account_key_deletion;
+    state.key_update = options.key_update;
+    state.ensure_admin_key(admin_key.to_owned());
+    for project in &options.projects {
+        state.ensure_project(project);
+    }
+    for policy in &options.policies {
+        if !state.add_rule(policy.project.as_str(), policy.rule) {
+            return Err(SandboxError::UnknownProject(policy.project.clone()));
+        }
+    }
+    Ok(state)
 }
 
 impl Drop for Sandbox {

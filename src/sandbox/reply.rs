@@ -2,14 +2,14 @@
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, DATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 
 use crate::sandbox::key_format::random_id;
-use crate::sandbox::state;
+use crate::sandbox::state::clock::now_millis;
 
 /// The page of an intermediate proxy.
 const PROXY_BLOCK_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
@@ -42,6 +42,83 @@ impl ApiReply {
         }
     }
 
+    /// Returns 400 for a request that is invalid.
+    pub(super) fn bad_request(message: &str) -> Self {
+        Self::error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            None,
+            message,
+        )
+    }
+
+    /// Returns the error with the name of the member that it is about.
+    pub(super) fn about(mut self, param: &str) -> Self {
+        self.body["error"]["param"] = json!(param);
+        self
+    }
+
+    pub(super) fn not_found(message: &str) -> Self {
+        Self::error(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            None,
+            message,
+        )
+    }
+
+    /// Returns 404 for a path that the API does not have.
+    pub(super) fn unknown_url(method: &Method, path: &str) -> Self {
+        Self::error(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            Some("unknown_url"),
+            &format!("Unknown request URL: {method} {path}."),
+        )
+    }
+
+    /// Returns 400 for a change in an archived project.
+    pub(super) fn project_archived() -> Self {
+        Self::error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            Some("project_archived"),
+            "The project is archived.",
+        )
+    }
+
+    /// Returns 401 for a secret of an archived project, which says nothing of the secret.
+    pub(super) fn project_inaccessible() -> Self {
+        Self::error(
+            StatusCode::UNAUTHORIZED,
+            "invalid_request_error",
+            Some("not_authorized_invalid_project"),
+            "The project you are requesting has been archived and is no longer accessible.",
+        )
+    }
+
+    /// Returns an error that names a scope which the secret does not have.
+    pub(super) fn lacks_scope(status: StatusCode, scope: &str) -> Self {
+        Self::error(
+            status,
+            "invalid_request_error",
+            Some("missing_scope"),
+            &format!(
+                "You have insufficient permissions for this operation. Missing scopes: {scope}."
+            ),
+        )
+    }
+
+    /// Returns 403 without a code.
+    pub(super) fn forbidden() -> Self {
+        Self::error(
+            StatusCode::FORBIDDEN,
+            "invalid_request_error",
+            None,
+            "You are not allowed to do this.",
+        )
+    }
+
     /// Returns 401 for a secret that is wrong, deleted, expired or too new.
     pub(super) fn invalid_key() -> Self {
         Self::error(
@@ -49,16 +126,6 @@ impl ApiReply {
             "invalid_request_error",
             Some("invalid_api_key"),
             "Incorrect API key provided.",
-        )
-    }
-
-    pub(super) fn missing_scope() -> Self {
-        Self::error(
-            StatusCode::UNAUTHORIZED,
-            "invalid_request_error",
-            Some("missing_scope"),
-            "You have insufficient permissions for this operation. \
-             Missing scopes: api.management.write.",
         )
     }
 
@@ -147,7 +214,7 @@ fn build_response(
 /// Returns the `Date` header. The server would add it from a cache that does
 /// not follow a clock that is set back.
 fn date_header() -> Option<HeaderValue> {
-    let now = Timestamp::from_millisecond(state::now_millis()).ok()?;
+    let now = Timestamp::from_millisecond(now_millis()).ok()?;
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
     HeaderValue::from_str(&text.ok()?).ok()
 }

@@ -1,19 +1,23 @@
 //! One request: the injected fault, the work and the response.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use tokio::sync::watch;
 
+use crate::core::scope::Scope;
 use crate::net::http_server;
-use crate::sandbox::fault::{ApiOperation, Fault, FaultKind};
+use crate::sandbox::authorization::{ADMIN_SCOPE, MODELS_SCOPE, authorize};
+use crate::sandbox::fault::{Fault, FaultKind};
 use crate::sandbox::key_format::random_fraction;
+use crate::sandbox::operation::{ApiOperation, ApiRequest};
 use crate::sandbox::reply::{ApiReply, proxy_block_page};
-use crate::sandbox::state::SandboxState;
+use crate::sandbox::state::sandbox_state::SandboxState;
 use crate::sandbox::store;
 
 /// The state that all requests share.
@@ -21,11 +25,21 @@ pub(super) struct SandboxApp {
     state: Mutex<SandboxState>,
     state_file: Option<PathBuf>,
     faults: Mutex<Vec<Fault>>,
-    requests: Mutex<[u64; ApiOperation::ALL.len()]>,
+    requests: Mutex<HashMap<(ApiOperation, Option<Scope>), u64>>,
     pub(super) late_create_delay: Duration,
     pub(super) slow_reply_delay: Duration,
     /// Becomes true when the sandbox stops.
     pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// How the work of a request is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkMode {
+    Normal,
+    /// A list is the one from before the last change.
+    StaleList,
+    /// A service account is created without its key.
+    WithoutKey,
 }
 
 impl SandboxApp {
@@ -67,31 +81,38 @@ impl SandboxApp {
         *lock(&self.faults) = faults;
     }
 
-    /// Returns the number of requests for `operation`, answered or not.
-    pub(super) fn requests(&self, operation: ApiOperation) -> u64 {
-        lock(&self.requests)[operation as usize]
+    /// Returns the number of requests for `operation`, answered or not; with a scope, of
+    /// those in it.
+    pub(super) fn requests(&self, operation: ApiOperation, scope: Option<&Scope>) -> u64 {
+        let requests = lock(&self.requests);
+        let counted = requests.iter().filter(|((counted, counted_scope), _)| {
+            *counted == operation && (scope.is_none() || scope == counted_scope.as_ref())
+        });
+        counted.map(|(_, count)| count).sum()
     }
 
-    /// Handles one request with `work`, whose second argument requests a stale
-    /// list.
+    /// Handles one request with `work`, whose error is a response as well.
     pub(super) async fn respond<W>(
         self: &Arc<Self>,
-        operation: ApiOperation,
+        request: ApiRequest,
         headers: &HeaderMap,
         work: W,
     ) -> Response
     where
-        W: FnOnce(&mut SandboxState, bool) -> ApiReply + Send + 'static,
+        W: FnOnce(&mut SandboxState, WorkMode) -> Result<ApiReply, ApiReply> + Send + 'static,
     {
-        lock(&self.requests)[operation as usize] += 1;
+        let operation = request.operation;
+        let place = (operation, request.scope.clone());
+        *lock(&self.requests).entry(place).or_default() += 1;
         let secret = bearer_token(headers);
-        let authorized_work = move |state: &mut SandboxState, is_stale: bool| match secret {
-            Some(secret) if state.authorize(&secret) => work(state, is_stale),
-            Some(_) | None => ApiReply::invalid_key(),
+        let authorized_work = move |state: &mut SandboxState, mode: WorkMode| {
+            authorize(state, operation, secret.as_deref())
+                .and_then(|()| work(state, mode))
+                .unwrap_or_else(|refusal| refusal)
         };
-        let Some(kind) = self.select_fault(operation) else {
+        let Some(kind) = self.select_fault(&request) else {
             return self
-                .update(|state| authorized_work(state, false))
+                .update(|state| authorized_work(state, WorkMode::Normal))
                 .into_response();
         };
         tracing::debug!(
@@ -102,40 +123,59 @@ impl SandboxApp {
         match kind {
             FaultKind::DropBefore => http_server::hang_up(),
             FaultKind::DropAfter => {
-                self.update(|state| authorized_work(state, false));
+                self.update(|state| authorized_work(state, WorkMode::Normal));
                 http_server::hang_up()
             }
             FaultKind::ErrorBefore => ApiReply::server_error().into_response(),
             FaultKind::ErrorAfter => {
-                self.update(|state| authorized_work(state, false));
+                self.update(|state| authorized_work(state, WorkMode::Normal));
                 ApiReply::server_error().into_response()
             }
             FaultKind::RateLimit => ApiReply::rate_limited().into_response(),
             FaultKind::Quota => ApiReply::quota_exhausted().into_response(),
             FaultKind::Refused => ApiReply::organization_refused().into_response(),
             FaultKind::Hang => {
-                self.update(|state| authorized_work(state, false));
+                self.update(|state| authorized_work(state, WorkMode::Normal));
                 self.wait_until_stopped().await;
                 http_server::hang_up()
             }
             FaultKind::Slow => {
-                let reply = self.update(|state| authorized_work(state, false));
+                let reply = self.update(|state| authorized_work(state, WorkMode::Normal));
                 tokio::time::sleep(self.slow_reply_delay).await;
                 reply.into_response()
             }
             FaultKind::Garbage => self
-                .update(|state| authorized_work(state, false))
+                .update(|state| authorized_work(state, WorkMode::Normal))
                 .into_truncated(),
             FaultKind::Html => proxy_block_page(),
-            FaultKind::Scope => ApiReply::missing_scope().into_response(),
+            FaultKind::Scope => {
+                let scope = match operation {
+                    ApiOperation::Verify => MODELS_SCOPE,
+                    ApiOperation::Create
+                    | ApiOperation::List
+                    | ApiOperation::Retrieve
+                    | ApiOperation::Delete
+                    | ApiOperation::Update
+                    | ApiOperation::Project => ADMIN_SCOPE,
+                };
+                ApiReply::lacks_scope(StatusCode::UNAUTHORIZED, scope).into_response()
+            }
+            FaultKind::Forbidden => ApiReply::forbidden().into_response(),
+            FaultKind::NoKey => self
+                .update(|state| authorized_work(state, WorkMode::WithoutKey))
+                .into_response(),
+            FaultKind::NoAccountKey => {
+                self.update(|state| authorized_work(state, WorkMode::WithoutKey));
+                ApiReply::server_error().into_response()
+            }
             FaultKind::StaleList => self
-                .update(|state| authorized_work(state, true))
+                .update(|state| authorized_work(state, WorkMode::StaleList))
                 .into_response(),
             FaultKind::Late => {
                 let app = Arc::clone(self);
                 tokio::spawn(async move {
                     tokio::time::sleep(app.late_create_delay).await;
-                    app.update(|state| authorized_work(state, false));
+                    app.update(|state| authorized_work(state, WorkMode::Normal));
                 });
                 http_server::hang_up()
             }
@@ -143,10 +183,10 @@ impl SandboxApp {
     }
 
     /// Selects the first of the faults that hits this request.
-    fn select_fault(&self, operation: ApiOperation) -> Option<FaultKind> {
+    fn select_fault(&self, request: &ApiRequest) -> Option<FaultKind> {
         lock(&self.faults)
             .iter()
-            .filter(|fault| fault.applies_to(operation))
+            .filter(|fault| fault.applies_to(request))
             .find(|fault| random_fraction() < fault.probability)
             .map(|fault| fault.kind)
     }
@@ -157,7 +197,8 @@ impl SandboxApp {
     }
 }
 
-fn bearer_token(headers: &HeaderMap) -> Option<String> {
+/// Returns the secret that a request presents.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     Some(value.strip_prefix("Bearer ")?.to_owned())
 }

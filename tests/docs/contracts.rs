@@ -15,7 +15,10 @@ const NOTIFICATIONS: &str = include_str!("../../docs/notifications.md");
 const REHEARSING: &str = include_str!("../../docs/rehearsing.md");
 const FILE_PAGE: &str = include_str!("../../docs/sinks/file.md");
 const WEBHOOK_PAGE: &str = include_str!("../../docs/sinks/webhook.md");
-const FAULTS: &str = include_str!("../../src/sandbox/fault.rs");
+const FAULTS: &str = concat!(
+    include_str!("../../src/sandbox/fault.rs"),
+    include_str!("../../src/sandbox/operation.rs")
+);
 const COMMAND_PAGE: &str = include_str!("../../docs/sinks/command.md");
 
 fn golden(name: &str) -> Value {

@@ -76,11 +76,19 @@ fn deleted_admin_key_is_not_printed() {
 #[test]
 fn unknown_fault_is_rejected_with_the_known_ones() {
     for (fault, expected) in [
-        ("creat:429:1", "create, list, retrieve, delete or any"),
-        ("create:418:1", "401-scope, stale-list, late"),
+        (
+            "creat:429:1",
+            "create, list, retrieve, delete, update, verify, project or any",
+        ),
+        (
+            "create:418:1",
+            "401-scope, forbidden, stale-list, late, no-key",
+        ),
         ("create:429:2", "a number from 0 to 1"),
         ("delete:late:1", "late applies only to create"),
         ("create", "create:drop-after:0.2"),
+        ("update@admin-keys:429:1", "update applies only to projects"),
+        ("list@a/b:429:1", "\"a/b\" is not a project's id"),
     ] {
         let message = refused(&["--fault", fault], 2);
         assert!(message.contains(expected), "{fault}: {message}");

@@ -262,7 +262,9 @@ impl TestEnv {
     /// Returns every key in the sandbox's state file.
     pub fn keys(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.path("sandbox.json")).unwrap();
-        serde_json::from_str(&text).unwrap()
+        let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let keys = state.get_mut("keys").map(serde_json::Value::take);
+        serde_json::from_value(keys.unwrap_or(state)).unwrap()
     }
 
     /// Stops the sandbox.
