@@ -12,6 +12,7 @@ mod authorization;
 mod behaviour;
 pub(crate) mod demo;
 mod fault;
+mod fault_syntax;
 mod key_format;
 mod live;
 mod manual;
@@ -38,7 +39,8 @@ use tokio::sync::watch;
 use url::Url;
 
 pub use crate::sandbox::behaviour::{PropagationDelays, Support};
-pub use crate::sandbox::fault::{Fault, FaultError, FaultKind};
+pub use crate::sandbox::fault::{Fault, FaultKind};
+pub use crate::sandbox::fault_syntax::FaultError;
 pub use crate::sandbox::key_format::DEFAULT_ADMIN_KEY;
 pub use crate::sandbox::live::{KeyOwner, LiveKey, LiveProjectKey};
 pub use crate::sandbox::operation::ApiOperation;

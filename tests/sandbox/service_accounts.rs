@@ -89,8 +89,8 @@ async fn account_alone_has_no_key_and_no_access() {
 #[tokio::test]
 async fn deletion_ends_the_keys_of_the_account_alone() {
     let sandbox = start().await;
-    let doomed = created(&sandbox, &accounts(), r#"{"name":"doomed"}"#).await;
-    let id = text(&doomed, "id");
+    let deleted = created(&sandbox, &accounts(), r#"{"name":"deleted"}"#).await;
+    let id = text(&deleted, "id");
     let (_, second) =
         sandbox.create_project_key_manually("proj_sandbox", KeyOwner::Account(id), "second");
     let other = created(&sandbox, &accounts(), r#"{"name":"other"}"#).await;
@@ -101,7 +101,7 @@ async fn deletion_ends_the_keys_of_the_account_alone() {
         "id": id, "object": "organization.project.service_account.deleted", "deleted": true,
     });
     assert_eq!(answer, expected);
-    assert!(!sandbox.accepts(text(&doomed["api_key"], "value")) && !sandbox.accepts(&second));
+    assert!(!sandbox.accepts(text(&deleted["api_key"], "value")) && !sandbox.accepts(&second));
     assert!(sandbox.accepts(text(&other["api_key"], "value")));
     let (_, keys) = get(
         &sandbox,

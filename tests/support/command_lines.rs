@@ -2,7 +2,7 @@
 //! that`, `REPEATED...` and PLACEHOLDERs.
 
 /// A sample value for each placeholder.
-const SAMPLES: [(&str, &str); 23] = [
+const SAMPLES: [(&str, &str); 25] = [
     ("ADDRESS", "127.0.0.1:0"),
     ("CONFIG", "/etc/rekeyd/config.toml"),
     ("CREDENTIAL_ID", "key_abc"),
@@ -19,6 +19,8 @@ const SAMPLES: [(&str, &str); 23] = [
     ("OP:KIND:PROBABILITY", "create:429:0.5"),
     ("OPERATION:KIND:PROBABILITY", "create:429:0.5"),
     ("PATH", "/nonexistent"),
+    ("PROJECT", "proj_abc"),
+    ("PROJECT:RULE", "proj_abc:disabled"),
     ("REASON", "somebody left"),
     ("SECRET", "anything"),
     ("SHELL", "bash"),

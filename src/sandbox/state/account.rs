@@ -2,23 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::state::collection::Record;
+use crate::sandbox::state::collection::{Deletable, Record};
 
 /// One service account, alive or deleted. Times are milliseconds since 1970.
 #[derive(Clone, Serialize, Deserialize)]
-pub(in crate::sandbox) struct SandboxAccount {
-    pub(in crate::sandbox) id: String,
-    pub(in crate::sandbox) project: String,
-    pub(in crate::sandbox) name: String,
-    pub(in crate::sandbox) role: AccountRole,
-    pub(in crate::sandbox) created_at: i64,
-    pub(in crate::sandbox) deleted_at: Option<i64>,
+pub(crate) struct SandboxAccount {
+    pub(crate) id: String,
+    pub(crate) project: String,
+    pub(crate) name: String,
+    pub(crate) role: AccountRole,
+    pub(crate) created_at: i64,
+    pub(crate) deleted_at: Option<i64>,
 }
 
 /// The role of an account in its project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::sandbox) enum AccountRole {
+pub(crate) enum AccountRole {
     Owner,
     Member,
     /// That of an account that was created alone: it has no access to the project.
@@ -37,8 +37,10 @@ impl Record for SandboxAccount {
     fn is_live(&self, _now: i64) -> bool {
         self.deleted_at.is_none()
     }
+}
 
-    fn end(&mut self, now: i64) {
+impl Deletable for SandboxAccount {
+    fn delete(&mut self, now: i64) {
         self.deleted_at = Some(now);
     }
 }

@@ -9,7 +9,7 @@ use crate::sandbox::state::sandbox_state::SandboxState;
 
 impl SandboxState {
     /// Creates an account, without a key.
-    pub(in crate::sandbox) fn create_account(
+    pub(crate) fn create_account(
         &mut self,
         project: &str,
         name: String,
@@ -27,11 +27,11 @@ impl SandboxState {
         account
     }
 
-    pub(in crate::sandbox) fn account(&self, project: &str, id: &str) -> Option<&SandboxAccount> {
+    pub(crate) fn account(&self, project: &str, id: &str) -> Option<&SandboxAccount> {
         self.accounts.find(Some(project), id, now_millis())
     }
 
-    pub(in crate::sandbox) fn live_accounts(&self, project: &str) -> Vec<LiveKey> {
+    pub(crate) fn live_accounts(&self, project: &str) -> Vec<LiveKey> {
         let accounts = self.accounts.live(Some(project), now_millis());
         let live = accounts.map(|account| LiveKey {
             id: account.id.clone(),
@@ -42,7 +42,7 @@ impl SandboxState {
 
     /// Changes the name and the role of an account, as far as they are given. Returns the
     /// changed account.
-    pub(in crate::sandbox) fn update_account(
+    pub(crate) fn update_account(
         &mut self,
         project: &str,
         id: &str,
@@ -60,7 +60,7 @@ impl SandboxState {
     }
 
     /// Deletes an account with its keys, and returns whether there was one.
-    pub(in crate::sandbox) fn delete_account(&mut self, project: &str, id: &str) -> bool {
+    pub(crate) fn delete_account(&mut self, project: &str, id: &str) -> bool {
         let now = now_millis();
         let is_deleted = self
             .accounts
@@ -73,7 +73,7 @@ impl SandboxState {
         is_deleted
     }
 
-    pub(in crate::sandbox) fn list_accounts(
+    pub(crate) fn list_accounts(
         &self,
         project: &str,
         query: &PageQuery,

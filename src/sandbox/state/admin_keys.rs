@@ -16,7 +16,7 @@ impl SandboxState {
     /// Ensures that `secret` is that of a key; one that was deleted stays
     /// deleted over a restart. A new one is accepted at once, whatever the
     /// delays are.
-    pub(in crate::sandbox) fn ensure_admin_key(&mut self, secret: String) {
+    pub(crate) fn ensure_admin_key(&mut self, secret: String) {
         let created_at = now_millis().saturating_sub(to_millis(self.delays.new_key));
         let mut keys = self.keys.all_mut().iter_mut();
         match keys.find(|key| key.value == secret) {
@@ -37,7 +37,7 @@ impl SandboxState {
         }
     }
 
-    pub(in crate::sandbox) fn create_admin_key(
+    pub(crate) fn create_admin_key(
         &mut self,
         name: String,
         lifetime: Option<Duration>,
@@ -50,11 +50,11 @@ impl SandboxState {
         self.create_key(None, None, spec)
     }
 
-    pub(in crate::sandbox) fn admin_key(&self, id: &str) -> Option<&SandboxKey> {
+    pub(crate) fn admin_key(&self, id: &str) -> Option<&SandboxKey> {
         self.keys.find(None, id, now_millis())
     }
 
-    pub(in crate::sandbox) fn live_admin_keys(&self) -> Vec<LiveKey> {
+    pub(crate) fn live_admin_keys(&self) -> Vec<LiveKey> {
         let keys = self.keys.live(None, now_millis());
         let live = keys.map(|key| LiveKey {
             id: key.id.clone(),
@@ -63,11 +63,11 @@ impl SandboxState {
         live.collect()
     }
 
-    pub(in crate::sandbox) fn delete_admin_key(&mut self, id: &str) -> bool {
+    pub(crate) fn delete_admin_key(&mut self, id: &str) -> bool {
         self.keys.delete(None, now_millis(), |key| key.id == id)
     }
 
-    pub(in crate::sandbox) fn list_admin_keys(
+    pub(crate) fn list_admin_keys(
         &self,
         query: &PageQuery,
     ) -> Result<Page<SandboxKey>, UnknownCursor> {

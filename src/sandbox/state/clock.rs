@@ -7,16 +7,16 @@ use std::time::Duration;
     clippy::disallowed_methods,
     reason = "the sandbox plays another host, which has its own clock"
 )]
-pub(in crate::sandbox) fn now_millis() -> i64 {
+pub(crate) fn now_millis() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 /// Returns a length of time in milliseconds.
-pub(in crate::sandbox) fn to_millis(span: Duration) -> i64 {
+pub(crate) fn to_millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns the whole seconds of a time, as the API shows it.
-pub(in crate::sandbox) fn to_seconds(millis: i64) -> i64 {
+pub(crate) fn to_seconds(millis: i64) -> i64 {
     millis.div_euclid(1000)
 }

@@ -3,20 +3,24 @@
 use std::collections::HashMap;
 
 /// An object of the API that belongs to the organization or to one project.
-pub(in crate::sandbox) trait Record: Clone {
+pub(crate) trait Record: Clone {
     /// Its id, unique among the objects of its type.
     fn id(&self) -> &str;
     /// Its project; `None` if it belongs to the organization.
     fn project(&self) -> Option<&str>;
     /// Whether it is neither deleted nor expired at `now`.
     fn is_live(&self, now: i64) -> bool;
-    /// Deletes it.
-    fn end(&mut self, now: i64);
+}
+
+/// An object that can be deleted.
+pub(crate) trait Deletable: Record {
+    /// Marks it as deleted at `now`.
+    fn delete(&mut self, now: i64);
 }
 
 /// All objects of one type that were ever created, oldest first. Deleted ones stay: their
 /// ids remain valid cursors, and secrets of deleted keys are refused.
-pub(in crate::sandbox) struct Collection<T> {
+pub(crate) struct Collection<T> {
     items: Vec<T>,
     /// The content of stale lists, by project. What has none was not changed since the start.
     previous: HashMap<Option<String>, PreviousList>,
@@ -31,23 +35,23 @@ struct PreviousList {
 }
 
 /// A page of a list.
-pub(in crate::sandbox) struct Page<T> {
-    pub(in crate::sandbox) items: Vec<T>,
-    pub(in crate::sandbox) has_more: bool,
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) has_more: bool,
 }
 
 /// The query of a list.
-pub(in crate::sandbox) struct PageQuery {
+pub(crate) struct PageQuery {
     /// The id of the last object of the page before.
-    pub(in crate::sandbox) after: Option<String>,
-    pub(in crate::sandbox) limit: usize,
-    pub(in crate::sandbox) descending: bool,
+    pub(crate) after: Option<String>,
+    pub(crate) limit: usize,
+    pub(crate) descending: bool,
     /// Whether the list is the one from before the last change.
-    pub(in crate::sandbox) is_stale: bool,
+    pub(crate) is_stale: bool,
 }
 
 /// The error of a cursor that names no object of the list.
-pub(in crate::sandbox) struct UnknownCursor;
+pub(crate) struct UnknownCursor;
 
 impl PreviousList {
     fn includes<T: Record>(&self, index: usize, item: &T, now: i64) -> bool {
@@ -75,17 +79,17 @@ impl<T> From<Vec<T>> for Collection<T> {
 
 impl<T: Record> Collection<T> {
     /// Returns every object, oldest first, deleted ones as well.
-    pub(in crate::sandbox) fn all(&self) -> &[T] {
+    pub(crate) fn all(&self) -> &[T] {
         &self.items
     }
 
     /// Returns every object for a change that no list shows as one.
-    pub(in crate::sandbox) fn all_mut(&mut self) -> &mut [T] {
+    pub(crate) fn all_mut(&mut self) -> &mut [T] {
         &mut self.items
     }
 
     /// Returns the live objects of a project, or of the organization, oldest first.
-    pub(in crate::sandbox) fn live<'a>(
+    pub(crate) fn live<'a>(
         &'a self,
         project: Option<&'a str>,
         now: i64,
@@ -95,26 +99,21 @@ impl<T: Record> Collection<T> {
     }
 
     /// Returns a live object of a project, or of the organization.
-    pub(in crate::sandbox) fn find(&self, project: Option<&str>, id: &str, now: i64) -> Option<&T> {
+    pub(crate) fn find(&self, project: Option<&str>, id: &str, now: i64) -> Option<&T> {
         self.items
             .iter()
             .find(|item| item.id() == id && item.project() == project && item.is_live(now))
     }
 
     /// Returns a live object for a change that no list shows as one.
-    pub(in crate::sandbox) fn find_mut(
-        &mut self,
-        project: Option<&str>,
-        id: &str,
-        now: i64,
-    ) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, project: Option<&str>, id: &str, now: i64) -> Option<&mut T> {
         self.items
             .iter_mut()
             .find(|item| item.id() == id && item.project() == project && item.is_live(now))
     }
 
     /// Adds an object, as the newest.
-    pub(in crate::sandbox) fn add(&mut self, item: T) {
+    pub(crate) fn add(&mut self, item: T) {
         let previous = PreviousList {
             count: self.items.len(),
             not_yet_deleted: Vec::new(),
@@ -124,35 +123,9 @@ impl<T: Record> Collection<T> {
         self.items.push(item);
     }
 
-    /// Deletes the live objects of a project, or of the organization, that `is_meant`
-    /// selects. Returns whether there was one.
-    pub(in crate::sandbox) fn delete(
-        &mut self,
-        project: Option<&str>,
-        now: i64,
-        is_meant: impl Fn(&T) -> bool,
-    ) -> bool {
-        let mut deleted = Vec::new();
-        for (index, item) in self.items.iter_mut().enumerate() {
-            if item.project() == project && item.is_live(now) && is_meant(item) {
-                item.end(now);
-                deleted.push(index);
-            }
-        }
-        if deleted.is_empty() {
-            return false;
-        }
-        let previous = PreviousList {
-            count: self.items.len(),
-            not_yet_deleted: deleted,
-        };
-        self.previous.insert(project.map(str::to_owned), previous);
-        true
-    }
-
     /// Returns a page of the live objects of a project, or of the organization, that
     /// `is_listed` selects.
-    pub(in crate::sandbox) fn page(
+    pub(crate) fn page(
         &self,
         project: Option<&str>,
         query: &PageQuery,
@@ -189,5 +162,33 @@ impl<T: Record> Collection<T> {
         let has_more = items.len() > query.limit;
         items.truncate(query.limit);
         Ok(Page { items, has_more })
+    }
+}
+
+impl<T: Deletable> Collection<T> {
+    /// Deletes the live objects of a project, or of the organization, that `is_meant`
+    /// selects. Returns whether there was one.
+    pub(crate) fn delete(
+        &mut self,
+        project: Option<&str>,
+        now: i64,
+        is_meant: impl Fn(&T) -> bool,
+    ) -> bool {
+        let mut deleted = Vec::new();
+        for (index, item) in self.items.iter_mut().enumerate() {
+            if item.project() == project && item.is_live(now) && is_meant(item) {
+                item.delete(now);
+                deleted.push(index);
+            }
+        }
+        if deleted.is_empty() {
+            return false;
+        }
+        let previous = PreviousList {
+            count: self.items.len(),
+            not_yet_deleted: deleted,
+        };
+        self.previous.insert(project.map(str::to_owned), previous);
+        true
     }
 }

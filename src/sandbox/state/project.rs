@@ -7,18 +7,18 @@ use crate::sandbox::state::collection::Record;
 
 /// One project. Times are milliseconds since 1970.
 #[derive(Clone, Serialize, Deserialize)]
-pub(in crate::sandbox) struct SandboxProject {
-    pub(in crate::sandbox) id: String,
-    pub(in crate::sandbox) name: String,
-    pub(in crate::sandbox) created_at: i64,
-    pub(in crate::sandbox) archived_at: Option<i64>,
+pub(crate) struct SandboxProject {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created_at: i64,
+    pub(crate) archived_at: Option<i64>,
     /// The rules for its keys. The options of each start set them, as they do faults.
     #[serde(skip)]
-    pub(in crate::sandbox) policy: Vec<PolicyRule>,
+    pub(crate) policy: Vec<PolicyRule>,
 }
 
 impl SandboxProject {
-    pub(in crate::sandbox) fn is_archived(&self) -> bool {
+    pub(crate) fn is_archived(&self) -> bool {
         self.archived_at.is_some()
     }
 }
@@ -35,9 +35,5 @@ impl Record for SandboxProject {
     /// A project is never deleted.
     fn is_live(&self, _now: i64) -> bool {
         true
-    }
-
-    fn end(&mut self, now: i64) {
-        self.archived_at = Some(now);
     }
 }

@@ -11,7 +11,7 @@ use crate::sandbox::state::sandbox_state::SandboxState;
 
 /// The error of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum KeyUpdateError {
+pub(crate) enum KeyUpdateError {
     /// The project has no such key.
     NotFound,
     /// Its lifetime is over.
@@ -20,19 +20,19 @@ pub(in crate::sandbox) enum KeyUpdateError {
 
 /// A change of a key; what is `None` stays as it is.
 #[derive(Default)]
-pub(in crate::sandbox) struct KeyUpdate {
+pub(crate) struct KeyUpdate {
     /// Its lifetime from now on.
-    pub(in crate::sandbox) lifetime: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     /// The permissions that it is limited to; `Some(None)` for all of its owner's.
-    pub(in crate::sandbox) scopes: Option<Option<Vec<String>>>,
+    pub(crate) scopes: Option<Option<Vec<String>>>,
 }
 
 impl SandboxState {
-    pub(in crate::sandbox) fn project_key(&self, project: &str, id: &str) -> Option<&SandboxKey> {
+    pub(crate) fn project_key(&self, project: &str, id: &str) -> Option<&SandboxKey> {
         self.keys.find(Some(project), id, now_millis())
     }
 
-    pub(in crate::sandbox) fn live_project_keys(&self, project: &str) -> Vec<LiveProjectKey> {
+    pub(crate) fn live_project_keys(&self, project: &str) -> Vec<LiveProjectKey> {
         let keys = self.keys.live(Some(project), now_millis());
         let live = keys.map(|key| LiveProjectKey {
             id: key.id.clone(),
@@ -45,21 +45,21 @@ impl SandboxState {
     }
 
     /// Returns the service account that owns a key, even if a deletion ended both.
-    pub(in crate::sandbox) fn account_of(&self, key: &SandboxKey) -> Option<&SandboxAccount> {
+    pub(crate) fn account_of(&self, key: &SandboxKey) -> Option<&SandboxAccount> {
         let (project, id) = (key.project.as_deref()?, key.account.as_deref()?);
         let mut accounts = self.accounts.all().iter();
         accounts.find(|account| account.id == id && account.project == project)
     }
 
     /// Whether the owner of a key has access to its project.
-    pub(in crate::sandbox) fn has_active_owner(&self, key: &SandboxKey) -> bool {
+    pub(crate) fn has_active_owner(&self, key: &SandboxKey) -> bool {
         match self.account_of(key) {
             Some(account) => account.role != AccountRole::None,
             None => !key.owner_left,
         }
     }
 
-    pub(in crate::sandbox) fn update_project_key(
+    pub(crate) fn update_project_key(
         &mut self,
         project: &str,
         id: &str,
@@ -84,14 +84,14 @@ impl SandboxState {
         Ok(())
     }
 
-    pub(in crate::sandbox) fn delete_project_key(&mut self, project: &str, id: &str) -> bool {
+    pub(crate) fn delete_project_key(&mut self, project: &str, id: &str) -> bool {
         self.keys
             .delete(Some(project), now_millis(), |key| key.id == id)
     }
 
     /// Lists the keys of a project whose owners have access to it, or have not; `None` for
     /// all.
-    pub(in crate::sandbox) fn list_project_keys(
+    pub(crate) fn list_project_keys(
         &self,
         project: &str,
         query: &PageQuery,

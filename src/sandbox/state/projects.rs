@@ -12,7 +12,7 @@ use crate::sandbox::state::sandbox_state::SandboxState;
 impl SandboxState {
     /// Ensures that a project exists, in the state that the option names. A new one has a
     /// service account.
-    pub(in crate::sandbox) fn ensure_project(&mut self, option: &ProjectOption) {
+    pub(crate) fn ensure_project(&mut self, option: &ProjectOption) {
         let id = option.id.as_str();
         if self.project(id).is_none() {
             self.add_project(id.to_owned(), id.to_owned());
@@ -32,7 +32,7 @@ impl SandboxState {
         };
     }
 
-    pub(in crate::sandbox) fn create_project(&mut self, name: String) -> SandboxProject {
+    pub(crate) fn create_project(&mut self, name: String) -> SandboxProject {
         self.add_project(format!("proj_{}", random_id(24)), name)
     }
 
@@ -48,12 +48,12 @@ impl SandboxState {
         project
     }
 
-    pub(in crate::sandbox) fn project(&self, id: &str) -> Option<&SandboxProject> {
+    pub(crate) fn project(&self, id: &str) -> Option<&SandboxProject> {
         self.projects.find(None, id, now_millis())
     }
 
     /// Archives a project, and returns whether it exists. Its keys stay, but work no more.
-    pub(in crate::sandbox) fn archive_project(&mut self, id: &str) -> bool {
+    pub(crate) fn archive_project(&mut self, id: &str) -> bool {
         let now = now_millis();
         let project = self.projects.find_mut(None, id, now);
         project
@@ -62,24 +62,24 @@ impl SandboxState {
     }
 
     /// Makes an archived project active again, and returns whether it exists.
-    pub(in crate::sandbox) fn restore_project(&mut self, id: &str) -> bool {
+    pub(crate) fn restore_project(&mut self, id: &str) -> bool {
         let project = self.projects.find_mut(None, id, now_millis());
         project.map(|project| project.archived_at = None).is_some()
     }
 
     /// Adds a rule to a project, and returns whether it exists.
-    pub(in crate::sandbox) fn add_rule(&mut self, id: &str, rule: PolicyRule) -> bool {
+    pub(crate) fn add_rule(&mut self, id: &str, rule: PolicyRule) -> bool {
         let project = self.projects.find_mut(None, id, now_millis());
         project.map(|project| project.policy.push(rule)).is_some()
     }
 
     /// Replaces the rules of a project, and returns whether it exists.
-    pub(in crate::sandbox) fn set_policy(&mut self, id: &str, rules: Vec<PolicyRule>) -> bool {
+    pub(crate) fn set_policy(&mut self, id: &str, rules: Vec<PolicyRule>) -> bool {
         let project = self.projects.find_mut(None, id, now_millis());
         project.map(|project| project.policy = rules).is_some()
     }
 
-    pub(in crate::sandbox) fn list_projects(
+    pub(crate) fn list_projects(
         &self,
         query: &PageQuery,
         include_archived: bool,

@@ -19,31 +19,31 @@ const MAX_SECRETS_TRIED: usize = 100;
 
 /// All objects that were ever created, and how the API behaves.
 #[derive(Default)]
-pub(in crate::sandbox) struct SandboxState {
-    pub(in crate::sandbox) projects: Collection<SandboxProject>,
-    pub(in crate::sandbox) accounts: Collection<SandboxAccount>,
+pub(crate) struct SandboxState {
+    pub(crate) projects: Collection<SandboxProject>,
+    pub(crate) accounts: Collection<SandboxAccount>,
     /// The admin keys, and the keys of all projects.
-    pub(in crate::sandbox) keys: Collection<SandboxKey>,
-    pub(in crate::sandbox) delays: PropagationDelays,
+    pub(crate) keys: Collection<SandboxKey>,
+    pub(crate) delays: PropagationDelays,
     /// Whether a key can be deleted that a service account owns.
-    pub(in crate::sandbox) account_key_deletion: Support,
+    pub(crate) account_key_deletion: Support,
     /// Whether a project's key can be updated.
-    pub(in crate::sandbox) key_update: Support,
+    pub(crate) key_update: Support,
 }
 
 /// What a new key is to have.
 #[derive(Default)]
-pub(in crate::sandbox) struct KeySpec {
-    pub(in crate::sandbox) name: String,
-    pub(in crate::sandbox) lifetime: Option<Duration>,
-    pub(in crate::sandbox) scopes: Option<Vec<String>>,
+pub(crate) struct KeySpec {
+    pub(crate) name: String,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) scopes: Option<Vec<String>>,
     /// Whether the user that owns it has left the project.
-    pub(in crate::sandbox) owner_left: bool,
+    pub(crate) owner_left: bool,
 }
 
 impl SandboxState {
     /// Creates a key with a new secret: an admin key, that of an account, or a user's.
-    pub(in crate::sandbox) fn create_key(
+    pub(crate) fn create_key(
         &mut self,
         project: Option<&str>,
         account: Option<&str>,
@@ -74,7 +74,7 @@ impl SandboxState {
     }
 
     /// Whether a request with this secret is authenticated now.
-    pub(in crate::sandbox) fn accepts(&self, secret: &str) -> bool {
+    pub(crate) fn accepts(&self, secret: &str) -> bool {
         let (now, delays) = (now_millis(), self.delays);
         let is_archived = |id| self.project(id).is_some_and(SandboxProject::is_archived);
         let mut keys = self.keys.all().iter();
@@ -86,7 +86,7 @@ impl SandboxState {
     }
 
     /// Returns the key of a secret that is accepted now, and marks it as used.
-    pub(in crate::sandbox) fn authenticate(&mut self, secret: &str) -> Option<&SandboxKey> {
+    pub(crate) fn authenticate(&mut self, secret: &str) -> Option<&SandboxKey> {
         let (now, delays) = (now_millis(), self.delays);
         let mut keys = self.keys.all_mut().iter_mut();
         let key = keys.find(|key| key.value == secret && key.is_accepted(now, delays))?;
@@ -95,7 +95,7 @@ impl SandboxState {
     }
 
     /// Returns the project of the key with this secret, whether it is accepted or not.
-    pub(in crate::sandbox) fn project_of_secret(&self, secret: &str) -> Option<&str> {
+    pub(crate) fn project_of_secret(&self, secret: &str) -> Option<&str> {
         let mut keys = self.keys.all().iter();
         let key = keys.find(|key| key.value == secret)?;
         key.project.as_deref()
