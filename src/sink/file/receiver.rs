@@ -41,6 +41,9 @@ impl TargetLocation {
         present: &Stat,
         recorded: Option<FileAccess>,
     ) -> Vec<String> {
+        if has_moved_with_user(present, recorded) {
+            return Vec::new();
+        }
         let (owner, group) = self.configured_ownership().unwrap_or_default();
         let is_configured = owner.is_some_and(|owner| owner.as_raw() == present.st_uid);
         let of_owner = self
@@ -141,6 +144,15 @@ impl TargetLocation {
 }
 
 /// Whether a group is neither root's nor the one of this process.
+/// Returns whether a file belongs to this process's own user, and not to the one of its last
+/// delivery: a daemon that gets another user gets its files with it. A process of root's could
+/// give the file back to its consumer.
+fn has_moved_with_user(present: &Stat, recorded: Option<FileAccess>) -> bool {
+    let user = rustix::process::geteuid();
+    let is_own = !user.is_root() && present.st_uid == user.as_raw();
+    is_own && recorded.is_some_and(|recorded| recorded.owner != user.as_raw())
+}
+
 fn is_foreign_group(group: u32) -> bool {
     group != 0 && group != rustix::process::getegid().as_raw()
 }
