@@ -67,7 +67,7 @@ impl WorldState {
     }
 
     /// Checks that a leaked credential which a sink holds is revoked only beside a newer one
-    /// of its key that did not leak with it.
+    /// of its key that did not leak with it. A retired key gets none.
     pub(super) fn check_leaked(&mut self, credential: &SimCredential) {
         let leaks = self.leaks.iter();
         let Some(leak) = leaks
@@ -84,7 +84,8 @@ impl WorldState {
                 && newer.created_at > credential.created_at
                 && !leak.ids.contains(&newer.id)
         });
-        if is_held && !has_newer && !credential.unmanaged {
+        let is_retired = self.is_retiring(key);
+        if is_held && !has_newer && !credential.unmanaged && !is_retired {
             let name = &credential.name;
             self.record_violation(format!("the leaked {name} ends without a newer one"));
         }

@@ -55,8 +55,7 @@ impl SimWorld {
 
     /// Returns whether this key was retired, and the engine has not undone it.
     pub(crate) fn was_retired(&self, key: &str) -> bool {
-        let state = self.state();
-        state.retirement.as_ref().is_some_and(|one| one.key == key)
+        self.state().is_retiring(key)
     }
 
     /// Records that the operator undoes the retirement: from now on a rotation may start.
@@ -76,6 +75,11 @@ impl WorldState {
         if let Some(retirement) = &mut self.retirement {
             retirement.is_recorded = false;
         }
+    }
+
+    /// Returns whether the operator has retired this key, and the engine has not undone it.
+    pub(super) fn is_retiring(&self, key: &str) -> bool {
+        self.retirement.as_ref().is_some_and(|one| one.key == key)
     }
 
     /// Checks that no create is sent for a retired key.
