@@ -41,9 +41,6 @@ impl TargetLocation {
         present: &Stat,
         recorded: Option<FileAccess>,
     ) -> Vec<String> {
-        if has_moved_with_user(present, recorded) {
-            return Vec::new();
-        }
         let (owner, group) = self.configured_ownership().unwrap_or_default();
         let is_configured = owner.is_some_and(|owner| owner.as_raw() == present.st_uid);
         let of_owner = self
@@ -65,9 +62,10 @@ impl TargetLocation {
     /// are as good as each other.
     fn owner_difference(&self, present: &Stat, recorded: Option<FileAccess>) -> Option<String> {
         let owner = present.st_uid;
+        let is_moved = has_moved_with_user(present, recorded);
         let recorded = recorded?.owner;
         let has_consumer = path_walk::is_foreign(owner) || path_walk::is_foreign(recorded);
-        if owner == recorded || !has_consumer || path_walk::is_unmapped(owner) {
+        if owner == recorded || is_moved || !has_consumer || path_walk::is_unmapped(owner) {
             return None;
         }
         let consequence = if path_walk::is_foreign(owner) {
@@ -91,8 +89,10 @@ impl TargetLocation {
     /// Describes another group than the last recorded delivery left.
     fn group_difference(&self, present: &Stat, recorded: Option<FileAccess>) -> Option<String> {
         let group = present.st_gid;
+        let is_moved = has_moved_with_user(present, recorded);
         let recorded = recorded?.group;
-        if group == recorded || !(is_foreign_group(group) || is_foreign_group(recorded)) {
+        let has_consumer = is_foreign_group(group) || is_foreign_group(recorded);
+        if group == recorded || is_moved || !has_consumer {
             return None;
         }
         let name = group_text(group);
