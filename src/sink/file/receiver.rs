@@ -143,16 +143,16 @@ impl TargetLocation {
     }
 }
 
-/// Whether a group is neither root's nor the one of this process.
 /// Returns whether a file belongs to this process's own user, and not to the one of its last
 /// delivery: a daemon that gets another user gets its files with it. A process of root's could
 /// give the file back to its consumer.
 fn has_moved_with_user(present: &Stat, recorded: Option<FileAccess>) -> bool {
     let user = rustix::process::geteuid();
-    let is_own = !user.is_root() && present.st_uid == user.as_raw();
-    is_own && recorded.is_some_and(|recorded| recorded.owner != user.as_raw())
+    let belongs_to_process = !user.is_root() && present.st_uid == user.as_raw();
+    belongs_to_process && recorded.is_some_and(|recorded| recorded.owner != user.as_raw())
 }
 
+/// Whether a group is neither root's nor the one of this process.
 fn is_foreign_group(group: u32) -> bool {
     group != 0 && group != rustix::process::getegid().as_raw()
 }
