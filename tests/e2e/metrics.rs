@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::daemon::Daemon;
 use crate::support::host::report_missing;
 use crate::support::limit::wait_until;
-use crate::support::{TestEnv, file_key_text, free_address, get, text, write};
+use crate::support::{TestEnv, file_key_text, free_address, get, get_with, text, write};
 
 /// Returns the value of a sample.
 fn value(page: &str, sample: &str) -> f64 {
@@ -380,21 +380,6 @@ fn silent_connections_delay_no_health_check() {
         "{closed_after:?}"
     );
     daemon.stop();
-}
-
-/// Requests a page with a header, and returns its status, its head and its body.
-fn get_with(address: &str, path: &str, header: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\n{header}\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, head.to_owned(), body.to_owned())
 }
 
 /// Other hosts must not read the names of keys by mistake, and a mistake stops no rotation.

@@ -36,12 +36,17 @@ pub fn free_address() -> String {
 
 /// Requests a page, and returns its status, head and body.
 pub fn get(address: &str, path: &str) -> (u16, String, String) {
+    get_with(address, path, "accept: */*")
+}
+
+/// Requests a page with a header, and returns its status, head and body.
+pub fn get_with(address: &str, path: &str, header: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let limit = std::time::Duration::from_secs(120);
     stream.set_read_timeout(Some(limit)).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: x\r\n{header}\r\nconnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();

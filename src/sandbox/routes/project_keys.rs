@@ -14,6 +14,7 @@ use crate::sandbox::project_access;
 use crate::sandbox::reply::ApiReply;
 use crate::sandbox::routes::bodies;
 use crate::sandbox::routes::queries::{Query, page_reply};
+use crate::sandbox::routes::service_accounts::account_not_found;
 use crate::sandbox::server::{SandboxApp, WorkMode};
 use crate::sandbox::state::project_keys::{KeyUpdate, KeyUpdateError};
 use crate::sandbox::state::sandbox_state::{KeySpec, SandboxState};
@@ -42,8 +43,7 @@ fn create_key(
 ) -> Result<ApiReply, ApiReply> {
     project_access::active(state, project)?;
     if state.account(project, account).is_none() {
-        let message = format!("No service account found with id '{account}'.");
-        return Err(ApiReply::not_found(&message));
+        return Err(account_not_found(account));
     }
     // Every member is optional, and so is the body.
     let body = match body {

@@ -168,6 +168,6 @@ fn delete_account(state: &mut SandboxState, project: &str, id: &str) -> Result<A
     Ok(ApiReply::ok(objects::deleted(object, id)))
 }
 
-fn account_not_found(id: &str) -> ApiReply {
+pub(super) fn account_not_found(id: &str) -> ApiReply {
     ApiReply::not_found(&format!("No service account found with id '{id}'."))
 }
