@@ -9,8 +9,7 @@ pub struct ChannelState {
     pub undelivered: u64,
     /// When its receiver last accepted one.
     pub last_sent_at: Option<Timestamp>,
-    /// The latest failure, unless the receiver has accepted a notification since and refuses
-    /// none of them.
+    /// The latest failure, unless the receiver has accepted a notification since.
     pub failure: Option<ChannelFailure>,
 }
 

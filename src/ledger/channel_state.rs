@@ -51,7 +51,8 @@ pub(super) fn channel_state(
 }
 
 /// Returns the failure of a notification that is still to be sent. That of the channel comes
-/// before that of a notification which it refuses for itself.
+/// before that of a notification which it refuses for itself, which is none once the channel
+/// accepted a later one.
 fn failure_of_pending(
     connection: &Connection,
     channel: &str,
@@ -60,6 +61,9 @@ fn failure_of_pending(
         .prepare_cached(
             "SELECT error, retry_at FROM outbox_entry
              WHERE channel = ?1 AND outcome IS NULL AND error IS NOT NULL
+                 AND (refused = 0 OR NOT EXISTS (SELECT 1 FROM outbox_entry later
+                     WHERE later.channel = ?1 AND later.outcome = 'sent'
+                         AND later.notification_row > outbox_entry.notification_row))
              ORDER BY refused, notification_row LIMIT 1",
         )?
         .query_row([channel], |row| {

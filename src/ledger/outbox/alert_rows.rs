@@ -1,11 +1,11 @@
 //! The rows of an alert, and who was told of it.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{Alert, AlertKind, ChannelId, Notification};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{self, SqlTimestamp};
+use crate::ledger::rows;
 
 /// Whether a row of `notification` is of the alert with these columns.
 pub(super) const OF_ALERT: &str =
@@ -20,8 +20,10 @@ pub(super) const IS_OF_ACTIVE_ALERT: &str = "state = 'begun' AND EXISTS (SELECT 
             AND alert.since = notification.since)
     AND EXISTS (SELECT 1 FROM outbox_entry WHERE notification_row = notification.id)";
 
-/// Returns whether a channel was notified of the beginning of the alert whose end
-/// `notification` reports. One that is being sent counts if `or_is_being` says so.
+/// Returns whether the last that a channel was told of an alert is that it began: the end,
+/// which `notification` reports, is news there. The alert may have ended and begun again while
+/// the channel was away, so that the one which it was told of began earlier. A notification
+/// that is being sent counts if `or_is_being` says so.
 pub(super) fn was_told(
     connection: &Connection,
     notification: &Notification,
@@ -30,20 +32,16 @@ pub(super) fn was_told(
 ) -> Result<bool, LedgerError> {
     let (key, kind, scope, credential) = alert_columns(&notification.alert);
     let query = format!(
-        "SELECT 1 FROM notification n JOIN outbox_entry t ON t.notification_row = n.id
-         WHERE {OF_ALERT} AND n.state = 'begun' AND n.since = ?5 AND t.channel = ?6
-             AND (t.outcome = 'sent' OR (t.sending = 1 AND ?7))"
+        "SELECT n.state = 'begun' FROM notification n
+             JOIN outbox_entry t ON t.notification_row = n.id
+         WHERE {OF_ALERT} AND t.channel = ?5 AND (t.outcome = 'sent' OR (t.sending = 1 AND ?6))
+         ORDER BY n.id DESC LIMIT 1"
     );
-    let found = connection.prepare_cached(&query)?.exists(params![
-        key,
-        kind,
-        scope,
-        credential,
-        SqlTimestamp(notification.since),
-        channel.as_str(),
-        or_is_being
-    ])?;
-    Ok(found)
+    let last = connection.prepare_cached(&query)?.query_row(
+        params![key, kind, scope, credential, channel.as_str(), or_is_being],
+        |row| row.get(0),
+    );
+    Ok(last.optional()?.unwrap_or(false))
 }
 
 /// Reads the alert of a row, whose kind is in `kind_column`.

@@ -123,7 +123,8 @@ impl Ledger {
     }
 
     /// Abandons the pending notifications of `channel` from before `limit`. One of an alert
-    /// that lasts is replaced by another one with a new id.
+    /// that lasts is replaced by another one with a new id. The end of an alert stays: who was
+    /// told of its beginning would believe that it lasts.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
@@ -288,7 +289,8 @@ fn abandon_notifications(
             "UPDATE outbox_entry SET outcome = 'abandoned', finished_at = ?3, retry_at = NULL,
                  sending = 0
              WHERE channel = ?1 AND outcome IS NULL
-               AND notification_row IN (SELECT id FROM notification WHERE created_at < ?2)",
+               AND notification_row IN (SELECT id FROM notification WHERE created_at < ?2
+                   AND (state <> 'over' OR outbox_entry.refused = 1))",
         )?
         .execute(params![
             channel.as_str(),

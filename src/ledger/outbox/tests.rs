@@ -219,6 +219,27 @@ async fn a_notification_is_recorded_once() {
     assert_eq!(send_all(&ledger, at(6)).await, [""; 0]);
 }
 
+/// The alert ended and began again while the channel was away.
+#[tokio::test]
+async fn end_of_a_later_alert_reaches_who_was_told_of_the_earlier_one() {
+    let ledger = ledger();
+    enqueue_all(&ledger, &[notification(1, AlertKind::Failing, RAISED)]).await;
+    assert_eq!(send_all(&ledger, at(5)).await, ["1"]);
+    let later = |number: u8, state: NotificationState| Notification {
+        since: at(10),
+        ..notification(number, AlertKind::Failing, state)
+    };
+    let ended = notification(2, AlertKind::Failing, RESOLVED);
+    enqueue_all(&ledger, &[ended, later(3, RAISED), later(4, RESOLVED)]).await;
+    assert_eq!(send_all(&ledger, at(20)).await, ["4"]);
+    enqueue_all(&ledger, &[later(5, RESOLVED)]).await;
+    assert_eq!(
+        send_all(&ledger, at(30)).await,
+        [""; 0],
+        "it was told of the end"
+    );
+}
+
 /// Who was told of an alert is known however many notifications follow.
 #[tokio::test]
 async fn who_was_told_of_a_lasting_alert_is_not_forgotten() {
