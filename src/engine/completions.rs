@@ -14,7 +14,9 @@ use crate::engine::conditions::FOREIGN_LIST;
 use crate::engine::decision_log::LoggedDecisions;
 use crate::engine::maintenance::Comparison;
 use crate::engine::presence::CredentialPresence;
-use crate::engine::reconciliation::{ReconciliationFailure, ReconciliationReport};
+use crate::engine::reconciliation::{
+    DiscrepanciesByKey, ReconciliationFailure, ReconciliationReport,
+};
 use crate::engine::scheduler::{Completion, Engine, set_membership};
 use crate::engine::worker::{AwaitedPlace, Worker};
 
@@ -215,12 +217,17 @@ impl Engine {
         if tally.has_foreign_list {
             conditions.raise_in(scope, Condition::Organization, FOREIGN_LIST);
         } else if tally.is_suspicious() {
+            // Of those that the list alone did not show, each key asks the provider.
+            let finding = match tally.unlisted {
+                0 => "no longer has",
+                _ => "does not show",
+            };
+            let absent = tally.missing + tally.unlisted;
             let problem = format!(
-                "the provider no longer has the current credentials of {} of {} keys; hint: check \
+                "the provider {finding} the current credentials of {absent} of {} keys; hint: check \
                  whether the admin key belongs to another organization; if the credentials \
                  were really revoked, run `rekeyd rotate --all`",
-                tally.missing,
-                tally.present + tally.missing
+                tally.present + absent
             );
             conditions.raise_in(scope, Condition::Organization, &problem);
         } else {
@@ -254,12 +261,7 @@ impl Engine {
                 self.wake_awaiting_reconciliation(scope, now);
                 self.set_foreign_list(scope, false);
                 self.check_missing(scope, &report.listed, now);
-                for (key, found) in report.discrepancies {
-                    if let Some(entry) = self.keys.get_mut(&key) {
-                        entry.discrepancies.extend(found);
-                    }
-                    self.wake(&key, now);
-                }
+                self.add_discrepancies(report.discrepancies, now);
             }
             // The end of the condition repeats it, and wakes the keys.
             Err(ReconciliationFailure::Condition) => {}
@@ -276,6 +278,20 @@ impl Engine {
                 // They record why they cannot start.
                 self.wake_awaiting_reconciliation(scope, now);
             }
+        }
+    }
+
+    /// Has the keys examine what a list does not show as the ledger has it. Where it lacks
+    /// most current credentials, nothing is created before.
+    fn add_discrepancies(&mut self, found: DiscrepanciesByKey, now: Timestamp) {
+        for (key, found) in found {
+            if let Some(entry) = self.keys.get_mut(&key) {
+                let before = (entry.scope.clone(), entry.presence);
+                entry.add_discrepancies(found, now);
+                let after = (entry.scope.clone(), entry.presence);
+                self.update_presence(before, after);
+            }
+            self.wake(&key, now);
         }
     }
 

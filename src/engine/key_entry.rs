@@ -176,6 +176,16 @@ impl KeyEntry {
         }
     }
 
+    /// Adds what a reconciliation found of the key.
+    pub(super) fn add_discrepancies(&mut self, found: Vec<Discrepancy>, now: Timestamp) {
+        self.discrepancies.extend(found);
+        // Its worker examines them before anything else, or returns them.
+        if let Some(parked) = &self.parked {
+            let unexamined = self.discrepancies.iter();
+            self.presence = CredentialPresence::with_discrepancies(&parked.state, unexamined, now);
+        }
+    }
+
     /// Returns a worker with the key; none if another worker has it.
     pub(super) fn check_out(
         &mut self,
@@ -287,7 +297,8 @@ impl KeyEntry {
             0 => None,
             _ => self.failing_since.or(Some(now)),
         };
-        self.presence = CredentialPresence::from_state(&worker.state);
+        let unexamined = worker.discrepancies.iter().chain(&self.discrepancies);
+        self.presence = CredentialPresence::with_discrepancies(&worker.state, unexamined, now);
         self.scope = scope_of(self.managed.as_deref(), &worker.state);
         self.is_retired = worker.state.is_retired();
         self.deadlines.extend(worker.deadlines.iter().cloned());

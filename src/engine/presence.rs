@@ -1,7 +1,16 @@
 //! Whether the keys' current credentials exist at the provider, counted over the
 //! keys of a scope.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::core::state::KeyState;
+use crate::core::time;
+use crate::ledger::{Discrepancy, RemoteState};
+
+/// How long a new credential may be absent from lists that lag.
+const LIST_LAG: Duration = Duration::from_secs(15 * 60);
 
 /// Whether a key's current credential exists at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +19,8 @@ pub(super) enum CredentialPresence {
     None,
     /// It exists, as far as is known.
     Present,
+    /// The last list did not show it, and the provider was not asked for it since.
+    Unlisted,
     /// The provider answered that it has no such credential.
     Missing,
 }
@@ -18,6 +29,7 @@ pub(super) enum CredentialPresence {
 #[derive(Debug, Default)]
 pub(super) struct PresenceTally {
     pub(super) present: usize,
+    pub(super) unlisted: usize,
     pub(super) missing: usize,
     /// Whether an operator confirmed that the missing credentials are really gone.
     pub(super) is_confirmed: bool,
@@ -36,14 +48,39 @@ impl CredentialPresence {
             Some(_) => Self::Present,
         }
     }
+
+    /// Returns the presence of a key for which a reconciliation found these discrepancies,
+    /// which were not examined yet.
+    pub(super) fn with_discrepancies<'d>(
+        state: &KeyState,
+        mut discrepancies: impl Iterator<Item = &'d Discrepancy>,
+        now: Timestamp,
+    ) -> Self {
+        let known = Self::from_state(state);
+        let Some(current) = state.current().filter(|_| known == Self::Present) else {
+            return known;
+        };
+        let since = current.current_at.unwrap_or(current.started_at);
+        let is_settled = time::after(since, LIST_LAG) <= now;
+        let is_unlisted = discrepancies.any(|discrepancy| {
+            discrepancy.rotation == current.id
+                && matches!(discrepancy.remote_state, RemoteState::Absent)
+        });
+        if is_settled && is_unlisted {
+            Self::Unlisted
+        } else {
+            known
+        }
+    }
 }
 
 impl PresenceTally {
     /// Returns whether the organization may be the wrong one: the list has nothing in common
-    /// with the one before, or more than half of several keys' credentials are missing, and
-    /// no operator confirmed that.
+    /// with the one before, or more than half of several keys' credentials are missing or not
+    /// listed, and no operator confirmed that.
     pub(super) fn is_suspicious(&self) -> bool {
-        let are_most_missing = self.missing >= 2 && self.missing > self.present;
+        let absent = self.missing + self.unlisted;
+        let are_most_missing = absent >= 2 && absent > self.present;
         self.has_foreign_list || are_most_missing && !self.is_confirmed
     }
 
@@ -58,14 +95,16 @@ impl PresenceTally {
         match before {
             CredentialPresence::None => {}
             CredentialPresence::Present => self.present -= 1,
+            CredentialPresence::Unlisted => self.unlisted -= 1,
             CredentialPresence::Missing => self.missing -= 1,
         }
         match after {
             CredentialPresence::None => {}
             CredentialPresence::Present => self.present += 1,
+            CredentialPresence::Unlisted => self.unlisted += 1,
             CredentialPresence::Missing => self.missing += 1,
         }
-        if self.missing == 0 {
+        if self.missing + self.unlisted == 0 {
             self.is_confirmed = false;
         }
     }

@@ -45,9 +45,12 @@ mod zones;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
+use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::{adopted, current};
@@ -95,6 +98,36 @@ async fn missing_credentials_are_replaced_unless_a_majority_is_missing() {
     fakes.run_for(&mut engine, HOUR).await;
     assert!(!has_organization_condition(&engine));
     assert_eq!(fakes.live_ids().len(), 4);
+}
+
+/// The keys are due, and the first that has examined its credential could start before the
+/// next one does.
+#[tokio::test]
+async fn nothing_is_created_while_a_list_lacks_what_was_not_examined() {
+    let fakes = Fakes::new(&[]);
+    let numbers = [1, 2, 3];
+    let rows = numbers.map(|number| (key_name(number), vec![adopted(number, Scope::AdminKeys)]));
+    fakes.write_ledger(rows.to_vec()).await;
+    let managed = numbers.map(|number| {
+        fakes.managed_key(key_name(number), |policy| {
+            policy.timetable = Schedule::parse("@hourly", TimeZone::UTC).unwrap().into();
+        })
+    });
+    fakes.advance_clock(HOUR * 3);
+    let mut engine = fakes
+        .open_engine(managed.into_iter().collect(), RunMode::Daemon)
+        .await;
+    Arc::get_mut(&mut engine.services).unwrap().max_in_flight = 1;
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(has_organization_condition(&engine));
+    assert!(fakes.live_ids().is_empty(), "no credential is created");
+    for number in numbers {
+        fakes.add_credential(&format!("key_{number}"), "by hand");
+    }
+    fakes.run_for(&mut engine, HOUR * 24).await;
+    assert!(!has_organization_condition(&engine));
+    let calls = fakes.take_calls();
+    assert!(calls.contains(&"create".to_owned()), "{calls:?}");
 }
 
 #[tokio::test]
