@@ -285,6 +285,7 @@ async fn run_until(
         );
     }
     if exit_reason == ExitReason::Signaled && inbox.stopping(DELIVERY_GRACE + STEP_GRACE) {
+        inbox.refuse_requests();
         drain_deliveries(engine, inbox, &mut ticker).await;
         engine.drop_deliveries();
     }
@@ -329,7 +330,8 @@ async fn reply_unfinished(runtime: &mut Runtime, inbox: &mut Inbox, exit_reason:
 }
 
 /// Continues deliveries for a while: a secret that is still in memory when the
-/// process ends is lost, and its rotation is stranded.
+/// process ends is lost, and its rotation is stranded. Those that have failed and wait for
+/// their next attempt keep nobody waiting.
 async fn drain_deliveries(engine: &mut Engine, inbox: &mut Inbox, ticker: &mut Ticker) {
     engine.drain();
     let started_at = Instant::now();

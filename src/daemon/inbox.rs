@@ -364,6 +364,15 @@ impl Inbox {
         self.service_manager.is_some()
     }
 
+    /// Refuses the requests that nothing takes any more, and each later one at once: their
+    /// callers need not wait until the process has ended.
+    pub(crate) fn refuse_requests(&mut self) {
+        // The server answers for a request whose sender of the reply is gone.
+        self.requests = None;
+        self.reload_replies.clear();
+        self.admin_key = AdminKeyChanges::default();
+    }
+
     /// Returns whether the process is a daemon.
     pub(crate) const fn is_daemon(&self) -> bool {
         self.service_manager.is_some()
@@ -413,9 +422,7 @@ impl Inbox {
     /// and stops the servers.
     pub(crate) async fn shut_down(&mut self, engine: &mut Engine, unanswered: &str) {
         self.tracker.close(engine, unanswered);
-        self.reload_replies.clear();
-        self.requests = None;
-        self.admin_key = AdminKeyChanges::default();
+        self.refuse_requests();
         self.finished_requests.clear();
         if let Some(listeners) = &mut self.listeners {
             listeners.shut_down(engine).await;

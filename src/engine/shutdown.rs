@@ -4,11 +4,15 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::core::change::{Change, KeyBackoff};
 use crate::core::decide::outcome;
 use crate::core::decide::secret_source::may_resume;
 use crate::core::health::most_urgent_error;
 use crate::core::lifecycle::Phase;
+use crate::core::policy::plausible_retry;
+use crate::core::state::Rotation;
 use crate::core::time;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::log;
@@ -61,16 +65,19 @@ impl Engine {
         }
     }
 
-    /// Returns whether this process may hold a secret that an open rotation needs: any
-    /// worker may have one.
+    /// Returns whether this process may hold a secret that an open rotation needs, and that
+    /// it can deliver now: any worker may have one. A receiver that has failed may stay so
+    /// for longer than a stop can wait.
     #[must_use]
     pub fn has_pending_secrets(&self) -> bool {
+        let now = self.services.clock.now();
         self.keys.values().any(|entry| match &entry.parked {
             None => true,
             Some(parked) => {
                 let open = parked.state.open_rotation();
-                let needs_secret =
-                    open.is_some_and(|rotation| !rotation.can_finish_without_secret());
+                let needs_secret = open.is_some_and(|rotation| {
+                    !rotation.can_finish_without_secret() && !waits_for_retries(rotation, now)
+                });
                 let in_flight = parked.in_flight.as_ref();
                 needs_secret && in_flight.is_some_and(|in_flight| in_flight.secret.is_some())
             }
@@ -169,6 +176,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Returns whether each delivery that a verified rotation lacks has failed, and waits for its
+/// next attempt.
+fn waits_for_retries(open: &Rotation, now: Timestamp) -> bool {
+    let deliveries = open.deliveries.iter();
+    let mut lacking = deliveries.filter(|delivery| delivery.required && delivery.is_outstanding());
+    open.phase == Phase::Verified
+        && lacking.all(|delivery| {
+            plausible_retry(delivery.retry_at, now).is_some_and(|retry_at| retry_at > now)
+        })
 }
 
 #[cfg(test)]

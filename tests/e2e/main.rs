@@ -72,6 +72,7 @@ mod self_credential;
 mod signals;
 mod snapshot;
 mod status;
+mod stop;
 mod system_errors;
 mod terminal;
 mod two_organizations;
