@@ -306,13 +306,26 @@ impl Worker {
             let step = if unmoved.policy.is_some() {
                 format!("; hint: run `rekeyd rotate {other}`, and wait until its overlap ends")
             } else {
-                ", which is not configured, so nothing replaces it there; hint: make sure that \
-                 nothing uses it"
-                    .to_owned()
+                format!(
+                    ", which is not configured, so nothing replaces it there; hint: make sure that \
+                     nothing uses it any more, then run `rekeyd retire {other}`"
+                )
             };
             return format!(
                 "{credential} may be held by {names}; it is also a credential of {other}{step}; \
                  or add --force to revoke it anyway"
+            );
+        }
+        if let Some(retirement) = self.state.retirement {
+            let step = if retirement.is_immediate {
+                format!("wait (`rekeyd status {key}` shows for what)")
+            } else {
+                format!("wait, or run `rekeyd retire {key} --now` to end its overlap")
+            };
+            return format!(
+                "{credential} may be held by {names}, and {key} is retired; {}; hint: {step}; or \
+                 add --force to revoke it anyway",
+                self.describe_end()
             );
         }
         if self.managed.is_none() {

@@ -143,7 +143,7 @@ impl Worker {
     }
 
     /// Describes when the live credentials of a retired key end.
-    fn describe_end(&self) -> String {
+    pub(super) fn describe_end(&self) -> String {
         let now = self.now();
         let ends = self.state.live.iter().map(|row| {
             let id = row

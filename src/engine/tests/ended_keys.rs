@@ -231,6 +231,38 @@ async fn hold_outlasts_a_retirement() {
     assert_eq!(world.phases(), ["billing revoked"]);
 }
 
+fn revoke(credential: &str) -> OperatorCommand {
+    OperatorCommand::Revoke {
+        credential: CredentialId::new(credential.to_owned()),
+        force: false,
+        name: None,
+        authority: Authority::Full,
+        operator: operator(),
+    }
+}
+
+/// No newer credential takes the place of one of a retired key: what it advises must work.
+#[tokio::test]
+async fn refused_revocation_of_a_retired_key_names_what_ends_it() {
+    for is_configured in [true, false] {
+        let mut world = World::start().await;
+        let credential = world.fakes.live_ids().remove(0);
+        world.retire(false).await;
+        if !is_configured {
+            world.reload(Vec::new()).await;
+        }
+        let refused = world.run(&key(), revoke(&credential)).await.unwrap_err();
+        assert!(
+            refused.contains("`rekeyd retire billing --now`"),
+            "{refused}"
+        );
+        assert!(refused.contains("is revoked after 20"), "{refused}");
+        assert!(!refused.contains("rekeyd rotate"), "{refused}");
+        world.retire(true).await;
+        assert_eq!(world.fakes.live_ids(), [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn retired_key_ends_at_once_with_now() {
     let mut world = World::start().await;
