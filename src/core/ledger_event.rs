@@ -98,7 +98,7 @@ pub enum LedgerEventKind {
     LedgerPruned,
     /// The credential of a pruned rotation was seen, which has its row again.
     RowReturned,
-    /// The process before ended by a panic.
+    /// The process before ended by a panic, or was killed.
     Crashed,
 }
 

@@ -169,7 +169,7 @@ pub enum AlertKind {
     Lookalike,
     /// The file of a sink was open to other users, and is narrowed.
     FileExposed,
-    /// The process before ended by a panic.
+    /// The process before ended by a panic, or was killed.
     Crashed,
     /// A changed configuration waits for a person: for a reload, or for a correction.
     ConfigurationWaits,

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::core::crash::Crash;
 use crate::core::ledger_event::LedgerEventKind;
 use crate::ledger::error::LedgerError;
+use crate::ledger::last_run;
 use crate::ledger::rows::SqlTimestamp;
 
 /// The recorded crashes.
@@ -45,6 +46,21 @@ pub(super) fn read(
     let parameters = params![EVENT, SqlTimestamp(since)];
     let restarts = connection.query_row(sql, parameters, |row| row.get(0))?;
     Ok(Some(RecordedCrashes { last, restarts }))
+}
+
+/// Returns the end of the run before, if the ledger has neither its end in order nor its crash.
+pub(super) fn killed_run(connection: &Connection) -> Result<Option<Crash>, LedgerError> {
+    let Some(run) = last_run::read(connection)?.filter(|run| run.ended_at.is_none()) else {
+        return Ok(None);
+    };
+    // A start that fails leaves the run before in its place.
+    let is_counted = last(connection)?.is_some_and(|crash| crash.at >= run.started_at);
+    if is_counted {
+        return Ok(None);
+    }
+    let newest = last_run::newest_event_at(connection)?;
+    let at = newest.map_or(run.started_at, |newest| newest.max(run.started_at));
+    Ok(Some(Crash::without_trace(at)))
 }
 
 const EVENT: &str = LedgerEventKind::Crashed.as_str();

@@ -325,7 +325,16 @@ impl Ledger {
             .await
     }
 
-    /// Records that the process before ended by a panic.
+    /// Returns the end of the process before that rotated by schedule, if it left no trace
+    /// of its end. Before [`Ledger::begin_run`].
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn killed_run(&self) -> Result<Option<Crash>, LedgerError> {
+        self.submit(crash::killed_run).await
+    }
+
+    /// Records that the process before did not end in order.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].

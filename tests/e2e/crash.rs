@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::log::{fill, wait_for_end};
 use crate::support::daemon::Daemon;
+use crate::support::limit::wait_until;
 use crate::support::{ChildGuard, TestEnv, file_key_text, read_ledger, text};
 
 /// The start of the message of the panic.
@@ -126,6 +127,41 @@ fn crash_is_logged_recorded_and_reported_by_the_next_start() {
     // It is told once.
     let log = text(&world.run(&["once"]).stderr);
     assert!(!log.contains("crashed"), "{log}");
+}
+
+/// A process that is killed leaves no record; the ledger lacks its end.
+#[test]
+fn kill_is_recorded_and_reported_by_the_next_start() {
+    for signal in [Signal::KILL, Signal::ABORT] {
+        let world = world();
+        let mut daemon = Daemon::start(&world);
+        daemon.wait_for("is the current credential");
+        daemon.signal(signal);
+        assert_eq!(daemon.wait().signal(), Some(signal.as_raw()));
+
+        let mut daemon = Daemon::start(&world);
+        let reported = daemon.wait_for("did not end in order");
+        assert!(reported.contains("ERROR"), "{reported}");
+        daemon.wait_for(" started");
+        let status = world.ok(&["status"]);
+        assert!(status.contains("restarted after a kill"), "{status}");
+        let status: Value = serde_json::from_str(&world.ok(&["status", "--json"])).unwrap();
+        assert_eq!(status["restarts"], 1, "{status}");
+        assert_eq!(status["last_crash"]["location"], "", "{status}");
+        wait_until("people are notified", || {
+            let notified = fs::read_to_string(world.path("notified")).unwrap_or_default();
+            notified.contains("did not end in order")
+        });
+        daemon.stop();
+
+        // It is told once, and a run that ended in order is none.
+        let log = text(&world.run(&["once"]).stderr);
+        assert!(!log.contains("in order"), "{log}");
+        let ledger = read_ledger(&world.path("ledger.db"));
+        let sql = "SELECT count(*) FROM events WHERE event = 'crashed'";
+        let count: usize = ledger.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1);
+    }
 }
 
 #[test]

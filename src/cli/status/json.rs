@@ -25,9 +25,9 @@ pub(super) struct StatusJson<'a> {
     /// When the last daemon ended, if none runs.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     pub(super) not_running_since: Option<String>,
-    /// How often rekeyd was restarted after a crash within the last 24 hours.
+    /// How often rekeyd was restarted after a crash or a kill within the last 24 hours.
     pub(super) restarts: usize,
-    /// The last crash that the ledger records, if there was one.
+    /// The last crash or kill that the ledger records, if there was one.
     pub(super) last_crash: Option<CrashJson<'a>>,
     /// The keys, by name.
     pub(super) keys: Vec<KeyJson<'a>>,
@@ -78,9 +78,10 @@ pub(super) struct CrashJson<'a> {
     /// When it ended.
     #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     at: String,
-    /// Its version.
+    /// Its version; empty if it was killed and left no trace.
     version: &'a str,
-    /// The place in the program: file, line and column.
+    /// The place in the program: file, line and column; empty if it was killed and left no
+    /// trace.
     location: &'a str,
     /// The message, without secrets.
     reason: &'a str,
