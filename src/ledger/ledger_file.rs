@@ -18,10 +18,14 @@ use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
 use crate::platform::own_files::{NarrowedMode, is_fs_group_widening, narrow_mode};
+use crate::platform::users;
 
 /// The mode of the ledger's files: a user who can read a file can lock it, and keep the
 /// writer out.
 pub(super) const LEDGER_FILE_MODE: u32 = 0o600;
+
+/// The bits of a mode that are rights of others than the owner.
+const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// The bits of a mode that let others than the owner write.
 const WRITE_OF_OTHERS: u32 = 0o022;
@@ -141,9 +145,13 @@ pub(super) fn create_if_missing(path: &Path) -> Result<(), LedgerError> {
 }
 
 /// Takes the rights of others from the files of the ledger at `path` that belong to this
-/// process's user and have no other name. Opens none of them for reading: closing it would drop
-/// a lock.
+/// process's user and have no other name, and logs what that changed, and what it could not
+/// change. Opens none of them for reading: closing it would drop a lock.
 pub(super) fn narrow_modes(path: &Path) {
+    narrow_files(path).log();
+}
+
+fn narrow_files(path: &Path) -> NarrowedFiles {
     let files = files_of_sqlite(path).into_iter();
     let own = ["lock", "checkpoint"].map(|ending| sibling_path(path, &format!(".{ending}")));
     let mut narrowed = NarrowedFiles::default();
@@ -153,11 +161,12 @@ pub(super) fn narrow_modes(path: &Path) {
             continue;
         };
         // One that cannot be narrowed is opened as it is.
-        if let Ok(Some(mode)) = narrow_mode(&file, 0) {
-            narrowed.add(&file, mode, found.gid());
+        match narrow_mode(&file, 0) {
+            Ok(Some(mode)) => narrowed.add(&file, mode, found.gid()),
+            Ok(None) | Err(_) => narrowed.add_kept(&file, &found),
         }
     }
-    narrowed.log();
+    narrowed
 }
 
 /// The files of a ledger whose modes were narrowed, as one line for each cause.
@@ -169,6 +178,8 @@ struct NarrowedFiles {
     fs_group: Vec<String>,
     /// Those that others could change.
     exposed: Vec<String>,
+    /// Those that are open to others and stay so, each with the reason.
+    kept: Vec<String>,
 }
 
 impl NarrowedFiles {
@@ -184,7 +195,31 @@ impl NarrowedFiles {
         files.push(format!("{} ({from:04o})", file.display()));
     }
 
+    /// Adds a file whose mode was not changed, if others have rights on it.
+    fn add_kept(&mut self, file: &Path, found: &Metadata) {
+        let mode = found.mode() & 0o7777;
+        if mode & ACCESS_OF_OTHERS == 0 {
+            return;
+        }
+        let file = file.display();
+        self.kept.push(if found.nlink() > 1 {
+            format!(
+                "{file} ({mode:04o}) has another name, which may be another program's; hint: find \
+                 it with `find / -xdev -samefile {file}`, remove it, and restart rekeyd"
+            )
+        } else {
+            let user = users::name_or_number(found.uid());
+            format!(
+                "{file} ({mode:04o}) belongs to {user}, or its mode cannot be changed; hint: \
+                 `chmod 600 {file}`"
+            )
+        });
+    }
+
     fn log(&self) {
+        for kept in &self.kept {
+            tracing::warn!("other users can open a file of the ledger: {kept}");
+        }
         let list = |files: &[String]| files.join(", ");
         if !self.earlier.is_empty() {
             tracing::info!(
@@ -327,6 +362,23 @@ mod tests {
             assert_eq!(mode(&at(ending)), 0o600, "{ending}");
         }
         assert_eq!(mode(&other), 0o664);
+    }
+
+    /// Another program may need the mode that a file has under its other name.
+    #[test]
+    fn file_with_another_name_keeps_its_mode_and_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        File::create(&ledger).unwrap();
+        set_permissions(&ledger, Permissions::from_mode(0o644)).unwrap();
+        std::fs::hard_link(&ledger, dir.path().join("copy")).unwrap();
+        let kept = narrow_files(&ledger).kept;
+        let mode = ledger.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644);
+        assert!(kept[0].contains("ledger.db (0644) has another name"));
+        std::fs::remove_file(dir.path().join("copy")).unwrap();
+        let narrowed = narrow_files(&ledger);
+        assert_eq!((narrowed.kept.len(), narrowed.earlier.len()), (0, 1));
     }
 
     #[test]
