@@ -372,20 +372,24 @@ impl DaemonClient {
         }
     }
 
+    /// Returns what requests about these subjects wait for, or all requests if there are
+    /// none; nothing if the daemon does not say.
+    pub(super) async fn waits(&self, subjects: &[String]) -> Option<Vec<Wait>> {
+        let info = self.get(INFO_PATH, ANSWER_TIMEOUT).await.ok()?;
+        let info = serde_json::from_slice::<DaemonInfo>(&info.response.body).ok()?;
+        let mut waits = visible_info(info).waits;
+        if !subjects.is_empty() {
+            waits.retain(|wait| subjects.contains(&wait.about));
+        }
+        Some(waits)
+    }
+
     /// Shows the person at the terminal what a request waits for.
     async fn show_waits(&self, subjects: &[String]) -> Infallible {
         let mut notes = WaitNotes::start();
         loop {
             tokio::time::sleep(WAIT_INTERVAL).await;
-            let info = self.get(INFO_PATH, ANSWER_TIMEOUT).await;
-            let info = info.ok().map(|info| info.response.body);
-            let info = info.and_then(|info| serde_json::from_slice::<DaemonInfo>(&info).ok());
-            let mut waits = info
-                .map(|info| visible_info(info).waits)
-                .unwrap_or_default();
-            if !subjects.is_empty() {
-                waits.retain(|wait| subjects.contains(&wait.about));
-            }
+            let waits = self.waits(subjects).await.unwrap_or_default();
             let daemon = format!("the running rekeyd (process {}) to respond", self.process());
             notes.show(&waits, &daemon);
         }

@@ -1,6 +1,7 @@
 //! The dispatch of commands that change something: to a running daemon through
 //! its control socket, or without one to this process, under the ledger's lock.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::cli::unproven_daemon::UnprovenDaemon;
 use crate::cli::wait_notes::WaitNotes;
 use crate::config::DEFAULT_FILE;
 use crate::config::settings::Settings;
+use crate::core::first_few::join_few;
 use crate::core::{duration, time};
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::{event_loop, runtime};
@@ -121,14 +123,47 @@ async fn ask_daemon(
     let Some(limit) = limit else {
         return daemon.send(request).await;
     };
-    let sent = tokio::time::timeout(limit, daemon.send(request)).await;
-    sent.unwrap_or_else(|_elapsed| {
-        Err(Failure::Other(format!(
-            "not finished within {}; the running rekeyd goes on with what it has begun; hint: \
-             follow it with `rekeyd status`",
-            duration::to_text(limit)
-        )))
-    })
+    match tokio::time::timeout(limit, daemon.send(request)).await {
+        Ok(response) => response,
+        Err(_elapsed) => {
+            let waits = daemon.waits(&request.subjects()).await;
+            Err(Failure::Other(describe_unfinished(
+                request,
+                &waits.unwrap_or_default(),
+                limit,
+            )))
+        }
+    }
+}
+
+/// Says which parts of a request a running daemon has not finished in time, and goes on with.
+fn describe_unfinished(request: &ControlRequest, waits: &[Wait], limit: Duration) -> String {
+    let limit = duration::to_text(limit);
+    let mut unfinished: BTreeMap<&str, String> = BTreeMap::new();
+    for Wait { about, awaits } in waits {
+        unfinished.insert(about, format!("{about} ({awaits})"));
+    }
+    let subjects = request.subjects();
+    if unfinished.is_empty() {
+        // The daemon did not say.
+        let names = subjects.iter();
+        unfinished.extend(names.map(|name| (name.as_str(), name.clone())));
+    }
+    let status = match unfinished.keys().collect::<Vec<_>>().as_slice() {
+        [name] => format!("`rekeyd status {name}`"),
+        _ => "`rekeyd status`".to_owned(),
+    };
+    if unfinished.is_empty() {
+        return format!(
+            "not finished within {limit}; the running rekeyd goes on; hint: follow it with {status}"
+        );
+    }
+    format!(
+        "not finished within {limit}: {}; the running rekeyd goes on with that, and another \
+         `rekeyd {}` is not needed; hint: follow it with {status}",
+        join_few(unfinished.values()),
+        request.verb()
+    )
 }
 
 /// Returns how the engine executes a request without a daemon.

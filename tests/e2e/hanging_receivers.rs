@@ -101,7 +101,9 @@ fn world_with_hanging_receiver() -> (TestEnv, TcpListener) {
     world.configure(&format!(
         "[key.billing]\nschedule = \"@daily\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
          url = \"http://127.0.0.1:{port}/\"\nsigning-secret-file = \"DIR/webhook-secret\"\n\
-         unauthenticated-receiver = true\n"
+         unauthenticated-receiver = true\n\
+         [key.reports]\nschedule = \"@daily\"\n\
+         [[key.reports.sink]]\ntype = \"file\"\npath = \"DIR/reports.key\"\n"
     ));
     (world, receiver)
 }
@@ -145,19 +147,27 @@ fn rotate_waits_no_longer_than_its_timeout() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("verified");
     let began = Instant::now();
-    let rotate = || world.run(&["rotate", "billing", "--timeout", "1s"]);
+    let rotate = || world.run(&["rotate", "reports", "billing", "--timeout", "5s"]);
     let output = rotate();
     assert_eq!(output.status.code(), Some(1));
     let shown = text(&output.stderr);
+    // The other key is finished.
     assert!(
-        shown.contains("not finished within 1s; the running rekeyd goes on"),
+        shown.contains("not finished within 5s: billing (waiting for webhook "),
         "{shown}"
     );
+    assert!(
+        shown.contains("goes on") && shown.contains("`rekeyd status billing`"),
+        "{shown}"
+    );
+    assert!(!shown.contains("reports"), "{shown}");
     // The daemon itself waits for the whole `delivery-deadline`.
     assert!(began.elapsed() < Duration::from_secs(60));
-    let rotations = world.history().len();
+    let history = world.history();
+    let open = history.iter().filter(|row| row["key"] == "billing");
     assert_eq!(
-        rotations, 1,
+        open.count(),
+        1,
         "the daemon goes on with the one that was open"
     );
     daemon.signal(Signal::KILL);
@@ -165,7 +175,10 @@ fn rotate_waits_no_longer_than_its_timeout() {
     let output = rotate();
     assert_eq!(output.status.code(), Some(1));
     let shown = text(&output.stderr);
-    assert!(shown.contains("the time limit of 1s passed"), "{shown}");
+    assert!(
+        shown.contains("billing: not rotated: the time limit of 5s passed"),
+        "{shown}"
+    );
     for other in [&["--no-wait"][..], &["--revoke-previous-within", "30s"]] {
         let arguments = [&["rotate", "billing", "--timeout", "1s"][..], other].concat();
         assert_eq!(world.run(&arguments).status.code(), Some(2), "{other:?}");
