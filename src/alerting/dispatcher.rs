@@ -158,8 +158,15 @@ impl ChannelWorker {
     /// Sends notifications until the dispatcher is dropped.
     async fn run(mut self, mut signal: watch::Receiver<OutboxSignal>) {
         let mut sent_count = 0;
+        let mut accepted_tests = signal.borrow().accepted_tests;
         loop {
-            let direct_notifications = signal.borrow_and_update().direct.clone();
+            let latest = signal.borrow_and_update().clone();
+            if latest.accepted_tests != accepted_tests {
+                accepted_tests = latest.accepted_tests;
+                self.paused_until = None;
+                self.refusals = 0;
+            }
+            let direct_notifications = latest.direct;
             for (notification, recipients) in direct_notifications.into_iter().skip(sent_count) {
                 sent_count += 1;
                 if recipients.contains(self.channel.id()) {

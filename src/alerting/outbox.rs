@@ -12,8 +12,21 @@ use crate::ledger::OutboxEntry;
 pub struct OutboxSignal {
     /// Grows with each notification that is written to the ledger.
     pub written: u64,
+    /// Grows when channels have accepted a test.
+    pub accepted_tests: u64,
     /// Notifications that bypass the ledger, since they report its own failure.
     pub direct: Vec<(Notification, Vec<ChannelId>)>,
+}
+
+/// Wakes the dispatcher's workers.
+pub(crate) struct OutboxWaker(watch::Sender<OutboxSignal>);
+
+impl OutboxWaker {
+    /// Has the workers send at once, because channels have accepted a test.
+    pub(crate) fn wake_after_test(&self) {
+        self.0
+            .send_modify(|signal| signal.accepted_tests = signal.accepted_tests.wrapping_add(1));
+    }
 }
 
 /// The result of writing a batch.
@@ -39,6 +52,11 @@ impl Outbox {
     /// Returns a receiver of the signal.
     pub(crate) fn subscribe(&self) -> watch::Receiver<OutboxSignal> {
         self.signal.subscribe()
+    }
+
+    /// Returns what wakes the dispatcher's workers.
+    pub(crate) fn waker(&self) -> OutboxWaker {
+        OutboxWaker(self.signal.clone())
     }
 
     /// Adds an entry to the next batch.

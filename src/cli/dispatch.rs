@@ -181,6 +181,7 @@ const fn run_mode(request: &ControlRequest) -> RunMode {
         | ControlRequest::Retire { .. }
         | ControlRequest::Prune { .. }
         | ControlRequest::LogLevel { .. }
+        | ControlRequest::ChannelTested { .. }
         | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => RunMode::Command,
     }
@@ -202,6 +203,7 @@ fn refuse_unknown_keys(request: &ControlRequest, settings: &Settings) -> Result<
         | ControlRequest::Retire { .. }
         | ControlRequest::Prune { .. }
         | ControlRequest::LogLevel { .. }
+        | ControlRequest::ChannelTested { .. }
         | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => return Ok(()),
     };
@@ -242,6 +244,7 @@ fn own_work_note(request: &ControlRequest, ledger: &Path) -> String {
         }
         ControlRequest::Prune { .. }
         | ControlRequest::LogLevel { .. }
+        | ControlRequest::ChannelTested { .. }
         | ControlRequest::UseCredential { .. }
         | ControlRequest::Reload => return String::new(),
     };

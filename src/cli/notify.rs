@@ -1,22 +1,28 @@
 //! `rekeyd notify --test`: sends a marked test to the notification channels.
 //!
-//! The command sends it itself, as the service does: with its user and its rights. The ledger
-//! does not record it, so that it begins and ends no problem.
+//! The command sends it itself, as the service does: with its user and its rights. It begins
+//! and ends no problem; only a channel that failed no longer counts as failing once it has
+//! accepted a test.
 
 use std::sync::Arc;
 
 use crate::alerting::channel::target::{ClockFn, NotifySettings};
 use crate::alerting::channel::{Channel, ChannelError};
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
+use crate::cli::dispatch;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::service_view;
 use crate::config;
 use crate::config::settings::Settings;
 use crate::core::notification::{
-    Alert, AlertKind, Notification, NotificationId, NotificationState,
+    Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
 use crate::core::time;
+use crate::daemon::control::protocol::ControlRequest;
+use crate::daemon::runtime;
+use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::platform::machine;
@@ -44,22 +50,66 @@ impl NotifyCommand {
         let (notification, host) = (test_notification()?, machine::hostname());
         let now: ClockFn = Arc::new(|| SystemClock.now());
         let mut has_failed = false;
+        let mut accepted = Vec::new();
         for channel_settings in selected {
             let channel = channel_settings.build(Arc::clone(&now));
             let (name, id) = (&channel_settings.name, channel.id());
             match send(&*channel, &notification, &host).await {
-                Ok(()) => output::print_message(&format!("{name}: {id} accepted the test"))?,
+                Ok(()) => {
+                    output::print_message(&format!("{name}: {id} accepted the test"))?;
+                    accepted.push(id.clone());
+                }
                 Err(error) => {
                     has_failed = true;
                     output::report_error(&format!("{name}: {error}"));
                 }
             }
         }
+        if let Err(failure) = record_accepted(&settings, accepted).await {
+            output::report_note(&format!(
+                "a channel that failed counts as failing until rekeyd has sent it something: \
+                 {failure}"
+            ));
+        }
         if has_failed {
             return Err(Failure::Reported);
         }
         Ok(())
     }
+}
+
+/// Has the ledger know which channels work, so that they no longer count as failing, and that
+/// what is pending for them is sent at once.
+async fn record_accepted(settings: &Settings, accepted: Vec<ChannelId>) -> Result<(), Failure> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    if let Some(daemon) = dispatch::find_daemon(&DaemonOptions::default(), settings).await? {
+        let channels = accepted.iter().map(|id| id.as_str().to_owned()).collect();
+        let request = ControlRequest::ChannelTested { channels };
+        let recorded = daemon.send(&request).await?;
+        let mut outcomes = recorded.outcomes.into_iter();
+        return match outcomes.find(|outcome| !outcome.done) {
+            Some(failed) => Err(Failure::Other(failed.message)),
+            None => Ok(()),
+        };
+    }
+    // The first start of the service makes the ledger.
+    let Ok(Some(reader)) = LedgerReader::open_existing(&settings.ledger) else {
+        return Ok(());
+    };
+    let states = reader.snapshot()?.channel_states()?;
+    drop(reader);
+    let is_failing = |id: &ChannelId| states.get(id).is_some_and(|state| state.failure.is_some());
+    if !accepted.iter().any(is_failing) {
+        return Ok(());
+    }
+    let ledger = runtime::open_ledger_alone(settings, "rekeyd notify")?;
+    let recorded = ledger
+        .record_accepted_test(accepted, SystemClock.now())
+        .await;
+    ledger.close().await;
+    Ok(recorded?)
 }
 
 /// Sends the test, unless this host does not satisfy the channel.

@@ -15,6 +15,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::state::KeyState;
 use crate::core::time;
 use crate::daemon::control::authorization::VerifiedPeer;
+use crate::daemon::control::channel_test;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, Wait};
 use crate::daemon::control::pruning;
 use crate::daemon::control::tracker::IncomingRequest;
@@ -265,6 +266,10 @@ async fn run_until(
             next = inbox.next() => match next {
                 InboxEvent::Request(incoming) if pruning::is_prune(&incoming.request) => {
                     pruning::start(incoming, runtime.context.ledger(), runtime.clock.now());
+                }
+                InboxEvent::Request(incoming) if channel_test::is_channel_test(&incoming.request) => {
+                    let dispatcher = runtime.engine.outbox_waker();
+                    channel_test::start(incoming, runtime.context.ledger(), dispatcher, runtime.clock.now());
                 }
                 InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,

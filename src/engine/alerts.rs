@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::alerting::outbox::{OutboxSignal, WriteOutcome};
+use crate::alerting::outbox::{OutboxSignal, OutboxWaker, WriteOutcome};
 use crate::core::alert::AlertContext;
 use crate::core::condition::Condition;
 use crate::core::crash::Crash;
@@ -23,6 +23,11 @@ impl Engine {
     #[must_use]
     pub fn subscribe_outbox(&self) -> watch::Receiver<OutboxSignal> {
         self.alert_tracker.outbox.subscribe()
+    }
+
+    /// Returns what wakes those who send notifications.
+    pub(crate) fn outbox_waker(&self) -> OutboxWaker {
+        self.alert_tracker.outbox.waker()
     }
 
     /// Updates the alerts of one key. While a worker has the key, its return does so.

@@ -93,6 +93,9 @@ fn full_requests() -> Vec<ControlRequest> {
             level: text(),
             span: Some(text()),
         },
+        ControlRequest::ChannelTested {
+            channels: vec![text()],
+        },
         ControlRequest::UseCredential {
             secret: SentSecret(Secret::new("sk-admin-example".to_owned())),
             file: text(),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::daemon::Daemon;
+use crate::support::limit::wait_until;
 use crate::support::{TestEnv, file_key_text, text, write};
 use rekeyd::alerting::channel::Channel as _;
 use rekeyd::alerting::channel::sendmail::{SendmailChannel, SendmailChannelTarget};
@@ -356,6 +357,60 @@ fn failing_channel_shows_in_status_and_check() {
     let expected = "notify[0]: notifications to pager fail: /bin/false";
     assert!(stderr.contains(expected), "{stderr}");
     world.ok(&["check"]);
+}
+
+/// Whether `status` shows a channel that fails, and the metrics.
+fn is_failing(world: &TestEnv, metrics: &str) -> (bool, bool) {
+    let stdout = text(&world.run(&["status"]).stdout);
+    let (_, _, page) = crate::support::get(metrics, "/metrics");
+    let line = "rekeyd_notification_channel_failing{channel=\"pager\"} ";
+    let value = page.lines().find_map(|found| found.strip_prefix(line));
+    (
+        stdout.contains("notifications to pager fail"),
+        value.unwrap() != "0",
+    )
+}
+
+#[test]
+fn channel_that_accepts_a_test_is_not_failing_any_more() {
+    let world = world();
+    write(
+        &world.path("page"),
+        "test -e \"$1/repaired\" && cat >> \"$1/told\"\n",
+    );
+    let metrics = crate::support::free_address();
+    let page = format!(
+        "[metrics]\nlisten = \"{metrics}\"\n[[notify]]\nname = \"pager\"\ntype = \"command\"\n\
+         on = [\"rotated\"]\nargv = [\"/bin/sh\", \"DIR/page\", \"DIR\"]\n"
+    );
+    world.configure(&format!("{}{page}", file_key_text("1h")));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("cannot notify command:");
+    wait_until("the channel fails", || {
+        is_failing(&world, &metrics) == (true, true)
+    });
+    assert!(!world.run(&["notify", "--test"]).status.success());
+    assert_eq!(is_failing(&world, &metrics), (true, true));
+    write(&world.path("repaired"), "");
+    world.ok(&["notify", "--test"]);
+    // What was pending is sent at once, and not after minutes.
+    daemon.wait_for("notified command:");
+    wait_until("the channel works", || {
+        is_failing(&world, &metrics) == (false, false)
+    });
+    let told = std::fs::read_to_string(world.path("told")).unwrap();
+    assert!(told.contains("\"rotated\"") && told.contains("\"test\""));
+    daemon.stop();
+
+    // The same without a daemon.
+    std::fs::remove_file(world.path("repaired")).unwrap();
+    world.ok(&["rotate", "billing"]);
+    world.ok(&["once", "--for", "30s"]);
+    let failing = || text(&world.run(&["status"]).stdout).contains("notifications to pager fail");
+    assert!(failing());
+    write(&world.path("repaired"), "");
+    world.ok(&["notify", "--test"]);
+    assert!(!failing());
 }
 
 #[test]

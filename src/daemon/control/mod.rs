@@ -1,6 +1,7 @@
 //! Requests of operators to a running daemon, and the socket that carries them.
 
 pub(crate) mod authorization;
+pub(crate) mod channel_test;
 mod command_outcome;
 pub(crate) mod cookie;
 mod known_operators;

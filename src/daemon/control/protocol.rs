@@ -184,6 +184,11 @@ pub enum ControlRequest {
         #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
         span: Option<String>,
     },
+    /// Record that channels of notifications have accepted a test.
+    ChannelTested {
+        /// The channels, by the id that the log and the ledger have of each.
+        channels: Vec<String>,
+    },
     /// Work with another admin key.
     UseCredential {
         /// The admin key.
@@ -379,6 +384,7 @@ impl ControlRequest {
             Self::Retire { .. } => "retire",
             Self::Prune { .. } => "prune",
             Self::LogLevel { .. } => "log-level",
+            Self::ChannelTested { .. } => "channel-tested",
             Self::UseCredential { .. } => USE_CREDENTIAL,
             Self::Reload => "reload",
         }
@@ -391,6 +397,7 @@ impl ControlRequest {
         match verb {
             "adopt" => (Authority::Destroy, "adopt"),
             "adopt-from-sinks" => (Authority::Operate, "adopt --from-sinks"),
+            "channel-tested" => (Authority::Operate, "notify --test"),
             "hold" => (Authority::Operate, "hold"),
             "log-level" => (Authority::Operate, "log-level"),
             "pause" => (Authority::Operate, "pause"),
@@ -437,6 +444,7 @@ impl ControlRequest {
             | Self::Resume { .. }
             | Self::Retire { .. }
             | Self::LogLevel { .. }
+            | Self::ChannelTested { .. }
             | Self::Reload => Authority::Operate,
         }
     }
@@ -468,6 +476,7 @@ impl ControlRequest {
             Self::Retire { .. } => "retire",
             Self::Prune { .. } => "ledger prune",
             Self::LogLevel { .. } => "log-level",
+            Self::ChannelTested { .. } => "notify --test",
             Self::UseCredential { .. } => USE_CREDENTIAL,
             Self::Reload => "reload",
         }
@@ -488,6 +497,7 @@ impl ControlRequest {
             Self::AdoptFromSinks { .. }
             | Self::Prune { .. }
             | Self::LogLevel { .. }
+            | Self::ChannelTested { .. }
             | Self::UseCredential { .. }
             | Self::Reload => Vec::new(),
         }
@@ -507,7 +517,10 @@ impl ControlRequest {
             | Self::Resume { reason, .. }
             | Self::Retire { reason, .. }
             | Self::Prune { reason, .. } => reason.as_deref(),
-            Self::LogLevel { .. } | Self::UseCredential { .. } | Self::Reload => None,
+            Self::LogLevel { .. }
+            | Self::ChannelTested { .. }
+            | Self::UseCredential { .. }
+            | Self::Reload => None,
         }
     }
 
@@ -530,6 +543,7 @@ impl ControlRequest {
             | Self::Retire { .. }
             | Self::Prune { .. }
             | Self::LogLevel { .. }
+            | Self::ChannelTested { .. }
             | Self::UseCredential { .. }
             | Self::Reload => false,
         }

@@ -11,6 +11,7 @@ pub(super) fn request_text(request: &ControlRequest) -> String {
     let verb = match request {
         ControlRequest::AdoptFromSinks { .. } => "adopt",
         ControlRequest::Prune { .. } => "ledger prune",
+        ControlRequest::ChannelTested { .. } => "notify --test",
         ControlRequest::Rotate { .. }
         | ControlRequest::Revoke { .. }
         | ControlRequest::Hold { .. }
@@ -122,6 +123,7 @@ fn arguments(request: &ControlRequest) -> Vec<Option<String>> {
         ControlRequest::LogLevel { level, span } => {
             vec![Some(level.clone()), option("--for", span.as_ref())]
         }
+        ControlRequest::ChannelTested { channels } => vec![names(channels)],
         ControlRequest::UseCredential { secret: _, file } => vec![Some(file.clone())],
         ControlRequest::Reload => Vec::new(),
     }

@@ -439,7 +439,7 @@ async fn not_found() -> Response {
         StatusCode::NOT_FOUND,
         "no such route; the routes are GET /daemon, /live, /ready, /configuration and /ledger, and \
          POST /rotate, /revoke, /hold, /release, /adopt, /adopt-from-sinks, /pause, /resume, \
-         /retire, /prune, /log-level, /use-credential and /reload"
+         /retire, /prune, /log-level, /channel-tested, /use-credential and /reload"
             .to_owned(),
     )
 }

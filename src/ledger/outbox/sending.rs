@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::alert_rows::{IS_OF_ACTIVE_ALERT, OF_ALERT, alert_columns, read_alert, was_told};
 use crate::core::channel_state::ChannelState;
 use crate::core::notification::{
-    AlertKind, ChannelId, Notification, NotificationId, NotificationState,
+    Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
 use crate::core::policy::{MAX_RETRY_DELAY, plausible_retry};
 use crate::core::time;
@@ -14,6 +14,9 @@ use crate::ledger::channel_state;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::store::Ledger;
+
+/// The text of a test that a channel accepted.
+const ACCEPTED_TEST: &str = "a test of `rekeyd notify --test` was accepted";
 
 /// A notification that is still to be sent to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +140,25 @@ impl Ledger {
         let channel = channel.clone();
         self.submit(move |connection| abandon_notifications(connection, &channel, limit, at))
             .await
+    }
+
+    /// Records that channels have accepted a test. Those that fail are tried again at once,
+    /// and fail no longer unless they do then.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn record_accepted_test(
+        &self,
+        channels: Vec<ChannelId>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.submit(move |connection| {
+            for channel in &channels {
+                record_accepted_test(connection, channel, at)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Returns how `channel` stands.
@@ -274,6 +296,52 @@ fn record_sent(
                      WHERE n.id = ?2 AND n.state = 'begun')",
         )?
         .execute(params![channel.as_str(), notification])?;
+    Ok(())
+}
+
+fn record_accepted_test(
+    connection: &Connection,
+    channel: &ChannelId,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    let state = channel_state::channel_state(connection, channel.as_str())?;
+    if state.failure.is_none() {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE outbox_entry SET retry_at = NULL, error = NULL
+             WHERE channel = ?1 AND outcome IS NULL AND sending = 0",
+        )?
+        .execute([channel.as_str()])?;
+    let test = Alert::global(AlertKind::Test);
+    let (key, kind, scope, credential) = alert_columns(&test);
+    connection
+        .prepare_cached(
+            "INSERT INTO notification
+                 (notification_id, created_at, state, key, alert_kind, scope, credential_id, since,
+                  text)
+             VALUES (lower(hex(randomblob(8))), ?1, ?2, ?3, ?4, ?5, ?6, ?1, ?7)",
+        )?
+        .execute(params![
+            SqlTimestamp(time::whole_seconds(at)),
+            NotificationState::OneTime.as_str(),
+            key,
+            kind,
+            scope,
+            credential,
+            ACCEPTED_TEST,
+        ])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox_entry (channel, notification_row, attempts, outcome, finished_at)
+             VALUES (?1, ?2, 1, 'sent', ?3)",
+        )?
+        .execute(params![
+            channel.as_str(),
+            connection.last_insert_rowid(),
+            SqlTimestamp(at)
+        ])?;
     Ok(())
 }
 

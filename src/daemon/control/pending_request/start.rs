@@ -178,6 +178,9 @@ impl PendingRequest {
             ControlRequest::LogLevel { .. } => {
                 self.refuse("log-level", "this process cannot change its log level");
             }
+            ControlRequest::ChannelTested { .. } => {
+                self.refuse("channel", "this process ends with its own work");
+            }
             ControlRequest::UseCredential { .. } => {
                 self.refuse("admin key", "this process ends with its own work");
             }
