@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::json::to_json;
 use crate::cli::context::{GlobalOptions, unknown_key};
 use crate::cli::daemon_options::{DaemonOptions, report_mistakes};
-use crate::cli::dispatch::{as_of_line, note_as_of, open_ledger};
+use crate::cli::dispatch::{ShownSettings, as_of_line, note_as_of, open_ledger, shown_settings};
 use crate::cli::failure::Failure;
 use crate::cli::json_output::VisibleFormatter;
 use crate::cli::ledger_prune::open_archive;
@@ -74,6 +74,8 @@ impl HistoryCommand {
             return self.print(&reader);
         }
         let settings = self.daemon.settings(options).await?;
+        // The running daemon may have other keys, and another ledger, than the file.
+        let ShownSettings { settings, .. } = shown_settings(&self.daemon, settings).await;
         let Some(reader) = open_ledger(&self.daemon, &settings).await? else {
             let path = settings.ledger.clone();
             return Err(LedgerError::NotFound { path }.into());

@@ -118,6 +118,29 @@ fn retired_key_is_shown_and_not_rotated_until_it_is_undone() {
     daemon.stop();
 }
 
+/// The keys of a command are those of the running daemon, whatever the file has by now.
+#[test]
+fn history_knows_the_keys_of_the_running_daemon() {
+    let world = start();
+    world.configure(&format!("{}{}", file_key_text("24h"), other_key()));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
+    let new = other_key().replace("reports", "extra");
+    world.configure(&format!("{}{new}", file_key_text("24h")));
+    let known = world.run(&["history", "reports"]);
+    assert!(known.status.success(), "{}", stderr(&known));
+    let warning = stderr(&known);
+    assert!(warning.contains("was not taken"), "{warning}");
+    let unknown = world.run(&["history", "extra"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        stderr(&unknown).contains("no key extra"),
+        "{}",
+        stderr(&unknown)
+    );
+    daemon.stop();
+}
+
 /// A key that was never rotated is in no ledger, and the running daemon has it.
 #[test]
 fn dry_run_shows_the_end_of_what_only_the_daemon_knows() {
