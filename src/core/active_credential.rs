@@ -27,9 +27,9 @@ struct KnownSecrets {
     /// The credential that a person put in the place of another, until rekeyd replaces it or
     /// it is found in a place of its own.
     given: Option<Secret>,
-    /// The credential that was in use before a person replaced it, until it is revoked by
-    /// force.
-    replaced: Option<Secret>,
+    /// The credentials that were in use before a person replaced them, until they are revoked
+    /// by force.
+    replaced: Vec<Secret>,
     /// Computes the digests: keyed with a random key of this process, so that a digest
     /// says nothing elsewhere.
     hasher: RandomState,
@@ -147,11 +147,10 @@ impl KnownSecrets {
         }
     }
 
-    /// Returns whether a credential is, or may be, the one that a person replaced.
+    /// Returns whether a credential is, or may be, one that a person replaced.
     fn may_be_replaced(&self, id: &CredentialId, redacted_value: Option<&str>) -> bool {
-        let replaced = self.replaced.as_ref();
-        let compared = replaced.map(|replaced| self.compare(replaced, id, redacted_value));
-        compared.is_some_and(|compared| compared != EndMatch::Different)
+        let mut replaced = self.replaced.iter();
+        replaced.any(|replaced| self.compare(replaced, id, redacted_value) != EndMatch::Different)
     }
 
     /// Returns whether rekeyd worked with a secret before a credential was created.
@@ -352,7 +351,7 @@ impl ActiveCredential {
     pub fn own_secrets(&self) -> OwnSecrets {
         let inner = self.read();
         let previous = inner.previous.as_ref().map(|previous| &previous.secret);
-        let secrets = inner.in_use.iter().chain(previous);
+        let secrets = inner.in_use.iter().chain(previous).chain(&inner.replaced);
         OwnSecrets(secrets.map(|secret| inner.digest(secret)).collect())
     }
 
@@ -438,12 +437,15 @@ impl ActiveCredential {
     }
 
     /// Works with a credential that a person put in the place of the one in use. That one is
-    /// kept as the previous one, and no schedule revokes it any more.
+    /// kept as the previous one, and no schedule revokes it any more, nor those that a person
+    /// replaced before.
     pub fn replace(&self, secret: Secret) {
         let replaced = self.get().filter(|used| !used.same_as(&secret));
         self.switch_to(secret, None);
         if let Some(replaced) = replaced {
-            self.write().replaced = Some(replaced);
+            let mut inner = self.write();
+            inner.replaced.retain(|known| !known.same_as(&replaced));
+            inner.replaced.push(replaced);
         }
     }
 
@@ -488,8 +490,8 @@ impl ActiveCredential {
             pair.version += 1;
         }
         let is_revoked = |secret: &Secret| pair.compare(secret, revoked, None) == EndMatch::Same;
-        if pair.replaced.as_ref().is_some_and(is_revoked) {
-            pair.replaced = None;
+        if let Some(index) = pair.replaced.iter().position(is_revoked) {
+            pair.replaced.remove(index);
             pair.version += 1;
         }
     }
@@ -542,6 +544,29 @@ mod tests {
 
     fn usage(cell: &ActiveCredential, redacted_value: &str) -> CredentialUsage {
         cell.usage(&id("key_listed"), Some(redacted_value))
+    }
+
+    /// A second replacement by a person leaves the first one protected.
+    #[test]
+    fn each_replaced_credential_is_kept_until_it_is_revoked() {
+        let cell = ActiveCredential::new();
+        let names = ["first", "second", "third"];
+        let secrets = names.map(|name| secret(&format!("sk-admin-{name}0{name}")));
+        let ids = names.map(|name| id(&format!("key_{name}")));
+        for (id, secret) in ids.iter().zip(&secrets) {
+            cell.record_created(id, secret, None);
+        }
+        cell.set(secrets[0].clone());
+        cell.give(secrets[1].clone());
+        cell.give(secrets[2].clone());
+        let usages = || [0, 1, 2].map(|index| cell.usage(&ids[index], None));
+        let kept = CredentialUsage::MayBeInUse;
+        assert_eq!(usages(), [kept, kept, CredentialUsage::InUse]);
+        cell.give(secrets[0].clone());
+        assert_eq!(usages(), [CredentialUsage::InUse, kept, kept]);
+        cell.forget_revoked(&ids[1]);
+        assert_eq!(usages()[1], CredentialUsage::Unused);
+        assert_eq!(usages()[2], kept);
     }
 
     /// The one that a person replaced is kept from the schedule, and one that rekeyd replaces
