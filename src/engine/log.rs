@@ -423,6 +423,15 @@ fn log_retired_seen(before: &KeyState, key: &KeyState, seen: &RetiredSighting) {
     };
     if !sighted(before) && sighted(key) {
         let (name, credential) = (&key.key, credential_name(key, &seen.rotation));
+        let row = key.rotation(&seen.rotation);
+        if row.is_some_and(|row| row.phase == Phase::Orphaned) {
+            tracing::warn!(
+                key = %name, rotation = %seen.rotation, sink = %seen.sink, credential,
+                "{name}: {} holds {credential}, which was no longer alive by the ledger; it is \
+                 revoked one overlap after {} holds it no more", seen.sink, seen.sink
+            );
+            return;
+        }
         tracing::warn!(
             key = %name, rotation = %seen.rotation, sink = %seen.sink, credential,
             alarm = "held-again",

@@ -24,6 +24,18 @@ pub fn is_tolerated(rotation: &Rotation, now: Timestamp) -> bool {
         && expires_at.is_none_or(|at| at > now)
 }
 
+/// Returns whether it is recorded that the target of a sink holds a rotation's credential: the
+/// consumers of a target that holds one get an overlap before it ends. That of an orphan is
+/// repaired at once.
+#[must_use]
+pub fn may_be_sighted(rotation: &Rotation, now: Timestamp) -> bool {
+    let is_orphan = rotation.phase == Phase::Orphaned
+        && rotation.credential.is_some()
+        && !rotation.revoke_now
+        && rotation.deadline.is_none();
+    is_orphan || is_tolerated(rotation, now)
+}
+
 /// Returns the deliveries of a rotation whose targets hold its credential again.
 pub fn open_sightings(rotation: &Rotation) -> impl Iterator<Item = &Delivery> {
     let deliveries = rotation.deliveries.iter();

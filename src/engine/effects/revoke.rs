@@ -178,6 +178,9 @@ impl Worker {
             self.rechecks.extend(is_recheck.then(|| rotation.clone()));
             return Ok(());
         };
+        if reason == RevocationReason::Orphan && self.end_sightings_of_orphan(&row).await? {
+            return Ok(());
+        }
         let name = ExpectedName::of_rotation(&row, &self.services.conditions);
         let outcome = self
             .revoke_if_allowed(&lock, &credential, Some(&row), reason, name)
@@ -214,13 +217,15 @@ impl Worker {
                 // The check records since when its own file holds it.
                 let mut keys = held.holders.iter().map(|holder| &holder.key);
                 self.needs_drift_check |= keys.any(|key| *key == self.state.key);
-                Change::from(RevocationDeferral {
+                let mut changes = self.sightings_of_orphan(&row, &held.holders);
+                changes.push(Change::from(RevocationDeferral {
                     rotation: rotation.clone(),
                     retry_at: held.until,
                     kind: held.kind,
                     reason: held.deferral_reason(&credential.id),
                     final_warning: held.final_warning,
-                })
+                }));
+                return self.record(changes).await;
             }
             // A change of the ledger or of a condition leads to another decision, and
             // so may the new configuration.

@@ -6,12 +6,14 @@
 use jiff::Timestamp;
 
 use crate::core::change::{Change, EndedSighting, RetiredSighting};
-use crate::core::decide::sightings::{is_tolerated, open_sightings, repair_time};
+use crate::core::decide::sightings::{is_tolerated, may_be_sighted, open_sightings, repair_time};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::{Delivery, Rotation};
+use crate::engine::effects::held_elsewhere::Holder;
 use crate::engine::effects::held_keys::holds_credential;
 use crate::engine::worker::Worker;
+use crate::ledger::LedgerError;
 use crate::sink::{Drift, TargetContent};
 
 /// What a target shows of retired credentials.
@@ -23,11 +25,11 @@ pub(super) struct ComparedSightings {
 }
 
 impl Worker {
-    /// Returns the rotations whose retired credentials the target of a sink holds again,
-    /// as recorded.
+    /// Returns the rotations whose retired or orphaned credentials the target of a sink holds
+    /// again, as recorded.
     pub(super) fn sighted_at(&self, sink: &SinkId) -> Vec<&Rotation> {
         let live = self.state.live.iter();
-        let retired = live.filter(|row| row.phase == Phase::Retired);
+        let retired = live.filter(|row| matches!(row.phase, Phase::Retired | Phase::Orphaned));
         let at_sink = |row: &&Rotation| open_sightings(row).any(|sighted| sighted.sink == *sink);
         retired.filter(at_sink).collect()
     }
@@ -76,14 +78,15 @@ impl Worker {
         }
     }
 
-    /// Returns the rotations whose retired credentials `content` holds, and whose end
-    /// nobody asked for. One that is seen for the first time is asked for at the provider:
+    /// Returns the rotations whose retired or orphaned credentials `content` holds, and whose
+    /// end nobody asked for. One that is seen for the first time is asked for at the provider:
     /// the ledger may not know yet that it is gone.
     async fn retired_in(&self, sink: &SinkId, content: &TargetContent) -> Vec<&Rotation> {
         let mut found = Vec::new();
         for row in &self.state.live {
             let credential = row.credential.as_ref();
-            let Some(credential) = credential.filter(|_| is_tolerated(row, self.tolerance_time()))
+            let Some(credential) =
+                credential.filter(|_| may_be_sighted(row, self.tolerance_time()))
             else {
                 continue;
             };
@@ -134,6 +137,49 @@ impl Worker {
         } else {
             Timestamp::MIN
         }
+    }
+
+    /// Returns the records that targets of the key's own sinks visibly hold an orphan: its
+    /// consumers get an overlap after a newer credential took its place there.
+    pub(super) fn sightings_of_orphan(
+        &self,
+        rotation: &Rotation,
+        holders: &[Holder],
+    ) -> Vec<Change> {
+        if !may_be_sighted(rotation, self.now()) || rotation.phase != Phase::Orphaned {
+            return Vec::new();
+        }
+        let configured = self.managed.iter().flat_map(|managed| managed.all_sinks());
+        let held = configured.filter(|(sink, _)| {
+            let mut holders = holders.iter();
+            holders.any(|holder| {
+                holder.key == self.state.key && holder.sink == *sink && holder.unseen.is_none()
+            })
+        });
+        let is_known = |sink: &SinkId| open_sightings(rotation).any(|known| known.sink == *sink);
+        let begun = held.filter(|(sink, _)| !is_known(sink));
+        let begun = begun.map(|(sink, required)| {
+            Change::from(RetiredSighting {
+                rotation: rotation.id.clone(),
+                sink,
+                required,
+            })
+        });
+        begun.collect()
+    }
+
+    /// Looks once more at the targets that hold an orphan, whose consumers get an overlap once
+    /// they do not. Returns whether that begins now.
+    pub(super) async fn end_sightings_of_orphan(
+        &mut self,
+        rotation: &Rotation,
+    ) -> Result<bool, LedgerError> {
+        if rotation.phase != Phase::Orphaned || open_sightings(rotation).next().is_none() {
+            return Ok(false);
+        }
+        self.check_drift().await?;
+        let row = self.state.rotation(&rotation.id);
+        Ok(row.is_none_or(|row| open_sightings(row).next().is_none()))
     }
 
     fn end_of_sighting(&self, rotation: &RotationId, sink: &SinkId) -> Change {

@@ -205,6 +205,55 @@ async fn live_credential_of_a_pruned_rotation_is_revoked_again() {
     assert_eq!(fakes.phase_of(&rotation(2)), "revoked");
 }
 
+/// Somebody put back what was pruned long ago, at the provider and in the file of a sink. Its
+/// consumers get an overlap, whether rekeyd or a person replaces it there.
+#[tokio::test]
+async fn pruned_credential_in_a_file_gets_an_overlap_once_the_file_holds_another_one() {
+    for is_repaired in [true, false] {
+        let mut changes = created(1);
+        changes.extend([
+            transitioned(1, LifecycleEvent::Abandoned),
+            transitioned(1, LifecycleEvent::Deleted),
+        ]);
+        let fakes = Fakes::new(&[]);
+        fakes.write_ledger(vec![(key(), changes)]).await;
+        let managed = || fakes.managed_key(key(), |policy| policy.overlap = MINUTE * 30);
+        let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        drop(engine);
+        assert_eq!(prune(&fakes).await, 1);
+        fakes.add_credential("key_1", "label-1");
+        fakes.set_redacted("key_1", "sk-admin-...XYZ");
+        // The secret follows from the label.
+        let newest_secret = || {
+            let newest = "SELECT label FROM rotation ORDER BY sequence DESC LIMIT 1";
+            let label = fakes.query_rows(newest).remove(0);
+            format!("sk-admin-{}", label.chars().rev().collect::<String>())
+        };
+        let before = newest_secret();
+        let hold = |secret: &str| {
+            fakes.hold_key("file", secret);
+            fakes.set_content("file", Some(secret));
+        };
+        hold("sk-admin-0123456789abcXYZ");
+        if !is_repaired {
+            fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
+        }
+        let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+        fakes.run_for(&mut engine, MINUTE).await;
+        assert_eq!(fakes.phase_of(&rotation(1)), "orphaned", "{is_repaired}");
+        assert_eq!(fakes.live_ids().len(), if is_repaired { 3 } else { 2 });
+        hold(&if is_repaired { newest_secret() } else { before });
+        fakes.run_for(&mut engine, MINUTE * 25).await;
+        assert!(
+            fakes.live_ids().contains(&"key_1".to_owned()),
+            "{is_repaired}: consumers may use it"
+        );
+        fakes.run_for(&mut engine, MINUTE * 150).await;
+        assert_eq!(fakes.phase_of(&rotation(1)), "revoked", "{is_repaired}");
+    }
+}
+
 #[tokio::test]
 async fn a_credential_wrongly_recorded_as_gone_is_revoked_only_after_its_sinks_accept_a_newer_one()
 {
