@@ -65,12 +65,23 @@ impl HistoryCommand {
         // An archive needs no configuration, nor does the ledger alone.
         if let Some(archive) = &self.archive {
             let reader = LedgerReader::of_archive(archive, open_archive(archive)?)?;
-            return self.print(&reader);
+            let shown = self.show_archive(&reader, archive);
+            return shown.map_err(|failure| match failure {
+                Failure::Ledger(error) => error.of_archive(archive).into(),
+                failure @ (Failure::Problems { .. }
+                | Failure::Configuration(_)
+                | Failure::Service(_)
+                | Failure::OtherWriter(_)
+                | Failure::Busy(_)
+                | Failure::Unproven(_)
+                | Failure::Other(_)
+                | Failure::Reported) => failure,
+            });
         }
         if let Some(ledger) = &self.daemon.ledger {
             let reader = LedgerReader::open(ledger)?;
             report_mistakes(options);
-            self.check_recorded_key(&reader, ledger)?;
+            self.check_recorded_key(&reader, &format!("ledger {}", ledger.display()))?;
             return self.print(&reader);
         }
         let settings = self.daemon.settings(options).await?;
@@ -106,13 +117,19 @@ impl HistoryCommand {
         Err(unknown_key(name, configured, "configured or in the ledger"))
     }
 
-    /// Refuses a key that the ledger does not have, where no configuration has it either.
-    fn check_recorded_key(&self, reader: &LedgerReader, ledger: &Path) -> Result<(), Failure> {
+    fn show_archive(&self, reader: &LedgerReader, archive: &Path) -> Result<(), Failure> {
+        let place = format!("archive {}", archive.display());
+        self.check_recorded_key(reader, &place)?;
+        self.print(reader)
+    }
+
+    /// Refuses a key that a ledger or archive does not have, where no configuration has it
+    /// either.
+    fn check_recorded_key(&self, reader: &LedgerReader, place: &str) -> Result<(), Failure> {
         match &self.key {
             Some(name) if !is_recorded(reader, name)? => Err(Failure::Other(format!(
-                "no key {} is in the ledger {}; hint: without a key, `rekeyd history` shows all",
+                "no key {} is in the {place}; hint: without a key, `rekeyd history` shows all",
                 redact::sanitize_name(name),
-                ledger.display()
             ))),
             Some(_) | None => Ok(()),
         }

@@ -260,6 +260,14 @@ impl Archive {
 
     fn parse(path: &Path, content: &[u8]) -> Result<Self, LedgerError> {
         let connection = open_content(path, content)?;
+        Self::of_connection(path, &connection, content).map_err(|error| error.of_archive(path))
+    }
+
+    fn of_connection(
+        path: &Path,
+        connection: &Connection,
+        content: &[u8],
+    ) -> Result<Self, LedgerError> {
         let digest = ring::digest::digest(&ring::digest::SHA256, content);
         let name = path.file_name().unwrap_or(path.as_os_str());
         let sql = "SELECT before FROM archive";
@@ -268,10 +276,10 @@ impl Archive {
             stamp: ArchiveStamp {
                 name: name.to_string_lossy().into_owned(),
                 digest: hex::encode(digest.as_ref()),
-                ledger: ledger_number(&connection)?,
+                ledger: ledger_number(connection)?,
                 before: before.0,
             },
-            rotations: archived_rotations(&connection)?,
+            rotations: archived_rotations(connection)?,
         })
     }
 }

@@ -33,6 +33,10 @@ pub(super) fn read_content(path: &Path, mut file: File) -> Result<Vec<u8>, Ledge
 /// # Errors
 /// It is no archive of this or an earlier version, or it is damaged.
 pub(super) fn open_content(path: &Path, content: &[u8]) -> Result<Connection, LedgerError> {
+    open_checked(path, content).map_err(|error| error.of_archive(path))
+}
+
+fn open_checked(path: &Path, content: &[u8]) -> Result<Connection, LedgerError> {
     let no_archive = || {
         unusable(
             path,
@@ -62,8 +66,7 @@ pub(super) fn open_content(path: &Path, content: &[u8]) -> Result<Connection, Le
         return Err(no_archive());
     }
     foreign_schema::check_readable(&connection, path, LedgerVersion::Supported(version))?;
-    check_integrity(&connection)
-        .map_err(|error| unusable(path, format!("it is damaged: {error}")))?;
+    check_integrity(&connection)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     version::migrate(&mut connection, Some(version))?;
     Ok(connection)

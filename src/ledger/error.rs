@@ -1,6 +1,6 @@
 //! The errors of the ledger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::core::apply::ApplyError;
@@ -287,6 +287,53 @@ impl LedgerError {
             | Self::CheckpointNote(_)
             | Self::BatchAborted(_)
             | Self::WriterStopped => false,
+        }
+    }
+
+    /// Returns the error of reading an archive. What it advises for a ledger, such as to restore
+    /// a backup, helps no archive.
+    #[must_use]
+    pub fn of_archive(self, path: &Path) -> Self {
+        let reason = match &self {
+            Self::Archive { .. } | Self::NewerVersion { .. } => return self,
+            Self::Corrupt(reason) => reason.clone(),
+            Self::Database(error) => error.to_string(),
+            Self::Locked { .. }
+            | Self::LockFile { .. }
+            | Self::LocksUnsupported { .. }
+            | Self::NotMigrated { .. }
+            | Self::Migration { .. }
+            | Self::KeptFile { .. }
+            | Self::Copy { .. }
+            | Self::IdentityMismatch { .. }
+            | Self::OtherHost { .. }
+            | Self::OtherConfiguration { .. }
+            | Self::NotADatabase { .. }
+            | Self::NotFound { .. }
+            | Self::Gone { .. }
+            | Self::Emptied { .. }
+            | Self::FolderMissing { .. }
+            | Self::Open { .. }
+            | Self::ForeignLog { .. }
+            | Self::ForeignObject { .. }
+            | Self::MissingObject { .. }
+            | Self::Damaged { .. }
+            | Self::NoRoom { .. }
+            | Self::CheckpointNote(_)
+            | Self::Rejected(_)
+            | Self::BatchAborted(_)
+            | Self::WriterStopped => {
+                let text = self.to_string();
+                let (text, _) = text.split_once("; hint: ").unwrap_or((&text, ""));
+                text.to_owned()
+            }
+        };
+        Self::Archive {
+            path: path.to_owned(),
+            reason: format!(
+                "it is damaged: {reason}; hint: use another copy of this file: the ledger does not \
+                 have what was archived any more"
+            ),
         }
     }
 

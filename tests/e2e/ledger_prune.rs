@@ -108,6 +108,41 @@ fn old_rotations_leave_the_ledger_for_the_archive() {
     }
 }
 
+/// What helps a ledger does not help an archive, and may lose the newest rows.
+#[test]
+fn damaged_archive_advises_no_restore() {
+    let world = old_world();
+    let path = world.path("old.archive");
+    let file = path.to_str().unwrap();
+    world.ok(&prune(file, &[]));
+    let unknown = world.run(&["history", "nope", "--archive", file]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let stderr = text(&unknown.stderr);
+    assert!(stderr.contains("no key nope is in the archive"), "{stderr}");
+    let whole = fs::read(&path).unwrap();
+    let mut refused = 0;
+    let parts = 16;
+    for part in 1..parts {
+        let mut content = whole.clone();
+        let start = whole.len() * part / parts;
+        content[start..start + 64].fill(0xA5);
+        fs::write(&path, &content).unwrap();
+        let shown = world.run(&["history", "--archive", file]);
+        let stderr = text(&shown.stderr);
+        assert!(!stderr.contains("restore"), "{part}: {stderr}");
+        if !shown.status.success() {
+            refused += 1;
+            assert!(stderr.contains("cannot use the archive"), "{stderr}");
+        }
+    }
+    assert!(refused > 0);
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let shown = world.run(&["history", "--archive", file]);
+    let stderr = text(&shown.stderr);
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(!stderr.contains("restore"), "{stderr}");
+}
+
 /// The command made its archive, and was killed before the first rotation had left.
 #[test]
 fn run_that_was_cut_short_is_finished() {
