@@ -45,6 +45,11 @@ impl PruneCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let path = absolute(&self.archive)?;
+        if !passed_file::is_roots_path(&path) {
+            // Others can lead this path to a file of root's, and the service reads no archive of
+            // root's there.
+            service_view::enter_as_owner(&settings)?;
+        }
         let daemon = dispatch::find_daemon(&self.daemon, &settings).await?;
         let writing = daemon
             .as_ref()

@@ -7,8 +7,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, file_key_text, text};
-use crate::users::{LOOKER, OTHER, SOCKET_GROUP, SharedHost, run_as};
+use crate::support::{TestEnv, file_key_text, text, write_ledger};
+use crate::users::{DAEMON, LOOKER, OTHER, SOCKET_GROUP, SharedHost, run_as};
 
 /// Whoever can open a file can lock it.
 pub fn looker_keeps_no_writer_out() {
@@ -158,6 +158,65 @@ pub fn linked_folder_leads_root_to_no_other_ledger() {
     }
     assert_eq!(names_in(&own), [""; 0]);
     assert_eq!(names_in(copies.path()), [""; 0]);
+}
+
+/// Makes the rotations that ended as old as those of years ago.
+const AGE: &str = "UPDATE rotation SET started_at = '2022-01-01T00:00:00Z',
+         revoked_at = '2022-01-02T00:00:00Z' WHERE phase = 'revoked';
+     UPDATE event_log SET at = '2022-01-02T00:00:00Z'
+         WHERE rotation_row IN (SELECT id FROM rotation WHERE phase = 'revoked');
+     UPDATE delivery SET accepted_at = '2022-01-02T00:00:00Z' WHERE accepted_at IS NOT NULL;";
+
+/// Root prunes the ledger of a service into a folder of that service: the service, and not
+/// root, writes and reads there.
+pub fn archive_in_a_folder_of_the_service_is_its_own() {
+    let mut host = SharedHost::new();
+    host.give_to_service();
+    for arguments in [
+        &["rotate", "billing"][..],
+        &["rotate", "billing", "--revoke-previous-now"],
+        &["once"],
+    ] {
+        let output = host.run_as(DAEMON, DAEMON, arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    run_as(DAEMON, DAEMON, {
+        let path = host.env.path("ledger.db");
+        move || {
+            let ledger = write_ledger(&path);
+            let triggers = rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER;
+            ledger.set_db_config(triggers, false).unwrap();
+            ledger.execute_batch(AGE).unwrap();
+        }
+    });
+    let prune = |archive: &Path| {
+        host.env.run(&[
+            "ledger",
+            "prune",
+            "--older-than",
+            "2y",
+            "--archive",
+            archive.to_str().unwrap(),
+        ])
+    };
+    let roots = tempfile::tempdir().unwrap();
+    let link = host.env.path("archives");
+    symlink(roots.path(), &link).unwrap();
+    lchown(&link, Some(DAEMON), Some(DAEMON)).unwrap();
+    let refused = prune(&link.join("old.archive"));
+    let error = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    assert!(error.contains("permission denied"), "{error}");
+    assert_eq!(names_in(roots.path()), [""; 0]);
+
+    let archive = host.env.path("old.archive");
+    let pruned = prune(&archive);
+    let error = text(&pruned.stderr);
+    assert!(pruned.status.success(), "{error}");
+    let printed = text(&pruned.stdout);
+    assert!(printed.contains("pruned 1 rotation"), "{printed}{error}");
+    let found = archive.metadata().unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o7777), (DAEMON, 0o600));
 }
 
 /// Another user puts a link in the place of a folder that root copies a ledger into.

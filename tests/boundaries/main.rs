@@ -77,6 +77,7 @@ const ATTACKS: &[(&str, fn())] = attacks![
     ledger_files::user_of_a_folder_of_roots_learns_that_others_can_write_it,
     ledger_files::linked_folder_leads_root_to_no_other_ledger,
     ledger_files::linked_target_leads_root_to_no_other_folder,
+    ledger_files::archive_in_a_folder_of_the_service_is_its_own,
     ledger_files::linked_ledger_leaves_no_file_beside_a_database_of_roots,
 ];
 
