@@ -158,15 +158,13 @@ impl StatusReport {
     /// Returns the line about crashes, if there was one lately.
     fn crash_line(&self, screen: &Screen, now: Timestamp) -> Option<String> {
         let crashes = self.crashes.as_ref()?;
-        let (one, several) = if crashes.last.is_without_trace() {
-            ("a kill", "crashes and kills")
-        } else {
-            ("a crash", "crashes")
-        };
         let restarts = match crashes.restarts {
             0 => return None,
-            1 => format!("restarted after {one}"),
-            count => format!("restarted {count} times after {several} within a day, the last"),
+            1 if crashes.last.is_without_trace() => "restarted after a kill".to_owned(),
+            1 => "restarted after a crash".to_owned(),
+            count => {
+                format!("restarted {count} times after crashes or kills within a day, the last")
+            }
         };
         let at = screen.past_moment(crashes.last.at, now);
         Some(format!("{restarts} {at}: {}", crashes.last))
