@@ -100,6 +100,7 @@ fn compare(
         mode: mode_of(present),
         group: present.st_gid,
         is_of_process: own_files::is_of_this_user(present),
+        has_other_names: present.st_nlink > 1,
         recorded: recorded.map(|recorded| recorded.mode),
     };
     let narrowed = found.narrowed();
@@ -127,6 +128,8 @@ struct ModeComparison<'t> {
     group: u32,
     /// Whether the file belongs to this process's user and has one name.
     is_of_process: bool,
+    /// Whether the file has further names.
+    has_other_names: bool,
     /// The mode that the last delivery left, or that the first check found.
     recorded: Option<u32>,
 }
@@ -161,6 +164,14 @@ impl ModeComparison<'_> {
         // What a delivery left of another user's file is all that rekeyd can do.
         let is_left = !self.is_of_process && self.recorded == Some(mode);
         let is_wider = mode & !configured & ACCESS_OF_OTHERS != 0;
+        if is_wider && !is_left && self.has_other_names {
+            return Some(format!(
+                "{path} has mode {mode:04o} instead of {configured:04o}, and rekeyd does not narrow \
+                 it, because it has another name, whose users may need the mode; hint: find that \
+                 with `find / -xdev -samefile {quoted}`, remove it, and rotate the key if others \
+                 are not to have it"
+            ));
+        }
         if is_wider && !is_left {
             return Some(format!(
                 "{path} has mode {mode:04o}, and a new file gets {configured:04o}; hint: run \
@@ -191,8 +202,29 @@ mod tests {
             mode,
             group: u32::MAX,
             is_of_process: true,
+            has_other_names: false,
             recorded,
         }
+    }
+
+    #[test]
+    fn other_name_of_a_file_is_why_it_is_not_narrowed() {
+        let target = FileTarget::with_defaults(PathBuf::from("/k/a"));
+        let linked = ModeComparison {
+            is_of_process: false,
+            has_other_names: true,
+            ..comparison(&target, 0o666, Some(0o600))
+        };
+        assert_eq!(linked.narrowed(), None);
+        let problem = linked.problem().unwrap();
+        assert!(problem.contains("because it has another name"), "{problem}");
+        assert!(problem.contains("-samefile /k/a"), "{problem}");
+        // Nothing is open to others.
+        let linked = ModeComparison {
+            mode: 0o600,
+            ..linked
+        };
+        assert_eq!(linked.problem(), None);
     }
 
     #[test]
