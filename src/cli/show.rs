@@ -110,7 +110,7 @@ fn key_text(
         let rows: Vec<_> = status
             .sinks
             .iter()
-            .map(|sink| sink_row(sink, screen, now))
+            .map(|sink| sink_row(sink, status.retirement.is_some(), screen, now))
             .collect();
         text.push('\n');
         text.push_str(&Table::format(&SINK_COLUMNS, &rows, *screen));
@@ -180,7 +180,7 @@ fn credential_rows(
     ]
 }
 
-fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
+fn sink_row(sink: &SinkStatus, is_retired: bool, screen: &Screen, now: Timestamp) -> Vec<Cell> {
     // What the open rotation did here is newer than what the current one did.
     let open = sink.open_delivery.as_ref();
     let open = open.filter(|open| open.attempts > 0 || open.may_have_received());
@@ -199,6 +199,8 @@ fn sink_row(sink: &SinkStatus, screen: &Screen, now: Timestamp) -> Vec<Cell> {
         Some(DeliveryState::Uncertain) => ("uncertain".to_owned(), Tone::Warning),
         Some(DeliveryState::Refused) => ("refused".to_owned(), Tone::Bad),
         Some(DeliveryState::Missed) => ("skipped".to_owned(), Tone::Warning),
+        // Each sink of a retired key counts as removed, and may still hold its last secret.
+        Some(DeliveryState::Removed) | None if is_retired => ("removed".to_owned(), Tone::Dim),
         Some(DeliveryState::Removed) | None => ("not delivered".to_owned(), Tone::Dim),
     };
     let name = if sink.required {
@@ -332,7 +334,7 @@ mod tests {
             let delivery = &mut state.live[1].deliveries[0];
             (delivery.accepted_at, delivery.last_attempt_at) = (Some(accepted_at), ended_at);
             let statuses = statuses(vec![state]);
-            let row = sink_row(&statuses[0].sinks[0], &TERMINAL, now());
+            let row = sink_row(&statuses[0].sinks[0], false, &TERMINAL, now());
             let expected = format!("● delivered {expected}");
             assert_eq!(
                 row[1],
