@@ -393,6 +393,14 @@ impl Engine {
         keys.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Returns the configured keys that are retired, by name.
+    #[must_use]
+    pub fn retired_keys(&self) -> Vec<KeyName> {
+        let keys = self.keys.iter();
+        let retired = keys.filter(|(_, entry)| entry.managed.is_some() && entry.active().is_none());
+        retired.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Returns every key that is configured or has a state in the ledger, by name.
     #[must_use]
     pub fn known_keys(&self) -> Vec<KeyName> {

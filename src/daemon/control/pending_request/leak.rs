@@ -54,6 +54,7 @@ impl PendingRequest {
             TargetKeys::Named(keys) => keys,
             TargetKeys::All => {
                 engine.confirm_organization();
+                self.note_skipped(engine);
                 engine.configured_keys()
             }
         };

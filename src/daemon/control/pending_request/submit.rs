@@ -64,6 +64,7 @@ impl PendingRequest {
             TargetKeys::Named(keys) => keys,
             TargetKeys::All => {
                 engine.confirm_organization();
+                self.note_skipped(engine);
                 engine.configured_keys()
             }
         };
@@ -106,6 +107,7 @@ impl PendingRequest {
                 // This also records that the operator confirms the
                 // organization.
                 engine.request_all(rotation_request);
+                self.note_skipped(engine);
                 engine.configured_keys()
             }
         };
@@ -189,6 +191,14 @@ impl PendingRequest {
         };
         for key in keys {
             self.submit_command(key.as_str(), &key, command.clone(), engine);
+        }
+    }
+
+    /// Names the retired keys that a rotation of all keys leaves out.
+    pub(super) fn note_skipped(&mut self, engine: &Engine) {
+        for key in engine.retired_keys() {
+            let problem = engine.retirement_problem(&key).unwrap_or_default();
+            self.succeed(key.as_str(), format!("{key}: skipped: {problem}"));
         }
     }
 
