@@ -156,7 +156,7 @@ fn find_effects(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<String>
     let Ok(Some(ledger)) = LedgerReader::open_untouched(&settings.ledger) else {
         return Vec::new();
     };
-    match config_effects(settings, Some(&ledger)) {
+    match config_effects(settings, Some(&ledger), None) {
         Ok(effects) => effects.iter().map(ToString::to_string).collect(),
         Err(Failure::Service(ServiceError::UnfitNames(unfit))) => {
             problems.extend(unfit.problems.iter().map(|problem| Problem {

@@ -356,15 +356,25 @@ pub(super) async fn running_settings(
     daemon_options.loaded_settings(&daemon).await
 }
 
-/// Returns the configuration that the daemon which writes the ledger of `settings` has loaded,
-/// if that is another one.
-pub(super) async fn other_settings(
+/// What the daemon that writes a ledger has loaded.
+pub(super) enum LoadedSettings {
+    /// What the file has.
+    AsInFile,
+    /// Another configuration.
+    Other(Arc<Settings>),
+}
+
+/// Returns what the daemon which writes the ledger of `settings` has loaded, if there is one.
+pub(super) async fn loaded_settings(
     daemon_options: &DaemonOptions,
     settings: &Settings,
-) -> Result<Option<Arc<Settings>>, Failure> {
-    let daemon = find_writer(daemon_options, settings).await;
-    match daemon.filter(|daemon| !daemon.has_loaded(settings)) {
-        Some(daemon) => Ok(Some(daemon_options.loaded_settings(&daemon).await?)),
+) -> Result<Option<LoadedSettings>, Failure> {
+    match find_writer(daemon_options, settings).await {
+        Some(daemon) if daemon.has_loaded(settings) => Ok(Some(LoadedSettings::AsInFile)),
+        Some(daemon) => {
+            let loaded = daemon_options.loaded_settings(&daemon).await?;
+            Ok(Some(LoadedSettings::Other(loaded)))
+        }
         None => Ok(None),
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cli::config_effects::config_effects;
 use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::daemon_options::DaemonOptions;
-use crate::cli::dispatch::{find_daemon_to_reload, open_ledger, other_settings};
+use crate::cli::dispatch::{LoadedSettings, find_daemon_to_reload, loaded_settings, open_ledger};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config;
@@ -64,9 +64,13 @@ impl ReloadCommand {
 async fn show_effects(settings: &Settings) -> Result<(), Failure> {
     let daemon_options = DaemonOptions::default();
     let ledger = open_ledger(&daemon_options, settings).await?;
-    let mut effects = config_effects(settings, ledger.as_ref())?;
-    let running = other_settings(&daemon_options, settings).await?;
-    let ending = running.map(|running| ending_changes(&running, settings));
+    let loaded = loaded_settings(&daemon_options, settings).await?;
+    let running = loaded.as_ref().map(|loaded| match loaded {
+        LoadedSettings::AsInFile => settings,
+        LoadedSettings::Other(other) => other,
+    });
+    let mut effects = config_effects(settings, ledger.as_ref(), running)?;
+    let ending = running.map(|running| ending_changes(running, settings));
     let ending = ending.unwrap_or_default();
     let unknown: Vec<_> = unknown_to_ledger(&ending, &effects).cloned().collect();
     effects.extend(unknown);

@@ -97,6 +97,14 @@ fn retired_key_is_shown_and_not_rotated_until_it_is_undone() {
     assert_eq!(json["keys"][0]["state"], "retired");
     assert_eq!(json["keys"][0]["retirement"]["reason"], "switched off");
     assert_eq!(world.ok(&["schedule"]), "no scheduled rotations\n");
+    let shown = text(&world.run(&["show", "billing"]).stdout);
+    assert!(shown.contains("removed"), "{shown}");
+    assert!(!shown.contains("not delivered"), "{shown}");
+    let all = world.ok(&["rotate", "--all"]);
+    assert!(
+        all.starts_with("billing: skipped: the key was retired at 20"),
+        "{all}"
+    );
     let refused = world.run(&["rotate", "billing"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
@@ -161,6 +169,23 @@ fn dry_run_shows_the_end_of_what_only_the_daemon_knows() {
         let dry = world.ok(&["reload", "--dry-run"]);
         assert!(dry.contains(expected), "{dry}");
     }
+}
+
+#[test]
+fn dry_run_does_not_repeat_a_drop() {
+    let world = start();
+    let both = format!("{}{}", file_key_text("24h"), other_key());
+    world.configure(&both);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started");
+    world.ok(&["retire", "billing"]);
+    world.configure(&other_key());
+    let dry = world.ok(&["reload", "--dry-run"]);
+    assert!(dry.contains("billing: dropped; rekeyd revokes "), "{dry}");
+    world.ok(&["reload"]);
+    let dry = world.ok(&["reload", "--dry-run"]);
+    assert!(!dry.contains("billing"), "{dry}");
+    daemon.stop();
 }
 
 #[test]
