@@ -16,7 +16,7 @@ pub(crate) struct LogLevelCommand {
     #[arg(value_name = "FILTER", value_parser = parse_filter)]
     filter: String,
     /// Time after which the level of the start counts again [default: until rekeyd restarts]
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse_positive)]
     span: Option<Duration>,
     #[command(flatten)]
     daemon: DaemonOptions,

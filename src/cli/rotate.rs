@@ -60,7 +60,7 @@ pub(crate) struct RotateCommand {
     #[arg(
         long,
         value_name = "DURATION",
-        value_parser = parse_duration,
+        value_parser = duration::parse_positive,
         conflicts_with_all = ["no_wait", "revoke_previous_within"]
     )]
     timeout: Option<Duration>,

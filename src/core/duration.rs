@@ -43,6 +43,18 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     }
 }
 
+/// Parses a duration that is longer than none.
+///
+/// # Errors
+/// As [`parse`], or it is 0.
+pub fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text) {
+        Ok(Duration::ZERO) => Err("at least 1s".to_owned()),
+        Ok(span) => Ok(span),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Returns the shortest text that [`parse`] reads as `span`, without fractions of
 /// a second.
 #[must_use]

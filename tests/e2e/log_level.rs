@@ -136,3 +136,18 @@ fn reload_takes_the_level_of_the_file() {
     let told = log.matches("is the current credential").count();
     assert_eq!(told, 1, "{log}");
 }
+
+#[test]
+fn no_time_at_all_is_refused() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1h"));
+    for arguments in [
+        &["log-level", "debug", "--for", "0s"][..],
+        &["rotate", "billing", "--timeout", "0s"],
+    ] {
+        let output = world.run(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("at least 1s"), "{arguments:?}: {stderr}");
+    }
+}

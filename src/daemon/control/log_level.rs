@@ -66,6 +66,10 @@ fn apply(level: &str, span: Option<&str>) -> Result<String, String> {
 }
 
 fn parse_span(text: &str) -> Result<Duration, String> {
-    let parsed = duration::parse(text);
-    parsed.map_err(|error| format!("{:?} is {error}", redact::sanitize(text)))
+    let text_shown = redact::sanitize(text);
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err(format!("{text_shown:?} is too short; hint: at least 1s")),
+        Ok(span) => Ok(span),
+        Err(error) => Err(format!("{text_shown:?} is {error}")),
+    }
 }
