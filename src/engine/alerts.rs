@@ -1,6 +1,7 @@
 //! Updates the alerts: when a key's state changes, when a grace period ends, and when a
 //! condition of the daemon starts or ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,8 +11,9 @@ use crate::alerting::outbox::{OutboxSignal, OutboxWaker, WriteOutcome};
 use crate::core::alert::AlertContext;
 use crate::core::condition::Condition;
 use crate::core::crash::Crash;
-use crate::core::ids::KeyName;
+use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{Alert, AlertKind};
+use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
 use crate::core::subscriptions::Subscriptions;
 use crate::engine::ledger_condition::raise_ledger_condition;
@@ -125,6 +127,29 @@ impl Engine {
         let entropy = self.services.entropy.as_ref();
         self.alert_tracker
             .notify_lookalikes(lookalikes, entropy, now);
+    }
+
+    /// Shows which keys of a scope have lookalikes, after the provider was listed.
+    pub(super) fn show_lookalikes(
+        &mut self,
+        scope: &Scope,
+        lookalikes: &[Lookalike],
+        now: Timestamp,
+    ) {
+        let mut by_key: BTreeMap<&KeyName, Vec<CredentialId>> = BTreeMap::new();
+        for found in lookalikes {
+            by_key.entry(&found.key).or_default().push(found.id.clone());
+        }
+        for (key, entry) in &mut self.keys {
+            if entry.scope != *scope {
+                continue;
+            }
+            let found = by_key.remove(key).unwrap_or_default();
+            if entry.lookalikes != found {
+                entry.lookalikes = found;
+                self.view.publish(key, &entry.view(), now);
+            }
+        }
     }
 
     /// Records all pending notifications in the outbox, in one commit.

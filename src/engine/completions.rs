@@ -257,6 +257,7 @@ impl Engine {
                     .conditions
                     .clear_in(scope, Condition::Reconciliation);
                 self.update_lookalike_alerts(&report.lookalikes, now);
+                self.show_lookalikes(scope, &report.lookalikes, now);
                 self.services.ledger.start_page_check();
                 self.wake_awaiting_reconciliation(scope, now);
                 self.set_foreign_list(scope, false);

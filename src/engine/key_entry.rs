@@ -72,6 +72,8 @@ pub(super) struct KeyEntry {
     /// When the key is evaluated, while it is parked.
     pub(super) wake_at: Option<Timestamp>,
     pub(super) presence: CredentialPresence,
+    /// The credentials in the last list that look like the key's and have no row.
+    pub(super) lookalikes: Vec<CredentialId>,
     /// The sequence of its current rotation when a worker last took it.
     last_sequence: u64,
     /// Its time in the queue for a place at the provider, kept until it has one.
@@ -157,6 +159,7 @@ impl KeyEntry {
             delivery_ended: Arc::default(),
             wake_at: Some(wake_at),
             presence: CredentialPresence::from_state(&state),
+            lookalikes: Vec::new(),
             last_sequence: 0,
             provider_turn: None,
             is_queued_for_provider: false,
@@ -432,7 +435,19 @@ impl KeyEntry {
             rotates_at: self.rotates_at,
             failing_since: self.failing_since,
             is_failing: self.is_failing(),
+            lookalikes: self.count_lookalikes(),
         }
+    }
+
+    /// Returns the number of lookalikes in the last list that were not adopted since.
+    fn count_lookalikes(&self) -> usize {
+        let rows = self.state().into_iter().flat_map(|state| &state.live);
+        let known: BTreeSet<_> = rows
+            .filter_map(|row| Some(&row.credential()?.id))
+            .filter(|_| !self.lookalikes.is_empty())
+            .collect();
+        let lookalikes = self.lookalikes.iter();
+        lookalikes.filter(|id| !known.contains(id)).count()
     }
 
     /// Returns whether the parked key has an error that lasts.

@@ -70,6 +70,8 @@ pub struct KeyFigures {
     /// The number of files of its current credential that do not have the owner, the group or
     /// the mode of their deliveries.
     pub differing_files: u16,
+    /// The number of credentials in the last list that look like the key's and have no row.
+    pub lookalikes: u16,
     /// The number of its live credentials that nothing ends if it is not configured.
     unmanaged: u16,
     /// The number of its credentials whose revocation was overdue at the latest evaluation.
@@ -95,6 +97,8 @@ pub(super) struct EntryView<'a> {
     /// Whether it has an error that lasts. A worker does not publish this: between two
     /// attempts at the same step there is none for a moment.
     pub(super) is_failing: bool,
+    /// The number of its lookalikes.
+    pub(super) lookalikes: usize,
 }
 
 impl SharedView {
@@ -224,6 +228,7 @@ impl KeyFigures {
 
     fn set_entry(&mut self, entry: &EntryView<'_>, now: Timestamp) {
         self.is_configured = entry.managed.is_some();
+        self.lookalikes = to_count(entry.lookalikes);
         if let Some(state) = entry.state {
             self.rotates_at = entry.rotates_at;
             self.failing_since = entry.failing_since;
@@ -317,6 +322,7 @@ mod tests {
             rotates_at: None,
             failing_since: None,
             is_failing: false,
+            lookalikes: 0,
         };
         let view = SharedView::default();
         view.publish(&key, &entry, start());

@@ -177,6 +177,16 @@ fn each_failure_fires_its_alert_and_no_other() {
     monitored.world.configure(&both);
     monitored.world.ok(&["reload"]);
 
+    // A rotation of all keys begins with a new list.
+    let name = "billing-20260101T000000Z-abcdef";
+    let (lookalike, _) = crate::moving_in::create_manually(&monitored.world, name);
+    monitored.world.ok(&["rotate", "--all"]);
+    let lookalikes = "rekeyd_lookalike_credentials{key=\"billing\"}";
+    monitored.expect_alerts("lookalike", lookalikes, 1.0, &["RekeydLookalikes"]);
+    crate::operator_commands::delete_manually(&monitored.world, &lookalike);
+    monitored.world.ok(&["rotate", "--all"]);
+    monitored.wait_for(lookalikes, 0.0);
+
     write(&monitored.world.path("page"), "exit 1\n");
     monitored.world.ok(&["rotate", "billing"]);
     let channel = "rekeyd_notification_channel_failing{channel=\"command\"}";

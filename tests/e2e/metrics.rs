@@ -117,6 +117,7 @@ fn metrics_agree_with_the_ledger() {
         ("rekeyd_failing{key=\"billing\"}", 0.0),
         ("rekeyd_paused{key=\"billing\"}", 0.0),
         ("rekeyd_unmanaged_credentials{key=\"billing\"}", 0.0),
+        ("rekeyd_lookalike_credentials{key=\"billing\"}", 0.0),
         ("rekeyd_revocations_overdue{key=\"billing\"}", 0.0),
         ("rekeyd_notifications_undelivered{channel=\"command\"}", 0.0),
         (

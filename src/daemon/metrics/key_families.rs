@@ -17,7 +17,7 @@ use crate::engine::{KeyFigures, ViewSnapshot};
 const IDLE_PHASES: [Phase; 3] = [Phase::Current, Phase::Orphaned, Phase::Stranded];
 
 /// The metrics of keys, in the order of their names.
-pub(super) const KEY_FAMILIES: [KeyFamily; 16] = [
+pub(super) const KEY_FAMILIES: [KeyFamily; 17] = [
     KeyFamily {
         name: "rekeyd_credential_age_seconds",
         help: "Age of the current credential.",
@@ -65,6 +65,11 @@ pub(super) const KEY_FAMILIES: [KeyFamily; 16] = [
         name: "rekeyd_live_credentials",
         help: "Live credentials by phase.",
         samples: KeySamples::Phases,
+    },
+    KeyFamily {
+        name: "rekeyd_lookalike_credentials",
+        help: "Credentials that look like those of the key and are not in the ledger.",
+        samples: KeySamples::Gauge(|figures, _| Some(figures.lookalikes.into())),
     },
     KeyFamily {
         name: "rekeyd_next_rotation_timestamp_seconds",
