@@ -86,6 +86,8 @@ fn main() {
     let is_root = rustix::process::geteuid().is_root();
     let attacks = ATTACKS.iter().map(|(name, attack)| {
         let run = || {
+            // It waits for processes, sockets and threads.
+            let _limit = support::limit::TestLimit::of(name);
             attack();
             Ok(())
         };

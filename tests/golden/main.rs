@@ -39,6 +39,8 @@ use scenarios::SCENARIOS;
 /// ledger and sandbox.
 #[test]
 fn public_faces_match_the_golden_files() {
+    // It waits for processes, sockets and threads.
+    let _limit = support::limit::TestLimit::start();
     // The modes of created files depend on it.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let recordings: Vec<Recording> = std::thread::scope(|scope| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::captured_log::CapturedLog;
 use crate::support::daemon::Daemon;
+use crate::support::limit::TestLimit;
 use crate::support::{TestEnv, binary, read_ledger, text, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -38,6 +39,7 @@ struct Script {
     folder: TempDir,
     timeout: Duration,
     arguments: Vec<String>,
+    _limit: TestLimit,
 }
 
 impl Script {
@@ -48,6 +50,7 @@ impl Script {
             folder,
             timeout: TIMEOUT,
             arguments: Vec::new(),
+            _limit: TestLimit::start(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
+use crate::support::limit::TestLimit;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
@@ -317,6 +318,7 @@ pub(crate) struct FileFixture {
     folder: PathBuf,
     /// The folder, which is removed with the test.
     _tempdir: Option<tempfile::TempDir>,
+    _limit: TestLimit,
 }
 
 impl FileFixture {
@@ -342,6 +344,7 @@ impl FileFixture {
             target,
             folder,
             _tempdir: None,
+            _limit: TestLimit::start(),
         }
     }
 

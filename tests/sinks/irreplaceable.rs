@@ -14,6 +14,7 @@ use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::file::{CHILD_FOLDER, FileFixture, SECRET_VALUE, payload, set_mode};
 use crate::support::host::{has_program, has_root, report_missing, report_unsupported};
+use crate::support::limit::TestLimit;
 
 /// The attribute with the access control list of a file.
 const ACL: &str = "system.posix_acl_access";
@@ -31,6 +32,7 @@ fn report_no_child(program: &str) {
 /// Runs `child`, a test of this binary that needs [`CHILD_FOLDER`], with `command` in
 /// front of it. Returns `None` if `command` itself does not work here.
 fn run_child(command: &[&str], folder: &Path, child: &str) -> Option<Output> {
+    let _limit = TestLimit::start();
     let works = |arguments: &[&str]| {
         let status = Command::new(command[0])
             .args(&command[1..])

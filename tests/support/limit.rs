@@ -31,9 +31,14 @@ pub struct TestLimit {
 
 impl TestLimit {
     pub fn start() -> Self {
-        let (end, ended) = channel();
         let thread = std::thread::current();
-        let test = thread.name().unwrap_or("a test").to_owned();
+        Self::of(thread.name().unwrap_or("a test"))
+    }
+
+    /// Starts the limit of a test whose thread does not have its name.
+    pub fn of(test: &str) -> Self {
+        let (end, ended) = channel();
+        let test = test.to_owned();
         std::thread::spawn(move || {
             if ended.recv_timeout(LONGEST_TEST) == Err(RecvTimeoutError::Timeout) {
                 let minutes = LONGEST_TEST.as_secs() / 60;

@@ -15,6 +15,7 @@ use rekeyd::sink::webhook::{WebhookSink, WebhookTarget};
 use rekeyd::sink::{DeliveryError, Payload, Sink as _};
 use tempfile::TempDir;
 
+use crate::support::limit::TestLimit;
 use crate::support::write;
 use rekeyd::platform::path_walk::TrustedPaths;
 
@@ -32,6 +33,7 @@ pub(crate) struct WebhookFixture {
     pub(crate) settings: SinkSettings,
     pub(crate) target: WebhookTarget,
     attempts: Arc<AtomicI64>,
+    _limit: TestLimit,
 }
 
 impl WebhookFixture {
@@ -61,6 +63,7 @@ impl WebhookFixture {
             settings,
             target,
             attempts: Arc::new(AtomicI64::new(FIRST_ATTEMPT_AT)),
+            _limit: TestLimit::start(),
         };
         hook.sign_with(SIGNING_SECRET);
         hook
