@@ -340,7 +340,7 @@ async fn reply_unfinished(runtime: &mut Runtime, inbox: &mut Inbox, exit_reason:
 async fn drain_deliveries(engine: &mut Engine, inbox: &mut Inbox, ticker: &mut Ticker) {
     engine.drain();
     let started_at = Instant::now();
-    while engine.has_pending_secrets() && started_at.elapsed() < DELIVERY_GRACE {
+    while engine.has_deliverable_secrets() && started_at.elapsed() < DELIVERY_GRACE {
         engine.start_due();
         inbox.publish_progress(engine);
         tokio::select! {

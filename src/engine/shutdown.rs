@@ -65,18 +65,30 @@ impl Engine {
         }
     }
 
-    /// Returns whether this process may hold a secret that an open rotation needs, and that
-    /// it can deliver now: any worker may have one. A receiver that has failed may stay so
-    /// for longer than a stop can wait.
+    /// Returns whether this process may hold a secret that an open rotation needs: any
+    /// worker may have one.
     #[must_use]
     pub fn has_pending_secrets(&self) -> bool {
+        self.has_secrets_of(|_| true)
+    }
+
+    /// Returns whether this process may hold such a secret that it can go on with now. A
+    /// receiver that has failed may stay so for longer than a stop can wait.
+    #[must_use]
+    pub fn has_deliverable_secrets(&self) -> bool {
         let now = self.services.clock.now();
+        self.has_secrets_of(|rotation| !waits_for_retries(rotation, now))
+    }
+
+    /// Returns whether this process may hold a secret that an open rotation needs, of those
+    /// that count.
+    fn has_secrets_of(&self, counts: impl Fn(&Rotation) -> bool) -> bool {
         self.keys.values().any(|entry| match &entry.parked {
             None => true,
             Some(parked) => {
                 let open = parked.state.open_rotation();
                 let needs_secret = open.is_some_and(|rotation| {
-                    !rotation.can_finish_without_secret() && !waits_for_retries(rotation, now)
+                    !rotation.can_finish_without_secret() && counts(rotation)
                 });
                 let in_flight = parked.in_flight.as_ref();
                 needs_secret && in_flight.is_some_and(|in_flight| in_flight.secret.is_some())

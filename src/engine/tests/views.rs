@@ -143,6 +143,7 @@ async fn a_failing_key_is_unhealthy_until_it_recovers() {
     fakes.run_for(&mut engine, HOUR / 4).await;
     assert!(engine.unhealthy().contains(&key()));
     assert!(engine.has_pending_secrets(), "it is retried");
+    assert!(!engine.has_deliverable_secrets(), "but not now");
     fakes.fail_deliveries(None);
     fakes.run_for(&mut engine, HOUR / 4).await;
     assert!(engine.unhealthy().is_empty());
