@@ -9,12 +9,10 @@ use super::provider::{DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
 use super::settings::{MetricsAddress, Settings};
 use crate::core::path::LEDGER_FILE_ENDINGS;
 use crate::platform::crash::CRASH_FILE_NAMES;
+use crate::platform::own_files::ACCESS_OF_OTHERS;
 
 /// The folder in which the service manager keeps the credentials of every unit.
 const CREDENTIALS_OF_UNITS: &str = "/run/credentials";
-
-/// The bits of a mode that give access to others than the owner.
-const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// The bit of a mode that lets every user make files in a folder.
 const WRITTEN_BY_OTHERS: u32 = 0o002;

@@ -9,14 +9,11 @@ use std::time::Duration;
 
 use crate::config::settings::{MetricsAddress, Settings};
 use crate::config::{self, DEFAULT_LEDGER, DEFAULT_SNAPSHOT};
-use crate::platform::own_files::{self, OwnFile};
+use crate::platform::own_files::{self, ACCESS_OF_OTHERS, OwnFile};
 use crate::platform::secret_file;
 
 /// The interval of the checks besides those after each program.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The bits of a mode that give access to others than the owner.
-const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// The rights of others at the folder of the snapshot: its group reads it.
 const SNAPSHOT_FOLDER_RIGHTS: u32 = 0o050;

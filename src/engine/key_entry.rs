@@ -441,13 +441,11 @@ impl KeyEntry {
 
     /// Returns the number of lookalikes in the last list that were not adopted since.
     fn count_lookalikes(&self) -> usize {
-        let rows = self.state().into_iter().flat_map(|state| &state.live);
-        let known: BTreeSet<_> = rows
-            .filter_map(|row| Some(&row.credential()?.id))
-            .filter(|_| !self.lookalikes.is_empty())
-            .collect();
-        let lookalikes = self.lookalikes.iter();
-        lookalikes.filter(|id| !known.contains(id)).count()
+        let is_adopted = |id: &&CredentialId| {
+            let mut rows = self.state().into_iter().flat_map(|state| &state.live);
+            rows.any(|row| row.credential().is_some_and(|own| own.id == **id))
+        };
+        self.lookalikes.iter().filter(|id| !is_adopted(id)).count()
     }
 
     /// Returns whether the parked key has an error that lasts.

@@ -17,15 +17,14 @@ use rustix::io::Errno;
 use crate::core::os_error;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{files_of_sqlite, sibling_path};
-use crate::platform::own_files::{NarrowedMode, is_fs_group_widening, narrow_mode};
+use crate::platform::own_files::{
+    ACCESS_OF_OTHERS, NarrowedMode, is_fs_group_widening, narrow_mode,
+};
 use crate::platform::users;
 
 /// The mode of the ledger's files: a user who can read a file can lock it, and keep the
 /// writer out.
 pub(super) const LEDGER_FILE_MODE: u32 = 0o600;
-
-/// The bits of a mode that are rights of others than the owner.
-const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// The bits of a mode that let others than the owner write.
 const WRITE_OF_OTHERS: u32 = 0o022;

@@ -21,7 +21,9 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::store::Ledger;
 
-use self::alert_rows::{IS_OF_ACTIVE_ALERT, OF_ALERT, alert_columns, read_alert, was_told};
+use self::alert_rows::{
+    IS_OF_ACTIVE_ALERT, OF_ALERT, alert_columns, insert_notification, read_alert, was_told,
+};
 pub use self::sending::{Abandonment, FailedAttempt, NextNotification, PendingNotification};
 
 /// The number of sent notifications that are kept for inspection.
@@ -362,32 +364,6 @@ fn update_active_alerts(
                 SqlTimestamp(notification.since)
             ])?;
     }
-    Ok(())
-}
-
-fn insert_notification(
-    connection: &Connection,
-    notification: &Notification,
-) -> Result<(), LedgerError> {
-    let (key, kind, scope, credential) = alert_columns(&notification.alert);
-    connection
-        .prepare_cached(
-            "INSERT INTO notification
-                 (notification_id, created_at, state, key, alert_kind, scope, credential_id, since,
-                  text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            notification.id.as_str(),
-            SqlTimestamp(notification.created_at),
-            notification.state.as_str(),
-            key,
-            kind,
-            scope,
-            credential,
-            SqlTimestamp(notification.since),
-            notification.text,
-        ])?;
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use super::{path_walk, run_blocking, users};
 use crate::core::shell;
 
 /// The bits of a mode that give access to others than the owner.
-const ACCESS_OF_OTHERS: u32 = 0o077;
+pub(crate) const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// The bits of a mode that give access to the group.
 const RIGHTS_OF_GROUP: u32 = 0o070;

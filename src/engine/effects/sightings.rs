@@ -79,8 +79,8 @@ impl Worker {
     }
 
     /// Returns the rotations whose retired or orphaned credentials `content` holds, and whose
-    /// end nobody asked for. One that is seen for the first time is asked for at the provider:
-    /// the ledger may not know yet that it is gone.
+    /// end no operator requested. Retrieves one that is seen for the first time from the
+    /// provider: the ledger may not know yet that it is gone.
     async fn retired_in(&self, sink: &SinkId, content: &TargetContent) -> Vec<&Rotation> {
         let mut found = Vec::new();
         for row in &self.state.live {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{Alert, AlertKind, ChannelId, Notification};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows;
+use crate::ledger::rows::{self, SqlTimestamp};
 
 /// Whether a row of `notification` is of the alert with these columns.
 pub(super) const OF_ALERT: &str =
@@ -42,6 +42,33 @@ pub(super) fn was_told(
         |row| row.get(0),
     );
     Ok(last.optional()?.unwrap_or(false))
+}
+
+/// Adds the row of a notification.
+pub(super) fn insert_notification(
+    connection: &Connection,
+    notification: &Notification,
+) -> Result<(), LedgerError> {
+    let (key, kind, scope, credential) = alert_columns(&notification.alert);
+    connection
+        .prepare_cached(
+            "INSERT INTO notification
+                 (notification_id, created_at, state, key, alert_kind, scope, credential_id, since,
+                  text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            notification.id.as_str(),
+            SqlTimestamp(notification.created_at),
+            notification.state.as_str(),
+            key,
+            kind,
+            scope,
+            credential,
+            SqlTimestamp(notification.since),
+            notification.text,
+        ])?;
+    Ok(())
 }
 
 /// Reads the alert of a row, whose kind is in `kind_column`.

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::alert_rows::{IS_OF_ACTIVE_ALERT, OF_ALERT, alert_columns, read_alert, was_told};
+use super::alert_rows::{
+    IS_OF_ACTIVE_ALERT, OF_ALERT, alert_columns, insert_notification, read_alert, was_told,
+};
 use crate::core::channel_state::ChannelState;
 use crate::core::notification::{
     Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
@@ -314,24 +316,17 @@ fn record_accepted_test(
              WHERE channel = ?1 AND outcome IS NULL AND sending = 0",
         )?
         .execute([channel.as_str()])?;
-    let test = Alert::global(AlertKind::Test);
-    let (key, kind, scope, credential) = alert_columns(&test);
-    connection
-        .prepare_cached(
-            "INSERT INTO notification
-                 (notification_id, created_at, state, key, alert_kind, scope, credential_id, since,
-                  text)
-             VALUES (lower(hex(randomblob(8))), ?1, ?2, ?3, ?4, ?5, ?6, ?1, ?7)",
-        )?
-        .execute(params![
-            SqlTimestamp(time::whole_seconds(at)),
-            NotificationState::OneTime.as_str(),
-            key,
-            kind,
-            scope,
-            credential,
-            ACCEPTED_TEST,
-        ])?;
+    let id: String =
+        connection.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?;
+    let accepted = Notification {
+        id: NotificationId::from_recorded(id),
+        created_at: time::whole_seconds(at),
+        state: NotificationState::OneTime,
+        alert: Alert::global(AlertKind::Test),
+        since: time::whole_seconds(at),
+        text: ACCEPTED_TEST.to_owned(),
+    };
+    insert_notification(connection, &accepted)?;
     connection
         .prepare_cached(
             "INSERT INTO outbox_entry (channel, notification_row, attempts, outcome, finished_at)

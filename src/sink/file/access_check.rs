@@ -11,11 +11,8 @@ use super::target::{TargetLocation, is_regular};
 use crate::core::os_error;
 use crate::core::shell::quote;
 use crate::core::state::{FileAccess, ModeNarrowing, WideningCause};
-use crate::platform::own_files;
+use crate::platform::own_files::{self, ACCESS_OF_OTHERS};
 use crate::sink::AccessReport;
-
-/// The bits of a mode that give access to others than the owner.
-const ACCESS_OF_OTHERS: u32 = 0o077;
 
 /// Returns how the present file differs from what the last delivery left and from the
 /// configuration. Changes nothing. Blocks.
